@@ -1,0 +1,95 @@
+"""The clocks of a call, and every default number with its reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .errors import InvalidRequestError
+
+__version__ = "0.1.0"
+
+CONNECT_S = 10.0
+"""A TCP connect across the world with two lost SYNs takes 3 s; TLS and a proxy as much again."""
+FIRST_TOKEN_S = 120.0
+"""Reasoning models think for a minute before they speak."""
+IDLE_S = 60.0
+"""Between two bytes a healthy server is silent for seconds at most; servers ping every 15–30 s."""
+TOTAL_S = 600.0
+"""Ten minutes: longer than any answer a person waits for."""
+AFTER_FINISH_S = 5.0
+"""Usage and ``[DONE]`` follow a finish reason at once; the answer is whole, so wait little."""
+
+ATTEMPTS = 3
+"""One slip and one unlucky repeat; more only adds load to a server in trouble."""
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 8.0
+"""The wait before attempt n is random between half and all of min(0.5 · 2ⁿ⁻², 8) seconds."""
+RETRY_AFTER_CAP_S = 60.0
+"""A longer ``Retry-After`` is for the caller to decide on."""
+
+READ_BYTES = 64 * 1024
+"""One read; the usual size of a socket's receive buffer."""
+BUFFER_BYTES = 256 * 1024
+"""What may wait for a slow reader; then the server is held back."""
+EVENT_BYTES = 4 * 1024 * 1024
+"""One event; the largest honest ones carry an image of a few MB. Bounds memory."""
+EVENT_LINES = 1000
+"""Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
+JSON_BYTES = 16 * 1024 * 1024
+"""A whole JSON answer where a stream was expected."""
+ERROR_BODY_BYTES = 64 * 1024
+"""Kept of an error response."""
+POOL_SIZE = 256
+"""Connections kept per host: as many streams as a busy threaded server runs at once."""
+DRAIN_S = 0.02
+"""For the last bytes after the end marker, which give the connection back to the pool."""
+
+
+def seconds(value: object, name: str) -> float:
+    """Return ``value`` as a positive, finite number of seconds, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidRequestError(
+            f"{name} must be a number of seconds or None, not {type(value).__name__}"
+        )
+    if not math.isfinite(value) or value <= 0:
+        raise InvalidRequestError(
+            f"{name} must be a finite number of seconds above 0, not {value}; None switches it off"
+        )
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """The four clocks of a call, in seconds; ``None`` switches one off.
+
+    >>> Timeouts(total=30)
+    Timeouts(connect=10.0, first_token=120.0, idle=60.0, total=30.0)
+
+    Raises ``InvalidRequestError`` for zero, negative numbers, NaN, infinity and booleans.
+    """
+
+    connect: float | None = CONNECT_S
+    """DNS, every address, proxy and TLS handshake together; for each attempt anew."""
+    first_token: float | None = FIRST_TOKEN_S
+    """From the request to the first text, reasoning, refusal or tool call; for each attempt."""
+    idle: float | None = IDLE_S
+    """Without a byte after that, while we wait for the server; a paused reader stops it."""
+    total: float | None = TOTAL_S
+    """From the call to the end, over all attempts."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                object.__setattr__(self, field.name, seconds(value, f"Timeouts.{field.name}"))
+
+    @classmethod
+    def of(cls, value: Any) -> Timeouts:
+        """Return the clocks meant by ``Timeouts``, a number (``total``) or ``None`` (no clocks)."""
+        if isinstance(value, Timeouts):
+            return value
+        if value is None:
+            return cls(None, None, None, None)
+        return cls(total=seconds(value, "timeouts"))

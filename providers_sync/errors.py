@@ -1,0 +1,146 @@
+"""The one family of errors.
+
+::
+
+    ProviderError                    .partial  .outcome
+    ├── InvalidRequestError          also a ValueError; nothing was sent
+    │   └── ModelNotSupportedError
+    ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset before the answer
+    ├── APITimeoutError              also a TimeoutError; .clock names the clock that fired
+    ├── APIStatusError               .status_code .body .headers .request_id .retry_after
+    │   ├── AuthenticationError      401, 403
+    │   └── RateLimitError           429
+    └── StreamError
+        ├── StreamTruncated          a clean end where the end marker is missing
+        ├── StreamCut                the connection broke in the middle
+        ├── MalformedStream          also a ValueError: not the protocol that was expected
+        ├── ServerError              an error event inside the stream; .type .code
+        └── StreamCancelled          cancel() was called
+
+Every error pickles, and carries the foreign exception behind it as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .types import Outcome
+
+
+class ProviderError(Exception):
+    """Base of every error that a provider raises."""
+
+    partial: str
+    """The text that had arrived before the error."""
+    outcome: Outcome
+    """The verdict on the answer."""
+    default_outcome = Outcome.FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.partial = ""
+        self.outcome = self.default_outcome
+
+    def __reduce__(self) -> tuple[Callable[..., ProviderError], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    kind: type[ProviderError], args: tuple[Any, ...], state: dict[str, Any]
+) -> ProviderError:
+    """Make a pickled error again without calling a constructor that may want more."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidRequestError(ProviderError, ValueError):
+    """The call is wrong; the text names the item and the remedy. Nothing was sent."""
+
+
+class ModelNotSupportedError(InvalidRequestError):
+    """The provider does not know this model; the text lists those it knows."""
+
+
+class APIConnectionError(ProviderError, ConnectionError):
+    """The server could not be reached, or hung up before it answered."""
+
+    retryable = True
+    """False where another attempt cannot help, as with a certificate that fails to verify."""
+
+
+class APITimeoutError(ProviderError, TimeoutError):
+    """One of the clocks of ``Timeouts`` fired."""
+
+    def __init__(self, message: str, *, clock: str) -> None:
+        super().__init__(message)
+        self.clock = clock
+        """``connect``, ``first_token``, ``idle`` or ``total``."""
+
+
+class APIStatusError(ProviderError):
+    """The server answered with a status other than 2xx."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.body = body
+        """At most 64 KiB of the response body, as text."""
+        self.headers = dict(headers or {})
+        self.request_id = request_id
+        self.retry_after = retry_after
+        """Seconds the server asks to wait, if it does."""
+
+
+class AuthenticationError(APIStatusError):
+    """401 or 403: the key is missing, wrong, or not allowed to do this."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests, or no quota left."""
+
+
+class StreamError(ProviderError):
+    """The answer began and then went wrong; ``.partial`` holds what arrived."""
+
+
+class StreamTruncated(StreamError):
+    """The stream ended cleanly, yet without the protocol's end marker, or empty."""
+
+    default_outcome = Outcome.TRUNCATED
+
+
+class StreamCut(StreamError):
+    """The connection broke, or the body ended inside a character or a gzip stream."""
+
+    default_outcome = Outcome.CUT
+
+
+class MalformedStream(StreamError, ValueError):
+    """What came is not the protocol: a web page, broken JSON, an event beyond the size cap."""
+
+
+class ServerError(StreamError):
+    """The server reported an error inside a stream that it had begun with status 200."""
+
+    def __init__(self, message: str, *, type: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.type = type
+        self.code = code
+
+
+class StreamCancelled(StreamError):
+    """``cancel()`` was called on the stream or on its token."""
+
+    default_outcome = Outcome.CANCELLED
