@@ -1,0 +1,138 @@
+"""The gateway: an HTTP server on this machine that speaks the providers' protocols.
+
+::
+
+    with serve(engine="echo") as gateway:
+        for chunk in Vitalentum(base_url=gateway.url("vitalentum")).stream("Hello"):
+            print(chunk, end="")
+
+``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in threads of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+
+try:
+    from .serving import Server
+    from .wsgi import MAX_BODY_BYTES, App
+except ImportError as missing:
+    raise ImportError(
+        "the gateway needs werkzeug and waitress: pip install 'providers-sync[gateway]'"
+    ) from missing
+
+from .dialects import DIALECTS
+from .engines import EchoEngine, Engine, Watch
+from .errors import InvalidRequestError
+
+LOOPBACK = "127.0.0.1"
+LOCAL_NAMES = frozenset({"localhost", LOOPBACK, "[::1]"})
+"""What a ``Host`` header may say: a hostile page that points its own name here says another."""
+
+
+class Gateway:
+    """A running gateway; a context manager that stops it.
+
+    ``app`` is its WSGI application, ``port`` the one it listens on.
+    """
+
+    def __init__(self, listener: socket.socket, engine: Engine, token: str | None) -> None:
+        host, self.port = listener.getsockname()[:2]
+        self._host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+        self._engine = engine
+        self._watch = Watch()
+        hosts = LOCAL_NAMES if host == LOOPBACK else None
+        self.app = App(engine, token=token, hosts=hosts, watch=self._watch)
+        self._server = Server(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
+
+    def url(self, name: str = "") -> str:
+        """Return the ``base_url`` for a provider, ``openai`` included; without a name, the root.
+
+        Raises ``InvalidRequestError`` for a name that is not served.
+        """
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        prefixes = {"": "", "v1": "/v1", "openai": "/v1"}
+        prefixes.update({d.name: f"/{d.name}" for d in DIALECTS if d.name != "openai"})
+        if name not in prefixes:
+            known = ", ".join(filter(None, prefixes))
+            raise InvalidRequestError(f"the gateway does not serve {name!r}; it serves {known}")
+        return f"http://{host}:{self.port}{prefixes[name]}"
+
+    def wait(self) -> None:
+        """Block until the gateway is closed."""
+        self._server.wait()
+
+    def close(self) -> None:
+        """Hang up on every client, stop every answer, the server and the engine."""
+        self._watch.close()
+        if self._server.close():
+            self._engine.close()
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.url()}>"
+
+
+def serve(
+    engine: str | Engine = "echo",
+    *,
+    host: str = LOOPBACK,
+    port: int = 0,
+    token: str | None = None,
+    model: str | None = None,
+) -> Gateway:
+    """Start a gateway and return it, ready for requests.
+
+    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or an object of your
+    own, which the gateway closes at its end. ``port`` 0 takes a free one. An address other than
+    127.0.0.1 needs a ``token``; where there is one, every request must carry it.
+
+    Raises ``InvalidRequestError`` for settings that cannot work.
+    """
+    if host == "localhost":
+        host = LOOPBACK
+    if token is not None and (not isinstance(token, str) or not token.strip()):
+        raise InvalidRequestError("token must be text that is not empty")
+    if host != LOOPBACK and token is None:
+        raise InvalidRequestError(
+            f"{host} can be reached by others: give a token (--token), or stay on {LOOPBACK}"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError, TypeError) as error:
+        raise InvalidRequestError(
+            f"cannot listen on {host} port {port} ({error}); port 0 takes a free one"
+        ) from error
+    try:
+        return Gateway(listener, _engine(engine, model), token)
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _engine(engine: str | Engine, model: str | None) -> Engine:
+    if engine == "local":
+        from .local import LocalEngine
+
+        return LocalEngine(model)
+    if model is not None:
+        raise InvalidRequestError(
+            "model names the weights of the local engine; give engine='local'"
+        )
+    if engine == "echo":
+        return EchoEngine()
+    if isinstance(engine, str):
+        raise InvalidRequestError(f"there is no engine {engine!r}; choose echo or local")
+    return engine

@@ -1,0 +1,215 @@
+"""The gateway's WSGI application: who may ask, what is asked, and the answer as it is made.
+
+It runs on any WSGI server; one that sets ``waitress.client_disconnected`` lets it notice at once
+that a client has gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from werkzeug import Request, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+
+from .dialects import DIALECTS, Dialect, RequestError, Writer, whole_answer
+from .engines import Answer, Engine, HangUp, Watch
+from .errors import APIStatusError, InvalidRequestError, ProviderError
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""A request; long conversations with images take a few MB."""
+log = logging.getLogger(__name__)
+
+
+class App:
+    """The WSGI application. It holds no state beyond its engine, so it serves many threads.
+
+    ``hosts``: the names that a ``Host`` header may carry; ``None``: any.
+    ``watch`` cancels the answers whose clients have gone.
+    """
+
+    def __init__(
+        self, engine: Engine, *, token: str | None, hosts: Collection[str] | None, watch: Watch
+    ) -> None:
+        self._engine = engine
+        self._token = token
+        self._hosts = hosts
+        self._watch = watch
+        rules = [
+            Rule(d.path, methods=["POST"], endpoint=functools.partial(self._chat, d))
+            for d in DIALECTS
+        ]
+        rules.append(Rule("/v1/models", methods=["GET"], endpoint=self._models))
+        rules.append(Rule("/", methods=["GET"], endpoint=self._page))
+        self._routes = Map(rules, strict_slashes=False, merge_slashes=False).bind("gateway")
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer one request; every failure becomes ``{"error": …}`` with its status."""
+        request = Request(environ)
+        request.max_content_length = MAX_BODY_BYTES
+        try:
+            response = self._respond(request)
+        except HTTPException as error:
+            response = _refusal(_of_http(error))
+            response.headers.update(
+                [h for h in error.get_headers() if h[0].lower() != "content-type"]
+            )
+        except Exception as error:  # noqa: BLE001 - a client never sees a traceback
+            response = _refusal(_of_failure(error))
+        return response(environ, start_response)
+
+    def _respond(self, request: Request) -> Response:
+        self._check_host(request.headers.get("Host", ""))
+        self._check_token(request)
+        endpoint, _ = self._routes.match(request.path, request.method)
+        answer: Response = endpoint(request)
+        return answer
+
+    def _check_host(self, header: str) -> None:
+        name = re.sub(r":\d*$", "", header).lower()
+        if self._hosts is not None and name not in self._hosts:
+            raise RequestError(
+                f"this gateway does not answer to the host name {name!r}; use 127.0.0.1",
+                status=403,
+                code="host_not_allowed",
+            )
+
+    def _check_token(self, request: Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+        # Header bytes arrive as latin-1; this gives back what the client sent.
+        sent = (given or "").encode("latin-1", "replace")
+        if not hmac.compare_digest(sent, self._token.encode()):
+            raise RequestError(
+                "a token is wanted, as Authorization: Bearer or as x-api-key",
+                status=401,
+                type="authentication_error",
+                code="invalid_api_key",
+            )
+
+    def _page(self, request: Request) -> Response:
+        paths = "".join(f"  POST {dialect.path}\n" for dialect in DIALECTS)
+        return Response(
+            f"providers_sync gateway, answering with {self._engine.models[0]}\n\n"
+            f"{paths}  GET  /v1/models\n",
+            content_type="text/plain; charset=utf-8",
+        )
+
+    def _models(self, request: Request) -> Response:
+        known = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "providers-sync"}
+            for name in self._engine.models
+        ]
+        return _json_response({"object": "list", "data": known})
+
+    def _chat(self, dialect: Dialect, request: Request) -> Response:
+        if request.mimetype != "application/json":
+            # A web page may post a form or plain text to any address; JSON it may not.
+            raise RequestError(
+                "the Content-Type must be application/json", status=415, code="not_json"
+            )
+        asked = dialect.read(_parse(request.get_data()))
+        models = self._engine.models
+        about: dict[str, Any] = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model if asked.model in models else models[0],
+        }
+        gone = request.environ.get("waitress.client_disconnected", _never)
+        answer = Answer(self._engine, asked, self._watch, gone)
+        try:
+            if asked.stream:
+                writer = dialect.writer(**about, include_usage=asked.include_usage)
+                response = _streamed(answer, writer)
+            else:
+                text = "".join(answer)
+                whole = whole_answer(text, answer.reason, answer.usage, **about)
+                response = Response(whole, content_type="application/json")
+        except BaseException:
+            answer.close()
+            raise
+        response.headers["x-request-id"] = about["id"]
+        response.call_on_close(answer.close)
+        return response
+
+
+def _streamed(answer: Answer, writer: Writer) -> Response:
+    """Return the response once the first piece is here: until then a status can tell a failure."""
+    first = next(answer, None)
+    return Response(_body(first, answer, writer), content_type=writer.content_type)
+
+
+def _body(first: str | None, answer: Answer, writer: Writer) -> Iterator[bytes]:
+    try:
+        yield writer.start() + (writer.text(first) if first else b"")
+        for piece in answer:
+            yield writer.text(piece)
+        yield writer.end(answer.reason, answer.usage)
+    except HangUp:
+        raise
+    except Exception as error:
+        event = writer.error(_of_failure(error))
+        if event is None:
+            # No last chunk: the framing shows the cut.
+            raise HangUp("the answer broke off") from error
+        yield event
+
+
+def _never() -> bool:
+    return False
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _of_http(error: HTTPException) -> RequestError:
+    message = error.description or error.name
+    code = error.name.lower().replace(" ", "_")
+    return RequestError(message, status=error.code or 500, code=code)
+
+
+def _of_failure(error: Exception) -> RequestError:
+    """Return what the client is told; what is not the client's fault goes to the log."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, InvalidRequestError):
+        return RequestError(str(error))
+    if isinstance(error, HangUp):
+        return RequestError(str(error), status=499)
+    if isinstance(error, APIStatusError) and error.status_code in (400, 413, 422, 429):
+        return RequestError(str(error), status=error.status_code)
+    log.error("the engine failed", exc_info=error)
+    known = isinstance(error, ProviderError)
+    message = str(error) if known else "the engine failed; the gateway's log says why"
+    return RequestError(message, status=500, type="server_error", code="engine_failed")
+
+
+def _refusal(error: RequestError) -> Response:
+    response = _json_response(error.json(), error.status)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _json_response(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status=status, content_type="application/json")
