@@ -1,7 +1,6 @@
 """The face as users see it: type-checked by mypy, never run."""
 
 from collections.abc import Iterator
-from typing import Optional
 
 from typing_extensions import assert_type
 
@@ -12,9 +11,11 @@ from providers_sync import (
     Event,
     Messages,
     OpenAICompatible,
+    Outcome,
     Stats,
     Stream,
     Timeouts,
+    Usage,
     Vitalentum,
 )
 
@@ -29,8 +30,8 @@ with provider.stream(messages, timeouts=Timeouts(total=30), retry=None, stop=[".
     assert_type(stream.events(), Iterator[Event])
     assert_type(stream.read(), str)
 assert_type(stream.text, str)
-assert_type(stream.outcome, Optional[Outcome])
-assert_type(stream.usage, Optional[Usage])
+assert_type(stream.outcome, Outcome | None)
+assert_type(stream.usage, Usage | None)
 assert_type(stream.stats, Stats)
 
 token = CancelToken()
