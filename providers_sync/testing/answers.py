@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from .protocols import Speech, to_json
+from .protocols import ScriptError, Speech, to_json
 from .records import Request
-from .steps import Like, Out, ScriptError, Step, steps
+from .steps import Like, Step, steps
 
 AUTO = "auto"
 FRAMINGS = ("chunked", "one-chunk", "length", "close")
-REASONS = {"overloaded_error": 529, "rate_limit_error": 429}
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
 
 
 @dataclass(frozen=True)
@@ -104,18 +112,21 @@ def status(
     code: int,
     message: str = "The request failed",
     *,
-    type: str = "invalid_request_error",
+    type: str | None = None,
     error_code: str | None = None,
     headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
-    """Fail with a status and the protocol's error body: ``status(429, headers={"Retry-After": "1"})``."""
+    """Fail with a status and the protocol's error body.
+
+    ``status(429, "Slow down", headers={"Retry-After": "1"})``; ``type`` follows the code unless
+    it is given.
+    """
+    kind = type or ERROR_TYPES.get(code, "api_error")
 
     def body(speech: Speech) -> tuple[str, bytes]:
-        return speech.failure(message, type, error_code)
+        return speech.failure(message, kind, error_code)
 
-    return Answer(
-        status=code, headers=dict(headers or {}), framing="length", end=False, body=body
-    )
+    return Answer(status=code, headers=dict(headers or {}), framing="length", end=False, body=body)
 
 
 def redirect(location: str, code: int = 307) -> Answer:
@@ -127,9 +138,7 @@ def redirect(location: str, code: int = 307) -> Answer:
 
 def html(page: str = "<!doctype html><title>Sign in</title>", code: int = 200) -> Answer:
     """Send a web page in place of an answer; ``answer(b"<html>…", content_type=None)`` hides it."""
-    return answer(
-        page.encode(), status=code, content_type="text/html", framing="length", end=False
-    )
+    return answer(page.encode(), status=code, content_type="text/html", framing="length", end=False)
 
 
 def json_body(value: Any, code: int = 200) -> Answer:
@@ -149,13 +158,6 @@ def empty() -> Answer:
     return answer(end=False)
 
 
-Script = Union[
-    "Like", Answer, "Fault", Iterable[Any], Callable[[Request], Any]
-]
-"""What ``serve()`` takes: steps of one answer, one answer, a list of answers, a function of the
-request that returns any of the first two, or a canned fault."""
-
-
 @dataclass(frozen=True)
 class Fault:
     """A canned script with its name; a script itself."""
@@ -164,6 +166,11 @@ class Fault:
     about: str
     """One line on what goes wrong."""
     script: Any = field(repr=False)
+
+
+Script = Union[Step, str, bytes, Answer, Fault, Iterable[Any], Callable[[Request], Any]]
+"""What ``serve()`` takes: the steps of one answer, an answer, a list of answers (the last one
+repeats), a function that returns an answer or steps for a request, or a canned fault."""
 
 
 def to_answer(script: Any) -> Answer:
@@ -223,20 +230,3 @@ def _answers(script: Any) -> list[Answer | Callable[[Request], Any]]:
 
 def _is_answer(part: Any) -> bool:
     return isinstance(part, (Answer, list, tuple)) or callable(part)
-
-
-__all__ = [
-    "Answer",
-    "Cues",
-    "Fault",
-    "Out",
-    "Script",
-    "answer",
-    "empty",
-    "html",
-    "json_body",
-    "redirect",
-    "status",
-    "to_answer",
-    "whole",
-]

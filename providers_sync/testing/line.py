@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import ssl
@@ -47,13 +48,23 @@ class Line:
 
     def __init__(self, sock: socket.socket, stop: Stop) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a step leaves at once
         self._sock = sock
         self._stop = stop
         self._inbox = bytearray()
         self._poll = Selector()
         self._poll.register(sock, selectors.EVENT_READ)
         self._poll.register(stop.ear, selectors.EVENT_READ)
+
+    def accept(self) -> list[socket.socket]:
+        """Wait for clients and return their connections."""
+        self._ready(selectors.EVENT_READ, None)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock = self._sock.accept()[0]
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a step leaves at once
+                found.append(sock)
+        return found
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Shake hands as a TLS server; ``Gone`` tells why it failed."""
@@ -128,10 +139,8 @@ class Line:
     def say_goodbye(self) -> None:
         """Send TLS's ``close_notify``, which an orderly end has."""
         if isinstance(self._sock, ssl.SSLSocket):
-            try:
+            with contextlib.suppress(OSError, ValueError):  # sent; its answer may never come
                 self._sock.unwrap()
-            except (OSError, ValueError):  # it is sent; the answer to it may never come
-                pass
 
     def half_close(self) -> None:
         """Send FIN, then throw away what comes until the client has closed too.
@@ -174,7 +183,7 @@ class Line:
         return found
 
     def _receive(self) -> None:
-        """Take all that has come; ``Gone`` waits for the next call if a last word came before it."""
+        """Take all that has come; ``Gone`` waits for the next call if words came before it."""
         size = len(self._inbox)
         while True:
             try:

@@ -9,7 +9,7 @@ import zlib
 from .answers import AUTO, Answer
 from .line import Line
 from .protocols import Speech
-from .steps import ScriptError, Step
+from .steps import Raw, Step
 
 FOR_EVER_BYTES = 1 << 30
 """What a script without an end promises where a size must be promised."""
@@ -40,6 +40,9 @@ class Bare:
 
     def wait(self, event: threading.Event) -> None:
         self.line.hold(event)
+
+    def signal(self, event: threading.Event) -> None:
+        event.set()
 
     def stall(self) -> None:
         self.line.watch(None)
@@ -74,8 +77,9 @@ class Framed(Bare):
         super().__init__(line, speech)
         self._chunked = answer.framing == "chunked"
         self._one_chunk = answer.framing == "one-chunk"
+        self._sized = self._one_chunk or answer.framing == "length"
         self._coding = Coding(answer)
-        self._left = size
+        self._size = self._left = size
 
     def start(self) -> None:
         if self._one_chunk and self._left:  # a chunk of no bytes would be the last one
@@ -85,13 +89,13 @@ class Framed(Bare):
         self._frame(self._coding.encode(data))
 
     def end(self) -> bool:
-        """Close the framing; False if less or more was sent than promised."""
+        """Close the framing; False if the connection must end with it."""
         self._frame(self._coding.end())
         if self._chunked:
             self.line.send(b"0\r\n\r\n")
         elif self._one_chunk and self._left == 0:
-            self.line.send(b"\r\n0\r\n\r\n")
-        return self._chunked or self._left == 0
+            self.line.send(b"\r\n0\r\n\r\n" if self._size else b"0\r\n\r\n")
+        return self._chunked or (self._sized and self._left == 0)
 
     def _frame(self, data: bytes) -> None:
         if not data:  # an empty chunk would end the body
@@ -127,6 +131,9 @@ class Measure:
     def wait(self, event: threading.Event) -> None:
         pass
 
+    def signal(self, event: threading.Event) -> None:
+        pass
+
     def stall(self) -> None:
         pass
 
@@ -135,3 +142,88 @@ class Measure:
 
     def forever(self) -> None:
         raise EndlessError
+
+
+def play(answer: Answer, line: Line, speech: Speech) -> bool:
+    """Play a whole answer; True if the connection can be used again."""
+    kind, steps = _body(answer, speech)
+    size = _size(answer, steps, type(speech)())
+    bare = Bare(line, speech)
+    for step in answer.before:
+        step.play(bare)
+    _send(line, _head(answer, kind, size), answer.head_every)
+    for step in answer.inside:
+        step.play(bare)
+    _send(line, b"\r\n", answer.head_every)
+    framed = Framed(line, speech, answer, size)
+    framed.start()
+    for step in steps:
+        step.play(framed)
+    if answer.end:
+        framed.body(speech.ending())
+    return framed.end() and answer.keep_alive
+
+
+def connect(answer: Answer, line: Line, speech: Speech) -> None:
+    """Play what comes before TLS and HTTP."""
+    for step in answer.connect:
+        step.play(Bare(line, speech))
+
+
+def _body(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]:
+    kind, steps = speech.content_type, answer.steps
+    if answer.body:
+        kind, data = answer.body(speech)
+        steps = (Raw(data), *steps)
+    return (kind if answer.content_type == AUTO else answer.content_type), steps
+
+
+def _size(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
+    if answer.framing in ("chunked", "close"):
+        return 0
+    if answer.length is not None:
+        return answer.length
+    measure = Measure(speech, answer)
+    try:
+        for step in steps:
+            step.play(measure)
+    except EndlessError:
+        return FOR_EVER_BYTES
+    if answer.end:
+        measure.body(speech.ending())
+    measure.end()
+    return measure.size
+
+
+def _head(answer: Answer, kind: str | None, size: int) -> bytes:
+    fields: dict[str, str | None] = {"Content-Type": kind}
+    if answer.framing == "length":
+        fields["Content-Length"] = str(size)
+    elif answer.framing != "close":
+        fields["Transfer-Encoding"] = "chunked"
+    if answer.gzip:
+        fields["Content-Encoding"] = "gzip"
+    if answer.framing == "close" or not answer.keep_alive:
+        fields["Connection"] = "close"
+    for name, value in answer.headers.items():
+        ours = next((key for key in fields if key.lower() == name.lower()), name)
+        fields[ours] = value
+    lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}"]
+    lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
+
+
+def _reason(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Overloaded" if status == 529 else "Unknown"
+
+
+def _send(line: Line, data: bytes, every: float | None) -> None:
+    if every is None:
+        line.send(data)
+        return
+    for at in range(len(data)):
+        line.send(data[at : at + 1])
+        line.watch(every)

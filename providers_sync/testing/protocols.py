@@ -45,7 +45,9 @@ class Speech:
         return text.encode("utf-8", "surrogatepass")
 
     def _cannot(self, word: str) -> ScriptError:
-        return ScriptError(f"{word}() has no form in protocol {self.name!r}; send raw(b'…') instead")
+        return ScriptError(
+            f"{word}() has no form in protocol {self.name!r}; send raw(b'…') instead"
+        )
 
     def reasoning(self, text: str) -> bytes:
         raise self._cannot("reasoning")
@@ -228,7 +230,12 @@ class Anthropic(EventStream):
             return b""
         self._started = True
         usage = {"input_tokens": 1, "output_tokens": 1}
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL}
+        message: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
         message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         return self.event({"type": "message_start", "message": message})
 
@@ -263,9 +270,7 @@ class Anthropic(EventStream):
     def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
         self._called = True
         opened = self._open("tool_use", {"id": id, "name": name, "input": {}}, fresh=True)
-        parts = (
-            self._delta("input_json_delta", partial_json=p) for p in _split(arguments, pieces)
-        )
+        parts = (self._delta("input_json_delta", partial_json=p) for p in _split(arguments, pieces))
         return opened + b"".join(parts)
 
     def finish(self, reason: str | None) -> bytes:
@@ -298,7 +303,12 @@ class Anthropic(EventStream):
         return b'event: content_block_delta\ndata: {"type": "content_block_delta", oops\n\n'
 
     def whole(self, text: str) -> tuple[str, bytes]:
-        body = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL}
+        body: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
         body |= {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
         body |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
         return "application/json", to_json(body)

@@ -28,6 +28,9 @@ class Out(Protocol):
     def wait(self, event: threading.Event) -> None:
         """Hold until the event is set, watching the client."""
 
+    def signal(self, event: threading.Event) -> None:
+        """Set the event."""
+
     def stall(self) -> None:
         """Hold until the client goes away."""
 
@@ -151,7 +154,9 @@ def _piece(like: Like) -> Piece:
     found = step(like)
     if isinstance(found, Piece):
         return found
-    raise ScriptError(f"{found!r} is no bytes of the body; drip() and part() want text, raw, event …")
+    raise ScriptError(
+        f"{found!r} is no bytes of the body; drip() and part() want text, raw, event …"
+    )
 
 
 def text(text: str) -> Step:
@@ -272,7 +277,7 @@ def wait(event: threading.Event) -> Step:
 
 def signal(event: threading.Event) -> Step:
     """Set the event: the script has come this far."""
-    return Act("signal()", lambda out: event.set())
+    return Act("signal()", lambda out: out.signal(event))
 
 
 def cut() -> Step:
