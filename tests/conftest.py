@@ -162,14 +162,15 @@ def tls_wrong_host(authority: Any) -> ssl.SSLContext:
 
 
 @pytest.fixture(scope="session")
-def tls_self_signed() -> ssl.SSLContext:
+def tls_self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server context whose certificate nobody but itself has signed."""
     import trustme
 
     alone = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "alone.pem"
+    path.write_bytes(alone.private_key_pem.bytes() + alone.cert_pem.bytes())
     context = server_context()
-    with alone.private_key_and_cert_chain_pem_tempfile() as path:
-        context.load_cert_chain(path)
+    context.load_cert_chain(path)
     return context
 
 
