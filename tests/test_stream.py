@@ -36,6 +36,7 @@ from providers_sync.testing import (
     stall,
     text,
     usage,
+    wait,
 )
 
 WORDS = [text("Hel"), text("lo "), text("wörld")]
@@ -153,11 +154,11 @@ def test_close_ends_the_iterator_and_the_connection() -> None:
 
 def test_cancel_keeps_text_that_was_not_handed_over() -> None:
     """``.partial`` and ``.text`` hold what had arrived, read or not."""
-    said = threading.Event()
-    with serve([*WORDS, signal(said), stall()]) as server:
+    go = threading.Event()
+    with serve([text("Hel"), wait(go), text("lo "), text("wörld"), stall()]) as server:
         stream = openai(server.url).stream("Hi")
         assert next(stream) == "Hel"
-        assert said.wait(5)
+        go.set()
         while len(stream._pipe._buffer) < 2:
             threading.Event().wait(0.001)  # our thread tells nobody that it has read on
         stream.cancel()
