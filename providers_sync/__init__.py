@@ -1,1 +1,91 @@
-"""The face of providers_sync."""
+"""The blocking SDK for streamed chat answers.
+
+::
+
+    from providers_sync import Vitalentum
+
+    for chunk in Vitalentum().stream("Hello"):
+        print(chunk, end="", flush=True)
+"""
+
+from __future__ import annotations
+
+from .config import Timeouts, __version__
+from .errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    InvalidRequestError,
+    MalformedStream,
+    ModelNotSupportedError,
+    ProviderError,
+    RateLimitError,
+    ServerError,
+    StreamCancelled,
+    StreamCut,
+    StreamError,
+    StreamTruncated,
+)
+from .providers import (
+    AI365VIP,
+    PROVIDERS,
+    CodeLinkAva,
+    OpenAICompatible,
+    Provider,
+    Vitalentum,
+)
+from .stream import CancelToken, Stream
+from .types import (
+    Completion,
+    Event,
+    Finish,
+    Message,
+    Messages,
+    Outcome,
+    ReasoningDelta,
+    Refusal,
+    Stats,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+
+__all__ = [
+    "AI365VIP",
+    "PROVIDERS",
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "CancelToken",
+    "CodeLinkAva",
+    "Completion",
+    "Event",
+    "Finish",
+    "InvalidRequestError",
+    "MalformedStream",
+    "Message",
+    "Messages",
+    "ModelNotSupportedError",
+    "OpenAICompatible",
+    "Outcome",
+    "Provider",
+    "ProviderError",
+    "RateLimitError",
+    "ReasoningDelta",
+    "Refusal",
+    "ServerError",
+    "Stats",
+    "Stream",
+    "StreamCancelled",
+    "StreamCut",
+    "StreamError",
+    "StreamTruncated",
+    "TextDelta",
+    "Timeouts",
+    "ToolCall",
+    "Usage",
+    "Vitalentum",
+    "__version__",
+]

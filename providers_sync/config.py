@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass, fields
 from typing import Any
@@ -43,8 +44,19 @@ ERROR_BODY_BYTES = 64 * 1024
 """Kept of an error response."""
 POOL_SIZE = 256
 """Connections kept per host: as many streams as a busy threaded server runs at once."""
+ERROR_BODY_S = 1.0
+"""For the body of an error response: the status is known, its text is only a courtesy."""
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
+
+
+class NotGiven(enum.Enum):
+    """Tells "not given" from ``None``, which means "none"."""
+
+    NOT_GIVEN = "not given"
+
+
+NOT_GIVEN = NotGiven.NOT_GIVEN
 
 
 def seconds(value: object, name: str) -> float:

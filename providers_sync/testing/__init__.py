@@ -1,0 +1,109 @@
+"""A real server that fails as told, for the tests of programs that read streamed answers.
+
+A script says in a few words what to send and how to fail::
+
+    from providers_sync import OpenAICompatible, StreamCut
+    from providers_sync.testing import cut, serve, text
+
+    def test_cut_answer_keeps_its_text():
+        with serve([text("Hel"), text("lo"), cut()]) as server:
+            stream = OpenAICompatible("m", base_url=server.url, retry=1).stream("Hi")
+            with pytest.raises(StreamCut) as caught:
+                stream.read()
+        assert caught.value.partial == "Hello"
+        assert len(server.requests) == 1
+
+The steps of one answer: what is said (``text``, ``reasoning``, ``refusal``, ``tool_call``,
+``event``, ``error``, ``garbage``, ``comment``, ``ping``, ``usage``, ``finish``, ``done``, ``raw``,
+``wire``), how (``part``, ``drip``, ``repeat``), when (``pause``, ``wait``, ``signal``), and how it
+breaks off (``cut``, ``reset``, ``stall``). ``answer`` puts status, headers and framing around them;
+``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are answers ready made.
+``FAULTS`` holds canned scripts by name.
+"""
+
+from .answers import (
+    Answer,
+    Fault,
+    Script,
+    answer,
+    empty,
+    html,
+    json_body,
+    redirect,
+    status,
+    whole,
+)
+from .faults import FAULTS
+from .records import Connection, Headers, Request
+from .server import Server, serve
+from .speech import ScriptError
+from .steps import Step
+from .words import (
+    comment,
+    cut,
+    done,
+    drip,
+    error,
+    event,
+    finish,
+    garbage,
+    part,
+    pause,
+    ping,
+    raw,
+    reasoning,
+    refusal,
+    repeat,
+    reset,
+    signal,
+    stall,
+    text,
+    tool_call,
+    usage,
+    wait,
+    wire,
+)
+
+__all__ = [
+    "FAULTS",
+    "Answer",
+    "Connection",
+    "Fault",
+    "Headers",
+    "Request",
+    "Script",
+    "ScriptError",
+    "Server",
+    "Step",
+    "answer",
+    "comment",
+    "cut",
+    "done",
+    "drip",
+    "empty",
+    "error",
+    "event",
+    "finish",
+    "garbage",
+    "html",
+    "json_body",
+    "part",
+    "pause",
+    "ping",
+    "raw",
+    "reasoning",
+    "redirect",
+    "refusal",
+    "repeat",
+    "reset",
+    "serve",
+    "signal",
+    "stall",
+    "status",
+    "text",
+    "tool_call",
+    "usage",
+    "wait",
+    "whole",
+    "wire",
+]

@@ -1,0 +1,229 @@
+"""Playing one answer on a line: the header block, the framing, the steps, the end."""
+
+from __future__ import annotations
+
+import http
+import threading
+import zlib
+
+from .answers import AUTO, Answer
+from .line import Line
+from .speech import Speech
+from .steps import Raw, Step
+
+FOR_EVER_BYTES = 1 << 30
+"""What a script without an end promises where a size must be promised."""
+
+
+class HangUp(Exception):
+    """A step ends the connection."""
+
+    def __init__(self, reset: bool) -> None:
+        self.reset = reset
+
+
+class Bare:
+    """An ``Out`` outside any body: whatever is sent goes straight onto the connection."""
+
+    def __init__(self, line: Line, speech: Speech) -> None:
+        self.line = line
+        self.speech = speech
+
+    def body(self, data: bytes) -> None:
+        self.line.send(data)
+
+    def wire(self, data: bytes) -> None:
+        self.line.send(data)
+
+    def pause(self, seconds: float) -> None:
+        self.line.watch(seconds)
+
+    def wait(self, event: threading.Event) -> None:
+        self.line.hold(event)
+
+    def signal(self, event: threading.Event) -> None:
+        event.set()
+
+    def stall(self) -> None:
+        self.line.watch(None)
+
+    def hang_up(self, reset: bool) -> None:
+        raise HangUp(reset)
+
+    def forever(self) -> None:
+        pass
+
+
+class Coding:
+    """The content coding of one body: none, or gzip flushed at every step."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._gzip = zlib.compressobj(wbits=31) if answer.gzip else None
+        self._trailer = answer.trailer
+
+    def encode(self, data: bytes) -> bytes:
+        if self._gzip is None or not data:
+            return data
+        return self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> bytes:
+        return self._gzip.flush() if self._gzip and self._trailer else b""
+
+
+class Framed(Bare):
+    """An ``Out`` inside a body."""
+
+    def __init__(self, line: Line, speech: Speech, answer: Answer, size: int) -> None:
+        super().__init__(line, speech)
+        self._chunked = answer.framing == "chunked"
+        self._one_chunk = answer.framing == "one-chunk"
+        self._sized = self._one_chunk or answer.framing == "length"
+        self._coding = Coding(answer)
+        self._size = self._left = size
+
+    def start(self) -> None:
+        if self._one_chunk and self._left:  # a chunk of no bytes would be the last one
+            self.line.send(b"%x\r\n" % self._left)
+
+    def body(self, data: bytes) -> None:
+        self._frame(self._coding.encode(data))
+
+    def end(self) -> bool:
+        """Close the framing; False if the connection must end with it."""
+        self._frame(self._coding.end())
+        if self._chunked:
+            self.line.send(b"0\r\n\r\n")
+        elif self._one_chunk and self._left == 0:
+            self.line.send(b"\r\n0\r\n\r\n" if self._size else b"0\r\n\r\n")
+        return self._chunked or (self._sized and self._left == 0)
+
+    def _frame(self, data: bytes) -> None:
+        if not data:  # an empty chunk would end the body
+            return
+        self._left -= len(data)
+        self.line.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+
+class EndlessError(Exception):
+    """The measured script has no end."""
+
+
+class Measure:
+    """An ``Out`` that only counts the bytes of the body, as if nothing went wrong."""
+
+    def __init__(self, speech: Speech, answer: Answer) -> None:
+        self.speech = speech
+        self.size = 0
+        self._coding = Coding(answer)
+
+    def body(self, data: bytes) -> None:
+        self.size += len(self._coding.encode(data))
+
+    def end(self) -> None:
+        self.size += len(self._coding.end())
+
+    def wire(self, data: bytes) -> None:
+        pass
+
+    def pause(self, seconds: float) -> None:
+        pass
+
+    def wait(self, event: threading.Event) -> None:
+        pass
+
+    def signal(self, event: threading.Event) -> None:
+        pass
+
+    def stall(self) -> None:
+        pass
+
+    def hang_up(self, reset: bool) -> None:
+        pass
+
+    def forever(self) -> None:
+        raise EndlessError
+
+
+def play(answer: Answer, line: Line, speech: Speech) -> bool:
+    """Play a whole answer; True if the connection can be used again."""
+    kind, steps = _body(answer, speech)
+    size = _size(answer, steps, type(speech)())
+    bare = Bare(line, speech)
+    for step in answer.before:
+        step.play(bare)
+    _send(line, _head(answer, kind, size), answer.head_every)
+    for step in answer.inside:
+        step.play(bare)
+    _send(line, b"\r\n", answer.head_every)
+    framed = Framed(line, speech, answer, size)
+    framed.start()
+    for step in steps:
+        step.play(framed)
+    if answer.end:
+        framed.body(speech.ending())
+    return framed.end() and answer.keep_alive
+
+
+def connect(answer: Answer, line: Line, speech: Speech) -> None:
+    """Play what comes before TLS and HTTP."""
+    for step in answer.connect:
+        step.play(Bare(line, speech))
+
+
+def _body(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]:
+    kind, steps = speech.content_type, answer.steps
+    if answer.body:
+        kind, data = answer.body(speech)
+        steps = (Raw(data), *steps)
+    return (kind if answer.content_type == AUTO else answer.content_type), steps
+
+
+def _size(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
+    if answer.framing in ("chunked", "close"):
+        return 0
+    if answer.length is not None:
+        return answer.length
+    measure = Measure(speech, answer)
+    try:
+        for step in steps:
+            step.play(measure)
+    except EndlessError:
+        return FOR_EVER_BYTES
+    if answer.end:
+        measure.body(speech.ending())
+    measure.end()
+    return measure.size
+
+
+def _head(answer: Answer, kind: str | None, size: int) -> bytes:
+    fields: dict[str, str | None] = {"Content-Type": kind}
+    if answer.framing == "length":
+        fields["Content-Length"] = str(size)
+    elif answer.framing != "close":
+        fields["Transfer-Encoding"] = "chunked"
+    if answer.gzip:
+        fields["Content-Encoding"] = "gzip"
+    if answer.framing == "close" or not answer.keep_alive:
+        fields["Connection"] = "close"
+    for name, value in answer.headers.items():
+        ours = next((key for key in fields if key.lower() == name.lower()), name)
+        fields[ours] = value
+    lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}"]
+    lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
+
+
+def _reason(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Overloaded" if status == 529 else "Unknown"
+
+
+def _send(line: Line, data: bytes, every: float | None) -> None:
+    if every is None:
+        line.send(data)
+        return
+    for at in range(len(data)):
+        line.send(data[at : at + 1])
+        line.watch(every)

@@ -1,0 +1,213 @@
+"""The protocols by name, and which one a request speaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .speech import MODEL, EventStream, ScriptError, Speech, split_text, to_json
+
+
+class Vitalentum(EventStream):
+    """The same events under the other name."""
+
+    name = "vitalentum"
+
+
+class OpenAI(EventStream):
+    """OpenAI's chat completion chunks: role, finish reason, ``[DONE]``."""
+
+    name = "openai"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+        self._finished = False
+        self._calls = 0
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        if not self._started:
+            self._started = True
+            delta = {"role": "assistant"} | delta
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": MODEL}
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return self.event(head | {"choices": [choice]})
+
+    def reasoning(self, text: str) -> bytes:
+        return self._chunk({"reasoning_content": text})
+
+    def refusal(self, text: str) -> bytes:
+        return self._chunk({"refusal": text})
+
+    def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
+        index, self._calls = self._calls, self._calls + 1
+        call = {"index": index, "id": id, "type": "function"}
+        said = [call | {"function": {"name": name, "arguments": ""}}]
+        said += [
+            {"index": index, "function": {"arguments": part}}
+            for part in split_text(arguments, pieces)
+        ]
+        return b"".join(self._chunk({"tool_calls": [part]}) for part in said)
+
+    def finish(self, reason: str | None) -> bytes:
+        self._finished = True
+        return self._chunk({}, reason or ("tool_calls" if self._calls else "stop"))
+
+    def ending(self) -> bytes:
+        if self.over:
+            return b""
+        return (b"" if self._finished else self.finish(None)) + self.done()
+
+
+class Anthropic(EventStream):
+    """Anthropic's named events; ``message_start`` and the content blocks are added as needed."""
+
+    name = "anthropic"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+        self._finished = False
+        self._block = ""
+        self._index = -1
+        self._called = False
+        self._output_tokens = 1
+
+    def event(self, data: Any, name: str | None = None) -> bytes:
+        if name is None and isinstance(data, dict):
+            name = data.get("type")
+        return super().event(data, name)
+
+    def ping(self) -> bytes:
+        return self.event({"type": "ping"})
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        message: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
+        message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        return self.event({"type": "message_start", "message": message})
+
+    def _open(self, kind: str, block: dict[str, Any], *, fresh: bool = False) -> bytes:
+        if self._block == kind and not fresh:
+            return b""
+        before = self._start() + self._close()
+        self._block, self._index = kind, self._index + 1
+        start = {"type": "content_block_start", "index": self._index}
+        return before + self.event(start | {"content_block": {"type": kind} | block})
+
+    def _close(self) -> bytes:
+        if not self._block:
+            return b""
+        self._block = ""
+        return self.event({"type": "content_block_stop", "index": self._index})
+
+    def _delta(self, kind: str, **delta: str) -> bytes:
+        head = {"type": "content_block_delta", "index": self._index}
+        return self.event(head | {"delta": {"type": kind} | delta})
+
+    def text(self, text: str) -> bytes:
+        return self._open("text", {"text": ""}) + self._delta("text_delta", text=text)
+
+    def reasoning(self, text: str) -> bytes:
+        opened = self._open("thinking", {"thinking": "", "signature": ""})
+        return opened + self._delta("thinking_delta", thinking=text)
+
+    def refusal(self, text: str) -> bytes:
+        raise self._cannot("refusal")
+
+    def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
+        self._called = True
+        opened = self._open("tool_use", {"id": id, "name": name, "input": {}}, fresh=True)
+        parts = (
+            self._delta("input_json_delta", partial_json=p) for p in split_text(arguments, pieces)
+        )
+        return opened + b"".join(parts)
+
+    def finish(self, reason: str | None) -> bytes:
+        self._finished = True
+        delta = {"stop_reason": reason or ("tool_use" if self._called else "end_turn")}
+        said = self._start() + self._close()
+        usage = {"output_tokens": self._output_tokens}
+        return said + self.event({"type": "message_delta", "delta": delta, "usage": usage})
+
+    def usage(self, input_tokens: int, output_tokens: int) -> bytes:
+        self._output_tokens = output_tokens
+        usage = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        said = self._start() + self._close()
+        return said + self.event({"type": "message_delta", "delta": {}, "usage": usage})
+
+    def done(self) -> bytes:
+        self.over = True
+        return self.event({"type": "message_stop"})
+
+    def error(self, message: str, type: str, code: str | None) -> bytes:
+        self.over = True
+        return self.event({"type": "error", "error": {"type": type, "message": message}})
+
+    def ending(self) -> bytes:
+        if self.over:
+            return b""
+        return (b"" if self._finished else self.finish(None)) + self.done()
+
+    def garbage(self) -> bytes:
+        return b'event: content_block_delta\ndata: {"type": "content_block_delta", oops\n\n'
+
+    def whole(self, text: str) -> tuple[str, bytes]:
+        body: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
+        body |= {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
+        body |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
+        return "application/json", to_json(body)
+
+    def failure(self, message: str, type: str, code: str | None) -> tuple[str, bytes]:
+        body = {"type": "error", "error": {"type": type, "message": message}}
+        return "application/json", to_json(body)
+
+
+class AI365VIP(Speech):
+    """Plain text under its provider's name."""
+
+    name = "ai365vip"
+
+
+SPEECHES: dict[str, type[Speech]] = {
+    kind.name: kind for kind in (OpenAI, Anthropic, Vitalentum, EventStream, AI365VIP, Speech)
+}
+"""Every protocol by its name; ``plain`` and ``ai365vip`` are the same."""
+
+
+def speech_for(name: str) -> Speech:
+    """Return a new speech of the protocol ``name``, or say which names there are."""
+    try:
+        return SPEECHES[name]()
+    except KeyError:
+        raise ScriptError(f"no protocol {name!r}; there are {', '.join(SPEECHES)}") from None
+
+
+def guess(path: str, body: bytes) -> str:
+    """Return the protocol that a request speaks.
+
+    >>> guess("/v1/messages", b""), guess("/api/converse-edge", b""), guess("/x", b"")
+    ('anthropic', 'vitalentum', 'openai')
+    >>> guess("/api/chat", b'{"key": "", "prompt": ""}'), guess("/api/chat", b"{}")
+    ('ai365vip', 'codelinkava')
+    """
+    path = path.partition("?")[0].rstrip("/")
+    if path.endswith("/messages"):
+        return "anthropic"
+    if path.endswith("/api/converse-edge"):
+        return "vitalentum"
+    if path.endswith("/api/chat"):  # two providers share the path; only one sends a key
+        return "ai365vip" if b'"key"' in body else "codelinkava"
+    return "openai"

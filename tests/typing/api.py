@@ -1,0 +1,42 @@
+"""The face as users see it: type-checked by mypy, never run."""
+
+from collections.abc import Iterator
+
+from typing_extensions import assert_type
+
+from providers_sync import (
+    AI365VIP,
+    CancelToken,
+    Completion,
+    Event,
+    Messages,
+    OpenAICompatible,
+    Outcome,
+    Stats,
+    Stream,
+    Timeouts,
+    Usage,
+    Vitalentum,
+)
+
+messages: Messages = [{"role": "user", "content": "Hello"}]
+
+
+def face() -> None:
+    for chunk in Vitalentum().stream("Hello"):
+        assert_type(chunk, str)
+
+    provider = OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1", temperature=0.2)
+    with provider.stream(messages, timeouts=Timeouts(total=30), retry=None, stop=["."]) as stream:
+        assert_type(stream, Stream)
+        assert_type(stream.events(), Iterator[Event])
+        assert_type(stream.read(), str)
+    assert_type(stream.text, str)
+    assert_type(stream.outcome, Outcome | None)
+    assert_type(stream.usage, Usage | None)
+    assert_type(stream.stats, Stats)
+
+    token = CancelToken()
+    completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
+    assert_type(completion, Completion)
+    assert_type(str(completion), str)
