@@ -18,6 +18,7 @@ The steps of one answer: what is said (``text``, ``reasoning``, ``refusal``, ``t
 ``wire``), how (``part``, ``drip``, ``repeat``), when (``pause``, ``wait``, ``signal``), and how it
 breaks off (``cut``, ``reset``, ``stall``). ``answer`` puts status, headers and framing around them;
 ``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are answers ready made.
+``FAULTS`` holds canned scripts by name.
 """
 
 from .answers import (
@@ -32,11 +33,12 @@ from .answers import (
     status,
     whole,
 )
-from .protocols import ScriptError
+from .faults import FAULTS
 from .records import Connection, Headers, Request
 from .server import Server, serve
-from .steps import (
-    Step,
+from .speech import ScriptError
+from .steps import Step
+from .words import (
     comment,
     cut,
     done,
@@ -63,6 +65,7 @@ from .steps import (
 )
 
 __all__ = [
+    "FAULTS",
     "Answer",
     "Connection",
     "Fault",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from .protocols import ScriptError, Speech, to_json
 from .records import Request
+from .speech import ScriptError, Speech, to_json
 from .steps import Like, Step, steps
 
 AUTO = "auto"
@@ -177,6 +177,8 @@ def to_answer(script: Any) -> Answer:
     """Return one answer: as it is, or made of a step or a list of steps."""
     if isinstance(script, Answer):
         return script
+    if isinstance(script, Fault):
+        return to_answer(script.script)
     if isinstance(script, (Step, str, bytes)):
         return answer(script)
     if isinstance(script, Iterable):
@@ -212,7 +214,10 @@ class Cues:
         self._given = min(self._given + 1, len(self._answers) - 1)
 
 
-def _answers(script: Any) -> list[Answer | Callable[[Request], Any]]:
+Cue = Union[Answer, Callable[[Request], Any]]
+
+
+def _answers(script: Any) -> list[Cue]:
     if isinstance(script, Fault):
         return _answers(script.script)
     if callable(script):
@@ -220,13 +225,13 @@ def _answers(script: Any) -> list[Answer | Callable[[Request], Any]]:
     if isinstance(script, (Answer, Step, str, bytes)):
         return [to_answer(script)]
     parts = list(script)
-    if not any(_is_answer(part) for part in parts):
+    if not any(map(_is_answer, parts)):
         return [to_answer(parts)]
     for part in parts:
         if not _is_answer(part):
             raise ScriptError(f"{part!r} stands between whole answers: put it into a list")
-    return [part if callable(part) else to_answer(part) for part in parts]
+    return [cue for part in parts for cue in _answers(part)]
 
 
 def _is_answer(part: Any) -> bool:
-    return isinstance(part, (Answer, list, tuple)) or callable(part)
+    return isinstance(part, (Answer, Fault, list, tuple)) or callable(part)

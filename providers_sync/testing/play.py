@@ -8,7 +8,7 @@ import zlib
 
 from .answers import AUTO, Answer
 from .line import Line
-from .protocols import Speech
+from .speech import Speech
 from .steps import Raw, Step
 
 FOR_EVER_BYTES = 1 << 30

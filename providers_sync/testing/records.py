@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 
 class Headers(Mapping[str, str]):
@@ -77,31 +78,52 @@ class Connection:
     closed_by: str | None = None
     """Who ended it first, ``client`` or ``server``; ``None`` while nobody has."""
     error: str | None = None
-    """What TLS said when the handshake failed."""
+    """How the client left: what TLS or the system said."""
     requests: int = 0
     """How many requests came over it."""
+
+
+T = TypeVar("T")
+
+
+class Shelf(Generic[T]):
+    """Things counted from 1, of which the last ``keep`` are kept."""
+
+    def __init__(self, keep: int | None) -> None:
+        self.kept: deque[T] = deque(maxlen=keep)
+        self.count = 0
+
+    def add(self, thing: T) -> None:
+        self.kept.append(thing)
+        self.count += 1
+
+    def get(self, n: int) -> T:
+        index = n - 1 - (self.count - len(self.kept))
+        if index < 0:
+            raise LookupError(f"number {n} is not kept any more, or never was: count from 1")
+        return self.kept[index]
 
 
 class Log:
     """The records of one server; every method may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None) -> None:
         self._changed = threading.Condition()
-        self._requests: list[Request] = []
-        self._connections: list[Connection] = []
+        self._requests: Shelf[Request] = Shelf(keep)
+        self._connections: Shelf[Connection] = Shelf(keep)
 
     def requests(self) -> list[Request]:
         with self._changed:
-            return list(self._requests)
+            return list(self._requests.kept)
 
     def connections(self) -> list[Connection]:
         with self._changed:
-            return list(self._connections)
+            return list(self._connections.kept)
 
     def opened(self) -> Connection:
         with self._changed:
-            connection = Connection(len(self._connections) + 1)
-            self._connections.append(connection)
+            connection = Connection(self._connections.count + 1)
+            self._connections.add(connection)
             self._changed.notify_all()
             return connection
 
@@ -114,33 +136,34 @@ class Log:
         self, connection: Connection, method: str, path: str, headers: Headers, body: bytes
     ) -> Request:
         with self._changed:
-            number = len(self._requests) + 1
+            number = self._requests.count + 1
             request = Request(number, connection.number, method, path, headers, body)
-            self._requests.append(request)
+            self._requests.add(request)
             connection.requests += 1
             self._changed.notify_all()
             return request
 
     def wait_request(self, n: int, timeout: float) -> Request:
-        self._wait(lambda: len(self._requests) >= n, f"request {n}", timeout)
-        return self._requests[n - 1]
+        with self._changed:
+            self._wait(lambda: self._requests.count >= n, f"request {n}", timeout)
+            return self._requests.get(n)
 
     def wait_connection(self, n: int, timeout: float) -> Connection:
-        self._wait(lambda: len(self._connections) >= n, f"connection {n}", timeout)
-        return self._connections[n - 1]
+        with self._changed:
+            self._wait(lambda: self._connections.count >= n, f"connection {n}", timeout)
+            return self._connections.get(n)
 
     def wait_closed(self, n: int, timeout: float) -> float:
-        def is_over() -> bool:
-            return len(self._connections) >= n and self._connections[n - 1].closed_at is not None
-
-        return self._wait(is_over, f"the end of connection {n}", timeout)
-
-    def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> float:
         start = time.monotonic()
+        connection = self.wait_connection(n, timeout)
+        left = timeout - (time.monotonic() - start)
         with self._changed:
-            if not self._changed.wait_for(happened, timeout):
-                raise TimeoutError(
-                    f"the fault server waited {timeout} s for {what}; it has seen "
-                    f"{len(self._requests)} requests on {len(self._connections)} connections"
-                )
+            self._wait(lambda: connection.closed_at is not None, f"the end of connection {n}", left)
         return time.monotonic() - start
+
+    def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
+        if not self._changed.wait_for(happened, timeout):
+            raise TimeoutError(
+                f"the fault server waited {timeout:.3g} s for {what}; it has seen "
+                f"{self._requests.count} requests on {self._connections.count} connections"
+            )

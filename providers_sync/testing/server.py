@@ -17,6 +17,7 @@ from .records import Connection, Headers, Log, Request
 HOST = "127.0.0.1"
 BACKLOG = 4096
 """Room for thousands of streams that connect at once; the system may allow less."""
+CROWD = 64
 STOP_S = 5.0
 """A thread that takes longer to stop is inside a function of the script."""
 
@@ -25,7 +26,14 @@ class Server:
     """A running fault server; made by ``serve()``. Every member may be used from any thread."""
 
     def __init__(
-        self, script: Script, protocol: str | None, tls: ssl.SSLContext | None, host: str, port: int
+        self,
+        script: Script,
+        *,
+        protocol: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = HOST,
+        port: int = 0,
+        keep: int | None = None,
     ) -> None:
         if protocol is not None:
             speech_for(protocol)  # says at once what is wrong with the name
@@ -37,8 +45,9 @@ class Server:
         self._protocol = protocol
         self._tls = tls
         self._cues = Cues(script)
-        self._log = Log()
+        self._log = Log(keep)
         self._threads: list[threading.Thread] = []
+        self._crowd = CROWD
 
     @property
     def url(self) -> str:
@@ -115,6 +124,9 @@ class Server:
         thread = threading.Thread(
             target=target, name=f"fault-server-{name}", args=args, daemon=True
         )
+        if len(self._threads) >= self._crowd:  # a server that runs for days forgets the dead
+            self._threads = [each for each in self._threads if each.is_alive()]
+            self._crowd = 2 * len(self._threads) + CROWD
         self._threads.append(thread)
         thread.start()
 
@@ -203,6 +215,7 @@ def serve(
     tls: ssl.SSLContext | None = None,
     host: str = HOST,
     port: int = 0,
+    keep: int | None = None,
 ) -> Server:
     """Serve a script on loopback for as long as the ``with`` lasts.
 
@@ -216,8 +229,9 @@ def serve(
       ``plain``; by default it follows from the path of each request.
     - ``tls``: a server-side context with a certificate loaded.
     - ``port``: 0 takes a free one.
+    - ``keep``: how many of the last requests and connections are remembered; by default all.
 
     The end of the ``with`` stops every thread and closes every socket, whatever they are waiting
     for, and raises what went wrong in the script itself.
     """
-    return Server(script, protocol, tls, host, port)
+    return Server(script, protocol=protocol, tls=tls, host=host, port=port, keep=keep)

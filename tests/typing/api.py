@@ -21,20 +21,22 @@ from providers_sync import (
 
 messages: Messages = [{"role": "user", "content": "Hello"}]
 
-for chunk in Vitalentum().stream("Hello"):
-    assert_type(chunk, str)
 
-provider = OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1", temperature=0.2)
-with provider.stream(messages, timeouts=Timeouts(total=30), retry=None, stop=["."]) as stream:
-    assert_type(stream, Stream)
-    assert_type(stream.events(), Iterator[Event])
-    assert_type(stream.read(), str)
-assert_type(stream.text, str)
-assert_type(stream.outcome, Outcome | None)
-assert_type(stream.usage, Usage | None)
-assert_type(stream.stats, Stats)
+def face() -> None:
+    for chunk in Vitalentum().stream("Hello"):
+        assert_type(chunk, str)
 
-token = CancelToken()
-completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
-assert_type(completion, Completion)
-assert_type(str(completion), str)
+    provider = OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1", temperature=0.2)
+    with provider.stream(messages, timeouts=Timeouts(total=30), retry=None, stop=["."]) as stream:
+        assert_type(stream, Stream)
+        assert_type(stream.events(), Iterator[Event])
+        assert_type(stream.read(), str)
+    assert_type(stream.text, str)
+    assert_type(stream.outcome, Outcome | None)
+    assert_type(stream.usage, Usage | None)
+    assert_type(stream.stats, Stats)
+
+    token = CancelToken()
+    completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
+    assert_type(completion, Completion)
+    assert_type(str(completion), str)

@@ -1,0 +1,196 @@
+"""What every test gets: no leaks, no outside network; and what TLS and connection tests ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXEMPT_THREAD = "providers-sync-resolver"
+"""A thread inside DNS cannot be interrupted; it ends with the resolver and owns no socket."""
+SETTLE_S = 2.0
+"""How long the threads and sockets of a test may take to end."""
+
+failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Remember a failure: its traceback keeps sockets alive, which is no leak of ours."""
+    report = yield
+    if report.failed:
+        item.stash[failed] = True
+    return report
+
+
+def open_sockets() -> set[str]:
+    """Return ``socket:[inode]`` of every socket this process has open (Linux; elsewhere none)."""
+    found = set()
+    folder = Path("/proc/self/fd")
+    for each in os.listdir(folder) if folder.is_dir() else ():
+        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+            target = os.readlink(folder / each)
+            if target.startswith("socket:"):
+                found.add(target)
+    return found
+
+
+def new_threads(before: set[threading.Thread], deadline: float) -> list[threading.Thread]:
+    """Return the threads that are not in ``before`` and still run at the deadline."""
+    fresh = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and thread.name != EXEMPT_THREAD
+    ]
+    for thread in fresh:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread for thread in fresh if thread.is_alive()]
+
+
+def new_sockets(before: set[str], deadline: float) -> set[str]:
+    """Return the sockets that are not in ``before`` and still open at the deadline."""
+    while True:
+        gc.collect()
+        fresh = open_sockets() - before
+        if not fresh or time.monotonic() >= deadline:
+            return fresh
+        time.sleep(0.01)  # the kernel has no event for a closed descriptor
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread or a socket behind.
+
+    The baseline is taken after fixtures of a wider scope were made, and the check comes after
+    fixtures of the test itself have been torn down.
+    """
+    gc.collect()
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    yield
+    if request.node.stash.get(failed, False):
+        return
+    deadline = time.monotonic() + SETTLE_S
+    left_threads = new_threads(threads, deadline)
+    left_sockets = new_sockets(sockets, deadline)
+    if left_threads or left_sockets:
+        names = ", ".join(thread.name for thread in left_threads) or "none"
+        pytest.fail(
+            f"left behind: threads: {names}; sockets: {', '.join(left_sockets) or 'none'}",
+            pytrace=False,
+        )
+
+
+def is_outside(family: int, address: Any) -> bool:
+    """Return whether connecting there leaves this machine."""
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    host = str(address[0]).partition("%")[0]
+    if host in ("", "localhost"):
+        return False
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:  # a name: connect() would ask DNS for it
+        return True
+    return not (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+@pytest.fixture(autouse=True)
+def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test at once that connects beyond loopback, from whatever thread."""
+    attempts: list[str] = []
+
+    def guarded(real: Any) -> Any:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if is_outside(self.family, address):
+                attempts.append(str(address))
+                pytest.fail(f"a test may only connect to loopback, not to {address}")
+            return real(self, address)
+
+        return connect
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    yield
+    if attempts:  # a thread of the code under test may have swallowed the failure
+        pytest.fail(f"connected beyond loopback: {', '.join(attempts)}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def authority() -> Any:
+    """A certificate authority of the tests (a ``trustme.CA``)."""
+    import trustme  # only tests of TLS need it
+
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca(authority: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of the bundle that trusts ``authority``: for ``verify=``."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+@pytest.fixture(scope="session")
+def tls(authority: Any) -> ssl.SSLContext:
+    """A server context good for 127.0.0.1, ::1 and localhost."""
+    context = server_context()
+    authority.issue_cert("127.0.0.1", "::1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def tls_wrong_host(authority: Any) -> ssl.SSLContext:
+    """A server context whose certificate is trusted and belongs to another host."""
+    context = server_context()
+    authority.issue_cert("elsewhere.example").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def tls_self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server context whose certificate nobody but itself has signed."""
+    import trustme
+
+    alone = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "alone.pem"
+    path.write_bytes(alone.private_key_pem.bytes() + alone.cert_pem.bytes())
+    context = server_context()
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.fixture
+def refused() -> Iterator[tuple[str, int]]:
+    """A loopback address where nobody listens, kept from others while the test runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()
+
+
+@pytest.fixture
+def blackhole() -> Iterator[tuple[str, int]]:
+    """A loopback address whose TCP connect hangs: a listener with a full backlog (Linux)."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # one is queued, the others' SYNs are dropped, as is every later one
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()

@@ -1,0 +1,303 @@
+"""The stream as its reader sees it: iterating, looking, stopping, letting go."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from providers_sync import (
+    AI365VIP,
+    CancelToken,
+    Finish,
+    OpenAICompatible,
+    Outcome,
+    Provider,
+    StreamCancelled,
+    StreamCut,
+    StreamTruncated,
+    TextDelta,
+    Timeouts,
+    Usage,
+    Vitalentum,
+)
+from providers_sync.testing import (
+    answer,
+    cut,
+    done,
+    finish,
+    serve,
+    signal,
+    stall,
+    text,
+    usage,
+    wait,
+)
+
+WORDS = [text("Hel"), text("lo "), text("wörld")]
+
+
+def openai(url: str, **settings: object) -> Provider:
+    return OpenAICompatible("m", base_url=url, **settings)  # type: ignore[arg-type]
+
+
+def test_iterating_gives_the_servers_chunks() -> None:
+    """One chunk of text for each delta, then the verdict and all the numbers."""
+    script = [*WORDS, finish("length"), usage(3, 4)]
+    with serve(answer(*script, headers={"X-Request-Id": "r1"})) as server:
+        stream = openai(server.url).stream("Hi")
+        assert stream.outcome is None
+        assert stream.request_id == "r1"
+        assert list(stream) == ["Hel", "lo ", "wörld"]
+        assert (stream.text, stream.outcome) == ("Hello wörld", Outcome.COMPLETE)
+        assert (stream.finish_reason, stream.usage) == ("length", Usage(3, 4, 7))
+        stats = stream.stats
+        assert (stats.chunks, stats.attempts) == (3, 1)
+        assert 0 < (stats.first_chunk_s or 0) <= stats.duration_s
+        assert stats.bytes > 0
+        assert next(stream, None) is None
+        assert stream.stats == stats
+
+
+def test_text_grows_with_what_was_handed_over() -> None:
+    """While it runs, ``.text`` is what the reader has had."""
+    with serve(WORDS) as server:
+        stream = openai(server.url).stream("Hi")
+        assert (next(stream), stream.text) == ("Hel", "Hel")
+        assert (next(stream), stream.text) == ("lo ", "Hello ")
+        assert stream.stats.chunks == 2
+        assert stream.read() == "wörld"
+        assert stream.text == "Hello wörld"
+
+
+def test_events_share_the_cursor_with_the_iterator() -> None:
+    """Typed events go on where the iterator stood, and the other way round."""
+    with serve([*WORDS, finish("stop"), usage(1, 2)]) as server:
+        stream = openai(server.url).stream("Hi")
+        events = stream.events()
+        assert next(events) == TextDelta("Hel")
+        assert next(stream) == "lo "
+        assert list(events) == [TextDelta("wörld"), Finish("stop"), Usage(1, 2, 3)]
+        assert stream.outcome is Outcome.COMPLETE
+
+
+def test_complete_returns_the_whole_answer() -> None:
+    """``str()`` of a completion is its text."""
+    with serve([*WORDS, usage(1, 2)]) as server:
+        completion = openai(server.url).complete("Hi")
+    assert str(completion) == completion.text == "Hello wörld"
+    assert (completion.outcome, completion.finish_reason) == ("complete", "stop")
+    assert pickle.loads(pickle.dumps(completion)) == completion
+
+
+def test_clean_end_without_marker_is_never_complete() -> None:
+    """AI365VIP's is ``unverified``; the others' is a truncation with the text in hand."""
+    with serve(answer(*WORDS, end=False)) as server:
+        assert AI365VIP(base_url=server.url).complete("Hi").outcome is Outcome.UNVERIFIED
+        with pytest.raises(StreamTruncated) as caught:
+            Vitalentum(base_url=server.url).complete("Hi")
+    assert (caught.value.partial, caught.value.outcome) == ("Hello wörld", Outcome.TRUNCATED)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "one-chunk"])
+def test_cut_framing_never_looks_clean(framing: str) -> None:
+    """Where the framing shows a cut, the plain-text provider reports it too."""
+    with serve(answer(*WORDS, cut(), framing=framing, length=100)) as server:
+        with pytest.raises(StreamCut) as caught:
+            AI365VIP(base_url=server.url).complete("Hi")
+        assert (caught.value.partial, caught.value.outcome) == ("Hello wörld", Outcome.CUT)
+
+
+def test_next_after_an_error_raises_it_again() -> None:
+    """The error stays; ``close()`` and ``cancel()`` after it change nothing."""
+    with serve([*WORDS, cut()]) as server:
+        stream = openai(server.url).stream("Hi")
+        with pytest.raises(StreamCut) as first:
+            stream.read()
+        stream.cancel()
+        stream.close()
+        for again in (lambda: next(stream), stream.read, lambda: next(stream.events())):
+            with pytest.raises(StreamCut) as second:
+                again()
+            assert second.value is first.value
+        assert (stream.outcome, stream.text) == (Outcome.CUT, "Hello wörld")
+        copy = pickle.loads(pickle.dumps(first.value))
+        assert (copy.partial, copy.outcome, str(copy)) == (
+            "Hello wörld",
+            Outcome.CUT,
+            str(first.value),
+        )
+
+
+def test_after_a_good_end_stopping_changes_nothing() -> None:
+    """A complete stream stays complete."""
+    with serve(WORDS) as server, openai(server.url).stream("Hi") as stream:
+        stream.read()
+        stream.cancel()
+        stream.close()
+        assert (stream.outcome, next(stream, "end")) == (Outcome.COMPLETE, "end")
+
+
+def test_close_ends_the_iterator_and_the_connection() -> None:
+    """Leaving a ``with`` block early is no error, and the server notices at once."""
+    with serve([text("a"), text("b"), stall()]) as server:
+        with openai(server.url).stream("Hi") as stream:
+            assert next(stream) == "a"
+        server.wait_closed(1, timeout=1)
+        assert (stream.outcome, next(stream, "end")) == (Outcome.CANCELLED, "end")
+
+
+def test_cancel_keeps_text_that_was_not_handed_over() -> None:
+    """``.partial`` and ``.text`` hold what had arrived, read or not."""
+    go = threading.Event()
+    with serve([text("Hel"), wait(go), text("lo "), text("wörld"), stall()]) as server:
+        stream = openai(server.url).stream("Hi")
+        assert next(stream) == "Hel"
+        go.set()
+        while len(stream._pipe._buffer) < 2:
+            threading.Event().wait(0.001)  # our thread tells nobody that it has read on
+        stream.cancel()
+        with pytest.raises(StreamCancelled) as caught:
+            next(stream)
+        assert caught.value.partial == stream.text == "Hello wörld"
+        assert stream.outcome is Outcome.CANCELLED
+        server.wait_closed(1, timeout=1)
+
+
+def test_cancelled_token_stops_a_call_before_it_begins() -> None:
+    """Nothing is sent with a token that was cancelled already."""
+    token = CancelToken()
+    token.cancel()
+    with serve(WORDS) as server:
+        with pytest.raises(StreamCancelled):
+            openai(server.url).stream("Hi", cancel=token)
+        assert server.connections == []
+
+
+PHASES: dict[str, Callable[[], object]] = {
+    "headers": lambda: answer(before=[stall()]),
+    "first-event": lambda: [stall()],
+    "middle": lambda: [text("Hel"), stall()],
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "tls"])
+def test_cancel_frees_a_blocked_reader_at_once(
+    phase: str, secure: bool, request: pytest.FixtureRequest
+) -> None:
+    """Before and after the headers, on HTTP and TLS: median of 20 under 50 ms, worst under 250."""
+    tls = request.getfixturevalue("tls") if secure else None
+    verify = request.getfixturevalue("ca") if secure else True
+    delays = []
+    with serve(PHASES[phase](), tls=tls) as server:  # type: ignore[arg-type]
+        provider = openai(server.url, verify=verify)
+        for round_ in range(1, 21):
+            token = CancelToken()
+            freed: list[float] = []
+
+            def read(token: CancelToken = token, freed: list[float] = freed) -> None:
+                with pytest.raises(StreamCancelled):
+                    provider.stream("Hi", cancel=token).read()
+                freed.append(time.monotonic())
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            server.wait_request(round_)
+            began = time.monotonic()
+            token.cancel()
+            reader.join(5)
+            delays.append(freed[0] - began)
+        server.wait_closed(20, timeout=1)
+    assert sorted(delays)[10] < 0.05
+    assert max(delays) < 0.25
+
+
+def test_dropping_the_iterator_closes_the_connection() -> None:
+    """No ``with``, no ``close()``: the last reference is enough."""
+    with serve([text("a"), stall()]) as server:
+        for chunk in openai(server.url).stream("Hi"):
+            assert chunk == "a"
+            break
+        gc.collect()
+        server.wait_closed(1, timeout=1)
+
+
+ENDINGS: dict[str, Callable[[Provider], object]] = {
+    "read": lambda p: p.stream("Hi", temperature=0).read(),
+    "close": lambda p: p.stream("Hi").close(),
+    "cancel": lambda p: p.stream("Hi").cancel(),
+    "drop": lambda p: next(p.stream("Hi")),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_fifty_streams_each_way_leave_nothing(ending: str) -> None:
+    """The leak detector finds no thread and no socket after 50 streams of each ending."""
+    end = ENDINGS[ending]
+    with serve([*WORDS]) as server:
+        provider = openai(server.url)
+        for _ in range(50):
+            end(provider)
+    del provider
+
+
+def test_connection_is_kept_after_a_whole_answer() -> None:
+    """``[DONE]`` does not cost the connection: streams one after another share one."""
+    with serve(WORDS) as server:
+        provider = openai(server.url)
+        for _ in range(10):
+            provider.complete("Hi")
+        assert len(server.connections) == 1
+
+
+def test_reader_ends_at_the_marker_while_the_connection_stays_open() -> None:
+    """After ``[DONE]`` nothing is waited for."""
+    with serve([*WORDS, finish(), done(), stall()]) as server:
+        began = time.monotonic()
+        assert openai(server.url).complete("Hi").outcome is Outcome.COMPLETE
+        assert time.monotonic() - began < 1
+
+
+def test_clocks_name_themselves() -> None:
+    """Silence before and in the middle, and a drip that never ends."""
+    with serve([stall()]) as server, pytest.raises(TimeoutError) as caught:
+        openai(server.url, timeouts=Timeouts(first_token=0.2)).complete("Hi")
+    assert (caught.value.clock, caught.value.outcome) == ("first_token", "stalled")  # type: ignore[attr-defined]
+    with serve([*WORDS, stall()]) as server, pytest.raises(TimeoutError) as caught:
+        openai(server.url, timeouts=Timeouts(idle=0.2)).complete("Hi")
+    assert (caught.value.clock, caught.value.partial) == ("idle", "Hello wörld")  # type: ignore[attr-defined]
+    with serve([*WORDS, stall()]) as server, pytest.raises(TimeoutError) as caught:
+        openai(server.url, timeouts=0.2).complete("Hi")
+    assert (caught.value.clock, caught.value.outcome) == ("total", "deadline")  # type: ignore[attr-defined]
+
+
+def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
+    """A reader that takes its time gets everything; memory holds a bounded part of it."""
+    sent = threading.Event()
+    pieces = [text("x" * 1000)] * 20_000
+    with serve([*pieces, signal(sent)]) as server:
+        stream = openai(server.url, timeouts=Timeouts(idle=0.3)).stream("Hi")
+        next(stream)
+        assert not sent.wait(1)
+        assert len(stream.read()) == 20_000_000 - 1000
+
+
+def test_provider_survives_copy_and_pickle() -> None:
+    """Configuration only: a copy answers like the original."""
+    with serve(WORDS) as server:
+        provider = openai(server.url, api_key="k", temperature=0)
+        provider.complete("Hi")
+        for twin in (
+            copy.copy(provider),
+            copy.deepcopy(provider),
+            pickle.loads(pickle.dumps(provider)),
+        ):
+            assert twin.complete("Hi").text == "Hello wörld"
+    assert [r.headers["Authorization"] for r in server.requests] == ["Bearer k"] * 4
+    assert all(r.json()["temperature"] == 0 for r in server.requests)
