@@ -116,9 +116,9 @@ class Server:
         if self._stopped:
             return False
         self._stopped = True
-        self._server.pull_trigger(self._hang_up)
+        self._server.trigger.pull_trigger(self._hang_up)
         self._threads.shutdown()
-        self._server.pull_trigger(self._server.trigger.close)
+        self._server.trigger.pull_trigger(self._server.trigger.close)
         self._loop.join()
         return True
 
