@@ -205,7 +205,6 @@ def test_tools_and_results_are_translated() -> None:
     """OpenAI's form of tools, calls and results becomes Anthropic's; its own form stays."""
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     own = {"name": "sub", "input_schema": {"type": "object"}}
-    calls = [CALL, {**CALL, "id": "t2"}]
     body = sent(
         [
             {"role": "user", "content": "1+?"},

@@ -214,7 +214,6 @@ def test_images_take_the_protocols_form(tmp_path: Any) -> None:
     with serve("ok") as server:
         OpenAICompatible("m", base_url=server.url).complete(messages)
     content = server.requests[0].json()["messages"][0]["content"]
-    data = "data:image/jpeg;base64,/9j/4A=="
     assert content == [
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
         {
