@@ -30,6 +30,7 @@ from .errors import (
 from .providers import (
     AI365VIP,
     PROVIDERS,
+    Anthropic,
     CodeLinkAva,
     OpenAICompatible,
     Provider,
@@ -57,6 +58,7 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "Anthropic",
     "AuthenticationError",
     "CancelToken",
     "CodeLinkAva",

@@ -40,6 +40,8 @@ EVENT_LINES = 1000
 """Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
 JSON_BYTES = 16 * 1024 * 1024
 """A whole JSON answer where a stream was expected."""
+ANTHROPIC_MAX_TOKENS = 4096
+"""Anthropic wants a limit; this is some 3000 words, and within every model's own limit."""
 ERROR_BODY_BYTES = 64 * 1024
 """Kept of an error response."""
 POOL_SIZE = 256

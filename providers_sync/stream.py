@@ -29,9 +29,13 @@ from .types import (
     Event,
     Finish,
     Outcome,
+    ReasoningDelta,
+    Refusal,
     ServedModel,
     Stats,
     TextDelta,
+    ToolCall,
+    ToolCallBegun,
     Usage,
 )
 
@@ -372,6 +376,10 @@ class Stream:
         """Why the model stopped: ``stop``, ``length``, …, as the server says it."""
         self.usage: Usage | None = None
         """Tokens counted by the server, if it says."""
+        self.tool_calls: list[ToolCall] = []
+        """The whole calls the model has asked for so far."""
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
 
     def _open(self, source: Source) -> None:
         if self._token is not None:
@@ -411,7 +419,7 @@ class Stream:
                     yield TextDelta(delta)
                 else:
                     self._note(delta)
-                    if not isinstance(delta, ServedModel):
+                    if not isinstance(delta, (ServedModel, ToolCallBegun)):
                         yield delta
             if not self._refill():
                 return
@@ -459,6 +467,12 @@ class Stream:
             self.usage = delta
         elif isinstance(delta, ServedModel):
             self.model = delta.name
+        elif isinstance(delta, ToolCall):
+            self.tool_calls.append(delta)
+        elif isinstance(delta, ReasoningDelta):
+            self._reasoning.append(delta.text)
+        elif isinstance(delta, Refusal):
+            self._refusal.append(delta.text)
 
     def _finish(self) -> None:
         if self._outcome is not None:
@@ -535,6 +549,11 @@ class Stream:
             before = self._before.getvalue()
             return before + "".join(texts) if texts else before
 
+    @property
+    def reasoning(self) -> str:
+        """What the model has thought aloud so far; not part of ``.text``."""
+        return "".join(self._reasoning)
+
     def _handed_over(self) -> list[Delta]:
         return self._batch[: len(self._batch) - operator.length_hint(self._rest)]
 
@@ -574,6 +593,9 @@ class Stream:
             model=self.model,
             outcome=self._outcome,
             stats=self.stats,
+            reasoning=self.reasoning,
+            tool_calls=tuple(self.tool_calls),
+            refusal="".join(self._refusal),
         )
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""One POST over requests: session, proxy, TLS, reading, stopping; the only importer of requests.
+"""One request over requests: session, proxy, TLS, reading, stopping; the only importer of requests.
 
 Stopping works through a duplicate of the TCP socket, taken before it connects: shutting that down
 ends a connect, a TLS handshake, a CONNECT, the wait for headers and a blocked read, from any
@@ -277,23 +277,24 @@ class Transport:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
-    def post(
+    def send(
         self,
+        method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | None,
         call: Call,
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> Answer:
-        """Send one POST and return the answer once its headers are there, whatever its status.
+        """Send one request and return the answer once its headers are there, whatever its status.
 
         Raises ``Stopped``, ``APIConnectionError`` or ``APITimeoutError``.
         """
         call.check()
         # auth=: without one, requests lets .netrc replace the Authorization header.
-        request = requests.Request("POST", url, headers, data=body, auth=lambda r: r).prepare()
+        request = requests.Request(method, url, headers, data=body, auth=_as_it_is).prepare()
         _current.call = call
         try:
             # The adapter, not session.send(), which reads the whole body of a redirect.
@@ -312,6 +313,10 @@ class Transport:
         finally:
             _current.call = None
         return Answer(response, call)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _verify(verify: bool | str) -> bool | str:

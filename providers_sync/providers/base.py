@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from ..errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    AuthenticationError,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
@@ -24,7 +26,7 @@ from ..errors import (
 )
 from ..messages import conversation
 from ..stream import CancelToken, Pipe, Stream, start
-from ..types import Completion, Delta, Messages, Prompt
+from ..types import Completion, Delta, Finish, Messages, Prompt
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
 _RIGHT_WORDS = {
@@ -64,7 +66,7 @@ class Provider:
     # What a provider's file states.
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
-    api_key_variable: ClassVar[str | None] = None
+    api_key_variable: str | None = None
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -93,13 +95,17 @@ class Provider:
         self._defaults = _checked_options(defaults)
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
-            self.resolve_model(model)
+            self.get_model(model)
 
     # --- what a provider's file may override
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON body of a request; ``options`` win over the protocol's own values."""
         raise NotImplementedError
+
+    def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
+        """Return a body to try instead of one the server has refused, or ``None``."""
+        return None
 
     def authorization(self, api_key: str) -> dict[str, str]:
         """Return the headers that carry the key."""
@@ -133,16 +139,18 @@ class Provider:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
-        wanted = self.resolve_model(model)
+        wanted = self.get_model(model or self.model)
         merged = {**self._defaults, **_checked_options(options)}
-        source = _Source(
-            provider=self,
-            body=_encoded(self.body(conversation(messages), wanted, merged)),
-            headers=self._request_headers(_checked_headers(headers)),
-            policy=self._retry if retry is NOT_GIVEN else _retry.checked(retry),
+        request = _Request(
+            "POST",
+            self.api_endpoint,
+            self._request_headers(_checked_headers(headers)),
+            self.body(conversation(messages), wanted, merged),
+            self.decode,
         )
+        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
         clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        return start(source, clocks, cancel, wanted)
+        return start(_Source(self, request, policy), clocks, cancel, wanted)
 
     def complete(
         self,
@@ -167,22 +175,38 @@ class Provider:
         ) as stream:
             return stream.completion()
 
-    def resolve_model(self, model: str | None = None) -> str:
-        """Return the name to send: the one given, the provider's or the default, past its alias."""
-        name = model or self.model or self.default_model
+    def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
+        """Return the body of a GET, under the same clocks, retries and stop button."""
+        request = _Request("GET", path, self._request_headers({}), None, _as_text)
+        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
+        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
+        with start(_Source(self, request, policy), clocks, cancel) as stream:
+            return stream.read()
+
+    @classmethod
+    def get_model(cls, model: str | None = None) -> str:
+        """Return the name to send: the one given or the default, past its alias.
+
+        Raises ``ModelNotSupportedError`` for a name the provider does not know.
+        """
+        name = model or cls.default_model
         if not isinstance(name, str):
             raise InvalidRequestError(
-                f"{type(self).__name__} needs a model: give its name as the first argument"
+                f"{cls.__name__} needs a model: give its name as the first argument"
                 if name is None
                 else f"model must be a string, not {type(name).__name__}"
             )
-        name = self.model_aliases.get(name, name)
-        if self.models and name not in self.models:
+        name = cls.model_aliases.get(name, name)
+        if cls.models and name not in cls.models:
             raise ModelNotSupportedError(
-                f"{type(self).__name__} does not know the model {name!r}; "
-                f"it knows {', '.join(self.models)}"
+                f"{cls.__name__} does not know the model {name!r}; it knows {', '.join(cls.models)}"
             )
         return name
+
+    @classmethod
+    def get_models(cls) -> list[str]:
+        """Return the models it knows; empty where any name may be given."""
+        return list(cls.models)
 
     # --- configuration
 
@@ -223,15 +247,26 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
+@dataclass
+class _Request:
+    """What is asked: encoded when it is made, so that bad input is refused in time."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any] | None
+    decode: Callable[[Iterable[bytes], str], Iterator[Delta]]
+
+    def __post_init__(self) -> None:
+        self.data = None if self.body is None else _encoded(self.body)
+
+
 class _Source:
     """One call in its thread: the attempts, and within each the request and its answer."""
 
-    def __init__(
-        self, provider: Provider, body: bytes, headers: dict[str, str], policy: Any
-    ) -> None:
+    def __init__(self, provider: Provider, request: _Request, policy: Any) -> None:
         self.provider = provider
-        self.body = body
-        self.headers = headers
+        self.request = request
         self.policy = policy
         self.transport = provider._transport()
 
@@ -270,17 +305,25 @@ class _Source:
         pipe.attempt(call.stop)
         try:
             yield from self._answer(pipe, call)
+            return
         except transport.Stopped:
             raise pipe.interrupted() from None
+        except APIStatusError as error:
+            body = self.request.body and self.provider.amended(self.request.body, error)
+            if not body:
+                raise
+            self.request = replace(self.request, body=body)
         finally:
             call.release()
+        yield from self._attempt(pipe)
 
     def _answer(self, pipe: Pipe, call: transport.Call) -> Iterator[Delta]:
-        provider = self.provider
-        answer = self.transport.post(
-            provider.base_url + provider.api_endpoint,
-            self.headers,
-            self.body,
+        provider, request = self.provider, self.request
+        answer = self.transport.send(
+            request.method,
+            provider.base_url + request.path,
+            request.headers,
+            request.data,
             call,
             proxy=provider._proxy,
             verify=provider._verify,
@@ -291,7 +334,7 @@ class _Source:
             _check_content_type(answer)
             pipe.opened(answer.headers, answer.request_id)
             try:
-                yield from provider.decode(_body(answer, pipe), answer.content_type)
+                yield from request.decode(_body(answer, pipe), answer.content_type)
             except (StreamCut, StreamTruncated):
                 if not pipe.marked:
                     raise
@@ -308,13 +351,21 @@ class _Source:
             text += _GONE.format(
                 name=type(self.provider).__name__, variable=self.provider.base_url_variable
             )
-        for name, value in self.headers.items():
+        if isinstance(error, AuthenticationError) and not self.provider._api_key:
+            variable = self.provider.api_key_variable
+            text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
+        for name, value in self.request.headers.items():
             if name.lower() in _SECRET_HEADERS:
                 for secret in {value, value.removeprefix("Bearer ")} - {""}:
                     text = text.replace(secret, "***")
                     if isinstance(error, APIStatusError):
                         error.body = error.body.replace(secret, "***")
         error.args = (text,)
+
+
+def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+    yield decoding.whole(iter(chunks)).decode("utf-8", "replace")
+    yield Finish()
 
 
 def _body(answer: transport.Answer, pipe: Pipe) -> Iterator[bytes]:

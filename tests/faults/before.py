@@ -1,0 +1,287 @@
+"""Faults before the answer: no connection, no headers, a bad status."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import Any
+
+from providers_sync import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    RateLimitError,
+    StreamTruncated,
+    Timeouts,
+)
+from providers_sync.testing import (
+    answer,
+    cut,
+    drip,
+    pause,
+    redirect,
+    repeat,
+    reset,
+    stall,
+    status,
+    wire,
+)
+
+from .row import BOTH, EVENTS, HTTP, OPENAI, TLS, Row
+
+GOOD = answer("Hel", "lo")
+CONNECT = Timeouts(connect=0.2, first_token=2, idle=2, total=4)
+FIRST_TOKEN = Timeouts(connect=2, first_token=0.3, idle=2, total=4)
+TOTAL = Timeouts(connect=2, first_token=2, idle=2, total=0.4)
+
+
+def http_date(seconds: float) -> str:
+    return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+def busy(retry_after: str, code: int = 429) -> Any:
+    return status(code, "Slow down", headers={"Retry-After": retry_after})
+
+
+CONNECTION = [
+    Row(
+        "connection refused", None, APIConnectionError, "failed",
+        place="refused", requests=0, opens=False, wires=BOTH, says=("refused",),
+    ),
+    Row(
+        "name unknown to DNS", None, APIConnectionError, "failed",
+        place="unknown", requests=0, opens=False, wires=BOTH, says=("DNS",),
+    ),
+    Row(
+        "DNS never answers", None, APITimeoutError, "failed",
+        place="silent-dns", requests=0, opens=False, timeouts=CONNECT, clock="connect",
+    ),
+    Row(
+        "DNS never answers and only the total clock runs", None, APITimeoutError, "deadline",
+        place="silent-dns", requests=0, opens=False, timeouts=Timeouts(None, None, None, 0.3),
+        clock="total",
+    ),
+    Row(
+        "address is a black hole", None, APITimeoutError, "failed",
+        place="blackhole", requests=0, opens=False, wires=BOTH, timeouts=CONNECT, clock="connect",
+    ),
+    Row(
+        "address is a black hole and the total clock is shorter", None, APITimeoutError, "deadline",
+        place="blackhole", requests=0, opens=False, timeouts=TOTAL, clock="total",
+    ),
+    Row(
+        "certificate signed by nobody known", GOOD, APIConnectionError, "failed",
+        place="self-signed", wires=TLS, requests=0, opens=False, says=("certificate", "verify="),
+        attributes={"retryable": False},
+    ),
+    Row(
+        "certificate of another host", GOOD, APIConnectionError, "failed",
+        place="wrong-host", wires=TLS, requests=0, opens=False, says=("certificate",),
+        attributes={"retryable": False},
+    ),
+    Row(
+        "TLS handshake never answered", answer(connect=[stall()]), APITimeoutError, "failed",
+        wires=TLS, requests=0, opens=False, timeouts=CONNECT, clock="connect",
+    ),
+    Row(
+        "TLS handshake cut", answer(connect=[cut()]), APIConnectionError, "failed",
+        wires=TLS, requests=0, opens=False,
+    ),
+    Row(
+        "no TLS where TLS is due", answer(connect=[wire(b"HTTP/1.1 400 Bad\r\n\r\n"), cut()]),
+        APIConnectionError, "failed", wires=TLS, requests=0, opens=False, says=("TLS",),
+    ),
+    Row(
+        "connection reset when it is made", answer(connect=[reset()]),
+        APIConnectionError, "failed", requests=0, opens=False,
+    ),
+    Row(
+        "TLS handshake reset", answer(connect=[pause(0.02), reset()]), APIConnectionError, "failed",
+        wires=TLS, requests=0, opens=False,
+    ),
+    Row(
+        "connection closed when it is made", answer(connect=[cut()]),
+        APIConnectionError, "failed", requests=0, opens=False,
+    ),
+    Row(
+        "connection reset once, then a good answer", [answer(before=[reset()]), GOOD],
+        text="Hello", requests=2, wires=BOTH,
+    ),
+]  # fmt: skip
+
+HEADERS = [
+    Row(
+        "headers never come", answer(before=[stall()]), APITimeoutError, "stalled",
+        opens=False, wires=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "headers never come and the total clock is shorter", answer(before=[stall()]),
+        APITimeoutError, "deadline", opens=False, timeouts=TOTAL, clock="total",
+    ),
+    Row(
+        "headers drip", answer("Hello", head_every=0.02), APITimeoutError, "stalled",
+        opens=False, wires=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "headers for ever", answer(inside=[repeat(drip(b"X-Pad: 1\r\n", every=0.02))]),
+        APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "headers without end at full speed", answer(inside=[repeat(wire(b"X-Pad: 1\r\n" * 100))]),
+        APIConnectionError, "failed", opens=False, requests=3,
+    ),
+    Row(
+        "interim responses for ever", answer(before=[
+            repeat(wire(b"HTTP/1.1 100 Continue\r\n\r\n"), pause(0.02))
+        ]),
+        APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "closed in place of an answer", answer(before=[cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+    ),
+    Row(
+        "reset in place of an answer", answer(before=[reset()]),
+        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+    ),
+    Row(
+        "closed inside the status line", answer(before=[wire(b"HTTP/1.1 20"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3,
+    ),
+    Row(
+        "another protocol than HTTP", answer(before=[wire(b"SSH-2.0-OpenSSH_9.6\r\n"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, says=("HTTP",),
+    ),
+    Row(
+        "closed inside the headers", answer(inside=[wire(b"X-Half: on"), cut()]),
+        StreamTruncated, "truncated", requests=3, wires=BOTH,
+    ),
+    Row(
+        "reset inside the headers", answer(inside=[wire(b"X-Half: on"), reset()]),
+        APIConnectionError, "failed", opens=False, requests=3,
+    ),
+]  # fmt: skip
+
+
+def refusal(code: int, kind: type[APIStatusError], requests: int = 1) -> Row:
+    """A status for ever; only some are worth another attempt."""
+    return Row(
+        f"status {code} for ever", status(code, f"No, says {code}"), kind, "failed",
+        opens=False, requests=requests, says=(str(code), f"No, says {code}"),
+        attributes={"status_code": code},
+    )  # fmt: skip
+
+
+STATUS = [
+    refusal(400, APIStatusError),
+    refusal(401, AuthenticationError),
+    refusal(403, AuthenticationError),
+    refusal(404, APIStatusError),
+    refusal(408, APIStatusError, requests=3),
+    refusal(409, APIStatusError, requests=3),
+    refusal(413, APIStatusError),
+    refusal(422, APIStatusError),
+    refusal(429, RateLimitError, requests=3),
+    refusal(500, APIStatusError, requests=3),
+    refusal(503, APIStatusError, requests=3),
+    refusal(529, APIStatusError, requests=3),
+    Row(
+        "status 400 with OpenAI's error object",
+        status(400, "bad model", type="invalid_request_error", error_code="model_not_found"),
+        APIStatusError, "failed", opens=False, kinds=EVENTS, wires=BOTH, says=("400", "bad model"),
+        attributes={"status_code": 400, "retry_after": None},
+    ),
+    Row("status 500, then a good answer", [status(500), GOOD], text="Hello", requests=2),
+    Row(
+        "status 500, then 503, then a good answer", [status(500), status(503), GOOD],
+        text="Hello", requests=3,
+    ),
+    Row(
+        "status 500, then 400", [status(500), status(400, "Never")], APIStatusError, "failed",
+        opens=False, requests=2, attributes={"status_code": 400},
+    ),
+    Row(
+        "status 429 for ever with Retry-After", busy("0.1"), RateLimitError, "failed",
+        opens=False, requests=3, takes=0.22, attributes={"status_code": 429, "retry_after": 0.1},
+    ),
+    Row(
+        "Retry-After in whole seconds", [busy("1"), GOOD], text="Hello", requests=2, takes=1.1,
+        kinds=OPENAI,
+    ),
+    Row(
+        "Retry-After in fractions of a second", [busy("0.2"), GOOD], text="Hello", requests=2,
+        takes=0.22,
+    ),
+    Row(
+        "Retry-After as a date", lambda: [busy(http_date(1.5)), GOOD], text="Hello", requests=2,
+        takes=1.65, kinds=OPENAI,
+    ),
+    Row(
+        "Retry-After as a date gone by", lambda: [busy(http_date(-90)), GOOD],
+        text="Hello", requests=2, kinds=OPENAI,
+    ),
+    Row("Retry-After of junk", [busy("soon"), GOOD], text="Hello", requests=2, kinds=OPENAI),
+    Row("Retry-After below zero", [busy("-5"), GOOD], text="Hello", requests=2, kinds=OPENAI),
+    Row("Retry-After of NaN", [busy("nan"), GOOD], text="Hello", requests=2, kinds=OPENAI),
+    Row(
+        "Retry-After beyond the cap", busy("3600"), RateLimitError, "failed",
+        opens=False, says=("3600",), attributes={"retry_after": 3600.0},
+    ),
+    Row(
+        "Retry-After of 503 beyond the cap", busy("61", 503), APIStatusError, "failed",
+        opens=False, says=("61",), attributes={"retry_after": 61.0},
+    ),
+    Row(
+        "Retry-After as a date beyond the cap", lambda: busy(http_date(7200)),
+        RateLimitError, "failed", opens=False, kinds=OPENAI, says=("wait",),
+    ),
+    Row(
+        "Retry-After longer than the total clock", busy("30"), RateLimitError, "failed",
+        opens=False, says=("30",), kinds=OPENAI, attributes={"retry_after": 30.0},
+    ),
+    Row(
+        "error body never ends", answer(
+            repeat(b"sorry ", pause(0.02)), status=400, content_type="text/plain"
+        ),
+        APIStatusError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
+        says=("400", "sorry"),
+    ),
+    Row(
+        "error body without end at full speed", answer(
+            repeat(b"sorry " * 10_000), status=400, content_type="text/plain"
+        ),
+        APIStatusError, "failed", opens=False, wires=BOTH, says=("400", "sorry"),
+    ),
+    Row(
+        "error body stalls", answer(b"oops", stall(), status=400, content_type="text/plain"),
+        APIStatusError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
+        says=("400", "oops"),
+    ),
+    Row(
+        "error body reset", answer(b"oops", reset(), status=400, content_type="text/plain"),
+        APIStatusError, "failed", opens=False, says=("400",),
+    ),
+    Row(
+        "error body is a web page", answer(
+            b"<html><body>Bad gateway</body></html>", status=502, content_type="text/html"
+        ),
+        APIStatusError, "failed", opens=False, requests=3, attributes={"status_code": 502},
+    ),
+    Row(
+        "error body is a gzip bomb", answer(
+            repeat(bytes(60_000)), status=400, content_type="text/plain", gzip=True
+        ),
+        APIStatusError, "failed", opens=False, says=("400",), kinds=OPENAI,
+    ),
+    *(
+        Row(
+            f"redirect {code} to another host", redirect("http://192.0.2.1/v1", code),
+            APIStatusError, "failed", opens=False, says=(str(code), "http://192.0.2.1/v1"),
+            attributes={"status_code": code}, wires=BOTH if code == 307 else HTTP,
+        )
+        for code in (301, 302, 303, 307, 308)
+    ),
+]  # fmt: skip
+
+BEFORE = [*CONNECTION, *HEADERS, *STATUS]

@@ -1,0 +1,217 @@
+"""Wrong answers: a good status, and then not the protocol, or too much of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers_sync import MalformedStream, ServerError, StreamTruncated
+from providers_sync.testing import (
+    answer,
+    empty,
+    error,
+    event,
+    garbage,
+    html,
+    json_body,
+    raw,
+    repeat,
+    whole,
+)
+
+from .row import ALL, BOTH, EVENTS, OPENAI, PLAIN, Row
+
+GOOD = answer("Hel", "lo")
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+BLOCK = b"x" * 65_536
+OVERLOAD = error("Overloaded", "overloaded_error")
+
+
+def chunk(delta: Any, **rest: Any) -> Any:
+    """An event with this ``delta``."""
+    return event({"choices": [{"delta": delta, **rest}]})
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+PAGES = [
+    Row("web page", html(), MalformedStream, "failed", opens=False, wires=BOTH, says=("web page",)),
+    Row(
+        "web page without a content type", answer(PAGE, content_type=None, end=False),
+        MalformedStream, "failed", says=("web page",),
+    ),
+    Row(
+        "web page without a content type, byte by byte",
+        answer(*(PAGE[i : i + 1] for i in range(len(PAGE))), content_type=None, end=False),
+        MalformedStream, "failed", says=("web page",),
+    ),
+    Row(
+        "picture", answer(b"\x89PNG\r\n", content_type="image/png", end=False),
+        MalformedStream, "failed", opens=False, says=("image/png",),
+    ),
+    Row("whole JSON instead of a stream", whole("Hello"), text="Hello", kinds=EVENTS),
+    Row(
+        "whole JSON instead of plain text",
+        json_body({"choices": [{"message": {"content": "Hello"}}]}), outcome="complete",
+        text="Hello", kinds=PLAIN,
+    ),
+    Row(
+        "whole JSON cut short, without a length",
+        answer(b'{"choices": [{"message": {"content": "Hel', content_type="application/json",
+               framing="close", end=False),
+        MalformedStream, "failed", kinds=EVENTS,
+    ),
+    Row(
+        "JSON error object with status 200", json_body({"error": {"message": "No quota"}}),
+        ServerError, "failed", says=("No quota",),
+    ),
+    Row("empty body", empty(), StreamTruncated, "truncated", requests=3, wires=BOTH),
+    Row(
+        "empty body with a length of 0", answer(end=False, framing="length"),
+        StreamTruncated, "truncated", requests=3,
+    ),
+    Row(
+        "empty body without a content type", answer(end=False, content_type=None),
+        StreamTruncated, "truncated", requests=3,
+    ),
+    Row("empty body, then a good answer", [empty(), GOOD], text="Hello", requests=2),
+    Row(
+        "nothing but comments", answer(b": hello\n\n: bye\n\n", end=False),
+        StreamTruncated, "truncated", requests=3, kinds=EVENTS,
+    ),
+]  # fmt: skip
+
+ERRORS = [
+    Row("error as the first event", error("Broke down"), ServerError, "failed", kinds=EVENTS,
+        says=("Broke down",)),
+    Row(
+        "error in the middle", ["Hel", error("Broke down", "server_error", "E42")],
+        ServerError, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("Broke down",),
+        attributes={"type": "server_error", "code": "E42"},
+    ),
+    Row(
+        "error as a named event", ["Hel", event("Broke down", "error")],
+        ServerError, "failed", "Hel", kinds=EVENTS, says=("Broke down",),
+    ),
+    Row(
+        "error as a string", ["Hel", event({"error": "Broke down"})],
+        ServerError, "failed", "Hel", kinds=EVENTS, says=("Broke down",),
+    ),
+    Row(
+        "overload for ever as the first event", OVERLOAD, ServerError, "failed", kinds=EVENTS,
+        requests=3, says=("Overloaded",), attributes={"type": "overloaded_error"},
+    ),
+    Row(
+        "overload as the first event, then a good answer", [answer(OVERLOAD), GOOD],
+        text="Hello", requests=2, kinds=EVENTS, wires=BOTH,
+    ),
+    Row(
+        "overload after a role and a comment, then a good answer",
+        [answer(b": hi\n\n", chunk({"role": "assistant"}), OVERLOAD), GOOD],
+        text="Hello", requests=2, kinds=EVENTS,
+    ),
+    Row(
+        "overload in the middle", [answer("Hel", OVERLOAD), GOOD], ServerError, "failed", "Hel",
+        kinds=EVENTS, says=("Overloaded",), attributes={"overloaded": True},
+    ),
+    Row(
+        "rate limit as the first event, then a good answer",
+        [answer(error("Slow down", "rate_limit_error")), GOOD],
+        text="Hello", requests=2, kinds=EVENTS,
+    ),
+]  # fmt: skip
+
+SHAPES = {
+    "an array": event([1, 2]),
+    "a string": event('"Hello"'),
+    "a number": event("42"),
+    "null": event("null"),
+    "an empty object": event({}),
+    "no choices": event({"id": "1", "object": "chat.completion.chunk"}),
+    "choices that are a number": event({"choices": 7}),
+    "choices that are an object": event({"choices": {"delta": {"content": "x"}}}),
+    "a choice that is null": event({"choices": [None]}),
+    "a choice that is a string": event({"choices": ["Hello"]}),
+    "a delta that is a string": event({"choices": [{"delta": "Hello"}]}),
+    "content that is a number": chunk({"content": 42}),
+    "content that is an object": chunk({"content": {"text": "Hello"}}),
+}
+
+JSON = [
+    Row("broken JSON first", garbage(), MalformedStream, "failed", kinds=EVENTS, says=("JSON",)),
+    Row(
+        "broken JSON in the middle", ["Hel", garbage()], MalformedStream, "failed", "Hel",
+        kinds=EVENTS, wires=BOTH, says=("JSON",),
+    ),
+    Row(
+        "two JSON objects in an event", ["Hel", event('{"choices": []} {"choices": []}')],
+        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("JSON",),
+    ),
+    Row(
+        "a number of 10,000 digits", ["Hel", event('{"choices": [], "n": %s}' % ("9" * 10_000))],
+        MalformedStream, "failed", "Hel", kinds=EVENTS,
+    ),
+    *(
+        Row(f"JSON of the wrong shape: {name}", ["Hel", step], MalformedStream, "failed", "Hel",
+            kinds=OPENAI)
+        for name, step in SHAPES.items()
+    ),
+    *(
+        Row(f"JSON nested {depth} deep", ["Hel", raw(b"data: " + nested(depth) + b"\n\n")],
+            MalformedStream, "failed", "Hel", kinds=EVENTS if depth == 100_000 else OPENAI)
+        for depth in (100, 700, 900, 940, 960, 980, 1000, 10_000, 100_000)
+    ),
+    *(
+        Row(
+            f"an error nested {depth} deep",
+            ["Hel", raw(b'data: {"error": {"type": ' + nested(depth) + b"}}\n\n")],
+            error_kind, "failed", "Hel", kinds=OPENAI,
+        )
+        for depth, error_kind in ((100, ServerError), (100_000, MalformedStream))
+    ),
+]  # fmt: skip
+
+SIZE = [
+    Row(
+        "20 MB in a line", ["Hel", b'data: {"choices": [{"delta": {"content": "',
+                            repeat(BLOCK, times=320), b'"}}]}\n\n'],
+        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "20 MB in lines of 1 kB", ["Hel", repeat(b"data: %b\n" % (b"x" * 1000) * 65, times=320)],
+        MalformedStream, "failed", "Hel", kinds=OPENAI, takes=0.5,
+    ),
+    Row(
+        "100,000 data lines in an event", ["Hel", repeat(b"data: x\n" * 1000, times=100), b"\n"],
+        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("lines",), takes=0.5,
+    ),
+    Row(
+        "endless line", ["Hel", b"data: ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
+        kinds=EVENTS, wires=BOTH, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "endless line first", [b"data: ", repeat(BLOCK)], MalformedStream, "failed",
+        kinds=OPENAI, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "endless comment", ["Hel", b": ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
+        kinds=OPENAI, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "endless whole JSON",
+        answer(b'{"choices": "', repeat(BLOCK), content_type="application/json"),
+        MalformedStream, "failed", kinds=ALL, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "gzip bomb", answer("Hel", b"data: ", repeat(bytes(65_536)), gzip=True),
+        MalformedStream, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("MiB",), takes=0.5,
+    ),
+    Row(
+        "body that is not the gzip it claims to be",
+        answer(raw(b"data: Hello\n\n" * 10), headers={"Content-Encoding": "gzip"}),
+        MalformedStream, "failed",
+    ),
+]  # fmt: skip
+
+WRONG = [*PAGES, *ERRORS, *JSON, *SIZE]
