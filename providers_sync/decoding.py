@@ -186,6 +186,8 @@ def _chat_events(chunks: Iterator[bytes]) -> Iterator[Delta]:
             return
         if event.event == "error":
             raise server_error(data)
+        if not data:  # a keep-alive of some proxies
+            continue
         value = parse(data)
         if not named:
             model = value.get("model") if isinstance(value, dict) else None
