@@ -196,6 +196,10 @@ class _WatchedConnection:
 
     def connect(self: Any) -> None:
         super().connect()  # type: ignore[misc]
+        if hasattr(self.sock, "suppress_ragged_eofs"):
+            # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
+            # ends with its connection is whole only with a close_notify (RFC 9112, 9.8).
+            self.sock.suppress_ragged_eofs = False
         if self.call is not None:
             self.call.check()
             self.sock.settimeout(self.call.read_s)
