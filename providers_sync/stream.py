@@ -161,6 +161,7 @@ class Pipe:
             self._fired = None
             self.attempts += 1
             self._collected.clear()
+            self.marked, self._idle = False, self.timeouts.idle
             self._set_clock("connect", self.timeouts.connect)
             self.changed.notify_all()
 

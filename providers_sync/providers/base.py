@@ -288,7 +288,7 @@ class _Source:
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left):
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, lambda: pipe.started):
             with trial:
                 if failure is not None:
                     first, failure = failure, None
