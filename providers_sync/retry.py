@@ -49,12 +49,16 @@ def worthwhile(error: BaseException) -> bool:
 
 
 def trials(
-    policy: Any, sleep: Callable[[float], None], time_left: Callable[[], float]
+    policy: Any,
+    sleep: Callable[[float], None],
+    time_left: Callable[[], float],
+    has_begun: Callable[[], bool],
 ) -> Iterator[tenacity.AttemptManager]:
     """Yield tenacity's attempts; the body of each runs under ``with attempt:``.
 
-    ``sleep`` must end early when the call is stopped; a wait that would outlast ``time_left()``,
-    or a ``Retry-After`` beyond the cap, is not begun: the failure is raised at once.
+    Nothing is repeated once ``has_begun()``: the reader has had some of the answer. ``sleep`` must
+    end early when the call is stopped; a wait that would outlast ``time_left()``, or a
+    ``Retry-After`` beyond the cap, is not begun: the failure is raised at once.
     """
     import tenacity  # at first use: it loads asyncio where tornado is installed
 
@@ -72,7 +76,7 @@ def trials(
     stop = policy.stop if borrowed else tenacity.stop_after_attempt(policy or 1)
     return iter(
         tenacity.Retrying(
-            retry=tenacity.retry_if_exception(worthwhile),
+            retry=tenacity.retry_if_exception(lambda e: worthwhile(e) and not has_begun()),
             stop=lambda state: stop(state) or give_up(state),
             wait=wait,
             sleep=sleep,

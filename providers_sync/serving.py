@@ -17,8 +17,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-MAX_CONNECTIONS = 1000
-"""Above it, new clients wait; each open answer costs a thread and a socket."""
+MAX_CONNECTIONS = 300
+"""Above it, new clients wait. An answer of the local engine holds three descriptors, and many
+systems allow a process 1024."""
 BUFFER_BYTES = 256 * 1024
 """Of one answer, for a client that reads slowly; then its engine waits."""
 STOP_S = 5.0

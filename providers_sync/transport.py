@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal, cast
 
@@ -153,15 +153,53 @@ def _call() -> Call | None:
     return getattr(_current, "call", None)
 
 
+class _WholeLines:
+    """Header lines; http.client takes the end of the connection for the end of the headers."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if len(line) < limit and not line.endswith(b"\n"):
+            raise RemoteDisconnected("the headers end too early")
+        return line
+
+
+class _StrictResponse(HTTPResponse):
+    """http.client's response, for which half the headers and half the last chunk are enough."""
+
+    def begin(self) -> None:
+        file, self.fp = self.fp, cast(Any, _WholeLines(self.fp))
+        super().begin()
+        if self.fp is not None:
+            self.fp = file
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(100):
+            line = self.fp.readline(READ_BYTES)
+            if not line.endswith(b"\n"):
+                raise IncompleteRead(b"")
+            if line in (b"\r\n", b"\n"):
+                return
+        raise HTTPException("too many trailers")
+
+
 class _WatchedConnection:
     """Mixed into urllib3's connection classes: shows every socket to the call it works for."""
 
+    response_class = _StrictResponse
     call: Call | None = None
     makes_own_socket = True
     """False for SOCKS, where PySocks makes it."""
 
     def connect(self: Any) -> None:
         super().connect()  # type: ignore[misc]
+        if hasattr(self.sock, "suppress_ragged_eofs"):
+            # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
+            # ends with its connection is whole only with a close_notify (RFC 9112, 9.8).
+            self.sock.suppress_ragged_eofs = False
         if self.call is not None:
             self.call.check()
             self.sock.settimeout(self.call.read_s)
@@ -383,7 +421,8 @@ class Answer:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
         body = bytearray()
         deadline = time.monotonic() + wait_s
-        with contextlib.suppress(ProviderError):
+        # OSError: the socket is closed already where the first read has had the whole body.
+        with contextlib.suppress(ProviderError, OSError):
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)

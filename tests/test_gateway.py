@@ -1,4 +1,4 @@
-"""The gateway over real loopback sockets, with ``requests`` and bare sockets as its clients."""
+"""The gateway over real loopback sockets, asked by ``requests``, bare sockets and our providers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import requests
 
+from providers_sync import AI365VIP, CodeLinkAva, OpenAICompatible, Provider, Vitalentum
 from providers_sync.engines import EchoEngine, Piece
-from providers_sync.errors import InvalidRequestError
+from providers_sync.errors import AuthenticationError, InvalidRequestError, ServerError, StreamCut
 from providers_sync.gateway import Gateway, serve
 from providers_sync.stream import CancelToken
 from providers_sync.types import Finish, Messages, Usage
@@ -335,6 +336,58 @@ def test_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with serve(Broken()) as gateway:
         assert post(gateway, "openai").status_code == 500
     assert "KeyError" in caplog.text
+
+
+# --- our own clients
+
+
+CLIENTS = {
+    "vitalentum": Vitalentum,
+    "codelinkava": CodeLinkAva,
+    "ai365vip": AI365VIP,
+    "openai": OpenAICompatible,
+}
+
+
+def client(gateway: Gateway, name: str, **options: Any) -> Provider:
+    """Return a provider of ours that speaks to the gateway."""
+    model = "echo" if name == "openai" else None
+    return CLIENTS[name](model, base_url=gateway.url(name), **options)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_client_reads_whole_answer(name: str) -> None:
+    """Client and gateway understand each other, token included; the verdict is as promised."""
+    with serve(token="s3cret") as gateway:
+        answer = client(gateway, name, api_key="s3cret").complete('Привет 😀 "q"\n x')
+        with pytest.raises(AuthenticationError, match="a token is wanted"):
+            client(gateway, name).complete("Hi")
+    assert answer.text == 'You said: Привет 😀 "q"\n x'
+    assert answer.outcome == ("unverified" if name == "ai365vip" else "complete")
+    assert answer.finish_reason == (None if name == "ai365vip" else "stop")
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_client_learns_of_late_failure(scripted: tuple[Gateway, Scripted], name: str) -> None:
+    """A failure after the first piece is never a good end, and the text so far is kept."""
+    gateway, engine = scripted
+    engine.pieces.put("Hi")
+    engine.pieces.put(RuntimeError("broken"))
+    with pytest.raises(StreamCut if name == "ai365vip" else ServerError) as caught:
+        client(gateway, name).complete("Hello")
+    assert caught.value.partial == "Hi"
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_client_cancel_stops_engine(scripted: tuple[Gateway, Scripted], name: str) -> None:
+    """Cancelling the client's stream stops the engine behind the gateway."""
+    gateway, engine = scripted
+    engine.pieces.put("Hi")
+    with client(gateway, name).stream("Hello") as stream:
+        assert next(stream) == "Hi"
+        stream.cancel()
+    assert engine.stopped.wait(1.0)
+    assert engine.cancelled
 
 
 # --- who may ask

@@ -99,7 +99,7 @@ class _Chat:
         if value.get("error"):
             raise server_error(value)
         choices = value.get("choices")
-        if choices is None and "usage" not in value:
+        if "choices" not in value and "usage" not in value:
             raise MalformedStream(f"an event has no 'choices': {excerpt(value)}")
         if self._model is None and isinstance(model := value.get("model"), str):
             self._model = model

@@ -29,6 +29,7 @@ from ..stream import CancelToken, Pipe, Source, Stream, start
 from ..types import Completion, Delta, Finish, Messages, Prompt
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
+SECRET_LENGTH = 5
 _RIGHT_WORDS = {
     "timeout": "timeouts=",
     "max_retries": "retry=",
@@ -309,7 +310,7 @@ class _Source:
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left):
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, lambda: pipe.started):
             with trial:
                 if failure is not None:
                     first, failure = failure, None
@@ -378,11 +379,16 @@ class _Source:
             text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
         for name, value in self.request.headers.items():
             if name.lower() in _SECRET_HEADERS:
-                for secret in {value, value.removeprefix("Bearer ")} - {""}:
+                for secret in _secrets(value):
                     text = text.replace(secret, "***")
                     if isinstance(error, APIStatusError):
                         error.body = error.body.replace(secret, "***")
         error.args = (text,)
+
+
+def _secrets(value: str) -> list[str]:
+    """Return what must not be shown of a header; a shorter word would only garble the text."""
+    return [s for s in (value, value.removeprefix("Bearer ")) if len(s) >= SECRET_LENGTH]
 
 
 def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:

@@ -12,7 +12,7 @@ from providers_sync import (
     APITimeoutError,
     AuthenticationError,
     RateLimitError,
-    StreamTruncated,
+    StreamCut,
     Timeouts,
 )
 from providers_sync.testing import (
@@ -154,8 +154,12 @@ HEADERS = [
         APIConnectionError, "failed", opens=False, requests=3, says=("HTTP",),
     ),
     Row(
-        "closed inside the headers", answer(inside=[wire(b"X-Half: on"), cut()]),
-        StreamTruncated, "truncated", requests=3, wires=BOTH,
+        "closed inside a header", answer(inside=[wire(b"X-Half: on"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+    ),
+    Row(
+        "closed between two headers", answer(inside=[cut()], framing="close"),
+        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
     ),
     Row(
         "reset inside the headers", answer(inside=[wire(b"X-Half: on"), reset()]),
@@ -196,6 +200,10 @@ STATUS = [
     Row(
         "status 500, then 503, then a good answer", [status(500), status(503), GOOD],
         text="Hello", requests=3,
+    ),
+    Row(
+        "status 500, then an answer cut after its first event", [status(500), answer("Hel", cut())],
+        StreamCut, "cut", "Hel", requests=2,
     ),
     Row(
         "status 500, then 400", [status(500), status(400, "Never")], APIStatusError, "failed",

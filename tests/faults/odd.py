@@ -25,7 +25,7 @@ def lines(end: str = "\n", head: str = "data: ", words: list[str] = WORDS) -> by
 
 def mixed() -> bytes:
     """Every line with another end."""
-    ends = iter(["\r\n", "\r", "\n", "\n", "\r", "\r\n", "\n", "\r\n", "\r", "\r"] * 4)
+    ends = iter(["\r\n", "\r", "\r", "\n", "\r", "\r\n", "\n", "\r\n", "\n"] * 4)
     out = ""
     for word in WORDS:
         out += f": hi{next(ends)}data: {json.dumps(choice(word))}{next(ends)}{next(ends)}"
