@@ -229,6 +229,10 @@ class Pipe:
                 self.changed.wait(left)
             self._check()
 
+    def has_begun(self) -> bool:
+        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        return self.started or self._is_first_event()
+
     def time_left(self) -> float:
         """Return the seconds until ``total``."""
         return self._total_at - time.monotonic()

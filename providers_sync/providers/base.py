@@ -306,11 +306,11 @@ class _Source:
             yield from self._attempt(pipe)
             return
         except ProviderError as error:
-            if pipe.started or self.policy in (None, 1) or not _retry.worthwhile(error):
+            if pipe.has_begun() or self.policy in (None, 1) or not _retry.worthwhile(error):
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, lambda: pipe.started):
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
             with trial:
                 if failure is not None:
                     first, failure = failure, None
