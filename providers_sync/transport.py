@@ -369,6 +369,12 @@ def _proxies(url: str, proxy: str | Literal[False] | None) -> dict[str, str]:
     return {"all": proxy} if proxy else {}
 
 
+def proxy_for(url: str, proxy: str | Literal[False] | None = None) -> str | None:
+    """Return the proxy that a request to ``url`` goes through, ``None`` where it goes straight."""
+    found = requests.utils.select_proxy(url, _proxies(url, proxy))
+    return f"http://{found}" if found and "://" not in found else found
+
+
 class Answer:
     """The server's response: headers at hand, the body read piece by piece."""
 
@@ -466,6 +472,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             yield error
             inner = [getattr(error, "reason", None), error.__cause__, error.__context__]
             waiting += [*inner, *error.args]
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the failure of TLS behind an error, if there is one."""
+    return next((inner for inner in _chain(error) if isinstance(inner, ssl.SSLError)), None)
 
 
 def _reason(error: BaseException) -> str:

@@ -25,6 +25,10 @@ HOUSE = [
     "gateway",
     "serving wsgi",
     "engines",
+    # 9 the doctor, opened by the command line
+    "doctor",
+    "doctor.way doctor.arrivals",
+    "doctor.finding",
     # 9 doors
     "local notebook web testing",
     # 9 the inner rooms of testing
