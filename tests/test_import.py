@@ -104,6 +104,7 @@ FACE = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "Anthropic",
     "AuthenticationError",
     "CancelToken",
     "CodeLinkAva",
