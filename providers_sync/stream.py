@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import math
 import operator
+import os
 import threading
 import time
 import weakref
@@ -129,6 +130,7 @@ class Pipe:
         self._wake: Callable[[], None] | None = None
         # Reentrant: a finalizer may cancel in the very thread that holds the lock.
         self.changed = threading.Condition(threading.RLock())
+        _pipes.add(self)
 
     # --- the thread's side
 
@@ -358,6 +360,13 @@ class Pipe:
             self._stop()
             return self._take()
 
+    def disown(self) -> None:
+        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+        self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
+        self._stop = lambda: None
+        with self.changed:
+            self._set_end(ProviderError("the stream belongs to the process that opened it"))
+
     def _take(self) -> list[Delta]:
         taken, self._buffer = self._buffer, []
         self._buffered = 0
@@ -374,6 +383,18 @@ class Pipe:
             self._fire(clock)
         else:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
+
+
+_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pipe in list(_pipes):
+        pipe.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)
