@@ -149,6 +149,7 @@ class _Turn:
         self.model = model
         self.asked_at = 0.0
         self.has_begun = False
+        self.has_ended = False
         self._source = source
 
     def deltas(self, pipe: Pipe, on_begin: Callable[[int], None]) -> Iterator[Delta]:
@@ -205,6 +206,8 @@ class _Source:
 
     def _take(self, turn: _Turn, call: int, pipe: Pipe) -> Iterator[Delta]:
         """Yield one provider's answer, and note how it went."""
+        # At once, not when this thread hears of it: the caller may ask again right away.
+        pipe.on_end = lambda: self._note_end(turn, call, pipe, _verdict_of_stopped(turn, pipe))
         verdict = Verdict.UNKNOWN
         try:
             yield from turn.deltas(pipe, self._health.began)
@@ -216,7 +219,14 @@ class _Source:
             verdict = _verdict_of_stopped(turn, pipe)
             raise
         finally:
-            self._health.ended(turn.index, call, verdict)
+            pipe.on_end = None
+            self._note_end(turn, call, pipe, verdict)
+
+    def _note_end(self, turn: _Turn, call: int, pipe: Pipe, verdict: Verdict) -> None:
+        with pipe.changed:
+            if not turn.has_ended:
+                turn.has_ended = True
+                self._health.ended(turn.index, call, verdict)
 
 
 def _verdict(error: ProviderError) -> Verdict:
@@ -230,7 +240,7 @@ def _verdict(error: ProviderError) -> Verdict:
 
 def _verdict_of_stopped(turn: _Turn, pipe: Pipe) -> Verdict:
     """Judge a turn that a clock or the reader has ended."""
-    with pipe.changed:
+    with pipe.changed:  # the end is set before its reason
         error = pipe.error
     if not isinstance(error, APITimeoutError):
         return Verdict.GOOD if turn.has_begun else Verdict.UNKNOWN

@@ -115,6 +115,8 @@ class Pipe:
         """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
         self.failures: list[Attempt] = []
         """The providers that failed before the one that is asked now."""
+        self.on_end: Callable[[], None] | None = None
+        """Called, under the lock, when a clock or the source has ended the call."""
         self.ended = False
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
@@ -301,6 +303,8 @@ class Pipe:
             self.ended = True
             self.ended_at = time.monotonic()
             self.error = error
+            if self.on_end is not None:
+                self.on_end()
         self._notify()
 
     def _fire(self, clock: str) -> None:
