@@ -15,10 +15,12 @@ from __future__ import annotations
 import io
 import math
 import operator
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
@@ -127,8 +129,10 @@ class Pipe:
         self._buffer: list[Delta] = []
         self._buffered = 0
         self._blocked = False
+        self._wake: Callable[[], None] | None = None
         # Reentrant: a finalizer may cancel in the very thread that holds the lock.
         self.changed = threading.Condition(threading.RLock())
+        _pipes.add(self)
 
     # --- the thread's side
 
@@ -155,7 +159,7 @@ class Pipe:
             self.marked = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
             self._set_clock("idle", self._idle)
-            self.changed.notify_all()
+            self._notify()
 
     def attempt(self, stop: Callable[[], None]) -> None:
         """Begin an attempt that ``stop`` interrupts from any thread."""
@@ -171,13 +175,13 @@ class Pipe:
             self._collected.clear()
             self.marked, self._idle = False, self.timeouts.idle
             self._set_clock("connect", self.timeouts.connect)
-            self.changed.notify_all()
+            self._notify()
 
     def connected(self) -> None:
         """Note that the request is going out."""
         self._set_clock("first_token", self.timeouts.first_token)
         with self.changed:
-            self.changed.notify_all()
+            self._notify()
 
     sent = connected  # the clock runs from the request; sending has the same time to itself
 
@@ -187,7 +191,7 @@ class Pipe:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.patient
-            self.changed.notify_all()
+            self._notify()
 
     def received(self, size: int) -> None:
         """Note a read of ``size`` body bytes."""
@@ -223,7 +227,7 @@ class Pipe:
         until = time.monotonic() + seconds
         with self.changed:
             self._due = (self._total_at, "total")
-            self.changed.notify_all()
+            self._notify()
             while (left := until - time.monotonic()) > 0:
                 self._check()
                 self.changed.wait(left)
@@ -260,7 +264,7 @@ class Pipe:
         if not self.ended:
             self._buffer += self._collected
             self.is_open = self.is_open or self.started
-            self.changed.notify_all()
+            self._notify()
         self._collected = []
 
     def _wait_for_room(self) -> None:
@@ -292,6 +296,12 @@ class Pipe:
 
     # --- either side, under the lock
 
+    def _notify(self) -> None:
+        self.changed.notify_all()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
             self.ended = True
@@ -299,7 +309,7 @@ class Pipe:
             self.error = error
             if self.on_end is not None:
                 self.on_end()
-        self.changed.notify_all()
+        self._notify()
 
     def _fire(self, clock: str) -> None:
         """A clock has run out: give up the attempt or the whole call."""
@@ -335,15 +345,35 @@ class Pipe:
                 self._wait()
             return self._take()
 
+    def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
+        """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
+
+        For a reader that must not block: if not, ``wake`` is called once, at the next change, from
+        any thread and under the lock; the reader comes back then, or when ``clock_left()`` is over.
+        """
+        with self.changed:
+            if self.clock_left() <= 0:
+                self._fire(self._due[1])
+            ready = self.ended or (self.is_open if opening else bool(self._buffer))
+            self._wake = None if ready else wake
+            return ready
+
     def stop(self, error: ProviderError | None) -> list[Delta]:
         """End the call from the reader's side; return what it had not taken yet."""
         with self.changed:
             # The thread may have ended before, but for the reader the call had not.
             self.ended_at = self.ended_at or time.monotonic()
             self.ended, self.error = True, error
-            self.changed.notify_all()
+            self._notify()
             self._stop()
             return self._take()
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+        self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
+        self._stop = lambda: None
+        with self.changed:
+            self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
     def _take(self) -> list[Delta]:
         taken, self._buffer = self._buffer, []
@@ -351,7 +381,7 @@ class Pipe:
         if self._blocked:  # from now on the thread waits for the server again
             self._blocked = False
             self._set_clock("idle", self._idle)
-            self.changed.notify_all()
+            self._notify()
         return taken
 
     def _wait(self) -> None:
@@ -363,16 +393,47 @@ class Pipe:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
 
 
-def start(
-    source: Source, timeouts: Timeouts, cancel: CancelToken | None = None, model: str | None = None
-) -> Stream:
-    """Run ``source`` in a thread; return its stream once the source has said ``opened``.
+_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
 
-    Raises what the source raises until then; ``model`` is the name asked for.
-    """
-    stream = Stream(Pipe(timeouts), cancel, model)
-    stream._open(source)
-    return stream
+
+def _after_fork() -> None:
+    for pipe in list(_pipes):
+        pipe.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A call made ready: everything checked, nothing sent."""
+
+    source: Source
+    timeouts: Timeouts
+    cancel: CancelToken | None = None
+    model: str | None = None
+    """The name asked for."""
+
+    def open(self) -> Stream:
+        """Run the source in a thread; return its stream once the source has said ``opened``.
+
+        Raises what the source raises until then.
+        """
+        stream = self.begin()
+        try:
+            stream._pipe.wait_open()
+        except BaseException:  # Ctrl-C while waiting
+            stream.close()
+            raise
+        stream._opened()
+        return stream
+
+    def begin(self) -> Stream:
+        """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
+        stream = Stream(Pipe(self.timeouts), self.cancel, self.model)
+        stream._begin(self.source)
+        return stream
 
 
 class Stream:
@@ -403,19 +464,15 @@ class Stream:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
 
-    def _open(self, source: Source) -> None:
+    def _begin(self, source: Source) -> None:
         if self._token is not None:
             self._token._attach(self)
-        try:
-            if self._outcome is None:
-                name = "providers-sync-stream"
-                threading.Thread(
-                    target=self._pipe.run, args=(source,), name=name, daemon=True
-                ).start()
-                self._pipe.wait_open()
-        except BaseException:
-            self.close()
-            raise
+        if self._outcome is None:
+            run, name = self._pipe.run, "providers-sync-stream"
+            threading.Thread(target=run, args=(source,), name=name, daemon=True).start()
+
+    def _opened(self) -> None:
+        """Raise what has gone wrong before the headers."""
         if not self._pipe.is_open or self._outcome is not None:
             self._refill()
 
@@ -436,15 +493,19 @@ class Stream:
     def events(self) -> Iterator[Event]:
         """Yield typed events from where the reader stands; raises like ``next``."""
         while True:
-            for delta in self._rest:
-                if isinstance(delta, str):
-                    yield TextDelta(delta)
-                else:
-                    self._note(delta)
-                    if not isinstance(delta, (ServedModel, ToolCallBegun)):
-                        yield delta
+            yield from self.ready_events()
             if not self._refill():
                 return
+
+    def ready_events(self) -> Iterator[Event]:
+        """Yield the events that are at hand, without waiting."""
+        for delta in self._rest:
+            if isinstance(delta, str):
+                yield TextDelta(delta)
+            else:
+                self._note(delta)
+                if not isinstance(delta, (ServedModel, ToolCallBegun)):
+                    yield delta
 
     def read(self) -> str:
         """Return the rest of the text; raises like ``next``."""

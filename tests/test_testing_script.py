@@ -186,11 +186,14 @@ def test_one_chunk_holds_every_step() -> None:
 
 def test_endless_one_chunk_promises_a_gigabyte() -> None:
     """A script without an end still promises a size."""
-    with serve(answer(repeat("x"), framing="one-chunk")) as server, dial(server) as sock:
-        with sock.makefile("rb") as file:
-            while file.readline() != b"\r\n":
-                pass
-            assert file.readline() == b"40000000\r\n"
+    with (
+        serve(answer(repeat("x"), framing="one-chunk")) as server,
+        dial(server) as sock,
+        sock.makefile("rb") as file,
+    ):
+        while file.readline() != b"\r\n":
+            pass
+        assert file.readline() == b"40000000\r\n"
 
 
 def test_gzip_without_trailer_is_cut_for_the_decoder() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from .. import decoding, transport
@@ -25,8 +25,11 @@ from ..errors import (
     StreamTruncated,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Pipe, Source, Stream, start
+from ..stream import CancelToken, Opening, Pipe, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
+
+if TYPE_CHECKING:
+    from ..aio import AsyncStream
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
 SECRET_LENGTH = 5
@@ -39,6 +42,7 @@ _GONE = (
     "; the public service behind {name} is gone: start a gateway with `providers-sync serve` "
     "and set {variable} to the address it prints"
 )
+_SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -65,6 +69,8 @@ class Provider:
     """The protocol's own path, behind ``base_url``."""
 
     # What a provider's file states.
+    sends_model: ClassVar[bool] = True
+    """False where the protocol has no place for the model's name."""
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
     api_key_variable: str | None = None
@@ -135,6 +141,28 @@ class Provider:
         (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
+        return self.opening(
+            messages,
+            model,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            cancel=cancel,
+            **options,
+        ).open()
+
+    def opening(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Opening:
+        """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
@@ -143,7 +171,7 @@ class Provider:
         source, clocks, wanted = self._prepare(
             messages, model, options, timeouts=timeouts, retry=retry, headers=headers
         )
-        return start(source, clocks, cancel, wanted)
+        return Opening(source, clocks, cancel, wanted)
 
     def _prepare(
         self,
@@ -203,8 +231,27 @@ class Provider:
         """Return the body of a GET, under the same clocks, retries and stop button."""
         request = _Request("GET", path, self._request_headers({}), None, _as_text)
         clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        with start(_Source(self, request, self._policy(retry)), clocks, cancel) as stream:
+        with Opening(_Source(self, request, self._policy(retry)), clocks, cancel).open() as stream:
             return stream.read()
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncStream:
+        """Return the answer as an async iterator of text: the published spelling.
+
+        ``base_url``, ``api_key``, ``headers``, ``timeouts``, ``retry`` and ``verify`` configure
+        the provider; the rest enters the body. Everything raises at the first ``await``; the
+        result works in ``async for x in g`` and in ``async for x in await g``.
+        """
+        from ..aio import AsyncStream  # late: it loads asyncio
+
+        def opening() -> Opening:
+            settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+            provider = cls(proxy=proxy, **settings)
+            return provider.opening(messages, model if cls.sends_model else None, **kwargs)
+
+        return AsyncStream(opening)
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
