@@ -25,12 +25,13 @@ failed = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Remember a failure: its traceback keeps sockets alive, which is no leak of ours."""
-    report = yield
-    if report.failed:
+    if call.excinfo is not None:
         item.stash[failed] = True
-    return report
+    return (yield)
 
 
 def open_sockets() -> set[str]:
