@@ -20,7 +20,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
@@ -30,6 +29,7 @@ from .types import (
     Delta,
     Event,
     Finish,
+    Frozen,
     Outcome,
     ReasoningDelta,
     Refusal,
@@ -405,8 +405,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(Frozen):
     """A call made ready: everything checked, nothing sent."""
 
     source: Source

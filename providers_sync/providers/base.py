@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -317,18 +316,23 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
-@dataclass
 class _Request:
     """What is asked: encoded when it is made, so that bad input is refused in time."""
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any] | None
-    decode: Callable[[Iterable[bytes], str], Iterator[Delta]]
-
-    def __post_init__(self) -> None:
-        self.data = None if self.body is None else _encoded(self.body)
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: dict[str, Any] | None,
+        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.data = None if body is None else _encoded(body)
+        self.decode = decode
 
 
 class _Source:
@@ -382,7 +386,8 @@ class _Source:
             body = self.request.body and self.provider.amended(self.request.body, error)
             if not body:
                 raise
-            self.request = replace(self.request, body=body)
+            old = self.request
+            self.request = _Request(old.method, old.path, old.headers, body, old.decode)
         finally:
             call.release()
         yield from self._attempt(pipe)
