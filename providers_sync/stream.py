@@ -372,6 +372,7 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
         self._stop = lambda: None
+        self.on_end = None  # what it calls may wait for a lock of the parent's
         with self.changed:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
