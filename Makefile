@@ -6,9 +6,9 @@
 #
 # Another Python: make test PYTHON=python3.12 VENV=.venv-3.12
 
-VENV = .venv
-PYTHON =
-PYTEST_ARGS =
+VENV ?= .venv
+PYTHON ?=
+PYTEST_ARGS ?=
 
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))

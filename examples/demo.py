@@ -10,7 +10,7 @@ import sys
 from providers_sync import AI365VIP, CodeLinkAva, Provider, ProviderError, Vitalentum
 from providers_sync.gateway import Gateway, serve
 
-QUESTION = "Why is the sky blue? Answer in two sentences."
+QUESTION = "Why is the sea salty? Answer in one sentence."
 PROVIDERS: dict[str, type[Provider]] = {
     "vitalentum": Vitalentum,
     "codelinkava": CodeLinkAva,
@@ -42,7 +42,7 @@ def start() -> Gateway:
 def ask(provider: Provider, question: str) -> None:
     """Print one answer chunk by chunk as it comes, and a line about it."""
     print()
-    with provider.stream(question, temperature=0, max_tokens=80) as stream:
+    with provider.stream(question, temperature=0, max_tokens=100) as stream:
         for chunk in stream:
             print(chunk, end="", flush=True)
     stats = stream.stats

@@ -108,10 +108,12 @@ def serve(
         raise InvalidRequestError(
             f"{host} can be reached by others: give a token (--token), or stay on {LOOPBACK}"
         )
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise InvalidRequestError(f"port must be a number from 0 to 65535, not {port!r}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError, TypeError) as error:
+    except OSError as error:
         raise InvalidRequestError(
             f"cannot listen on {host} port {port} ({error}); port 0 takes a free one"
         ) from error

@@ -45,7 +45,8 @@ CONTEXT_TOKENS = 4096
 ANSWER_TOKENS = 1024
 """Where the client sets no limit: small models tend to ramble on."""
 MAX_THREADS = 4
-"""More help a small model little, and hurt in a container that sees more cores than it has."""
+"""More help a small model little. One core is left to others: llama.cpp's threads spin while they
+wait for each other, so one busy neighbour makes an answer on all cores 5 to 50 times slower."""
 HTTP_THREADS = 32
 """Answers under way or waiting their turn."""
 
@@ -76,11 +77,11 @@ class LocalServer:
     """The model's name: that of its file, without ``.gguf``."""
 
     def __init__(self, model: str | None = None) -> None:
-        weights = find_weights(model)
         if importlib.util.find_spec("xllamacpp") is None:
             raise InvalidRequestError(
                 "the local model needs llama.cpp: pip install 'providers-sync[local]'"
             )
+        weights = find_weights(model)
         self.model = weights.stem
         with tempfile.TemporaryFile() as logs:
             self._child = _start(weights, logs)
@@ -146,12 +147,13 @@ class LocalEngine:
         # Late: the face loads what only a started model needs.
         from . import OpenAICompatible
 
-        self._server = LocalServer(model)
-        self.models: Sequence[str] = (self._server.model,)
+        self.server = LocalServer(model)
+        self.models: Sequence[str] = (self.server.model,)
         # No clocks and no second attempt: the gateway's client has both, and hangs up.
         self._provider = OpenAICompatible(
-            self._server.model,
-            base_url=self._server.base_url,
+            self.server.model,
+            headers={"Connection": "close"},  # no pool: nothing is left open at the end
+            base_url=self.server.base_url,
             proxy=False,
             timeouts=None,
             retry=None,
@@ -171,7 +173,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stop the server."""
-        self._server.close()
+        self.server.close()
 
 
 def find_weights(model: str | None = None) -> Path:
@@ -226,9 +228,8 @@ def _serve(weights: str) -> Any:
     params.n_ctx = CONTEXT_TOKENS
     params.n_predict = ANSWER_TOKENS
     params.n_threads_http = HTTP_THREADS
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = min(
-        MAX_THREADS, os.cpu_count() or 1
-    )
+    threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     # Other answers in the same batch, or a prompt half kept, change the last bits of the floats.
     params.n_parallel = 1
     params.cache_prompt = False
@@ -247,7 +248,11 @@ def main() -> None:
     # llama.cpp may print; the pipe to the parent is for the address alone.
     pipe = os.dup(1)
     os.dup2(2, 1)
-    server = _serve(args.weights)
+    try:
+        server = _serve(args.weights)
+    except Exception as error:  # noqa: BLE001 - llama.cpp has logged why; no traceback above it
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
     os.write(pipe, f"{server.listening_address}\n".encode())
     # Where the parent has forked, its other children hold the pipe open too.
     while os.name == "nt" or os.getppid() == args.parent:
@@ -256,7 +261,8 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):
+        pass
     os._exit(0)
 
 

@@ -18,6 +18,10 @@ providers_sync.errors.InvalidRequestError: messages[0] has no 'role'; add one, s
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,3 +116,136 @@ def _joined(content: object, name: str) -> str:
                 f"{name}[{index}] is of type {part['type']!r}: this provider takes text parts only"
             )
     return "".join(part["text"] for part in content)
+
+
+# --- parts and turns in the protocols' own forms
+
+
+def with_image_urls(messages: Messages) -> Messages:
+    """Return ``messages`` with images as OpenAI takes them: addresses, or data in the address.
+
+    >>> png = b"\\x89PNG\\r\\n\\x1a\\n"
+    >>> turn = {"role": "user", "content": [{"type": "image", "image": png}]}
+    >>> with_image_urls([turn])[0]["content"]
+    [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
+    """
+    return [
+        {**message, "content": [_with_url(part) for part in message["content"]]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+
+
+def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if part["type"] != "image" or "image" not in part:
+        return part
+    rest = {name: value for name, value in part.items() if name not in ("type", "image")}
+    return {"type": "image_url", "image_url": {"url": image_url(part["image"]), **rest}}
+
+
+_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+}
+
+
+def image_url(image: object) -> str:
+    """Return an address (``http:``, ``https:`` or ``data:``) as it is, a file or bytes as data."""
+    if isinstance(image, str) and image.startswith(("http://", "https://", "data:")):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            image = pathlib.Path(image).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InvalidRequestError(f"the image cannot be read: {error}") from error
+    if not isinstance(image, (bytes, bytearray)):
+        raise InvalidRequestError(
+            f"an image must be an address, a path or bytes, not {type(image).__name__}"
+        )
+    kind = next((kind for magic, kind in _IMAGES.items() if image.startswith(magic)), None)
+    if kind is None:
+        raise InvalidRequestError("the image is no PNG, JPEG, GIF or WebP")
+    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def lift_system(messages: Messages) -> tuple[str, Messages]:
+    """Return the text of the system messages and the other turns, as Anthropic wants them.
+
+    >>> lift_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    ('Be brief.', [{'role': 'user', 'content': 'Hi'}])
+    """
+    system = [message for message in messages if message["role"] in ("system", "developer")]
+    turns = [message for message in messages if message not in system]
+    return "\n\n".join(text for _, text in plain_text(system)), turns
+
+
+def blocks(turns: Messages) -> Messages:
+    """Return turns in Anthropic's form: tool calls, tool results and images become blocks.
+
+    >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    >>> asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+    >>> told = {"role": "tool", "tool_call_id": "1", "content": "2"}
+    >>> one, two = blocks([asked, told])
+    >>> one["content"]
+    [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
+    >>> two
+    {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': '1', 'content': '2'}]}
+    """
+    result: Messages = []
+    for message in turns:
+        if message["role"] == "tool":
+            content = _block_content(message.get("content"))
+            block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+            block["content"] = content
+            if result and result[-1].get("_results"):  # results of one turn stand together
+                result[-1]["content"].append(block)
+            else:
+                result.append({"role": "user", "content": [block], "_results": True})
+        else:
+            result.append(_turn(message))
+    return [{name: turn[name] for name in turn if name != "_results"} for turn in result]
+
+
+def _turn(message: dict[str, Any]) -> dict[str, Any]:
+    content = _block_content(message.get("content"))
+    if message.get("tool_calls"):
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        content = [*(content or ()), *map(_tool_use, message["tool_calls"])]
+    return {"role": message["role"], "content": content}
+
+
+def _tool_use(call: Any) -> dict[str, Any]:
+    try:
+        function = call["function"]
+        arguments = function.get("arguments") or "{}"
+        given = json.loads(arguments) if isinstance(arguments, str) else arguments
+        return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": given}
+    except (TypeError, LookupError, ValueError, AttributeError) as error:
+        raise InvalidRequestError(
+            "a tool call in the messages must have an id and a function with a name and "
+            f"arguments that are JSON: {error!r}"
+        ) from error
+
+
+def _block_content(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [_image_block(part) for part in content]
+
+
+def _image_block(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if part["type"] == "image" and "image" in part:
+        url = image_url(part["image"])
+    elif part["type"] == "image_url":
+        detail = part.get("image_url")
+        url = image_url(detail.get("url") if isinstance(detail, Mapping) else detail)
+    else:
+        return part
+    if not url.startswith("data:"):
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    kind, _, data = url.removeprefix("data:").partition(";base64,")
+    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}

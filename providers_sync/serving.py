@@ -17,8 +17,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-MAX_CONNECTIONS = 1000
-"""Above it, new clients wait; each open answer costs a thread and a socket."""
+MAX_CONNECTIONS = 300
+"""Above it, new clients wait. An answer of the local engine holds three descriptors, and many
+systems allow a process 1024."""
 BUFFER_BYTES = 256 * 1024
 """Of one answer, for a client that reads slowly; then its engine waits."""
 STOP_S = 5.0
@@ -116,9 +117,9 @@ class Server:
         if self._stopped:
             return False
         self._stopped = True
-        self._server.pull_trigger(self._hang_up)
+        self._server.trigger.pull_trigger(self._hang_up)
         self._threads.shutdown()
-        self._server.pull_trigger(self._server.trigger.close)
+        self._server.trigger.pull_trigger(self._server.trigger.close)
         self._loop.join()
         return True
 

@@ -1,4 +1,4 @@
-"""One POST over requests: session, proxy, TLS, reading, stopping; the only importer of requests.
+"""One request over requests: session, proxy, TLS, reading, stopping; the only importer of requests.
 
 Stopping works through a duplicate of the TCP socket, taken before it connects: shutting that down
 ends a connect, a TLS handshake, a CONNECT, the wait for headers and a blocked read, from any
@@ -30,6 +30,7 @@ import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
 import urllib3.util.connection
+import urllib3.util.ssl_
 
 from .config import DRAIN_S, ERROR_BODY_BYTES, POOL_SIZE, READ_BYTES
 from .errors import (
@@ -195,6 +196,8 @@ class _WatchedConnection:
     """False for SOCKS, where PySocks makes it."""
 
     def connect(self: Any) -> None:
+        if getattr(self, "ssl_context", self) is None:  # only HTTPS connections have one
+            self.ssl_context = _strict_context(self.cert_reqs)
         super().connect()  # type: ignore[misc]
         if hasattr(self.sock, "suppress_ragged_eofs"):
             # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
@@ -231,6 +234,18 @@ class _WatchedConnection:
         response = super().getresponse()  # type: ignore[misc]
         call.check()
         return response
+
+
+def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
+    """Return urllib3's own TLS settings, for which an end without close_notify is an error.
+
+    Debian's Python switches that error off in every new context.
+    """
+    context = urllib3.util.ssl_.create_urllib3_context(
+        cert_reqs=urllib3.util.ssl_.resolve_cert_reqs(cert_reqs)
+    )
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
 
 
 def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
@@ -315,23 +330,24 @@ class Transport:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
-    def post(
+    def send(
         self,
+        method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | None,
         call: Call,
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> Answer:
-        """Send one POST and return the answer once its headers are there, whatever its status.
+        """Send one request and return the answer once its headers are there, whatever its status.
 
         Raises ``Stopped``, ``APIConnectionError`` or ``APITimeoutError``.
         """
         call.check()
         # auth=: without one, requests lets .netrc replace the Authorization header.
-        request = requests.Request("POST", url, headers, data=body, auth=lambda r: r).prepare()
+        request = requests.Request(method, url, headers, data=body, auth=_as_it_is).prepare()
         _current.call = call
         try:
             # The adapter, not session.send(), which reads the whole body of a redirect.
@@ -350,6 +366,10 @@ class Transport:
         finally:
             _current.call = None
         return Answer(response, call)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _verify(verify: bool | str) -> bool | str:
@@ -416,7 +436,8 @@ class Answer:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
         body = bytearray()
         deadline = time.monotonic() + wait_s
-        with contextlib.suppress(ProviderError):
+        # OSError: the socket is closed already where the first read has had the whole body.
+        with contextlib.suppress(ProviderError, OSError):
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)

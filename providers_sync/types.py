@@ -115,7 +115,12 @@ class ServedModel:
     name: str
 
 
-Delta = Union[str, ReasoningDelta, Refusal, ToolCall, Usage, Finish, ServedModel]
+@dataclass(frozen=True)
+class ToolCallBegun:
+    """Between the rooms only: the first piece of a tool call has come; not a public event."""
+
+
+Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallBegun, Usage, Finish, ServedModel]
 """Between the rooms only: what decoders make. Text is a bare ``str``, for speed."""
 
 
@@ -129,6 +134,11 @@ class Completion:
     model: str | None
     outcome: Outcome
     stats: Stats
+    reasoning: str = ""
+    """What the model thought aloud, where the server shows it."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str = ""
+    """Why the model refused, where the server keeps that apart from the text."""
 
     def __str__(self) -> str:
         return self.text

@@ -184,6 +184,8 @@ def _no_constant(name: str) -> None:
 
 def _of_http(error: HTTPException) -> RequestError:
     message = error.description or error.name
+    if error.code == 404:
+        message = "nothing is served here; GET / lists what is"
     code = error.name.lower().replace(" ", "_")
     return RequestError(message, status=error.code or 500, code=code)
 

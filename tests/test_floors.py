@@ -37,6 +37,8 @@ HOUSE = [
     FACE,
     # 7 uses of an answer
     "failover batch chat",
+    # 7 the inner room of failover
+    "health",
     # 6 the table: name → class
     "providers",
     # 5 the protocols, from both sides
@@ -48,6 +50,9 @@ HOUSE = [
     "aio",
     # 2 plumbing
     "messages transport decoding retry stream",
+    # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
+    "decoding.chat decoding.anthropic",
+    "decoding.pieces decoding.events",
     # 1 ground, itself in order: an error carries an outcome, a clock raises an error
     "config",
     "errors",
@@ -61,7 +66,7 @@ UPWARD = {(FACE, "load_ipython_extension", "notebook")}
 ONE_ROOM = {
     "requests": "transport",
     "urllib3": "transport",
-    "sseclient": "decoding",
+    "sseclient": "decoding.events",
     "tenacity": "retry",
     "waitress": "serving",
     "werkzeug": "wsgi",

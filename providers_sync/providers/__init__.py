@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..errors import InvalidRequestError
 from .ai365vip import AI365VIP
+from .anthropic import Anthropic
 from .base import Provider
 from .codelinkava import CodeLinkAva
-from .openai import OpenAICompatible
+from .openai import PRESETS, OpenAICompatible
 from .vitalentum import Vitalentum
 
 PROVIDERS: dict[str, type[Provider]] = {
@@ -13,6 +17,31 @@ PROVIDERS: dict[str, type[Provider]] = {
     "codelinkava": CodeLinkAva,
     "ai365vip": AI365VIP,
     "openai": OpenAICompatible,
+    "anthropic": Anthropic,
 }
 
-__all__ = ["AI365VIP", "PROVIDERS", "CodeLinkAva", "OpenAICompatible", "Provider", "Vitalentum"]
+
+def named(name: str, model: str | None = None, **settings: Any) -> Provider:
+    """Return the provider known by ``name``, one of ``PROVIDERS`` or a preset of OpenAI's protocol.
+
+    Raises ``InvalidRequestError`` that lists the known names.
+    """
+    if name in PROVIDERS:
+        return PROVIDERS[name](model, **settings)
+    if name in PRESETS:
+        return OpenAICompatible.preset(name, model, **settings)
+    known = ", ".join([*PROVIDERS, *PRESETS])
+    raise InvalidRequestError(f"there is no provider {name!r}; there are {known}")
+
+
+__all__ = [
+    "AI365VIP",
+    "PRESETS",
+    "PROVIDERS",
+    "Anthropic",
+    "CodeLinkAva",
+    "OpenAICompatible",
+    "Provider",
+    "Vitalentum",
+    "named",
+]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from .. import decoding, transport
@@ -15,6 +16,7 @@ from ..errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    AuthenticationError,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
@@ -23,10 +25,14 @@ from ..errors import (
     StreamTruncated,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Pipe, Stream, start
-from ..types import Completion, Delta, Messages, Prompt
+from ..stream import CancelToken, Opening, Pipe, Source, Stream
+from ..types import Completion, Delta, Finish, Messages, Prompt
+
+if TYPE_CHECKING:
+    from ..aio import AsyncStream
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
+SECRET_LENGTH = 5
 _RIGHT_WORDS = {
     "timeout": "timeouts=",
     "max_retries": "retry=",
@@ -36,6 +42,7 @@ _GONE = (
     "; the public service behind {name} is gone: start a gateway with `providers-sync serve` "
     "and set {variable} to the address it prints"
 )
+_SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -62,9 +69,11 @@ class Provider:
     """The protocol's own path, behind ``base_url``."""
 
     # What a provider's file states.
+    sends_model: ClassVar[bool] = True
+    """False where the protocol has no place for the model's name."""
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
-    api_key_variable: ClassVar[str | None] = None
+    api_key_variable: str | None = None
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -88,18 +97,22 @@ class Provider:
         self._extra_headers = _checked_headers(headers)
         self._proxy = _checked_proxy(proxy)
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        self._retry = ATTEMPTS if retry is NOT_GIVEN else _retry.checked(retry)
+        self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
         self._verify = _checked_verify(verify)
         self._defaults = _checked_options(defaults)
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
-            self.resolve_model(model)
+            self.get_model(model)
 
     # --- what a provider's file may override
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON body of a request; ``options`` win over the protocol's own values."""
         raise NotImplementedError
+
+    def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
+        """Return a body to try instead of one the server has refused, or ``None``."""
+        return None
 
     def authorization(self, api_key: str) -> dict[str, str]:
         """Return the headers that carry the key."""
@@ -128,21 +141,68 @@ class Provider:
         (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
+        return self.opening(
+            messages,
+            model,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            cancel=cancel,
+            **options,
+        ).open()
+
+    def opening(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Opening:
+        """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
-        wanted = self.resolve_model(model)
-        merged = {**self._defaults, **_checked_options(options)}
-        source = _Source(
-            provider=self,
-            body=_encoded(self.body(conversation(messages), wanted, merged)),
-            headers=self._request_headers(_checked_headers(headers)),
-            policy=self._retry if retry is NOT_GIVEN else _retry.checked(retry),
+        source, clocks, wanted = self._prepare(
+            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
         )
-        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        return start(source, clocks, cancel, wanted)
+        return Opening(source, clocks, cancel, wanted)
+
+    def _prepare(
+        self,
+        messages: Prompt,
+        model: str | None,
+        options: dict[str, Any],
+        *,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        attempts: int = ATTEMPTS,
+    ) -> tuple[Source, Timeouts, str]:
+        """Check everything; return what to run, its clocks and the model.
+
+        ``attempts`` is used where neither the call nor the provider says ``retry=``.
+        """
+        wanted = self.get_model(model or self.model)
+        merged = {**self._defaults, **_checked_options(options)}
+        request = _Request(
+            "POST",
+            self.api_endpoint,
+            self._request_headers(_checked_headers(headers)),
+            self.body(conversation(messages), wanted, merged),
+            self.decode,
+        )
+        source = _Source(self, request, self._policy(retry, attempts))
+        return source, self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts), wanted
+
+    def _policy(self, retry: Any, attempts: int = ATTEMPTS) -> Any:
+        given = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
+        return attempts if given is NOT_GIVEN else given
 
     def complete(
         self,
@@ -167,22 +227,56 @@ class Provider:
         ) as stream:
             return stream.completion()
 
-    def resolve_model(self, model: str | None = None) -> str:
-        """Return the name to send: the one given, the provider's or the default, past its alias."""
-        name = model or self.model or self.default_model
+    def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
+        """Return the body of a GET, under the same clocks, retries and stop button."""
+        request = _Request("GET", path, self._request_headers({}), None, _as_text)
+        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
+        with Opening(_Source(self, request, self._policy(retry)), clocks, cancel).open() as stream:
+            return stream.read()
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncStream:
+        """Return the answer as an async iterator of text: the published spelling.
+
+        ``base_url``, ``api_key``, ``headers``, ``timeouts``, ``retry`` and ``verify`` configure
+        the provider; the rest enters the body. Everything raises at the first ``await``; the
+        result works in ``async for x in g`` and in ``async for x in await g``.
+        """
+        from ..aio import AsyncStream  # late: it loads asyncio
+
+        def opening() -> Opening:
+            settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+            provider = cls(proxy=proxy, **settings)
+            return provider.opening(messages, model if cls.sends_model else None, **kwargs)
+
+        return AsyncStream(opening)
+
+    @classmethod
+    def get_model(cls, model: str | None = None) -> str:
+        """Return the name to send: the one given or the default, past its alias.
+
+        Raises ``ModelNotSupportedError`` for a name the provider does not know.
+        """
+        name = model or cls.default_model
         if not isinstance(name, str):
             raise InvalidRequestError(
-                f"{type(self).__name__} needs a model: give its name as the first argument"
+                f"{cls.__name__} needs a model: give its name as the first argument"
                 if name is None
                 else f"model must be a string, not {type(name).__name__}"
             )
-        name = self.model_aliases.get(name, name)
-        if self.models and name not in self.models:
+        name = cls.model_aliases.get(name, name)
+        if cls.models and name not in cls.models:
             raise ModelNotSupportedError(
-                f"{type(self).__name__} does not know the model {name!r}; "
-                f"it knows {', '.join(self.models)}"
+                f"{cls.__name__} does not know the model {name!r}; it knows {', '.join(cls.models)}"
             )
         return name
+
+    @classmethod
+    def get_models(cls) -> list[str]:
+        """Return the models it knows; empty where any name may be given."""
+        return list(cls.models)
 
     # --- configuration
 
@@ -223,15 +317,26 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
+@dataclass
+class _Request:
+    """What is asked: encoded when it is made, so that bad input is refused in time."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any] | None
+    decode: Callable[[Iterable[bytes], str], Iterator[Delta]]
+
+    def __post_init__(self) -> None:
+        self.data = None if self.body is None else _encoded(self.body)
+
+
 class _Source:
     """One call in its thread: the attempts, and within each the request and its answer."""
 
-    def __init__(
-        self, provider: Provider, body: bytes, headers: dict[str, str], policy: Any
-    ) -> None:
+    def __init__(self, provider: Provider, request: _Request, policy: Any) -> None:
         self.provider = provider
-        self.body = body
-        self.headers = headers
+        self.request = request
         self.policy = policy
         self.transport = provider._transport()
 
@@ -270,17 +375,25 @@ class _Source:
         pipe.attempt(call.stop)
         try:
             yield from self._answer(pipe, call)
+            return
         except transport.Stopped:
             raise pipe.interrupted() from None
+        except APIStatusError as error:
+            body = self.request.body and self.provider.amended(self.request.body, error)
+            if not body:
+                raise
+            self.request = replace(self.request, body=body)
         finally:
             call.release()
+        yield from self._attempt(pipe)
 
     def _answer(self, pipe: Pipe, call: transport.Call) -> Iterator[Delta]:
-        provider = self.provider
-        answer = self.transport.post(
-            provider.base_url + provider.api_endpoint,
-            self.headers,
-            self.body,
+        provider, request = self.provider, self.request
+        answer = self.transport.send(
+            request.method,
+            provider.base_url + request.path,
+            request.headers,
+            request.data,
             call,
             proxy=provider._proxy,
             verify=provider._verify,
@@ -291,7 +404,7 @@ class _Source:
             _check_content_type(answer)
             pipe.opened(answer.headers, answer.request_id)
             try:
-                yield from provider.decode(_body(answer, pipe), answer.content_type)
+                yield from request.decode(_body(answer, pipe), answer.content_type)
             except (StreamCut, StreamTruncated):
                 if not pipe.marked:
                     raise
@@ -308,13 +421,26 @@ class _Source:
             text += _GONE.format(
                 name=type(self.provider).__name__, variable=self.provider.base_url_variable
             )
-        for name, value in self.headers.items():
+        if isinstance(error, AuthenticationError) and not self.provider._api_key:
+            variable = self.provider.api_key_variable
+            text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
+        for name, value in self.request.headers.items():
             if name.lower() in _SECRET_HEADERS:
-                for secret in {value, value.removeprefix("Bearer ")} - {""}:
+                for secret in _secrets(value):
                     text = text.replace(secret, "***")
                     if isinstance(error, APIStatusError):
                         error.body = error.body.replace(secret, "***")
         error.args = (text,)
+
+
+def _secrets(value: str) -> list[str]:
+    """Return what must not be shown of a header; a shorter word would only garble the text."""
+    return [s for s in (value, value.removeprefix("Bearer ")) if len(s) >= SECRET_LENGTH]
+
+
+def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+    yield decoding.whole(iter(chunks)).decode("utf-8", "replace")
+    yield Finish()
 
 
 def _body(answer: transport.Answer, pipe: Pipe) -> Iterator[bytes]:

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import os
+from typing import Any, NamedTuple
 
+from ..config import NOT_GIVEN, NotGiven, Timeouts
+from ..errors import APIStatusError, InvalidRequestError, MalformedStream
+from ..messages import with_image_urls
+from ..stream import CancelToken
 from ..types import Messages
 from .base import Provider, merged
+
+
+class Preset(NamedTuple):
+    """A server that speaks the protocol."""
+
+    base_url: str
+    api_key_variable: str | None
+    note: str
+
+
+PRESETS = {
+    "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", "Cerebras"),
+    "deepseek": Preset("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "DeepSeek"),
+    "fireworks": Preset(
+        "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "Fireworks AI"
+    ),
+    "gemini": Preset(
+        "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "Google Gemini"
+    ),
+    "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", "Groq"),
+    "llamacpp": Preset("http://127.0.0.1:8080/v1", None, "llama-server on this machine"),
+    "lmstudio": Preset("http://127.0.0.1:1234/v1", None, "LM Studio on this machine"),
+    "mistral": Preset("https://api.mistral.ai/v1", "MISTRAL_API_KEY", "Mistral AI"),
+    "ollama": Preset("http://127.0.0.1:11434/v1", None, "Ollama on this machine"),
+    "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "OpenRouter"),
+    "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", "Together AI"),
+    "vllm": Preset("http://127.0.0.1:8000/v1", None, "vLLM on this machine"),
+    "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY", "xAI"),
+}
 
 
 class OpenAICompatible(Provider):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
+    Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
+    ``tools``, ``response_format``, …; unknown ones are passed through. An image is a part
+    ``{"type": "image", "image": URL, path or bytes}``.
     Source of the protocol: OpenAI API reference, "Create chat completion".
     """
 
@@ -18,15 +56,61 @@ class OpenAICompatible(Provider):
     api_endpoint = "/chat/completions"
     default_base_url = "https://api.openai.com/v1"
     base_url_variable = "OPENAI_BASE_URL"
-    api_key_variable = "OPENAI_API_KEY"
+    api_key_variable: str | None = "OPENAI_API_KEY"
     headers = {"Accept": "text/event-stream"}
 
+    @classmethod
+    def preset(cls, name: str, model: str | None = None, **settings: Any) -> OpenAICompatible:
+        """Return the provider for a known server, with its address and the key of its variable.
+
+        ``OpenAICompatible.preset("groq", "llama-3.3-70b-versatile")``; ``settings`` are those of
+        the constructor. Raises ``InvalidRequestError`` that lists the known names.
+        """
+        if name not in PRESETS:
+            raise InvalidRequestError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        preset = PRESETS[name]
+        if "base_url" not in settings and preset.api_key_variable:
+            settings.setdefault("api_key", os.environ.get(preset.api_key_variable) or None)
+        provider = cls(model, **{"base_url": preset.base_url, **settings})
+        provider.api_key_variable = preset.api_key_variable
+        return provider
+
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Messages go as they are."""
+        """Messages go as they are, images in the protocol's own form."""
+        if (options.get("n") or 1) != 1:
+            raise InvalidRequestError("n must be 1: a stream carries one answer; ask several times")
         own = {
             "model": model,
-            "messages": messages,
+            "messages": with_image_urls(messages),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if options.get("stream") is False:
+            own.pop("stream_options")
         return merged(own, options)
+
+    def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
+        """Some servers reject ``stream_options``: then the answer comes without usage."""
+        if error.status_code not in (400, 422) or "stream_options" not in error.body:
+            return None
+        without = {name: value for name, value in body.items() if name != "stream_options"}
+        return without if without != body else None
+
+    def list_models(
+        self,
+        *,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        cancel: CancelToken | None = None,
+    ) -> list[str]:
+        """Ask the server which models it has (``GET {base_url}/models``); raises like ``stream``.
+
+        Source: OpenAI API reference, "List models".
+        """
+        text = self._get("/models", timeouts, retry, cancel)
+        try:
+            return [str(model["id"]) for model in json.loads(text)["data"]]
+        except (ValueError, TypeError, LookupError) as error:
+            raise MalformedStream(
+                "the list of models is not what OpenAI's protocol says"
+            ) from error

@@ -1,0 +1,150 @@
+"""What every protocol's decoder needs: JSON, surrogates, tool calls, errors, whole bodies."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import JSON_BYTES
+from ..errors import MalformedStream, ServerError
+from ..types import ToolCall
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+_decode_json = json.JSONDecoder().raw_decode
+
+
+def parse(data: str) -> Any:
+    """Parse the JSON of one event; ``MalformedStream`` says where it is broken."""
+    try:
+        value, end = _decode_json(data)
+        if end == len(data):
+            return value
+    except (ValueError, RecursionError):
+        pass  # white space before it is fine; everything else explains itself below
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise MalformedStream("the JSON of an event is nested too deeply") from error
+    except ValueError as error:
+        raise MalformedStream(f"an event is not JSON: {error}: {excerpt(data)}") from error
+
+
+def excerpt(value: object) -> str:
+    """Return the beginning of a value, for an error's text."""
+    text = value if isinstance(value, str) else repr(value)
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+class Surrogates:
+    """Joins an escaped surrogate pair that came in two pieces; a lone half becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def mend(self, text: str) -> str:
+        """Return ``text`` printable; a high half at its end waits for the next piece."""
+        if not self._held and text.isascii():
+            return text
+        text = self._held + text
+        self._held = ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._held, text = text[-1], text[:-1]
+        if not _SURROGATE.search(text):
+            return text
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    def rest(self) -> str:
+        """Return what still waits, as it must be shown at the end."""
+        held, self._held = self._held, ""
+        return "\ufffd" if held else ""
+
+
+class ToolCalls:
+    """Puts tool calls together from their pieces."""
+
+    def __init__(self) -> None:
+        self._calls: list[dict[str, Any]] = []
+        self._open: dict[object, dict[str, Any]] = {}
+
+    def add(self, key: object, call_id: str, name: str, arguments: str) -> None:
+        """Take a piece of the call known by ``key``; another id under the same key begins anew."""
+        call = self._open.get(key)
+        if call is None or (call_id and call["id"] and call_id != call["id"]):
+            call = self._open[key] = {"id": "", "name": "", "raw": []}
+            self._calls.append(call)
+        call["id"] = call["id"] or call_id
+        call["name"] = call["name"] or name
+        call["raw"].append(arguments)
+
+    def start(self, key: object, call_id: str, name: str, arguments: Any) -> None:
+        """Begin a call; ``arguments`` that are there already come as an object."""
+        self.add(key, call_id, name, json.dumps(arguments) if arguments else "")
+
+    def whole(self) -> Iterator[ToolCall]:
+        """Yield the calls, now whole, in their order, and forget them."""
+        calls, self._calls, self._open = self._calls, [], {}
+        for call in calls:
+            raw = "".join(call["raw"])
+            yield ToolCall(call["id"], call["name"], _arguments(raw), raw)
+
+
+def _arguments(raw: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def whole(chunks: Iterator[bytes]) -> bytes:
+    """Return a body that has to be read to its end before it means anything, within a cap."""
+    body = bytearray()
+    for data in chunks:
+        body += data
+        if len(body) > JSON_BYTES:
+            raise MalformedStream(f"the JSON answer is larger than {JSON_BYTES // 1024**2} MiB")
+    return bytes(body)
+
+
+def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+    """Tell ``html``, ``json`` or ``other`` from the first bytes; the stream stays complete."""
+
+    def again() -> Iterator[bytes]:
+        if head:
+            yield head
+        yield from chunks
+
+    head = b""
+    for data in chunks:
+        head += data
+        start = head.lstrip().removeprefix(codecs.BOM_UTF8)
+        if start and (not start.startswith(b"<") or b">" in start or len(start) > 64):
+            break
+    start = head.lstrip().removeprefix(codecs.BOM_UTF8)
+    if _HTML.match(start):
+        return "html", again()
+    return ("json" if start.lstrip().startswith(b"{") else "other"), again()
+
+
+def count(value: Any) -> int | None:
+    """Return a number of tokens, or ``None`` for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def server_error(value: Any) -> ServerError:
+    """Return the error that an event reports: ``{"error": {"message", …}}`` or text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = {"message": value}
+    detail = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(detail, dict):
+        detail = {"message": str(detail)}
+    kind, code = (str(detail[k]) if detail.get(k) is not None else None for k in ("type", "code"))
+    message = detail.get("message") or kind or code or "no reason given"
+    return ServerError(f"the server reports an error: {str(message)[:2000]}", type=kind, code=code)

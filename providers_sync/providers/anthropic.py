@@ -1,0 +1,85 @@
+"""Anthropic's Messages protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import decoding
+from ..config import ANTHROPIC_MAX_TOKENS
+from ..messages import blocks, lift_system
+from ..types import Delta, Messages
+from .base import Provider, merged
+
+
+class Anthropic(Provider):
+    """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
+
+    Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
+    given in OpenAI's form or in Anthropic's own. ``max_tokens``, which the protocol demands, is
+    4096 unless given. Source of the protocol: Anthropic API reference, "Messages" and "Streaming
+    Messages", version 2023-06-01.
+    """
+
+    url = "https://api.anthropic.com"
+    api_endpoint = "/v1/messages"
+    default_base_url = url
+    base_url_variable = "ANTHROPIC_BASE_URL"
+    api_key_variable = "ANTHROPIC_API_KEY"
+    headers = {"Accept": "text/event-stream", "anthropic-version": "2023-06-01"}
+
+    def authorization(self, api_key: str) -> dict[str, str]:
+        """The key has a header of its own."""
+        return {"x-api-key": api_key}
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """System messages are lifted out, tool results become user turns."""
+        system, turns = lift_system(messages)
+        own = {
+            "model": model,
+            "max_tokens": ANTHROPIC_MAX_TOKENS,
+            "system": system or None,
+            "messages": blocks(turns),
+            "stream": True,
+        }
+        return merged(own, _translated(options))
+
+    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+        """Events of the protocol's own types; ``message_stop`` is the end marker."""
+        return decoding.anthropic(chunks, content_type)
+
+
+def _translated(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with OpenAI's words in Anthropic's; everything else as it is."""
+    options = dict(options)
+    if isinstance(stop := options.pop("stop", None), (str, list, tuple)):
+        options["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+    if "max_completion_tokens" in options:
+        options.setdefault("max_tokens", options.pop("max_completion_tokens"))
+    if isinstance(tools := options.get("tools"), (list, tuple)):
+        options["tools"] = [_tool(tool) for tool in tools]
+    if (choice := options.get("tool_choice")) is not None:
+        options["tool_choice"] = _tool_choice(choice)
+    wanted = options.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        del options["response_format"]
+        schema = {"type": "json_schema", "schema": wanted["json_schema"]["schema"]}
+        options["output_config"] = {**options.get("output_config", {}), "format": schema}
+    return options
+
+
+def _tool(tool: Any) -> Any:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict):
+        return tool
+    own = {"name": function.get("name"), "description": function.get("description")}
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    return merged(own, {"input_schema": schema})
+
+
+def _tool_choice(choice: Any) -> Any:
+    if isinstance(choice, str):
+        return {"type": "any" if choice == "required" else choice}
+    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
+        return {"type": "tool", "name": choice["function"].get("name")}
+    return choice

