@@ -42,11 +42,8 @@ class Row:
     model: str | None = field(default=None, repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     error: InvalidRequestError | None = field(default=None, repr=False)
-
-    @property
-    def named(self) -> bool:
-        """Whether the input brought its own ``custom_id``."""
-        return self.custom_id != f"row-{self.number}"
+    named: bool = field(default=False, repr=False)
+    """Whether the input brought its own ``custom_id``."""
 
     @property
     def fingerprint(self) -> str:
@@ -58,21 +55,26 @@ class Row:
 
 def row(value: Any, number: int) -> Row:
     """Return the ``number``-th input as a row; what is wrong with it is in the row's ``error``."""
-    custom_id, asked, model = f"row-{number}", value, None
+    own: str | None = None
+    asked, model = value, None
     options: dict[str, Any] = {}
+    error = None
     try:
         if isinstance(value, Mapping) and "role" not in value:
-            custom_id = _custom_id(value, custom_id)
+            own = _custom_id(value)
             asked, model, options = _asked(value, f"row {number}")
-        return Row(number, custom_id, conversation(asked), value, model, options)
-    except InvalidRequestError as error:
-        return Row(number, custom_id, [], value, error=error)
+        messages = conversation(asked)
+    except InvalidRequestError as wrong:
+        # Without its traceback, whose frames would keep the row alive until the next collection.
+        messages, error = [], wrong.with_traceback(None)
+    name = own or f"row-{number}"
+    return Row(number, name, messages, value, model, options, error, named=own is not None)
 
 
-def _custom_id(value: Mapping[str, Any], default: str) -> str:
+def _custom_id(value: Mapping[str, Any]) -> str | None:
     given = value.get("custom_id")
     if given is None or given == "":
-        return default
+        return None
     if not isinstance(given, str):
         raise InvalidRequestError(f"custom_id must be text, not {type(given).__name__}")
     return given

@@ -182,7 +182,7 @@ class Run:
         if self._ledger is None:
             return None
         name, path = taken.custom_id, self._ledger.path
-        if taken.named and name in self._names:
+        if name in self._names:
             error = LedgerError(f"custom_id {name!r} is in the input twice: each must be its own")
             return result(taken, failure(error))
         if taken.named:
