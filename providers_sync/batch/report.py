@@ -74,7 +74,10 @@ class Tally:
         if not asked:
             return "-:--"
         seconds = round((self.total - self.done) * self.seconds / asked)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}".removeprefix("0:")
+        minutes, hours = seconds // 60, seconds // 3600
+        if hours:
+            return f"{hours}:{minutes % 60:02}:{seconds % 60:02}"
+        return f"{minutes}:{seconds % 60:02}"
 
     def table(self) -> str:
         """Return the summary, a line each."""
