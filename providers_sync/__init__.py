@@ -15,7 +15,9 @@ from .errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    Attempt,
     AuthenticationError,
+    FailoverError,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
@@ -27,6 +29,7 @@ from .errors import (
     StreamError,
     StreamTruncated,
 )
+from .failover import Failover
 from .providers import (
     AI365VIP,
     PROVIDERS,
@@ -59,11 +62,14 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "Anthropic",
+    "Attempt",
     "AuthenticationError",
     "CancelToken",
     "CodeLinkAva",
     "Completion",
     "Event",
+    "Failover",
+    "FailoverError",
     "Finish",
     "InvalidRequestError",
     "MalformedStream",

@@ -29,6 +29,10 @@ BACKOFF_MAX_S = 8.0
 """The wait before attempt n is random between half and all of min(0.5 · 2ⁿ⁻², 8) seconds."""
 RETRY_AFTER_CAP_S = 60.0
 """A longer ``Retry-After`` is for the caller to decide on."""
+FAILOVER_FAILURES = 3
+"""One slip and one unlucky repeat are no pattern; the third in a row is."""
+FAILOVER_REST_S = 30.0
+"""A restart takes about as long; and while it lasts, one call in 30 s pays for looking again."""
 
 READ_BYTES = 64 * 1024
 """One read; the usual size of a socket's receive buffer."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
-from .errors import APITimeoutError, ProviderError, StreamCancelled
+from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
     Completion,
     Delta,
@@ -109,6 +109,10 @@ class Pipe:
         """Whether an event has come: text, reasoning, refusal or tool call."""
         self.marked = False
         """Whether the end marker has come."""
+        self.patient = False
+        """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
+        self.failures: list[Attempt] = []
+        """The providers that failed before the one that is asked now."""
         self.ended = False
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
@@ -159,6 +163,8 @@ class Pipe:
             self._check()
             self._stop = stop
             self._fired = None
+            if self._ends_attempt(self._late):
+                self._late = None
             self.attempts += 1
             self._collected.clear()
             self.marked, self._idle = False, self.timeouts.idle
@@ -178,7 +184,7 @@ class Pipe:
         with self.changed:
             self._check()
             self.headers, self.request_id = headers, request_id
-            self.is_open = True
+            self.is_open = not self.patient
             self.changed.notify_all()
 
     def received(self, size: int) -> None:
@@ -206,8 +212,8 @@ class Pipe:
 
     def interrupted(self) -> Exception:
         """Return why the running attempt was stopped from outside."""
-        if self._fired == "connect" and not self.ended:
-            return self._timeout("connect")
+        if self._fired and not self.ended:
+            return self._timeout(self._fired)
         return Ended()
 
     def sleep(self, seconds: float) -> None:
@@ -234,16 +240,20 @@ class Pipe:
             raise Ended
 
     def _is_first_event(self) -> bool:
-        self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
-        if self.started:
-            self._set_clock("idle", self._idle)
-        return self.started
+        with self.changed:  # a clock may be firing: the first event comes before it, or not at all
+            if self._fired or self._ends_attempt(self._late):
+                return False
+            self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
+            if self.started:
+                self._set_clock("idle", self._idle)
+            return self.started
 
     def _hand_over(self) -> None:
         if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
             self.first_text_at = time.monotonic()
         if not self.ended:
             self._buffer += self._collected
+            self.is_open = self.is_open or self.started
             self.changed.notify_all()
         self._collected = []
 
@@ -284,18 +294,21 @@ class Pipe:
         self.changed.notify_all()
 
     def _fire(self, clock: str) -> None:
-        """A clock has run out: give up the attempt (``connect``) or the whole call."""
+        """A clock has run out: give up the attempt or the whole call."""
         with self.changed:
             if self.ended:
                 return
-            if clock == "connect":
-                self._fired = clock
+            if self._ends_attempt(clock):
+                self._fired, self._late = clock, None
                 self._due = (self._total_at, "total")
             elif self.marked and not self._late:
                 self._set_end(None)  # the answer was whole; only its afterword is missing
             else:
                 self._set_end(self._timeout(clock))
             self._stop()
+
+    def _ends_attempt(self, clock: str | None) -> bool:
+        return clock == "connect" or (clock == "first_token" and self.patient and not self.started)
 
     # --- the reader's side
 
@@ -484,6 +497,7 @@ class Stream:
         else:
             self._outcome = error.outcome
             error.partial = self.text
+            error.attempts = self.attempts
         self._let_go()
 
     def _let_go(self) -> None:
@@ -562,6 +576,11 @@ class Stream:
     def headers(self) -> Mapping[str, str]:
         """The response headers of the last attempt."""
         return self._pipe.headers
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The providers of a ``Failover`` that failed before this answer; empty elsewhere."""
+        return tuple(self._pipe.failures)
 
     @property
     def request_id(self) -> str | None:

@@ -421,7 +421,8 @@ class Answer:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
         body = bytearray()
         deadline = time.monotonic() + wait_s
-        with contextlib.suppress(ProviderError):
+        # OSError: the socket is closed already where the first read has had the whole body.
+        with contextlib.suppress(ProviderError, OSError):
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)

@@ -37,6 +37,8 @@ HOUSE = [
     FACE,
     # 7 uses of an answer
     "failover batch chat",
+    # 7 the inner room of failover
+    "health",
     # 6 the table: name → class
     "providers",
     # 5 the protocols, from both sides

@@ -25,7 +25,7 @@ from ..errors import (
     StreamTruncated,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Pipe, Stream, start
+from ..stream import CancelToken, Pipe, Source, Stream, start
 from ..types import Completion, Delta, Finish, Messages, Prompt
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
@@ -91,7 +91,7 @@ class Provider:
         self._extra_headers = _checked_headers(headers)
         self._proxy = _checked_proxy(proxy)
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        self._retry = ATTEMPTS if retry is NOT_GIVEN else _retry.checked(retry)
+        self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
         self._verify = _checked_verify(verify)
         self._defaults = _checked_options(defaults)
         self._transports: dict[int, transport.Transport] = {}
@@ -140,6 +140,26 @@ class Provider:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
+        source, clocks, wanted = self._prepare(
+            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
+        )
+        return start(source, clocks, cancel, wanted)
+
+    def _prepare(
+        self,
+        messages: Prompt,
+        model: str | None,
+        options: dict[str, Any],
+        *,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        attempts: int = ATTEMPTS,
+    ) -> tuple[Source, Timeouts, str]:
+        """Check everything; return what to run, its clocks and the model.
+
+        ``attempts`` is used where neither the call nor the provider says ``retry=``.
+        """
         wanted = self.get_model(model or self.model)
         merged = {**self._defaults, **_checked_options(options)}
         request = _Request(
@@ -149,9 +169,12 @@ class Provider:
             self.body(conversation(messages), wanted, merged),
             self.decode,
         )
-        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
-        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        return start(_Source(self, request, policy), clocks, cancel, wanted)
+        source = _Source(self, request, self._policy(retry, attempts))
+        return source, self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts), wanted
+
+    def _policy(self, retry: Any, attempts: int = ATTEMPTS) -> Any:
+        given = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
+        return attempts if given is NOT_GIVEN else given
 
     def complete(
         self,
@@ -179,9 +202,8 @@ class Provider:
     def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
         """Return the body of a GET, under the same clocks, retries and stop button."""
         request = _Request("GET", path, self._request_headers({}), None, _as_text)
-        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
         clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        with start(_Source(self, request, policy), clocks, cancel) as stream:
+        with start(_Source(self, request, self._policy(retry)), clocks, cancel) as stream:
             return stream.read()
 
     @classmethod
