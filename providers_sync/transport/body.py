@@ -34,6 +34,9 @@ class Body:
         framing, and what the socket raises.
         """
         while not self.ended:
+            broken = self._chunks and self._chunks.broken
+            if broken:
+                raise broken
             data: bytes = self._file.read1(READ_BYTES)
             if self._chunks is not None:
                 if not data:
@@ -70,11 +73,15 @@ class _Chunks:
         self.ended = False
         self.rest = b""
         """A line that has begun; after the end, what does not belong to this answer."""
+        self.broken: HTTPException | None = None
         self._left = 0
         self._line = self._size_line
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload in ``data``; ``ended`` tells whether the last chunk has passed."""
+        """Return the payload in ``data``; ``ended`` tells whether the last chunk has passed.
+
+        What stands before a fault is returned, the fault stands in ``broken``.
+        """
         if self.rest:
             data, self.rest = self.rest + data, b""
         pieces = []
@@ -87,27 +94,26 @@ class _Chunks:
                 self._left -= len(piece)
                 continue
             end = data.find(b"\n", at)
-            if end < 0:
-                if size - at > LINE_BYTES:
-                    raise HTTPException("a line of the chunked coding is too long")
+            if end < 0 and size - at <= LINE_BYTES:
                 break
-            self._line(data[at:end])
+            try:
+                self._line(data[at:end])
+            except ValueError:
+                self.broken = HTTPException("the chunked coding is broken")
+                break
             at = end + 1
         self.rest = data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _size_line(self, line: bytes) -> None:
-        try:
-            self._left = int(line.partition(b";")[0], 16)
-        except ValueError:
-            raise HTTPException("the size of a chunk is broken") from None
+        self._left = int(line.partition(b";")[0], 16)
         if self._left < 0:
-            raise HTTPException("the size of a chunk is broken")
+            raise ValueError("a chunk's size is below zero")
         self._line = self._line_after_chunk if self._left else self._trailer
 
     def _line_after_chunk(self, line: bytes) -> None:
         if line.strip():
-            raise HTTPException("a chunk is longer than its size")
+            raise ValueError("a chunk is longer than its size")
         self._line = self._size_line
 
     def _trailer(self, line: bytes) -> None:

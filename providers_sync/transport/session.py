@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal, cast
 
 import requests
+import requests.structures
 import requests.utils
 
 from ..config import POOL_SIZE
@@ -22,6 +24,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._session = requests.Session()
+        self._urls: dict[str, str | None] = {}
         # One caller's cookies are nobody else's business.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = Adapter(pool_maxsize=POOL_SIZE)
@@ -44,8 +47,9 @@ class Transport:
         Raises ``Stopped``, ``APIConnectionError`` or ``APITimeoutError``.
         """
         call.check()
-        # auth=: without one, requests lets .netrc replace the Authorization header.
-        request = requests.Request(method, url, headers, data=body, auth=_as_it_is).prepare()
+        request = self._prepared(method, url)
+        request.headers = requests.structures.CaseInsensitiveDict(headers)
+        request.prepare_body(body, None)
         current.call = call
         try:
             # The adapter, not session.send(), which reads the whole body of a redirect.
@@ -65,9 +69,19 @@ class Transport:
             current.call = None
         return Answer(response, call)
 
+    def _prepared(self, method: str, url: str) -> requests.PreparedRequest:
+        """Return a new request for an address, whose parsing is done once.
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+        It never passes through a session's own preparation, so nothing is taken from ``.netrc``
+        and no cookie is sent.
+        """
+        request = requests.PreparedRequest()
+        request.prepare_method(method)
+        if url not in self._urls:
+            request.prepare_url(url, None)
+            self._urls[url] = request.url
+        request.url = self._urls[url]
+        return request
 
 
 def _verify(verify: bool | str) -> bool | str:
@@ -78,8 +92,20 @@ def _verify(verify: bool | str) -> bool | str:
 
 def _proxies(url: str, proxy: str | Literal[False] | None) -> dict[str, str]:
     if proxy is None:
-        return dict(requests.utils.get_environ_proxies(url))
+        return dict(requests.utils.get_environ_proxies(url)) if _may_have_proxies() else {}
     return {"all": proxy} if proxy else {}
+
+
+def _may_have_proxies() -> bool:
+    """Look before requests does, who reads the whole environment twice: a tenth of a request."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, _PROXY_VARIABLES))
+
+
+_PROXY_VARIABLES = [
+    spelling(f"{scheme}_proxy")
+    for scheme in ("http", "https", "all")
+    for spelling in (str.lower, str.upper)
+]
 
 
 def proxy_for(url: str, proxy: str | Literal[False] | None = None) -> str | None:
