@@ -60,6 +60,8 @@ HOUSE = [
     "aio",
     # 2 plumbing
     "messages transport decoding retry stream",
+    # 2 the inner room of stream
+    "workers",
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
     "transport.answer transport.pools",
