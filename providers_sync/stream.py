@@ -20,7 +20,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
@@ -30,6 +29,7 @@ from .types import (
     Delta,
     Event,
     Finish,
+    Frozen,
     Outcome,
     ReasoningDelta,
     Refusal,
@@ -241,6 +241,10 @@ class Pipe:
                 self.changed.wait(left)
             self._check()
 
+    def has_begun(self) -> bool:
+        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        return self.started or self._is_first_event()
+
     def time_left(self) -> float:
         """Return the seconds until ``total``."""
         return self._total_at - time.monotonic()
@@ -385,7 +389,8 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self._wake = self.on_end = None
+        self._wake = None
+        self.on_end = None  # what it calls may wait for a lock of the parent's
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
@@ -416,8 +421,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(Frozen):
     """A call made ready: everything checked, nothing sent."""
 
     source: Source

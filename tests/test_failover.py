@@ -529,15 +529,18 @@ def test_it_pickles_and_copies_without_its_memory() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_answers_though_the_lock_was_taken() -> None:
-    """A child takes neither the parent's connections nor its locks."""
-    with serve("Hello") as server:
+    """A child takes neither the parent's connections nor its locks; its own answers are whole."""
+    with servers([answer("Hello"), [text("a"), stall()], answer("Hello")]) as (server,):
         provider = Failover([openai(server)])
         provider.complete("Hi")
+        running = provider.stream("Hi")
         with provider._memory()._lock:
             child = os.fork()
             if child == 0:
                 os._exit(0 if provider.complete("Hi", timeouts=5).text == "Hello" else 1)
         assert os.waitpid(child, 0)[1] == 0
+        assert next(running) == "a"
+        running.close()
 
 
 def test_dropping_the_stream_closes_the_connection() -> None:
