@@ -392,7 +392,7 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self._wake = self.on_end = None  # what they call is the parent's
+        self._wake = self.on_end = None  # what they call may wait for a lock of the parent's
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
