@@ -62,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.set_defaults(run=_ask)
 
+    batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
+    batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
+    batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
+    batch.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    batch.add_argument("--model", metavar="NAME", help="for rows that name none")
+    batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
+    batch.add_argument("--rate", metavar="N", type=float, help="requests a minute at most")
+    batch.set_defaults(run=_batch, local=False)
+
     serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
     serve.add_argument(
         "--engine", choices=["echo", "local"], help="default: local where it is installed"
@@ -98,6 +108,19 @@ def _ask(options: argparse.Namespace) -> int:
             if last and not last.endswith("\n"):
                 sys.stdout.write("\n")
     return 0
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from .batch.report import run
+
+    with _provider(options) as provider:
+        return run(
+            provider,
+            options.input,
+            options.output,
+            concurrency=options.concurrency,
+            rate=options.rate,
+        )
 
 
 @contextlib.contextmanager

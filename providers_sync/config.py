@@ -55,6 +55,9 @@ ERROR_BODY_S = 1.0
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
 
+SIGNAL_S = 0.1
+"""The main thread looks up this often: a signal that comes just before a wait does not end it."""
+
 
 class NotGiven(enum.Enum):
     """Tells "not given" from ``None``, which means "none"."""

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
+from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
 from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
     Completion,
@@ -390,6 +390,8 @@ class Pipe:
         left = due - time.monotonic()
         if left <= 0:
             self._fire(clock)
+        elif threading.current_thread() is threading.main_thread():
+            self.changed.wait(min(left, SIGNAL_S))
         else:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
 
