@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .config import Timeouts, __version__
 from .errors import (
     APIConnectionError,
@@ -29,7 +31,6 @@ from .errors import (
     StreamError,
     StreamTruncated,
 )
-from .failover import Failover
 from .providers import (
     AI365VIP,
     PROVIDERS,
@@ -54,6 +55,19 @@ from .types import (
     ToolCall,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from .failover import Failover
+
+
+def __getattr__(name: str) -> Any:
+    """Load at first use what not every program needs."""
+    if name == "Failover":
+        from .failover import Failover
+
+        return Failover
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AI365VIP",

@@ -62,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.set_defaults(run=_ask)
 
+    batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
+    batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
+    batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
+    batch.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    batch.add_argument("--model", metavar="NAME", help="for rows that name none")
+    batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
+    batch.add_argument("--rate", metavar="N", type=float, help="requests a minute at most")
+    batch.set_defaults(run=_batch, local=False)
+
     serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
     serve.add_argument(
         "--engine", choices=["echo", "local"], help="default: local where it is installed"
@@ -71,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument("--token", help="wanted from every client, as its key")
     serve.set_defaults(run=_serve)
+
+    doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
+    doctor.add_argument("--provider", nargs="+", action="extend", metavar="NAME")
+    doctor.add_argument("--base-url", metavar="URL", help="of the one --provider")
+    doctor.add_argument("--model", metavar="NAME")
+    doctor.set_defaults(run=_doctor)
 
     table = commands.add_parser("providers", parents=[common], help="list the providers")
     table.set_defaults(run=_providers)
@@ -91,6 +107,19 @@ def _ask(options: argparse.Namespace) -> int:
             if last and not last.endswith("\n"):
                 sys.stdout.write("\n")
     return 0
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from .batch.report import run
+
+    with _provider(options) as provider:
+        return run(
+            provider,
+            options.input,
+            options.output,
+            concurrency=options.concurrency,
+            rate=options.rate,
+        )
 
 
 @contextlib.contextmanager
@@ -141,6 +170,21 @@ def _best_engine(model: str | None) -> str:
         print(f"No local model, so the echo engine answers. ({error})", file=sys.stderr)
         return "echo"
     return "local"
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from . import doctor
+
+    names = options.provider or doctor.configured()
+    if options.base_url and len(names) != 1:
+        raise InvalidRequestError("--base-url belongs to one --provider: name it")
+    is_well = True
+    for name in names:
+        print(name)
+        for finding in doctor.examine(name, base_url=options.base_url, model=options.model):
+            print(finding, flush=True)
+            is_well = is_well and finding.verdict != "wrong"
+    return 0 if is_well else 1
 
 
 def _providers(options: argparse.Namespace) -> int:

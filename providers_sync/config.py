@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidRequestError
+from .types import Frozen
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,9 @@ ERROR_BODY_S = 1.0
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
 
+SIGNAL_S = 0.1
+"""The main thread looks up this often: a signal that comes just before a wait does not end it."""
+
 
 class NotGiven(enum.Enum):
     """Tells "not given" from ``None``, which means "none"."""
@@ -78,8 +81,7 @@ def seconds(value: object, name: str) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Frozen):
     """The four clocks of a call, in seconds; ``None`` switches one off.
 
     >>> Timeouts(total=30)
@@ -97,11 +99,13 @@ class Timeouts:
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                object.__setattr__(self, field.name, seconds(value, f"Timeouts.{field.name}"))
+    if not TYPE_CHECKING:  # there the fields say what it takes
+
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **named)
+            for name, value in self.__dict__.items():
+                if value is not None:
+                    self.__dict__[name] = seconds(value, f"Timeouts.{name}")
 
     @classmethod
     def of(cls, value: Any) -> Timeouts:

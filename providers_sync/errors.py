@@ -24,10 +24,9 @@ Every error pickles, and carries the foreign exception behind it as ``__cause__`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from .types import Outcome
+from .types import Frozen, Outcome
 
 
 class ProviderError(Exception):
@@ -123,8 +122,7 @@ class RateLimitError(APIStatusError):
     """429: too many requests, or no quota left."""
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Frozen):
     """One provider's failure within a ``Failover``."""
 
     provider: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from .config import FAILOVER_FAILURES, FAILOVER_REST_S, NotGiven, Timeouts, seconds
@@ -108,7 +107,7 @@ class Failover(Provider):
             raise ModelNotSupportedError("; ".join(unknown))
         totals = [turn.timeouts.total for turn in turns]
         total = None if None in totals else max(filter(None, totals))
-        clocks = replace(turns[0].timeouts, total=total)
+        clocks = turns[0].timeouts.__replace__(total=total)
         return _Source(turns, self._memory()), clocks, turns[0].model
 
     def _memory(self) -> Health:
@@ -149,6 +148,7 @@ class _Turn:
         self.model = model
         self.asked_at = 0.0
         self.has_begun = False
+        self.has_ended = False
         self._source = source
 
     def deltas(self, pipe: Pipe, on_begin: Callable[[int], None]) -> Iterator[Delta]:
@@ -192,7 +192,7 @@ class _Source:
         call = self._health.next_call()
         while waiting:
             turn = waiting.pop(self._health.pick(list(waiting), call))
-            pipe.timeouts = replace(turn.timeouts, total=total)
+            pipe.timeouts = turn.timeouts.__replace__(total=total)
             try:
                 yield from self._take(turn, call, pipe)
                 return
@@ -205,6 +205,8 @@ class _Source:
 
     def _take(self, turn: _Turn, call: int, pipe: Pipe) -> Iterator[Delta]:
         """Yield one provider's answer, and note how it went."""
+        # At once, not when this thread hears of it: the caller may ask again right away.
+        pipe.on_end = lambda: self._note_end(turn, call, pipe, _verdict_of_stopped(turn, pipe))
         verdict = Verdict.UNKNOWN
         try:
             yield from turn.deltas(pipe, self._health.began)
@@ -216,7 +218,14 @@ class _Source:
             verdict = _verdict_of_stopped(turn, pipe)
             raise
         finally:
-            self._health.ended(turn.index, call, verdict)
+            pipe.on_end = None
+            self._note_end(turn, call, pipe, verdict)
+
+    def _note_end(self, turn: _Turn, call: int, pipe: Pipe, verdict: Verdict) -> None:
+        with pipe.changed:
+            if not turn.has_ended:
+                turn.has_ended = True
+                self._health.ended(turn.index, call, verdict)
 
 
 def _verdict(error: ProviderError) -> Verdict:
@@ -230,7 +239,7 @@ def _verdict(error: ProviderError) -> Verdict:
 
 def _verdict_of_stopped(turn: _Turn, pipe: Pipe) -> Verdict:
     """Judge a turn that a clock or the reader has ended."""
-    with pipe.changed:
+    with pipe.changed:  # the end is set before its reason
         error = pipe.error
     if not isinstance(error, APITimeoutError):
         return Verdict.GOOD if turn.has_begun else Verdict.UNKNOWN

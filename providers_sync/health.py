@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from dataclasses import dataclass
 
 
 class Verdict(enum.Enum):
@@ -17,16 +16,16 @@ class Verdict(enum.Enum):
     SILENT = "a clock ran out; nobody shall wait for it again soon"
 
 
-@dataclass
 class _Circuit:
     """What is remembered of one provider: closed, open (it rests), or half open (it is probed)."""
 
-    failures: int = 0
-    """In a row."""
-    is_open: bool = False
-    rests_until: float = 0.0
-    probe: int | None = None
-    """The call that looks whether the provider is back; one at a time."""
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row."""
+        self.is_open = False
+        self.rests_until = 0.0
+        self.probe: int | None = None
+        """The call that looks whether the provider is back; one at a time."""
 
     def is_ready(self, now: float) -> bool:
         return not self.is_open or (now >= self.rests_until and self.probe is None)

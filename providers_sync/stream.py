@@ -15,20 +15,21 @@ from __future__ import annotations
 import io
 import math
 import operator
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
-from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
+from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
 from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
     Completion,
     Delta,
     Event,
     Finish,
+    Frozen,
     Outcome,
     ReasoningDelta,
     Refusal,
@@ -114,6 +115,8 @@ class Pipe:
         """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
         self.failures: list[Attempt] = []
         """The providers that failed before the one that is asked now."""
+        self.on_end: Callable[[], None] | None = None
+        """Called, under the lock, when a clock or the source has ended the call."""
         self.ended = False
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
@@ -129,6 +132,7 @@ class Pipe:
         self._wake: Callable[[], None] | None = None
         # Reentrant: a finalizer may cancel in the very thread that holds the lock.
         self.changed = threading.Condition(threading.RLock())
+        _pipes.add(self)
 
     # --- the thread's side
 
@@ -229,6 +233,10 @@ class Pipe:
                 self.changed.wait(left)
             self._check()
 
+    def has_begun(self) -> bool:
+        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        return self.started or self._is_first_event()
+
     def time_left(self) -> float:
         """Return the seconds until ``total``."""
         return self._total_at - time.monotonic()
@@ -299,6 +307,8 @@ class Pipe:
             self.ended = True
             self.ended_at = time.monotonic()
             self.error = error
+            if self.on_end is not None:
+                self.on_end()
         self._notify()
 
     def _fire(self, clock: str) -> None:
@@ -358,6 +368,14 @@ class Pipe:
             self._stop()
             return self._take()
 
+    def disown(self) -> None:
+        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+        self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
+        self._stop = lambda: None
+        self.on_end = None  # what it calls may wait for a lock of the parent's
+        with self.changed:
+            self._set_end(ProviderError("the stream belongs to the process that opened it"))
+
     def _take(self) -> list[Delta]:
         taken, self._buffer = self._buffer, []
         self._buffered = 0
@@ -372,12 +390,25 @@ class Pipe:
         left = due - time.monotonic()
         if left <= 0:
             self._fire(clock)
+        elif threading.current_thread() is threading.main_thread():
+            self.changed.wait(min(left, SIGNAL_S))
         else:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
 
 
-@dataclass(frozen=True)
-class Opening:
+_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pipe in list(_pipes):
+        pipe.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Opening(Frozen):
     """A call made ready: everything checked, nothing sent."""
 
     source: Source

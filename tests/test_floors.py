@@ -25,6 +25,10 @@ HOUSE = [
     "gateway",
     "serving wsgi echo",
     "engines",
+    # 9 the doctor, opened by the command line
+    "doctor",
+    "doctor.way doctor.arrivals",
+    "doctor.finding",
     # 9 doors
     "local notebook web testing",
     # 9 the inner rooms of testing
@@ -36,9 +40,15 @@ HOUSE = [
     # 8 the face
     FACE,
     # 7 uses of an answer
+    "batch.report",
     "failover batch chat",
     # 7 the inner room of failover
     "health",
+    # 7 the inner rooms of batch
+    "batch.run",
+    "batch.ledger batch.limits batch.shelf batch.work batch.threads batch.inputs",
+    "batch.results",
+    "batch.rows",
     # 6 the table: name → class
     "providers",
     # 5 the protocols, from both sides

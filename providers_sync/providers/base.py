@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -317,18 +316,23 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
-@dataclass
 class _Request:
     """What is asked: encoded when it is made, so that bad input is refused in time."""
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any] | None
-    decode: Callable[[Iterable[bytes], str], Iterator[Delta]]
-
-    def __post_init__(self) -> None:
-        self.data = None if self.body is None else _encoded(self.body)
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: dict[str, Any] | None,
+        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.data = None if body is None else _encoded(body)
+        self.decode = decode
 
 
 class _Source:
@@ -353,11 +357,11 @@ class _Source:
             yield from self._attempt(pipe)
             return
         except ProviderError as error:
-            if pipe.started or self.policy in (None, 1) or not _retry.worthwhile(error):
+            if pipe.has_begun() or self.policy in (None, 1) or not _retry.worthwhile(error):
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, lambda: pipe.started):
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
             with trial:
                 if failure is not None:
                     first, failure = failure, None
@@ -382,7 +386,8 @@ class _Source:
             body = self.request.body and self.provider.amended(self.request.body, error)
             if not body:
                 raise
-            self.request = replace(self.request, body=body)
+            old = self.request
+            self.request = _Request(old.method, old.path, old.headers, body, old.decode)
         finally:
             call.release()
         yield from self._attempt(pipe)

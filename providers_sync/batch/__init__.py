@@ -1,0 +1,92 @@
+"""A file of prompts through a chat service: over any executor, resumed after anything.
+
+::
+
+    from providers_sync import OpenAICompatible, batch
+
+    provider = OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1")
+    for result in batch.map(provider, batch.read("prompts.txt"), ledger="answers.jsonl"):
+        print(result.custom_id, result.text, result.error)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Iterable
+from concurrent.futures import Executor
+from typing import Any, Literal
+
+from ..errors import InvalidRequestError
+from ..providers import Provider
+from .inputs import read
+from .ledger import LedgerError
+from .results import Result
+from .run import Run
+
+__all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read"]
+
+CONCURRENCY = 8
+"""Streams at once: what services grant to a new account, and far from any local limit."""
+
+
+def map(
+    provider: Provider,
+    inputs: Iterable[Any],
+    *,
+    concurrency: int = CONCURRENCY,
+    executor: Executor | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    ordered: bool = False,
+    rate: float | None = None,
+    on_error: Literal["record", "raise"] = "record",
+) -> Generator[Result, None, None]:
+    """Ask for every input, ``concurrency`` at a time, and yield results as they finish.
+
+    - ``inputs``: read as there is room. Each is a prompt, a list of messages, a dict with
+      ``prompt`` or ``messages``, or a line of OpenAI's batch input (``custom_id`` and ``body``).
+    - ``executor``: where the requests run: threads by default, a process pool, or
+      ``client.get_executor()`` of dask.distributed. It gets ``concurrency`` requests at most,
+      and stays open.
+    - ``ledger``: a file of JSON lines like OpenAI's batch output, locked while this runs. A
+      result is on the disk before it is yielded. Where the file has an answer, it is yielded
+      (``recorded=True``) and not asked for again; rows that failed are.
+    - ``ordered``: yield in the order of the inputs.
+    - ``rate``: requests a minute, retries included, over all workers.
+    - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
+
+    A row is asked again as the provider's ``retry`` says; each attempt has its ``timeouts`` to
+    itself. A 429, and any ``Retry-After``, holds all workers back. Closing the generator stops
+    every request in this process at once; those in other processes run to their end, unheard.
+
+    Raises ``InvalidRequestError`` at once for arguments that cannot work, ``LedgerError`` from
+    the first ``next()`` where the ledger cannot be used, and later where it cannot be written.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InvalidRequestError(
+            "executor must be a concurrent.futures.Executor; of dask, client.get_executor()"
+        )
+    if rate is not None and not _is_rate(rate):
+        raise InvalidRequestError("rate must be a number of requests a minute above 0, or None")
+    if on_error not in ("record", "raise"):
+        raise InvalidRequestError("on_error must be 'record' or 'raise'")
+    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
+        raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
+    return Run(
+        provider,
+        inputs,
+        concurrency=concurrency,
+        executor=executor,
+        ledger=ledger,
+        ordered=ordered,
+        rate=rate,
+        raises=on_error == "raise",
+    ).results()
+
+
+def _is_rate(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value > 0

@@ -1,0 +1,339 @@
+"""One batch: takes rows, keeps so many in flight, settles what comes back, hands results over.
+
+The caller's thread reads the inputs and starts requests, each time it asks for a result. One
+thread of ours, the recorder, takes what has finished, decides what is asked again, and brings
+all that is there to the disk at one stroke: 64 workers share one ``fsync``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Generator, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import ProviderError
+from ..providers import Provider
+from ..stream import CancelToken
+from .ledger import Ledger, LedgerError
+from .limits import LONGEST_HOLD_S, Pace, Patience, hold_asked
+from .results import Reply, Result, failure, line, reply, result
+from .rows import Row, row
+from .shelf import Shelf
+from .threads import Threads
+from .work import ask, ask_elsewhere
+
+AHEAD = 2
+"""Rows taken and not handed over, for each that may be in flight: nobody waits for the reader."""
+AHEAD_ORDERED = 16
+"""The same where one slow answer keeps those behind it on the shelf."""
+GO_ON = "what is recorded in {} stays: run the same again to go on"
+
+
+@dataclass
+class Flight:
+    """A row on its way, through one attempt or more."""
+
+    row: Row
+    patience: Patience
+    attempts: int = 0
+    seconds: float = 0.0
+    answered_before: int = 0
+    """How many rows had an answer when this one was sent."""
+
+
+class Run:
+    """See ``map``, whose arguments these are; ``results()`` is what it returns."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        inputs: Iterable[Any],
+        *,
+        concurrency: int,
+        executor: Executor | None,
+        ledger: Any,
+        ordered: bool,
+        rate: float | None,
+        raises: bool,
+    ) -> None:
+        self._provider = provider
+        self._rows = (row(value, number) for number, value in enumerate(inputs, 1))
+        self._concurrency = concurrency
+        self._executor = executor
+        self._ledger_path = ledger
+        self._ledger: Ledger | None = None
+        self._raises = raises
+        self._ahead = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
+        self._key = uuid.uuid4().hex
+        self._token = CancelToken()
+        self._names: set[str] = set()
+        self._inbox: queue.SimpleQueue[tuple[Flight, Future[Reply]] | None] = queue.SimpleQueue()
+        # What follows is shared with the recorder, under this lock.
+        self._changed = threading.Condition()
+        self._pace = Pace(rate)
+        self._shelf = Shelf(ordered)
+        self._retries: list[tuple[float, int, Flight]] = []
+        self._in_flight: set[Future[Reply]] = set()
+        self._unsettled = 0
+        self._open = 0
+        self._answered = 0
+        self._more = True
+        self._failure: BaseException | None = None
+        self._halted = False
+
+    def results(self) -> Generator[Result, None, None]:
+        """Yield every row's result; the end of the generator stops whatever still runs."""
+        if self._ledger_path is not None:
+            self._ledger = Ledger(self._ledger_path)
+        own = Threads(self._concurrency) if self._executor is None else None
+        executor = own or self._executor
+        assert executor is not None
+        recorder = threading.Thread(
+            target=self._record, name="providers-sync-recorder", daemon=True
+        )
+        recorder.start()
+        try:
+            while (found := self._next_result(executor)) is not None:
+                if found.error is not None and self._raises:
+                    raise found.error
+                yield found
+            if self._failure is not None:
+                raise self._failure
+        except KeyboardInterrupt as interrupt:
+            if self._ledger is not None:
+                interrupt.args = (GO_ON.format(self._ledger.path),)
+            raise
+        finally:
+            self._stop()
+            if own is not None:
+                own.shutdown()
+            # A garbage collection inside the recorder may be what ends the generator.
+            if threading.current_thread() is not recorder:
+                recorder.join()
+
+    def _next_result(self, executor: Executor) -> Result | None:
+        """Start what may start and wait for a result; ``None`` is the end."""
+        while True:
+            while (flight := self._next_flight()) is not None:
+                self._start(flight, executor)
+            with self._changed:
+                found = self._shelf.take()
+                if found is not None:
+                    self._open -= 1
+                    return found
+                nothing_left = not (self._unsettled or self._retries or self._more)
+                if self._halted or nothing_left:
+                    return None
+                wait = self._start_in()
+                if wait > 0:
+                    self._changed.wait(None if wait == math.inf else wait)
+
+    # --- starting, in the caller's thread
+
+    def _start_in(self) -> float:
+        """Return the seconds until a request may start; infinite where time alone won't do."""
+        if self._failure is not None or len(self._in_flight) >= self._concurrency:
+            return math.inf
+        due = self._retries[0][0] if self._retries else math.inf
+        if self._more and self._open < self._ahead:
+            due = 0.0
+        return max(due, self._pace.due()) - time.monotonic()
+
+    def _next_flight(self) -> Flight | None:
+        """Return what to send now, if anything: rows that were sent before go first."""
+        while True:
+            with self._changed:
+                if self._start_in() > 0:
+                    return None
+                if self._retries and self._retries[0][0] <= time.monotonic():
+                    return heapq.heappop(self._retries)[2]
+            flight = self._fresh()
+            if flight is not None:
+                return flight
+
+    def _fresh(self) -> Flight | None:
+        """Read the next input; ``None`` where there is none, or its answer is known."""
+        try:
+            taken = next(self._rows, None)
+        except Exception as error:  # noqa: BLE001 (the caller's own; raised when all has ended)
+            self._fail(error)
+            return None
+        with self._changed:
+            if taken is None:
+                self._more = False
+                return None
+            self._open += 1
+        known = self._known(taken)
+        if known is None:
+            return Flight(taken, Patience(self._provider))
+        with self._changed:
+            self._shelf.put(taken.number, known)
+        return None
+
+    def _known(self, taken: Row) -> Result | None:
+        """Return what the ledger says about a row, if it does."""
+        if self._ledger is None:
+            return None
+        name, path = taken.custom_id, self._ledger.path
+        if name in self._names:
+            error = LedgerError(f"custom_id {name!r} is in the input twice: each must be its own")
+            return result(taken, failure(error))
+        if taken.named:
+            self._names.add(name)
+        record = self._ledger.recorded(name)
+        if record is None:
+            return None
+        if record["id"] != taken.fingerprint:
+            error = LedgerError(
+                f"{path} holds the answer to another input as {name!r}: give another ledger, "
+                "or the input that this one was made from"
+            )
+            return result(taken, failure(error))
+        return result(taken, reply(record), recorded=True)
+
+    def _start(self, flight: Flight, executor: Executor) -> None:
+        with self._changed:
+            self._unsettled += 1
+            self._pace.started()
+            flight.answered_before = self._answered
+        try:
+            future = self._submit(flight, executor)
+        except RuntimeError as error:  # it was shut down, or is broken
+            with self._changed:
+                self._unsettled -= 1
+            self._fail(_broken(error))
+            return
+        with self._changed:
+            self._in_flight.add(future)
+        future.add_done_callback(lambda done: self._inbox.put((flight, done)))
+
+    def _submit(self, flight: Flight, executor: Executor) -> Future[Reply]:
+        asked = flight.row
+        if asked.error is not None:
+            future: Future[Reply] = Future()
+            future.set_result(failure(asked.error))
+            return future
+        if isinstance(executor, (Threads, ThreadPoolExecutor)):
+            return executor.submit(ask, self._provider, asked, self._token)
+        ticket = f"{self._key}:{asked.number}:{flight.attempts}"
+        return executor.submit(ask_elsewhere, self._provider, replace(asked, input=None), ticket)
+
+    # --- settling, in the recorder
+
+    def _record(self) -> None:
+        try:
+            while group := self._group():
+                self._settle_all(group)
+        except BaseException as error:  # noqa: BLE001 (the caller must never wait in vain)
+            self._fail(error, halt=True)
+        finally:
+            if self._ledger is not None:
+                self._ledger.close()
+
+    def _group(self) -> list[tuple[Flight, Future[Reply]]]:
+        """Return all that has finished, waiting for the first; nothing at the end."""
+        group = []
+        item = self._inbox.get()
+        while item is not None:
+            group.append(item)
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return group
+        if group:
+            self._inbox.put(None)
+        return group
+
+    def _settle_all(self, group: list[tuple[Flight, Future[Reply]]]) -> None:
+        with self._changed:
+            settled = [(flight.row, self._settle(flight, future)) for flight, future in group]
+            self._in_flight.difference_update(future for _, future in group)
+            self._changed.notify_all()  # there is room for others, while this goes to the disk
+        done = [(asked, final) for asked, final in settled if final is not None]
+        if self._ledger is not None and done:
+            try:
+                self._ledger.append([line(asked, final) for asked, final in done])
+            except LedgerError as error:
+                done = []
+                self._fail(error, halt=True)
+        with self._changed:
+            self._unsettled -= len(group)
+            for asked, final in done:
+                self._shelf.put(asked.number, result(asked, final))
+            self._changed.notify_all()
+
+    def _settle(self, flight: Flight, future: Future[Reply]) -> Reply | None:
+        """Return the row's last word; ``None`` where it is asked again, or was stopped."""
+        came = self._came(future)
+        if came is None:
+            return None
+        flight.attempts += came.attempts
+        flight.seconds += came.seconds
+        if came.error is None:
+            self._answered += 1
+        elif self._again(flight, came, came.error):
+            return None
+        return replace(came, attempts=flight.attempts, seconds=flight.seconds)
+
+    def _came(self, future: Future[Reply]) -> Reply | None:
+        if future.cancelled():
+            self._fail(ProviderError("the executor has cancelled a request"))
+            return None
+        error = future.exception()
+        if isinstance(error, BrokenExecutor) or not isinstance(error, (Exception, type(None))):
+            self._fail(_broken(error))
+            return None
+        if error is not None:
+            said = ProviderError(f"the worker failed: {type(error).__name__}: {error}")
+            return failure(said)
+        came = future.result()
+        return None if self._halted and came.outcome == "cancelled" else came
+
+    def _again(self, flight: Flight, came: Reply, error: ProviderError) -> bool:
+        """Put a failed row back in line, if it is worth it; let everybody wait if asked to."""
+        hold = hold_asked(error)
+        if hold is not None and hold > LONGEST_HOLD_S:
+            self._fail(error)
+        elif hold is not None:
+            self._pace.hold(hold)
+        progress = self._answered > flight.answered_before
+        wait = flight.patience.again(came.started, error, progress)
+        if wait is None or self._failure is not None or self._halted:
+            return False
+        heapq.heappush(self._retries, (time.monotonic() + wait, flight.row.number, flight))
+        return True
+
+    # --- ending
+
+    def _fail(self, error: BaseException, halt: bool = False) -> None:
+        """Start nothing more; raise this when all has ended, or at once (``halt``)."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._more = False
+            self._retries.clear()
+            self._shelf.clear_order()
+            self._halted = self._halted or halt
+            self._changed.notify_all()
+
+    def _stop(self) -> None:
+        """Stop everything; what has finished by now is still recorded."""
+        with self._changed:
+            self._halted = True
+            running = list(self._in_flight)
+        self._token.cancel()
+        for future in running:
+            future.cancel()
+        self._inbox.put(None)
+
+
+def _broken(error: BaseException | None) -> ProviderError:
+    broken = ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
+    broken.__cause__ = error
+    return broken

@@ -1,0 +1,52 @@
+"""The default executor: daemon threads, because a program's end must not wait for answers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Task = tuple["Future[Any]", Callable[[], Any]]
+
+
+class Threads(Executor):
+    """At most ``size`` threads, started as they are needed.
+
+    The standard ThreadPoolExecutor joins its threads at exit: a script that has failed would wait
+    for every answer under way, ten minutes if need be.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._threads: list[threading.Thread] = []
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run ``fn`` in the next free thread; one thread only may call this."""
+        future: Future[T] = Future()
+        self._tasks.put((future, lambda: fn(*args, **kwargs)))
+        if len(self._threads) < self._size:
+            name = f"providers-sync-batch-{len(self._threads) + 1}"
+            thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let every thread end after its task; nothing here waits for them."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+
+def _work(tasks: queue.SimpleQueue[_Task | None]) -> None:
+    while (task := tasks.get()) is not None:
+        future, call = task
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 (it belongs to whoever asks the future)
+                future.set_exception(error)
+        del task, future, call  # an idle thread keeps no answer alive

@@ -1,0 +1,87 @@
+"""What one worker does, in a thread or in another process: ask a row once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InvalidRequestError, ProviderError
+from ..providers import Provider
+from ..stream import CancelToken, Stream
+from ..types import Outcome
+from .results import Reply, failure
+from .rows import Row
+
+KEPT_PROVIDERS = 4
+"""In a worker process; one a batch, so that its connections live from row to row."""
+
+_kept: dict[str, Provider] = {}
+
+
+def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
+    """Ask once and return what came, good or bad; whether to ask again is the run's business."""
+    began = time.monotonic()
+    try:
+        with provider.stream(
+            row.messages, row.model, retry=None, cancel=cancel, **row.options
+        ) as stream:
+            reply = _read(stream)
+    except ProviderError as error:
+        reply = failure(_bare(error))
+    sent = not isinstance(reply.error, InvalidRequestError)
+    return replace(reply, attempts=int(sent), seconds=time.monotonic() - began)
+
+
+def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
+    """Ask from a process that serves many batches.
+
+    ``ticket`` (``batch:row:attempt``) also keeps dask from taking equal calls for one.
+    """
+    batch = ticket.partition(":")[0]
+    while len(_kept) >= KEPT_PROVIDERS and batch not in _kept:
+        _kept.pop(next(iter(_kept), ""), None)
+    return ask(_kept.setdefault(batch, provider), row)
+
+
+def _read(stream: Stream) -> Reply:
+    error: ProviderError | None = None
+    try:
+        stream.read()
+    except ProviderError as caught:
+        error = _bare(caught)
+    return Reply(
+        message=_message(stream),
+        outcome=stream.outcome or Outcome.FAILED,
+        finish_reason=stream.finish_reason,
+        usage=stream.usage,
+        model=stream.model,
+        request_id=stream.request_id,
+        error=error,
+        started=stream._pipe.started,
+    )
+
+
+def _message(stream: Stream) -> dict[str, Any]:
+    """Return the answer as OpenAI's message; reasoning under the name most servers give it."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.raw}}
+        for call in stream.tool_calls
+    ]
+    message = {
+        "role": "assistant",
+        "content": stream.text or (None if calls else ""),
+        "reasoning_content": stream.reasoning,
+        "refusal": "".join(stream._refusal),
+        "tool_calls": calls,
+    }
+    return {name: value for name, value in message.items() if value or name == "content"}
+
+
+def _bare(error: ProviderError) -> ProviderError:
+    """Take the tracebacks off: their frames would keep every failed stream alive."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

@@ -1,0 +1,193 @@
+"""``providers-sync batch``: files in and out, progress, the summary, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync.batch import report
+from providers_sync.cli import main
+from providers_sync.testing import Request, Server, serve, stall, status, text, usage
+
+ROOT = Path(__file__).parent.parent
+
+
+class Terminal(io.StringIO):
+    """Standard error as a person sees it."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+def echo(request: Request) -> Any:
+    """Answer with the prompt."""
+    return [text(request.json()["messages"][-1]["content"]), usage(1, 2)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Four prompts, and where their answers go."""
+    source = tmp_path / "prompts.txt"
+    source.write_text("one\ntwo\nthree\nfour\n")
+    return str(source), str(tmp_path / "answers.jsonl")
+
+
+def command(server: Server, files: tuple[str, str], *more: str) -> list[str]:
+    """Return the arguments for ``main``."""
+    return [
+        "batch",
+        *files,
+        "--provider",
+        "openai",
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        *more,
+    ]
+
+
+def test_a_file_becomes_a_ledger_with_all_answers(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0, a line each, and a table that counts."""
+    with serve(echo) as server:
+        assert main(command(server, files, "--concurrency", "2", "--rate", "6000")) == 0
+    lines = [json.loads(line) for line in Path(files[1]).read_text().splitlines()]
+    said = {each["response"]["body"]["choices"][0]["message"]["content"] for each in lines}
+    assert said == {"one", "two", "three", "four"}
+    shown = capsys.readouterr()
+    assert "rows             4 of 4\nanswered         4\n" in shown.out
+    assert "tokens           4 in, 8 out\n" in shown.out
+    assert "4/4 100 % · " in shown.err
+
+
+def test_a_row_without_an_answer_is_exit_code_1_until_it_has_one(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command again asks that row only."""
+
+    def script(request: Request) -> Any:
+        return status(400, "No") if b"two" in request.body else echo(request)
+
+    with serve(script) as server:
+        assert main(command(server, files)) == 1
+    shown = capsys.readouterr().out
+    assert "failed           1\n" in shown
+    assert "1 × APIStatusError, such as row-2: 400 " in shown
+    with serve(echo) as server:
+        assert main(command(server, files)) == 0
+        assert len(server.requests) == 1
+    assert "answered         1\nanswered before  3\n" in capsys.readouterr().out
+
+
+def test_a_broken_line_is_found_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole file is read once before the first request."""
+    source = tmp_path / "prompts.jsonl"
+    source.write_text('"one"\n{broken\n')
+    with serve(echo) as server:
+        assert main(command(server, (str(source), str(tmp_path / "out")))) == 1
+        assert server.requests == []
+    assert "line 2 of " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_input_as_output_is_refused(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The prompts are still there."""
+    with serve(echo) as server:
+        assert main(command(server, (files[0], files[0]))) == 1
+    assert "cannot be the ledger: line 1 is not one" in capsys.readouterr().err
+    assert Path(files[0]).read_text() == "one\ntwo\nthree\nfour\n"
+
+
+def test_ctrl_c_records_what_is_done_and_says_how_to_go_on(files: tuple[str, str]) -> None:
+    """Exit code 130, nothing new is started, and a rerun asks the rest."""
+
+    def script(request: Request) -> Any:
+        return echo(request) if request.number <= 2 else stall()
+
+    with serve(script) as server:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "providers_sync", *command(server, files, "--concurrency", "1")],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        server.wait_request(3, timeout=20)
+        running.send_signal(signal.SIGINT)
+        shown, _ = running.communicate(timeout=10)
+        assert running.returncode == 130
+        assert len(server.requests) == 3
+    assert f"Stopped. {files[1]} holds what is done: run the same again to go on." in shown
+    assert "answered before  0\n" in shown
+    assert "Traceback" not in shown
+    assert len(Path(files[1]).read_text().splitlines()) == 2
+    with serve(echo) as server:
+        assert main(command(server, files)) == 0
+        assert len(server.requests) == 2
+
+
+def tally(done: int, total: int) -> report.Tally:
+    """Return a tally as if a minute had passed."""
+    made = report.Tally(total, answered=done)
+    made.began -= 60
+    return made
+
+
+def test_the_line_in_a_terminal_is_written_over() -> None:
+    """Count, rate, errors and the time left, on one line until the end."""
+    out = Terminal()
+    line = report.Line(out)
+    line._shown_at -= 1
+    line.show(tally(120, 480))
+    line.show(tally(121, 480))  # too soon for another look
+    line.show(tally(480, 480))
+    first, last = out.getvalue().lstrip("\r").split("\r")
+    assert first.rstrip() == "120/480 25 % · 2.0/s · 0 errors · 3:00 left"
+    assert last.startswith("480/480 100 %")
+    assert last.endswith("\n")
+
+
+def test_the_line_in_a_log_comes_now_and_then() -> None:
+    """No carriage returns, a line every ten seconds."""
+    out = io.StringIO()
+    line = report.Line(out)
+    line.show(tally(1, 4))
+    line._shown_at -= 11
+    line.show(tally(2, 4))
+    line.show(tally(4, 4))
+    assert [each.split()[0] for each in out.getvalue().splitlines()] == ["2/4", "4/4"]
+    assert "\r" not in out.getvalue()
+
+
+def test_rich_draws_the_bar_where_it_is_installed() -> None:
+    """The same words beside it."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    out = Terminal()
+    with report.progress(4, out) as bar:
+        assert not isinstance(bar, report.Line)
+        bar.show(tally(4, 4))
+    assert "4/4" in out.getvalue()
+    assert "0 errors" in out.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])
+def test_time_left_reads_like_a_clock(seconds: int, shown: str) -> None:
+    """Hours only where there are some."""
+    made = report.Tally(total=2, answered=1)
+    made.began -= seconds
+    assert made.left() == shown

@@ -1,0 +1,368 @@
+"""The ledger: its format, what a rerun does, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync import InvalidRequestError, OpenAICompatible, Outcome, Usage, batch
+from providers_sync.batch.ledger import Ledger, LedgerError
+from providers_sync.testing import Request, Server, cut, serve, stall, status, text, usage
+
+ROOT = Path(__file__).parent.parent
+PROMPTS = ["one", "two", "three", "four"]
+
+
+def echo(request: Request) -> Any:
+    """Answer with the prompt."""
+    return [text(f"You said: {prompt_of(request)}"), usage(3, 4)]
+
+
+def prompt_of(request: Request) -> str:
+    """Return what a request asks."""
+    content: str = request.json()["messages"][-1]["content"]
+    return content
+
+
+def run(server: Server, path: Path, inputs: Any = PROMPTS, **options: Any) -> list[batch.Result]:
+    """Return all results of a batch with a ledger."""
+    provider = OpenAICompatible("m", base_url=server.url, retry=None)
+    return list(batch.map(provider, inputs, ledger=path, ordered=True, **options))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Return the ledger's lines, each of which must be whole."""
+    data = path.read_bytes()
+    assert data.endswith(b"\n") or not data
+    return [json.loads(line) for line in data.splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A place for a ledger."""
+    return tmp_path / "answers.jsonl"
+
+
+@pytest.fixture
+def written(path: Path) -> bytes:
+    """The bytes of a good ledger of four rows, which ``path`` holds."""
+    with serve(echo) as server:
+        run(server, path)
+    return path.read_bytes()
+
+
+# --- the format
+
+
+def test_a_line_is_one_of_openais_batch_output(path: Path) -> None:
+    """The four keys, and a chat completion as the body."""
+    with serve(echo) as server:
+        run(server, path, [{"custom_id": "mine", "prompt": "Hi"}])
+    (line,) = lines(path)
+    assert list(line) == ["id", "custom_id", "response", "error"]
+    assert line["id"].startswith("batch_req_")
+    assert (line["custom_id"], line["error"]) == ("mine", None)
+    assert list(line["response"]) == ["status_code", "request_id", "body"]
+    assert line["response"]["status_code"] == 200
+    body = line["response"]["body"]
+    assert body["object"] == "chat.completion"
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "You said: Hi"},
+            "finish_reason": "stop",
+        }
+    ]
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert body["providers_sync"]["verdict"] == "complete"
+
+
+def test_a_refusal_by_status_keeps_the_status(path: Path) -> None:
+    """OpenAI's ``response`` tells the status, and ``error`` is there for whoever looks there."""
+    with serve(status(400, "No", headers={"X-Request-Id": "r1"})) as server:
+        run(server, path, ["Hi"])
+    (line,) = lines(path)
+    assert (line["response"]["status_code"], line["response"]["request_id"]) == (400, "r1")
+    assert "No" in line["response"]["body"]["error"]["message"]
+    assert line["error"]["code"] == "APIStatusError"
+
+
+def test_a_cut_answer_is_no_response(path: Path) -> None:
+    """Nobody takes half an answer for a whole one; it stands beside the error."""
+    with serve([text("Half"), cut()]) as server:
+        run(server, path, ["Hi"])
+    (line,) = lines(path)
+    assert line["response"] is None
+    assert line["error"]["code"] == "StreamCut"
+    assert line["error"]["partial"] == "Half"
+
+
+def test_every_result_is_on_the_disk_before_it_is_handed_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each hand-over the file was synced after the line had been written."""
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            synced.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with serve(echo) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        for result in batch.map(provider, map(str, range(50)), ledger=path):
+            assert f'"custom_id":"{result.custom_id}"'.encode() in synced[-1]
+
+
+# --- a rerun
+
+
+def test_a_rerun_asks_nothing_that_is_recorded(path: Path, written: bytes) -> None:
+    """The answers come from the ledger, with everything that was known about them."""
+    with serve(status(500)) as server:
+        results = run(server, path)
+        assert server.requests == []
+    assert path.read_bytes() == written
+    assert [each.text for each in results] == [f"You said: {prompt}" for prompt in PROMPTS]
+    assert [each.input for each in results] == PROMPTS
+    for each in results:
+        assert (each.recorded, each.error, each.verdict) == (True, None, Outcome.COMPLETE)
+        assert (each.usage, each.attempts, each.finish_reason) == (Usage(3, 4, 7), 1, "stop")
+        assert each.seconds > 0
+
+
+def test_a_rerun_asks_what_failed_and_nothing_else(path: Path) -> None:
+    """In the end each row has one line, the answered one."""
+
+    def script(request: Request) -> Any:
+        return status(500, "No") if prompt_of(request) == "two" else echo(request)
+
+    with serve(script) as server:
+        first = run(server, path)
+    assert [each.error is None for each in first] == [True, False, True, True]
+    with serve(echo) as server:
+        second = run(server, path)
+        assert [prompt_of(request) for request in server.requests] == ["two"]
+    assert [each.recorded for each in second] == [True, False, True, True]
+    assert sorted(line["custom_id"] for line in lines(path)) == [f"row-{n}" for n in range(1, 5)]
+    assert all(line["error"] is None for line in lines(path))
+
+
+def test_more_rows_at_the_end_of_the_input_are_asked(path: Path, written: bytes) -> None:
+    """A ledger fits an input that has grown."""
+    with serve(echo) as server:
+        run(server, path, [*PROMPTS, "five"])
+        assert [prompt_of(request) for request in server.requests] == ["five"]
+    assert path.read_bytes().startswith(written)
+
+
+def test_a_changed_row_is_refused_by_name_and_the_others_fit(path: Path, written: bytes) -> None:
+    """Nothing is asked for it, nothing is written over, and the text says what to do."""
+    with serve(echo) as server:
+        results = run(server, path, ["one", "TWO", "three", "four"])
+        assert server.requests == []
+    assert [each.recorded for each in results] == [True, False, True, True]
+    refused = results[1]
+    assert isinstance(refused.error, LedgerError)
+    assert "holds the answer to another input as 'row-2'" in str(refused.error)
+    assert path.read_bytes() == written
+    with serve(echo) as server, pytest.raises(LedgerError, match="row-2"):
+        run(server, path, ["one", "TWO"], on_error="raise")
+
+
+def test_a_custom_id_that_comes_twice_is_refused(path: Path) -> None:
+    """One line of the ledger cannot be two rows' answer."""
+    inputs = [{"custom_id": "a", "prompt": "x"}, {"custom_id": "a", "prompt": "y"}]
+    with serve(echo) as server:
+        results = run(server, path, inputs)
+        assert len(server.requests) == 1
+    assert "'a' is in the input twice" in str(results[1].error)
+    assert len(lines(path)) == 1
+
+
+def test_a_bad_row_is_recorded_as_failed(path: Path) -> None:
+    """The ledger says what became of every row."""
+    with serve(echo) as server:
+        (result,) = run(server, path, [{"question": "x"}])
+    assert isinstance(result.error, InvalidRequestError)
+    assert lines(path)[0]["error"]["code"] == "InvalidRequestError"
+
+
+def test_rewriting_keeps_mode_and_link(tmp_path: Path) -> None:
+    """A ledger without its failures is still where it was, for whom it was."""
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    with serve(status(500)) as server:
+        run(server, real)
+    real.chmod(0o640)
+    link.symlink_to(real)
+    with serve(echo) as server:
+        run(server, link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert [line["error"] for line in lines(real)] == [None] * 4
+    assert sorted(os.listdir(tmp_path)) == ["link.jsonl", "real.jsonl"]
+
+
+# --- what was torn
+
+
+def test_a_line_torn_anywhere_is_repaired(path: Path, written: bytes) -> None:
+    """Cut after any byte of the last line, three answers stay, or four if it is all there."""
+    start = written[:-1].rindex(b"\n") + 1
+    for end in range(start, len(written)):
+        path.write_bytes(written[:end])
+        ledger = Ledger(path)
+        held = len(ledger)
+        ledger.close()
+        assert held == (4 if end == len(written) - 1 else 3), end
+        assert path.read_bytes() == (written if held == 4 else written[:start])
+
+
+def test_a_torn_row_is_asked_again_and_only_that(path: Path, written: bytes) -> None:
+    """After a kill in the middle of a write every row is there once."""
+    path.write_bytes(written[:-20])
+    with serve(echo) as server:
+        run(server, path)
+        assert len(server.requests) == 1
+    assert sorted(line["custom_id"] for line in lines(path)) == [f"row-{n}" for n in range(1, 5)]
+
+
+@pytest.mark.parametrize("where", ["middle", "end"])
+def test_a_hole_left_by_a_power_cut_is_asked_again(path: Path, written: bytes, where: str) -> None:
+    """Zeros in place of a line: its row is asked again."""
+    first, second, *rest = written.splitlines(keepends=True)
+    if where == "middle":
+        path.write_bytes(first + bytes(len(second) - 1) + b"\n" + b"".join(rest))
+    else:
+        path.write_bytes(first + second + rest[0] + bytes(300))
+    with serve(echo) as server:
+        run(server, path)
+        assert len(server.requests) == 1
+    assert len(lines(path)) == 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"one prompt\nanother",
+        b"one prompt without an end",
+        b'{"custom_id": "a", "body": {}}\n',
+        b'{"id": 5}',
+        b"[1, 2]\n",
+        b"\xff\xfe\n",
+    ],
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    """The input given as the output, above all."""
+    path.write_bytes(content)
+    with serve(echo) as server, pytest.raises(LedgerError, match="line 1 is not one of a ledger"):
+        run(server, path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("/dev/null", "no regular file"), ("nowhere/x", "No such file"), (".", "Is a directory")],
+)
+def test_a_place_that_holds_no_file_is_refused(tmp_path: Path, place: str, said: str) -> None:
+    """With the path and the reason."""
+    with serve(echo) as server, pytest.raises(LedgerError, match=said):
+        run(server, tmp_path / place)
+
+
+# --- the lock
+
+HOLDER = """
+import os, sys
+from providers_sync.batch.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+if sys.argv[2] == "fork" and (child := os.fork()) == 0:
+    os.read(0, 1)
+    os._exit(0)
+print(os.getpid(), flush=True)
+os.read(0, 1)
+"""
+
+
+@pytest.mark.parametrize("kind", ["alone", "fork"])
+def test_the_lock_dies_with_its_process(path: Path, kind: str) -> None:
+    """A second process is refused; kill -9 frees the ledger, a forked worker or not."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), kind],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin
+    assert holder.stdout
+    with holder:
+        pid = int(holder.stdout.readline())
+        with serve(echo) as server:
+            with pytest.raises(LedgerError, match="another process is writing it"):
+                run(server, path)
+            os.kill(pid, signal.SIGKILL)
+            holder.wait()
+            assert len(run(server, path)) == 4
+        holder.stdin.close()
+
+
+def test_two_batches_of_one_process_cannot_share_a_ledger(path: Path) -> None:
+    """The second is refused while the first runs, and may follow it."""
+
+    def script(request: Request) -> Any:
+        return "first" if prompt_of(request) == "one" else stall()
+
+    with serve(script) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        first = batch.map(provider, PROMPTS, ledger=path)
+        next(first)
+        with pytest.raises(LedgerError, match="another process"):
+            next(batch.map(provider, PROMPTS, ledger=path))
+        first.close()
+        second = batch.map(provider, PROMPTS, ledger=path)
+        assert next(second).recorded
+        second.close()
+
+
+# --- a full disk
+
+FULL = """
+import resource, sys
+from providers_sync import OpenAICompatible, batch
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+provider = OpenAICompatible("m", base_url=sys.argv[1])
+for result in batch.map(provider, map(str, range(100)), ledger=sys.argv[2]):
+    print(result.custom_id)
+"""
+
+
+def test_a_full_disk_stops_with_a_clear_error(path: Path) -> None:
+    """What was handed over is in the ledger, whole; with room again the rest is asked."""
+    with serve(echo) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", FULL, server.url, str(path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert f"LedgerError: cannot write the ledger {path}: File too large" in done.stderr
+        assert "run the same again to go on" in done.stderr
+        held = {line["custom_id"] for line in lines(path)}
+        assert set(done.stdout.split()) == held
+        assert 0 < len(held) < 100
+        before = len(server.requests)
+        run(server, path, map(str, range(100)))
+        assert len(server.requests) - before == 100 - len(held)
+    assert len(lines(path)) == 100

@@ -1,0 +1,176 @@
+"""Shared manners: the rate, a 429 for one that holds all, and when a row is given up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tenacity
+
+from providers_sync import OpenAICompatible, RateLimitError, batch
+from providers_sync.testing import Request, cut, pause, reasoning, serve, status, wait
+
+QUICK = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
+
+
+def run(url: str, rows: int, retry: Any = QUICK, **options: Any) -> list[batch.Result]:
+    """Return the results of so many rows."""
+    provider = OpenAICompatible("m", base_url=url, retry=retry)
+    return list(batch.map(provider, map(str, range(rows)), **options))
+
+
+def in_turn(*scripts: Any) -> Callable[[Request], Any]:
+    """Give each request the next script; the last one repeats."""
+    return lambda request: scripts[min(request.number, len(scripts)) - 1]
+
+
+def test_rate_spaces_requests_over_all_workers() -> None:
+    """At 1200 a minute, 11 requests take half a second, however many workers there are."""
+    with serve("Hi") as server:
+        run(server.url, 11, concurrency=8, rate=1200)
+        times = [request.at for request in server.requests]
+    assert times[-1] - times[0] >= 8 * 0.05  # the first may have come late, the last early
+    assert all(later - sooner > 0.01 for sooner, later in zip(times, times[2:], strict=False))
+
+
+def test_rate_counts_retries_too() -> None:
+    """Four rows asked twice take eight turns."""
+    seen: set[bytes] = set()
+
+    def script(request: Request) -> Any:
+        again = request.body in seen
+        seen.add(request.body)
+        return "Hi" if again else status(500)
+
+    with serve(script) as server:
+        run(server.url, 4, rate=600, concurrency=4)
+        times = [request.at for request in server.requests]
+    assert len(times) == 8
+    assert times[-1] - times[0] >= 5 * 0.1
+
+
+def test_a_429_holds_everybody_back() -> None:
+    """While one was told to wait, the others who had time did not start."""
+    second = threading.Event()
+
+    def script(request: Request) -> Any:
+        if request.number == 1:
+            second.wait(5)
+            return status(429, "Slow down", headers={"Retry-After": "0.6"})
+        second.set()
+        return [pause(0.1), "Hi"]
+
+    with serve(script) as server:
+        results = run(server.url, 6, concurrency=2)
+        first, other, *later = [request.at for request in server.requests]
+    assert all(result.error is None for result in results)
+    assert sorted(result.attempts for result in results) == [1, 1, 1, 1, 1, 2]
+    assert later[0] >= max(first, other) + 0.6
+
+
+def test_a_limited_server_answers_every_row_in_the_end() -> None:
+    """Fifty a second and 429 with ``Retry-After: 1`` beyond: nobody is given up."""
+    window = [0.0, 0]
+    lock = threading.Lock()
+
+    def script(request: Request) -> Any:
+        with lock:
+            if request.at - window[0] >= 1:
+                window[:] = [request.at, 0]
+            window[1] += 1
+            allowed = window[1] <= 50
+        return "Hi" if allowed else status(429, "Slow", headers={"Retry-After": "1"})
+
+    began = time.monotonic()
+    with serve(script) as server:
+        results = run(server.url, 160, concurrency=64, retry=3)
+    assert [result.error for result in results] == [None] * 160
+    assert time.monotonic() - began < 10
+
+
+def test_a_429_without_progress_counts_as_an_attempt() -> None:
+    """A key without quota does not hang: the row is given up as the policy says."""
+    with serve(status(429, "No quota", headers={"Retry-After": "0"})) as server:
+        (result,) = run(server.url, 1)
+        assert len(server.requests) == 3
+    assert isinstance(result.error, RateLimitError)
+    assert result.attempts == 3
+
+
+def test_a_wait_of_hours_ends_the_batch() -> None:
+    """Rows under way are settled, the others stay unasked, and the error says how long."""
+    limit = status(429, "Daily limit", headers={"Retry-After": "7200"})
+    with serve(in_turn("Hi", limit)) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        results = batch.map(provider, map(str, range(100)), concurrency=1)
+        assert next(results).text == "Hi"
+        assert isinstance(next(results).error, RateLimitError)
+        with pytest.raises(RateLimitError, match="asks to wait 7200 s"):
+            next(results)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("retry", "attempts"),
+    [
+        (QUICK, 3),
+        (None, 1),
+        (1, 1),
+        (tenacity.Retrying(stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_none()), 5),
+    ],
+)
+def test_a_row_is_asked_as_often_as_the_policy_says(retry: Any, attempts: int) -> None:
+    """The provider's ``retry`` means here what it means in ``stream()``."""
+    with serve(status(500, "No")) as server:
+        (result,) = run(server.url, 1, retry=retry)
+        assert len(server.requests) == attempts
+    assert result.attempts == attempts
+
+
+@pytest.mark.parametrize(
+    ("script", "attempts"),
+    [
+        (status(400, "No"), 1),
+        ([reasoning("Hm"), cut()], 1),
+        ([cut()], 3),
+    ],
+)
+def test_only_what_is_worth_it_is_asked_again(script: Any, attempts: int) -> None:
+    """Not a bad request, and not what had begun to answer."""
+    with serve(script) as server:
+        (result,) = run(server.url, 1)
+    assert result.attempts == attempts
+
+
+def test_waiting_for_a_retry_leaves_room_for_others() -> None:
+    """A row in back-off holds no worker."""
+    done = threading.Event()
+    slow = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(0.5))
+
+    def script(request: Request) -> Any:
+        if request.number == 1:
+            return status(500)
+        if request.number == 9:
+            done.set()
+        return "Hi"
+
+    with serve(script) as server:
+        results = run(server.url, 9, retry=slow, concurrency=1)
+        times = [request.at for request in server.requests]
+    assert results[-1].attempts == 2
+    assert times[8] - times[0] < 0.5 <= times[9] - times[0]
+    assert done.is_set()
+
+
+def test_seconds_count_requests_and_not_the_wait() -> None:
+    """Two requests of no time at all, half a second apart."""
+    go = threading.Event()
+    go.set()
+    slow = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(0.5))
+    with serve(in_turn(status(500), [wait(go), "Hi"])) as server:
+        (result,) = run(server.url, 1, retry=slow)
+    assert (result.attempts, result.error) == (2, None)
+    assert result.seconds < 0.4
