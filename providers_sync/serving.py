@@ -39,9 +39,9 @@ class Threads:
     def add_task(self, channel: Any) -> None:
         """Serve the request that waits in ``channel``."""
         thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
-        with self._lock:
+        with self._lock:  # shutdown() may join only what has been started
             self._alive.add(thread)
-        thread.start()
+            thread.start()
 
     def shutdown(self) -> None:
         """Wait for the threads, which end when their clients are gone."""
