@@ -47,7 +47,9 @@ class EchoEngine:
         asked = sum(len(_text(message).split()) for message in messages)
         yield Usage(asked, 0, asked)
         calls = _calls(messages, options)
-        thoughts, words, finish = _speech(messages, options) if not calls else ([], [], Finish())
+        thoughts, words, finish = (
+            _speech(messages, options) if not calls else ([], [], Finish("tool_calls"))
+        )
         limit = options.get("max_completion_tokens", options.get("max_tokens"))
         if limit is not None and limit < len(thoughts) + len(words):
             finish = Finish("length")
