@@ -19,6 +19,7 @@ PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 
 .PHONY: demo test lint ci clean python
+.NOTPARALLEL:  # pip works alone
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
 	@$(BIN)/python examples/demo.py

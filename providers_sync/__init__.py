@@ -10,12 +10,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .config import Timeouts, __version__
 from .errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    Attempt,
     AuthenticationError,
+    FailoverError,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
@@ -52,6 +56,19 @@ from .types import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    from .failover import Failover
+
+
+def __getattr__(name: str) -> Any:
+    """Load at first use what not every program needs."""
+    if name == "Failover":
+        from .failover import Failover
+
+        return Failover
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "AI365VIP",
     "PROVIDERS",
@@ -59,11 +76,14 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "Anthropic",
+    "Attempt",
     "AuthenticationError",
     "CancelToken",
     "CodeLinkAva",
     "Completion",
     "Event",
+    "Failover",
+    "FailoverError",
     "Finish",
     "InvalidRequestError",
     "MalformedStream",

@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--token", help="wanted from every client, as its key")
     serve.set_defaults(run=_serve)
 
+    doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
+    doctor.add_argument("--provider", nargs="+", action="extend", metavar="NAME")
+    doctor.add_argument("--base-url", metavar="URL", help="of the one --provider")
+    doctor.add_argument("--model", metavar="NAME")
+    doctor.set_defaults(run=_doctor)
+
     table = commands.add_parser("providers", parents=[common], help="list the providers")
     table.set_defaults(run=_providers)
     return parser
@@ -164,6 +170,21 @@ def _best_engine(model: str | None) -> str:
         print(f"No local model, so the echo engine answers. ({error})", file=sys.stderr)
         return "echo"
     return "local"
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from . import doctor
+
+    names = options.provider or doctor.configured()
+    if options.base_url and len(names) != 1:
+        raise InvalidRequestError("--base-url belongs to one --provider: name it")
+    is_well = True
+    for name in names:
+        print(name)
+        for finding in doctor.examine(name, base_url=options.base_url, model=options.model):
+            print(finding, flush=True)
+            is_well = is_well and finding.verdict != "wrong"
+    return 0 if is_well else 1
 
 
 def _providers(options: argparse.Namespace) -> int:

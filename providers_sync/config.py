@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidRequestError
+from .types import Frozen
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,10 @@ BACKOFF_MAX_S = 8.0
 """The wait before attempt n is random between half and all of min(0.5 · 2ⁿ⁻², 8) seconds."""
 RETRY_AFTER_CAP_S = 60.0
 """A longer ``Retry-After`` is for the caller to decide on."""
+FAILOVER_FAILURES = 3
+"""One slip and one unlucky repeat are no pattern; the third in a row is."""
+FAILOVER_REST_S = 30.0
+"""A restart takes about as long; and while it lasts, one call in 30 s pays for looking again."""
 
 READ_BYTES = 64 * 1024
 """One read; the usual size of a socket's receive buffer."""
@@ -50,6 +54,9 @@ ERROR_BODY_S = 1.0
 """For the body of an error response: the status is known, its text is only a courtesy."""
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
+
+SIGNAL_S = 0.1
+"""The main thread looks up this often: a signal that comes just before a wait does not end it."""
 
 
 class NotGiven(enum.Enum):
@@ -74,8 +81,7 @@ def seconds(value: object, name: str) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Frozen):
     """The four clocks of a call, in seconds; ``None`` switches one off.
 
     >>> Timeouts(total=30)
@@ -93,11 +99,13 @@ class Timeouts:
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                object.__setattr__(self, field.name, seconds(value, f"Timeouts.{field.name}"))
+    if not TYPE_CHECKING:  # there the fields say what it takes
+
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **named)
+            for name, value in self.__dict__.items():
+                if value is not None:
+                    self.__dict__[name] = seconds(value, f"Timeouts.{name}")
 
     @classmethod
     def of(cls, value: Any) -> Timeouts:

@@ -2,7 +2,7 @@
 
 ::
 
-    ProviderError                    .partial  .outcome
+    ProviderError                    .partial  .outcome  .attempts
     ├── InvalidRequestError          also a ValueError; nothing was sent
     │   └── ModelNotSupportedError
     ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset
@@ -10,6 +10,7 @@
     ├── APIStatusError               .status_code .body .headers .request_id .retry_after
     │   ├── AuthenticationError      401, 403
     │   └── RateLimitError           429
+    ├── FailoverError                none of a Failover's providers has answered; .attempts
     └── StreamError
         ├── StreamTruncated          a clean end where the end marker is missing
         ├── StreamCut                the connection broke in the middle
@@ -25,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .types import Outcome
+from .types import Frozen, Outcome
 
 
 class ProviderError(Exception):
@@ -35,6 +36,8 @@ class ProviderError(Exception):
     """The text that had arrived before the error."""
     outcome: Outcome
     """The verdict on the answer."""
+    attempts: tuple[Attempt, ...] = ()
+    """The providers of a ``Failover`` that had failed before, in order; empty elsewhere."""
     default_outcome = Outcome.FAILED
 
     def __init__(self, message: str) -> None:
@@ -117,6 +120,27 @@ class AuthenticationError(APIStatusError):
 
 class RateLimitError(APIStatusError):
     """429: too many requests, or no quota left."""
+
+
+class Attempt(Frozen):
+    """One provider's failure within a ``Failover``."""
+
+    provider: Any
+    """The provider; a pickled attempt holds its ``repr`` instead, as a provider holds a key."""
+    error: ProviderError
+    seconds: float
+    """From asking it to its failure."""
+
+    def __reduce__(self) -> tuple[type[Attempt], tuple[Any, ...]]:
+        return type(self), (_shown(self.provider), self.error, self.seconds)
+
+
+def _shown(provider: Any) -> str:
+    return provider if isinstance(provider, str) else repr(provider)
+
+
+class FailoverError(ProviderError):
+    """No provider of a ``Failover`` has answered; ``.attempts`` holds why, the text says it."""
 
 
 class StreamError(ProviderError):

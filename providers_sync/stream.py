@@ -15,19 +15,21 @@ from __future__ import annotations
 import io
 import math
 import operator
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from .config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
-from .errors import APITimeoutError, ProviderError, StreamCancelled
+from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
+from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
     Completion,
     Delta,
     Event,
     Finish,
+    Frozen,
     Outcome,
     ReasoningDelta,
     Refusal,
@@ -109,6 +111,12 @@ class Pipe:
         """Whether an event has come: text, reasoning, refusal or tool call."""
         self.marked = False
         """Whether the end marker has come."""
+        self.patient = False
+        """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
+        self.failures: list[Attempt] = []
+        """The providers that failed before the one that is asked now."""
+        self.on_end: Callable[[], None] | None = None
+        """Called, under the lock, when a clock or the source has ended the call."""
         self.ended = False
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
@@ -121,8 +129,10 @@ class Pipe:
         self._buffer: list[Delta] = []
         self._buffered = 0
         self._blocked = False
+        self._wake: Callable[[], None] | None = None
         # Reentrant: a finalizer may cancel in the very thread that holds the lock.
         self.changed = threading.Condition(threading.RLock())
+        _pipes.add(self)
 
     # --- the thread's side
 
@@ -149,7 +159,7 @@ class Pipe:
             self.marked = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
             self._set_clock("idle", self._idle)
-            self.changed.notify_all()
+            self._notify()
 
     def attempt(self, stop: Callable[[], None]) -> None:
         """Begin an attempt that ``stop`` interrupts from any thread."""
@@ -159,17 +169,19 @@ class Pipe:
             self._check()
             self._stop = stop
             self._fired = None
+            if self._ends_attempt(self._late):
+                self._late = None
             self.attempts += 1
             self._collected.clear()
             self.marked, self._idle = False, self.timeouts.idle
             self._set_clock("connect", self.timeouts.connect)
-            self.changed.notify_all()
+            self._notify()
 
     def connected(self) -> None:
         """Note that the request is going out."""
         self._set_clock("first_token", self.timeouts.first_token)
         with self.changed:
-            self.changed.notify_all()
+            self._notify()
 
     sent = connected  # the clock runs from the request; sending has the same time to itself
 
@@ -178,8 +190,8 @@ class Pipe:
         with self.changed:
             self._check()
             self.headers, self.request_id = headers, request_id
-            self.is_open = True
-            self.changed.notify_all()
+            self.is_open = not self.patient
+            self._notify()
 
     def received(self, size: int) -> None:
         """Note a read of ``size`` body bytes."""
@@ -206,8 +218,8 @@ class Pipe:
 
     def interrupted(self) -> Exception:
         """Return why the running attempt was stopped from outside."""
-        if self._fired == "connect" and not self.ended:
-            return self._timeout("connect")
+        if self._fired and not self.ended:
+            return self._timeout(self._fired)
         return Ended()
 
     def sleep(self, seconds: float) -> None:
@@ -215,11 +227,15 @@ class Pipe:
         until = time.monotonic() + seconds
         with self.changed:
             self._due = (self._total_at, "total")
-            self.changed.notify_all()
+            self._notify()
             while (left := until - time.monotonic()) > 0:
                 self._check()
                 self.changed.wait(left)
             self._check()
+
+    def has_begun(self) -> bool:
+        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        return self.started or self._is_first_event()
 
     def time_left(self) -> float:
         """Return the seconds until ``total``."""
@@ -234,17 +250,21 @@ class Pipe:
             raise Ended
 
     def _is_first_event(self) -> bool:
-        self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
-        if self.started:
-            self._set_clock("idle", self._idle)
-        return self.started
+        with self.changed:  # a clock may be firing: the first event comes before it, or not at all
+            if self._fired or self._ends_attempt(self._late):
+                return False
+            self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
+            if self.started:
+                self._set_clock("idle", self._idle)
+            return self.started
 
     def _hand_over(self) -> None:
         if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
             self.first_text_at = time.monotonic()
         if not self.ended:
             self._buffer += self._collected
-            self.changed.notify_all()
+            self.is_open = self.is_open or self.started
+            self._notify()
         self._collected = []
 
     def _wait_for_room(self) -> None:
@@ -276,26 +296,37 @@ class Pipe:
 
     # --- either side, under the lock
 
+    def _notify(self) -> None:
+        self.changed.notify_all()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
             self.ended = True
             self.ended_at = time.monotonic()
             self.error = error
-        self.changed.notify_all()
+            if self.on_end is not None:
+                self.on_end()
+        self._notify()
 
     def _fire(self, clock: str) -> None:
-        """A clock has run out: give up the attempt (``connect``) or the whole call."""
+        """A clock has run out: give up the attempt or the whole call."""
         with self.changed:
             if self.ended:
                 return
-            if clock == "connect":
-                self._fired = clock
+            if self._ends_attempt(clock):
+                self._fired, self._late = clock, None
                 self._due = (self._total_at, "total")
             elif self.marked and not self._late:
                 self._set_end(None)  # the answer was whole; only its afterword is missing
             else:
                 self._set_end(self._timeout(clock))
             self._stop()
+
+    def _ends_attempt(self, clock: str | None) -> bool:
+        return clock == "connect" or (clock == "first_token" and self.patient and not self.started)
 
     # --- the reader's side
 
@@ -314,15 +345,36 @@ class Pipe:
                 self._wait()
             return self._take()
 
+    def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
+        """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
+
+        For a reader that must not block: if not, ``wake`` is called once, at the next change, from
+        any thread and under the lock; the reader comes back then, or when ``clock_left()`` is over.
+        """
+        with self.changed:
+            if self.clock_left() <= 0:
+                self._fire(self._due[1])
+            ready = self.ended or (self.is_open if opening else bool(self._buffer))
+            self._wake = None if ready else wake
+            return ready
+
     def stop(self, error: ProviderError | None) -> list[Delta]:
         """End the call from the reader's side; return what it had not taken yet."""
         with self.changed:
             # The thread may have ended before, but for the reader the call had not.
             self.ended_at = self.ended_at or time.monotonic()
             self.ended, self.error = True, error
-            self.changed.notify_all()
+            self._notify()
             self._stop()
             return self._take()
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+        self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
+        self._stop = lambda: None
+        self.on_end = None  # what it calls may wait for a lock of the parent's
+        with self.changed:
+            self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
     def _take(self) -> list[Delta]:
         taken, self._buffer = self._buffer, []
@@ -330,7 +382,7 @@ class Pipe:
         if self._blocked:  # from now on the thread waits for the server again
             self._blocked = False
             self._set_clock("idle", self._idle)
-            self.changed.notify_all()
+            self._notify()
         return taken
 
     def _wait(self) -> None:
@@ -338,20 +390,52 @@ class Pipe:
         left = due - time.monotonic()
         if left <= 0:
             self._fire(clock)
+        elif threading.current_thread() is threading.main_thread():
+            self.changed.wait(min(left, SIGNAL_S))
         else:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
 
 
-def start(
-    source: Source, timeouts: Timeouts, cancel: CancelToken | None = None, model: str | None = None
-) -> Stream:
-    """Run ``source`` in a thread; return its stream once the source has said ``opened``.
+_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
 
-    Raises what the source raises until then; ``model`` is the name asked for.
-    """
-    stream = Stream(Pipe(timeouts), cancel, model)
-    stream._open(source)
-    return stream
+
+def _after_fork() -> None:
+    for pipe in list(_pipes):
+        pipe.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Opening(Frozen):
+    """A call made ready: everything checked, nothing sent."""
+
+    source: Source
+    timeouts: Timeouts
+    cancel: CancelToken | None = None
+    model: str | None = None
+    """The name asked for."""
+
+    def open(self) -> Stream:
+        """Run the source in a thread; return its stream once the source has said ``opened``.
+
+        Raises what the source raises until then.
+        """
+        stream = self.begin()
+        try:
+            stream._pipe.wait_open()
+        except BaseException:  # Ctrl-C while waiting
+            stream.close()
+            raise
+        stream._opened()
+        return stream
+
+    def begin(self) -> Stream:
+        """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
+        stream = Stream(Pipe(self.timeouts), self.cancel, self.model)
+        stream._begin(self.source)
+        return stream
 
 
 class Stream:
@@ -382,19 +466,15 @@ class Stream:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
 
-    def _open(self, source: Source) -> None:
+    def _begin(self, source: Source) -> None:
         if self._token is not None:
             self._token._attach(self)
-        try:
-            if self._outcome is None:
-                name = "providers-sync-stream"
-                threading.Thread(
-                    target=self._pipe.run, args=(source,), name=name, daemon=True
-                ).start()
-                self._pipe.wait_open()
-        except BaseException:
-            self.close()
-            raise
+        if self._outcome is None:
+            run, name = self._pipe.run, "providers-sync-stream"
+            threading.Thread(target=run, args=(source,), name=name, daemon=True).start()
+
+    def _opened(self) -> None:
+        """Raise what has gone wrong before the headers."""
         if not self._pipe.is_open or self._outcome is not None:
             self._refill()
 
@@ -415,15 +495,19 @@ class Stream:
     def events(self) -> Iterator[Event]:
         """Yield typed events from where the reader stands; raises like ``next``."""
         while True:
-            for delta in self._rest:
-                if isinstance(delta, str):
-                    yield TextDelta(delta)
-                else:
-                    self._note(delta)
-                    if not isinstance(delta, (ServedModel, ToolCallBegun)):
-                        yield delta
+            yield from self.ready_events()
             if not self._refill():
                 return
+
+    def ready_events(self) -> Iterator[Event]:
+        """Yield the events that are at hand, without waiting."""
+        for delta in self._rest:
+            if isinstance(delta, str):
+                yield TextDelta(delta)
+            else:
+                self._note(delta)
+                if not isinstance(delta, (ServedModel, ToolCallBegun)):
+                    yield delta
 
     def read(self) -> str:
         """Return the rest of the text; raises like ``next``."""
@@ -484,6 +568,7 @@ class Stream:
         else:
             self._outcome = error.outcome
             error.partial = self.text
+            error.attempts = self.attempts
         self._let_go()
 
     def _let_go(self) -> None:
@@ -562,6 +647,11 @@ class Stream:
     def headers(self) -> Mapping[str, str]:
         """The response headers of the last attempt."""
         return self._pipe.headers
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The providers of a ``Failover`` that failed before this answer; empty elsewhere."""
+        return tuple(self._pipe.failures)
 
     @property
     def request_id(self) -> str | None:

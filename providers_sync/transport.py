@@ -30,6 +30,7 @@ import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
 import urllib3.util.connection
+import urllib3.util.ssl_
 
 from .config import DRAIN_S, ERROR_BODY_BYTES, POOL_SIZE, READ_BYTES
 from .errors import (
@@ -195,6 +196,8 @@ class _WatchedConnection:
     """False for SOCKS, where PySocks makes it."""
 
     def connect(self: Any) -> None:
+        if getattr(self, "ssl_context", self) is None:  # only HTTPS connections have one
+            self.ssl_context = _strict_context(self.cert_reqs)
         super().connect()  # type: ignore[misc]
         if hasattr(self.sock, "suppress_ragged_eofs"):
             # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
@@ -231,6 +234,18 @@ class _WatchedConnection:
         response = super().getresponse()  # type: ignore[misc]
         call.check()
         return response
+
+
+def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
+    """Return urllib3's own TLS settings, for which an end without close_notify is an error.
+
+    Debian's Python switches that error off in every new context.
+    """
+    context = urllib3.util.ssl_.create_urllib3_context(
+        cert_reqs=urllib3.util.ssl_.resolve_cert_reqs(cert_reqs)
+    )
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
 
 
 def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
@@ -369,6 +384,12 @@ def _proxies(url: str, proxy: str | Literal[False] | None) -> dict[str, str]:
     return {"all": proxy} if proxy else {}
 
 
+def proxy_for(url: str, proxy: str | Literal[False] | None = None) -> str | None:
+    """Return the proxy that a request to ``url`` goes through, ``None`` where it goes straight."""
+    found = requests.utils.select_proxy(url, _proxies(url, proxy))
+    return f"http://{found}" if found and "://" not in found else found
+
+
 class Answer:
     """The server's response: headers at hand, the body read piece by piece."""
 
@@ -421,7 +442,8 @@ class Answer:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
         body = bytearray()
         deadline = time.monotonic() + wait_s
-        with contextlib.suppress(ProviderError):
+        # OSError: the socket is closed already where the first read has had the whole body.
+        with contextlib.suppress(ProviderError, OSError):
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)
@@ -465,6 +487,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             yield error
             inner = [getattr(error, "reason", None), error.__cause__, error.__context__]
             waiting += [*inner, *error.args]
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the failure of TLS behind an error, if there is one."""
+    return next((inner for inner in _chain(error) if isinstance(inner, ssl.SSLError)), None)
 
 
 def _reason(error: BaseException) -> str:

@@ -48,3 +48,13 @@ def body_of(script: Any, path: str = PLAIN) -> bytes:
     """Return the body that requests reads, decoded."""
     with serve(script) as server:
         return post(server, path).content
+
+
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    """Return everything up to the read that brings ``mark``."""
+    got = b""
+    while mark not in got:
+        data = sock.recv(65536)
+        assert data, f"the connection ended before {mark!r}"
+        got += data
+    return got

@@ -18,8 +18,10 @@ SHOWS = {
     "cancel.py": "\ncancelled; what had arrived: 'tick ",
     "complete.py": "You said: What did I say first?\nmodel echo, finish reason stop",
     "demo.py": "— AI365VIP: unverified, ",
+    "doctor.py": "BAD  stream   the whole answer came in one piece after 1.",
     "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
     "errors.py": "\nRoses are red, violets are blue.",
+    "failover.py": "Here I am.\nOpenAICompatible had failed after 0.",
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server fell silent for 0.5 s",
 }

@@ -25,6 +25,10 @@ HOUSE = [
     "gateway",
     "serving wsgi",
     "engines",
+    # 9 the doctor, opened by the command line
+    "doctor",
+    "doctor.way doctor.arrivals",
+    "doctor.finding",
     # 9 doors
     "local notebook web testing",
     # 9 the inner rooms of testing
@@ -38,6 +42,8 @@ HOUSE = [
     # 7 uses of an answer
     "batch.report",
     "failover batch chat",
+    # 7 the inner room of failover
+    "health",
     # 7 the inner rooms of batch
     "batch.run",
     "batch.ledger batch.limits batch.shelf batch.work batch.threads batch.inputs",

@@ -18,6 +18,7 @@ from providers_sync import (
     OpenAICompatible,
     Outcome,
     Provider,
+    ServerError,
     StreamCancelled,
     StreamCut,
     StreamTruncated,
@@ -31,6 +32,7 @@ from providers_sync.testing import (
     cut,
     done,
     finish,
+    raw,
     serve,
     signal,
     stall,
@@ -275,6 +277,16 @@ def test_clocks_name_themselves() -> None:
     with serve([*WORDS, stall()]) as server, pytest.raises(TimeoutError) as caught:
         openai(server.url, timeouts=0.2).complete("Hi")
     assert (caught.value.clock, caught.value.outcome) == ("total", "deadline")  # type: ignore[attr-defined]
+
+
+def test_error_in_the_same_read_as_the_first_event_is_not_retried() -> None:
+    """Words that came together with the failure have come, and are handed over."""
+    piece = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+    failure = b'data: {"error": {"message": "Busy", "type": "overloaded_error"}}\n\n'
+    with serve([[raw(piece + failure)], ["other"]]) as server:
+        with pytest.raises(ServerError) as caught:
+            openai(server.url).complete("Hi")
+        assert (caught.value.partial, len(server.requests)) == ("Hel", 1)
 
 
 def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from .. import decoding, transport
@@ -25,8 +24,11 @@ from ..errors import (
     StreamTruncated,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Pipe, Stream, start
+from ..stream import CancelToken, Opening, Pipe, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
+
+if TYPE_CHECKING:
+    from ..aio import AsyncStream
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
 SECRET_LENGTH = 5
@@ -39,6 +41,7 @@ _GONE = (
     "; the public service behind {name} is gone: start a gateway with `providers-sync serve` "
     "and set {variable} to the address it prints"
 )
+_SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -65,6 +68,8 @@ class Provider:
     """The protocol's own path, behind ``base_url``."""
 
     # What a provider's file states.
+    sends_model: ClassVar[bool] = True
+    """False where the protocol has no place for the model's name."""
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
     api_key_variable: str | None = None
@@ -91,7 +96,7 @@ class Provider:
         self._extra_headers = _checked_headers(headers)
         self._proxy = _checked_proxy(proxy)
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        self._retry = ATTEMPTS if retry is NOT_GIVEN else _retry.checked(retry)
+        self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
         self._verify = _checked_verify(verify)
         self._defaults = _checked_options(defaults)
         self._transports: dict[int, transport.Transport] = {}
@@ -135,11 +140,53 @@ class Provider:
         (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
+        return self.opening(
+            messages,
+            model,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            cancel=cancel,
+            **options,
+        ).open()
+
+    def opening(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Opening:
+        """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
+        source, clocks, wanted = self._prepare(
+            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
+        )
+        return Opening(source, clocks, cancel, wanted)
+
+    def _prepare(
+        self,
+        messages: Prompt,
+        model: str | None,
+        options: dict[str, Any],
+        *,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        attempts: int = ATTEMPTS,
+    ) -> tuple[Source, Timeouts, str]:
+        """Check everything; return what to run, its clocks and the model.
+
+        ``attempts`` is used where neither the call nor the provider says ``retry=``.
+        """
         wanted = self.get_model(model or self.model)
         merged = {**self._defaults, **_checked_options(options)}
         request = _Request(
@@ -149,9 +196,12 @@ class Provider:
             self.body(conversation(messages), wanted, merged),
             self.decode,
         )
-        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
-        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        return start(_Source(self, request, policy), clocks, cancel, wanted)
+        source = _Source(self, request, self._policy(retry, attempts))
+        return source, self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts), wanted
+
+    def _policy(self, retry: Any, attempts: int = ATTEMPTS) -> Any:
+        given = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
+        return attempts if given is NOT_GIVEN else given
 
     def complete(
         self,
@@ -179,10 +229,28 @@ class Provider:
     def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
         """Return the body of a GET, under the same clocks, retries and stop button."""
         request = _Request("GET", path, self._request_headers({}), None, _as_text)
-        policy = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
         clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        with start(_Source(self, request, policy), clocks, cancel) as stream:
+        with Opening(_Source(self, request, self._policy(retry)), clocks, cancel).open() as stream:
             return stream.read()
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncStream:
+        """Return the answer as an async iterator of text: the published spelling.
+
+        ``base_url``, ``api_key``, ``headers``, ``timeouts``, ``retry`` and ``verify`` configure
+        the provider; the rest enters the body. Everything raises at the first ``await``; the
+        result works in ``async for x in g`` and in ``async for x in await g``.
+        """
+        from ..aio import AsyncStream  # late: it loads asyncio
+
+        def opening() -> Opening:
+            settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+            provider = cls(proxy=proxy, **settings)
+            return provider.opening(messages, model if cls.sends_model else None, **kwargs)
+
+        return AsyncStream(opening)
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
@@ -248,18 +316,23 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
-@dataclass
 class _Request:
     """What is asked: encoded when it is made, so that bad input is refused in time."""
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any] | None
-    decode: Callable[[Iterable[bytes], str], Iterator[Delta]]
-
-    def __post_init__(self) -> None:
-        self.data = None if self.body is None else _encoded(self.body)
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: dict[str, Any] | None,
+        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.data = None if body is None else _encoded(body)
+        self.decode = decode
 
 
 class _Source:
@@ -284,11 +357,11 @@ class _Source:
             yield from self._attempt(pipe)
             return
         except ProviderError as error:
-            if pipe.started or self.policy in (None, 1) or not _retry.worthwhile(error):
+            if pipe.has_begun() or self.policy in (None, 1) or not _retry.worthwhile(error):
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, lambda: pipe.started):
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
             with trial:
                 if failure is not None:
                     first, failure = failure, None
@@ -313,7 +386,8 @@ class _Source:
             body = self.request.body and self.provider.amended(self.request.body, error)
             if not body:
                 raise
-            self.request = replace(self.request, body=body)
+            old = self.request
+            self.request = _Request(old.method, old.path, old.headers, body, old.decode)
         finally:
             call.release()
         yield from self._attempt(pipe)

@@ -19,6 +19,18 @@ The steps of one answer: what is said (``text``, ``reasoning``, ``refusal``, ``t
 breaks off (``cut``, ``reset``, ``stall``). ``answer`` puts status, headers and framing around them;
 ``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are answers ready made.
 ``FAULTS`` holds canned scripts by name.
+
+A few recipes::
+
+    serve(["Hel", reset()])                            # a reset after some text
+    serve(["Hel", pause(1), "lo"])                     # slow; proper end added
+    serve(["Hel", part("lo"), cut()])                  # cut inside an event
+    serve(answer("Hello", end=False))                  # a clean end without an end marker
+    serve(answer("Hel", cut(), framing="length"))      # short of its Content-Length
+    serve([status(503), answer("Hello")])              # once 503, then well
+    serve(answer(before=[stall()]))                    # headers that never come
+    serve(answer(connect=[stall()]), tls=context)      # a TLS handshake that never comes
+    serve(lambda request: [request.json()["model"]])   # an answer made for the request
 """
 
 from .answers import (

@@ -111,7 +111,8 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        for thread in self._threads:  # the first one accepts, and it adds no more once it ended
+        self._threads[0].join(STOP_S)  # it accepts: once it has ended there are no new ones
+        for thread in self._threads:
             thread.join(STOP_S)
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         self._stop.close()

@@ -1,0 +1,57 @@
+"""Run the README's plain commands, those without make, as they stand, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ELSEWHERE = ("make ", "providers-sync serve")
+"""Run by other steps of ``.ci/run``, or until Ctrl-C (the gateway's tests do it)."""
+WHOLE_SUITE = ".venv/bin/python -m pytest"
+
+
+def main() -> None:
+    """Run command after command; the first that fails ends it."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```$", readme, re.M | re.S)
+    commands = [line[2:] for block in blocks for line in block.splitlines() if line[:2] == "$ "]
+    # python3 is the Python that this step runs on, whatever the machine's own is.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    quiet = {"PIP_QUIET": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PATH": path}
+    with tempfile.TemporaryDirectory() as folder:
+        copy(Path(folder))
+        for command in commands:
+            if command.startswith(ELSEWHERE):
+                print(f"$ {command}   (not here)", flush=True)
+                continue
+            if command == WHOLE_SUITE:  # it has passed before; here it is enough that it starts
+                command += " tests/test_readme.py"
+            print(f"$ {command}", flush=True)
+            subprocess.run(
+                ["bash", "-c", command], cwd=folder, env={**os.environ, **quiet}, check=True
+            )
+
+
+def copy(folder: Path) -> None:
+    """Put the checkout's files into ``folder``, without what was made in it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, folder / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+
+
+if __name__ == "__main__":
+    main()

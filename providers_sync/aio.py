@@ -1,0 +1,226 @@
+"""Async over a ``Stream``: the stream's own thread reads, and wakes the event loop.
+
+::
+
+    async for chunk in aio.stream(provider, "Hello"):
+        print(chunk, end="", flush=True)
+
+Only what blocks briefly (checking and encoding the request) goes to ``asyncio.to_thread``; waiting
+holds no thread of the executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Protocol
+
+from .stream import Opening, Stream
+from .types import Completion, Event, Outcome, Prompt, Stats, Usage
+
+HOUR_S = 3600.0
+
+
+class Asks(Protocol):
+    """What an adapter wants of a provider."""
+
+    def opening(self, messages: Prompt, model: str | None = None, **options: Any) -> Opening:
+        """Make a call ready."""
+
+
+def stream(
+    provider: Asks, messages: Prompt, model: str | None = None, **options: Any
+) -> AsyncStream:
+    """Return the answer as an async iterator; takes and raises what ``provider.stream`` does.
+
+    Nothing is sent before the first ``await``, and everything raises there or later.
+    """
+    return AsyncStream(lambda: provider.opening(messages, model, **options))
+
+
+async def complete(
+    provider: Asks, messages: Prompt, model: str | None = None, **options: Any
+) -> Completion:
+    """Wait for the whole answer and return it."""
+    async with stream(provider, messages, model, **options) as answer:
+        return await answer.completion()
+
+
+class _Answer:
+    """What an ``AsyncStream`` and the generator behind it share; neither holds the other."""
+
+    def __init__(self, opening: Callable[[], Opening]) -> None:
+        self.stream: Stream | None = None
+        self._opening = opening
+
+    async def open(self) -> Stream:
+        if self.stream is None:
+            opening = await asyncio.to_thread(self._opening)
+            stream = self.stream = opening.begin()
+            try:
+                await _wait(stream, opening=True)
+            except BaseException:
+                stream.close()
+                raise
+            stream._opened()
+        return self.stream
+
+    async def chunks(self) -> AsyncGenerator[str, None]:
+        stream = await self.open()
+        try:
+            while True:
+                for delta in stream._rest:
+                    if delta.__class__ is str:
+                        yield delta
+                    else:
+                        stream._note(delta)
+                await _wait(stream)
+                if not stream._refill():
+                    return
+        finally:
+            stream.close()
+
+
+class AsyncStream:
+    """A streamed answer for an event loop: an async iterator of its text.
+
+    Cancelling the task that reads, leaving the loop over it, dropping it and ``aclose()`` stop the
+    answer at once. Also an async context manager; ``await answer`` returns it once the server has
+    begun.
+    """
+
+    def __init__(self, opening: Callable[[], Opening]) -> None:
+        self._answer = _Answer(opening)
+        # A generator, so that the loop knows of it and ends it when the loop itself is ended.
+        self._chunks: Any = self._answer.chunks()
+
+    @property
+    def _stream(self) -> Stream | None:
+        return self._answer.stream
+
+    def __await__(self) -> Generator[Any, None, AsyncStream]:
+        yield from self._answer.open().__await__()
+        return self
+
+    # --- reading
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    def __anext__(self) -> Any:
+        return self._chunks.__anext__()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Yield typed events instead of text, from where the reader stands."""
+        stream = await self._answer.open()
+        events = stream.ready_events()
+        try:
+            while True:
+                for event in events:
+                    yield event
+                await _wait(stream)
+                if not stream._refill():
+                    return
+                events = stream.ready_events()
+        finally:
+            stream.close()
+
+    async def completion(self) -> Completion:
+        """Read the rest and return the whole answer."""
+        stream = await self._answer.open()
+        try:
+            more = True
+            while more:
+                await _wait(stream)
+                more = stream._refill()
+        finally:
+            stream.close()
+        return stream.completion()
+
+    # --- stopping
+
+    async def aclose(self) -> None:
+        """Stop now; a reader that waits comes to its end. After the end this changes nothing."""
+        if self._stream is not None:
+            self._stream.close()
+        if not self._chunks.ag_running:
+            await self._chunks.aclose()
+
+    async def __aenter__(self) -> AsyncStream:
+        await self._answer.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    # --- looking
+
+    @property
+    def text(self) -> str:
+        """The text handed over so far."""
+        return self._stream.text if self._stream else ""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The verdict; ``None`` until the reader has come to the end."""
+        return self._stream.outcome if self._stream else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, as the server says it."""
+        return self._stream.finish_reason if self._stream else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens counted by the server, if it says."""
+        return self._stream.usage if self._stream else None
+
+    @property
+    def stats(self) -> Stats | None:
+        """Times, chunks, bytes and attempts so far."""
+        return self._stream.stats if self._stream else None
+
+
+async def _wait(stream: Stream, opening: bool = False) -> None:
+    """Wait until the stream has news, holding no thread."""
+    pipe = stream._pipe
+    loop = asyncio.get_running_loop()
+    while True:
+        changed: asyncio.Future[None] = loop.create_future()
+        if pipe.news(_waker(loop, changed), opening):
+            return
+        # The loop's clock also keeps this task alive: the stream's thread must not.
+        clock = loop.call_later(max(min(pipe.clock_left(), HOUR_S), 0), _set, changed)
+        try:
+            await changed
+        finally:
+            clock.cancel()
+
+
+def _waker(loop: asyncio.AbstractEventLoop, changed: asyncio.Future[None]) -> Callable[[], None]:
+    reader = weakref.ref(changed)
+
+    def wake() -> None:
+        waiting = reader()
+        if waiting is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_set, waiting)
+
+    return wake
+
+
+def _set(changed: asyncio.Future[None]) -> None:
+    if not changed.done():
+        changed.set_result(None)

@@ -1,0 +1,204 @@
+"""Stopping a call in every phase: from a thread, a signal handler, a finalizer, and by Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from providers_sync import CancelToken, Stream, StreamCancelled
+
+from .phases import CASES, PHASES, Phase, fill, wait_until
+
+ROUNDS = 20
+MEDIAN_S = 0.05
+WORST_S = 0.25
+
+
+class Stop:
+    """A moment, and what is done in it."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.at = 0.0
+
+    def __call__(self, *_: Any) -> None:
+        self.at = time.monotonic()
+        self.act()
+
+
+class Dropped:
+    """Garbage in a cycle, with a finalizer."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.me = self
+
+    def __del__(self) -> None:
+        self.act()
+
+
+def from_thread(stop: Stop) -> Callable[[], None]:
+    return stop
+
+
+def from_signal_handler(stop: Stop) -> Callable[[], None]:
+    """In the main thread, which is the one that waits."""
+    signal.signal(signal.SIGUSR1, stop)
+    return send_signal
+
+
+def from_finalizer(stop: Stop) -> Callable[[], None]:
+    """In whatever thread collects the garbage: here one that has nothing to do with the call."""
+
+    def drop() -> None:
+        Dropped(stop)
+        gc.collect()
+
+    return drop
+
+
+def from_finalizer_in_the_waiting_thread(stop: Stop) -> Callable[[], None]:
+    Dropped(stop)
+    signal.signal(signal.SIGUSR1, lambda *_: gc.collect())
+    return send_signal
+
+
+def send_signal() -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+WAYS: dict[str, Callable[[Stop], Callable[[], None]]] = {
+    way.__name__.removeprefix("from_"): way
+    for way in (
+        from_thread,
+        from_signal_handler,
+        from_finalizer,
+        from_finalizer_in_the_waiting_thread,
+    )
+}
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@contextlib.contextmanager
+def once_ready(phase: Phase, streams: list[Stream], act: Callable[[], None]) -> Iterator[None]:
+    """Act from another thread as soon as the call has come to its phase."""
+    failures: list[BaseException] = []
+
+    def wait_and_act() -> None:
+        try:
+            phase.ready()
+            wait_until(lambda: len(streams) == phase.opens)
+            if phase.text:
+                wait_until(lambda: streams[0].text == phase.text)
+            act()
+        except BaseException as error:  # noqa: BLE001 (shown below)
+            failures.append(error)
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    yield
+    thread.join(10)
+    assert not failures
+    assert not thread.is_alive()
+
+
+def ask(phase: Phase, streams: list[Stream], over: Callable[[], bool], **named: Any) -> None:
+    """Read an answer as a user does; where the buffer is full, the user is elsewhere."""
+    with phase.provider.stream("Hi", **named) as stream:
+        if not phase.reads:
+            fill(stream)
+            streams.append(stream)
+            wait_until(over)
+        streams.append(stream)
+        stream.read()
+
+
+def assert_fast(delays: list[float]) -> None:
+    assert statistics.median(delays) < MEDIAN_S
+    assert max(delays) < WORST_S
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("phase", "wire"), CASES)
+@pytest.mark.usefixtures("_signals")
+def test_token_frees_the_reader_at_once(
+    phase: str, wire: str, way: str, request: pytest.FixtureRequest
+) -> None:
+    """Median of 20 under 50 ms, worst under 250 ms; nothing is left behind."""
+    delays = []
+    with PHASES[phase](request, wire) as held:
+        for _ in range(ROUNDS):
+            token, streams = CancelToken(), []
+            stop = Stop(token.cancel)
+            with (
+                once_ready(held, streams, WAYS[way](stop)),
+                pytest.raises(StreamCancelled) as caught,
+            ):
+                ask(held, streams, lambda stop=stop: stop.at > 0, cancel=token)
+            delays.append(time.monotonic() - stop.at)
+            assert caught.value.outcome == "cancelled"
+            if held.reads:
+                assert caught.value.partial == held.text
+        if held.server is not None and held.closes:
+            held.server.wait_closed(ROUNDS, timeout=2)
+    assert_fast(delays)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("_signals")
+def test_cancel_of_a_full_stream_keeps_its_text(way: str, request: pytest.FixtureRequest) -> None:
+    """``stream.cancel()`` does what the token does; ``.partial`` has what nobody had read."""
+    delays = []
+    with PHASES["buffer full"](request, "http") as held:
+        for _ in range(ROUNDS):
+            stream = held.provider.stream("Hi")
+            read = [next(stream), next(stream)]
+            fill(stream)
+            stop = Stop(stream.cancel)
+            with once_ready(held, [stream], WAYS[way](stop)):
+                wait_until(lambda stop=stop: stop.at > 0)
+            with pytest.raises(StreamCancelled) as caught:
+                next(stream)
+            delays.append(time.monotonic() - stop.at)
+            assert caught.value.partial == stream.text
+            assert len(stream.text) > 100_000
+            assert stream.text.startswith("".join(read))
+            assert stream.outcome == "cancelled"
+        held.server.wait_closed(ROUNDS, timeout=2)
+    assert_fast(delays)
+
+
+@pytest.mark.parametrize(("phase", "wire"), CASES)
+def test_ctrl_c_frees_the_reader_at_once(
+    phase: str, wire: str, request: pytest.FixtureRequest
+) -> None:
+    """``KeyboardInterrupt`` comes through in every phase, and the connection is closed."""
+    delays = []
+    with PHASES[phase](request, wire) as held:
+        for _ in range(ROUNDS):
+            stop = Stop(lambda: os.kill(os.getpid(), signal.SIGINT))
+            streams: list[Stream] = []
+            with once_ready(held, streams, stop), pytest.raises(KeyboardInterrupt):
+                ask(held, streams, lambda: False)
+            delays.append(time.monotonic() - stop.at)
+            for stream in streams:
+                assert stream.outcome == "cancelled"
+                assert next(stream, None) is None
+        if held.server is not None and held.closes:
+            held.server.wait_closed(ROUNDS, timeout=2)
+    assert_fast(delays)
