@@ -47,6 +47,7 @@ HOUSE = [
     # 7 the inner rooms of batch
     "batch.run",
     "batch.ledger batch.limits batch.shelf batch.work batch.threads batch.inputs",
+    "batch.here",
     "batch.results",
     "batch.rows",
     # 6 the table: name → class
