@@ -345,6 +345,17 @@ class Pipe:
                 self._wait()
             return self._take()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until ``take()`` would return at once, at most so long; tell whether it would."""
+        until = time.monotonic() + seconds
+        with self.changed:
+            while not (self._buffer or self.ended):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._wait(left)
+            return True
+
     def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
         """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
 
@@ -385,12 +396,14 @@ class Pipe:
             self._notify()
         return taken
 
-    def _wait(self) -> None:
+    def _wait(self, at_most: float = math.inf) -> None:
         due, clock = self._due
         left = due - time.monotonic()
         if left <= 0:
             self._fire(clock)
-        elif threading.current_thread() is threading.main_thread():
+            return
+        left = min(left, at_most)
+        if threading.current_thread() is threading.main_thread():
             self.changed.wait(min(left, SIGNAL_S))
         else:
             self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
@@ -516,6 +529,16 @@ class Stream:
             pass
         text = self.text
         return text[before:] if before else text
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
 
     def _refill(self) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
