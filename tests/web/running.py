@@ -12,12 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from providers_sync.testing import Request, Script, serve, status
+from providers_sync.testing import Answer, Request, serve, status
+from providers_sync.testing.answers import to_answer
 
 ROOT = Path(__file__).parent.parent.parent
 FLASK = ROOT / "examples" / "flask_chat"
@@ -30,8 +32,8 @@ STOP_S = 10.0
 class Turn:
     """One question of a test, and what came of it at the model's server."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
         self.asked = threading.Event()
         self.request: Request | None = None
 
@@ -49,8 +51,9 @@ class Upstream:
 
     def says(self, question: str, *script: Any) -> Turn:
         """Put down the steps, or the whole answer, for a question."""
-        whole = len(script) == 1 and not isinstance(script[0], str)
-        turn = self._turns[question] = Turn(script[0] if whole else list(script))
+        whole = script[0] if len(script) == 1 else list(script)
+        # A connection that outlives its test would look like a leak.
+        turn = self._turns[question] = Turn(replace(to_answer(whole), keep_alive=False))
         return turn
 
     def wait_stopped(self, turn: Turn, within: float) -> float:
@@ -62,10 +65,10 @@ class Upstream:
     def _script(self, request: Request) -> Any:
         turn = self._turns.get(request.json()["messages"][-1]["content"])
         if turn is None:
-            return status(400, "the test has put nothing down for this question")
+            return replace(status(400, "no test has put this question down"), keep_alive=False)
         turn.request = request
         turn.asked.set()
-        return turn.script
+        return turn.answer
 
 
 def needs(program: str) -> str:

@@ -125,7 +125,7 @@ def test_text_grows_while_the_model_speaks(tab: Tab, upstream: Upstream) -> None
     tab.ask("Count")
     tab.wait_for("Thinking", ".thoughts summary")
     assert tab.see(".answer .text") == ""
-    for go, seen in zip(steps, ["**One", "One two three", "One two three\nfour"], strict=True):
+    for go, seen in zip(steps, ["**One", "One two three", "One two three\n\nfour"], strict=True):
         go.set()
         tab.wait(lambda seen=seen: tab.see(".answer .text").strip() == seen)
     tab.wait_for("complete · test-model · 3 chunks", ".verdict")
@@ -321,7 +321,7 @@ def test_the_page_needs_nobody_else(tab: Tab, url: str) -> None:
 
 MARKDOWN = [
     ("a *b* **c** `d` ~~e~~", "<p>a <em>b</em> <strong>c</strong> <code>d</code> <del>e</del></p>"),
-    ("**a *b* c** ***d***", "<p><strong>a <em>b</em> c</strong> <em><strong>d</strong></em></p>"),
+    ("**a *b* c** ***d***", "<p><strong>a <em>b</em> c</strong> <strong><em>d</em></strong></p>"),
     ("snake_case_name 5 * 6 * 7", "<p>snake_case_name 5 * 6 * 7</p>"),
     ("``a ` b`` `**c**`", "<p><code>a ` b</code> <code>**c**</code></p>"),
     ("unclosed **bold and `code", "<p>unclosed **bold and `code</p>"),
