@@ -348,12 +348,17 @@ class Pipe:
     def wait_open(self) -> None:
         """Wait for good headers, or for the end."""
         while not (self.is_open or self.ended):
-            self._wait()
+            self._wait(math.inf)
 
-    def wait(self) -> None:
-        """Wait until there is something to take, or the end."""
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        until = time.monotonic() + seconds
         while not (self.buffer or self.ended):
-            self._wait()
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait(left)
+        return True
 
     def taken(self) -> None:
         """Note, under the lock, that the reader has emptied ``buffer``."""
@@ -396,8 +401,8 @@ class Pipe:
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
-    def _wait(self) -> None:
-        """Wait for the next change or clock, without the lock."""
+    def _wait(self, at_most: float) -> None:
+        """Wait for the next change or clock, without the lock, at most so many seconds."""
         with self.lock:
             due, clock = self._due
             left = due - time.monotonic()
@@ -406,7 +411,7 @@ class Pipe:
                 return
             self._waits_until = due
         is_main = threading.current_thread() is threading.main_thread()
-        self._bell.acquire(True, min(left, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
+        self._bell.acquire(True, min(left, at_most, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
         if self.ended:
             with self.lock:
                 self._ring()  # for others who read the same stream
@@ -533,6 +538,16 @@ class Stream:
             pass
         text = self.text
         return text[before:] if before else text
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
 
     def _refill(self) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
