@@ -488,6 +488,8 @@ class Stream:
         """The whole calls the model has asked for so far."""
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._on_end: Callable[[Stream], None] | None = None
+        """Called once, by whoever ends the stream, when the verdict is there."""
 
     def _begin(self, source: Source) -> None:
         if self._token is not None:
@@ -625,6 +627,8 @@ class Stream:
     def _let_go(self) -> None:
         if self._token is not None:
             self._token._detach(self)
+        if self._on_end is not None:
+            self._on_end(self)
 
     # --- stopping
 
@@ -670,7 +674,7 @@ class Stream:
 
     def __del__(self) -> None:
         if self._outcome is None:
-            self._pipe.stop(None)
+            self.close()
 
     # --- looking
 
