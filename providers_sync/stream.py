@@ -123,6 +123,8 @@ class Pipe:
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
         self._due: tuple[float, str] = (self._total_at, "total")
+        self._waits_until = -math.inf
+        """When the reader that waits looks at the clocks again by itself."""
         self._idle = timeouts.idle
         self._fired: str | None = None
         self._late: str | None = None
@@ -132,6 +134,7 @@ class Pipe:
         self._blocked = False
         self._wake: Callable[[], None] | None = None
         self._make_locks()
+        self._set_clock("connect", timeouts.connect)
         _pipes.add(self)
 
     def _make_locks(self) -> None:
@@ -167,7 +170,6 @@ class Pipe:
             self.marked = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
             self._set_clock("idle", self._idle)
-            self._notify()
 
     def attempt(self, stop: Callable[[], None]) -> None:
         """Begin an attempt that ``stop`` interrupts from any thread."""
@@ -183,13 +185,10 @@ class Pipe:
             self._collected.clear()
             self.marked, self._idle = False, self.timeouts.idle
             self._set_clock("connect", self.timeouts.connect)
-            self._notify()
 
     def connected(self) -> None:
         """Note that the request is going out."""
         self._set_clock("first_token", self.timeouts.first_token)
-        with self.lock:
-            self._notify()
 
     sent = connected  # the clock runs from the request; sending has the same time to itself
 
@@ -235,7 +234,6 @@ class Pipe:
         until = time.monotonic() + seconds
         with self.lock:
             self._due = (self._total_at, "total")
-            self._notify()
             while (left := until - time.monotonic()) > 0:
                 self._check()
                 self.changed.wait(left)
@@ -288,6 +286,9 @@ class Pipe:
     def _set_clock(self, clock: str, allowed: float | None, now: float | None = None) -> None:
         at = (now or time.monotonic()) + (allowed or math.inf)
         self._due = (at, clock) if at < self._total_at else (self._total_at, "total")
+        if self._due[0] < self._waits_until:  # a reader that sleeps longer has to be told
+            with self.lock:
+                self._notify()
 
     def _timeout(self, clock: str) -> APITimeoutError:
         limit = f"{getattr(self.timeouts, clock):g}"
@@ -359,7 +360,7 @@ class Pipe:
         if self._blocked:  # from now on the thread waits for the server again
             self._blocked = False
             self._set_clock("idle", self._idle)
-            self._notify()
+            self.changed.notify_all()
 
     def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
         """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
@@ -371,6 +372,7 @@ class Pipe:
             if self.clock_left() <= 0:
                 self._fire(self._due[1])
             ready = self.ended or (self.is_open if opening else bool(self.buffer))
+            self._waits_until = self._due[0]
             self._wake = None if ready else wake
             return ready
 
@@ -389,8 +391,7 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self._wake = None
-        self.on_end = None  # what it calls may wait for a lock of the parent's
+        self._wake = self.on_end = None  # what they call is the parent's
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
@@ -402,6 +403,7 @@ class Pipe:
             if left <= 0:
                 self._fire(clock)
                 return
+            self._waits_until = due
         is_main = threading.current_thread() is threading.main_thread()
         self._bell.acquire(True, min(left, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
         if self.ended:

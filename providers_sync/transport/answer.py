@@ -26,7 +26,6 @@ class Answer:
         self._call = call
         http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
         self._body = Body(http) if http is not None and encoding == "identity" and http.fp else None
-        self._released = False
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
@@ -73,15 +72,12 @@ class Answer:
         if body is None:
             compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
             return compressed
-        data = body.read()
-        if body.ended and not self._released:
-            self._released = True
-            if body.is_reusable():
-                body.close()
-                self._raw.release_conn()
-            else:
-                self._raw.close()
-        return data
+        return body.read()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the framing has shown the body's end."""
+        return self._body is not None and self._body.ended
 
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
@@ -97,16 +93,19 @@ class Answer:
                 body += data
         return bytes(body[:ERROR_BODY_BYTES])
 
-    def drain(self) -> None:
-        """Read on after the protocol's end marker, briefly, so that the connection can be kept."""
-        if self._released:
-            return
-        connection = getattr(self._raw, "connection", None)
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            sock.settimeout(DRAIN_S)
-            with contextlib.suppress(ProviderError, Stopped):
+    def finish(self) -> None:
+        """Give the connection back for the next request, reading on, briefly, if there is more.
+
+        Behind the protocol's end marker comes the end of the framing; nobody waits for it.
+        """
+        sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+        if sock is not None and not self.has_ended:
+            with contextlib.suppress(ProviderError, Stopped, OSError):
+                sock.settimeout(DRAIN_S)
                 self.read()
+        if self._body is not None and self._body.is_reusable():
+            self._body.close()
+            self._raw.release_conn()
 
     def close(self) -> None:
         """Give everything back; a body not read to its end closes the connection."""

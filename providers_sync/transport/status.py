@@ -14,6 +14,8 @@ from .answer import Answer
 def status_error(answer: Answer, wait_s: float) -> APIStatusError:
     """Return the error for an answer whose status is not 2xx, with the server's own words."""
     body = answer.read_error(wait_s).decode("utf-8", "replace")
+    if answer.has_ended:
+        answer.finish()
     kind = {401: AuthenticationError, 403: AuthenticationError, 429: RateLimitError}.get(
         answer.status, APIStatusError
     )
