@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
+from . import workers
 from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
 from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
@@ -391,7 +392,7 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self._wake = self.on_end = None  # what they call is the parent's
+        self._wake = self.on_end = None  # what they call may wait for a lock of the parent's
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
@@ -487,8 +488,7 @@ class Stream:
         if self._token is not None:
             self._token._attach(self)
         if self._outcome is None:
-            run, name = self._pipe.run, "providers-sync-stream"
-            threading.Thread(target=run, args=(source,), name=name, daemon=True).start()
+            workers.run(self._pipe.run, source)
 
     def _opened(self) -> None:
         """Raise what has gone wrong before the headers."""
