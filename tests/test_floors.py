@@ -70,6 +70,7 @@ HOUSE = [
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
     "transport.answer transport.pools",
+    "transport.secrecy",
     "transport.problems transport.body",
     "transport.call",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
