@@ -360,7 +360,7 @@ def test_a_full_disk_stops_with_a_clear_error(path: Path) -> None:
         assert f"LedgerError: cannot write the ledger {path}: File too large" in done.stderr
         assert "run the same again to go on" in done.stderr
         held = {line["custom_id"] for line in lines(path)}
-        assert set(done.stdout.split()) == held
+        assert set(done.stdout.split()) <= held  # a short line may still have found room
         assert 0 < len(held) < 100
         before = len(server.requests)
         run(server, path, map(str, range(100)))
