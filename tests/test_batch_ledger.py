@@ -285,11 +285,9 @@ def test_a_place_that_holds_no_file_is_refused(tmp_path: Path, place: str, said:
 HOLDER = """
 import os, sys
 from providers_sync.batch.ledger import Ledger
-ledger = Ledger(sys.argv[1])
-if sys.argv[2] == "fork" and (child := os.fork()) == 0:
-    os.read(0, 1)
-    os._exit(0)
-print(os.getpid(), flush=True)
+ledger, me = Ledger(sys.argv[1]), os.getpid()
+if sys.argv[2] == "alone" or os.fork() == 0:  # the child, once it is there
+    print(me, flush=True)
 os.read(0, 1)
 """
 
