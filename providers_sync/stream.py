@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
+from . import workers
 from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
 from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
@@ -346,12 +347,17 @@ class Pipe:
     def wait_open(self) -> None:
         """Wait for good headers, or for the end."""
         while not (self.is_open or self.ended):
-            self._wait()
+            self._wait(math.inf)
 
-    def wait(self) -> None:
-        """Wait until there is something to take, or the end."""
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        until = time.monotonic() + seconds
         while not (self.buffer or self.ended):
-            self._wait()
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait(left)
+        return True
 
     def taken(self) -> None:
         """Note, under the lock, that the reader has emptied ``buffer``."""
@@ -390,12 +396,12 @@ class Pipe:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self._wake = self.on_end = None  # what they call is the parent's
+        self._wake = self.on_end = None  # what they call may wait for a lock of the parent's
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
-    def _wait(self) -> None:
-        """Wait for the next change or clock, without the lock."""
+    def _wait(self, at_most: float) -> None:
+        """Wait for the next change or clock, without the lock, at most so many seconds."""
         with self.lock:
             due, clock = self._due
             left = due - time.monotonic()
@@ -404,7 +410,7 @@ class Pipe:
                 return
             self._waits_until = due
         is_main = threading.current_thread() is threading.main_thread()
-        self._bell.acquire(True, min(left, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
+        self._bell.acquire(True, min(left, at_most, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
         if self.ended:
             with self.lock:
                 self._ring()  # for others who read the same stream
@@ -490,14 +496,15 @@ class Stream:
         """The whole calls the model has asked for so far."""
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._on_end: Callable[[Stream], None] | None = None
+        """Called once, by whoever ends the stream, when the verdict is there."""
         _streams.add(self)
 
     def _begin(self, source: Source) -> None:
         if self._token is not None:
             self._token._attach(self)
         if self._outcome is None:
-            run, name = self._pipe.run, "providers-sync-stream"
-            threading.Thread(target=run, args=(source,), name=name, daemon=True).start()
+            workers.run(self._pipe.run, source)
 
     def _opened(self) -> None:
         """Raise what has gone wrong before the headers."""
@@ -542,6 +549,16 @@ class Stream:
             pass
         text = self.text
         return text[before:] if before else text
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
 
     def _refill(self) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
@@ -619,6 +636,8 @@ class Stream:
     def _let_go(self) -> None:
         if self._token is not None:
             self._token._detach(self)
+        if self._on_end is not None:
+            self._on_end(self)
 
     # --- stopping
 
@@ -664,7 +683,7 @@ class Stream:
 
     def __del__(self) -> None:
         if self._outcome is None:
-            self._pipe.stop(None)
+            self.close()
 
     # --- looking
 

@@ -136,7 +136,6 @@ def test_fault_ends_as_it_does_over_a_network(kind, name):
         [reasoning("Hm."), "Hello", tool_call("weather", {"city": "Oslo"}), usage(3, 4)],
         [usage(3, 4), refusal("No.")],
     ],
-    ids=str,
 )
 def test_script_ends_as_it_does_over_a_network(script):
     """Framing, header lines and the rarer words mean the same."""
