@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument("--token", help="wanted from every client, as its key")
+    serve.add_argument("--fault", metavar="NAME", help="fail in this way; `list` names them all")
     serve.set_defaults(run=_serve)
 
     doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
@@ -145,6 +147,8 @@ def _provider(options: argparse.Namespace) -> Iterator[Provider]:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.fault is not None:
+        return _serve_fault(options)
     from .gateway import serve
 
     engine = options.engine or _best_engine(options.model)
@@ -160,6 +164,34 @@ def _serve(options: argparse.Namespace) -> int:
             print(f"export {kind.base_url_variable}={gateway.url(name)}")
         sys.stdout.flush()
         gateway.wait()
+    return 0
+
+
+def _serve_fault(options: argparse.Namespace) -> int:
+    from .testing import FAULTS, serve
+
+    if options.fault == "list":
+        for name, fault in FAULTS.items():
+            print(f"{name:<20} {fault.about}")
+        return 0
+    if options.fault not in FAULTS:
+        raise InvalidRequestError(f"no fault {options.fault!r}; there are {', '.join(FAULTS)}")
+    if options.engine or options.model or options.token:
+        raise InvalidRequestError("--fault answers by itself: no --engine, --model or --token")
+    fault = FAULTS[options.fault]
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(serve(fault, host=options.host, port=options.port, keep=0))
+        except (OSError, OverflowError) as error:
+            raise InvalidRequestError(
+                f"cannot listen on {options.host} port {options.port} ({error}); "
+                "port 0 takes a free one"
+            ) from error
+        print(f"A server that {fault.about} is at {server.url} until Ctrl-C.")
+        for kind in PROVIDERS.values():
+            print(f"export {kind.base_url_variable}={server.url}")
+        sys.stdout.flush()
+        threading.Event().wait()
     return 0
 
 

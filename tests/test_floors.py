@@ -32,7 +32,8 @@ HOUSE = [
     # 9 doors
     "local notebook web testing",
     # 9 the inner rooms of testing
-    "testing.server testing.faults",
+    "testing.server testing.faults testing.scripted",
+    "testing.memory",
     "testing.play",
     "testing.answers testing.words testing.protocols",
     "testing.steps",
