@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from running import Turn, Upstream
+from running import STOP_S, Turn, Upstream
 
 from providers_sync.testing import (
     answer,
@@ -30,8 +30,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 WAIT_S = 10.0
-STOP_S = 1.0
-"""Within this the model's server must be left, once the reader has gone."""
 STOP = '//*[@id="go"][@aria-label="Stop"]'
 SEND = '//*[@id="go"][@aria-label="Send"]'
 
