@@ -162,7 +162,7 @@ def test_cancel_keeps_text_that_was_not_handed_over() -> None:
         stream = openai(server.url).stream("Hi")
         assert next(stream) == "Hel"
         go.set()
-        while len(stream._pipe._buffer) < 2:
+        while len(stream._pipe.buffer) < 2:
             threading.Event().wait(0.001)  # our thread tells nobody that it has read on
         stream.cancel()
         with pytest.raises(StreamCancelled) as caught:
