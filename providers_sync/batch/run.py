@@ -315,7 +315,8 @@ class Run:
     def _fail(self, error: BaseException, halt: bool = False) -> None:
         """Start nothing more; raise this when all has ended, or at once (``halt``)."""
         with self._changed:
-            self._failure = self._failure or error
+            if halt or self._failure is None:
+                self._failure = error
             self._more = False
             self._retries.clear()
             self._shelf.clear_order()

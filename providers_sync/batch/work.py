@@ -10,6 +10,7 @@ from ..errors import InvalidRequestError, ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream
 from ..types import Outcome
+from .here import whole
 from .results import Reply, failure
 from .rows import Row
 
@@ -23,10 +24,10 @@ def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Repl
     """Ask once and return what came, good or bad; whether to ask again is the run's business."""
     began = time.monotonic()
     try:
-        with provider.stream(
+        opening = provider.opening(
             row.messages, row.model, retry=None, cancel=cancel, **row.options
-        ) as stream:
-            reply = _read(stream)
+        )
+        reply = _read(whole(opening))
     except ProviderError as error:
         reply = failure(_bare(error))
     sent = not isinstance(reply.error, InvalidRequestError)

@@ -413,8 +413,9 @@ class _Source:
             except (StreamCut, StreamTruncated):
                 if not pipe.marked:
                     raise
-            pipe.flush()
-            answer.drain()
+            if not answer.has_ended:  # what we have is not held back by what may follow
+                pipe.flush()
+            answer.finish()
         finally:
             answer.close()
 
