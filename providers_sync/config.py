@@ -52,11 +52,16 @@ POOL_SIZE = 256
 """Connections kept per host: as many streams as a busy threaded server runs at once."""
 ERROR_BODY_S = 1.0
 """For the body of an error response: the status is known, its text is only a courtesy."""
+LINGER_S = 0.1
+"""A thread without work stays so long: a loop over questions asks again sooner."""
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
 
 SIGNAL_S = 0.1
 """The main thread looks up this often: a signal that comes just before a wait does not end it."""
+KEEP_ALIVE_S = 0.25
+"""Between two comments to a browser. The first write after it has left is answered with a reset,
+the second fails, and waitress tells with the third only: all well within a second."""
 
 
 class NotGiven(enum.Enum):

@@ -1,21 +1,29 @@
-"""What answers behind the gateway: the engine's contract, ``echo``, and an answer under way."""
+"""What answers behind the gateway: the engine's contract, and an answer under way."""
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
-from .dialects import ChatRequest
+from .dialects import ChatRequest, Ending, Piece
 from .stream import CancelToken
-from .types import Finish, Messages, Usage
+from .types import Finish, Messages, ToolCall, Usage
 
 POLL_S = 0.1
 """Between two looks at the clients; an engine stops within a second of the client's leaving."""
 
-Piece = Union[str, Finish, Usage]
-"""What an engine yields: text, and at the end how it ended and what it counted."""
+Yield = Union[Piece, Finish, Usage]
+"""What an engine yields: pieces of its answer, how it ended and what it counted."""
+
+
+@dataclass(frozen=True)
+class StopSequence(Finish):
+    """The end at one of the client's ``stop`` sequences, for protocols that name it."""
+
+    reason: str | None = "stop"
+    sequence: str | None = None
 
 
 class Engine(Protocol):
@@ -26,47 +34,22 @@ class Engine(Protocol):
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Piece]:
-        """Yield the answer's text piece by piece, then ``Usage`` and ``Finish``, if known.
+    ) -> Iterator[Yield]:
+        """Yield the answer piece by piece, with ``Usage`` and ``Finish`` if known.
 
-        ``messages`` is a non-empty list of ``role`` and ``content`` (text or parts);
-        ``options`` holds what the client gave, by OpenAI's names. ``cancel`` is set when the
-        client is gone: a silent engine must watch it. ``InvalidRequestError`` becomes a 400,
-        any other exception a 500, or an error inside a stream that has begun.
+        A piece is text (``str``), ``ReasoningDelta``, ``Refusal`` or a whole ``ToolCall``.
+        ``Usage`` may come twice: first with what the question counts, last with everything.
+        ``Finish`` carries OpenAI's reasons; a ``StopSequence`` says which sequence it was.
+
+        ``messages`` is a non-empty list in OpenAI's form, whatever the client spoke: ``role``,
+        ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds what the
+        client gave, by OpenAI's names, ``tools`` and ``response_format`` included. ``cancel`` is
+        set when the client is gone: a silent engine must watch it. ``InvalidRequestError``
+        becomes a 400, any other exception a 500, or an error inside a stream that has begun.
         """
 
     def close(self) -> None:
         """Give back what the engine holds; the gateway calls it once, at its end."""
-
-
-class EchoEngine:
-    """Repeats the last user message word by word; the same question gets the same answer.
-
-    >>> messages = [{"role": "user", "content": "Hello there"}]
-    >>> list(EchoEngine().answer(messages, {"max_tokens": 3}, CancelToken()))[:3]
-    ['You ', 'said: ', 'Hello ']
-    """
-
-    models: Sequence[str] = ("echo",)
-
-    def answer(
-        self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Piece]:
-        """Yield ``You said: …``; ``max_tokens`` and ``usage`` count words."""
-        last = next((m for m in reversed(messages) if m["role"] == "user"), messages[-1])
-        words = _words("You said: " + _text(last))
-        limit = options.get("max_completion_tokens", options.get("max_tokens", len(words)))
-        for word in words[:limit]:
-            if cancel.cancelled:
-                return
-            yield word
-        asked = sum(len(_text(message).split()) for message in messages)
-        said = min(limit, len(words))
-        yield Usage(asked, said, asked + said)
-        yield Finish("length" if limit < len(words) else "stop")
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to give back."""
 
 
 class HangUp(OSError):
@@ -122,34 +105,42 @@ class Watch:
 
 
 class Answer:
-    """The pieces of text of one answer, which ends early when nobody listens any more.
+    """The pieces of one answer, which ends early when nobody listens any more.
 
-    Iterating raises what the engine raises, and ``HangUp`` once the client has
-    gone. ``reason`` and ``usage`` hold the engine's last word after the end.
+    Iterating raises what the engine raises, and ``HangUp`` once the client has gone.
+    ``usage`` is what the engine has counted so far; ``ending`` holds after the end.
     """
 
     def __init__(
         self, engine: Engine, asked: ChatRequest, watch: Watch, gone: Callable[[], bool]
     ) -> None:
-        self.reason = "stop"
-        self.usage: Usage | None = None
+        self.usage = Usage()
+        self._finish = Finish()
+        self._called = False
         self._ended = False
         self._cancel = CancelToken()
         self._watch = watch
         self._source = iter(engine.answer(asked.messages, asked.options, self._cancel))
         watch.add(self._cancel, gone)
 
-    def __iter__(self) -> Iterator[str]:
+    @property
+    def ending(self) -> Ending:
+        """How the answer ended, by OpenAI's words."""
+        reason = self._finish.reason or ("tool_calls" if self._called else "stop")
+        return Ending(reason, self.usage, getattr(self._finish, "sequence", None))
+
+    def __iter__(self) -> Iterator[Piece]:
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> Piece:
         try:
             for piece in self._source:
                 if isinstance(piece, Usage):
                     self.usage = piece
                 elif isinstance(piece, Finish):
-                    self.reason = piece.reason or "stop"
+                    self._finish = piece
                 elif piece:
+                    self._called = self._called or isinstance(piece, ToolCall)
                     return piece
         except Exception as error:
             if self._cancel.cancelled:
@@ -168,19 +159,3 @@ class Answer:
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
-
-
-def _words(text: str) -> list[str]:
-    """Cut text after each run of white space; the pieces joined are the text.
-
-    >>> _words("a  b c")
-    ['a  ', 'b ', 'c']
-    """
-    return re.findall(r"\S+\s*|\s+", text)
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content)

@@ -222,7 +222,7 @@ class _Source:
             self._note_end(turn, call, pipe, verdict)
 
     def _note_end(self, turn: _Turn, call: int, pipe: Pipe, verdict: Verdict) -> None:
-        with pipe.changed:
+        with pipe.lock:
             if not turn.has_ended:
                 turn.has_ended = True
                 self._health.ended(turn.index, call, verdict)
@@ -239,7 +239,7 @@ def _verdict(error: ProviderError) -> Verdict:
 
 def _verdict_of_stopped(turn: _Turn, pipe: Pipe) -> Verdict:
     """Judge a turn that a clock or the reader has ended."""
-    with pipe.changed:  # the end is set before its reason
+    with pipe.lock:  # the end is set before its reason
         error = pipe.error
     if not isinstance(error, APITimeoutError):
         return Verdict.GOOD if turn.has_begun else Verdict.UNKNOWN

@@ -23,7 +23,8 @@ except ImportError as missing:
     ) from missing
 
 from .dialects import DIALECTS
-from .engines import EchoEngine, Engine, Watch
+from .echo import EchoEngine
+from .engines import Engine, Watch
 from .errors import InvalidRequestError
 
 LOOPBACK = "127.0.0.1"
@@ -47,13 +48,14 @@ class Gateway:
         self._server = Server(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
 
     def url(self, name: str = "") -> str:
-        """Return the ``base_url`` for a provider, ``openai`` included; without a name, the root.
+        """Return the ``base_url`` for a provider or an official client; without a name, the root.
+
+        Names: the three historical ones, ``openai`` (or ``v1``) and ``anthropic``.
 
         Raises ``InvalidRequestError`` for a name that is not served.
         """
         host = f"[{self._host}]" if ":" in self._host else self._host
-        prefixes = {"": "", "v1": "/v1", "openai": "/v1"}
-        prefixes.update({d.name: f"/{d.name}" for d in DIALECTS if d.name != "openai"})
+        prefixes = {"": "", "v1": "/v1", **{d.name: d.base for d in DIALECTS}}
         if name not in prefixes:
             known = ", ".join(filter(None, prefixes))
             raise InvalidRequestError(f"the gateway does not serve {name!r}; it serves {known}")

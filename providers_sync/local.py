@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Union
 
+from .dialects import Piece
 from .errors import APIConnectionError, InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Messages, TextDelta, Usage
@@ -53,7 +54,7 @@ HTTP_THREADS = 32
 FORWARDED = frozenset(
     [
         *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "response_format"),
-        *("max_tokens", "max_completion_tokens"),
+        *("max_tokens", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls"),
         *("presence_penalty", "frequency_penalty", "repeat_penalty"),
     ]
 )
@@ -161,19 +162,31 @@ class LocalEngine:
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Union[str, Finish, Usage]]:
-        """Yield the model's deltas as they come, then its usage and finish reason."""
+    ) -> Iterator[Union[Piece, Finish, Usage]]:
+        """Yield the model's deltas as they come, tool calls whole, its usage and finish reason.
+
+        llama.cpp offers tools only to models whose template knows them; others do not see them.
+        """
+        _text_only(messages)
         known = {name: value for name, value in options.items() if name in FORWARDED}
         with self._provider.stream(messages, cancel=cancel, **known) as stream:
             for event in stream.events():
-                if isinstance(event, TextDelta):
-                    yield event.text
-                elif isinstance(event, (Usage, Finish)):
-                    yield event
+                yield event.text if isinstance(event, TextDelta) else event
 
     def close(self) -> None:
         """Stop the server."""
         self.server.close()
+
+
+def _text_only(messages: Messages) -> None:
+    """Refuse what llama.cpp would call its own failure."""
+    for i, message in enumerate(messages):
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part["type"] != "text":
+                raise InvalidRequestError(
+                    f"messages[{i}].content: the local model reads text, not {part['type']}"
+                )
 
 
 def find_weights(model: str | None = None) -> Path:

@@ -5,7 +5,6 @@ The only importer of waitress.
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
@@ -16,6 +15,8 @@ from typing import Any
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
+
+from .dialects import RequestError, error_body
 
 MAX_CONNECTIONS = 300
 """Above it, new clients wait. An answer of the local engine holds three descriptors, and many
@@ -38,9 +39,9 @@ class Threads:
     def add_task(self, channel: Any) -> None:
         """Serve the request that waits in ``channel``."""
         thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
-        with self._lock:
+        with self._lock:  # shutdown() may join only what has been started
             self._alive.add(thread)
-        thread.start()
+            thread.start()
 
     def shutdown(self) -> None:
         """Wait for the threads, which end when their clients are gone."""
@@ -68,8 +69,8 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         refused = self.request.error
         code = refused.reason.lower().replace(" ", "_")
-        error = {"message": refused.body, "type": "invalid_request_error", "code": code}
-        body = json.dumps({"error": error}).encode()
+        error = RequestError(refused.body, status=refused.code, code=code)
+        body = error_body(error, getattr(self.request, "path", ""))
         self.status = f"{refused.code} {refused.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
+from . import workers
 from .config import AFTER_FINISH_S, BUFFER_BYTES, SIGNAL_S, Timeouts
 from .errors import APITimeoutError, Attempt, ProviderError, StreamCancelled
 from .types import (
@@ -117,22 +118,32 @@ class Pipe:
         """The providers that failed before the one that is asked now."""
         self.on_end: Callable[[], None] | None = None
         """Called, under the lock, when a clock or the source has ended the call."""
+        self.buffer: list[Delta] = []
+        """What the reader has not taken yet."""
         self.ended = False
         self.error: ProviderError | None = None
         self._total_at = self.began + (timeouts.total or math.inf)
         self._due: tuple[float, str] = (self._total_at, "total")
+        self._waits_until = -math.inf
+        """When the reader that waits looks at the clocks again by itself."""
         self._idle = timeouts.idle
         self._fired: str | None = None
         self._late: str | None = None
         self._stop: Callable[[], None] = lambda: None
         self._collected: list[Delta] = []
-        self._buffer: list[Delta] = []
         self._buffered = 0
         self._blocked = False
         self._wake: Callable[[], None] | None = None
-        # Reentrant: a finalizer may cancel in the very thread that holds the lock.
-        self.changed = threading.Condition(threading.RLock())
-        _pipes.add(self)
+        self._make_locks()
+        self._set_clock("connect", timeouts.connect)
+
+    def _make_locks(self) -> None:
+        # Reentrant: a finalizer may cancel in the very thread that holds the lock. The reader waits
+        # for the bell and never for the condition, whose Python code Ctrl-C may leave half done.
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     # --- the thread's side
 
@@ -155,15 +166,14 @@ class Pipe:
 
     def _mark(self) -> None:
         """The end marker: what may still follow is usage and ``[DONE]``."""
-        with self.changed:
+        with self.lock:
             self.marked = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
             self._set_clock("idle", self._idle)
-            self._notify()
 
     def attempt(self, stop: Callable[[], None]) -> None:
         """Begin an attempt that ``stop`` interrupts from any thread."""
-        with self.changed:
+        with self.lock:
             if self.time_left() <= 0:
                 self._fire("total")
             self._check()
@@ -175,19 +185,16 @@ class Pipe:
             self._collected.clear()
             self.marked, self._idle = False, self.timeouts.idle
             self._set_clock("connect", self.timeouts.connect)
-            self._notify()
 
     def connected(self) -> None:
         """Note that the request is going out."""
         self._set_clock("first_token", self.timeouts.first_token)
-        with self.changed:
-            self._notify()
 
     sent = connected  # the clock runs from the request; sending has the same time to itself
 
     def opened(self, headers: Mapping[str, str], request_id: str | None) -> None:
         """Note good headers: the call may return."""
-        with self.changed:
+        with self.lock:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.patient
@@ -207,7 +214,7 @@ class Pipe:
     def flush(self) -> None:
         """Hand over what was decoded, waiting while the reader has too much before it."""
         if self._collected and (self.started or self._is_first_event()):
-            with self.changed:
+            with self.lock:
                 self._hand_over()
                 if self._buffered > BUFFER_BYTES:
                     self._wait_for_room()
@@ -225,9 +232,8 @@ class Pipe:
     def sleep(self, seconds: float) -> None:
         """Wait before the next attempt; only ``total`` and the end of the stream interrupt it."""
         until = time.monotonic() + seconds
-        with self.changed:
+        with self.lock:
             self._due = (self._total_at, "total")
-            self._notify()
             while (left := until - time.monotonic()) > 0:
                 self._check()
                 self.changed.wait(left)
@@ -250,7 +256,7 @@ class Pipe:
             raise Ended
 
     def _is_first_event(self) -> bool:
-        with self.changed:  # a clock may be firing: the first event comes before it, or not at all
+        with self.lock:  # a clock may be firing: the first event comes before it, or not at all
             if self._fired or self._ends_attempt(self._late):
                 return False
             self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
@@ -262,7 +268,7 @@ class Pipe:
         if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
             self.first_text_at = time.monotonic()
         if not self.ended:
-            self._buffer += self._collected
+            self.buffer += self._collected
             self.is_open = self.is_open or self.started
             self._notify()
         self._collected = []
@@ -280,13 +286,18 @@ class Pipe:
     def _set_clock(self, clock: str, allowed: float | None, now: float | None = None) -> None:
         at = (now or time.monotonic()) + (allowed or math.inf)
         self._due = (at, clock) if at < self._total_at else (self._total_at, "total")
+        if self._due[0] < self._waits_until:  # a reader that sleeps longer has to be told
+            with self.lock:
+                self._notify()
 
     def _timeout(self, clock: str) -> APITimeoutError:
         limit = f"{getattr(self.timeouts, clock):g}"
         return APITimeoutError(f"{_CLOCK_TEXT[clock].format(limit)} ({clock} clock)", clock=clock)
 
     def _end(self, error: ProviderError | None) -> None:
-        with self.changed:
+        with self.lock:
+            if self._ends_attempt(self._late):
+                self._late = None  # it was the last attempt, and has ended by itself
             if self._collected and not self.ended:
                 self.started = self.started or self._is_first_event()
                 self._hand_over()
@@ -298,9 +309,14 @@ class Pipe:
 
     def _notify(self) -> None:
         self.changed.notify_all()
+        self._ring()
         wake, self._wake = self._wake, None
         if wake is not None:
             wake()
+
+    def _ring(self) -> None:
+        if self._bell.locked():
+            self._bell.release()
 
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
@@ -313,7 +329,7 @@ class Pipe:
 
     def _fire(self, clock: str) -> None:
         """A clock has run out: give up the attempt or the whole call."""
-        with self.changed:
+        with self.lock:
             if self.ended:
                 return
             if self._ends_attempt(clock):
@@ -332,18 +348,26 @@ class Pipe:
 
     def wait_open(self) -> None:
         """Wait for good headers, or for the end."""
-        with self.changed:
-            while not (self.is_open or self.ended):
-                self._wait()
+        while not (self.is_open or self.ended):
+            self._wait(math.inf)
 
-    def take(self) -> list[Delta] | None:
-        """Return what has arrived, waiting for it; ``None`` at the end."""
-        with self.changed:
-            while not self._buffer:
-                if self.ended:
-                    return None
-                self._wait()
-            return self._take()
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        until = time.monotonic() + seconds
+        while not (self.buffer or self.ended):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait(left)
+        return True
+
+    def taken(self) -> None:
+        """Note, under the lock, that the reader has emptied ``buffer``."""
+        self._buffered = 0
+        if self._blocked:  # from now on the thread waits for the server again
+            self._blocked = False
+            self._set_clock("idle", self._idle)
+            self.changed.notify_all()
 
     def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
         """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
@@ -351,57 +375,64 @@ class Pipe:
         For a reader that must not block: if not, ``wake`` is called once, at the next change, from
         any thread and under the lock; the reader comes back then, or when ``clock_left()`` is over.
         """
-        with self.changed:
+        with self.lock:
             if self.clock_left() <= 0:
                 self._fire(self._due[1])
-            ready = self.ended or (self.is_open if opening else bool(self._buffer))
+            ready = self.ended or (self.is_open if opening else bool(self.buffer))
+            self._waits_until = self._due[0]
             self._wake = None if ready else wake
             return ready
 
     def stop(self, error: ProviderError | None) -> list[Delta]:
         """End the call from the reader's side; return what it had not taken yet."""
-        with self.changed:
+        with self.lock:
             # The thread may have ended before, but for the reader the call had not.
             self.ended_at = self.ended_at or time.monotonic()
             self.ended, self.error = True, error
             self._notify()
             self._stop()
-            return self._take()
+            left, self.buffer = self.buffer, []
+            return left
 
     def disown(self) -> None:
         """In a forked child: the thread and the connection are the parent's and stay untouched."""
-        self.changed = threading.Condition(threading.RLock())  # the old one may be held for ever
+        self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
-        self.on_end = None  # what it calls may wait for a lock of the parent's
-        with self.changed:
+        self._wake = self.on_end = None  # what they call may wait for a lock of the parent's
+        with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
-    def _take(self) -> list[Delta]:
-        taken, self._buffer = self._buffer, []
-        self._buffered = 0
-        if self._blocked:  # from now on the thread waits for the server again
-            self._blocked = False
-            self._set_clock("idle", self._idle)
-            self._notify()
-        return taken
-
-    def _wait(self) -> None:
-        due, clock = self._due
-        left = due - time.monotonic()
-        if left <= 0:
-            self._fire(clock)
-        elif threading.current_thread() is threading.main_thread():
-            self.changed.wait(min(left, SIGNAL_S))
-        else:
-            self.changed.wait(None if left == math.inf else min(left, threading.TIMEOUT_MAX))
+    def _wait(self, at_most: float) -> None:
+        """Wait for the next change or clock, without the lock, at most so many seconds."""
+        with self.lock:
+            due, clock = self._due
+            left = due - time.monotonic()
+            if left <= 0:
+                self._fire(clock)
+                return
+            self._waits_until = due
+        is_main = threading.current_thread() is threading.main_thread()
+        self._bell.acquire(True, min(left, at_most, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
+        if self.ended:
+            with self.lock:
+                self._ring()  # for others who read the same stream
 
 
-_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+def open_streams() -> list[Stream]:
+    """Return the streams that nobody has read to their end or closed."""
+    while True:
+        try:
+            return [stream for stream in _streams if stream.outcome is None]
+        except RuntimeError:  # another thread has begun one meanwhile
+            continue
 
 
 def _after_fork() -> None:
-    for pipe in list(_pipes):
-        pipe.disown()
+    for stream in list(_streams):
+        stream._pipe.disown()
 
 
 if hasattr(os, "register_at_fork"):
@@ -451,10 +482,12 @@ class Stream:
         self._token = cancel
         self._outcome: Outcome | None = None
         self._error: ProviderError | None = None
-        self._batch: list[Delta] = []
-        self._rest: Iterator[Delta] = iter(())
+        # What was handed over: the settled text, its length and chunks with the batch that the
+        # reader is in, and the rest of that. Ctrl-C may come between any two calls, so that each
+        # step is one assignment.
         self._before = io.StringIO()
-        self._chunks_before = 0
+        self._at: tuple[int, int, list[Delta]] = (0, 0, [])
+        self._rest: Iterator[Delta] = iter(())
         self.model = model
         """The model's name as the server gives it, until then as it was asked for."""
         self.finish_reason: str | None = None
@@ -467,13 +500,13 @@ class Stream:
         self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
         """Called once, by whoever ends the stream, when the verdict is there."""
+        _streams.add(self)
 
     def _begin(self, source: Source) -> None:
         if self._token is not None:
             self._token._attach(self)
         if self._outcome is None:
-            run, name = self._pipe.run, "providers-sync-stream"
-            threading.Thread(target=run, args=(source,), name=name, daemon=True).start()
+            workers.run(self._pipe.run, source)
 
     def _opened(self) -> None:
         """Raise what has gone wrong before the headers."""
@@ -519,33 +552,62 @@ class Stream:
         text = self.text
         return text[before:] if before else text
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
+
     def _refill(self) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
-        with self._pipe.changed:
-            self._settle()
+        self._settle()
+        if self._outcome is None:
+            try:
+                self._pipe.wait()
+            except BaseException:  # Ctrl-C while waiting
+                self.close()
+                raise
+        with self._pipe.lock:
             if self._outcome is None:
-                try:
-                    batch = self._pipe.take()
-                except BaseException:  # Ctrl-C while waiting
-                    self.close()
-                    raise
-                if batch is not None and self._outcome is None:
-                    self._batch, self._rest = batch, iter(batch)
-                    return True
-                self._finish()
+                if self._pipe.buffer:
+                    self._take()
+                else:
+                    self._finish()
             if self._error is not None:
                 raise self._error
-            return False
+            return self._outcome is None
+
+    def _take(self) -> None:
+        """Take the buffer from the pipe."""
+        pipe, (length, chunks, _) = self._pipe, self._at
+        batch = pipe.buffer
+        rest = iter(batch)
+        # A signal handler that has cancelled meanwhile has taken the buffer already.
+        pipe.buffer, self._at, self._rest = [], (length, chunks, self._at[2] or batch), rest
+        pipe.taken()
+        if self._outcome is not None:
+            self._rest = iter(())
 
     def _settle(self) -> None:
         """Put the batch that was handed over behind us."""
         for delta in self._rest:
             if delta.__class__ is not str:
                 self._note(delta)
-        texts = [delta for delta in self._batch if isinstance(delta, str)]
-        self._batch = []
-        self._chunks_before += len(texts)
-        self._before.write("".join(texts))
+        length, chunks, batch = self._at
+        size = len(batch)
+        texts = [delta for delta in batch if isinstance(delta, str)]
+        text = "".join(texts)
+        if self._before.tell() != length:  # written and not noted: the last time was interrupted
+            self._before.seek(length)
+            self._before.truncate()
+        self._before.write(text)
+        length, chunks = length + len(text), chunks + len(texts)
+        # A signal handler that has cancelled meanwhile has added to the batch.
+        self._at = (length, chunks, self._at[2][size:])
 
     def _note(self, delta: Delta) -> None:
         if isinstance(delta, Finish):
@@ -594,7 +656,7 @@ class Stream:
         self._stop(None)
 
     def _stop(self, error: StreamCancelled | None) -> None:
-        with self._pipe.changed:
+        with self._pipe.lock:
             if self._outcome is not None:
                 return
             self._outcome = Outcome.CANCELLED
@@ -603,7 +665,8 @@ class Stream:
             for delta in [*waiting, *rest]:
                 if delta.__class__ is not str:
                     self._note(delta)
-            self._batch = self._batch + rest
+            length, chunks, batch = self._at
+            self._at = (length, chunks, batch + rest)
             if error is not None:
                 error.partial = self.text
                 self._error = error
@@ -634,9 +697,9 @@ class Stream:
     @property
     def text(self) -> str:
         """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
-        with self._pipe.changed:
+        with self._pipe.lock:
             texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
-            before = self._before.getvalue()
+            before = self._before.getvalue()[: self._at[0]]
             return before + "".join(texts) if texts else before
 
     @property
@@ -645,7 +708,8 @@ class Stream:
         return "".join(self._reasoning)
 
     def _handed_over(self) -> list[Delta]:
-        return self._batch[: len(self._batch) - operator.length_hint(self._rest)]
+        batch = self._at[2]
+        return batch[: len(batch) - operator.length_hint(self._rest)]
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -666,13 +730,13 @@ class Stream:
     def stats(self) -> Stats:
         """Times, chunks, bytes and attempts so far."""
         pipe = self._pipe
-        with pipe.changed:
+        with pipe.lock:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
             first, end = pipe.first_text_at, pipe.ended_at or time.monotonic()
             return Stats(
                 first_chunk_s=None if first is None else first - pipe.began,
                 duration_s=end - pipe.began,
-                chunks=self._chunks_before + chunks,
+                chunks=self._at[1] + chunks,
                 bytes=pipe.bytes,
                 attempts=pipe.attempts,
             )

@@ -20,12 +20,24 @@ from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
-from .dialects import DIALECTS, Dialect, RequestError, Writer, whole_answer
+from .dialects import (
+    CATALOGUES,
+    DIALECTS,
+    About,
+    Catalogue,
+    Dialect,
+    Piece,
+    RequestError,
+    Writer,
+    error_body,
+)
 from .engines import Answer, Engine, HangUp, Watch
 from .errors import APIStatusError, InvalidRequestError, ProviderError
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A request; long conversations with images take a few MB."""
+PASSED_ON = {400, 413, 422, 429, 503, 529}
+"""Statuses of the server behind an engine that tell the client what to do next."""
 log = logging.getLogger(__name__)
 
 
@@ -47,32 +59,38 @@ class App:
             Rule(d.path, methods=["POST"], endpoint=functools.partial(self._chat, d))
             for d in DIALECTS
         ]
-        rules.append(Rule("/v1/models", methods=["GET"], endpoint=self._models))
+        for c in CATALOGUES:
+            listed = functools.partial(self._models, c)
+            rules.append(Rule(c.path, methods=["GET"], endpoint=listed))
+            rules.append(Rule(f"{c.path}/<path:name>", methods=["GET"], endpoint=listed))
         rules.append(Rule("/", methods=["GET"], endpoint=self._page))
         self._routes = Map(rules, strict_slashes=False, merge_slashes=False).bind("gateway")
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        """Answer one request; every failure becomes ``{"error": …}`` with its status."""
+        """Answer one request; every failure becomes an error of its protocol, with its status."""
         request = Request(environ)
         request.max_content_length = MAX_BODY_BYTES
+        key = uuid.uuid4().hex
         try:
-            response = self._respond(request)
+            response = self._respond(request, key)
         except HTTPException as error:
-            response = _refusal(_of_http(error))
+            response = _refusal(_of_http(error), request.path)
             response.headers.update(
                 [h for h in error.get_headers() if h[0].lower() != "content-type"]
             )
         except Exception as error:  # noqa: BLE001 - a client never sees a traceback
-            response = _refusal(_of_failure(error))
+            response = _refusal(_of_failure(error), request.path)
+        for name in ("x-request-id", "request-id"):  # OpenAI's and Anthropic's word
+            response.headers[name] = f"req_{key}"
         return response(environ, start_response)
 
-    def _respond(self, request: Request) -> Response:
+    def _respond(self, request: Request, key: str) -> Response:
         self._check_host(request.headers.get("Host", ""))
         self._check_token(request)
-        endpoint, _ = self._routes.match(request.path, request.method)
-        answer: Response = endpoint(request)
+        endpoint, values = self._routes.match(request.path, request.method)
+        answer: Response = endpoint(request, key=key, **values)
         return answer
 
     def _check_host(self, header: str) -> None:
@@ -95,26 +113,32 @@ class App:
             raise RequestError(
                 "a token is wanted, as Authorization: Bearer or as x-api-key",
                 status=401,
-                type="authentication_error",
                 code="invalid_api_key",
             )
 
-    def _page(self, request: Request) -> Response:
-        paths = "".join(f"  POST {dialect.path}\n" for dialect in DIALECTS)
+    def _page(self, request: Request, key: str) -> Response:
+        posts = "".join(f"  POST {dialect.path}\n" for dialect in DIALECTS)
+        gets = "".join(f"  GET  {catalogue.path}\n" for catalogue in CATALOGUES)
         return Response(
-            f"providers_sync gateway, answering with {self._engine.models[0]}\n\n"
-            f"{paths}  GET  /v1/models\n",
+            f"providers_sync gateway, answering with {self._engine.models[0]}\n\n{posts}{gets}",
             content_type="text/plain; charset=utf-8",
         )
 
-    def _models(self, request: Request) -> Response:
-        known = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "providers-sync"}
-            for name in self._engine.models
-        ]
-        return _json_response({"object": "list", "data": known})
+    def _models(
+        self, catalogue: Catalogue, request: Request, key: str, name: str | None = None
+    ) -> Response:
+        models = self._engine.models
+        if name is None:
+            return _json_response(catalogue.many([catalogue.one(each) for each in models]))
+        if name not in models:
+            raise RequestError(
+                f"there is no model {name!r}; there are {', '.join(models)}",
+                status=404,
+                code="model_not_found",
+            )
+        return _json_response(catalogue.one(name))
 
-    def _chat(self, dialect: Dialect, request: Request) -> Response:
+    def _chat(self, dialect: Dialect, request: Request, key: str) -> Response:
         if request.mimetype != "application/json":
             # A web page may post a form or plain text to any address; JSON it may not.
             raise RequestError(
@@ -122,25 +146,20 @@ class App:
             )
         asked = dialect.read(_parse(request.get_data()))
         models = self._engine.models
-        about: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": asked.model if asked.model in models else models[0],
-        }
+        model = asked.model if asked.model in models else models[0]
+        about = About(key, int(time.time()), str(model), asked.include_usage)
+        writer = dialect.writer(about)
         gone = request.environ.get("waitress.client_disconnected", _never)
         answer = Answer(self._engine, asked, self._watch, gone)
         try:
             if asked.stream:
-                writer = dialect.writer(**about, include_usage=asked.include_usage)
                 response = _streamed(answer, writer)
             else:
-                text = "".join(answer)
-                whole = whole_answer(text, answer.reason, answer.usage, **about)
+                whole = writer.whole(list(answer), answer.ending)
                 response = Response(whole, content_type="application/json")
         except BaseException:
             answer.close()
             raise
-        response.headers["x-request-id"] = about["id"]
         response.call_on_close(answer.close)
         return response
 
@@ -151,12 +170,12 @@ def _streamed(answer: Answer, writer: Writer) -> Response:
     return Response(_body(first, answer, writer), content_type=writer.content_type)
 
 
-def _body(first: str | None, answer: Answer, writer: Writer) -> Iterator[bytes]:
+def _body(first: Piece | None, answer: Answer, writer: Writer) -> Iterator[bytes]:
     try:
-        yield writer.start() + (writer.text(first) if first else b"")
+        yield writer.start(answer.usage) + (writer.piece(first) if first else b"")
         for piece in answer:
-            yield writer.text(piece)
-        yield writer.end(answer.reason, answer.usage)
+            yield writer.piece(piece)
+        yield writer.end(answer.ending)
     except HangUp:
         raise
     except Exception as error:
@@ -198,20 +217,21 @@ def _of_failure(error: Exception) -> RequestError:
         return RequestError(str(error))
     if isinstance(error, HangUp):
         return RequestError(str(error), status=499)
-    if isinstance(error, APIStatusError) and error.status_code in (400, 413, 422, 429):
+    if isinstance(error, APIStatusError) and error.status_code in PASSED_ON:
         return RequestError(str(error), status=error.status_code)
     log.error("the engine failed", exc_info=error)
     known = isinstance(error, ProviderError)
     message = str(error) if known else "the engine failed; the gateway's log says why"
-    return RequestError(message, status=500, type="server_error", code="engine_failed")
+    return RequestError(message, status=500, code="engine_failed")
 
 
-def _refusal(error: RequestError) -> Response:
-    response = _json_response(error.json(), error.status)
+def _refusal(error: RequestError, path: str) -> Response:
+    body = error_body(error, path)
+    response = Response(body, status=error.status, content_type="application/json")
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-def _json_response(value: Any, status: int = 200) -> Response:
-    return Response(json.dumps(value), status=status, content_type="application/json")
+def _json_response(value: Any) -> Response:
+    return Response(json.dumps(value), content_type="application/json")

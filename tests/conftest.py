@@ -194,3 +194,37 @@ def blackhole() -> Iterator[tuple[str, int]]:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         yield listener.getsockname()
+
+
+@pytest.fixture
+def echo() -> Iterator[Any]:
+    """A gateway with the echo engine."""
+    from providers_sync.gateway import serve
+
+    with serve() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[Any, Any]]:
+    """A gateway whose engine says what the test tells it to, and the engine."""
+    from gateway_kit import Scripted
+
+    from providers_sync.gateway import serve
+
+    engine = Scripted()
+    with serve(engine) as gateway:
+        yield gateway, engine
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[tuple[Any, Any]]:
+    """A gateway on the real model, and its engine; one for all tests."""
+    from gateway_kit import Recording, needs_model
+
+    from providers_sync.gateway import serve
+
+    needs_model()
+    engine = Recording()
+    with serve(engine) as gateway:
+        yield gateway, engine

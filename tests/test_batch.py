@@ -17,10 +17,13 @@ import pytest
 
 from providers_sync import (
     APIStatusError,
+    APITimeoutError,
+    Failover,
     InvalidRequestError,
     OpenAICompatible,
     Outcome,
     StreamCut,
+    Timeouts,
     Usage,
     batch,
 )
@@ -28,7 +31,10 @@ from providers_sync.testing import (
     Request,
     Server,
     cut,
+    pause,
+    ping,
     reasoning,
+    repeat,
     serve,
     stall,
     status,
@@ -146,8 +152,13 @@ def test_many_rows_cost_constant_memory() -> None:
 def test_the_end_of_the_generator_stops_every_stream_at_once(how: str) -> None:
     """The connections are over, and the next rows never start."""
 
+    stalled = []
+
     def script(request: Request) -> Any:
-        return "first" if prompt_of(request) == PROMPTS[0] else [text("…"), stall()]
+        if prompt_of(request) == PROMPTS[0]:
+            return "first"
+        stalled.append(request.connection)
+        return [text("…"), stall()]
 
     with serve(script) as server:
         results = batch.map(provider_of(server), PROMPTS, concurrency=4)
@@ -158,8 +169,8 @@ def test_the_end_of_the_generator_stops_every_stream_at_once(how: str) -> None:
             results.close()
         del results
         gc.collect()
-        for connection in server.connections:
-            server.wait_closed(connection.number)
+        for connection in stalled:
+            server.wait_closed(connection)
         assert time.monotonic() - began < 1
         assert len(server.requests) <= 5
 
@@ -332,3 +343,52 @@ assert not {"distributed", "rich", "asyncio", "argparse", "tenacity"} & set(sys.
     subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
     )
+
+
+# --- an answer read in the worker's own thread has the clocks of any other
+
+
+@pytest.mark.parametrize(
+    ("script", "clocks", "verdict", "begins"),
+    [
+        (stall(), {"first_token": 0.2}, Outcome.STALLED, ""),
+        ([text("Hel"), stall()], {"idle": 0.2}, Outcome.STALLED, "Hel"),
+        ([repeat(text("x"), pause(0.02))], {"total": 0.3}, Outcome.DEADLINE, "xxx"),
+        ([ping(0.02)], {"first_token": 0.3}, Outcome.STALLED, ""),
+    ],
+)
+def test_every_clock_runs(script: Any, clocks: Any, verdict: Outcome, begins: str) -> None:
+    """The row ends in time, with the clock's name and what had arrived."""
+    began = time.monotonic()
+    with serve(script) as server:
+        provider = provider_of(server, timeouts=Timeouts(**clocks))
+        (result,) = batch.map(provider, ["Hi"])
+    assert isinstance(result.error, APITimeoutError)
+    assert result.error.clock == next(iter(clocks))
+    assert (result.verdict, result.text[:3]) == (verdict, begins)
+    assert time.monotonic() - began < 1.5
+
+
+def test_the_connect_clock_runs(blackhole: tuple[str, int]) -> None:
+    """A host that swallows the handshake costs no more than it may."""
+    host, port = blackhole
+    timeouts = Timeouts(connect=0.2)
+    provider = OpenAICompatible("m", base_url=f"http://{host}:{port}", timeouts=timeouts, retry=1)
+    (result,) = batch.map(provider, ["Hi"])
+    assert isinstance(result.error, APITimeoutError)
+    assert result.error.clock == "connect"
+
+
+def test_a_long_answer_needs_no_reader() -> None:
+    """More than a stream's buffer holds, in one piece."""
+    with serve([repeat(text("x" * 50_000), times=40)]) as server:
+        (result,) = batch.map(provider_of(server), ["Hi"])
+    assert (result.error, len(result.text)) == (None, 2_000_000)
+
+
+def test_a_failover_is_a_provider_like_any_other() -> None:
+    """The second one answers where the first does not."""
+    with serve(status(500)) as bad, serve(echo) as good:
+        provider = Failover([provider_of(bad), provider_of(good)])
+        results = list(batch.map(provider, PROMPTS[:4]))
+    assert [each.error for each in results] == [None] * 4

@@ -1,4 +1,4 @@
-"""The protocols from the server's side: what a body means, and how an answer is written."""
+"""OpenAI's and the historical protocols from the server's side: bodies read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from providers_sync.dialects import (
     DIALECTS,
     OPENAI,
     VITALENTUM,
+    About,
     ChatRequest,
     Dialect,
     RequestError,
-    whole_answer,
+    error_body,
 )
-from providers_sync.types import Usage
+from providers_sync.types import ToolCall
 
-ABOUT: dict[str, Any] = {"id": "chatcmpl-1", "created": 1700000000, "model": "echo"}
+ABOUT = About("1", 1700000000, "echo")
+CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
+ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
 TURNS = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hello, Vitalentum!"},
@@ -50,12 +53,6 @@ SENT_AI365VIP = {
     "prompt": "You are a helpful assistant.",
     "temperature": 1,
 }
-
-
-def events(body: bytes) -> list[Any]:
-    """Read an event stream the plain way: one ``data:`` line an event."""
-    lines = [event.removeprefix("data: ") for event in body.decode().split("\n\n")[:-1]]
-    return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
 def test_read_captured_vitalentum() -> None:
@@ -98,9 +95,30 @@ def test_read_openai_content_kinds() -> None:
     """Content may be parts, and null beside tool calls."""
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [called()]},
+        {"role": "tool", "tool_call_id": "1", "content": "2"},
     ]
     assert OPENAI.read({"model": "m", "messages": messages}).messages == messages
+
+
+def test_read_openai_options() -> None:
+    """Tools, schemas and words nobody here knows go to the engine as they are."""
+    options = {
+        "tools": [ADD],
+        "tool_choice": {"type": "function", "function": {"name": "add"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+        "stop": "x",
+        "n": 1,
+        "seed": 7,
+        "from_tomorrow": [1],
+    }
+    assert OPENAI.read(openai(**options)).options == options
+
+
+def called(**function: Any) -> dict[str, Any]:
+    """Return a tool call in a message."""
+    return {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}", **function}}
 
 
 def vitalentum(conversation: Any) -> dict[str, Any]:
@@ -109,6 +127,11 @@ def vitalentum(conversation: Any) -> dict[str, Any]:
 
 def openai(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": TURNS, **fields}
+
+
+def said(**fields: Any) -> dict[str, Any]:
+    """Return a request with one message."""
+    return openai(messages=[{"role": "assistant", "content": "Hi", **fields}])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +183,36 @@ def openai(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(stream_options=[]), "stream_options must be a JSON object"),
         (OPENAI, openai(temperature="hot"), "temperature must be a number, not text"),
         (OPENAI, openai(temperature=True), "temperature must be a number, not a boolean"),
+        (AI365VIP, {**SENT_AI365VIP, "tools": [ADD]}, "tools cannot be used"),
+        (OPENAI, said(tool_calls={}), r"messages\[0\].tool_calls must be a list"),
+        (OPENAI, said(tool_calls=[{"id": "1"}]), r"tool_calls\[0\].function must be a JSON object"),
+        (OPENAI, said(tool_calls=[called(name="")]), "function.name must be the name of a tool"),
+        (OPENAI, said(tool_calls=[called(arguments={})]), "arguments must be text, not an object"),
+        (OPENAI, said(role="tool"), r"messages\[0\].tool_call_id must be text, not null"),
+        (
+            OPENAI,
+            said(content=[{"type": "image_url", "image_url": {}}]),
+            "image_url.url must be text",
+        ),
+        (OPENAI, openai(n=2), "n must be 1"),
+        (OPENAI, openai(stop=[1]), r"stop\[0\] must be text, not a number"),
+        (OPENAI, openai(stop={}), "stop must be a list, not an object"),
+        (OPENAI, openai(response_format="json"), "response_format must be a JSON object"),
+        (
+            OPENAI,
+            openai(response_format={"type": "json_schema"}),
+            "response_format.json_schema must be a JSON object, not null",
+        ),
+        (OPENAI, openai(tools={}), "tools must be a list"),
+        (OPENAI, openai(tools=[{}]), r"tools\[0\].function must be a JSON object"),
+        (OPENAI, openai(tools=[{"function": {}}]), r"tools\[0\].function.name must be the name"),
+        (OPENAI, openai(tool_choice="required"), "no tools are given"),
+        (OPENAI, openai(tools=[ADD], tool_choice="any"), "tool_choice must be none, auto"),
+        (
+            OPENAI,
+            openai(tools=[ADD], tool_choice={"function": {"name": "sub"}}),
+            "must be the name of one of the tools",
+        ),
         (OPENAI, openai(max_tokens=0), "max_tokens must be a whole number above 0"),
         (OPENAI, openai(max_tokens=1.5), "max_tokens must be a whole number above 0"),
     ],
@@ -169,59 +222,5 @@ def test_read_wrong_body(dialect: Dialect, body: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         dialect.read(body)
     assert caught.value.status == 400
-    assert caught.value.json()["error"]["type"] == "invalid_request_error"
-
-
-@pytest.mark.parametrize("dialect", [VITALENTUM, CODELINKAVA, OPENAI], ids=lambda d: d.name)
-def test_write_events(dialect: Dialect) -> None:
-    """Text stands in ``choices[0].delta.content``; a finish reason and ``[DONE]`` end it."""
-    writer = dialect.writer(**ABOUT)
-    assert writer.content_type == "text/event-stream; charset=utf-8"
-    body = writer.start() + writer.text("Да\n") + writer.text("😀") + writer.end("stop", Usage(1))
-    start, one, two, finish, done = events(body)
-    assert start["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [e["choices"][0]["delta"]["content"] for e in (one, two)] == ["Да\n", "😀"]
-    assert finish["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
-    assert {e["object"] for e in (start, one, two, finish)} == {"chat.completion.chunk"}
-    assert done == "[DONE]"
-
-
-def test_write_events_with_usage() -> None:
-    """Asked for, the counts come in a chunk without choices, after the finish reason."""
-    writer = OPENAI.writer(**ABOUT, include_usage=True)
-    finish, usage, done = events(writer.end("length", Usage(3, 4, 7)))
-    assert finish["choices"][0]["finish_reason"] == "length"
-    assert usage["choices"] == []
-    assert usage["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-    assert done == "[DONE]"
-
-
-def test_write_error_event() -> None:
-    """An error in a stream that has begun is an event of its own."""
-    error = RequestError("no more", status=500, type="server_error", code="oops")
-    (event,) = events(OPENAI.writer(**ABOUT).error(error) or b"")
-    assert event == {"error": {"message": "no more", "type": "server_error", "code": "oops"}}
-
-
-def test_write_plain_text() -> None:
-    """AI365VIP's answer is the text and nothing else; an error has no place in it."""
-    writer = AI365VIP.writer(**ABOUT)
-    body = writer.start() + writer.text("Да\n") + writer.text("😀") + writer.end("stop", None)
-    assert (writer.content_type, body.decode()) == ("text/plain; charset=utf-8", "Да\n😀")
-    assert writer.error(RequestError("no more")) is None
-
-
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
-def test_write_lone_surrogate(dialect: Dialect) -> None:
-    """Half a surrogate pair, legal in JSON, cannot break the answer's encoding."""
-    assert "a?b" in dialect.writer(**ABOUT).text("a\ud83db").decode()
-
-
-def test_write_whole_answer() -> None:
-    """One JSON object with message, finish reason and usage."""
-    body = json.loads(whole_answer("Hi", "stop", Usage(1, 2, 3), **ABOUT))
-    assert body["choices"] == [
-        {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-    ]
-    assert body["usage"]["total_tokens"] == 3
-    assert (body["object"], body["model"]) == ("chat.completion", "echo")
+    error = json.loads(error_body(caught.value, dialect.path))["error"]
+    assert error["type"] == "invalid_request_error"

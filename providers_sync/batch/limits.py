@@ -7,6 +7,7 @@ import math
 import time
 from typing import Any
 
+from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
 from ..retry import trials, worthwhile
@@ -57,7 +58,9 @@ class Patience:
     """
 
     def __init__(self, provider: Provider) -> None:
-        self._policy: Any = provider._retry
+        # A Failover has none: the next provider is its retry.
+        policy: Any = getattr(provider, "_retry", None)
+        self._policy = ATTEMPTS if policy is NOT_GIVEN else policy
         self._wait = 0.0
         self._trials: Any = None
         self._trial: Any = None

@@ -20,7 +20,17 @@ from ..types import (
     Usage,
 )
 from .events import events
-from .pieces import Surrogates, ToolCalls, count, excerpt, parse, server_error, sniff, whole
+from .pieces import (
+    Surrogates,
+    Template,
+    ToolCalls,
+    count,
+    excerpt,
+    parse,
+    server_error,
+    sniff,
+    whole,
+)
 
 
 def anthropic(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
@@ -46,10 +56,16 @@ class _Message:
         self._output: int | None = None
 
     def streamed(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
+        template = Template()
         for event in events(chunks):
-            if not event.data.strip():
+            data = event.data
+            if (text := template.match(data)) is not None:
+                if text := self._text.mend(text):
+                    yield text
                 continue
-            value = parse(event.data)
+            if not data.strip():
+                continue
+            value = parse(data)
             if not isinstance(value, dict):
                 raise MalformedStream(f"an event is not a JSON object: {excerpt(value)}")
             kind = value.get("type") or event.event
@@ -61,6 +77,8 @@ class _Message:
                 raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
             if kind == "message_stop":
                 return
+            if kind == "content_block_delta" and value["delta"]["type"] == "text_delta":
+                template.learn(data, value, value["delta"], "text")
         raise StreamTruncated("the stream ended without its end marker (message_stop)")
 
     def whole(self, chunks: Iterator[bytes]) -> Iterator[Delta]:

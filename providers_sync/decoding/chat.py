@@ -23,7 +23,17 @@ from ..types import (
     Usage,
 )
 from .events import events
-from .pieces import Surrogates, ToolCalls, count, excerpt, parse, server_error, sniff, whole
+from .pieces import (
+    Surrogates,
+    Template,
+    ToolCalls,
+    count,
+    excerpt,
+    parse,
+    server_error,
+    sniff,
+    whole,
+)
 
 
 def chat(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
@@ -50,8 +60,14 @@ class _Chat:
 
     def streamed(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
         mend = self._text.mend
+        template = Template()
+        match = template.match
         for event in events(chunks):
             data = event.data
+            if (text := match(data)) is not None:
+                if text := mend(text):
+                    yield text
+                continue
             if data == "[DONE]":
                 yield from self._end()
                 return
@@ -60,11 +76,14 @@ class _Chat:
             if not data.strip():
                 continue  # some proxies keep the connection alive so
             value = parse(data)
-            for delta in self._deltas(value, "delta"):
+            deltas = list(self._deltas(value, "delta"))
+            for delta in deltas:
                 if delta.__class__ is not str:
                     yield delta
                 elif text := mend(delta):
                     yield text
+            if len(deltas) == 1 and deltas[0].__class__ is str:
+                template.learn(data, value, value["choices"][0]["delta"], "content")
         if rest := self._text.rest():
             yield rest
         if not self._finished:

@@ -15,6 +15,7 @@ from ..types import ToolCall
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 _decode_json = json.JSONDecoder().raw_decode
+_decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 
 def parse(data: str) -> Any:
@@ -31,6 +32,55 @@ def parse(data: str) -> Any:
         raise MalformedStream("the JSON of an event is nested too deeply") from error
     except ValueError as error:
         raise MalformedStream(f"an event is not JSON: {error}: {excerpt(data)}") from error
+
+
+class Template:
+    """Reads the one string that differs between an event and those before it.
+
+    A server's deltas are the same JSON but for their text. Where the bytes before and after the
+    text's string are those of an event that was parsed in full, the rest of the JSON is the same
+    too, and only the string is left to parse: a fifth of the work.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._after = ""
+        self._start = 0
+        self._tries = TEMPLATE_TRIES
+
+    def match(self, data: str) -> str | None:
+        """Return the text of an event of the learnt form, ``None`` for any other."""
+        start = self._start
+        if not start or not data.startswith(self._before) or not data.endswith(self._after):
+            return None
+        try:
+            text, end = _decode_string(data, start)
+        except ValueError:
+            return None
+        return text if end + len(self._after) == len(data) else None
+
+    def learn(self, data: str, value: Any, delta: dict[str, Any], key: str) -> None:
+        """Take the form of an event; ``delta[key]``, somewhere in ``value``, is its text."""
+        if not self._tries:
+            return  # every event differs in more than its text
+        self._tries -= 1
+        start = data.find('"', data.find(f'"{key}"') + len(key) + 2) + 1
+        text = delta[key]
+        try:
+            said, end = _decode_string(data, start)
+            # Proof that this is the right string: put another in its place, and see it come back.
+            delta[key] = _PROBE
+            probed = json.loads(f"{data[: start - 1]}{json.dumps(_PROBE)}{data[end:]}")
+            if said == text and probed == value:
+                self._before, self._after, self._start = data[:start], data[end:], start
+        except ValueError:
+            pass
+        finally:
+            delta[key] = text
+
+
+TEMPLATE_TRIES = 4
+"""Forms learnt in one answer: the first delta often has a role beside its text, the next not."""
+_PROBE = "\x00 a text that no server sends \x00"
 
 
 def excerpt(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import random
 import signal
 import statistics
 import threading
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from providers_sync import CancelToken, Stream, StreamCancelled
+from providers_sync import CancelToken, OpenAICompatible, Provider, Stream, StreamCancelled
+from providers_sync.testing import serve, text
 
 from .phases import CASES, PHASES, Phase, fill, wait_until
 
@@ -202,3 +204,71 @@ def test_ctrl_c_frees_the_reader_at_once(
         if held.server is not None and held.closes:
             held.server.wait_closed(ROUNDS, timeout=2)
     assert_fast(delays)
+
+
+WORDS = [f"word {i} " for i in range(2000)]
+WHOLE = "".join(WORDS)
+
+
+@contextlib.contextmanager
+def at_random(handler: Callable[[int, Any], Any]) -> Iterator[None]:
+    """Have a signal handler run once, in the main thread, within the next 30 ms."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.03))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+Handler = Callable[[int, Any], Any]
+
+
+def read_busily(
+    provider: Provider, handler: Handler, chunks: list[str], **named: Any
+) -> Iterator[Stream]:
+    """Read an answer of many small chunks under a signal; yield the stream, whatever happens."""
+    # Not sooner: an interrupt inside Thread.start() leaves threading's own books in disorder.
+    with provider.stream("Hi", **named) as stream:
+        yield stream
+        with at_random(handler):
+            chunks.extend(stream)
+            time.sleep(0.05)
+
+
+def test_ctrl_c_at_any_moment_of_a_busy_stream_loses_nothing() -> None:
+    """Only ``KeyboardInterrupt`` comes out, ``.text`` has all that was handed over."""
+    with serve([text(word) for word in WORDS]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        for _ in range(80):
+            chunks: list[str] = []
+            call = read_busily(provider, signal.default_int_handler, chunks)
+            stream = next(call)
+            with pytest.raises(KeyboardInterrupt):
+                next(call)
+            assert_whole_so_far(stream, chunks)
+
+
+def test_cancel_by_a_signal_at_any_moment_of_a_busy_stream_loses_nothing() -> None:
+    """``.partial`` and ``.text`` agree, wherever the handler came in."""
+    with serve([text(word) for word in WORDS]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        for _ in range(80):
+            token, chunks = CancelToken(), []
+            call = read_busily(provider, Stop(token.cancel), chunks, cancel=token)
+            stream = next(call)
+            try:
+                next(call, None)
+            except StreamCancelled as error:
+                partial = error.partial
+            else:
+                partial = WHOLE
+            assert partial == stream.text
+            assert_whole_so_far(stream, chunks)
+
+
+def assert_whole_so_far(stream: Stream, chunks: list[str]) -> None:
+    assert stream.outcome in ("cancelled", "complete")
+    assert stream.text.startswith("".join(chunks))
+    assert WHOLE.startswith(stream.text)

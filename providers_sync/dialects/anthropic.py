@@ -1,0 +1,228 @@
+"""Anthropic's Messages, read into OpenAI's form, which the engines understand.
+
+Source: Anthropic API reference, "Create a Message", "List Models", "Errors"; version 2023-06-01.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..types import Message, Messages
+from . import reading
+from .blocks import BlockWriter
+from .nouns import Catalogue, ChatRequest, Dialect, RequestError
+
+OWN = {
+    *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
+    *("tools", "tool_choice", "output_config", "response_format"),
+}
+"""Read here, or in Anthropic's protocol no word at all."""
+CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+BLOCKS = {
+    "system": ("text",),
+    "user": ("text", "image", "tool_result"),
+    "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
+    "tool_result": ("text", "image"),
+}
+"""What may stand where; documents and the results of Anthropic's own tools may not, here."""
+
+
+def read_anthropic(body: Any) -> ChatRequest:
+    """Read a request; unknown fields are options.
+
+    >>> asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    >>> read_anthropic({**asked, "system": "Be brief.", "stop_sequences": ["."]})
+    ChatRequest(messages=[{'role': 'system', 'content': 'Be brief.'}, \
+{'role': 'user', 'content': 'Hi'}], options={'max_tokens': 9, 'stop': ['.']}, model='m', \
+stream=False, include_usage=False)
+    """
+    fields = reading.an_object(body, "the body")
+    model = reading.a_name(fields.get("model"), "model")
+    if fields.get("max_tokens") is None:
+        raise RequestError("max_tokens: field required; it must be a whole number above 0")
+    turns = fields.get("messages")
+    if not isinstance(turns, list) or not turns:
+        raise RequestError("messages must be a list with at least one message")
+    messages = _system(fields.get("system"))
+    for i, turn in enumerate(turns):
+        messages += _turn(turn, f"messages[{i}]")
+    given = {name: value for name, value in fields.items() if name not in OWN}
+    options = reading.options({**given, **_renamed(fields)}, ())
+    return ChatRequest(messages, options, model, stream=reading.whether(fields, "stream"))
+
+
+# --- what is said
+
+
+def _system(value: Any) -> Messages:
+    """Return the system message, if there is one: text or blocks of text."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        value = "\n\n".join(block["text"] for block in _blocks(value, "system", "system"))
+    content = reading.text(value, "system")
+    return [{"role": "system", "content": content}] if content else []
+
+
+def _turn(value: Any, name: str) -> Messages:
+    """Return one turn as messages: each tool result becomes one of its own."""
+    turn = reading.an_object(value, name)
+    role, content = turn.get("role"), turn.get("content")
+    if role != "user" and role != "assistant":
+        raise RequestError(f"{name}.role must be user or assistant; system stands beside messages")
+    if isinstance(content, str):
+        return [{"role": role, "content": content}]
+    if not isinstance(content, list) or not content:
+        raise RequestError(
+            f"{name}.content must be text or a list of blocks, not {reading.kind(content)}"
+        )
+    blocks = _blocks(content, f"{name}.content", role)
+    return _asked(blocks) if role == "user" else [_said(blocks)]
+
+
+def _asked(blocks: list[dict[str, Any]]) -> Messages:
+    """Return a user turn; results come first, as they do in the protocol."""
+    results = [block for block in blocks if block["type"] == "tool"]
+    parts = [block for block in blocks if block["type"] != "tool"]
+    messages = [{name: r[name] for name in r if name != "type"} for r in results]
+    return [*messages, {"role": "user", "content": parts}] if parts else messages
+
+
+def _said(blocks: list[dict[str, Any]]) -> Message:
+    """Return an assistant turn."""
+    text = [block["text"] for block in blocks if block["type"] == "text"]
+    calls = [block for block in blocks if block["type"] == "function"]
+    thought = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    message: Message = {"role": "assistant", "content": "".join(text) if text else None}
+    if calls:
+        message["tool_calls"] = calls
+    elif not text:
+        message["content"] = ""
+    if thought:
+        message["reasoning_content"] = thought
+    return message
+
+
+def _blocks(values: list[Any], name: str, place: str) -> list[dict[str, Any]]:
+    """Return blocks in OpenAI's form: parts, calls, ``tool`` messages; and thoughts as they are."""
+    return [_block(each, f"{name}[{i}]", place) for i, each in enumerate(values)]
+
+
+def _block(value: Any, name: str, place: str) -> dict[str, Any]:
+    block = reading.an_object(value, name)
+    kind = block.get("type")
+    if kind not in BLOCKS[place]:
+        known = ", ".join(BLOCKS[place])
+        raise RequestError(f"{name}.type {kind!r} is not supported here: give {known}")
+    if kind == "text":
+        return {"type": "text", "text": reading.text(block.get("text"), f"{name}.text")}
+    if kind == "image":
+        url = _image(reading.an_object(block.get("source"), f"{name}.source"), f"{name}.source")
+        return {"type": "image_url", "image_url": {"url": url}}
+    if kind == "tool_use":
+        return _tool_use(block, name)
+    if kind == "tool_result":
+        return _result(block, name)
+    # What a redacted thought says, only Anthropic can read.
+    said = reading.text(block.get("thinking", ""), f"{name}.thinking")
+    return {"type": "thinking", "thinking": said}
+
+
+def _tool_use(block: dict[str, Any], name: str) -> dict[str, Any]:
+    function = {
+        "name": reading.a_name(block.get("name"), f"{name}.name", "a tool"),
+        "arguments": json.dumps(reading.an_object(block.get("input"), f"{name}.input")),
+    }
+    call_id = reading.text(block.get("id"), f"{name}.id")
+    return {"id": call_id, "type": "function", "function": function}
+
+
+def _result(block: dict[str, Any], name: str) -> dict[str, Any]:
+    content = block.get("content") or ""
+    if isinstance(content, list):
+        content = _blocks(content, f"{name}.content", "tool_result")
+        if all(part["type"] == "text" for part in content):
+            content = "".join(part["text"] for part in content)
+    elif not isinstance(content, str):
+        raise RequestError(
+            f"{name}.content must be text or a list of blocks, not {reading.kind(content)}"
+        )
+    call_id = reading.text(block.get("tool_use_id"), f"{name}.tool_use_id")
+    result = {"type": "tool", "role": "tool", "tool_call_id": call_id, "content": content}
+    # OpenAI's protocol has no word for it; an engine that knows the word may use it.
+    return {**result, "is_error": True} if block.get("is_error") else result
+
+
+def _image(source: dict[str, Any], name: str) -> str:
+    if source.get("type") == "url":
+        return reading.text(source.get("url"), f"{name}.url")
+    if source.get("type") == "base64":
+        kind = reading.text(source.get("media_type"), f"{name}.media_type")
+        return f"data:{kind};base64,{reading.text(source.get('data'), f'{name}.data')}"
+    raise RequestError(f"{name}.type must be base64 or url")
+
+
+# --- what is wanted
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what OpenAI has other words for."""
+    options: dict[str, Any] = {}
+    if (stop := fields.get("stop_sequences")) is not None:
+        options["stop"] = reading.a_list(stop, "stop_sequences")
+    if (tools := fields.get("tools")) is not None:
+        named = enumerate(reading.a_list(tools, "tools"))
+        options["tools"] = [_tool(each, f"tools[{i}]") for i, each in named]
+    if (choice := fields.get("tool_choice")) is not None:
+        options |= _choice(reading.an_object(choice, "tool_choice"))
+    config = reading.an_object(fields.get("output_config") or {}, "output_config")
+    if (wanted := config.get("format")) is not None:
+        schema = reading.an_object(wanted, "output_config.format").get("schema")
+        schema = reading.an_object(schema, "output_config.format.schema")
+        named_schema = {"name": "output", "schema": schema}
+        options["response_format"] = {"type": "json_schema", "json_schema": named_schema}
+    return options
+
+
+def _tool(value: Any, name: str) -> dict[str, Any]:
+    tool = reading.an_object(value, name)
+    if tool.get("type") not in (None, "custom"):
+        raise RequestError(
+            f"{name}.type {tool['type']!r} is not supported here; define it yourself"
+        )
+    function = {
+        "name": reading.a_name(tool.get("name"), f"{name}.name", "a tool"),
+        "parameters": reading.an_object(tool.get("input_schema"), f"{name}.input_schema"),
+    }
+    if tool.get("description") is not None:
+        function["description"] = reading.text(tool["description"], f"{name}.description")
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: dict[str, Any]) -> dict[str, Any]:
+    kind = choice.get("type")
+    if kind == "tool":
+        wanted: Any = {"type": "function", "function": {"name": choice.get("name")}}
+    elif kind in CHOICES:
+        wanted = CHOICES[str(kind)]
+    else:
+        raise RequestError("tool_choice.type must be auto, any, tool or none")
+    alone = {"parallel_tool_calls": False} if choice.get("disable_parallel_tool_use") else {}
+    return {"tool_choice": wanted, **alone}
+
+
+def _model(name: str) -> dict[str, Any]:
+    known = {"type": "model", "id": name, "display_name": name}
+    return {**known, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
+
+
+def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
+    first, last = models[0]["id"], models[-1]["id"]
+    return {"data": models, "has_more": False, "first_id": first, "last_id": last}
+
+
+ANTHROPIC = Dialect(
+    "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, BlockWriter
+)
+ANTHROPIC_MODELS = Catalogue("/anthropic/v1/models", _model, _models)

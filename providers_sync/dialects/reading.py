@@ -1,0 +1,158 @@
+"""Checks of a parsed JSON body that several protocols need; each error names the item."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from ..types import Message, Messages
+from .nouns import ChatRequest, RequestError
+
+
+def kind(value: Any) -> str:
+    """Return the JSON name of a value's type, for error texts."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")
+
+
+def an_object(value: Any, name: str) -> dict[str, Any]:
+    """Return a JSON object, or say that it is none."""
+    if not isinstance(value, dict):
+        raise RequestError(f"{name} must be a JSON object, not {kind(value)}")
+    return value
+
+
+def a_list(value: Any, name: str) -> list[Any]:
+    """Return a list, or say that it is none."""
+    if not isinstance(value, list):
+        raise RequestError(f"{name} must be a list, not {kind(value)}")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """Return text, or say that it is none."""
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be text, not {kind(value)}")
+    return value
+
+
+def a_name(value: Any, name: str, what: str = "a model") -> str:
+    """Return text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"{name} must be the name of {what}, not {kind(value)}")
+    return value
+
+
+def whether(fields: dict[str, Any], name: str) -> bool:
+    """Return a flag; absent and ``null`` are false."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{name} must be true or false, not {kind(value)}")
+    return bool(value)
+
+
+def conversation(value: Any) -> Messages:
+    """Return messages in OpenAI's form: ``role``, and ``content`` of text or parts."""
+    if not isinstance(value, list) or not value:
+        raise RequestError("messages must be a list with at least one message")
+    return [_message(item, f"messages[{i}]") for i, item in enumerate(value)]
+
+
+def _message(value: Any, name: str) -> Message:
+    message = an_object(value, name)
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not role:
+        raise RequestError(f"{name}.role must be text such as user, not {kind(role)}")
+    calls = message.get("tool_calls")
+    if calls is not None:
+        for i, call in enumerate(a_list(calls, f"{name}.tool_calls")):
+            _tool_call(call, f"{name}.tool_calls[{i}]")
+    if role == "tool":
+        text(message.get("tool_call_id"), f"{name}.tool_call_id")
+    if isinstance(content, list):
+        for i, part in enumerate(content):
+            _part(part, f"{name}.content[{i}]")
+    elif not isinstance(content, str) and not (content is None and calls):
+        raise RequestError(f"{name}.content must be text or a list of parts, not {kind(content)}")
+    return message
+
+
+def _tool_call(value: Any, name: str) -> None:
+    call = an_object(value, name)
+    text(call.get("id"), f"{name}.id")
+    function = an_object(call.get("function"), f"{name}.function")
+    a_name(function.get("name"), f"{name}.function.name", "a tool")
+    text(function.get("arguments"), f"{name}.function.arguments")
+
+
+def _part(value: Any, name: str) -> None:
+    part = an_object(value, name)
+    text(part.get("type"), f"{name}.type")
+    if part["type"] == "text":
+        text(part.get("text"), f"{name}.text")
+    elif part["type"] == "image_url":
+        image = an_object(part.get("image_url"), f"{name}.image_url")
+        text(image.get("url"), f"{name}.image_url.url")
+
+
+def options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """Return what is left beside the protocol's own keys; ``null`` means not given."""
+    given = {k: v for k, v in fields.items() if k not in own and v is not None}
+    temperature = given.get("temperature", 0)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise RequestError(f"temperature must be a number, not {kind(temperature)}")
+    for name in ("max_tokens", "max_completion_tokens"):
+        limit = given.get(name, 1)
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise RequestError(f"{name} must be a whole number above 0")
+    if given.get("n", 1) != 1:
+        raise RequestError("n must be 1: this gateway gives one answer a request")
+    stop = given.get("stop", [])
+    for i, each in enumerate([stop] if isinstance(stop, str) else a_list(stop, "stop")):
+        text(each, f"stop[{i}]")
+    if "response_format" in given:
+        wanted = an_object(given["response_format"], "response_format")
+        if text(wanted.get("type"), "response_format.type") == "json_schema":
+            schema = an_object(wanted.get("json_schema"), "response_format.json_schema")
+            an_object(schema.get("schema", {}), "response_format.json_schema.schema")
+    _tools(given)
+    return given
+
+
+def _tools(given: dict[str, Any]) -> None:
+    """Check ``tools`` and ``tool_choice`` in OpenAI's form."""
+    names = []
+    for i, each in enumerate(a_list(given.get("tools", []), "tools")):
+        function = an_object(an_object(each, f"tools[{i}]").get("function"), f"tools[{i}].function")
+        names.append(a_name(function.get("name"), f"tools[{i}].function.name", "a tool"))
+        an_object(function.get("parameters") or {}, f"tools[{i}].function.parameters")
+    choice = given.get("tool_choice", "auto")
+    if choice in ("none", "auto"):
+        return
+    if not names:
+        raise RequestError("tool_choice wants a tool, and no tools are given")
+    if choice == "required":
+        return
+    if isinstance(choice, str):
+        raise RequestError(
+            "tool_choice must be none, auto, required or an object that names a tool"
+        )
+    chosen = an_object(an_object(choice, "tool_choice").get("function"), "tool_choice.function")
+    if chosen.get("name") not in names:
+        raise RequestError("tool_choice.function.name must be the name of one of the tools")
+
+
+def always_streamed(
+    fields: dict[str, Any], messages: Messages, model: str | None, own: set[str]
+) -> ChatRequest:
+    """Return a request of a protocol that knows nothing but streams."""
+    given = options(fields, own | {"stream", "stream_options"})
+    return ChatRequest(messages, given, model, include_usage=include_usage(fields))
+
+
+def include_usage(fields: dict[str, Any]) -> bool:
+    """Return whether OpenAI's ``stream_options`` ask for a count of tokens."""
+    wanted = fields.get("stream_options")
+    return wanted is not None and an_object(wanted, "stream_options").get("include_usage") is True

@@ -1,0 +1,29 @@
+"""One request over requests: session, proxy, TLS, reading, stopping; the only importer of requests.
+
+Stopping works through a duplicate of the TCP socket, taken before it connects: shutting that down
+ends a connect, a TLS handshake, a CONNECT, the wait for headers and a blocked read, from any
+thread. Name resolution cannot be interrupted, so it has a thread of its own that may be left alone.
+"""
+
+from __future__ import annotations
+
+from .answer import Answer
+from .call import Call, Stopped
+from .problems import connection_error, tls_error
+from .secrecy import SECRET_LENGTH, hide, secrets
+from .session import Transport, proxy_for
+from .status import status_error
+
+__all__ = [
+    "SECRET_LENGTH",
+    "Answer",
+    "Call",
+    "Stopped",
+    "Transport",
+    "connection_error",
+    "hide",
+    "proxy_for",
+    "secrets",
+    "status_error",
+    "tls_error",
+]

@@ -1,0 +1,119 @@
+"""The server's response: headers at hand, the body read piece by piece."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from http.client import HTTPException
+from typing import Any
+
+import requests
+import urllib3.exceptions
+
+from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
+from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
+from .body import Body
+from .call import Call, Stopped
+from .problems import reason
+
+
+class Answer:
+    """The server's response: headers at hand, the body read piece by piece."""
+
+    def __init__(self, response: requests.Response, call: Call) -> None:
+        self._response = response
+        self._raw: Any = response.raw
+        self._call = call
+        http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
+        self._body = Body(http) if http is not None and encoding == "identity" and http.fp else None
+        self.status = int(response.status_code)
+        self.reason = str(response.reason or "")
+        self.url = str(response.url)
+        self.headers = dict(response.headers)
+        self._lower = {name.lower(): value for name, value in self.headers.items()}
+
+    def header(self, *names: str) -> str | None:
+        """Return the first of these headers that is there."""
+        return next((self._lower[name] for name in names if name in self._lower), None)
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case, without parameters; empty where none is given."""
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for this request, for its support desk."""
+        return self.header("x-request-id", "request-id")
+
+    def read(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
+
+        Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``Stopped``.
+        """
+        try:
+            data = self._read()
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+            raise APITimeoutError("no answer within the total time", clock="total") from error
+        except urllib3.exceptions.DecodeError as error:
+            self._call.check()
+            raise MalformedStream("the compressed body is broken") from error
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            self._call.check()
+            raise StreamCut(f"the connection broke in the answer: {reason(error)}") from error
+        # A shutdown looks like a clean end, and real data may still arrive after it.
+        self._call.check()
+        if not data and self._body is None and _unfinished_gzip(self._raw):
+            raise StreamCut("the compressed body ends too early")
+        return data
+
+    def _read(self) -> bytes:
+        body = self._body
+        if body is None:
+            compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
+            return compressed
+        return body.read()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the framing has shown the body's end."""
+        return self._body is not None and self._body.ended
+
+    def read_error(self, wait_s: float) -> bytes:
+        """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
+        body = bytearray()
+        deadline = time.monotonic() + wait_s
+        # OSError: the socket is closed already where the first read has had the whole body.
+        with contextlib.suppress(ProviderError, OSError):
+            while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
+                if self._call.socket is not None:
+                    self._call.socket.settimeout(left)
+                if not (data := self.read()):
+                    break
+                body += data
+        return bytes(body[:ERROR_BODY_BYTES])
+
+    def finish(self) -> None:
+        """Give the connection back for the next request, reading on, briefly, if there is more.
+
+        Behind the protocol's end marker comes the end of the framing; nobody waits for it.
+        """
+        sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+        if sock is not None and not self.has_ended:
+            with contextlib.suppress(ProviderError, Stopped, OSError):
+                sock.settimeout(DRAIN_S)
+                self.read()
+        if self._body is not None and self._body.is_reusable():
+            self._body.close()
+            self._raw.release_conn()
+
+    def close(self) -> None:
+        """Give everything back; a body not read to its end closes the connection."""
+        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError, HTTPException):
+            self._raw.close()
+
+
+def _unfinished_gzip(raw: Any) -> bool:
+    """Tell whether a gzip body ended before its trailer, which urllib3 passes over in silence."""
+    member = getattr(getattr(raw, "_decoder", None), "_obj", None)
+    return member is not None and not getattr(member, "eof", True) and not member.unused_data

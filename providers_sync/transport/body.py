@@ -1,0 +1,128 @@
+"""The body's framing, straight over http.client's buffer.
+
+urllib3 and http.client pass every HTTP chunk through four calls and at times a system call, several
+times what the chunk's own work is. Source of the framing: RFC 9112, sections 6 and 7.1.
+"""
+
+from __future__ import annotations
+
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Any
+
+from ..config import READ_BYTES
+
+LINE_BYTES = 64 * 1024
+"""What http.client allows a line of the framing."""
+TRAILERS = 100
+"""As many as http.client allows headers."""
+
+
+class Body:
+    """The body of a response whose headers http.client has read; not for compressed ones."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self._response = response
+        self._file: Any = response.fp
+        self._chunks = _Chunks() if response.chunked else None
+        self._left: int | None = None if response.chunked else response.length
+        self.ended = self._left == 0
+        """Whether the framing has shown the end."""
+        self._spilled = False
+
+    def read(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
+
+        Raises ``IncompleteRead`` where the connection ends too early, ``HTTPException`` for broken
+        framing, and what the socket raises.
+        """
+        while not self.ended:
+            broken = self._chunks and self._chunks.broken
+            if broken:
+                raise broken
+            data: bytes = self._file.read1(READ_BYTES)
+            if self._chunks is not None:
+                if not data:
+                    raise IncompleteRead(b"")
+                data = self._chunks.feed(data)
+                self.ended = self._chunks.ended
+            elif self._left is not None:
+                if not data:
+                    raise IncompleteRead(b"", self._left)
+                self._spilled = len(data) > self._left
+                data = data[: self._left]
+                self._left -= len(data)
+                self.ended = self._left == 0
+            elif not data:
+                self.ended = True
+            if data:
+                return data
+        return b""
+
+    def close(self) -> None:
+        """Let go of the connection, which stays open."""
+        self._response.close()
+
+    def is_reusable(self) -> bool:
+        """Tell whether the connection stands at the beginning of the next answer."""
+        spilled = self._spilled if self._chunks is None else bool(self._chunks.rest)
+        return self.ended and not spilled
+
+
+class _Chunks:
+    """Takes the chunked coding off, whatever pieces it comes in."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.rest = b""
+        """A line that has begun; after the end, what does not belong to this answer."""
+        self.broken: HTTPException | None = None
+        self._left = 0
+        self._trailers = 0
+        self._line = self._size_line
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the payload in ``data``; ``ended`` tells whether the last chunk has passed.
+
+        What stands before a fault is returned, the fault stands in ``broken``.
+        """
+        if self.rest:
+            data, self.rest = self.rest + data, b""
+        pieces = []
+        at, size = 0, len(data)
+        while at < size and not self.ended:
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                continue
+            end = data.find(b"\n", at)
+            if end < 0 and size - at <= LINE_BYTES:
+                break
+            try:
+                if end < 0:
+                    raise ValueError("a line has no end")
+                self._line(data[at:end])
+            except ValueError:
+                self.broken = HTTPException("the chunked coding is broken")
+                break
+            at = end + 1
+        self.rest = data[at:]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _size_line(self, line: bytes) -> None:
+        self._left = int(line.partition(b";")[0], 16)
+        if self._left < 0:
+            raise ValueError("a chunk's size is below zero")
+        self._line = self._line_after_chunk if self._left else self._trailer
+
+    def _line_after_chunk(self, line: bytes) -> None:
+        if line.strip():
+            raise ValueError("a chunk is longer than its size")
+        self._line = self._size_line
+
+    def _trailer(self, line: bytes) -> None:
+        self.ended = not line.strip()
+        self._trailers += 1
+        if self._trailers > TRAILERS:
+            raise ValueError("there are too many trailers")

@@ -1,0 +1,183 @@
+"""requests' adapter over urllib3 pools whose every connection belongs to the call it works for."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
+from typing import Any, cast
+
+import requests.adapters
+import urllib3.connection
+import urllib3.util.ssl_
+
+from ..config import READ_BYTES
+from .call import Call, Stopped, current_call
+
+
+class _WholeLines:
+    """Header lines; http.client takes the end of the connection for the end of the headers."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if len(line) < limit and not line.endswith(b"\n"):
+            raise RemoteDisconnected("the headers end too early")
+        return line
+
+
+class _StrictResponse(HTTPResponse):
+    """http.client's response, for which half the headers and half the last chunk are enough."""
+
+    def begin(self) -> None:
+        file, self.fp = self.fp, cast(Any, _WholeLines(self.fp))
+        super().begin()
+        if self.fp is not None:
+            self.fp = file
+        if (call := current_call()) is not None:
+            call.response = self
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(100):
+            line = self.fp.readline(READ_BYTES)
+            if not line.endswith(b"\n"):
+                raise IncompleteRead(b"")
+            if line in (b"\r\n", b"\n"):
+                return
+        raise HTTPException("too many trailers")
+
+
+class _WatchedConnection:
+    """Mixed into urllib3's connection classes: shows every socket to the call it works for."""
+
+    response_class = _StrictResponse
+    call: Call | None = None
+    makes_own_socket = True
+    """False for SOCKS, where PySocks makes it."""
+
+    def connect(self: Any) -> None:
+        if getattr(self, "ssl_context", self) is None:  # only HTTPS connections have one
+            self.ssl_context = _strict_context(self.cert_reqs)
+        super().connect()  # type: ignore[misc]
+        if hasattr(self.sock, "suppress_ragged_eofs"):
+            # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
+            # ends with its connection is whole only with a close_notify (RFC 9112, 9.8).
+            self.sock.suppress_ragged_eofs = False
+        if self.call is not None:
+            self.call.check()
+            self.sock.settimeout(self.call.read_s)
+            self.call.connected()
+
+    def _new_conn(self: Any) -> socket.socket:
+        call = self.call
+        if call is None or not self.makes_own_socket:
+            sock = cast(socket.socket, super()._new_conn())  # type: ignore[misc]
+            if call is not None:
+                call.watch(sock)
+            return sock
+        failure: OSError | None = None
+        addresses = call.resolve(self._dns_host.strip("[]"), self.port)
+        for index, address in enumerate(addresses):
+            try:
+                return _connected(address, call, len(addresses) - index, self.socket_options)
+            except OSError as error:
+                failure = error
+                call.check()
+        raise failure or OSError("the name has no address")
+
+    def getresponse(self: Any) -> Any:
+        call = self.call
+        if call is None:
+            return super().getresponse()  # type: ignore[misc]
+        call.socket = self.sock
+        call.sent()
+        response = super().getresponse()  # type: ignore[misc]
+        call.check()
+        return response
+
+
+def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
+    """Return urllib3's own TLS settings, for which an end without close_notify is an error.
+
+    Debian's Python switches that error off in every new context.
+    """
+    context = urllib3.util.ssl_.create_urllib3_context(
+        cert_reqs=urllib3.util.ssl_.resolve_cert_reqs(cert_reqs)
+    )
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
+
+
+def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
+    """Connect to one address, under the eyes of ``call``."""
+    family, kind, protocol, _, target = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        for option in options or ():
+            sock.setsockopt(*option)
+        call.watch(sock)
+        sock.settimeout(call.connect_left(shares))
+        sock.connect(target)
+        sock.settimeout(call.connect_left())  # for a proxy's CONNECT and the TLS handshake
+    except BaseException:
+        call.release()
+        sock.close()
+        raise
+    return sock
+
+
+class _WatchedPool:
+    """Mixed into urllib3's pools: a connection belongs to one call while it is out."""
+
+    def _get_conn(self: Any, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        call = connection.call = current_call()
+        if call is not None and connection.sock is not None:
+            try:
+                call.watch(connection.sock)
+            except Stopped:
+                connection.close()
+                raise
+            connection.sock.settimeout(call.read_s)
+            call.connected()
+        return connection
+
+    def _put_conn(self: Any, connection: Any) -> None:
+        # First of all: a stop that comes late must not hit the next user of this connection.
+        if connection is not None and connection.call is not None:
+            connection.call.release()
+            connection.call = None
+        super()._put_conn(connection)  # type: ignore[misc]
+
+
+@functools.cache
+def _watched(pool: type[Any]) -> type[Any]:
+    """Return urllib3's pool class with our two mixins."""
+    if issubclass(pool, _WatchedPool):
+        return pool
+    base = pool.ConnectionCls
+    own = base._new_conn is urllib3.connection.HTTPConnection._new_conn
+    connection = type(base.__name__, (_WatchedConnection, base), {"makes_own_socket": own})
+    return type(pool.__name__, (_WatchedPool, pool), {"ConnectionCls": connection})
+
+
+class Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over watched pools."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        _watch(manager)
+        return manager
+
+
+def _watch(manager: Any) -> None:
+    classes = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in classes.items()}

@@ -1,0 +1,101 @@
+"""What went wrong before the answer, in our own words: no foreign error's text is passed on."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+
+import requests
+import urllib3.exceptions
+import urllib3.util
+
+from ..errors import APIConnectionError, APITimeoutError, ProviderError
+from .call import Call
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and everything it wraps: causes, contexts, reasons and arguments."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            inner = [getattr(error, "reason", None), error.__cause__, error.__context__]
+            waiting += [*inner, *error.args]
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the failure of TLS behind an error, if there is one."""
+    return next((inner for inner in chain(error) if isinstance(inner, ssl.SSLError)), None)
+
+
+def reason(error: BaseException) -> str:
+    """Return the innermost reason in plain words; never the text of a foreign error as it is."""
+    for inner in chain(error):
+        if isinstance(inner, socket.gaierror):
+            return "its name is not known (DNS)"
+        if isinstance(inner, ssl.SSLError):
+            return f"TLS: {inner.reason or 'the handshake failed'}"
+        if isinstance(inner, RemoteDisconnected):
+            return "it hung up without an answer"
+        if isinstance(inner, (IncompleteRead, urllib3.exceptions.IncompleteRead)):
+            return "the body ended too early"
+        if isinstance(inner, urllib3.exceptions.InvalidChunkLength):
+            return "a chunk of the body is broken"
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror.lower()
+        if isinstance(inner, HTTPException):
+            return "it does not speak HTTP"
+    return type(error).__name__
+
+
+def connection_error(error: Exception, url: str, call: Call) -> ProviderError:
+    """Return our own error for whatever came out of requests before the headers."""
+    behind = list(chain(error))
+    for inner in behind:  # they carry the request, and with it the key
+        if isinstance(inner, requests.RequestException):
+            inner.request = None
+    where = urllib3.util.parse_url(url).netloc or url
+    timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
+    if any(isinstance(inner, timeouts) for inner in behind):
+        if not call.up:
+            return APITimeoutError(f"no connection to {where} in time", clock="connect")
+        return APITimeoutError(f"no answer from {where} within the total time", clock="total")
+    if any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
+        where += " through the proxy"
+    for inner in behind:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return _hopeless(
+                f"the certificate of {where} was refused: {inner.verify_message}; "
+                "give the right CA file as verify="
+            )
+        if isinstance(inner, _UNUSABLE):
+            return _hopeless(
+                f"cannot connect to {where}: {type(inner).__name__}; check base_url, proxy= and "
+                "the proxies in the environment (SOCKS needs 'requests[socks]')"
+            )
+    if type(error) is OSError:  # from requests' own look for the CA file
+        return _hopeless(
+            "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
+        )
+    return APIConnectionError(f"cannot connect to {where}: {reason(error)}")
+
+
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
+_UNUSABLE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+
+
+def _hopeless(message: str) -> APIConnectionError:
+    error = APIConnectionError(message)
+    error.retryable = False
+    return error

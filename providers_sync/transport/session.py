@@ -1,0 +1,114 @@
+"""One process's connections of one provider: proxy, trust, one request at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Literal, cast
+
+import requests
+import requests.structures
+import requests.utils
+
+from ..config import POOL_SIZE
+from .answer import Answer
+from .call import Call, Stopped, current
+from .pools import Adapter
+from .problems import connection_error
+
+
+class Transport:
+    """One process's connections of one provider; safe to share among threads."""
+
+    def __init__(self) -> None:
+        self._session = requests.Session()
+        self._urls: dict[str, str | None] = {}
+        # One caller's cookies are nobody else's business.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = Adapter(pool_maxsize=POOL_SIZE)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        call: Call,
+        *,
+        proxy: str | Literal[False] | None = None,
+        verify: bool | str = True,
+    ) -> Answer:
+        """Send one request and return the answer once its headers are there, whatever its status.
+
+        Raises ``Stopped``, ``APIConnectionError`` or ``APITimeoutError``.
+        """
+        call.check()
+        request = self._prepared(method, url)
+        request.headers = requests.structures.CaseInsensitiveDict(headers)
+        request.prepare_body(body, None)
+        current.call = call
+        try:
+            # The adapter, not session.send(), which reads the whole body of a redirect.
+            response = self._session.get_adapter(url).send(
+                request,
+                stream=True,
+                timeout=cast(Any, (call.connect_left(), call.read_s)),
+                verify=_verify(verify),
+                proxies=_proxies(url, proxy),
+            )
+        except Stopped:
+            raise
+        except Exception as error:
+            call.check()
+            raise connection_error(error, url, call) from error
+        finally:
+            current.call = None
+        return Answer(response, call)
+
+    def _prepared(self, method: str, url: str) -> requests.PreparedRequest:
+        """Return a new request for an address, whose parsing is done once.
+
+        It never passes through a session's own preparation, so nothing is taken from ``.netrc``
+        and no cookie is sent.
+        """
+        request = requests.PreparedRequest()
+        request.prepare_method(method)
+        if url not in self._urls:
+            request.prepare_url(url, None)
+            self._urls[url] = request.url
+        request.url = self._urls[url]
+        return request
+
+
+def _verify(verify: bool | str) -> bool | str:
+    if verify is True:
+        return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    return verify
+
+
+def _proxies(url: str, proxy: str | Literal[False] | None) -> dict[str, str]:
+    if proxy is None:
+        return dict(requests.utils.get_environ_proxies(url)) if _may_have_proxies() else {}
+    return {"all": proxy} if proxy else {}
+
+
+def _may_have_proxies() -> bool:
+    """Look before requests does, who reads the whole environment twice: a tenth of a request."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, _PROXY_VARIABLES))
+
+
+_PROXY_VARIABLES = [
+    spelling(f"{scheme}_proxy")
+    for scheme in ("http", "https", "all")
+    for spelling in (str.lower, str.upper)
+]
+
+
+def proxy_for(url: str, proxy: str | Literal[False] | None = None) -> str | None:
+    """Return the proxy that a request to ``url`` goes through, ``None`` where it goes straight."""
+    found = requests.utils.select_proxy(url, _proxies(url, proxy))
+    return f"http://{found}" if found and "://" not in found else found

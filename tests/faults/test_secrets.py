@@ -1,0 +1,246 @@
+"""Keys: where they go, and that they are nowhere to be seen."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync import (
+    AI365VIP,
+    Anthropic,
+    CodeLinkAva,
+    InvalidRequestError,
+    OpenAICompatible,
+    Provider,
+    ProviderError,
+    Vitalentum,
+)
+from providers_sync.testing import answer, cut, error, event, redirect, serve, status, wire
+
+KEY = "sk-Never-Shown-ABCdef0123456789"
+SHOWN = KEY[:12].lower()
+"""As much of it as would already be too much."""
+
+
+def everything(failure: BaseException, caplog: pytest.LogCaptureFixture) -> str:
+    """All that may end up on a screen or in a log, in lower case."""
+    told = [str(failure), repr(failure), repr(vars(failure)), *traceback.format_exception(failure)]
+    told.append(repr(pickle.dumps(failure)))
+    told += [logging.Formatter().format(record) for record in caplog.records]
+    return "\n".join(told).lower()
+
+
+def long(size: int) -> str:
+    return "x" * size + KEY
+
+
+ECHOES: dict[str, Any] = {
+    "401 with JSON": status(401, f"Incorrect API key provided: {KEY}"),
+    "400 with JSON": status(400, f"Bad header: Bearer {KEY}"),
+    "503 with JSON": status(503, f"Busy: {KEY}"),
+    "JSON cut off": status(400, long(1985)),
+    "plain text": answer(f"No: {KEY}".encode(), status=403, content_type="text/plain"),
+    "plain text cut off": answer(long(285).encode(), status=403, content_type="text/plain"),
+    "a list": answer(f'["{KEY}"]'.encode(), status=400, content_type="application/json"),
+    "a header": status(401, "No", headers={"X-Echo": f"Bearer {KEY}"}),
+    "the request id": status(401, "No", headers={"X-Request-Id": KEY}),
+    "the reason phrase": answer(before=[
+        wire(f"HTTP/1.1 401 Bad key {KEY}\r\nContent-Length: 0\r\n\r\n".encode()), cut()
+    ]),
+    "the status line": answer(before=[wire(f"{KEY} what?\r\n".encode()), cut()]),
+    "a redirect": redirect(f"http://127.0.0.1:9/{KEY}"),
+    "the content type": answer("Hi", content_type=f"image/{KEY}"),
+    "an error event": ["Hel", error(f"Bad key {KEY}")],
+    "an error's type and code": ["Hel", error("No", KEY, KEY)],
+    "an error event as text": ["Hel", event(long(1985), "error")],
+    "broken JSON": ["Hel", event(f'{{"oops {KEY}')],
+    "broken JSON cut off": ["Hel", event(f'{{"{long(62)}')],
+    "JSON of the wrong shape": ["Hel", event({"oops": KEY})],
+    "JSON of the wrong shape cut off": ["Hel", event({"oops": long(58)})],
+    "content of the wrong type": ["Hel", event({"choices": [{"delta": {"content": [KEY]}}]})],
+    "a chunk size": ["Hel", wire(f"{KEY}\r\n".encode()), cut()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ECHOES)
+def test_key_that_the_server_echoes_is_not_shown(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the error, its attributes, its causes, its traceback or a log at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    with serve(ECHOES[where]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1)
+        with pytest.raises(ProviderError) as caught:
+            provider.complete("Hi")
+        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    assert SHOWN not in everything(caught.value, caplog)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Auth-Token", "Ocp-Apim-Subscription-Key",
+                                  "Cookie", "CF-Access-Client-Secret"])  # fmt: skip
+@pytest.mark.parametrize("own", [True, False], ids=["provider", "call"])
+def test_secret_header_that_the_server_echoes_is_not_shown(
+    name: str, own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever header it goes in, given to the provider or to the call."""
+    caplog.set_level(logging.DEBUG)
+    headers = {name: f"Token {KEY}"}
+    with serve(status(401, f"Bad credentials: {KEY}")) as server:
+        provider = OpenAICompatible("m", base_url=server.url, headers=headers if own else None)
+        with pytest.raises(ProviderError) as caught:
+            provider.complete("Hi", headers=None if own else headers)
+        assert server.requests[0].headers[name] == f"Token {KEY}"
+    assert SHOWN not in everything(caught.value, caplog)
+
+
+BROKEN = {
+    "newline": f"{KEY}\n",
+    "newline in front": f"\n{KEY}",
+    "CRLF": f"{KEY}\r\nX-Injected: 1",
+    "NUL": f"{KEY}\0",
+    "space": f"{KEY} ",
+    "typographic dash": f"{KEY}\u2013",
+    "emoji": f"{KEY}\U0001f511",
+    "lone surrogate": f"{KEY}\udc80",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("way", ["api_key", "headers", "call", "environment"])
+def test_broken_key_fails_without_showing_itself(
+    how: str, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error says what to do; nothing is sent."""
+    caplog.set_level(logging.DEBUG)
+    key = BROKEN[how]
+
+    def ask(url: str) -> None:
+        if way == "environment":
+            monkeypatch.setenv("OPENAI_BASE_URL", url)
+            monkeypatch.setenv("OPENAI_API_KEY", key)
+            OpenAICompatible("m").complete("Hi")
+        elif way == "call":
+            headers = {"Authorization": f"Bearer {key}"}
+            OpenAICompatible("m", base_url=url).complete("Hi", headers=headers)
+        else:
+            given = key if way == "api_key" else {"X-Api-Key": key}
+            OpenAICompatible("m", base_url=url, **{way: given}).complete("Hi")
+
+    if way == "environment" and "\0" in key:
+        pytest.skip("the environment cannot hold it")
+    with serve("Hello") as server:
+        with pytest.raises(InvalidRequestError) as caught:
+            ask(server.url)
+        assert server.requests == []
+    assert SHOWN not in everything(caught.value, caplog)
+
+
+def providers(url: str) -> list[Provider]:
+    kinds = [(OpenAICompatible, "m"), (Anthropic, "m"), (Vitalentum, None), (CodeLinkAva, None),
+             (AI365VIP, None)]  # fmt: skip
+    return [kind(model, base_url=url, api_key=KEY) for kind, model in kinds]
+
+
+def test_key_is_not_in_reprs_and_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the provider, the stream, the completion and the request, at DEBUG, urllib3's too."""
+    caplog.set_level(logging.DEBUG)
+    with serve(["Hello"]) as server:
+        for provider in providers(server.url):
+            with provider.stream("Hi") as stream:
+                stream.read()
+                told = [repr(provider), str(provider), repr(stream), repr(stream.completion())]
+            assert SHOWN not in "".join(told).lower()
+        sent = "".join(str(request.headers.pairs) for request in server.requests)
+    assert sent.count(KEY) == 5
+    assert any(record.name.startswith("urllib3") for record in caplog.records)
+    for record in caplog.records:
+        assert SHOWN not in logging.Formatter().format(record).lower()
+    caplog.clear()  # a record holds what it was given: sseclient's the whole stream
+
+
+def test_key_is_not_in_connection_errors(
+    refused: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the exceptions behind them carry the whole request."""
+    caplog.set_level(logging.DEBUG)
+    for provider in providers("http://{}:{}".format(*refused)):
+        with pytest.raises(ProviderError) as caught:
+            provider.complete("Hi", retry=1)
+        assert SHOWN not in everything(caught.value, caplog)
+        inner: Any = caught.value
+        while inner is not None:
+            assert getattr(inner, "request", None) is None
+            inner = inner.__cause__ or inner.__context__
+
+
+def test_password_of_a_proxy_is_not_shown(
+    refused: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither where the proxy is gone nor where it refuses."""
+    caplog.set_level(logging.DEBUG)
+    secret = base64.b64encode(f"user:{KEY}".encode()).decode().lower()
+    with serve(status(407, f"Who is user:{KEY}?")) as server:
+        for port in (refused[1], server.port):
+            provider = OpenAICompatible(
+                "m", base_url="http://127.0.0.2:9", proxy=f"http://user:{KEY}@127.0.0.1:{port}"
+            )
+            assert SHOWN not in repr(provider).lower()
+            with pytest.raises(ProviderError) as caught:
+                provider.complete("Hi", retry=1)
+            assert SHOWN not in everything(caught.value, caplog)
+            assert secret not in everything(caught.value, caplog)
+        assert len(server.requests) == 1
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``.netrc`` that knows this machine."""
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login somebody password else\ndefault login a password b\n")
+    monkeypatch.setenv("NETRC", str(path))
+
+
+@pytest.mark.usefixtures("netrc")
+def test_netrc_never_replaces_a_key() -> None:
+    """The key given is the key sent; without one none is sent."""
+    with serve(["Hello"]) as server:
+        OpenAICompatible("m", base_url=server.url, api_key=KEY).complete("Hi")
+        OpenAICompatible("m", base_url=server.url).complete("Hi")
+        Anthropic("m", base_url=server.url, api_key=KEY).complete("Hi")
+        first, second, third = (request.headers for request in server.requests)
+        assert first.all("Authorization") == [f"Bearer {KEY}"]
+        assert "Authorization" not in second
+        assert "Authorization" not in third
+        assert third["x-api-key"] == KEY
+
+
+def test_redirect_takes_neither_key_nor_prompt_along() -> None:
+    """The other host hears nothing; the error names it."""
+    with serve("Hello") as other, serve(redirect(f"{other.url}/v1/chat/completions")) as server:
+        with pytest.raises(ProviderError, match=str(other.port)):
+            OpenAICompatible("m", base_url=server.url, api_key=KEY).complete("My prompt")
+        assert len(server.requests) == 1
+        assert other.connections == []
+
+
+@pytest.mark.parametrize("code", [200, 401])
+def test_cookies_of_one_stream_never_reach_another(code: int) -> None:
+    """Not on the same connection, and not in another thread's call."""
+    cookie = {"Set-Cookie": "session=somebody; Path=/; Domain=127.0.0.1"}
+    said = status(401, "No", headers=cookie) if code == 401 else answer("Hello", headers=cookie)
+    with serve(said) as server:
+        provider = OpenAICompatible("m", base_url=server.url, retry=1)
+        for _ in range(3):
+            if code == 401:
+                with pytest.raises(ProviderError):
+                    provider.complete("Hi")
+            else:
+                provider.complete("Hi")
+        assert len(server.requests) == 3
+        assert not any("Cookie" in request.headers for request in server.requests)

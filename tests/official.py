@@ -1,0 +1,42 @@
+"""The official clients as the tests use them, and what they are asked.
+
+Both are set to validate every object they get, which they do not by default.
+"""
+
+from __future__ import annotations
+
+import anthropic
+import openai
+from pydantic import BaseModel
+
+from providers_sync.gateway import Gateway
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+BLOCK_TOOL = {"name": "weather", "description": "Of a city", "input_schema": SCHEMA}
+CALLS = 'call weather {"city": "Rome, Italy"}\ncall weather {"city": "Łódź 😀"}'
+CITIES = [{"city": "Rome, Italy"}, {"city": "Łódź 😀"}]
+PIXEL = "iVBORw0KGgo="
+
+
+class Person(BaseModel):
+    """What a structured answer shall look like."""
+
+    name: str
+    age: int
+    tags: list[str]
+
+
+def openai_client(gateway: Gateway, key: str = "any") -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=gateway.url("openai"), api_key=key, max_retries=0, _strict_response_validation=True
+    )
+
+
+def anthropic_client(gateway: Gateway, key: str = "any") -> anthropic.Anthropic:
+    return anthropic.Anthropic(
+        base_url=gateway.url("anthropic"),
+        api_key=key,
+        max_retries=0,
+        _strict_response_validation=True,
+    )

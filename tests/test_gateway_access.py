@@ -1,0 +1,157 @@
+"""Who may ask the gateway, and what bad requests get."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+import requests
+from gateway_kit import PATHS, WAIT_S
+
+from providers_sync.errors import InvalidRequestError
+from providers_sync.gateway import Gateway, serve
+
+# --- who may ask
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "code"),
+    [
+        ("GET", "/nothing", {}, 404, "not_found"),
+        ("POST", "/v1/completions", {"json": {}}, 404, "not_found"),
+        ("GET", PATHS["openai"], {}, 405, "method_not_allowed"),
+        ("OPTIONS", PATHS["openai"], {}, 405, "method_not_allowed"),
+        ("POST", PATHS["openai"], {"data": "{}"}, 415, "not_json"),
+        ("POST", PATHS["openai"], {"data": {"a": "b"}}, 415, "not_json"),
+        ("POST", PATHS["openai"], {"data": "{}", "type": "text/plain"}, 415, "not_json"),
+        ("POST", PATHS["openai"], {"data": "{", "type": "application/json"}, 400, "invalid_json"),
+        ("POST", PATHS["openai"], {"data": b"\xff", "type": "application/json"}, 400, None),
+        (
+            "POST",
+            PATHS["openai"],
+            {"data": '{"temperature": NaN}', "type": "application/json"},
+            400,
+            "invalid_json",
+        ),
+        ("POST", PATHS["openai"], {"data": "[" * 99_999, "type": "application/json"}, 400, None),
+        ("POST", PATHS["vitalentum"], {"json": {}}, 400, None),
+        (
+            "POST",
+            PATHS["codelinkava"],
+            {"data": " " * (17 * 1024 * 1024), "type": "application/json"},
+            413,
+            "request_entity_too_large",
+        ),
+    ],
+)
+def test_bad_request_is_json(
+    echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, code: str | None
+) -> None:
+    """A bad request gets its status and an error in JSON."""
+    if "type" in options:
+        options = {**options, "headers": {"Content-Type": options["type"]}}
+        del options["type"]
+    response = requests.request(method, echo.url() + path, timeout=WAIT_S, **options)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/json"
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert code is None or error["code"] == code
+
+
+HUGE = " " * 17_000_000
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "kind"),
+    [
+        ("GET", "/nothing", {}, 404, "not_found_error"),
+        ("GET", "", {}, 404, "not_found_error"),
+        ("GET", "/v1/models/nothing", {}, 404, "not_found_error"),
+        ("GET", "/v1/messages", {}, 405, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": "{}"}, 415, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": "{", "headers": JSON}, 400, "invalid_request_error"),
+        ("POST", "/v1/messages", {"json": {}}, 400, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": HUGE, "headers": JSON}, 413, "request_too_large"),
+        ("GET", "/v1/models", {"headers": {"Host": "evil.example"}}, 403, "permission_error"),
+    ],
+)
+def test_bad_request_under_anthropic(
+    echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, kind: str
+) -> None:
+    """Under ``/anthropic`` errors have Anthropic's shape, those of the HTTP server too."""
+    response = requests.request(method, echo.url("anthropic") + path, timeout=WAIT_S, **options)
+    assert response.status_code == status
+    body = response.json()
+    assert (body["type"], body["error"]["type"]) == ("error", kind)
+    assert body["error"]["message"]
+
+
+def test_broken_http_is_json(echo: Gateway) -> None:
+    """What the HTTP server itself refuses is JSON as well."""
+    with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 400")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1:65000", 200),
+        ("[::1]:80", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example:80", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("evil.example:localhost", 403),
+        ("", 403),
+    ],
+)
+def test_host_header(echo: Gateway, host: str, status: int) -> None:
+    """Only this machine's names are answered to: a hostile page cannot borrow the gateway."""
+    response = requests.get(echo.url(), headers={"Host": host})
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Basic clé"}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"x-api-key": "wrong"}, 401),
+        ({"Authorization": "Bearer clé"}, 200),
+        ({"authorization": "bearer clé"}, 200),
+        ({"x-api-key": "clé"}, 200),
+    ],
+)
+def test_token_is_wanted(headers: dict[str, str], status: int) -> None:
+    """A token given is wanted for everything, on this machine, too."""
+    with serve(token="clé") as gateway:
+        sent = {name: value.encode() for name, value in headers.items()}
+        response = requests.get(gateway.url(), headers=sent)
+        elsewhere = requests.get(gateway.url("anthropic"), headers=sent)
+    assert response.status_code == status
+    assert elsewhere.status_code == (401 if status == 401 else 404)
+    if status == 401:
+        assert response.json()["error"]["type"] == "authentication_error"
+        assert elsewhere.json()["type"] == "error"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_token_opens_other_addresses() -> None:
+    """Reachable by others only with a token, and then by any name."""
+    for host in ("0.0.0.0", "::", "127.0.0.2", ""):
+        with pytest.raises(InvalidRequestError, match="token"):
+            serve(host=host)
+    with serve(host="0.0.0.0", token="s3cret") as gateway:
+        headers = {"Host": "gpu-box.example:8000", "x-api-key": "s3cret"}
+        assert requests.get(gateway.url(), headers=headers).status_code == 200

@@ -1,0 +1,118 @@
+"""The gateway's start and stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import requests
+from gateway_kit import PATHS, WAIT_S, Scripted, body_of, connect, post, text_of
+
+from providers_sync.errors import InvalidRequestError
+from providers_sync.gateway import Gateway, serve
+
+# --- start and stop
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "parrot"}, "there is no engine 'parrot'"),
+        ({"model": "m.gguf"}, "model names the weights of the local engine"),
+        ({"token": ""}, "token must be text"),
+        ({"port": 70_000}, "port must be a number from 0 to 65535"),
+    ],
+)
+def test_serve_wrong_setting(options: dict[str, Any], message: str) -> None:
+    """Settings that cannot work are refused where they are given."""
+    with pytest.raises(InvalidRequestError, match=message):
+        serve(**options)
+
+
+def test_serve_taken_port(echo: Gateway) -> None:
+    """A port in use is named in the error."""
+    with pytest.raises(InvalidRequestError, match=f"port {echo.port} "):
+        serve(port=echo.port)
+
+
+def test_url_names(echo: Gateway) -> None:
+    """``url`` gives the address for each provider."""
+    root = f"http://127.0.0.1:{echo.port}"
+    assert echo.url() == root
+    assert echo.url("vitalentum") == root + "/vitalentum"
+    assert echo.url("ai365vip") == root + "/ai365vip"
+    assert echo.url("openai") == echo.url("v1") == root + "/v1"
+    assert echo.url("anthropic") == root + "/anthropic"
+    with pytest.raises(InvalidRequestError, match="it serves v1, vitalentum, codelinkava"):
+        echo.url("unknown")
+
+
+def open_files() -> Sequence[str]:
+    """Return the descriptors of this process, where the system lists them."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.listdir("/proc/self/fd")
+    return ()
+
+
+def test_close_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """After ``close`` no thread, no socket, no engine is left; clients see the cut."""
+    caplog.set_level(logging.INFO)
+    threads, files = threading.active_count(), len(open_files())
+    engine = Scripted()
+    gateway = serve(engine)
+    waiting = threading.Thread(target=gateway.wait, daemon=True)
+    waiting.start()
+    engine.pieces.put("Hi")
+    with post(gateway, "ai365vip") as talking:
+        assert talking.raw.read1() == b"Hi"
+        engine.started.clear()
+        silent = connect(gateway, "openai")
+        assert engine.started.wait(WAIT_S)
+        gateway.close()
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            list(talking.iter_content(None))
+    gateway.close()
+    waiting.join(WAIT_S)
+    silent.close()
+    assert engine.closed == 1
+    assert threading.active_count() == threads
+    assert len(open_files()) == files
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", gateway.port))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_close_then_same_port() -> None:
+    """The port is free again at once."""
+    with serve() as gateway:
+        assert requests.get(gateway.url()).ok
+    with serve(port=gateway.port) as again:
+        assert requests.get(again.url()).ok
+
+
+def test_app_on_another_server(echo: Gateway) -> None:
+    """The application is plain WSGI: nothing in it needs waitress."""
+    from werkzeug.test import Client
+
+    client = Client(echo.app)
+    response = client.post(
+        PATHS["openai"], json=body_of("openai"), headers={"Host": "localhost"}, buffered=True
+    )
+    assert text_of("openai", response.text) == "You said: Hi"
+
+
+def test_import_without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its extra the gateway says which one it is."""
+    import sys
+
+    for module in ("providers_sync.gateway", "providers_sync.wsgi"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "werkzeug", None)
+    with pytest.raises(ImportError, match=r"pip install 'providers-sync\[gateway\]'"):
+        import providers_sync.gateway  # noqa: F401

@@ -1,0 +1,105 @@
+"""What both official clients share against the gateway: models, keys, errors of their own types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from gateway_kit import Scripted
+from official import anthropic_client, openai_client
+
+from providers_sync.errors import APIStatusError
+from providers_sync.gateway import Gateway, serve
+
+
+@pytest.mark.parametrize("make", [openai_client, anthropic_client])
+def test_models_are_listed(echo: Gateway, make: Callable[..., Any]) -> None:
+    """``models.list`` and ``models.retrieve`` know the engine's names."""
+    with make(echo) as client:
+        assert [model.id for model in client.models.list()] == ["echo"]
+        assert client.models.retrieve("echo").id == "echo"
+        with pytest.raises((openai.NotFoundError, anthropic.NotFoundError)):
+            client.models.retrieve("nothing")
+
+
+def ask_openai(gateway: Gateway, key: str = "any", **options: Any) -> Any:
+    turns: Any = [{"role": "user", "content": "Hi"}]
+    with openai_client(gateway, key) as client:
+        answer = client.chat.completions.create(**{"model": "echo", "messages": turns, **options})
+        return list(answer) if options.get("stream") else answer
+
+
+def ask_anthropic(gateway: Gateway, key: str = "any", **options: Any) -> Any:
+    turns: Any = [{"role": "user", "content": "Hi"}]
+    with anthropic_client(gateway, key) as client:
+        answer = client.messages.create(
+            **{"model": "echo", "max_tokens": 9, "messages": turns, **options}
+        )
+        return list(answer) if options.get("stream") else answer
+
+
+ASK = [(openai, ask_openai), (anthropic, ask_anthropic)]
+
+
+@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+def test_mistake_is_bad_request(echo: Gateway, library: Any, ask: Callable[..., Any]) -> None:
+    """The client's own exception, with the gateway's words and the request's id."""
+    with pytest.raises(library.BadRequestError, match="at least one message") as caught:
+        ask(echo, messages=[])
+    assert caught.value.status_code == 400
+    assert caught.value.body["error" if library is anthropic else "type"]
+    assert caught.value.request_id.startswith("req_")
+
+
+@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+def test_wrong_token_is_authentication_error(library: Any, ask: Callable[..., Any]) -> None:
+    """Each client sends its key in its own header; the right one opens the door."""
+    with serve(token="s3cret") as gateway:
+        assert ask(gateway, "s3cret")
+        with pytest.raises(library.AuthenticationError, match="a token is wanted"):
+            ask(gateway, "wrong")
+
+
+@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (413, "APIStatusError"),
+        (422, "UnprocessableEntityError"),
+        (429, "RateLimitError"),
+        (503, "InternalServerError"),
+        (529, "InternalServerError"),
+        (None, "InternalServerError"),
+    ],
+)
+def test_failure_is_typed(
+    scripted: tuple[Gateway, Scripted],
+    library: Any,
+    ask: Callable[..., Any],
+    status: int | None,
+    name: str,
+) -> None:
+    """What the engine fails with reaches the client as its own class, streamed or whole."""
+    gateway, engine = scripted
+    error = APIStatusError("not now", status_code=status) if status else RuntimeError("secret")
+    for stream in (False, True):
+        engine.pieces.put(error)
+        with pytest.raises(getattr(library, name)) as caught:
+            ask(gateway, stream=stream)
+        assert caught.value.status_code == (status or 500)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+def test_late_failure_is_an_error(
+    scripted: tuple[Gateway, Scripted], library: Any, ask: Callable[..., Any]
+) -> None:
+    """A stream that has begun ends with the client's exception, never as if it were whole."""
+    gateway, engine = scripted
+    engine.pieces.put("Hi")
+    engine.pieces.put(RuntimeError("broken"))
+    with pytest.raises(library.APIError, match="the engine failed"):
+        ask(gateway, stream=True)

@@ -1,0 +1,47 @@
+"""Flask's example with a body of plain text too, and with providers of many tempers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from flask import Response, request
+
+from providers_sync import OpenAICompatible, Timeouts
+from providers_sync.stream import Opening
+from providers_sync.types import Message
+from providers_sync.web import PLAIN_HEADERS, plain
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
+import app as example
+
+PATIENT = OpenAICompatible("m")
+PROVIDERS = {
+    "stall": OpenAICompatible("m", timeouts=Timeouts(idle=0.5)),
+    "silence": OpenAICompatible("m", timeouts=Timeouts(first_token=0.5)),
+    "endless": OpenAICompatible("m", timeouts=Timeouts(total=0.5)),
+    "nobody": OpenAICompatible("m", base_url=os.environ["NOBODY_URL"], retry=1),
+}
+
+
+class Moody:
+    """Asks another provider for some questions."""
+
+    def opening(self, messages: list[Message]) -> Opening:
+        provider = PROVIDERS.get(messages[-1]["content"], PATIENT)
+        return provider.opening(messages)
+
+
+example.provider = Moody  # type: ignore[assignment]
+app = example.app
+
+
+@app.post("/plain")
+def plainly() -> Response:
+    """Answer in bare text."""
+    return Response(plain(PATIENT.stream(request.get_json())), headers=PLAIN_HEADERS)
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ["PORT"]))
