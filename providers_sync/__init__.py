@@ -57,6 +57,7 @@ from .types import (
 )
 
 if TYPE_CHECKING:
+    from .chat import Chat
     from .failover import Failover
 
 
@@ -66,6 +67,10 @@ def __getattr__(name: str) -> Any:
         from .failover import Failover
 
         return Failover
+    if name == "Chat":
+        from .chat import Chat
+
+        return Chat
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -79,6 +84,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "CancelToken",
+    "Chat",
     "CodeLinkAva",
     "Completion",
     "Event",

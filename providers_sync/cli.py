@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
+from .providers import PRESETS, named
 
+NAMES = sorted({*PROVIDERS, *PRESETS})
 DEFAULT_PORT = 8765
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
     ask.add_argument("question")
-    ask.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    ask.add_argument("--provider", choices=NAMES, default="vitalentum")
     ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
     ask.add_argument("--model", metavar="NAME")
     ask.add_argument(
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
     batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
-    batch.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    batch.add_argument("--provider", choices=NAMES, default="vitalentum")
     batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
     batch.add_argument("--model", metavar="NAME", help="for rows that name none")
     batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
@@ -126,12 +128,15 @@ def _batch(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _provider(options: argparse.Namespace) -> Iterator[Provider]:
     """Make the provider that was asked for; with ``--local`` a gateway stands behind it."""
-    kind = PROVIDERS[options.provider]
     if not options.local:
-        yield kind(options.model, base_url=options.base_url)
+        settings = {"base_url": options.base_url} if options.base_url else {}
+        yield named(options.provider, options.model, **settings)
         return
     if options.base_url:
         raise InvalidRequestError("--local brings its own address; leave out --base-url")
+    if options.provider not in PROVIDERS:
+        raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {options.provider}")
+    kind = PROVIDERS[options.provider]
     from .gateway import serve
 
     with serve(engine="local") as gateway:
@@ -195,6 +200,8 @@ def _providers(options: argparse.Namespace) -> int:
         address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
         models = ", ".join(kind.models) or "any"
         print(row(name, kind.__name__, kind.base_url_variable, address, models))
+    for name, preset in PRESETS.items():
+        print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("(…) is gone; `providers-sync serve` answers in its place.")
     return 0

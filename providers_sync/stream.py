@@ -297,6 +297,8 @@ class Pipe:
 
     def _end(self, error: ProviderError | None) -> None:
         with self.lock:
+            if self._ends_attempt(self._late):
+                self._late = None  # it was the last attempt, and has ended by itself
             if self._collected and not self.ended:
                 self.started = self.started or self._is_first_event()
                 self._hand_over()
@@ -348,12 +350,17 @@ class Pipe:
     def wait_open(self) -> None:
         """Wait for good headers, or for the end."""
         while not (self.is_open or self.ended):
-            self._wait()
+            self._wait(math.inf)
 
-    def wait(self) -> None:
-        """Wait until there is something to take, or the end."""
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        until = time.monotonic() + seconds
         while not (self.buffer or self.ended):
-            self._wait()
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait(left)
+        return True
 
     def taken(self) -> None:
         """Note, under the lock, that the reader has emptied ``buffer``."""
@@ -396,8 +403,8 @@ class Pipe:
         with self.lock:
             self._set_end(ProviderError("the stream belongs to the process that opened it"))
 
-    def _wait(self) -> None:
-        """Wait for the next change or clock, without the lock."""
+    def _wait(self, at_most: float) -> None:
+        """Wait for the next change or clock, without the lock, at most so many seconds."""
         with self.lock:
             due, clock = self._due
             left = due - time.monotonic()
@@ -406,7 +413,7 @@ class Pipe:
                 return
             self._waits_until = due
         is_main = threading.current_thread() is threading.main_thread()
-        self._bell.acquire(True, min(left, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
+        self._bell.acquire(True, min(left, at_most, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
         if self.ended:
             with self.lock:
                 self._ring()  # for others who read the same stream
@@ -483,6 +490,8 @@ class Stream:
         """The whole calls the model has asked for so far."""
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._on_end: Callable[[Stream], None] | None = None
+        """Called once, by whoever ends the stream, when the verdict is there."""
 
     def _begin(self, source: Source) -> None:
         if self._token is not None:
@@ -533,6 +542,16 @@ class Stream:
             pass
         text = self.text
         return text[before:] if before else text
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
 
     def _refill(self) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
@@ -610,6 +629,8 @@ class Stream:
     def _let_go(self) -> None:
         if self._token is not None:
             self._token._detach(self)
+        if self._on_end is not None:
+            self._on_end(self)
 
     # --- stopping
 
@@ -655,7 +676,7 @@ class Stream:
 
     def __del__(self) -> None:
         if self._outcome is None:
-            self._pipe.stop(None)
+            self.close()
 
     # --- looking
 

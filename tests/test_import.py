@@ -17,6 +17,7 @@ UNWANTED = [
     *("werkzeug", "waitress", "xllamacpp"),
     *("providers_sync.cli", "providers_sync.gateway", "providers_sync.local"),
     *("providers_sync.dialects", "providers_sync.testing", "providers_sync.aio"),
+    *("providers_sync.chat", "providers_sync.terminal", "providers_sync.notebook", "rich"),
 ]
 OURS = "import providers_sync"
 THEIRS = "import requests, sseclient, tenacity"
@@ -108,6 +109,7 @@ FACE = [
     "Attempt",
     "AuthenticationError",
     "CancelToken",
+    "Chat",
     "CodeLinkAva",
     "Completion",
     "Event",

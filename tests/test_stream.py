@@ -13,6 +13,7 @@ import pytest
 
 from providers_sync import (
     AI365VIP,
+    APITimeoutError,
     CancelToken,
     Finish,
     OpenAICompatible,
@@ -218,6 +219,30 @@ def test_cancel_frees_a_blocked_reader_at_once(
         server.wait_closed(20, timeout=1)
     assert sorted(delays)[10] < 0.05
     assert max(delays) < 0.25
+
+
+def test_wait_tells_silence_from_news_and_the_end() -> None:
+    """It ends with its time while the server is silent, and at once where there is news."""
+    speak = threading.Event()
+    with serve([text("Hel"), wait(speak), text("lo")]) as server:
+        stream = openai(server.url).stream("Hi")
+        assert stream.wait(5)
+        assert next(stream) == "Hel"
+        assert not stream.wait(0.01)
+        speak.set()
+        assert stream.wait(5)
+        assert stream.read() == "lo"
+        assert stream.wait(5)
+
+
+def test_wait_keeps_the_clocks() -> None:
+    """A clock that fires ends the wait; its error is raised by ``next()``."""
+    with serve([text("Hel"), stall()]) as server:
+        stream = openai(server.url, timeouts=Timeouts(idle=0.05)).stream("Hi")
+        assert next(stream) == "Hel"
+        assert stream.wait(5)
+        with pytest.raises(APITimeoutError, match="idle"):
+            next(stream)
 
 
 def test_dropping_the_iterator_closes_the_connection() -> None:

@@ -7,6 +7,7 @@ from typing_extensions import assert_type
 from providers_sync import (
     AI365VIP,
     CancelToken,
+    Chat,
     Completion,
     Event,
     Messages,
@@ -40,3 +41,11 @@ def face() -> None:
     completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
     assert_type(completion, Completion)
     assert_type(str(completion), str)
+
+
+def conversation() -> None:
+    chat = Chat(Vitalentum(), system="Be brief.", budget=20_000, temperature=0)
+    assert_type(chat, Chat)
+    assert_type(chat.send("Hello", top_p=1), Stream)
+    assert_type(chat.history, Messages)
+    assert_type(Chat.load("chat.json", Vitalentum()).undo(), Messages)

@@ -1,0 +1,270 @@
+// Markdown as it streams, as elements: text goes in as text only, so a model's HTML stays text.
+
+// Shows `source` inside `box`, and changes only the blocks that have changed since the last call.
+export function show(box, source) {
+  const blocks = split(source.replace(/\r\n?/g, "\n").split("\n"));
+  const shown = (box.blocks ??= []);
+  let same = 0;
+  while (same < shown.length && same < blocks.length && shown[same] === key(blocks[same])) same++;
+  while (box.childNodes.length > same) box.lastChild.remove();
+  box.append(...blocks.slice(same).map(element));
+  box.blocks = blocks.map(key);
+}
+
+const key = (block) => JSON.stringify(block);
+
+// --- blocks: lines in, a list of { kind, … } out
+
+const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/;
+const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
+const QUOTE = /^ {0,3}> ?/;
+const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/;
+const TABLE_RULE = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+
+const isTable = (line, next) =>
+  line.includes("|") && next !== undefined && next.includes("-") && TABLE_RULE.test(next) &&
+  cells(line).length === cells(next).length;
+
+const begins = (line) =>
+  FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) ||
+  /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
+
+function split(lines) {
+  const blocks = [];
+  for (let at = 0; at < lines.length;) {
+    if (!lines[at].trim()) { at++; continue; }
+    const [block, next] = block_at(lines, at);
+    blocks.push(block);
+    at = next;
+  }
+  return blocks;
+}
+
+function block_at(lines, at) {
+  const line = lines[at];
+  let found;
+  if (FENCE.test(line)) return code(lines, at);
+  if (RULE.test(line)) return [{ kind: "hr" }, at + 1];
+  if ((found = HEADING.exec(line))) {
+    return [{ kind: "h" + found[1].length, text: headed(found[2] ?? "") }, at + 1];
+  }
+  if (QUOTE.test(line)) return quote(lines, at);
+  if (ITEM.test(line)) return list(lines, at);
+  if (isTable(line, lines[at + 1])) return table(lines, at);
+  return paragraph(lines, at);
+}
+
+const headed = (text) => text.trim().replace(/(?<=^|[ \t])#+$/, "");
+
+function code(lines, at) {
+  const [, indent, fence, info] = FENCE.exec(lines[at]);
+  const close = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}[ \\t]*$`);
+  const inside = [];
+  // A fence that is still open is code: the rest of it is on its way.
+  for (at++; at < lines.length && !close.test(lines[at]); at++) {
+    inside.push(lines[at].replace(new RegExp(`^ {0,${indent.length}}`), ""));
+  }
+  const language = info.trim().split(/\s+/)[0];
+  return [{ kind: "pre", language, text: inside.join("\n") }, at + 1];
+}
+
+function quote(lines, at) {
+  const inside = [];
+  for (; at < lines.length && lines[at].trim(); at++) {
+    if (!QUOTE.test(lines[at]) && begins(lines[at])) break;
+    inside.push(lines[at].replace(QUOTE, ""));
+  }
+  return [{ kind: "blockquote", blocks: split(inside) }, at];
+}
+
+function list(lines, at) {
+  const [, indent, mark] = ITEM.exec(lines[at]);
+  const ordered = /\d/.test(mark);
+  const same = (found) =>
+    found && found[1].length < indent.length + 2 && found[2].slice(-1) === mark.slice(-1);
+  const items = [];
+  let loose = false;
+  while (at < lines.length) {
+    const found = ITEM.exec(lines[at]);
+    if (!same(found) || RULE.test(lines[at])) break;
+    const [inside, next] = item(lines, at, found);
+    items.push(split(inside));
+    at = next;
+    while (at < lines.length && !lines[at].trim() && same(ITEM.exec(lines[at + 1] ?? ""))) {
+      loose = true;
+      at++;
+    }
+  }
+  const start = ordered ? parseInt(mark, 10) : undefined;
+  return [{ kind: ordered ? "ol" : "ul", start, loose, items }, at];
+}
+
+function item(lines, at, [, indent, mark, first]) {
+  const width = indent.length + 2;  // models indent by two, three or four: two is enough
+  const inside = [first ?? ""];
+  for (at++; at < lines.length; at++) {
+    const line = lines[at];
+    const deep = line.search(/\S/);
+    if (deep < 0) {
+      const next = lines.slice(at).find((other) => other.trim());
+      if (next === undefined || next.search(/\S/) < width) break;
+      inside.push("");
+    } else if (deep >= width) {
+      inside.push(line.slice(Math.min(deep, indent.length + mark.length + 1)));
+    } else if (ITEM.test(line) || begins(line) || !lines[at - 1].trim()) {
+      break;
+    } else {
+      inside.push(line.trimStart());
+    }
+  }
+  return [inside, at];
+}
+
+function cells(line) {
+  const inside = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  return inside.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+}
+
+function table(lines, at) {
+  const head = cells(lines[at]);
+  const aligned = cells(lines[at + 1]).map((cell) =>
+    cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "");
+  const rows = [];
+  for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
+    rows.push(head.map((_, column) => cells(lines[at])[column] ?? ""));
+  }
+  return [{ kind: "table", head, aligned, rows }, at];
+}
+
+function paragraph(lines, at) {
+  const inside = [lines[at]];
+  for (at++; at < lines.length && lines[at].trim() && !begins(lines[at]); at++) {
+    if (isTable(lines[at], lines[at + 1])) break;
+    inside.push(lines[at]);
+  }
+  return [{ kind: "p", text: inside.map((line) => line.trimStart()).join("\n") }, at];
+}
+
+// --- elements: a block in, a node out
+
+function element(block) {
+  const node = document.createElement(block.kind);
+  if (block.kind === "pre") return codeBox(node, block);
+  if (block.kind === "table") return tableBox(node, block);
+  if (block.kind === "blockquote") node.append(...block.blocks.map(element));
+  if (block.items) node.append(...block.items.map((item) => itemNode(item, block.loose)));
+  if (block.start !== undefined && block.start !== 1) node.start = block.start;
+  if (block.text !== undefined) inline(node, block.text.trimEnd());
+  return node;
+}
+
+function itemNode(blocks, loose) {
+  const node = document.createElement("li");
+  for (const block of blocks) {
+    if (block.kind === "p" && !loose) inline(node, block.text.trimEnd());
+    else node.append(element(block));
+  }
+  return node;
+}
+
+function codeBox(pre, { language, text }) {
+  const box = document.createElement("div");
+  const bar = document.createElement("div");
+  const name = document.createElement("span");
+  const copy = document.createElement("button");
+  const code = document.createElement("code");
+  box.className = "code";
+  name.textContent = language || "text";
+  copy.type = "button";
+  copy.textContent = "Copy";
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = "Copied";
+  });
+  code.textContent = text;
+  pre.tabIndex = 0;  // so that a keyboard can scroll it
+  bar.append(name, copy);
+  pre.append(code);
+  box.append(bar, pre);
+  return box;
+}
+
+function tableBox(node, { head, aligned, rows }) {
+  const row = (cells, kind) => {
+    const tr = document.createElement("tr");
+    cells.forEach((text, column) => {
+      const cell = document.createElement(kind);
+      cell.className = aligned[column] ?? "";
+      inline(cell, text);
+      tr.append(cell);
+    });
+    return tr;
+  };
+  const thead = document.createElement("thead");
+  const tbody = document.createElement("tbody");
+  const box = document.createElement("div");
+  thead.append(row(head, "th"));
+  tbody.append(...rows.map((cells) => row(cells, "td")));
+  node.append(thead, tbody);
+  box.className = "table";
+  box.append(node);
+  return box;
+}
+
+// --- inside a block: text in, nodes out
+
+// In order of precedence; the first that matches at the earliest place wins.
+const INLINE = new RegExp(
+  [
+    /\\(?<escaped>[!-/:-@[-`{-~])/,
+    /(?<!`)(?<ticks>`+)(?!`)(?<code>[^]*?[^`])\k<ticks>(?!`)/,
+    /(?<image>!)?\[(?<label>(?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\((?<target><[^<>\n]*>|(?:[^\s()]|\([^\s()]*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\)/,
+    /<(?<auto>https?:\/\/[^\s<>]+)>/,
+    /(?<bare>https?:\/\/[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*[^\s<>().,;:!?'"*_~`])/,
+    /\*\*(?=\S)(?<strong>(?:[^*]|\*(?!\*))*?(?:[^\s*]|\*[^\s*]+\*))\*\*(?!\*)/,
+    /(?<![\w_])__(?=\S)(?<strong2>[^]*?\S)__(?!\w)/,
+    /~~(?=\S)(?<del>[^]*?\S)~~/,
+    /\*(?=[^\s*])(?<em>(?:[^*]|\*\*[^*]*\*\*)*?[^\s])\*(?!\*)/,
+    /(?<![\w_])_(?=[^\s_])(?<em2>[^_]*?[^\s])_(?!\w)/,
+    /(?: {2,}|\\)?\n(?<line>)/,
+  ].map((part) => part.source).join("|"), "g");
+
+function inline(node, text) {
+  let at = 0;
+  for (const found of text.matchAll(INLINE)) {
+    node.append(text.slice(at, found.index), piece(found));
+    at = found.index + found[0].length;
+  }
+  node.append(text.slice(at));
+  return node;
+}
+
+function piece({ 0: all, groups }) {
+  const { escaped, code, label, target, auto, bare, line } = groups;
+  if (escaped !== undefined) return escaped;
+  if (line !== undefined) return all === "\n" ? "\n" : document.createElement("br");
+  if (code !== undefined) {
+    const node = document.createElement("code");
+    const plain = code.replaceAll("\n", " ");
+    node.textContent = /^ .*\S.* $/.test(plain) ? plain.slice(1, -1) : plain;
+    return node;
+  }
+  if (auto ?? bare) return link(auto ?? bare, auto ?? bare);
+  if (label !== undefined) return link(target.replace(/^<|>$/g, ""), label, all);
+  const kind = ["strong", "strong2", "del", "em", "em2"].find((name) => groups[name] !== undefined);
+  return inline(document.createElement(kind.replace("2", "")), groups[kind]);
+}
+
+// Only the web and mail: javascript: and data: addresses stay text. A picture becomes a link, as
+// loading it would tell its server that this answer was read.
+function link(target, label, written = target) {
+  if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(written);
+  const node = document.createElement("a");
+  node.href = target;
+  node.target = "_blank";
+  node.rel = "noopener noreferrer nofollow";
+  if (label === target) node.textContent = label;
+  else inline(node, label || target);
+  return node;
+}

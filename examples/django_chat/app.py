@@ -1,0 +1,86 @@
+"""A chat page on Django; ``python examples/django_chat/app.py runserver`` prints its address.
+
+``CHAT_PROVIDER`` names who answers (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
+the model; addresses and keys come from the providers' own variables. Without them an echo answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+from django.views.static import serve as serve_file
+
+from providers_sync import InvalidRequestError, OpenAICompatible, Provider
+from providers_sync.gateway import serve
+from providers_sync.providers import named
+from providers_sync.web import SSE_HEADERS, error_data, sse
+
+PAGE = Path(__file__).parent.parent / "chat_page"
+
+
+@functools.cache
+def provider() -> Provider:
+    """Return who answers; made at first use, as servers fork before it."""
+    if name := os.environ.get("CHAT_PROVIDER"):
+        return named(name, os.environ.get("CHAT_MODEL"))
+    return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
+
+
+@require_GET
+@ensure_csrf_cookie
+def page(request: HttpRequest) -> FileResponse:
+    """The page itself; it sends the cookie's token back with every question."""
+    return FileResponse((PAGE / "index.html").open("rb"))
+
+
+@require_POST
+def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """Answer a conversation, or tell the page what is wrong with it."""
+    try:
+        answer = provider().opening(json.loads(request.body))
+    except InvalidRequestError as error:
+        return JsonResponse({"error": error_data(error)}, status=400)
+    except ValueError:
+        return HttpResponse("The body must be JSON.", status=400, content_type="text/plain")
+    return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)
+
+
+def guard(get_response):
+    """Let no script run but the page's own, whatever a model writes."""
+
+    def middleware(request):
+        response = get_response(request)
+        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        return response
+
+    return middleware
+
+
+urlpatterns = [
+    path("", page),
+    path("chat", chat),
+    path("page/<path:path>", serve_file, {"document_root": PAGE}),
+]
+
+settings.configure(
+    ALLOWED_HOSTS=os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(","),
+    MIDDLEWARE=[f"{__name__}.guard", "django.middleware.csrf.CsrfViewMiddleware"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=os.environ.get("SECRET_KEY", "signs nothing here"),
+    USE_TZ=True,
+)
+application = get_wsgi_application()
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)

@@ -1,0 +1,61 @@
+"""A chat page on Flask; ``python examples/flask_chat/app.py`` prints its address.
+
+``CHAT_PROVIDER`` names who answers (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
+the model; addresses and keys come from the providers' own variables. Without them an echo answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from flask import Flask, Response, request, send_from_directory
+
+from providers_sync import InvalidRequestError, OpenAICompatible, Provider
+from providers_sync.gateway import serve
+from providers_sync.providers import named
+from providers_sync.web import SSE_HEADERS, error_data, sse
+
+PAGE = Path(__file__).parent.parent / "chat_page"
+
+app = Flask(__name__, static_folder=PAGE, static_url_path="/page")
+app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+app.config["TRUSTED_HOSTS"] = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(",")
+
+
+@functools.cache
+def provider() -> Provider:
+    """Return who answers; made at first use, as servers fork before it."""
+    if name := os.environ.get("CHAT_PROVIDER"):
+        return named(name, os.environ.get("CHAT_MODEL"))
+    return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
+
+
+@app.get("/")
+def page() -> Response:
+    """The page itself; all that it shows and runs comes from here."""
+    return send_from_directory(PAGE, "index.html")
+
+
+@app.post("/chat")
+def chat() -> Response:
+    """Answer a conversation. Only JSON: that, another site's page cannot post here unasked."""
+    return Response(sse(provider().opening(request.get_json())), headers=SSE_HEADERS)
+
+
+@app.errorhandler(InvalidRequestError)
+def refuse(error: InvalidRequestError) -> tuple[dict[str, object], int]:
+    """Tell the page what was wrong with its question."""
+    return {"error": error_data(error)}, 400
+
+
+@app.after_request
+def guard(response: Response) -> Response:
+    """Let no script run but the page's own, whatever a model writes."""
+    response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+    return response
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ.get("PORT", "5000")))

@@ -1,0 +1,206 @@
+"""The door for web apps under WSGI: an answer as a response body that shows how it ended.
+
+::
+
+    from providers_sync.web import SSE_HEADERS, sse
+
+    @app.post("/chat")                                      # Flask
+    def chat():
+        answer = provider.opening(request.json["messages"])
+        return Response(sse(answer), headers=SSE_HEADERS)
+
+    return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)          # Django
+
+    start_response("200 OK", list(SSE_HEADERS.items()))     # bare WSGI
+    return sse(answer)
+
+``sse`` and ``plain`` take a ``Stream``, or the ``opening()`` of a provider. ``stream()`` returns
+when the model's server has answered, so the view can still choose a status, but until then nobody
+notices a browser that leaves; an opening is asked when the body is first read, and whatever goes
+wrong is told in the body. When the server closes the body, or drops it, the answer stops at once.
+
+What ``sse`` sends are server-sent events, each with a name and a JSON object as its data:
+
+==============  ==========================================================================
+``delta``       ``{"text"}``: a piece of the answer
+``reasoning``   ``{"text"}``: a piece of what the model thinks aloud
+``refusal``     ``{"text"}``: a piece of its refusal
+``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
+``error``       ``{"message", "kind", "outcome"}``: the answer is not whole
+``done``        ``{"outcome", "finish_reason", "model", "usage", "stats"}``: always the last one
+==============  ==========================================================================
+
+Where ``done`` is missing, the connection to the browser itself was cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Union
+
+from .config import KEEP_ALIVE_S
+from .errors import ProviderError, StreamCancelled
+from .stream import Opening, Stream
+from .types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
+
+Answer = Union[Stream, Opening]
+"""What becomes a body: ``provider.stream(…)``, or ``provider.opening(…)``."""
+
+_UNBUFFERED = {
+    "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would hold text back
+    "X-Accel-Buffering": "no",  # nginx, and those that follow it
+    "X-Content-Type-Options": "nosniff",  # the model's text never becomes a web page
+}
+SSE_HEADERS: Mapping[str, str] = MappingProxyType(
+    {"Content-Type": "text/event-stream; charset=utf-8", **_UNBUFFERED}
+)
+"""The headers of a response whose body is ``sse(…)``; no proxy holds it back."""
+PLAIN_HEADERS: Mapping[str, str] = MappingProxyType(
+    {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
+)
+"""The headers of a response whose body is ``plain(…)``; no proxy holds it back."""
+
+_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
+_COMMENT = b":\n\n"
+
+
+class Body(Iterator[bytes]):
+    """An answer as a WSGI body; made by ``sse()`` and ``plain()``.
+
+    ``close()`` stops the answer, from any thread, whether or not the body was ever read; so does
+    dropping it.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        if not isinstance(answer, (Stream, Opening)):
+            raise TypeError(
+                "give provider.stream(…) or provider.opening(…), "
+                f"not {type(answer).__name__} {answer!r:.40}"
+            )
+        self._answer = answer
+        self._stream = answer if isinstance(answer, Stream) else None
+        self._closed = False
+
+    def __next__(self) -> bytes:
+        if not self._closed:
+            chunk = self._next()
+            if not self._closed:
+                return chunk
+        raise StopIteration
+
+    def _next(self) -> bytes:
+        raise NotImplementedError
+
+    def _begun(self) -> Stream:
+        if self._stream is None:
+            assert isinstance(self._answer, Opening)
+            self._stream = self._answer.begin()
+            if self._closed:  # meanwhile, by another thread
+                self._stream.close()
+        return self._stream
+
+    def close(self) -> None:
+        """Stop the answer now; the body is at its end."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+
+
+class _Plain(Body):
+    def _next(self) -> bytes:
+        stream = self._begun()
+        text = next(stream, None)
+        if text is not None:
+            return text.encode("utf-8", "replace")
+        if stream.outcome is Outcome.CANCELLED and not self._closed:  # by somebody else
+            raise _stopped()
+        raise StopIteration
+
+
+class _Events(Body):
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._chunks: Iterator[bytes] | None = None
+
+    def _next(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = _chunks(self._begun())
+            return _COMMENT  # servers hold the headers back until the first bytes
+        return next(self._chunks)
+
+
+def sse(answer: Answer) -> Body:
+    """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
+
+    Raises nothing while it is read: a failure is an ``error`` event, and ``done`` is the last one.
+    A comment goes out more than twice a second while the model is silent, as only a write tells
+    that a browser has left. JSON is ASCII, so no line break of the model's ends an event.
+    """
+    return _Events(answer)
+
+
+def plain(answer: Answer) -> Body:
+    """Return the answer as its bare text in UTF-8, for a response with ``PLAIN_HEADERS``.
+
+    Where the answer fails, the error comes out of the iterator: the server breaks the body off, so
+    that HTTP's framing tells the client that the text is not whole. That needs a chunked response,
+    hence HTTP/1.1 on the whole way. A browser that leaves is noticed with the next text only.
+    """
+    return _Plain(answer)
+
+
+def error_data(error: ProviderError) -> dict[str, str]:
+    """Return what a browser is told of an error: ``message``, ``kind`` (its class), ``outcome``.
+
+    For a view that answers a failure of its own, as with ``InvalidRequestError``. Keys are masked
+    in messages already; bodies, headers and causes stay on the server.
+    """
+    kind = type(error).__name__
+    return {"message": str(error) or kind, "kind": kind, "outcome": str(error.outcome)}
+
+
+def _chunks(stream: Stream) -> Iterator[bytes]:
+    try:
+        more = True
+        while more:
+            events = b"".join(map(_written, stream.ready_events()))
+            if events:
+                yield events
+            while not stream.wait(KEEP_ALIVE_S):
+                yield _COMMENT
+            more = stream._refill()
+        failure = error_data(_stopped()) if stream.outcome is Outcome.CANCELLED else None
+    except ProviderError as error:
+        failure = error_data(error)
+    if failure:
+        yield _event("error", failure)
+    yield _event("done", _verdict(stream))
+
+
+def _stopped() -> StreamCancelled:
+    return StreamCancelled("the answer was stopped before its end")
+
+
+def _written(event: Event) -> bytes:
+    if isinstance(event, (TextDelta, ReasoningDelta, Refusal)):
+        return _event(_NAMES[type(event)], {"text": event.text})
+    if isinstance(event, ToolCall):  # raw only: parsed, it may hold what JSON cannot, such as NaN
+        return _event("tool_call", {"id": event.id, "name": event.name, "raw": event.raw})
+    return b""  # usage and finish are part of the verdict
+
+
+def _verdict(stream: Stream) -> dict[str, Any]:
+    return {
+        "outcome": stream.outcome,
+        "finish_reason": stream.finish_reason,
+        "model": stream.model,
+        "usage": stream.usage and vars(stream.usage),
+        "stats": vars(stream.stats),
+    }
+
+
+def _event(name: str, data: Mapping[str, Any]) -> bytes:
+    text = json.dumps(data, separators=(",", ":"))
+    return f"event: {name}\ndata: {text}\n\n".encode("ascii")

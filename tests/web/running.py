@@ -1,0 +1,145 @@
+"""What the tests of web apps run: a model's server told what to say, and servers as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync.testing import Answer, Request, serve, status
+from providers_sync.testing.answers import to_answer
+
+ROOT = Path(__file__).parent.parent.parent
+FLASK = ROOT / "examples" / "flask_chat"
+DJANGO = ROOT / "examples" / "django_chat"
+START_S = 20.0
+"""For a server to listen; gunicorn takes a second on a busy machine."""
+STOP_S = 10.0
+
+
+class Turn:
+    """One question of a test, and what came of it at the model's server."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked = threading.Event()
+        self.request: Request | None = None
+
+
+class Upstream:
+    """The model's server: to each question it says what the test has put down for it."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, Turn] = {}
+        self.server = serve(self._script)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def says(self, question: str, *script: Any) -> Turn:
+        """Put down the steps, or the whole answer, for a question."""
+        whole = script[0] if len(script) == 1 else list(script)
+        # A connection that outlives its test would look like a leak.
+        turn = self._turns[question] = Turn(replace(to_answer(whole), keep_alive=False))
+        return turn
+
+    def wait_stopped(self, turn: Turn, within: float) -> float:
+        """Wait until the app has left the model's server; return the seconds it took."""
+        assert turn.asked.wait(START_S)
+        assert turn.request is not None
+        return self.server.wait_closed(turn.request.connection, within)
+
+    def _script(self, request: Request) -> Any:
+        turn = self._turns.get(request.json()["messages"][-1]["content"])
+        if turn is None:
+            return replace(status(400, "no test has put this question down"), keep_alive=False)
+        turn.request = request
+        turn.asked.set()
+        return turn.answer
+
+
+def needs(program: str) -> str:
+    """Return the path of a program; skip the test where it is not installed."""
+    found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
+    return found or pytest.skip(f"{program} is not installed (apt-get install {program})")
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(command: Sequence[object], port: int, cwd: Path, **environment: str) -> Iterator[str]:
+    """Run a server until the ``with`` ends; the address comes once it listens on ``port``."""
+    clean = {name: value for name, value in os.environ.items() if name[:5] != "CHAT_"}
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    env = {**clean, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [str(word) for word in command], cwd=cwd, env=env, stdout=log, stderr=log
+        )
+        try:
+            if not listens(port, process):
+                log.seek(0)
+                pytest.fail(f"{command[0]} does not listen: {log.read().decode()[-2000:]}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until somebody listens on a port; nothing but trying tells."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def flask_app(upstream: str) -> contextlib.AbstractContextManager[str]:
+    """Run Flask's example as a user does."""
+    port = free_port()
+    return running([sys.executable, "app.py"], port, FLASK, PORT=str(port), **env(upstream))
+
+
+def django_app(upstream: str) -> contextlib.AbstractContextManager[str]:
+    """Run Django's example as a user does."""
+    port = free_port()
+    command = [sys.executable, "app.py", "runserver", "--noreload", str(port)]
+    return running(command, port, DJANGO, **env(upstream))
+
+
+def moody_app(upstream: str) -> contextlib.AbstractContextManager[str]:
+    """Run Flask's example with impatient providers."""
+    port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, Path(__file__).parent / "moody.py"]
+    extra = {"PORT": str(port), "NOBODY_URL": nobody}
+    return running(command, port, ROOT, **extra, **env(upstream))
+
+
+def env(upstream: str) -> dict[str, str]:
+    """Return the variables that make an example ask this server."""
+    return {"CHAT_PROVIDER": "openai", "CHAT_MODEL": "m", "OPENAI_BASE_URL": upstream}
