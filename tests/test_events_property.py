@@ -27,7 +27,7 @@ from providers_sync.decoding.events import events
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
-many = settings(max_examples=500, deadline=None)
+many = settings(max_examples=250, deadline=None)
 
 
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:

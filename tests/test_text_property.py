@@ -14,7 +14,7 @@ from providers_sync.decoding import chat
 from providers_sync.transport.body import _Chunks
 from providers_sync.types import ReasoningDelta
 
-many = settings(max_examples=500, deadline=None)
+many = settings(max_examples=250, deadline=None)
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
 
 
