@@ -10,9 +10,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
+from .providers import PRESETS, named
 
+NAMES = sorted({*PROVIDERS, *PRESETS})
 DEFAULT_PORT = 8765
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -52,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
-    ask.add_argument("question")
-    ask.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    ask.add_argument("question", nargs="?", help="what is piped in is put before it")
+    ask.add_argument("--provider", choices=NAMES, default="vitalentum")
     ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
     ask.add_argument("--model", metavar="NAME")
     ask.add_argument(
@@ -61,12 +64,22 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start a gateway on the local model for this one answer",
     )
+    _add_display(ask)
     ask.set_defaults(run=_ask)
+
+    chat = commands.add_parser("chat", parents=[common], help="talk, with a history and commands")
+    chat.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
+    chat.add_argument("--provider", choices=NAMES, default="vitalentum")
+    chat.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    chat.add_argument("--model", metavar="NAME")
+    chat.add_argument("--local", action="store_true", help="start a gateway on the local model")
+    _add_display(chat)
+    chat.set_defaults(run=_chat)
 
     batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
     batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
-    batch.add_argument("--provider", choices=sorted(PROVIDERS), default="vitalentum")
+    batch.add_argument("--provider", choices=NAMES, default="vitalentum")
     batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
     batch.add_argument("--model", metavar="NAME", help="for rows that name none")
     batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
@@ -96,20 +109,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_display(command: argparse.ArgumentParser) -> None:
+    """Add what ``ask`` and ``chat`` say of the system message and of the output."""
+    command.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    command.add_argument("--plain", action="store_true", help="the text as it is, no Markdown")
+    command.add_argument("--json", action="store_true", help="events, one JSON object a line")
+    command.add_argument("--stats", action="store_true", help="say verdict, chunks and seconds")
+
+
+def _display(options: argparse.Namespace) -> dict[str, Any]:
+    names = {"system": "system", "json": "as_json", "plain": "plain", "stats": "stats"}
+    return {new: getattr(options, name) for name, new in names.items()}
+
+
 def _ask(options: argparse.Namespace) -> int:
-    with (
-        _provider(options) as provider,
-        provider.stream(options.question) as stream,
-    ):
-        last = ""
-        try:
-            for last in stream:
-                sys.stdout.write(last)
-                sys.stdout.flush()
-        finally:
-            if last and not last.endswith("\n"):
-                sys.stdout.write("\n")
-    return 0
+    from . import terminal
+
+    with _provider(options) as provider:
+        question = terminal.question(options.question)
+        return terminal.ask(provider, question, **_display(options))
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from . import terminal
+
+    with _provider(options) as provider:
+        return terminal.chat(provider, load=options.load, **_display(options))
 
 
 def _batch(options: argparse.Namespace) -> int:
@@ -128,12 +153,15 @@ def _batch(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _provider(options: argparse.Namespace) -> Iterator[Provider]:
     """Make the provider that was asked for; with ``--local`` a gateway stands behind it."""
-    kind = PROVIDERS[options.provider]
     if not options.local:
-        yield kind(options.model, base_url=options.base_url)
+        settings = {"base_url": options.base_url} if options.base_url else {}
+        yield named(options.provider, options.model, **settings)
         return
     if options.base_url:
         raise InvalidRequestError("--local brings its own address; leave out --base-url")
+    if options.provider not in PROVIDERS:
+        raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {options.provider}")
+    kind = PROVIDERS[options.provider]
     from .gateway import serve
 
     with serve(engine="local") as gateway:
@@ -229,6 +257,8 @@ def _providers(options: argparse.Namespace) -> int:
         address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
         models = ", ".join(kind.models) or "any"
         print(row(name, kind.__name__, kind.base_url_variable, address, models))
+    for name, preset in PRESETS.items():
+        print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("(…) is gone; `providers-sync serve` answers in its place.")
     return 0

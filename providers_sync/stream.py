@@ -296,6 +296,8 @@ class Pipe:
 
     def _end(self, error: ProviderError | None) -> None:
         with self.lock:
+            if self._ends_attempt(self._late):
+                self._late = None  # it was the last attempt, and has ended by itself
             if self._collected and not self.ended:
                 self.started = self.started or self._is_first_event()
                 self._hand_over()

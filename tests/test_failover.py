@@ -42,6 +42,7 @@ from providers_sync import (
     Vitalentum,
     aio,
 )
+from providers_sync.stream import Opening, Pipe
 from providers_sync.testing import (
     FAULTS,
     Request,
@@ -60,6 +61,7 @@ from providers_sync.testing import (
     tool_call,
     wait,
 )
+from providers_sync.types import Delta
 
 STREAMS = int(os.environ.get("FAILOVER_STREAMS", "600"))
 """Of the random run; 10,000 for the full one."""
@@ -315,6 +317,25 @@ def test_a_clock_that_fires_while_words_arrive_mixes_nothing() -> None:
         provider = Failover([hasty, openai(other)], rest=0.001)
         won = Counter(provider.complete("Hi").text for _ in range(40))
     assert set(won) <= {"slow words", "other words"}
+
+
+def test_an_answer_that_is_whole_before_anybody_looks_at_the_clock_counts() -> None:
+    """Late by ``first_token``, and all there: it is the answer."""
+
+    def late(pipe: Pipe) -> Iterator[Delta]:
+        pipe.patient = True
+        pipe.attempt(lambda: None)
+        pipe.connected()
+        while pipe.clock_left() > 0:
+            threading.Event().wait(0.001)
+        pipe.received(5)
+        yield "Hello"
+        yield Finish("stop")
+
+    stream = Opening(late, Timeouts(first_token=0.01)).begin()
+    while not stream._pipe.ended:
+        threading.Event().wait(0.001)  # whoever waits for the stream would look at the clock
+    assert (stream.read(), stream.outcome) == ("Hello", Outcome.COMPLETE)
 
 
 def test_five_dead_and_one_good_answer_in_time_and_then_at_once(blackhole: tuple[str, int]) -> None:

@@ -21,6 +21,13 @@ ROOT = Path(__file__).parent.parent / NAME
 HOUSE = [
     "__main__",
     "cli",
+    # 10 the terminal, opened by the command line
+    "terminal",
+    "terminal.session",
+    "terminal.answering",
+    "terminal.screens terminal.keyboard",
+    "terminal.markdown",
+    "terminal.painter terminal.spinner terminal.blocks terminal.controls",
     # 10 gateway, a door, and its inner rooms
     "gateway",
     "serving wsgi echo",
@@ -71,6 +78,7 @@ HOUSE = [
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
     "transport.answer transport.pools",
+    "transport.secrecy",
     "transport.problems transport.body",
     "transport.call",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
@@ -96,7 +104,7 @@ ONE_ROOM = {
     "xllamacpp": "local",
 }
 """Foreign packages and the only room that may import them."""
-HEAVY = {"asyncio", "argparse", "IPython", "waitress", "werkzeug", "xllamacpp"}
+HEAVY = {"asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"}
 """What no import below the doors may load."""
 ASYNC_ROOM = "aio"
 """Loads asyncio, and is itself loaded late by everyone below the doors."""

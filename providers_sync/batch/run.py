@@ -18,6 +18,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..config import SIGNAL_S
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken
@@ -133,7 +134,7 @@ class Run:
                     return None
                 wait = self._start_in()
                 if wait > 0:
-                    self._changed.wait(None if wait == math.inf else wait)
+                    self._changed.wait(min(wait, SIGNAL_S))
 
     # --- starting, in the caller's thread
 
@@ -284,7 +285,8 @@ class Run:
 
     def _came(self, future: Future[Reply]) -> Reply | None:
         if future.cancelled():
-            self._fail(ProviderError("the executor has cancelled a request"))
+            if not self._halted:
+                self._fail(ProviderError("the executor has cancelled a request"))
             return None
         error = future.exception()
         if isinstance(error, BrokenExecutor) or not isinstance(error, (Exception, type(None))):

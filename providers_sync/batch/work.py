@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ..errors import InvalidRequestError, ProviderError
+from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream
 from ..types import Outcome
@@ -27,11 +27,9 @@ def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Repl
         opening = provider.opening(
             row.messages, row.model, retry=None, cancel=cancel, **row.options
         )
-        reply = _read(whole(opening))
-    except ProviderError as error:
-        reply = failure(_bare(error))
-    sent = not isinstance(reply.error, InvalidRequestError)
-    return replace(reply, attempts=int(sent), seconds=time.monotonic() - began)
+    except ProviderError as error:  # nothing was sent
+        return failure(_bare(error))
+    return replace(_read(whole(opening)), seconds=time.monotonic() - began)
 
 
 def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
@@ -40,9 +38,10 @@ def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
     ``ticket`` (``batch:row:attempt``) also keeps dask from taking equal calls for one.
     """
     batch = ticket.partition(":")[0]
-    while len(_kept) >= KEPT_PROVIDERS and batch not in _kept:
-        _kept.pop(next(iter(_kept), ""), None)
-    return ask(_kept.setdefault(batch, provider), row)
+    provider = _kept.setdefault(batch, provider)
+    for old in list(_kept)[:-KEPT_PROVIDERS]:
+        _kept.pop(old, None)
+    return ask(provider, row)
 
 
 def _read(stream: Stream) -> Reply:
@@ -60,6 +59,7 @@ def _read(stream: Stream) -> Reply:
         request_id=stream.request_id,
         error=error,
         started=stream._pipe.started,
+        attempts=stream.stats.attempts,
     )
 
 
