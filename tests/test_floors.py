@@ -45,6 +45,8 @@ HOUSE = [
     "testing.answers testing.words testing.protocols",
     "testing.steps",
     "testing.speech testing.records testing.line",
+    # 9 the stop button of the doors
+    "interrupt",
     # 8 the face
     FACE,
     # 7 uses of an answer

@@ -390,10 +390,10 @@ def test_blocks_are_finished_one_by_one() -> None:
     assert [block.source for block in finished[:2]] == ["2. two\n", "3. three\n\n"]
     assert finished[0].joined
     assert finished[2].source.count("\n") == 8  # the fence and seven of nine lines
-    blocks.feed("```\nEnd")
+    blocks.feed("```\nEnd\n")
     (code,) = blocks.finished()
     assert code.code_before.count("\n") == 7
-    assert blocks.rest() == Block("End")
+    assert blocks.rest() == Block("End\n")
 
 
 @pytest.mark.parametrize(

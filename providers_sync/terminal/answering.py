@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import ProviderError, StreamCancelled
+from ..interrupt import StopButton
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from ..types import Messages, TextDelta
@@ -45,7 +44,8 @@ def ask(
 def answer(call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool = False) -> None:
     """Show the answer that ``call`` returns; raises its ``ProviderError``, Ctrl-C's included."""
     stream = None
-    with stop_button() as token, no_echo(), contextlib.closing(screen):
+    token = CancelToken()
+    with StopButton(token.cancel), no_echo(), contextlib.closing(screen):
         screen.begin()
         try:
             stream = call(token)
@@ -91,28 +91,3 @@ def _say_the_rest(stream: Stream) -> None:
         note(f"the model refused: {refusal}")
     for call in stream.tool_calls:
         note(f"the model calls {call.name}({call.raw})")
-
-
-@contextlib.contextmanager
-def stop_button() -> Iterator[CancelToken]:
-    """Make Ctrl-C cancel the token, so that it strikes between two writes and never within one.
-
-    A second one, where the first does not help, is a ``KeyboardInterrupt`` as ever.
-    """
-    token = CancelToken()
-
-    def press(number: int, frame: Any) -> None:
-        if token.cancelled:
-            raise KeyboardInterrupt
-        token.cancel()
-
-    before = signal.getsignal(signal.SIGINT)
-    is_ours = threading.current_thread() is threading.main_thread()
-    if not is_ours or before in (signal.SIG_IGN, None):  # nohup, or no thread of signals
-        yield token
-        return
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield token
-    finally:
-        signal.signal(signal.SIGINT, before)
