@@ -62,6 +62,35 @@ def test_bad_request_is_json(
     assert code is None or error["code"] == code
 
 
+HUGE = " " * 17_000_000
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "kind"),
+    [
+        ("GET", "/nothing", {}, 404, "not_found_error"),
+        ("GET", "", {}, 404, "not_found_error"),
+        ("GET", "/v1/models/nothing", {}, 404, "not_found_error"),
+        ("GET", "/v1/messages", {}, 405, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": "{}"}, 415, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": "{", "headers": JSON}, 400, "invalid_request_error"),
+        ("POST", "/v1/messages", {"json": {}}, 400, "invalid_request_error"),
+        ("POST", "/v1/messages", {"data": HUGE, "headers": JSON}, 413, "request_too_large"),
+        ("GET", "/v1/models", {"headers": {"Host": "evil.example"}}, 403, "permission_error"),
+    ],
+)
+def test_bad_request_under_anthropic(
+    echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, kind: str
+) -> None:
+    """Under ``/anthropic`` errors have Anthropic's shape, those of the HTTP server too."""
+    response = requests.request(method, echo.url("anthropic") + path, timeout=WAIT_S, **options)
+    assert response.status_code == status
+    body = response.json()
+    assert (body["type"], body["error"]["type"]) == ("error", kind)
+    assert body["error"]["message"]
+
+
 def test_broken_http_is_json(echo: Gateway) -> None:
     """What the HTTP server itself refuses is JSON as well."""
     with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
@@ -109,9 +138,12 @@ def test_token_is_wanted(headers: dict[str, str], status: int) -> None:
     with serve(token="clé") as gateway:
         sent = {name: value.encode() for name, value in headers.items()}
         response = requests.get(gateway.url(), headers=sent)
+        elsewhere = requests.get(gateway.url("anthropic"), headers=sent)
     assert response.status_code == status
+    assert elsewhere.status_code == (401 if status == 401 else 404)
     if status == 401:
         assert response.json()["error"]["type"] == "authentication_error"
+        assert elsewhere.json()["type"] == "error"
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -1,0 +1,76 @@
+"""``providers-sync ask`` and ``serve``: which provider is asked, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from providers_sync import PROVIDERS, Provider
+from providers_sync.cli import main
+from providers_sync.gateway import Gateway
+from providers_sync.testing import serve, text
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_ask_each_provider(echo: Gateway, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer is printed, and nothing else, whatever the protocol."""
+    model = ["--model", "echo"] if name in ("openai", "anthropic") else []
+    code = main(["ask", "Да 😀", "--provider", name, "--base-url", echo.url(name), *model])
+    assert (code, capsys.readouterr().out) == (0, "You said: Да 😀\n")
+
+
+def test_ask_a_preset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A preset brings its address and the key of its variable; ``--base-url`` wins, without key."""
+    asked: list[Provider] = []
+    monkeypatch.setenv("GROQ_API_KEY", "s3cret")
+
+    def stream(self: Provider, *args: Any, **options: Any) -> Any:
+        asked.append(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Provider, "stream", stream)
+        assert main(["ask", "Hi", "--provider", "groq", "--model", "m"]) == 130
+    assert (asked[0].base_url, asked[0]._api_key) == ("https://api.groq.com/openai/v1", "s3cret")
+    with serve([text("Hello")], protocol="openai") as server:
+        url = ["--base-url", server.url]
+        assert main(["ask", "Hi", "--provider", "groq", "--model", "m", *url]) == 0
+        (request,) = server.requests
+    assert capsys.readouterr().out.strip() == "Hello"
+    assert "authorization" not in {name.lower() for name in request.headers}
+
+
+def test_ask_unknown_provider(capsys: pytest.CaptureFixture[str]) -> None:
+    """The known names are listed."""
+    with pytest.raises(SystemExit):
+        main(["ask", "Hi", "--provider", "parrot"])
+    listed = capsys.readouterr().err
+    assert "ollama" in listed
+    assert "anthropic" in listed
+
+
+def test_ask_local_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    """The local gateway speaks protocols, not presets; no model is started to find out."""
+    assert main(["ask", "Hi", "--provider", "ollama", "--local"]) == 1
+    assert "--local speaks vitalentum, " in capsys.readouterr().err
+
+
+def test_serve_prints_every_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each provider's variable and address are ready to be pasted."""
+    monkeypatch.setattr(Gateway, "wait", lambda self: None)
+    assert main(["serve", "--engine", "echo", "--port", "0"]) == 0
+    printed = capsys.readouterr().out
+    for kind in PROVIDERS.values():
+        assert f"export {kind.base_url_variable}=http://127.0.0.1:" in printed
+    assert "/anthropic\n" in printed
+
+
+def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every name that ``--provider`` takes is in the table, with its address."""
+    assert main(["providers"]) == 0
+    printed = capsys.readouterr().out
+    assert "http://127.0.0.1:11434/v1" in printed
+    assert "\nanthropic " in printed

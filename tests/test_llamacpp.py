@@ -1,0 +1,209 @@
+"""Our providers against the real llama.cpp server, over OpenAI's and Anthropic's protocol."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import pytest
+import requests
+from gateway_kit import Recording, events
+from official import anthropic_client, openai_client
+from pydantic import BaseModel
+
+from providers_sync import (
+    Anthropic,
+    APIStatusError,
+    CancelToken,
+    InvalidRequestError,
+    OpenAICompatible,
+    Outcome,
+    Provider,
+    StreamCancelled,
+)
+from providers_sync.gateway import Gateway
+
+pytestmark = pytest.mark.model
+
+TURNS: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Name three colours. Привет 😀"},
+]
+BOTH = pytest.mark.parametrize("name", ["openai", "anthropic"])
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "colour": {"type": "string", "enum": ["red", "blue"]},
+        "count": {"type": "integer"},
+    },
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+LONG = "Repeat the word hello a thousand times."
+"""At temperature 0 this model does, and goes on: 4000 words take it 20 to 100 seconds."""
+AT_ONCE_S = 8.0
+"""Less than that, and more than a machine under load needs for one word."""
+
+
+class Sky(BaseModel):
+    """What the official clients ask for."""
+
+    colour: Literal["red", "blue"]
+    clouds: bool
+
+
+@pytest.fixture
+def root(local: tuple[Gateway, Recording]) -> str:
+    """The address of llama.cpp itself; the gateway stays out of it."""
+    return local[1].server.base_url.removesuffix("/v1")
+
+
+def llama(root: str, name: str, **settings: Any) -> Provider:
+    """Return our provider for one of llama.cpp's two protocols."""
+    if name == "openai":
+        return OpenAICompatible("any", base_url=f"{root}/v1", **settings)
+    return Anthropic("any", base_url=root, **settings)
+
+
+def plain(root: str, **options: Any) -> tuple[str, int, int]:
+    """Return the text that llama.cpp streams, and its usage, read without any code of ours."""
+    body = {"messages": TURNS, "stream": True, "stream_options": {"include_usage": True}}
+    response = requests.post(f"{root}/v1/chat/completions", json={**body, **options}, timeout=60)
+    chunks = [event for event in events(response.content) if event != "[DONE]"]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    usage = chunks[-1]["usage"]
+    text = "".join(delta.get("content") or "" for delta in deltas)
+    return text, usage["prompt_tokens"], usage["completion_tokens"]
+
+
+@BOTH
+def test_llama_streams_text(root: str, name: str) -> None:
+    """Deltas, usage and finish reason are those of the server; a whole answer is the same."""
+    options = {"temperature": 0, "max_tokens": 6}
+    text, asked, said = plain(root, **options)
+    with llama(root, name).stream(TURNS, **options) as stream:
+        deltas = list(stream)
+    assert len(deltas) > 3
+    assert "".join(deltas) == stream.text == text
+    assert stream.outcome is Outcome.COMPLETE
+    assert stream.usage is not None
+    assert (stream.usage.input_tokens, stream.usage.output_tokens) == (asked, said)
+    assert stream.usage.total_tokens == asked + said
+    assert stream.finish_reason == ("length" if name == "openai" else "max_tokens")
+    assert said == 6
+
+    whole = llama(root, name).complete(TURNS, stream=False, **options)
+    assert (whole.text, whole.usage) == (text, stream.usage)
+    assert whole.finish_reason == stream.finish_reason
+
+
+@BOTH
+def test_llama_ends_by_itself(root: str, name: str) -> None:
+    """An answer that is done has its reason, and the model's name."""
+    answer = llama(root, name).complete("Say only: yes", temperature=0, max_tokens=200)
+    assert answer.finish_reason == ("stop" if name == "openai" else "end_turn")
+    assert answer.model is not None
+    assert "SmolLM2" in answer.model
+
+
+@BOTH
+def test_llama_stops_at_a_word(root: str, name: str) -> None:
+    """``stop`` ends the answer before its word."""
+    text, _, _ = plain(root, temperature=0, max_tokens=12)
+    word = text.split()[3]
+    answer = llama(root, name).complete(TURNS, stop=word, temperature=0, max_tokens=12)
+    assert answer.text == text[: text.index(word)]
+    assert answer.finish_reason == ("stop" if name == "openai" else "end_turn")
+
+
+def test_llama_answers_in_json(root: str) -> None:
+    """An answer of a JSON schema parses, streamed as it is."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    answer = llama(root, "openai").complete(TURNS, response_format=wanted, max_tokens=100)
+    value = json.loads(answer.text)
+    assert value["colour"] in ("red", "blue")
+    assert isinstance(value["count"], int)
+    assert set(value) == {"colour", "count"}
+
+
+def test_llama_lists_its_model(local: tuple[Gateway, Recording], root: str) -> None:
+    """``list_models`` asks the server."""
+    assert OpenAICompatible(base_url=f"{root}/v1").list_models() == [local[1].server.model]
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [("openai", "cancel"), ("anthropic", "cancel"), ("openai", "close"), ("anthropic", "token")],
+)
+def test_llama_stops_when_cancelled(root: str, name: str, by: str) -> None:
+    """The server stops generating: its only slot is free for the next question at once."""
+    token = CancelToken()
+    stream = llama(root, name).stream(LONG, temperature=0, max_tokens=4000, cancel=token)
+    next(stream)
+    {"cancel": stream.cancel, "close": stream.close, "token": token.cancel}[by]()
+    with pytest.raises(StopIteration if by == "close" else StreamCancelled):
+        next(stream)
+    answer = llama(root, name, timeouts=AT_ONCE_S, retry=None).complete("Hi", max_tokens=1)
+    assert answer.text
+
+
+@BOTH
+def test_llama_refuses_long_question(root: str, name: str) -> None:
+    """A question beyond the context is an error with the server's words."""
+    with pytest.raises(APIStatusError, match="context") as caught:
+        llama(root, name).complete("word " * 6000, max_tokens=5)
+    assert caught.value.status_code == 400
+
+
+# --- through the gateway: what its Anthropic side translates reaches the model
+
+
+def test_llama_behind_anthropic_answers_in_json(local: tuple[Gateway, Recording]) -> None:
+    """llama.cpp's own Anthropic endpoint knows no schemas; the gateway's does."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    claude = Anthropic("any", base_url=local[0].url("anthropic"))
+    answer = claude.complete(TURNS, response_format=wanted, max_tokens=100)
+    assert set(json.loads(answer.text)) == {"colour", "count"}
+    assert answer.usage is not None
+    assert answer.usage.input_tokens
+
+
+@BOTH
+def test_llama_behind_gateway_refuses_images(local: tuple[Gateway, Recording], name: str) -> None:
+    """The local model reads text; anything else is named as the caller's mistake."""
+    part = {"type": "image", "image": "https://example.com/a.png"}
+    turns = [{"role": "user", "content": [part]}]
+    kind = OpenAICompatible if name == "openai" else Anthropic
+    with pytest.raises(APIStatusError, match="reads text, not image_url") as caught:
+        kind("any", base_url=local[0].url(name)).complete(turns)
+    assert caught.value.status_code == 400
+
+
+def test_llama_behind_official_clients(local: tuple[Gateway, Recording]) -> None:
+    """Both official clients get an object of their schema from the real model."""
+    turns: Any = [{"role": "user", "content": "What colour is the sky?"}]
+    with openai_client(local[0]) as gpt:
+        said = gpt.chat.completions.parse(
+            model="any", messages=turns, response_format=Sky, temperature=0
+        )
+    assert isinstance(said.choices[0].message.parsed, Sky)
+    with anthropic_client(local[0]) as claude:
+        message = claude.messages.parse(
+            model="any",
+            messages=turns,
+            output_format=Sky,
+            max_tokens=100,
+            extra_body={"temperature": 0},
+        )
+    assert message.parsed_output == said.choices[0].message.parsed
+
+
+def test_engine_passes_tools_on(local: tuple[Gateway, Recording]) -> None:
+    """Tools and their results reach llama.cpp; this model's template does not show them."""
+    tool = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
+    options = {"tools": [tool], "tool_choice": "auto", "max_tokens": 1}
+    provider = OpenAICompatible("any", base_url=local[0].url("openai"))
+    assert provider.complete("Hi", **options).text
+    assert local[1].asked[1] == options
+    with pytest.raises(InvalidRequestError, match="n must be 1"):
+        provider.complete("Hi", n=2)
