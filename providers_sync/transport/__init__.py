@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .answer import Answer
 from .call import Call, Stopped
-from .problems import tls_error
+from .problems import connection_error, tls_error
 from .secrecy import SECRET_LENGTH, hide, secrets
 from .session import Transport, proxy_for
 from .status import status_error
@@ -20,6 +20,7 @@ __all__ = [
     "Call",
     "Stopped",
     "Transport",
+    "connection_error",
     "hide",
     "proxy_for",
     "secrets",
