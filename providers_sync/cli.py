@@ -201,11 +201,13 @@ def _serve_fault(options: argparse.Namespace) -> int:
         raise InvalidRequestError(f"no fault {options.fault!r}; there are {', '.join(FAULTS)}")
     if options.engine or options.model or options.token:
         raise InvalidRequestError("--fault answers by itself: no --engine, --model or --token")
+    if not 0 <= options.port <= 65535:
+        raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")
     fault = FAULTS[options.fault]
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(serve(fault, host=options.host, port=options.port, keep=0))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise InvalidRequestError(
                 f"cannot listen on {options.host} port {options.port} ({error}); "
                 "port 0 takes a free one"

@@ -217,9 +217,9 @@ def test_rewriting_keeps_mode_and_link(tmp_path: Path) -> None:
 
 
 def test_a_line_torn_anywhere_is_repaired(path: Path, written: bytes) -> None:
-    """Cut after any byte of the last line, three answers stay, or four if it is all there."""
+    """Cut anywhere in the last line, three answers stay, or four if only its end is missing."""
     start = written[:-1].rindex(b"\n") + 1
-    for end in range(start, len(written)):
+    for end in [*range(start, len(written) - 1, 5), len(written) - 2, len(written) - 1]:
         path.write_bytes(written[:end])
         ledger = Ledger(path)
         held = len(ledger)

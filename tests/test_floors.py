@@ -56,8 +56,8 @@ HOUSE = [
     "health",
     # 7 the inner rooms of batch
     "batch.run",
-    "batch.ledger batch.limits batch.shelf batch.work batch.threads batch.inputs",
-    "batch.here",
+    "batch.records batch.limits batch.shelf batch.work batch.inputs",
+    "batch.ledger batch.here batch.threads",
     "batch.results",
     "batch.rows",
     # 6 the table: name → class

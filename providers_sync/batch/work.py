@@ -1,8 +1,9 @@
-"""What one worker does, in a thread or in another process: ask a row once."""
+"""What one worker does, here or in another process: ask a row once; how it gets there and back."""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,46 @@ from ..types import Outcome
 from .here import whole
 from .results import Reply, failure
 from .rows import Row
+from .threads import Threads
 
 KEPT_PROVIDERS = 4
 """In a worker process; one a batch, so that its connections live from row to row."""
 
 _kept: dict[str, Provider] = {}
+
+
+def submit(
+    executor: Executor, provider: Provider, row: Row, cancel: CancelToken, ticket: str
+) -> Future[Reply]:
+    """Have a row asked once; ``cancel`` reaches this process only.
+
+    Raises ``ProviderError`` where the executor takes no more work.
+    """
+    if row.error is not None:
+        future: Future[Reply] = Future()
+        future.set_result(failure(row.error))
+        return future
+    try:
+        if isinstance(executor, (Threads, ThreadPoolExecutor)):
+            return executor.submit(ask, provider, row, cancel)
+        return executor.submit(ask_elsewhere, provider, replace(row, input=None), ticket)
+    except RuntimeError as error:  # it was shut down, or is broken
+        raise _broken(error) from error
+
+
+def brought(future: Future[Reply]) -> Reply:
+    """Return what a finished future holds.
+
+    Raises ``ProviderError`` where the executor, and not the row, is at its end.
+    """
+    if future.cancelled():
+        raise ProviderError("the executor has cancelled a request")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
+        raise _broken(error) from error
+    return failure(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
 
 
 def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
@@ -77,6 +113,10 @@ def _message(stream: Stream) -> dict[str, Any]:
         "tool_calls": calls,
     }
     return {name: value for name, value in message.items() if value or name == "content"}
+
+
+def _broken(error: BaseException) -> ProviderError:
+    return ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
 
 
 def _bare(error: ProviderError) -> ProviderError:

@@ -360,6 +360,7 @@ class _Source:
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
         for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
+            trial.retry_state.start_time = pipe.began  # for stop_after_delay and its like
             with trial:
                 if failure is not None:
                     first, failure = failure, None
