@@ -80,7 +80,7 @@ def terminal(folder: Path) -> None:
     console.print(Text.from_ansi(screen.rstrip()), crop=False)
     code = console.export_html(inline_styles=True, code_format="{code}", theme=DIMMED_MONOKAI)
     (folder / "terminal.html").write_text(PAGE.format(code=code), encoding="utf-8")
-    photograph(folder / "terminal.html", HERE / "terminal.png", "820,520")
+    photograph(folder / "terminal.html", HERE / "terminal.png", "820,350")
 
 
 def photograph(page: Path, picture: Path, size: str) -> None:
