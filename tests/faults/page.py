@@ -29,21 +29,22 @@ How to read it:
 - **for** says which protocols: *events* are OpenAI's and Vitalentum's event streams, *plain* is
   AI365VIP's plain text, which has no end marker. *TLS* means that it was tried over TLS as well.
 
-Every verdict is there within {margin} s: after the clock that is named, where one is, and else after
-the last byte. After every row no thread and no socket is left.
+Every verdict is there within {margin} s: after the clock that is named, where one is, and after the
+last byte elsewhere. After every row no thread and no socket is left.
 """
 
 OURS = """
 ## On our side
 
 - **Stopping**: `cancel()` and a `CancelToken`, from another thread, from a signal handler, from a
-  finalizer in another thread and from one in the waiting thread, and Ctrl-C, each while the call is
-  {phases}. The reader is free within 50 ms (median of 20), 250 ms at worst.
+  finalizer in another thread and from one in the waiting thread, and Ctrl-C. The reader is free
+  within 50 ms (median of 20), 250 ms at worst. Each of them while the call is
+{phases}.
 - **At any moment of a busy stream**, Ctrl-C and a handler that cancels lose no text and leave no
   thread behind.
 - **A slow reader** holds a fast server back; memory stays flat however long it pauses.
-- **A reader that leaves** (out of the loop, by an exception, `close()`, `with`, dropping the stream,
-  in a reference cycle): the server sees the connection close within a second.
+- **A reader that leaves** (out of the loop, by an exception, `close()`, `with`, dropping the
+  stream, in a reference cycle): the server sees the connection close within a second.
 - **The interpreter exits** with streams open: at once, with status 0, and silently.
 - **Forks, process pools, copies, 64 threads, gevent**: one provider serves them all; a forked child
   leaves its parent's streams alone.
@@ -53,7 +54,7 @@ OURS = """
 def page() -> str:
     """Return the whole page."""
     head = HEAD.format(rows=len(ROWS), attempts=ATTEMPTS, margin=MARGIN_S)
-    phases = ", ".join(_phrase(phase) for phase in PHASES)
+    phases = ",\n".join(f"  - {_phrase(phase)}" for phase in PHASES)
     tables = [_table(title, rows) for title, rows in TABLE.items()]
     return "\n".join([head, *tables]) + OURS.format(phases=phases)
 
