@@ -185,7 +185,7 @@ def watched(provider: Clocked, question: str) -> tuple[BaseException | None, str
 
 
 def fits(provider: Provider, row: Row) -> bool:
-    """Tell whether the row is about such a provider, and plain or TLS does not matter or is right."""
+    """Tell whether the row is about such a provider, over such a wire."""
     wire = provider.base_url.partition(":")[0]
     return type(provider).__name__ in row.kinds and (wire in row.wires or "http" in row.wires)
 
