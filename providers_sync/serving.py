@@ -118,14 +118,29 @@ class Server:
         if self._stopped:
             return False
         self._stopped = True
-        self._server.trigger.pull_trigger(self._hang_up)
+        self._in_loop(self._hang_up)
         self._threads.shutdown()
-        self._server.trigger.pull_trigger(self._server.trigger.close)
+        self._in_loop(self._server.trigger.close)
         self._loop.join()
         return True
 
+    def _in_loop(self, work: Callable[[], None]) -> None:
+        """Do ``work`` in waitress's own thread and wait for it."""
+        pulled, done = threading.Event(), threading.Event()
+
+        def act() -> None:
+            pulled.wait()  # the pull may still have to write to the pipe that this work closes
+            try:
+                work()
+            finally:
+                done.set()
+
+        self._server.trigger.pull_trigger(act)
+        pulled.set()
+        done.wait(STOP_S)
+
     def _hang_up(self) -> None:
-        """Close the listening socket and the clients' (in waitress's own thread)."""
+        """Close the listening socket and the clients', so that no request is begun."""
         self._server.asyncore.dispatcher.close(self._server)
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
