@@ -41,7 +41,7 @@ def main() -> None:
     print(f"providers-sync --version says {version}")
 
     files = {str(file) for file in importlib.metadata.files("providers-sync") or ()}
-    assert "providers_sync/py.typed" in files
+    assert {"providers_sync/py.typed", "pytest_providers_sync.py"} <= files
     assert any(file.endswith("LICENSE") for file in files)
     assert not any(file.startswith(("tests/", "examples/")) for file in files)
 

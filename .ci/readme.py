@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = ("make ", "providers-sync serve")
-"""Run by other steps of ``.ci/run``, or until Ctrl-C (the gateway's tests do it)."""
+ELSEWHERE = ("make ", "providers-sync ")
+"""Run by other steps of ``.ci/run``; or they want a server, which their tests have."""
 WHOLE_SUITE = ".venv/bin/python -m pytest"
 
 

@@ -74,6 +74,13 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Make the notebook's ``%%chat`` known, when IPython is told ``%load_ext providers_sync``."""
+    from . import notebook
+
+    notebook.load_ipython_extension(shell)
+
+
 __all__ = [
     "AI365VIP",
     "PROVIDERS",

@@ -7,8 +7,10 @@ import contextlib
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
 from .providers import PRESETS, named
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
-    ask.add_argument("question")
+    ask.add_argument("question", nargs="?", help="what is piped in is put before it")
     ask.add_argument("--provider", choices=NAMES, default="vitalentum")
     ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
     ask.add_argument("--model", metavar="NAME")
@@ -62,7 +64,17 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start a gateway on the local model for this one answer",
     )
+    _add_display(ask)
     ask.set_defaults(run=_ask)
+
+    chat = commands.add_parser("chat", parents=[common], help="talk, with a history and commands")
+    chat.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
+    chat.add_argument("--provider", choices=NAMES, default="vitalentum")
+    chat.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    chat.add_argument("--model", metavar="NAME")
+    chat.add_argument("--local", action="store_true", help="start a gateway on the local model")
+    _add_display(chat)
+    chat.set_defaults(run=_chat)
 
     batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
@@ -82,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument("--token", help="wanted from every client, as its key")
+    serve.add_argument("--fault", metavar="NAME", help="fail in this way; `list` names them all")
     serve.set_defaults(run=_serve)
 
     doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
@@ -96,20 +109,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_display(command: argparse.ArgumentParser) -> None:
+    """Add what ``ask`` and ``chat`` say of the system message and of the output."""
+    command.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    command.add_argument("--plain", action="store_true", help="the text as it is, no Markdown")
+    command.add_argument("--json", action="store_true", help="events, one JSON object a line")
+    command.add_argument("--stats", action="store_true", help="say verdict, chunks and seconds")
+
+
+def _display(options: argparse.Namespace) -> dict[str, Any]:
+    names = {"system": "system", "json": "as_json", "plain": "plain", "stats": "stats"}
+    return {new: getattr(options, name) for name, new in names.items()}
+
+
 def _ask(options: argparse.Namespace) -> int:
-    with (
-        _provider(options) as provider,
-        provider.stream(options.question) as stream,
-    ):
-        last = ""
-        try:
-            for last in stream:
-                sys.stdout.write(last)
-                sys.stdout.flush()
-        finally:
-            if last and not last.endswith("\n"):
-                sys.stdout.write("\n")
-    return 0
+    from . import terminal
+
+    with _provider(options) as provider:
+        question = terminal.question(options.question)
+        return terminal.ask(provider, question, **_display(options))
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from . import terminal
+
+    with _provider(options) as provider:
+        return terminal.chat(provider, load=options.load, **_display(options))
 
 
 def _batch(options: argparse.Namespace) -> int:
@@ -145,6 +170,8 @@ def _provider(options: argparse.Namespace) -> Iterator[Provider]:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.fault is not None:
+        return _serve_fault(options)
     from .gateway import serve
 
     engine = options.engine or _best_engine(options.model)
@@ -160,6 +187,36 @@ def _serve(options: argparse.Namespace) -> int:
             print(f"export {kind.base_url_variable}={gateway.url(name)}")
         sys.stdout.flush()
         gateway.wait()
+    return 0
+
+
+def _serve_fault(options: argparse.Namespace) -> int:
+    from .testing import FAULTS, serve
+
+    if options.fault == "list":
+        for name, fault in FAULTS.items():
+            print(f"{name:<20} {fault.about}")
+        return 0
+    if options.fault not in FAULTS:
+        raise InvalidRequestError(f"no fault {options.fault!r}; there are {', '.join(FAULTS)}")
+    if options.engine or options.model or options.token:
+        raise InvalidRequestError("--fault answers by itself: no --engine, --model or --token")
+    if not 0 <= options.port <= 65535:
+        raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")
+    fault = FAULTS[options.fault]
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(serve(fault, host=options.host, port=options.port, keep=0))
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot listen on {options.host} port {options.port} ({error}); "
+                "port 0 takes a free one"
+            ) from error
+        print(f"A server that {fault.about} is at {server.url} until Ctrl-C.")
+        for kind in PROVIDERS.values():
+            print(f"export {kind.base_url_variable}={server.url}")
+        sys.stdout.flush()
+        threading.Event().wait()
     return 0
 
 

@@ -59,9 +59,9 @@ DRAIN_S = 0.02
 
 SIGNAL_S = 0.1
 """The main thread looks up this often: a signal that comes just before a wait does not end it."""
-KEEP_ALIVE_S = 0.3
-"""Between two comments to a browser: the first write after it has left is answered with a reset,
-the second fails, and some servers tell with the third only; all within a second."""
+KEEP_ALIVE_S = 0.25
+"""Between two comments to a browser. The first write after it has left is answered with a reset,
+the second fails, and waitress tells with the third only: all well within a second."""
 
 
 class NotGiven(enum.Enum):

@@ -136,7 +136,6 @@ class Pipe:
         self._wake: Callable[[], None] | None = None
         self._make_locks()
         self._set_clock("connect", timeouts.connect)
-        _pipes.add(self)
 
     def _make_locks(self) -> None:
         # Reentrant: a finalizer may cancel in the very thread that holds the lock. The reader waits
@@ -297,6 +296,8 @@ class Pipe:
 
     def _end(self, error: ProviderError | None) -> None:
         with self.lock:
+            if self._ends_attempt(self._late):
+                self._late = None  # it was the last attempt, and has ended by itself
             if self._collected and not self.ended:
                 self.started = self.started or self._is_first_event()
                 self._hand_over()
@@ -417,12 +418,21 @@ class Pipe:
                 self._ring()  # for others who read the same stream
 
 
-_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+def open_streams() -> list[Stream]:
+    """Return the streams that nobody has read to their end or closed."""
+    while True:
+        try:
+            return [stream for stream in _streams if stream.outcome is None]
+        except RuntimeError:  # another thread has begun one meanwhile
+            continue
 
 
 def _after_fork() -> None:
-    for pipe in list(_pipes):
-        pipe.disown()
+    for stream in list(_streams):
+        stream._pipe.disown()
 
 
 if hasattr(os, "register_at_fork"):
@@ -490,6 +500,7 @@ class Stream:
         self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
         """Called once, by whoever ends the stream, when the verdict is there."""
+        _streams.add(self)
 
     def _begin(self, source: Source) -> None:
         if self._token is not None:

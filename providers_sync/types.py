@@ -201,3 +201,7 @@ class Completion(Frozen):
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_markdown_(self) -> str:
+        """Show itself in a notebook."""
+        return self.text

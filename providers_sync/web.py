@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Union
 
 from .config import KEEP_ALIVE_S
@@ -53,13 +52,10 @@ _UNBUFFERED = {
     "X-Accel-Buffering": "no",  # nginx, and those that follow it
     "X-Content-Type-Options": "nosniff",  # the model's text never becomes a web page
 }
-SSE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {"Content-Type": "text/event-stream; charset=utf-8", **_UNBUFFERED}
-)
+# Dicts, not read-only mappings: Werkzeug 3.0 takes those for lists of pairs.
+SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_UNBUFFERED}
 """The headers of a response whose body is ``sse(…)``; no proxy holds it back."""
-PLAIN_HEADERS: Mapping[str, str] = MappingProxyType(
-    {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
-)
+PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
 """The headers of a response whose body is ``plain(…)``; no proxy holds it back."""
 
 _NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}

@@ -21,6 +21,13 @@ ROOT = Path(__file__).parent.parent / NAME
 HOUSE = [
     "__main__",
     "cli",
+    # 10 the terminal, opened by the command line
+    "terminal",
+    "terminal.session",
+    "terminal.answering",
+    "terminal.screens terminal.keyboard",
+    "terminal.markdown",
+    "terminal.painter terminal.spinner terminal.blocks terminal.controls",
     # 10 gateway, a door, and its inner rooms
     "gateway",
     "serving wsgi echo",
@@ -32,11 +39,14 @@ HOUSE = [
     # 9 doors
     "local notebook web testing",
     # 9 the inner rooms of testing
-    "testing.server testing.faults",
+    "testing.server testing.faults testing.scripted",
+    "testing.memory",
     "testing.play",
     "testing.answers testing.words testing.protocols",
     "testing.steps",
     "testing.speech testing.records testing.line",
+    # 9 the stop button of the doors
+    "interrupt",
     # 8 the face
     FACE,
     # 7 uses of an answer
@@ -46,8 +56,8 @@ HOUSE = [
     "health",
     # 7 the inner rooms of batch
     "batch.run",
-    "batch.ledger batch.limits batch.shelf batch.work batch.threads batch.inputs",
-    "batch.here",
+    "batch.records batch.limits batch.shelf batch.work batch.inputs",
+    "batch.ledger batch.here batch.threads",
     "batch.results",
     "batch.rows",
     # 6 the table: name → class
@@ -70,6 +80,7 @@ HOUSE = [
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
     "transport.answer transport.pools",
+    "transport.secrecy",
     "transport.problems transport.body",
     "transport.call",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
@@ -95,7 +106,7 @@ ONE_ROOM = {
     "xllamacpp": "local",
 }
 """Foreign packages and the only room that may import them."""
-HEAVY = {"asyncio", "argparse", "IPython", "waitress", "werkzeug", "xllamacpp"}
+HEAVY = {"asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"}
 """What no import below the doors may load."""
 ASYNC_ROOM = "aio"
 """Loads asyncio, and is itself loaded late by everyone below the doors."""

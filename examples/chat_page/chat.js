@@ -11,9 +11,10 @@ const TITLES = {
   truncated: "The answer is not whole",
   stalled: "The model fell silent",
   deadline: "The answer took too long",
-  cancelled: "The answer was stopped",
+  cancelled: "Stopped",
   failed: "The model did not answer",
 };
+const STOPPED = { outcome: "cancelled", message: "The conversation goes on without this answer." };
 
 const $ = (selector) => document.querySelector(selector);
 const [talk, form, question, go, fresh] = ["#talk", "#ask", "#question", "#go", "#new"].map($);
@@ -42,7 +43,7 @@ async function ask(text) {
     finish(exchange, verdict);
     if (stop === running) history.push(asked, { role: "assistant", content: exchange.text });
   } catch (error) {
-    if (stop.signal.aborted) error = { outcome: "cancelled", message: "You stopped it." };
+    if (stop.signal.aborted) error = STOPPED;
     fail(exchange, error, text);
   } finally {
     exchange.draw();
@@ -138,7 +139,8 @@ function follow(change) {
 
 function finish({ answer, waiting }, { outcome, model, finish_reason, stats }) {
   const limited = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
-  const facts = [outcome, limited, model, `${stats.chunks} chunks`, `${stats.duration_s.toFixed(1)} s`];
+  const chunks = stats.chunks === 1 ? "1 chunk" : `${stats.chunks} chunks`;
+  const facts = [outcome, limited, model, chunks, `${stats.duration_s.toFixed(1)} s`];
   follow(() => {
     waiting.remove();
     answer.append(make("p", "verdict", facts.filter(Boolean).join(" · ")));

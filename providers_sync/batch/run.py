@@ -14,20 +14,22 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterable
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..config import SIGNAL_S
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken
-from .ledger import Ledger, LedgerError
+from .ledger import LedgerError
 from .limits import LONGEST_HOLD_S, Pace, Patience, hold_asked
-from .results import Reply, Result, failure, line, reply, result
+from .records import Records
+from .results import Reply, Result, result
 from .rows import Row, row
 from .shelf import Shelf
 from .threads import Threads
-from .work import ask, ask_elsewhere
+from .work import brought, submit
 
 AHEAD = 2
 """Rows taken and not handed over, for each that may be in flight: nobody waits for the reader."""
@@ -67,13 +69,11 @@ class Run:
         self._rows = (row(value, number) for number, value in enumerate(inputs, 1))
         self._concurrency = concurrency
         self._executor = executor
-        self._ledger_path = ledger
-        self._ledger: Ledger | None = None
+        self._ledger = ledger
         self._raises = raises
         self._ahead = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
         self._key = uuid.uuid4().hex
         self._token = CancelToken()
-        self._names: set[str] = set()
         self._inbox: queue.SimpleQueue[tuple[Flight, Future[Reply]] | None] = queue.SimpleQueue()
         # What follows is shared with the recorder, under this lock.
         self._changed = threading.Condition()
@@ -90,8 +90,7 @@ class Run:
 
     def results(self) -> Generator[Result, None, None]:
         """Yield every row's result; the end of the generator stops whatever still runs."""
-        if self._ledger_path is not None:
-            self._ledger = Ledger(self._ledger_path)
+        records = self._records = Records(self._ledger)
         own = Threads(self._concurrency) if self._executor is None else None
         executor = own or self._executor
         assert executor is not None
@@ -107,8 +106,8 @@ class Run:
             if self._failure is not None:
                 raise self._failure
         except KeyboardInterrupt as interrupt:
-            if self._ledger is not None:
-                interrupt.args = (GO_ON.format(self._ledger.path),)
+            if records.path is not None:
+                interrupt.args = (GO_ON.format(records.path),)
             raise
         finally:
             self._stop()
@@ -133,7 +132,7 @@ class Run:
                     return None
                 wait = self._start_in()
                 if wait > 0:
-                    self._changed.wait(None if wait == math.inf else wait)
+                    self._changed.wait(min(wait, SIGNAL_S))
 
     # --- starting, in the caller's thread
 
@@ -170,33 +169,12 @@ class Run:
                 self._more = False
                 return None
             self._open += 1
-        known = self._known(taken)
+        known = self._records.known(taken)
         if known is None:
             return Flight(taken, Patience(self._provider))
         with self._changed:
             self._shelf.put(taken.number, known)
         return None
-
-    def _known(self, taken: Row) -> Result | None:
-        """Return what the ledger says about a row, if it does."""
-        if self._ledger is None:
-            return None
-        name, path = taken.custom_id, self._ledger.path
-        if name in self._names:
-            error = LedgerError(f"custom_id {name!r} is in the input twice: each must be its own")
-            return result(taken, failure(error))
-        if taken.named:
-            self._names.add(name)
-        record = self._ledger.recorded(name)
-        if record is None:
-            return None
-        if record["id"] != taken.fingerprint:
-            error = LedgerError(
-                f"{path} holds the answer to another input as {name!r}: give another ledger, "
-                "or the input that this one was made from"
-            )
-            return result(taken, failure(error))
-        return result(taken, reply(record), recorded=True)
 
     def _start(self, flight: Flight, executor: Executor) -> None:
         with self._changed:
@@ -204,26 +182,16 @@ class Run:
             self._pace.started()
             flight.answered_before = self._answered
         try:
-            future = self._submit(flight, executor)
-        except RuntimeError as error:  # it was shut down, or is broken
+            ticket = f"{self._key}:{flight.row.number}:{flight.attempts}"
+            future = submit(executor, self._provider, flight.row, self._token, ticket)
+        except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1
-            self._fail(_broken(error))
+            self._fail(error)
             return
         with self._changed:
             self._in_flight.add(future)
         future.add_done_callback(lambda done: self._inbox.put((flight, done)))
-
-    def _submit(self, flight: Flight, executor: Executor) -> Future[Reply]:
-        asked = flight.row
-        if asked.error is not None:
-            future: Future[Reply] = Future()
-            future.set_result(failure(asked.error))
-            return future
-        if isinstance(executor, (Threads, ThreadPoolExecutor)):
-            return executor.submit(ask, self._provider, asked, self._token)
-        ticket = f"{self._key}:{asked.number}:{flight.attempts}"
-        return executor.submit(ask_elsewhere, self._provider, replace(asked, input=None), ticket)
 
     # --- settling, in the recorder
 
@@ -234,8 +202,7 @@ class Run:
         except BaseException as error:  # noqa: BLE001 (the caller must never wait in vain)
             self._fail(error, halt=True)
         finally:
-            if self._ledger is not None:
-                self._ledger.close()
+            self._records.close()
 
     def _group(self) -> list[tuple[Flight, Future[Reply]]]:
         """Return all that has finished, waiting for the first; nothing at the end."""
@@ -257,12 +224,11 @@ class Run:
             self._in_flight.difference_update(future for _, future in group)
             self._changed.notify_all()  # there is room for others, while this goes to the disk
         done = [(asked, final) for asked, final in settled if final is not None]
-        if self._ledger is not None and done:
-            try:
-                self._ledger.append([line(asked, final) for asked, final in done])
-            except LedgerError as error:
-                done = []
-                self._fail(error, halt=True)
+        try:
+            self._records.write(done)
+        except LedgerError as error:
+            done = []
+            self._fail(error, halt=True)
         with self._changed:
             self._unsettled -= len(group)
             for asked, final in done:
@@ -271,8 +237,13 @@ class Run:
 
     def _settle(self, flight: Flight, future: Future[Reply]) -> Reply | None:
         """Return the row's last word; ``None`` where it is asked again, or was stopped."""
-        came = self._came(future)
-        if came is None:
+        try:
+            came = brought(future)
+        except ProviderError as error:
+            if not self._halted:
+                self._fail(error)
+            return None
+        if self._halted and came.outcome == "cancelled":
             return None
         flight.attempts += came.attempts
         flight.seconds += came.seconds
@@ -281,20 +252,6 @@ class Run:
         elif self._again(flight, came, came.error):
             return None
         return replace(came, attempts=flight.attempts, seconds=flight.seconds)
-
-    def _came(self, future: Future[Reply]) -> Reply | None:
-        if future.cancelled():
-            self._fail(ProviderError("the executor has cancelled a request"))
-            return None
-        error = future.exception()
-        if isinstance(error, BrokenExecutor) or not isinstance(error, (Exception, type(None))):
-            self._fail(_broken(error))
-            return None
-        if error is not None:
-            said = ProviderError(f"the worker failed: {type(error).__name__}: {error}")
-            return failure(said)
-        came = future.result()
-        return None if self._halted and came.outcome == "cancelled" else came
 
     def _again(self, flight: Flight, came: Reply, error: ProviderError) -> bool:
         """Put a failed row back in line, if it is worth it; let everybody wait if asked to."""
@@ -332,9 +289,3 @@ class Run:
         for future in running:
             future.cancel()
         self._inbox.put(None)
-
-
-def _broken(error: BaseException | None) -> ProviderError:
-    broken = ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
-    broken.__cause__ = error
-    return broken

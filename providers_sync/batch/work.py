@@ -1,23 +1,59 @@
-"""What one worker does, in a thread or in another process: ask a row once."""
+"""What one worker does, here or in another process: ask a row once; how it gets there and back."""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from ..errors import InvalidRequestError, ProviderError
+from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream
 from ..types import Outcome
 from .here import whole
 from .results import Reply, failure
 from .rows import Row
+from .threads import Threads
 
 KEPT_PROVIDERS = 4
 """In a worker process; one a batch, so that its connections live from row to row."""
 
 _kept: dict[str, Provider] = {}
+
+
+def submit(
+    executor: Executor, provider: Provider, row: Row, cancel: CancelToken, ticket: str
+) -> Future[Reply]:
+    """Have a row asked once; ``cancel`` reaches this process only.
+
+    Raises ``ProviderError`` where the executor takes no more work.
+    """
+    if row.error is not None:
+        future: Future[Reply] = Future()
+        future.set_result(failure(row.error))
+        return future
+    try:
+        if isinstance(executor, (Threads, ThreadPoolExecutor)):
+            return executor.submit(ask, provider, row, cancel)
+        return executor.submit(ask_elsewhere, provider, replace(row, input=None), ticket)
+    except RuntimeError as error:  # it was shut down, or is broken
+        raise _broken(error) from error
+
+
+def brought(future: Future[Reply]) -> Reply:
+    """Return what a finished future holds.
+
+    Raises ``ProviderError`` where the executor, and not the row, is at its end.
+    """
+    if future.cancelled():
+        raise ProviderError("the executor has cancelled a request")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
+        raise _broken(error) from error
+    return failure(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
 
 
 def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
@@ -27,11 +63,9 @@ def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Repl
         opening = provider.opening(
             row.messages, row.model, retry=None, cancel=cancel, **row.options
         )
-        reply = _read(whole(opening))
-    except ProviderError as error:
-        reply = failure(_bare(error))
-    sent = not isinstance(reply.error, InvalidRequestError)
-    return replace(reply, attempts=int(sent), seconds=time.monotonic() - began)
+    except ProviderError as error:  # nothing was sent
+        return failure(_bare(error))
+    return replace(_read(whole(opening)), seconds=time.monotonic() - began)
 
 
 def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
@@ -40,9 +74,10 @@ def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
     ``ticket`` (``batch:row:attempt``) also keeps dask from taking equal calls for one.
     """
     batch = ticket.partition(":")[0]
-    while len(_kept) >= KEPT_PROVIDERS and batch not in _kept:
-        _kept.pop(next(iter(_kept), ""), None)
-    return ask(_kept.setdefault(batch, provider), row)
+    provider = _kept.setdefault(batch, provider)
+    for old in list(_kept)[:-KEPT_PROVIDERS]:
+        _kept.pop(old, None)
+    return ask(provider, row)
 
 
 def _read(stream: Stream) -> Reply:
@@ -60,6 +95,7 @@ def _read(stream: Stream) -> Reply:
         request_id=stream.request_id,
         error=error,
         started=stream._pipe.started,
+        attempts=stream.stats.attempts,
     )
 
 
@@ -77,6 +113,10 @@ def _message(stream: Stream) -> dict[str, Any]:
         "tool_calls": calls,
     }
     return {name: value for name, value in message.items() if value or name == "content"}
+
+
+def _broken(error: BaseException) -> ProviderError:
+    return ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
 
 
 def _bare(error: ProviderError) -> ProviderError:

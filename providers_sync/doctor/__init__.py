@@ -22,7 +22,7 @@ from ..errors import (
     StreamTruncated,
 )
 from ..providers import PRESETS, PROVIDERS, Provider, named
-from ..providers.base import SECRET_LENGTH
+from ..transport import SECRET_LENGTH
 from ..types import ReasoningDelta, TextDelta
 from .arrivals import judge
 from .finding import Finding, note, ok, wrong

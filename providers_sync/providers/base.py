@@ -30,8 +30,6 @@ from ..types import Completion, Delta, Finish, Messages, Prompt
 if TYPE_CHECKING:
     from ..aio import AsyncStream
 
-_SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "proxy-authorization", "cookie")
-SECRET_LENGTH = 5
 _RIGHT_WORDS = {
     "timeout": "timeouts=",
     "max_retries": "retry=",
@@ -362,6 +360,7 @@ class _Source:
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
         for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
+            trial.retry_state.start_time = pipe.began  # for stop_after_delay and its like
             with trial:
                 if failure is not None:
                     first, failure = failure, None
@@ -430,18 +429,10 @@ class _Source:
         if isinstance(error, AuthenticationError) and not self.provider._api_key:
             variable = self.provider.api_key_variable
             text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
-        for name, value in self.request.headers.items():
-            if name.lower() in _SECRET_HEADERS:
-                for secret in _secrets(value):
-                    text = text.replace(secret, "***")
-                    if isinstance(error, APIStatusError):
-                        error.body = error.body.replace(secret, "***")
         error.args = (text,)
-
-
-def _secrets(value: str) -> list[str]:
-    """Return what must not be shown of a header; a shorter word would only garble the text."""
-    return [s for s in (value, value.removeprefix("Bearer ")) if len(s) >= SECRET_LENGTH]
+        proxy = self.provider._proxy
+        password = urlsplit(proxy).password if proxy else None
+        transport.hide(transport.secrets(self.request.headers, password), error)
 
 
 def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:

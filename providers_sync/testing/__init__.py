@@ -31,8 +31,12 @@ A few recipes::
     serve(answer(before=[stall()]))                    # headers that never come
     serve(answer(connect=[stall()]), tls=context)      # a TLS handshake that never comes
     serve(lambda request: [request.json()["model"]])   # an answer made for the request
+
+``ScriptedProvider(script)`` plays the same scripts without a socket. With pytest, the fixtures
+``scripted_provider``, ``fault_server`` and ``no_open_streams`` are there by themselves.
 """
 
+from ..stream import open_streams
 from .answers import (
     Answer,
     Fault,
@@ -47,6 +51,7 @@ from .answers import (
 )
 from .faults import FAULTS
 from .records import Connection, Headers, Request
+from .scripted import Asked, ScriptedProvider
 from .server import Server, serve
 from .speech import ScriptError
 from .steps import Step
@@ -79,12 +84,14 @@ from .words import (
 __all__ = [
     "FAULTS",
     "Answer",
+    "Asked",
     "Connection",
     "Fault",
     "Headers",
     "Request",
     "Script",
     "ScriptError",
+    "ScriptedProvider",
     "Server",
     "Step",
     "answer",
@@ -99,6 +106,7 @@ __all__ = [
     "garbage",
     "html",
     "json_body",
+    "open_streams",
     "part",
     "pause",
     "ping",

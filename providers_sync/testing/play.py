@@ -146,12 +146,12 @@ class Measure:
 
 def play(answer: Answer, line: Line, speech: Speech) -> bool:
     """Play a whole answer; True if the connection can be used again."""
-    kind, steps = _body(answer, speech)
-    size = _size(answer, steps, type(speech)())
+    kind, steps = body_of(answer, speech)
+    size = size_of(answer, steps, type(speech)())
     bare = Bare(line, speech)
     for step in answer.before:
         step.play(bare)
-    _send(line, _head(answer, kind, size), answer.head_every)
+    _send(line, head(answer, kind, size), answer.head_every)
     for step in answer.inside:
         step.play(bare)
     _send(line, b"\r\n", answer.head_every)
@@ -170,7 +170,8 @@ def connect(answer: Answer, line: Line, speech: Speech) -> None:
         step.play(Bare(line, speech))
 
 
-def _body(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]:
+def body_of(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]:
+    """Return the content type and the steps of the body."""
     kind, steps = speech.content_type, answer.steps
     if answer.body:
         kind, data = answer.body(speech)
@@ -178,7 +179,8 @@ def _body(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]
     return (kind if answer.content_type == AUTO else answer.content_type), steps
 
 
-def _size(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
+def size_of(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
+    """Return the size that the framing promises, 0 where it promises none."""
     if answer.framing in ("chunked", "close"):
         return 0
     if answer.length is not None:
@@ -195,7 +197,8 @@ def _size(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
     return measure.size
 
 
-def _head(answer: Answer, kind: str | None, size: int) -> bytes:
+def head(answer: Answer, kind: str | None, size: int) -> bytes:
+    """Return the status line and the header lines, without the empty line behind them."""
     fields: dict[str, str | None] = {"Content-Type": kind}
     if answer.framing == "length":
         fields["Content-Length"] = str(size)

@@ -49,6 +49,10 @@ class Server:
         self._threads: list[threading.Thread] = []
         self._crowd = CROWD
 
+    def play(self, script: Script) -> None:
+        """Play another script from the next request on."""
+        self._cues = Cues(script)
+
     @property
     def url(self) -> str:
         """The base URL, scheme included and without a path: ``http://127.0.0.1:43210``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
@@ -42,6 +42,10 @@ class Out(Protocol):
 
 class Step:
     """One thing that the server does. Frozen: a script can be used again and shared."""
+
+    def moves(self, speech: Speech) -> Iterator[Step]:
+        """Yield the steps it is made of, in turn, for a player who must stop between them."""
+        yield self
 
     def play(self, out: Out) -> None:
         raise NotImplementedError
@@ -109,11 +113,16 @@ class Drip(Step):
     every: float
     size: int
 
-    def play(self, out: Out) -> None:
-        data = self.piece.render(out.speech)
+    def moves(self, speech: Speech) -> Iterator[Step]:
+        data = self.piece.render(speech)
+        rest = Act(f"pause({self.every})", lambda out: out.pause(self.every))
         for at in range(0, len(data), self.size):
-            out.body(data[at : at + self.size])
-            out.pause(self.every)
+            yield Raw(data[at : at + self.size])
+            yield rest
+
+    def play(self, out: Out) -> None:
+        for move in self.moves(out.speech):
+            move.play(out)
 
 
 @dataclass(frozen=True)
@@ -123,14 +132,18 @@ class Repeat(Step):
     steps: tuple[Step, ...]
     times: int | None
 
-    def play(self, out: Out) -> None:
-        if self.times is None:
-            out.forever()
+    def moves(self, speech: Speech) -> Iterator[Step]:
         played = 0
         while played != self.times:
             for step in self.steps:
-                step.play(out)
+                yield from step.moves(speech)
             played += 1
+
+    def play(self, out: Out) -> None:
+        if self.times is None:
+            out.forever()
+        for move in self.moves(out.speech):
+            move.play(out)
 
 
 @dataclass(frozen=True)

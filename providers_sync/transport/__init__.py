@@ -9,8 +9,21 @@ from __future__ import annotations
 
 from .answer import Answer
 from .call import Call, Stopped
-from .problems import tls_error
+from .problems import connection_error, tls_error
+from .secrecy import SECRET_LENGTH, hide, secrets
 from .session import Transport, proxy_for
 from .status import status_error
 
-__all__ = ["Answer", "Call", "Stopped", "Transport", "proxy_for", "status_error", "tls_error"]
+__all__ = [
+    "SECRET_LENGTH",
+    "Answer",
+    "Call",
+    "Stopped",
+    "Transport",
+    "connection_error",
+    "hide",
+    "proxy_for",
+    "secrets",
+    "status_error",
+    "tls_error",
+]

@@ -13,6 +13,8 @@ from ..config import READ_BYTES
 
 LINE_BYTES = 64 * 1024
 """What http.client allows a line of the framing."""
+TRAILERS = 100
+"""As many as http.client allows headers."""
 
 
 class Body:
@@ -75,6 +77,7 @@ class _Chunks:
         """A line that has begun; after the end, what does not belong to this answer."""
         self.broken: HTTPException | None = None
         self._left = 0
+        self._trailers = 0
         self._line = self._size_line
 
     def feed(self, data: bytes) -> bytes:
@@ -97,6 +100,8 @@ class _Chunks:
             if end < 0 and size - at <= LINE_BYTES:
                 break
             try:
+                if end < 0:
+                    raise ValueError("a line has no end")
                 self._line(data[at:end])
             except ValueError:
                 self.broken = HTTPException("the chunked coding is broken")
@@ -118,3 +123,6 @@ class _Chunks:
 
     def _trailer(self, line: bytes) -> None:
         self.ended = not line.strip()
+        self._trailers += 1
+        if self._trailers > TRAILERS:
+            raise ValueError("there are too many trailers")

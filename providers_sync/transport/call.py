@@ -57,6 +57,12 @@ class Call:
         if self.stopped:
             raise Stopped
 
+    def wait_for(self, happened: Callable[[], bool], wait_s: float | None) -> None:
+        """Wait until something has happened or the time is over; ``Stopped`` if stopped before."""
+        with self._lock:
+            self._lock.wait_for(lambda: happened() or self.stopped, wait_s)
+        self.check()
+
     def connected(self) -> None:
         """Note that the connection stands and the request goes out."""
         self.up = True
@@ -106,9 +112,7 @@ class Call:
                 self._lock.notify_all()
 
         threading.Thread(target=look_up, name="providers-sync-resolver", daemon=True).start()
-        with self._lock:
-            self._lock.wait_for(lambda: found or self.stopped, self.connect_left())
-        self.check()
+        self.wait_for(lambda: bool(found), self.connect_left())
         if not found:
             raise TimeoutError(f"the name {host} was not resolved in time")
         if isinstance(found[0], Exception):

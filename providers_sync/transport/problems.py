@@ -15,7 +15,7 @@ from ..errors import APIConnectionError, APITimeoutError, ProviderError
 from .call import Call
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and everything it wraps: causes, contexts, reasons and arguments."""
     seen: set[int] = set()
     waiting = [error]
@@ -30,12 +30,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:
     """Return the failure of TLS behind an error, if there is one."""
-    return next((inner for inner in _chain(error) if isinstance(inner, ssl.SSLError)), None)
+    return next((inner for inner in chain(error) if isinstance(inner, ssl.SSLError)), None)
 
 
 def reason(error: BaseException) -> str:
     """Return the innermost reason in plain words; never the text of a foreign error as it is."""
-    for inner in _chain(error):
+    for inner in chain(error):
         if isinstance(inner, socket.gaierror):
             return "its name is not known (DNS)"
         if isinstance(inner, ssl.SSLError):
@@ -55,19 +55,19 @@ def reason(error: BaseException) -> str:
 
 def connection_error(error: Exception, url: str, call: Call) -> ProviderError:
     """Return our own error for whatever came out of requests before the headers."""
-    chain = list(_chain(error))
-    for inner in chain:  # they carry the request, and with it the key
+    behind = list(chain(error))
+    for inner in behind:  # they carry the request, and with it the key
         if isinstance(inner, requests.RequestException):
             inner.request = None
     where = urllib3.util.parse_url(url).netloc or url
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
-    if any(isinstance(inner, timeouts) for inner in chain):
+    if any(isinstance(inner, timeouts) for inner in behind):
         if not call.up:
             return APITimeoutError(f"no connection to {where} in time", clock="connect")
         return APITimeoutError(f"no answer from {where} within the total time", clock="total")
-    if any(isinstance(inner, _PROXY_ERRORS) for inner in chain):
+    if any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
         where += " through the proxy"
-    for inner in chain:
+    for inner in behind:
         if isinstance(inner, ssl.SSLCertVerificationError):
             return _hopeless(
                 f"the certificate of {where} was refused: {inner.verify_message}; "

@@ -51,6 +51,18 @@ BROKEN = [
     Row(
         "junk in place of a chunk size", ["Hel", wire(b"zz\r\n"), cut()], StreamCut, "cut", "Hel",
     ),
+    Row(
+        "chunk size line without an end",
+        ["Hel", wire(b"5;" + b"x" * 200_000), stall()], StreamCut, "cut", "Hel",
+    ),
+    Row(
+        "trailer line without an end",
+        ["Hel", wire(b"0\r\nX: " + b"x" * 200_000), stall()], StreamCut, "cut", "Hel",
+    ),
+    Row(
+        "trailers for ever", ["Hel", wire(b"0\r\n"), repeat(wire(b"X-Pad: 1\r\n" * 100))],
+        StreamCut, "cut", "Hel",
+    ),
     Row("reset in the middle", ["Hel", reset()], StreamCut, "cut", "Hel", wires=BOTH),
     *(
         Row(

@@ -40,6 +40,18 @@ def byte_by_byte(data: bytes) -> Any:
     return answer(drip(data, every=0), end=False)
 
 
+def chunked(data: bytes, **dripped: Any) -> Any:
+    """The same bytes in HTTP chunks that look unusual."""
+    out, size = b"", 11
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        out += b'00%X ; name="value"\r\n%b\r\n' % (len(piece), piece)
+    out += b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
+    headers = {"Transfer-Encoding": "chunked"}
+    body = drip(out, **dripped) if dripped else out
+    return answer(body, framing="close", headers=headers, end=False)
+
+
 ENDS = {"LF": lines("\n"), "CR": lines("\r"), "CRLF": lines("\r\n"), "mixed line ends": mixed()}
 
 FRAMING = [
@@ -75,6 +87,15 @@ FRAMING = [
     Row(
         "gzip of plain text", answer(*WORDS, gzip=True), text=SAID,
         kinds=PLAIN,
+    ),
+    Row("chunks with extensions, capitals, zeros and trailers", chunked(lines()), text=SAID,
+        kinds=EVENTS),
+    Row(
+        "chunks with extensions, byte by byte", chunked(lines(), every=0), text=SAID, kinds=EVENTS,
+    ),
+    Row(
+        "chunks of plain text with extensions, byte by byte", chunked(SAID.encode(), every=0),
+        text=SAID, kinds=PLAIN,
     ),
     *(
         Row(f"body framed by {framing}", answer(*WORDS, framing=framing), text=SAID, kinds=EVENTS)

@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import Upstream, django_app, flask_app, moody_app, needs
+from running import Upstream, browser, django_app, flask_app, moody_app
 
-collect_ignore = ["moody.py"]  # a program
-FLAGS = [
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--window-size=1100,800"),
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+collect_ignore = ["moody.py", "pictures.py"]  # programs
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +45,7 @@ def moody_url(upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium with an empty profile; its first window stays open."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = needs("chromium")
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    service = webdriver.ChromeService(needs("chromedriver"))
-    # A kept connection would look like a leak to the tests that open it anew.
-    driver = webdriver.Chrome(options, service, keep_alive=False)
-    try:
+    """A headless Chromium; its first window stays open."""
+    pytest.importorskip("selenium")
+    with browser(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
-    finally:
-        driver.quit()

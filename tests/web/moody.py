@@ -1,4 +1,4 @@
-"""Flask's example with impatient providers, and one that nobody answers; run by the tests."""
+"""Flask's example with a body of plain text too, and with providers of many tempers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import os
 import sys
 from pathlib import Path
 
+from flask import Response, request
+
 from providers_sync import OpenAICompatible, Timeouts
 from providers_sync.stream import Opening
 from providers_sync.types import Message
+from providers_sync.web import PLAIN_HEADERS, plain
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
 import app as example
 
+PATIENT = OpenAICompatible("m")
 PROVIDERS = {
     "stall": OpenAICompatible("m", timeouts=Timeouts(idle=0.5)),
     "silence": OpenAICompatible("m", timeouts=Timeouts(first_token=0.5)),
@@ -22,13 +26,22 @@ PROVIDERS = {
 
 
 class Moody:
-    """Asks another provider for each question."""
+    """Asks another provider for some questions."""
 
     def opening(self, messages: list[Message]) -> Opening:
-        return PROVIDERS[messages[-1]["content"]].opening(messages)
+        provider = PROVIDERS.get(messages[-1]["content"], PATIENT)
+        return provider.opening(messages)
 
 
 example.provider = Moody  # type: ignore[assignment]
+app = example.app
+
+
+@app.post("/plain")
+def plainly() -> Response:
+    """Answer in bare text."""
+    return Response(plain(PATIENT.stream(request.get_json())), headers=PLAIN_HEADERS)
+
 
 if __name__ == "__main__":
-    example.app.run(port=int(os.environ["PORT"]))
+    app.run(port=int(os.environ["PORT"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,15 @@ FLASK = ROOT / "examples" / "flask_chat"
 DJANGO = ROOT / "examples" / "django_chat"
 START_S = 20.0
 """For a server to listen; gunicorn takes a second on a busy machine."""
-STOP_S = 10.0
+EXIT_S = 10.0
+FLAGS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--window-size=1100,800"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+STOP_S = 1.0
+"""Within this the model's server must be left, once the reader has gone."""
 
 
 class Turn:
@@ -71,10 +80,44 @@ class Upstream:
         return turn.answer
 
 
+def events(body: Iterable[bytes]) -> list[tuple[str, Any]]:
+    """Read a body as a browser does: line by line, by the rules for ``text/event-stream``."""
+    found: list[tuple[str, Any]] = []
+    name, data = "message", ""
+    for line in b"".join(body).decode("utf-8").splitlines():  # splits at U+2028 too: stricter
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data += value
+        elif not line and data:
+            found.append((name, json.loads(data)))
+            name, data = "message", ""
+    return found
+
+
 def needs(program: str) -> str:
     """Return the path of a program; skip the test where it is not installed."""
     found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     return found or pytest.skip(f"{program} is not installed (apt-get install {program})")
+
+
+@contextlib.contextmanager
+def browser(profile: Path) -> Iterator[Any]:
+    """Run headless Chromium with an empty profile, that asks nobody outside this machine."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = needs("chromium")
+    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+        options.add_argument(flag)
+    service = webdriver.ChromeService(needs("chromedriver"))
+    # A kept connection would look like a leak to the tests that open it anew.
+    driver = webdriver.Chrome(options, service, keep_alive=False)
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 def free_port() -> int:
@@ -102,7 +145,7 @@ def running(command: Sequence[object], port: int, cwd: Path, **environment: str)
         finally:
             process.terminate()
             try:
-                process.wait(STOP_S)
+                process.wait(EXIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -1,0 +1,166 @@
+"""Markdown as lines for the terminal; the only importer of rich.
+
+Nothing is swallowed: HTML, images and addresses of links stay readable, lines break where the
+model broke them, and a block that Markdown would shorten is shown as it was written.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections import Counter
+from typing import TextIO
+
+import rich.markdown
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment, Segments
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from .blocks import Block, parser
+from .painter import Line
+
+CODE_THEME = "monokai"
+BROAD = 10_000
+"""Lines are laid out by us; what writes them out must never cut them."""
+CELL = 6
+"""A table whose columns would be narrower than this is shown as rows of text."""
+_MARKS = re.compile(r"^[>\s]*(?:\d+[.)](?=\s|$)|(?:```|~~~)[^\n]*)", re.M)
+"""What is not text: the numbers of a list, and the language beside a code fence."""
+
+
+class _Heading(rich.markdown.Heading):
+    LEVEL_ALIGN = dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), "left")
+
+
+class _Code(rich.markdown.CodeBlock):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _syntax(str(self.text).rstrip("\n"), self.lexer_name)
+
+
+class _Item(rich.markdown.ListItem):
+    def render_number(
+        self, console: Console, options: ConsoleOptions, number: int, last_number: int
+    ) -> RenderResult:
+        style = console.get_style("markdown.item.number", default="none")
+        numeral = f" {number}. "
+        inner = options.update(width=max(options.max_width - len(numeral), 1))
+        for index, line in enumerate(console.render_lines(self.elements, inner, pad=False)):
+            yield Segment(" " * len(numeral) if index else numeral, style)
+            yield from line
+            yield Segment("\n")
+
+
+class _Table(rich.markdown.TableElement):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        header = self.header.row.cells if self.header and self.header.row else []
+        rows = [
+            [cell.content for cell in row.cells] for row in (self.body.rows if self.body else [])
+        ]
+        if options.max_width < CELL * len(header):
+            for row in [[cell.content for cell in header], *rows]:
+                yield Text(" | ").join(row)
+            return
+        table = Table(box=rich.box.SIMPLE, pad_edge=False, style="dim", collapse_padding=True)
+        for cell in header:
+            title = cell.content.copy()
+            title.stylize("bold")
+            table.add_column(title, overflow="fold", justify=cell.justify)
+        for row in rows:
+            table.add_row(*row)
+        yield table
+
+
+class _Markdown(rich.markdown.Markdown):
+    elements = {
+        **rich.markdown.Markdown.elements,
+        "heading_open": _Heading,
+        "fence": _Code,
+        "code_block": _Code,
+        "list_item_open": _Item,
+        "table_open": _Table,
+    }
+
+    def __init__(self, tokens: list[Token]) -> None:
+        super().__init__("", hyperlinks=False)
+        self.parsed = tokens
+
+
+class Renderer:
+    """Turns blocks into lines, with the colours that ``out`` can show (``NO_COLOR``: none)."""
+
+    def __init__(self, out: TextIO) -> None:
+        seen = Console(file=out)
+        self._console = Console(
+            file=io.StringIO(),
+            force_terminal=True,
+            color_system=seen.color_system,  # type: ignore[arg-type]
+            no_color=seen.no_color,
+            width=BROAD,
+            legacy_windows=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        self._has_colors = bool(seen.color_system) and not seen.no_color
+        self._parser = parser()
+
+    def lines(self, block: Block, width: int) -> list[Line]:
+        """Return the block's lines, none wider than ``width``; a gap above unless it is joined."""
+        tokens = self._parser.parse(block.source)
+        if block.code_before and tokens and tokens[0].type == "fence":
+            code, skipped = tokens[0].content, block.code_before.count("\n")
+            shown = _syntax(block.code_before + code, tokens[0].info.split(" ")[0])
+            shown.line_range = (skipped + 1, None)
+            return self._laid_out(shown, width) if code else []
+        lines = self._laid_out(_Markdown(list(map(_kept, tokens))), width)
+        source = html.unescape(_MARKS.sub("", block.source))
+        if _letters(source) - _letters("".join(t for t, _ in lines)):
+            lines = self._laid_out(Text(block.source.rstrip()), width)
+        return lines
+
+    def _laid_out(self, shown: RenderableType, width: int) -> list[Line]:
+        options = self._console.options.update(width=width, height=None)
+        rows = self._console.render_lines(shown, options, pad=False)
+        lines = [self._line(row) for row in rows]
+        while lines and not lines[-1].cells:
+            lines.pop()
+        while lines and not lines[0].cells:
+            lines.pop(0)
+        return lines
+
+    def _line(self, row: list[Segment]) -> Line:
+        while row and not (self._has_colors and row[-1].style and row[-1].style.bgcolor):
+            text = row[-1].text.rstrip(" ")
+            row = [*row[:-1], Segment(text, row[-1].style)] if text else row[:-1]
+            if text:
+                break
+        with self._console.capture() as captured:
+            self._console.print(Segments(row), end="")
+        return Line(captured.get(), Segment.get_line_length(row))
+
+
+def _syntax(code: str, language: str) -> Syntax:
+    return Syntax(code.removesuffix("\n"), language or "text", theme=CODE_THEME, word_wrap=True)
+
+
+def _kept(token: Token) -> Token:
+    """Return a token whose images are text and whose line breaks stay line breaks."""
+    if token.children:
+        token.children = [_kept_inline(child) for child in token.children]
+    return token
+
+
+def _kept_inline(token: Token) -> Token:
+    if token.type == "image":
+        return Token("text", "", 0, content=f"![{token.content}]({token.attrs.get('src')})")
+    if token.type == "softbreak":
+        return Token("hardbreak", "br", 0)
+    return token
+
+
+def _letters(text: str) -> Counter[str]:
+    return Counter(re.findall(r"[^\W_]", re.sub(r"\x1b\[[\d;]*m", "", text)))

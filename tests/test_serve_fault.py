@@ -1,0 +1,66 @@
+"""``providers-sync serve --fault``: a bad day for an app that is tried by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from providers_sync import PROVIDERS, OpenAICompatible, StreamCut, Vitalentum
+from providers_sync.cli import main
+from providers_sync.testing import FAULTS
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_serve_fault_fails_in_that_way_until_interrupted():
+    """It prints what it does and every provider's address, and ends on Ctrl-C."""
+    command = [sys.executable, "-m", "providers_sync", "serve", "--fault", "cut", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            first = process.stdout.readline()
+            url = first.split(" is at ")[1].split()[0]
+            exports = [process.stdout.readline() for _ in PROVIDERS]
+            for provider in (OpenAICompatible("m", base_url=url), Vitalentum(base_url=url)):
+                with pytest.raises(StreamCut) as caught:
+                    provider.complete("Hi")
+                assert caught.value.partial == "Hello, "
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert first == f"A server that {FAULTS['cut'].about} is at {url} until Ctrl-C.\n"
+    assert exports == [f"export {kind.base_url_variable}={url}\n" for kind in PROVIDERS.values()]
+    assert (process.returncode, errors) == (130, "\n")
+
+
+def test_serve_fault_list_describes_every_fault(capsys):
+    """A line each, which fits on a terminal."""
+    assert main(["serve", "--fault", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(FAULTS)
+    assert all(len(line) < 80 for line in lines)
+    assert "list" not in FAULTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fault", "x"], "no fault 'x'; there are good, silent, hang-up"),
+        (["--fault", "cut", "--engine", "echo"], "no --engine, --model or --token"),
+        (["--fault", "cut", "--port", "99999"], "from 0 to 65535, not 99999"),
+        (["--fault", "cut", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8765"),
+    ],
+)
+def test_serve_fault_says_what_is_wrong(capsys, arguments, said):
+    """One line, and the exit code of an error."""
+    assert main(["serve", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

@@ -1,0 +1,347 @@
+"""``ask`` and ``chat`` in a real terminal: tmux keeps what a user would see."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync.testing import answer, cut, reasoning, serve, signal, stall, text, wait
+
+ROOT = Path(__file__).parent.parent
+WAIT_S = 20.0
+WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from providers_sync.cli import main; "
+
+pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
+
+
+class Terminal:
+    """One tmux server with one window, in which one command runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = str(folder / "tmux")
+        self._folder = folder
+
+    def start(self, *arguments: str, url: str, size: str = "80x24", **env: str) -> None:
+        """Run the command of these arguments; its exit code is shown at the end."""
+        where = ["--provider", "openai", "--model", "m", "--base-url", url]
+        line = [*COMMAND, arguments[0], *where, *arguments[1:]]
+        self.start_line(line, size=size, **env)
+
+    def start_line(self, line: list[str], *, size: str = "80x24", **env: str) -> None:
+        """Run any command."""
+        own = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(self._folder)}
+        kept = {
+            name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")
+        }
+        script = self._folder / "run"
+        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in line)
+        term = f"export TERM={env.pop('TERM')}\n" if "TERM" in env else ""
+        script.write_text(f'trap : INT\n{term}{words}\necho "exit code $?"\nexec sleep 1000\n')
+        columns, lines = size.split("x")
+        self._tmux(
+            *("-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", lines),
+            f"sh {script}",
+            env={**kept, **own, **env},
+        )
+
+    def type(self, *keys: str) -> None:
+        """Press keys, by tmux's names: ``Enter``, ``C-c``, or text."""
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def seen(self, *options: str) -> str:
+        """Return all that was shown, lines that the terminal has wrapped joined again."""
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-", *options)
+
+    def wait(self, words: str | Callable[[str], Any]) -> str:
+        """Wait until these words are seen (tmux has no event for it); return all that is seen."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            seen = self.seen()
+            if words in seen if isinstance(words, str) else words(seen):
+                return seen
+            time.sleep(0.03)
+        raise AssertionError(f"not seen: {words}\n{self.seen()}")
+
+    def stop(self) -> None:
+        subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True)
+
+    def _tmux(self, *arguments: str, **settings: Any) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", self._socket, *arguments], capture_output=True, text=True, **settings
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """A terminal of its own for each test."""
+    one = Terminal(tmp_path)
+    yield one
+    one.stop()
+
+
+def document(lines: int = 15) -> str:
+    """Return an answer longer than the screen; each place in it has a number of its own."""
+    number = iter(range(1000))
+    parts = ["# Title *(0)*\n\n"]
+    next(number)
+    for _ in range(lines):
+        parts.append(
+            f"- **item** ({next(number)}) with words that go on beyond the end of the line "
+            f"and further ({next(number)})\n  - inner ({next(number)})\n"
+        )
+    parts.append(
+        "\n```python\n" + "".join(f"x = ({next(number)})\n" for _ in range(lines * 2)) + "```\n"
+    )
+    parts.append("\n| a | b |\n|---|---|\n")
+    parts += [f"| ({next(number)}) | ({next(number)}) |\n" for _ in range(lines)]
+    parts.append("\n" + "".join(f"sentence ({next(number)}). " for _ in range(lines * 3)) + "\n\n")
+    parts.append(f"> The end ({next(number)}).")
+    return "".join(parts)
+
+
+def numbers(shown: str) -> list[int]:
+    """Return the numbers of the places in the order in which they are seen."""
+    return [int(number) for number in re.findall(r"\((\d+)\)", shown)]
+
+
+def chunks(source: str, size: int = 7) -> list[Any]:
+    return [text(source[at : at + size]) for at in range(0, len(source), size)]
+
+
+# --- rendering
+
+
+def test_answer_longer_than_the_screen_is_whole_and_not_repeated(terminal: Terminal) -> None:
+    """Every place of the answer stands there once and in order; the Markdown is rendered."""
+    source = document()
+    with serve([*chunks(source)]) as server:
+        terminal.start("ask", "Hi", "--stats", url=server.url)
+        seen = terminal.wait("exit code 0")
+    assert numbers(seen) == numbers(source)
+    assert "**" not in seen
+    assert "```" not in seen
+    assert " • item (1)" in seen
+    assert "complete: " in seen
+    colors = terminal.seen("-e")
+    assert "\x1b[1m" in colors
+
+
+def test_text_is_seen_while_it_streams_and_marks_are_rendered(terminal: Terminal) -> None:
+    """The last block is live: half a sentence is there before the rest has come."""
+    first, second = threading.Event(), threading.Event()
+    script = [text("One **two"), wait(first), text("** three"), wait(second), text(" four")]
+    with serve(script) as server:
+        terminal.start("ask", "Hi", url=server.url)
+        terminal.wait("One **two")
+        first.set()
+        terminal.wait("One two three")
+        second.set()
+        seen = terminal.wait("exit code 0")
+    assert seen.split("\n")[0] == "One two three four"
+
+
+def test_spinner_turns_until_the_first_text_and_leaves_nothing(terminal: Terminal) -> None:
+    """While the model thinks something moves; the answer takes its place."""
+    go_on = threading.Event()
+    with serve([reasoning("Hm"), wait(go_on), text("Here.")]) as server:
+        terminal.start("ask", "Hi", url=server.url)
+        terminal.wait(lambda seen: re.match(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] thinking", seen))
+        go_on.set()
+        seen = terminal.wait("exit code 0")
+    assert seen.startswith("Here.\nexit code 0")
+
+
+def test_resize_in_the_middle_loses_no_text(terminal: Terminal) -> None:
+    """Narrower, wider, lower, higher: each place of the answer is there, in order."""
+    source = document(8)
+    gates = [threading.Event() for _ in range(5)]
+    cut_at = [len(source) * part // 6 for part in range(7)]
+    script: list[Any] = []
+    for index, gate in enumerate([*gates, None]):
+        script += chunks(source[cut_at[index] : cut_at[index + 1]])
+        script += [wait(gate)] if gate else []
+    with serve(script) as server:
+        terminal.start("ask", "Hi", url=server.url)
+        sizes = [(50, 24), (120, 24), (40, 15), (90, 40), (60, 20)]
+        for index, (gate, size) in enumerate(zip(gates, sizes, strict=True)):
+            arrived = numbers(source[: cut_at[index + 1]])[-1]
+            terminal.wait(lambda seen, last=arrived: last in numbers(seen))
+            terminal.resize(*size)
+            gate.set()
+        seen = terminal.wait("exit code 0")
+    found = numbers(seen)
+    assert sorted(set(found)) == numbers(source)
+    assert len(found) <= len(set(found)) + 10, "what had scrolled off may be there twice"
+
+
+@pytest.mark.parametrize("how", ["dumb", "no colour", "without rich", "plain", "ascii"])
+def test_lesser_terminals_show_the_whole_answer(terminal: Terminal, how: str) -> None:
+    """No colour where none is wanted, no cursor games where none work, nothing lost anywhere."""
+    source = document(5) + " Grüße\x1b[31m\x07"
+    with serve(chunks(source)) as server:
+        if how == "dumb":
+            terminal.start("ask", "Hi", url=server.url, TERM="dumb")
+        elif how == "no colour":
+            terminal.start("ask", "Hi", url=server.url, NO_COLOR="1")
+        elif how == "ascii":
+            locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+            terminal.start("ask", "Hi", url=server.url, **locale)
+        elif how == "plain":
+            terminal.start("ask", "Hi", "--plain", url=server.url)
+        else:
+            where = ["--provider", "openai", "--model", "m", "--base-url", server.url]
+            main = f"{WITHOUT_RICH}sys.exit(main({['ask', 'Hi', *where]!r}))"
+            terminal.start_line([sys.executable, "-c", main])
+        seen = terminal.wait("exit code 0")
+    assert numbers(seen) == numbers(source)
+    assert "Traceback" not in seen
+    assert ("**item**" in seen) == (how != "no colour")
+    assert ("Gr\\xfc\\xdfe" if how == "ascii" else "Grüße␛[31m␇") in seen
+    assert not re.search(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|38|48)[\d;]*m", terminal.seen("-e"))
+
+
+# --- Ctrl-C
+
+
+@pytest.mark.parametrize("phase", ["headers", "text", "middle"])
+def test_interrupt_stops_the_answer_in_each_phase(terminal: Terminal, phase: str) -> None:
+    """``ask`` ends with 130 and says so; what had come stays; the connection is closed at once."""
+    scripts: dict[str, Any] = {
+        "headers": answer(before=[stall()]),
+        "text": [stall()],
+        "middle": [text("# Half\n\n- an *ans"), stall()],
+    }
+    with serve(scripts[phase]) as server:
+        terminal.start("ask", "Hi", url=server.url)
+        terminal.wait("ans" if phase == "middle" else lambda seen: re.match("[⠋⠙⠹⠸⠼]", seen))
+        server.wait_request()
+        terminal.type("C-c")
+        seen = terminal.wait("exit code")
+        assert server.wait_closed() < 1
+    assert "exit code 130" in seen
+    assert "Traceback" not in seen
+    expected = "Half\n\n • an *ans\n" if phase == "middle" else ""
+    assert seen.startswith(expected + "providers-sync: stopped\nexit code 130")
+
+
+def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
+    """Stopped in each phase, the chat goes on; what was cut can be resumed."""
+    script = [
+        answer(before=[stall()]),
+        [stall()],
+        [text("Half "), stall()],
+        [text("whole")],
+        [text("Next.")],
+    ]
+    with serve(script) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        for number in (1, 2, 3):
+            terminal.type(f"Question {number}", "Enter")
+            server.wait_request(number)
+            if number == 3:
+                terminal.wait("Half")
+            terminal.type("C-c")
+            terminal.wait(lambda seen, n=number: seen.count("stopped") == n)
+        terminal.wait("/resume goes on with it")
+        terminal.type("/resume", "Enter")
+        terminal.wait(lambda seen: "whole" in seen and seen.rstrip().endswith(">"))
+        terminal.type("C-c")
+        terminal.wait("Ctrl-D or /quit leaves")
+        terminal.type("Again?", "Enter")
+        terminal.wait("Next.")
+        terminal.type("C-d")
+        seen = terminal.wait("exit code 0")
+        turns = [turn["content"] for turn in server.requests[4].json()["messages"]]
+    assert turns == ["Question 3", "Half whole", "Again?"]
+    assert "Traceback" not in seen
+
+
+def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
+    """A fault is one line; the text before it stays, and the next question is asked."""
+    with serve([[text("Roses **are"), cut()], [text("Next.")]]) as server:
+        terminal.start("chat", "--stats", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One", "Enter")
+        terminal.wait("/resume goes on with it")
+        terminal.type("Two", "Enter")
+        terminal.wait("complete: 1 chunks")
+        terminal.type("/quit", "Enter")
+        seen = terminal.wait("exit code 0")
+    assert "Roses **are\n" in seen
+    assert "the connection broke" in seen
+
+
+# --- the keyboard
+
+
+def test_several_lines_history_and_pasted_text(terminal: Terminal) -> None:
+    """A last backslash goes on, arrow up brings back, and a pasted block is one message."""
+    done = threading.Event()
+    with serve([[text("ok."), signal(done)]]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One \\", "Enter", "line", "Enter")
+        server.wait_request(1)
+        terminal.wait(lambda seen: seen.rstrip().endswith(">"))
+        terminal.type('"""', "Enter", "two", "Enter", "lines", "Enter", '"""', "Enter")
+        server.wait_request(2)
+        terminal.wait(lambda seen: seen.count("ok.") == 2 and seen.rstrip().endswith(">"))
+        terminal.type("Up", "Up", "Up", "Enter")  # over the fence and what it closed
+        server.wait_request(3)
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+        terminal.wait(lambda seen: seen.count("ok.") == 3 and seen.rstrip().endswith(">"))
+        terminal.type("C-d")
+        terminal.wait("exit code 0")
+    assert asked == ["One \nline", "two\nlines", "two"]
+
+
+def test_history_lives_on_and_is_private(terminal: Terminal, tmp_path: Path) -> None:
+    """What was typed is there the next time, in a file that only its owner can read."""
+    with serve(["ok."]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("Remember me", "Enter")
+        terminal.wait(lambda seen: "ok." in seen and seen.rstrip().endswith(">"))
+        terminal.type("C-d")
+        terminal.wait("exit code 0")
+        terminal.stop()
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("Up")
+        terminal.wait("> Remember me")
+    (history,) = tmp_path.glob("providers-sync/history")
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def test_keys_pressed_while_it_answers_do_not_disturb(terminal: Terminal) -> None:
+    """They are kept for the prompt, and never stand in the middle of the answer."""
+    go_on = threading.Event()
+    with serve([[text("Half "), wait(go_on), text("whole.")], ["Next."]]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One", "Enter")
+        terminal.wait("Half")
+        terminal.type("Two", "Enter")
+        go_on.set()
+        seen = terminal.wait("Next.")
+        assert server.wait_request(2).json()["messages"][-1]["content"] == "Two"
+    assert "Half whole." in seen

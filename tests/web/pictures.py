@@ -1,0 +1,109 @@
+"""Take the pictures of the web chat: ``python tests/web/pictures.py [FOLDER]``.
+
+Without a folder, those that the pages show go to ``docs/pictures``; with one, all go there.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+from running import ROOT, Upstream, browser, flask_app
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from providers_sync.testing import Step, cut, pause, reasoning, stall, text
+
+FOLDER = ROOT / "docs" / "pictures"
+SHOWN = {
+    *("web-desktop-light", "web-desktop-dark", "web-phone-dark"),
+    *("error-phone-light",),
+}
+SKY = """\
+Sunlight holds **every colour**. Air scatters the short waves far more than the long ones:
+
+| colour | wavelength | scattered |
+|---|--:|--:|
+| blue | 450 nm | 4.4 times |
+| red | 650 nm | once |
+
+So blue reaches your eyes from *everywhere*, and that is the sky.
+"""
+CODE = """\
+`Counter` does it in one line:
+
+```python
+from collections import Counter
+
+words = "the quick fox and the slow fox".split()
+print(Counter(words).most_common(2))
+```
+
+1. `split()` cuts at white space.
+2. `most_common(2)` returns the two
+"""
+SIZES = {"desktop": (1000, 960, 1), "phone": (390, 780, 1.5)}
+
+
+def main() -> None:
+    """Hold a conversation, and look at it in both sizes and both colours."""
+    upstream = Upstream()
+    upstream.says("Why is the sky blue?", reasoning("Rayleigh scattering …"), *spoken(SKY))
+    upstream.says("Count the words of a text in Python", *spoken(CODE), stall())
+    upstream.says("And in Rust?", *spoken("In Rust, a `HashMap` does the"), cut())
+    with (
+        upstream.server,
+        flask_app(upstream.url) as url,
+        tempfile.TemporaryDirectory() as profile,
+        browser(Path(profile)) as driver,
+    ):
+        driver.get(url)
+        look(driver, "welcome")
+        ask(driver, "Why is the sky blue?", ".verdict")
+        ask(driver, "Count the words of a text in Python", "ol li:nth-child(2)")
+        look(driver, "web")
+        driver.find_element(By.ID, "question").send_keys(Keys.ESCAPE)
+        ask(driver, "And in Rust?", ".note.failed")
+        look(driver, "error")
+
+
+def spoken(words: str) -> list[Step]:
+    """Say it word by word."""
+    pieces = re.findall(r"\S*\s*", words)
+    return [step for piece in pieces if piece for step in (text(piece), pause(0.02))]
+
+
+def ask(driver: Any, question: str, until: str) -> None:
+    """Ask, and wait until the last exchange shows such an element."""
+    driver.find_element(By.ID, "question").send_keys(question, Keys.ENTER)
+    selector = f".exchange:last-child {until}"
+    WebDriverWait(driver, 10).until(lambda _: driver.find_elements(By.CSS_SELECTOR, selector))
+
+
+def look(driver: Any, name: str) -> None:
+    """Take the picture in every size and colour."""
+    folder = Path(sys.argv[1]) if sys.argv[1:] else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for size, (width, height, scale) in SIZES.items():
+        for colour in ("light", "dark"):
+            metrics = {"width": width, "height": height, "deviceScaleFactor": scale}
+            driver.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride", {**metrics, "mobile": size == "phone"}
+            )
+            scheme = [{"name": "prefers-color-scheme", "value": colour}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+            driver.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+            title = f"{name}-{size}-{colour}"
+            if folder != FOLDER or title in SHOWN:
+                (folder / f"{title}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+if __name__ == "__main__":
+    main()
