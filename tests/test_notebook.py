@@ -377,7 +377,7 @@ def check(book: Any) -> None:
     assert [each for each in outputs if each.output_type == "error"] == []
     answers = [each.data for each in outputs if "text/markdown" in each.get("data", ())]
     verdicts = [each.data["text/plain"] for each in outputs if "text/html" in each.get("data", ())]
-    assert len(answers) >= len(verdicts) == 3
+    assert len(answers) == len(verdicts) == 3
     assert all(verdict.startswith("complete · ") for verdict in verdicts)
     assert all(len(answer["text/plain"]) > 1 for answer in answers)
 

@@ -19,6 +19,7 @@ from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 from .blocks import Block, parser
 from .painter import Line
@@ -104,6 +105,7 @@ class Renderer:
             highlight=False,
             markup=False,
             emoji=False,
+            theme=Theme({"markdown.code": "bold cyan"}),  # without rich's black background
         )
         self._has_colors = bool(seen.color_system) and not seen.no_color
         self._parser = parser()
