@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .engines import StopSequence, Yield
+from .errors import InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Message, Messages, ReasoningDelta, ToolCall, Usage
 
@@ -78,7 +79,7 @@ def _speech(messages: Messages, options: Mapping[str, Any]) -> tuple[list[str], 
     wanted = options.get("response_format", {}).get("type", "text")
     if wanted != "text":
         schema = options["response_format"].get("json_schema", {}).get("schema", {})
-        text = json.dumps(_example(schema, question, schema), ensure_ascii=False)
+        text = _json_for(schema, question)
     elif results:
         text = "The tool said: " + "\n".join(results)
     else:
@@ -142,8 +143,7 @@ def _calls(messages: Messages, options: Mapping[str, Any]) -> list[ToolCall]:
     calls = [(name, raw or "{}") for name, raw in asked if name in tools]
     if not calls and choice != "auto":
         name, tool = next(iter(tools.items()))
-        schema = tool.get("parameters") or {}
-        calls = [(name, json.dumps(_example(schema, question, schema), ensure_ascii=False))]
+        calls = [(name, _json_for(tool.get("parameters") or {}, question))]
     return [
         ToolCall(f"call_{len(messages)}_{i}", name, _object(raw), raw)
         for i, (name, raw) in enumerate(calls)
@@ -159,6 +159,13 @@ def _object(raw: str) -> dict[str, Any] | None:
 
 
 # --- JSON for a schema
+
+
+def _json_for(schema: Mapping[str, Any], text: str) -> str:
+    try:
+        return json.dumps(_example(schema, text, schema), ensure_ascii=False)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise InvalidRequestError(f"the JSON schema cannot be read: {error!r}") from error
 
 
 def _example(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], depth: int = 0) -> Any:

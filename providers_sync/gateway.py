@@ -6,6 +6,9 @@
         for chunk in Vitalentum(base_url=gateway.url("vitalentum")).stream("Hello"):
             print(chunk, end="")
 
+``/v1`` and ``/anthropic`` serve the official clients of OpenAI and Anthropic, too:
+``openai.OpenAI(base_url=gateway.url("openai"), api_key="any")``.
+
 ``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in threads of its own.
 """
 

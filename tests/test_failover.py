@@ -223,7 +223,11 @@ def test_bad_input_asks_nobody(bad: str) -> None:
         assert asked(a, b) == [0, 0]
 
 
-@pytest.mark.parametrize("providers", [[], "vitalentum", None, [Vitalentum], [object()]], ids=repr)
+@pytest.mark.parametrize(
+    "providers",
+    [[], "vitalentum", None, [Vitalentum], [object()]],
+    ids=["empty", "name", "none", "class", "object"],
+)
 def test_what_is_no_list_of_providers_is_refused(providers: Any) -> None:
     """At once, where it is made."""
     with pytest.raises(InvalidRequestError, match=r"provider"):

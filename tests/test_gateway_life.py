@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -86,6 +87,29 @@ def test_close_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", gateway.port))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_close_while_requests_arrive() -> None:
+    """Whatever is under way, ``close`` returns, and no thread of the gateway fails or stays."""
+    failed: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, failed.append
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(20):
+                asked = threading.Barrier(9)
+                with serve() as gateway:
+                    for _ in range(8):
+                        pool.submit(_ask_after, asked, gateway)
+                    asked.wait(WAIT_S)
+    finally:
+        threading.excepthook = hook
+    assert failed == []
+
+
+def _ask_after(barrier: threading.Barrier, gateway: Gateway) -> None:
+    barrier.wait(WAIT_S)
+    with contextlib.suppress(requests.RequestException), post(gateway, "openai") as response:
+        response.content  # noqa: B018 - reads it
 
 
 def test_close_then_same_port() -> None:

@@ -27,6 +27,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 def test_documented_tests_pass(pytester):
     """The page's view and its tests are what stands there, and run."""
+    pytest.importorskip("flask")
     assert set(FILES) == {"talk", "test_talk"}
     pytester.makepyfile(**FILES)
     result = run(pytester, "-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
@@ -35,6 +36,7 @@ def test_documented_tests_pass(pytester):
 
 def test_documented_tests_fail_a_view_that_keeps_its_streams(pytester):
     """In the words of the page."""
+    pytest.importorskip("flask")
     kept = FILES["talk"].replace("with stream:", "running.append(stream)\n            if True:")
     kept = kept.replace("yield from stream", "for each in stream: yield each")
     test = FILES["test_talk"].replace("scripted_provider.wait_closed()", "")

@@ -389,3 +389,21 @@ def test_protocol_of_a_script_can_be_named():
         spoken.complete("Hi")
     with pytest.raises(ScriptError, match="no protocol 'klingon'"):
         ScriptedProvider(protocol="klingon")
+
+
+class Own(Provider):
+    """As little as a provider can be."""
+
+    api_endpoint = "/own"
+    base_url_variable = "OWN_BASE_URL"
+
+    def body(self, messages: Any, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        return {"said": messages[-1]["content"], **options}
+
+
+def test_provider_of_ones_own_can_be_played():
+    """It needs no more than the contract asks for."""
+    provider = ScriptedProvider("Hello", like=Own("m", base_url="http://127.0.0.1:9"))
+    assert str(provider.complete("Hi", loud=True)) == "Hello"
+    assert provider.requests[0].path == "/own"
+    assert provider.requests[0].json() == {"said": "Hi", "loud": True}

@@ -204,8 +204,8 @@ def _choice(choice: dict[str, Any]) -> dict[str, Any]:
     kind = choice.get("type")
     if kind == "tool":
         wanted: Any = {"type": "function", "function": {"name": choice.get("name")}}
-    elif kind in CHOICES:
-        wanted = CHOICES[str(kind)]
+    elif isinstance(kind, str) and kind in CHOICES:
+        wanted = CHOICES[kind]
     else:
         raise RequestError("tool_choice.type must be auto, any, tool or none")
     alone = {"parallel_tool_calls": False} if choice.get("disable_parallel_tool_use") else {}

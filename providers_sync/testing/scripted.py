@@ -90,7 +90,7 @@ class ScriptedProvider(Provider):
         vars(self._like)["_transport"] = lambda: self._memory
         self.model, self.base_url = like.model, like.base_url
         # Attributes of the class elsewhere; here they follow the one that is played.
-        vars(self).update({name: getattr(like, name) for name in _PUBLISHED})
+        vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
 
     def play(self, script: Script) -> None:
         """Play another script from the next request on."""

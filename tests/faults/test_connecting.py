@@ -1,0 +1,136 @@
+"""The way to the server: several addresses, proxies, and the one clock over all of it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from providers_sync import APIConnectionError, APITimeoutError, OpenAICompatible, Timeouts
+from providers_sync.testing import answer, cut, serve, signal, stall, status, wire
+
+from .phases import Cue
+
+CLOCKS = Timeouts(connect=0.4, first_token=2, idle=2, total=4)
+MARGIN_S = 0.25
+Address = tuple[str, int]
+
+
+@pytest.fixture
+def name(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Address]], str]:
+    """Give a function that lets a name have these addresses, in this order."""
+    real = socket.getaddrinfo
+
+    def have(addresses: list[Address]) -> str:
+        def look_up(host: Any, *rest: Any, **named: Any) -> Any:
+            if host != "several.test":
+                return real(host, *rest, **named)
+            if named.get("flags", 0) & socket.AI_NUMERICHOST:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
+            return found
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        return "http://several.test"
+
+    return have
+
+
+def openai(url: str, **settings: Any) -> OpenAICompatible:
+    return OpenAICompatible("m", base_url=url, **{"timeouts": CLOCKS, "retry": 1, **settings})
+
+
+def test_address_that_refuses_is_passed_over_at_once(
+    refused: Address, name: Callable[[list[Address]], str]
+) -> None:
+    """The next one answers."""
+    with serve("Hello") as server:
+        began = time.monotonic()
+        url = name([refused, ("127.0.0.1", server.port)])
+        assert openai(url).complete("Hi").text == "Hello"
+        assert time.monotonic() - began < MARGIN_S
+
+
+def test_address_that_is_dead_takes_only_its_share_of_the_clock(
+    blackhole: Address, name: Callable[[list[Address]], str]
+) -> None:
+    """Half the time for one of two, so that the other one can still answer."""
+    with serve("Hello") as server:
+        began = time.monotonic()
+        url = name([blackhole, ("127.0.0.1", server.port)])
+        assert openai(url).complete("Hi").text == "Hello"
+        assert time.monotonic() - began < 0.2 + MARGIN_S
+
+
+def test_many_dead_addresses_share_one_clock(
+    blackhole: Address, name: Callable[[list[Address]], str]
+) -> None:
+    """Not a clock each."""
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError) as caught:
+        openai(name([blackhole] * 5)).complete("Hi")
+    assert caught.value.clock == "connect"
+    assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
+
+
+def test_clock_is_wound_up_for_every_attempt(blackhole: Address) -> None:
+    """Three attempts, three clocks, and the waits between them."""
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError):
+        openai("http://{}:{}".format(*blackhole), retry=2).complete("Hi")
+    assert 0.8 + 0.25 <= time.monotonic() - began < 0.8 + 0.5 + MARGIN_S
+
+
+def test_proxy_that_never_answers_connect_meets_the_connect_clock() -> None:
+    """The tunnel is part of connecting."""
+    cue = Cue()
+    with serve(answer(before=[signal(cue.event), stall()])) as proxy:
+        began = time.monotonic()
+        with pytest.raises(APITimeoutError) as caught:
+            openai("https://127.0.0.2:9", proxy=proxy.url).complete("Hi")
+        assert caught.value.clock == "connect"
+        assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
+        cue.wait()
+        assert [request.method for request in proxy.requests] == ["CONNECT"]
+        assert "Authorization" not in proxy.requests[0].headers
+
+
+PROXIES: dict[str, Any] = {
+    "refuses": status(403, "Not from here"),
+    "wants a password": status(407, "Who are you?"),
+    "hangs up": answer(before=[cut()]),
+    "speaks no HTTP": answer(before=[wire(b"220 smtp ready\r\n"), cut()]),
+    "hangs up after its yes": answer(before=[wire(b"HTTP/1.1 200 OK\r\n\r\n"), cut()]),
+}
+
+
+@pytest.mark.parametrize("how", PROXIES)
+def test_proxy_that_fails_a_tunnel_is_named(how: str) -> None:
+    """A connection error, at once, whose text says that there is a proxy."""
+    with serve(PROXIES[how]) as proxy:
+        began = time.monotonic()
+        with pytest.raises(APIConnectionError) as caught:
+            openai("https://127.0.0.2:9", proxy=proxy.url, api_key="sk-1234567").complete("Hi")
+        assert time.monotonic() - began < MARGIN_S
+        assert caught.value.outcome == "failed"
+        if how != "hangs up after its yes":
+            assert "proxy" in str(caught.value)
+        assert "Authorization" not in proxy.requests[0].headers
+
+
+def test_proxy_that_is_gone_is_named(refused: Address) -> None:
+    """Not the server behind it."""
+    with pytest.raises(APIConnectionError, match="proxy"):
+        openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*refused)).complete("Hi")
+
+
+def test_proxy_that_is_a_black_hole_meets_the_connect_clock(blackhole: Address) -> None:
+    """Like a server."""
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError) as caught:
+        openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*blackhole)).complete("Hi")
+    assert caught.value.clock == "connect"
+    assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S

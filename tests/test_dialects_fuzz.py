@@ -1,0 +1,166 @@
+"""Bodies that are almost right: refused by name or answered, never a failure of the gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from typing import Any
+
+import pytest
+from gateway_kit import events
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from providers_sync.dialects import DIALECTS, About, Dialect, RequestError
+from providers_sync.echo import EchoEngine
+from providers_sync.engines import Answer, Watch
+from providers_sync.errors import InvalidRequestError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}, "b": {"$ref": "#/$defs/B"}},
+    "$defs": {"B": {"anyOf": [{"type": "array", "items": {"enum": [1, 2]}}, {"const": 3}]}},
+}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+URL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+OPENAI = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "call f {}"}, URL]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "1", "content": "2"},
+        {"role": "user", "content": "call f {}"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+    "stop": ["x", "y"],
+    "max_tokens": 9,
+    "temperature": 0.5,
+    "n": 1,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+SOURCE = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+ANTHROPIC = {
+    "model": "m",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "Be brief."}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Hi"}, {"type": "image", "source": SOURCE}],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+                {"type": "tool_use", "id": "1", "name": "f", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "1",
+                    "content": [{"type": "text", "text": "2"}],
+                    "is_error": True,
+                }
+            ],
+        },
+        {"role": "user", "content": "think"},
+    ],
+    "tools": [{"name": "f", "description": "d", "input_schema": SCHEMA}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    "stop_sequences": ["x"],
+    "stream": True,
+}
+CONVERSATION = {"history": [{"speaker": "human", "text": "Hi"}, {"speaker": "bot", "text": "Yes"}]}
+BODIES: dict[str, Any] = {
+    "vitalentum": {"conversation": json.dumps(CONVERSATION), "temperature": 1},
+    "codelinkava": OPENAI,
+    "ai365vip": {
+        **OPENAI,
+        "model": {"id": "m"},
+        "prompt": "Hm.",
+        "tools": None,
+        "tool_choice": None,
+    },
+    "openai": OPENAI,
+    "anthropic": ANTHROPIC,
+}
+ODD = st.sampled_from(
+    [
+        *(None, True, False, 0, 1, -1, 1.5, 10**20, "", "x", "user", "tool", "required"),
+        *([], [1], ["x"], [None], [[]], {}, {"x": 1}, {"name": []}),
+        *({"type": "text"}, {"type": "tool"}, {"type": ["x"]}),
+        *({"properties": each} for each in (1, {"a": 1}, {"a": {"enum": "ab"}})),
+        {"properties": {"a": {"type": [[]]}, "b": {"$ref": 1}, "c": {"anyOf": {"x": 1}}}},
+    ]
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to every value inside a body."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    below = [(*at, key) for key, _ in inner]
+    deeper = [
+        places(each, way) for way in below if isinstance(each := value[way[-1]], (dict, list))
+    ]
+    return below + [way for ways in deeper for way in ways]
+
+
+@st.composite
+def almost(draw: st.DrawFn, body: Any) -> Any:
+    """Return a body with up to three values changed or left out."""
+    body = copy.deepcopy(body)
+    for _ in range(draw(st.integers(1, 3))):
+        way = draw(st.sampled_from(places(body) or [()]))
+        if not way:
+            break
+        holder = body
+        for key in way[:-1]:
+            holder = holder[key]
+        if draw(st.booleans()):
+            holder[way[-1]] = copy.deepcopy(draw(ODD))
+        else:
+            del holder[way[-1]]
+    return body
+
+
+def answered(dialect: Dialect, body: Any, watch: Watch) -> None:
+    """Read a body, answer it and write the answer, streamed and whole."""
+    asked = dialect.read(body)
+    answer = Answer(EchoEngine(), asked, watch, lambda: False)
+    try:
+        pieces = list(answer)
+    finally:
+        answer.close()
+    writer, whole = (dialect.writer(About("1", 0, "echo")) for _ in range(2))
+    streamed = writer.start(answer.usage) + b"".join(map(writer.piece, pieces))
+    streamed += writer.end(answer.ending)
+    if dialect.name != "ai365vip":
+        assert events(streamed)
+        assert json.loads(whole.whole(pieces, answer.ending))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
+def test_almost_right_bodies(dialect: Dialect) -> None:
+    """Whatever is read can be answered, and what is written is JSON; the rest is refused."""
+    watch = Watch()
+
+    @given(almost(BODIES[dialect.name]))
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
+    def check(body: Any) -> None:
+        with contextlib.suppress(RequestError, InvalidRequestError):
+            answered(dialect, body, watch)
+
+    try:
+        check()
+        answered(dialect, BODIES[dialect.name], watch)
+    finally:
+        watch.close()
