@@ -6,6 +6,7 @@ import contextlib
 import gc
 import ipaddress
 import os
+import signal
 import socket
 import ssl
 import threading
@@ -20,6 +21,10 @@ EXEMPT_THREAD = "providers-sync-resolver"
 """A thread inside DNS cannot be interrupted; it ends with the resolver and owns no socket."""
 SETTLE_S = 2.0
 """How long the threads and sockets of a test may take to end."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and then no test of Ctrl-C could pass.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 failed = pytest.StashKey[bool]()
 
