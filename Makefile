@@ -1,5 +1,6 @@
 # make demo    one question through each provider, answered on this machine
-# make test    the whole suite
+# make test    the suite, but for what the next one has
+# make test-web   real browsers, nginx and WSGI servers
 # make lint    style and types
 # make ci      all of it, on a clean checkout: what .ci/run does
 # make clean   remove what was made
@@ -18,7 +19,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test lint ci clean python
+.PHONY: demo test test-web lint ci clean python
 .NOTPARALLEL:  # pip works alone
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -26,7 +27,10 @@ demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
 
 test: python $(VENV)/test.stamp $(VENV)/model.stamp
 	@echo "Testing on Python $$($(BIN)/python -c '$(VERSION)')."
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/web $(PYTEST_ARGS)
+
+test-web: python $(VENV)/test.stamp
+	@$(BIN)/python -m pytest tests/web $(PYTEST_ARGS)
 
 lint: python $(VENV)/test.stamp
 	@$(BIN)/ruff check

@@ -53,20 +53,25 @@ def reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-def connection_error(error: Exception, url: str, call: Call) -> ProviderError:
-    """Return our own error for whatever came out of requests before the headers."""
+def connection_error(
+    error: Exception, url: str, call: Call, in_tunnel: bool = False
+) -> ProviderError:
+    """Return our own error for whatever came out of requests before the headers.
+
+    ``in_tunnel`` tells that a proxy was still in the way.
+    """
     behind = list(chain(error))
     for inner in behind:  # they carry the request, and with it the key
         if isinstance(inner, requests.RequestException):
             inner.request = None
     where = urllib3.util.parse_url(url).netloc or url
+    if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
+        where += " through the proxy"
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     if any(isinstance(inner, timeouts) for inner in behind):
         if not call.up:
             return APITimeoutError(f"no connection to {where} in time", clock="connect")
         return APITimeoutError(f"no answer from {where} within the total time", clock="total")
-    if any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
-        where += " through the proxy"
     for inner in behind:
         if isinstance(inner, ssl.SSLCertVerificationError):
             return _hopeless(

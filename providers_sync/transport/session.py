@@ -64,7 +64,8 @@ class Transport:
             raise
         except Exception as error:
             call.check()
-            raise connection_error(error, url, call) from error
+            in_tunnel = not call.up and proxy_for(url, proxy) is not None
+            raise connection_error(error, url, call, in_tunnel) from error
         finally:
             current.call = None
         return Answer(response, call)
