@@ -35,7 +35,8 @@ UPDATE_EVERY_S = 0.1
 CHARACTERS_A_SECOND = 1_000_000
 """What updates may send at most: the longer the text, the rarer they come."""
 WAITING = "…"
-_display: Any = display
+_display: Any = display  # IPython's types differ from one version to another
+_shell: Any = get_ipython
 
 
 class Stopped(KeyboardInterrupt):
@@ -165,7 +166,7 @@ class _Once:
 
 
 def _output() -> _Printed:
-    shell = get_ipython()
+    shell = _shell()
     return _Notebook(shell) if hasattr(shell, "kernel") else _Printed()
 
 
@@ -231,7 +232,7 @@ def chat(line: str, cell: str) -> None:
     ``chat`` unless another NAME is given, and holds a ``Chat``. The settings stay until others are
     given; ``--new`` begins a new conversation. An answer that was stopped is in ``chat.cut``.
     """
-    shell: Any = get_ipython()
+    shell = _shell()
     talk = _conversation(shell.user_ns, _options(line))
     token = CancelToken()
     with StopButton(token.cancel) as button:

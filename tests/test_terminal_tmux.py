@@ -28,8 +28,9 @@ class Terminal:
     """One tmux server with one window, in which one command runs."""
 
     def __init__(self, folder: Path) -> None:
-        self._socket = str(folder / "tmux")
         self._folder = folder
+        self._socket = ""
+        self._started = 0
 
     def start(self, *arguments: str, url: str, size: str = "80x24", **env: str) -> None:
         """Run the command of these arguments; its exit code is shown at the end."""
@@ -39,6 +40,8 @@ class Terminal:
 
     def start_line(self, line: list[str], *, size: str = "80x24", **env: str) -> None:
         """Run any command."""
+        self._started += 1
+        self._socket = str(self._folder / f"tmux{self._started}")
         own = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(self._folder)}
         kept = {
             name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")
@@ -262,12 +265,13 @@ def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
             terminal.type("C-c")
             terminal.wait(lambda seen, n=number: seen.count("stopped") == n)
         terminal.wait("/resume goes on with it")
+        terminal.wait(lambda seen: seen.rstrip().endswith(">"))
         terminal.type("/resume", "Enter")
         terminal.wait(lambda seen: "whole" in seen and seen.rstrip().endswith(">"))
         terminal.type("C-c")
         terminal.wait("Ctrl-D or /quit leaves")
         terminal.type("Again?", "Enter")
-        terminal.wait("Next.")
+        terminal.wait(lambda seen: "Next." in seen and seen.rstrip().endswith(">"))
         terminal.type("C-d")
         seen = terminal.wait("exit code 0")
         turns = [turn["content"] for turn in server.requests[4].json()["messages"]]
