@@ -1,6 +1,6 @@
 # make demo    one question through each provider, answered on this machine
-# make test    the suite, but for what the next one has
-# make test-web   real browsers, nginx and WSGI servers
+# make test    the suite, but for what takes long
+# make test-long   that: browsers, servers, clusters, fuzzing, a stop in every phase
 # make lint    style and types
 # make ci      all of it, on a clean checkout: what .ci/run does
 # make clean   remove what was made
@@ -18,8 +18,11 @@ VERSION = import platform; print(platform.python_version())
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
+LONG = tests/web tests/faults/test_ours.py tests/faults/test_stopping.py tests/test_batch_dask.py \
+    tests/test_batch_figures.py tests/test_dialects_fuzz.py tests/test_notebook.py \
+    tests/test_terminal_tmux.py
 
-.PHONY: demo test test-web lint ci clean python
+.PHONY: demo test test-long lint ci clean python
 .NOTPARALLEL:  # pip works alone
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -27,10 +30,10 @@ demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
 
 test: python $(VENV)/test.stamp $(VENV)/model.stamp
 	@echo "Testing on Python $$($(BIN)/python -c '$(VERSION)')."
-	@$(BIN)/python -m pytest --ignore=tests/web $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(LONG:%=--ignore=%) $(PYTEST_ARGS)
 
-test-web: python $(VENV)/test.stamp
-	@$(BIN)/python -m pytest tests/web $(PYTEST_ARGS)
+test-long: python $(VENV)/test.stamp $(VENV)/model.stamp
+	@$(BIN)/python -m pytest $(LONG) $(PYTEST_ARGS)
 
 lint: python $(VENV)/test.stamp
 	@$(BIN)/ruff check
