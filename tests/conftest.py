@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from providers_sync import workers
+
 EXEMPT_THREAD = "providers-sync-resolver"
 """A thread inside DNS cannot be interrupted; it ends with the resolver and owns no socket."""
 SETTLE_S = 2.0
@@ -25,6 +27,9 @@ SETTLE_S = 2.0
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and then no test of Ctrl-C could pass.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+workers.LINGER_S = 0.01
+"""An idle thread is waited for after every test, and a tenth of a second each is minutes in all."""
 
 failed = pytest.StashKey[bool]()
 
