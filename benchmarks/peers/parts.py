@@ -1,0 +1,352 @@
+"""The measurements: each part returns its figures by case and client.
+
+Rounds are interleaved, so that what else the machine does hits all clients alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import environments
+
+HERE = Path(__file__).parent
+ROUND_S = 4.0
+"""A client slower than this in all rounds of a case together gets fewer rounds, at least one."""
+Figures = dict[str, Any]
+
+
+class Client(NamedTuple):
+    """A row of the tables."""
+
+    function: str
+    environment: str
+    imports: str = ""
+    path: str = ""
+
+
+CLIENTS = {
+    "providers_sync": Client("ours", "providers_sync", "providers_sync"),
+    "openai": Client("openai", "openai", "openai"),
+    "anthropic": Client("anthropic", "anthropic", "anthropic"),
+    "litellm": Client("litellm", "litellm", "litellm"),
+    "aisuite": Client("aisuite", "aisuite", "aisuite"),
+    "llm": Client("llm", "llm", "llm"),
+    "g4f": Client("g4f", "g4f", "g4f.client"),
+    "naive loop": Client("naive", "limits", "requests, sseclient"),
+    "bare socket": Client("bare_socket", "limits"),
+}
+ANTHROPIC = {"providers_sync (Anthropic)": Client("ours_anthropic", "providers_sync")}
+ASYNC = {
+    "providers_sync.aio": Client("ours_async", "providers_sync"),
+    "openai (async)": Client("openai_async", "openai"),
+}
+BARE = {"bare requests": Client("bare_requests", "limits")}
+FLOOR = {"its dependencies": Client("", "providers_sync", "requests, sseclient, tenacity")}
+
+
+class Process:
+    """A child that answers a line of JSON with another."""
+
+    def __init__(self, command: list[str], scratch: Path) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(scratch),
+            "LLM_USER_PATH": str(scratch),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # its import asks GitHub otherwise
+            "REQUESTS_CA_BUNDLE": str(scratch / "ca.pem"),
+            "SSL_CERT_FILE": str(scratch / "ca.pem"),
+        }
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(scratch / "errors.txt").open("a"),
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+
+    def ask(self, **order: Any) -> Figures:
+        """Give an order and wait for what it yields."""
+        assert self._child.stdin
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps(order) + "\n")
+        return self.hear()
+
+    def hear(self) -> Figures:
+        """Wait for a line."""
+        assert self._child.stdout
+        line = self._child.stdout.readline()
+        return json.loads(line) if line else {"error": f"exit status {self._child.wait()}"}
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self._child.stdin
+        assert self._child.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.wait(30)
+        self._child.stdout.close()
+
+
+class Bench:
+    """What all parts need: the server, the clients that can be had, how much to do."""
+
+    def __init__(self, scratch: Path, quick: bool, missing: dict[str, str]) -> None:
+        self.scratch = scratch
+        self.quick = quick
+        self.missing = missing
+        self.server = Process(
+            [environments.python("tools"), str(HERE / "server.py"), str(scratch)], scratch
+        )
+        self.urls = self.server.hear()
+
+    @contextlib.contextmanager
+    def client(self, client: Client) -> Iterator[Process]:
+        """Run a client's process."""
+        name = client.environment
+        command = [environments.python(name), str(HERE / "worker.py"), client.function]
+        process = Process(command, self.scratch)
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def url(self, framing: str, size: int, scheme: str = "http") -> str:
+        """Return a base URL that has the server play this."""
+        return f"{self.urls[scheme]}/{framing}/{size}"
+
+    def rounds(self, clients: dict[str, Client], rounds: int,
+               once: Callable[[str, Client], Figures]) -> dict[str, list[Figures]]:  # fmt: skip
+        """Call ``once`` for each client in turn, again and again."""
+        found: dict[str, list[Figures]] = {name: [] for name in clients}
+        for number in range(1 if self.quick else rounds):
+            for name, client in clients.items():
+                before = found[name]
+                if client.environment in self.missing:
+                    found[name] = [{"error": "not installed"}]
+                elif number == 0 or (
+                    "error" not in before[-1] and sum(map(spent, before)) < ROUND_S
+                ):
+                    before.append(once(name, client))
+        return found
+
+
+def spent(figures: Figures) -> float:
+    """Return the seconds that a round took."""
+    return float(sum(figures["walls"]) if "walls" in figures else figures.get("wall", 0))
+
+
+def summary(rounds: list[Figures], **values: Callable[[Figures], float]) -> Figures:
+    """Return the median of each value over the rounds, and its lowest and highest."""
+    if "error" in rounds[-1]:
+        return {"error": rounds[-1]["error"]}
+    made: Figures = {"rounds": len(rounds)}
+    for name, value in values.items():
+        all_of_it = [value(each) for each in rounds]
+        made[name] = statistics.median(all_of_it)
+        made[f"{name}_spread"] = [min(all_of_it), max(all_of_it)]
+    return made
+
+
+def checked(figures: Figures, expected: int, what: str = "characters") -> Figures:
+    """Return the figures, or an error where a client has not yielded the whole answer."""
+    if "error" not in figures and figures[what] != expected:
+        return {"error": f"{figures[what]} {what} of {expected}"}
+    return figures
+
+
+def chunks(bench: Bench) -> Figures:
+    """CPU for each chunk of a long answer, as the body may come."""
+    size = 2_000 if bench.quick else 20_000
+    expected = sum(len(f"word{n % 97} ") for n in range(size))
+    found = {}
+    for case, framing, scheme in (
+        ("one HTTP chunk an event", "event", "http"),
+        ("coalesced", "coalesced", "http"),
+        ("close-delimited", "close", "http"),
+        ("gzip", "gzip", "http"),
+        ("TLS", "event", "https"),
+    ):
+        with contextlib.ExitStack() as stack:
+            clients = {**CLIENTS, **ANTHROPIC, **ASYNC}
+            there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+            running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+            for process in running.values():
+                process.ask(do="stream", url=bench.url("event", 1))  # imports, and warms up
+
+            def once(name: str, _: Client, url: str = bench.url(framing, size, scheme),
+                     running: dict[str, Process] = running) -> Figures:  # fmt: skip
+                return checked(running[name].ask(do="stream", url=url), expected)
+
+            rounds = bench.rounds(clients, 5, once)
+        found[case] = {
+            name: summary(
+                each,
+                cpu_us=lambda f: f["cpu"] / size * 1e6,
+                wall_us=lambda f: sum(f["walls"]) / size * 1e6,
+            )
+            for name, each in rounds.items()
+        }
+    return found
+
+
+def requests(bench: Bench) -> Figures:
+    """CPU and time of a warm request whose answer is one chunk."""
+    times = 60
+    url = bench.url("event", 1)
+    clients = {**CLIENTS, **BARE, **ASYNC}
+    with contextlib.ExitStack() as stack:
+        there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+        running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+        for process in running.values():
+            process.ask(do="stream", url=url, times=5)
+        rounds = bench.rounds(
+            clients, 5, lambda name, _: running[name].ask(do="stream", url=url, times=times)
+        )
+    found = {}
+    for name, each in rounds.items():
+        found[name] = summary(each, cpu_us=lambda f: f["cpu"] / times * 1e6)
+        if "error" not in found[name]:
+            walls = sorted(wall * 1e6 for f in each for wall in f["walls"])
+            found[name]["wall_us"] = statistics.median(walls)
+            found[name]["wall_p99_us"] = walls[len(walls) * 99 // 100]
+    least = found["bare socket"].get("wall_us", 0)
+    for figures in found.values():
+        if "wall_us" in figures:
+            figures["added_us"] = figures["wall_us"] - least
+    return {"one-chunk request": found}
+
+
+def at_once(bench: Bench) -> Figures:
+    """200 answers at the same time, 50 chunks each, 20 ms apart."""
+    streams, size = 200, 50
+
+    def once(_: str, client: Client) -> Figures:
+        with bench.client(client) as process:
+            process.ask(do="stream", url=bench.url("event", 1))
+            figures = process.ask(do="at_once", url=bench.url("paced", size), streams=streams)
+            return checked(figures, streams * size, "chunks")
+
+    values = {
+        key: (lambda f, key=key, scale=scale: f[key] * scale)
+        for key, scale in (
+            ("wall", 1), ("cpu", 1), ("peak", 1), ("late_median", 1e3), ("late_p99", 1e3),
+        )
+    }  # fmt: skip
+    rounds = bench.rounds({**CLIENTS, **ASYNC}, 3, once)
+    return {"200 streams": {name: summary(each, **values) for name, each in rounds.items()}}
+
+
+def long_answers(bench: Bench) -> Figures:
+    """Time and memory of an answer of 10 MB and of 100 MB, as text in one piece."""
+    found = {}
+    for megabytes in (1, 10) if bench.quick else (10, 100):
+        url = bench.url("long", megabytes)
+        characters = megabytes * 1_000_000 // 16_000 * 16_000
+
+        def once(_: str, client: Client, url: str = url, all_: int = characters) -> Figures:
+            with bench.client(client) as process:
+                process.ask(do="stream", url=bench.url("event", 1))
+                return checked(process.ask(do="whole", url=url), all_)
+
+        rounds = bench.rounds(CLIENTS, 3, once)
+        found[f"{megabytes} MB"] = {
+            name: summary(
+                each,
+                wall=lambda f: f["wall"],
+                cpu=lambda f: f["cpu"],
+                peak=lambda f: f["peak"],
+                times_text=lambda f: f["peak"] * 1024**2 / f["characters"],
+            )
+            for name, each in rounds.items()
+        }
+    return found
+
+
+IMPORT = """
+import json, sys, time
+def memory():
+    return int(open("/proc/self/status").read().partition("VmRSS:")[2].split()[0]) / 1024
+before, modules, cpu, wall = memory(), len(sys.modules), time.process_time(), time.perf_counter()
+import {}
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({{"wall": wall, "cpu": cpu, "memory": memory() - before,
+                   "modules": len(sys.modules) - modules}}))
+"""
+
+
+def imports(bench: Bench) -> Figures:
+    """Time, memory and modules of an import, in a new process each time."""
+
+    def once(_: str, client: Client) -> Figures:
+        command = [environments.python(client.environment), "-c", IMPORT.format(client.imports)]
+        process = Process(command, bench.scratch)
+        try:
+            return process.hear()
+        finally:
+            process.close()
+
+    clients = {name: c for name, c in {**CLIENTS, **FLOOR}.items() if c.imports}
+    bench.rounds(clients, 1, once)  # reads the files into the machine's memory
+    rounds = bench.rounds(clients, 15, once)
+    values = {
+        "wall_ms": lambda f: f["wall"] * 1e3,
+        "cpu_ms": lambda f: f["cpu"] * 1e3,
+        "memory": lambda f: f["memory"],
+        "modules": lambda f: f["modules"],
+    }
+    return {"import": {name: summary(each, **values) for name, each in rounds.items()}}
+
+
+def sizes(bench: Bench) -> Figures:
+    """What an installation adds to Python."""
+    found = {}
+    for name, client in CLIENTS.items():
+        environment = client.environment
+        if environment in bench.missing:
+            found[name] = {"error": "not installed"}
+        elif environment != "limits":
+            packages = environments.versions(environment)
+            found[name] = {
+                "megabytes": environments.megabytes(environment),
+                "packages": len(packages),
+                "version": packages.get(environment) or packages[environment.replace("_", "-")],
+            }
+    return {"installed": found}
+
+
+def batch(bench: Bench) -> Figures:
+    """Rows a second of ``batch.map`` beside as many bare requests threads."""
+    script, rows = HERE.parent / "batch_throughput.py", 1_000 if bench.quick else 10_000
+    command = [environments.python("providers_sync"), str(script), "--rows", str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not (told := BATCH.search(done.stdout)):
+        return {"batch": {"batch.map": {"error": done.stderr[-300:]}}}
+    bare, ours, memory = map(float, told.groups())
+    return {
+        "batch": {
+            "batch.map": {"rows_per_s": ours, "peak": memory},
+            "bare requests": {"rows_per_s": bare},
+        }
+    }
+
+
+BATCH = re.compile(r"bare (\d+)/s, batch (\d+)/s, ratio [\d.]+, (\d+) MB")
+PARTS = {
+    "chunks": chunks,
+    "requests": requests,
+    "at_once": at_once,
+    "long": long_answers,
+    "imports": imports,
+    "sizes": sizes,
+    "batch": batch,
+}
