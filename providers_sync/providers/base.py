@@ -359,8 +359,8 @@ class _Source:
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
-            trial.retry_state.start_time = pipe.began  # for stop_after_delay and its like
+        for trial in _retry.trials(self.policy, pipe.sleep, pipe.clocks.total_left, pipe.has_begun):
+            trial.retry_state.start_time = pipe.clocks.began  # for stop_after_delay and its like
             with trial:
                 if failure is not None:
                     first, failure = failure, None
@@ -368,7 +368,7 @@ class _Source:
                 yield from self._attempt(pipe)
 
     def _attempt(self, pipe: Pipe) -> Iterator[Delta]:
-        total = pipe.time_left()
+        total = pipe.clocks.total_left()
         call = transport.Call(
             connect_s=pipe.timeouts.connect,
             read_s=None if pipe.timeouts.total is None else max(total, 0.001),
@@ -404,7 +404,7 @@ class _Source:
         )
         try:
             if not 200 <= answer.status < 300:
-                raise transport.status_error(answer, min(ERROR_BODY_S, pipe.clock_left() / 2))
+                raise transport.status_error(answer, min(ERROR_BODY_S, pipe.clocks.left() / 2))
             _check_content_type(answer)
             pipe.opened(answer.headers, answer.request_id)
             try:
