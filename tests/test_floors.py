@@ -69,8 +69,9 @@ HOUSE = [
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
     "dialects.chunks dialects.blocks dialects.reading",
     "dialects.nouns",
-    # 4 the joint
+    # 4 the joint, over its inner rooms
     "providers.base",
+    "providers.asking providers.checks",
     # 3 async over a Stream
     "aio",
     # 2 plumbing
