@@ -12,7 +12,7 @@ import urllib3.exceptions
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
-from .body import Body
+from .body import Body, leave_time_to_kernel
 from .call import Call, Stopped
 from .problems import reason
 
@@ -25,7 +25,10 @@ class Answer:
         self._raw: Any = response.raw
         self._call = call
         http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
-        self._body = Body(http) if http is not None and encoding == "identity" and http.fp else None
+        self._body = None
+        if http is not None and encoding == "identity" and http.fp:
+            self._body = Body(http, call.socket)
+        self._is_patient = False
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
@@ -51,9 +54,15 @@ class Answer:
 
         Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``Stopped``.
         """
+        if self._body is not None and not self._is_patient:
+            self._is_patient = True
+            leave_time_to_kernel(self._call.socket, self._call.read_s)
+        return self._read()
+
+    def _read(self) -> bytes:
         try:
-            data = self._read()
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+            data = self._read_any()
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
         except urllib3.exceptions.DecodeError as error:
             self._call.check()
@@ -67,7 +76,7 @@ class Answer:
             raise StreamCut("the compressed body ends too early")
         return data
 
-    def _read(self) -> bytes:
+    def _read_any(self) -> bytes:
         body = self._body
         if body is None:
             compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
@@ -88,7 +97,7 @@ class Answer:
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)
-                if not (data := self.read()):
+                if not (data := self._read()):
                     break
                 body += data
         return bytes(body[:ERROR_BODY_BYTES])
@@ -102,7 +111,7 @@ class Answer:
         if sock is not None and not self.has_ended:
             with contextlib.suppress(ProviderError, Stopped, OSError):
                 sock.settimeout(DRAIN_S)
-                self.read()
+                self._read()
         if self._body is not None and self._body.is_reusable():
             self._body.close()
             self._raw.release_conn()
