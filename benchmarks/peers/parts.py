@@ -229,11 +229,12 @@ def requests(bench: Bench) -> Figures:
 def at_once(bench: Bench) -> Figures:
     """200 answers at the same time, 50 chunks each, 20 ms apart."""
     streams, size = 200, 50
+    url = f"{bench.url('paced', size)}/{streams}"
 
     def once(_: str, client: Client) -> Figures:
         with bench.client(client) as process:
             process.ask(do="stream", url=bench.url("event", 1))
-            figures = process.ask(do="at_once", url=bench.url("paced", size), streams=streams)
+            figures = process.ask(do="at_once", url=url, streams=streams)
             return checked(figures, streams * size, "chunks")
 
     values = {

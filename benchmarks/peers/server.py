@@ -2,13 +2,14 @@
 
 The path says what to play, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk an event),
 ``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the connection's end is the answer's),
-``gzip`` (like ``event``, each event flushed), ``paced`` (an event every 20 ms, its text the time it
-was sent at) and ``long`` (so many MB of text). The rest of the path says which protocol.
+``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every 20 ms,
+its text the time it was sent at) and ``long`` (so many MB of text). The rest of the path says which protocol.
 Plain and over TLS; the first line of output says where, and standard input's end ends it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import json
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 PACE_S = 0.02
+SETTLE_S = 0.1
+PATIENCE_S = 2.0  # for a client that does not ask for all at once
 LONG_TEXT = "word " * 200  # 1000 characters an event
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 PLACE = "@text@"
@@ -105,46 +108,55 @@ def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
 
 
 class Pacer(threading.Thread):
-    """One thread that sends the next event of every paced answer when it is due."""
+    """One thread that sends the next event of every paced answer when it is due.
+
+    Answers begin together, once all are asked for, and take turns within the 20 ms, as those of
+    independent servers would.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._due: list[tuple[float, int, int, int, str, socket.socket]] = []
+        self._waiting: list[tuple[socket.socket, int, str]] = []
+        self._begin_at = 0.0
         self._changed = threading.Condition()
 
-    def add(self, sock: socket.socket, size: int, protocol: str) -> None:
-        """Take over an answer."""
+    def add(self, sock: socket.socket, size: int, streams: int, protocol: str) -> None:
+        """Take over one of so many answers."""
         first = PROTOCOLS[protocol][0]
         sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
         if first:
             sock.sendall(chunked(first))
         with self._changed:
-            now = time.monotonic()
-            heapq.heappush(self._due, (now, id(sock), 0, size, protocol, sock))
+            self._waiting.append((sock, size, protocol))
+            all_there = len(self._waiting) == streams
+            self._begin_at = time.monotonic() + (SETTLE_S if all_there else PATIENCE_S)
             self._changed.notify()
 
     def run(self) -> None:
-        """Send for ever."""
+        """Play one crowd of answers after another."""
         while True:
             with self._changed:
-                while not self._due or (wait := self._due[0][0] - time.monotonic()) > 0:
-                    self._changed.wait(wait if self._due else None)
-                at, _, sent, size, protocol, sock = heapq.heappop(self._due)
+                while not self._waiting or (left := self._begin_at - time.monotonic()) > 0:
+                    self._changed.wait(left if self._waiting else None)
+                crowd, self._waiting = self._waiting, []
+            self._play(crowd)
+
+    def _play(self, crowd: list[tuple[socket.socket, int, str]]) -> None:
+        began = time.monotonic()
+        due = [(began + PACE_S * n / len(crowd), n, 0) for n in range(len(crowd))]
+        while due:
+            at, number, sent = heapq.heappop(due)
+            time.sleep(max(at - time.monotonic(), 0))
+            sock, size, protocol = crowd[number]
             _, each, last = PROTOCOLS[protocol]
-            try:
+            with contextlib.suppress(OSError):  # the client has left
                 if sent == size:
                     sock.sendall(chunked(last) + chunked(b""))
                     sock.close()
                     continue
                 now = b"%.6f " % time.monotonic()
                 sock.sendall(chunked(each.replace(PLACE.encode(), now)))
-            except OSError:
-                sock.close()
-                continue
-            with self._changed:
-                heapq.heappush(
-                    self._due, (at + PACE_S, id(sock), sent + 1, size, protocol, sock)
-                )  # fmt: skip
+                heapq.heappush(due, (at + PACE_S, number, sent + 1))
 
 
 def requests(sock: socket.socket) -> Iterator[str]:
@@ -173,7 +185,8 @@ def talk(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) -> N
         for path in requests(sock):
             _, framing, size, *_, protocol = path.split("/")
             if framing == "paced":
-                return pacer.add(sock, int(size), protocol)
+                streams = int(path.split("/")[3])
+                return pacer.add(sock, int(size), streams, protocol)
             if framing == "long":
                 for piece in long_answer(int(size), protocol):
                     sock.sendall(piece)

@@ -86,15 +86,20 @@ def at_once(client: Client, streams: int) -> Figures:
     async def gather() -> None:
         await asyncio.gather(*(client.aread(seen) for _ in range(streams)))
 
-    threads = [threading.Thread(target=client.read, args=(seen,)) for _ in range(streams)]
+    def read() -> None:
+        go.wait()
+        client.read(seen)
+
+    go = threading.Event()
+    threads = [threading.Thread(target=read) for _ in range(0 if client.is_async else streams)]
+    for thread in threads:
+        thread.start()
     cpu, began = time.process_time(), time.perf_counter()
     if client.is_async:
         LOOP.run_until_complete(gather())
-    else:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    go.set()
+    for thread in threads:
+        thread.join()
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     late.sort()
     return {"cpu": cpu, "wall": wall, "chunks": len(late), "peak": memory("VmHWM"),
