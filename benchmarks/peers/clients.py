@@ -76,8 +76,7 @@ def bare_socket(url: str) -> Ask:
     def ask() -> Iterator[str]:
         for line in lines(url, "/chat/completions", json.dumps(BODY).encode()):
             if line.startswith(b"data: {"):
-                if text := orjson.loads(line[6:])["choices"][0]["delta"].get("content"):
-                    yield text
+                yield orjson.loads(line[6:])["choices"][0]["delta"].get("content") or ""
 
     return ask
 

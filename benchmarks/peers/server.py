@@ -3,7 +3,8 @@
 The path says what to play, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk an event),
 ``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the connection's end is the answer's),
 ``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every 20 ms,
-its text the time it was sent at) and ``long`` (so many MB of text). The rest of the path says which protocol.
+its text the time it was sent at) and ``long`` (so many MB of text). The rest of the path says
+which protocol.
 Plain and over TLS; the first line of output says where, and standard input's end ends it.
 """
 
@@ -65,7 +66,7 @@ PROTOCOLS = {  # what comes first, what comes for each text, what comes last
             "content_block_delta", index=0, delta={"type": "text_delta", "text": PLACE}
         ),
         message_event("content_block_stop", index=0)
-        + message_event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9})
+        + message_event("message_delta", delta={"stop_reason": "end_turn"})
         + message_event("message_stop"),
     ),
 }  # fmt: skip
@@ -101,7 +102,9 @@ def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
     """Yield a response of so many MB of text, 16 events an HTTP chunk."""
     first, each, last = PROTOCOLS[protocol]
     yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (chunked(first) if first else b"")
-    some = chunked(each.replace(PLACE.encode(), LONG_TEXT.encode()) * 16)
+    # Not the same again and again: litellm takes that for a fault.
+    texts = [LONG_TEXT.replace("word", f"wo{n:02}").encode() for n in range(16)]
+    some = chunked(b"".join(each.replace(PLACE.encode(), text) for text in texts))
     for _ in range(megabytes * 1_000_000 // len(LONG_TEXT) // 16):
         yield some
     yield chunked(last) + chunked(b"")

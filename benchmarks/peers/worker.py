@@ -55,15 +55,15 @@ class Client:
 
 def stream(client: Client, times: int = 1) -> Figures:
     """Read answers one after another."""
-    texts: list[int] = []
+    sizes: list[int] = []
     walls = []
     cpu = time.process_time()
     for _ in range(times):
         began = time.perf_counter()
-        client.read(lambda text: texts.append(len(text)))
+        client.read(lambda text: sizes.append(len(text)))
         walls.append(time.perf_counter() - began)
     cpu = time.process_time() - cpu
-    return {"cpu": cpu, "walls": walls, "chunks": len(texts), "characters": sum(texts)}
+    return {"cpu": cpu, "walls": walls, "chunks": len(sizes), "characters": sum(sizes)}
 
 
 def whole(client: Client) -> Figures:
@@ -102,8 +102,14 @@ def at_once(client: Client, streams: int) -> Figures:
         thread.join()
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     late.sort()
-    return {"cpu": cpu, "wall": wall, "chunks": len(late), "peak": memory("VmHWM"),
-            "late_median": late[len(late) // 2], "late_p99": late[len(late) * 99 // 100]}  # fmt: skip
+    return {
+        "cpu": cpu,
+        "wall": wall,
+        "chunks": len(late),
+        "peak": memory("VmHWM"),
+        "late_median": late[len(late) // 2],
+        "late_p99": late[len(late) * 99 // 100],
+    }
 
 
 def main() -> None:
