@@ -13,17 +13,16 @@ mpl.use("Agg")
 from matplotlib import pyplot
 
 OURS, LIMITS = "providers_sync", ("naive loop", "bare socket", "its dependencies")
-COLOURS = {"ours": "#0b6e4f", "peer": "#9aa5b1", "limit": "#d9dee4"}
+COLOURS = {"ours": "#0b6e4f", "peer": "#52606d", "limit": "#b8c1cb"}
 INK, FAINT = "#1f2933", "#7b8794"
-PANELS = (  # part, case, figure, title, logarithmic, form
-    ("chunks", "one HTTP chunk an event", "cpu_us", "CPU per streamed chunk, µs", True, "{:.3g}"),
-    ("requests", "one-chunk request", "cpu_us", "CPU of a one-chunk request, ms", True, "{:.2g}"),
-    ("at_once", "200 streams", "late_p99", "200 streams at once: p99 delay of a chunk, ms", True,
-     "{:.3g}"),
-    ("at_once", "200 streams", "peak", "200 streams at once: peak memory, MB", False, "{:.0f}"),
-    ("imports", "import", "wall_ms", "Import, ms", True, "{:.0f}"),
-    ("sizes", "installed", "megabytes", "Installed, MB", True, "{:.3g}"),
-)  # fmt: skip
+PANELS = (  # part, case, figure, title, logarithmic
+    ("chunks", "one HTTP chunk an event", "cpu_us", "CPU per streamed chunk, µs", True),
+    ("requests", "one-chunk request", "cpu_us", "CPU of a one-chunk request, µs", True),
+    ("at_once", "200 streams", "late_p99", "200 streams at once: 99 % of chunks late by, ms", True),
+    ("at_once", "200 streams", "peak", "200 streams at once: peak memory, MB", False),
+    ("imports", "import", "wall_ms", "Import, ms", True),
+    ("sizes", "installed", "megabytes", "Installed, MB", True),
+)
 SHOWN = (OURS, "anthropic", "g4f", "aisuite", "openai", "llm", "litellm", *LIMITS)
 
 
@@ -32,43 +31,42 @@ def kind(name: str) -> str:
     return "ours" if name == OURS else "limit" if name in LIMITS else "peer"
 
 
-def panel(axes: Any, clients: dict[str, Any], key: str, logarithmic: bool, form: str) -> None:
-    """Draw one figure of all clients, the least first."""
-    scale = 1e-3 if "ms" in axes.get_title() and key.endswith("_us") else 1
-    values = {
-        name: clients[name][key] * scale
-        for name in SHOWN
-        if name in clients and clients[name].get(key) is not None
-    }
-    names = sorted(values, key=values.__getitem__, reverse=True)
-    spots = range(len(names))
-    bars = axes.barh(spots, [values[name] for name in names], height=0.66,
-                     color=[COLOURS[kind(name)] for name in names])  # fmt: skip
-    for name, spot, bar in zip(names, spots, bars, strict=True):
-        spread = clients[name].get(f"{key}_spread")
-        if spread and spread[1] > spread[0]:
-            axes.plot([each * scale for each in spread], [spot, spot], color=INK, lw=1, alpha=0.55)
-        end = max(bar.get_width(), spread[1] * scale if spread else 0)
-        axes.annotate(form.format(values[name]), (end, spot), (4, 0), textcoords="offset points",
-                      va="center", fontsize=9, color=INK,
+def number(value: float) -> str:
+    """Return a figure in as many digits as mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def panel(axes: Any, clients: dict[str, Any], key: str, logarithmic: bool) -> None:
+    """Draw one figure of all clients, the least first: dots, as a logarithm has no zero."""
+    there = [n for n in SHOWN if clients.get(n, {}).get(key) is not None]
+    names = sorted(there, key=lambda name: clients[name][key], reverse=True)
+    for spot, name in enumerate(names):
+        value, colour = clients[name][key], COLOURS[kind(name)]
+        low, high = clients[name].get(f"{key}_spread", (value, value))
+        axes.axhline(spot, color="#edf0f3", lw=6, zorder=0)
+        axes.plot([low, high], [spot, spot], color=colour, lw=3, alpha=0.5)
+        axes.plot(value, spot, "o", color=colour, ms=11 if name == OURS else 9)
+        axes.annotate(number(value), (max(high, value), spot), (9, 0), va="center", fontsize=9,
+                      textcoords="offset points", color=INK,
                       fontweight="bold" if name == OURS else "normal")  # fmt: skip
-    axes.set_yticks(spots, names, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9.5)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_color(COLOURS["ours"] if name == OURS else FAINT if name in LIMITS else INK)
         label.set_fontweight("bold" if name == OURS else "normal")
+    values = [clients[name][key] for name in names]
     if logarithmic:
         axes.set_xscale("log")
-        low, high = min(values.values()), max(values.values())
-        axes.set_xlim(10 ** (len(str(int(low))) - 1.5) if low >= 1 else low / 3, high * 4)
+        axes.set_xlim(min(values) / 2, max(values) * 5)
+        axes.xaxis.set_major_formatter("{x:,g}")
     else:
-        axes.set_xlim(0, max(values.values()) * 1.18)
+        axes.set_xlim(0, max(values) * 1.2)
 
 
 def dress(axes: Any, logarithmic: bool) -> None:
     """Take away what says nothing."""
     axes.tick_params(axis="x", labelsize=8, colors=FAINT, length=2)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#edf0f3", lw=0.8)
+    axes.grid(axis="x", color="#e4e7eb", lw=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -85,9 +83,9 @@ def main() -> None:
     found = json.loads((folder / "results.json").read_text())
     mpl.rcParams["font.family"] = "DejaVu Sans"
     figure, grid = pyplot.subplots(2, 3, figsize=(14, 7.6), dpi=110)
-    for axes, (part, case, key, title, logarithmic, form) in zip(grid.flat, PANELS, strict=True):
+    for axes, (part, case, key, title, logarithmic) in zip(grid.flat, PANELS, strict=True):
         axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8)
-        panel(axes, found[part][case], key, logarithmic, form)
+        panel(axes, found[part][case], key, logarithmic)
         dress(axes, logarithmic)
     machine = found["machine"]
     figure.text(0.012, 0.965, "Blocking clients side by side: less is better", fontsize=15,
@@ -95,9 +93,9 @@ def main() -> None:
     figure.text(
         0.012, 0.018,
         f"Medians of one run on {machine['date']}: {machine['processors']} × "
-        f"{machine['processor']}, Python {machine['python']}; the line is the lowest and highest "
-        "round. Light bars are limits, not clients: the naive loop is requests + sseclient, the "
-        "bare socket has no checks.",
+        f"{machine['processor']}, Python {machine['python']}; a line is the lowest and highest "
+        "round. Light dots are limits, not clients: the naive loop is requests + sseclient, the "
+        "bare socket checks nothing.",
         fontsize=8, color=FAINT,
     )  # fmt: skip
     figure.tight_layout(rect=(0, 0.035, 1, 0.94), w_pad=2.5, h_pad=2)

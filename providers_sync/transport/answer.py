@@ -28,7 +28,7 @@ class Answer:
         self._body = None
         if http is not None and encoding == "identity" and http.fp:
             self._body = Body(http, call.socket)
-        self._is_patient = False
+        self._reads = 0
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
@@ -54,8 +54,8 @@ class Answer:
 
         Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``Stopped``.
         """
-        if self._body is not None and not self._is_patient:
-            self._is_patient = True
+        self._reads += 1
+        if self._reads == 2 and self._body is not None:  # a short answer is read at once
             leave_time_to_kernel(self._call.socket, self._call.read_s)
         return self._read()
 
