@@ -295,7 +295,7 @@ class Stream:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The response headers of the last attempt."""
+        """The response headers of the last attempt, by name, whatever its case."""
         return self._pipe.headers
 
     @property
