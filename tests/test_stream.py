@@ -360,6 +360,18 @@ def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
         assert len(stream.read()) == 20_000_000 - 1000
 
 
+def test_stream_cannot_be_copied() -> None:
+    """A half-made copy, dropped, would close the original's connection."""
+    with serve([text("a"), wait(go := threading.Event()), text("b")]) as server:
+        stream = openai(server.url).stream("Hi")
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"completion\(\)"):
+                way(stream)
+        assert next(stream) == "a"
+        go.set()
+        assert stream.read() == "b"
+
+
 def test_provider_survives_copy_and_pickle() -> None:
     """Configuration only: a copy answers like the original."""
     with serve(WORDS) as server:

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
+from typing import NoReturn
 
 from ..errors import Attempt, ProviderError, StreamCancelled
 from ..types import (
@@ -268,6 +269,9 @@ class Stream:
     def __del__(self) -> None:
         if self._outcome is None:
             self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream is a connection and cannot be copied; completion() can")
 
     # --- looking
 
