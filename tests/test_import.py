@@ -97,6 +97,7 @@ def test_the_face_offers_what_is_promised():
     """A name that comes or goes changes the contract, and this list with it."""
     assert providers_sync.__all__ == FACE
     assert all(hasattr(providers_sync, name) for name in FACE)
+    assert "'Failover'" in python(f"{OURS}; print(dir(providers_sync))")  # before its first use
 
 
 FACE = [
