@@ -181,7 +181,7 @@ async def _join(stream: AsyncIterator[str]) -> str:
     return "".join([chunk async for chunk in stream])
 
 
-@pytest.mark.parametrize("turns", [0, 1, 3])
+@pytest.mark.parametrize("turns", [0, 1])
 def test_leaving_before_it_begins_sends_nothing(turns: int) -> None:
     """However far it had come, unread or in another task: closed is closed."""
 

@@ -266,7 +266,7 @@ class Provider:
         name = model or cls.default_model
         if not isinstance(name, str):
             raise InvalidRequestError(
-                f"{cls.__name__} needs a model: give its name as the first argument"
+                f"{cls.__name__} needs a model: give its name (on the command line: --model)"
                 if name is None
                 else f"model must be a string, not {type(name).__name__}"
             )
