@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import zlib
 from http.client import HTTPException
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .body import Body, leave_time_to_kernel
 from .call import Call, Stopped
+from .gzipped import GzippedBody
 from .problems import reason
 
 
@@ -26,9 +28,11 @@ class Answer:
         self._raw: Any = response.raw
         self._call = call
         http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
-        self._body = None
-        if http is not None and encoding == "identity" and http.fp:
+        self._body: Body | GzippedBody | None = None
+        if http is not None and encoding in ("identity", "gzip") and http.fp:
             self._body = Body(http, call.socket)
+            if encoding == "gzip":
+                self._body = GzippedBody(self._body)
         self._reads = 0
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
@@ -65,7 +69,7 @@ class Answer:
             data = self._read_any()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
-        except urllib3.exceptions.DecodeError as error:
+        except (urllib3.exceptions.DecodeError, zlib.error) as error:
             self._call.check()
             raise MalformedStream("the compressed body is broken") from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
@@ -73,7 +77,7 @@ class Answer:
             raise StreamCut(f"the connection broke in the answer: {reason(error)}") from error
         # A shutdown looks like a clean end, and real data may still arrive after it.
         self._call.check()
-        if not data and self._body is None and _unfinished_gzip(self._raw):
+        if not data and self._body is None and _is_unfinished(self._raw):
             raise StreamCut("the compressed body ends too early")
         return data
 
@@ -123,7 +127,7 @@ class Answer:
             self._raw.close()
 
 
-def _unfinished_gzip(raw: Any) -> bool:
-    """Tell whether a gzip body ended before its trailer, which urllib3 passes over in silence."""
+def _is_unfinished(raw: Any) -> bool:
+    """Tell whether a body of zlib's ended before its trailer; urllib3 does not mind."""
     member = getattr(getattr(raw, "_decoder", None), "_obj", None)
     return member is not None and not getattr(member, "eof", True) and not member.unused_data
