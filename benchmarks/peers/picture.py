@@ -18,7 +18,7 @@ INK, FAINT = "#1f2933", "#7b8794"
 PANELS = (  # part, case, figure, title, logarithmic
     ("chunks", "one HTTP chunk an event", "cpu_us", "CPU per streamed chunk, µs", True),
     ("requests", "one-chunk request", "cpu_us", "CPU of a one-chunk request, µs", True),
-    ("at_once", "200 streams", "late_p99", "200 streams at once: 99 % of chunks late by, ms", True),
+    ("at_once", "200 streams", "late_p99", "200 streams at once: p99 of delay, ms", True),
     ("at_once", "200 streams", "peak", "200 streams at once: peak memory, MB", False),
     ("imports", "import", "wall_ms", "Import, ms", True),
     ("sizes", "installed", "megabytes", "Installed, MB", True),
@@ -56,7 +56,7 @@ def panel(axes: Any, clients: dict[str, Any], key: str, logarithmic: bool) -> No
     values = [clients[name][key] for name in names]
     if logarithmic:
         axes.set_xscale("log")
-        axes.set_xlim(min(values) / 2, max(values) * 5)
+        axes.set_xlim(min(values) / 2, max(values) * 6)
         axes.xaxis.set_major_formatter("{x:,g}")
     else:
         axes.set_xlim(0, max(values) * 1.2)
