@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from . import environments
 
 HERE = Path(__file__).parent
-ROUND_S = 4.0
+ROUND_S = 3.0
 """A client slower than this in all rounds of a case together gets fewer rounds, at least one."""
 Figures = dict[str, Any]
 
