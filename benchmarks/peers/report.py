@@ -36,7 +36,7 @@ def bars(found: Found) -> list[tuple[str, str, str, bool]]:
     if len(sizes := [each[OURS] for each in found.get("long", {}).values()]) == 2 and all(
         "wall" in each for each in sizes
     ):
-        bar("an answer 10 times as long: time", sizes[1]["wall"] / sizes[0]["wall"], 11)
+        bar("an answer 10 times as long: CPU", sizes[1]["cpu"] / sizes[0]["cpu"], 11)
         bar("the longest answer: peak memory beside its text", sizes[1]["times_text"], 2.5)
     value = ratio(found, "imports", "import", "its dependencies", "wall_ms")
     if value is not None:
