@@ -81,7 +81,7 @@ def connection_error(
             )
         if isinstance(inner, _UNUSABLE):
             return _hopeless(
-                f"cannot connect to {where}: an address is wrong or of a kind not known here; check "
+                f"cannot connect to {where}: an address is wrong or of an unknown kind; check "
                 "base_url, proxy= and the proxies in the environment (SOCKS needs "
                 "'requests[socks]')"
             )

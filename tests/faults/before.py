@@ -191,7 +191,7 @@ STATUS = [
     refusal(503, APIStatusError, requests=3),
     refusal(529, APIStatusError, requests=3),
     Row(
-        "status 400 with OpenAI's error object",
+        "status 400 with the protocol's error object",
         status(400, "bad model", type="invalid_request_error", error_code="model_not_found"),
         APIStatusError, "failed", opens=False, kinds=EVENTS, wires=BOTH, says=("400", "bad model"),
         attributes={"status_code": 400, "retry_after": None},
