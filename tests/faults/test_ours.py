@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -19,10 +20,11 @@ from providers_sync import (
     OpenAICompatible,
     Provider,
     Stream,
+    StreamError,
     Timeouts,
 )
 from providers_sync.config import EVENT_BYTES, JSON_BYTES
-from providers_sync.decoding import chat
+from providers_sync.decoding import anthropic, chat
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
 from .phases import Cue, fill, served
@@ -205,6 +207,40 @@ def test_too_much_stops_at_the_cap_with_a_clear_error(name: str) -> None:
         with pytest.raises(MalformedStream, match=r"larger|lines"):
             list(chat(body, content_type))
         assert peak() < cap + 10 * MB
+
+
+NESTED = {
+    "unknown field": (chat, '{"choices": [{"delta": {"content": "x"}}], "y": %s}'),
+    "content": (chat, '{"choices": [{"delta": {"content": %s}}]}'),
+    "choices": (chat, '{"choices": %s}'),
+    "arguments": (
+        chat, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": %s}}]}}]}'
+    ),
+    "error": (chat, '{"error": {"type": %s}}'),
+    "Anthropic's unknown field": (
+        anthropic,
+        '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}, '
+        '"index": 0, "y": %s}',
+    ),
+    "Anthropic's delta": (anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'),
+    "Anthropic's input": (
+        anthropic,
+        '{"type": "content_block_start", "index": 0, "content_block": '
+        '{"type": "tool_use", "id": "1", "name": "look", "input": %s}}',
+    ),
+    "Anthropic's error": (anthropic, '{"error": {"type": %s}}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", NESTED)
+def test_any_depth_of_nesting_is_read_or_refused(where: str) -> None:
+    """There is a depth that the parser just bears, and what comes after it does not."""
+    decode, event = NESTED[where]
+    limit = sys.getrecursionlimit()
+    for depth in (*range(limit - 200, limit), 10 * limit, 100 * limit):
+        data = event % ("[" * depth + "]" * depth)
+        with pytest.raises(StreamError):
+            list(decode([f"data: {data}\n\n".encode()], "text/event-stream"))
 
 
 def test_gzip_bomb_is_defused(request: pytest.FixtureRequest) -> None:
