@@ -182,6 +182,7 @@ def flood(piece: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
         sent += len(piece)
 
 
+DECODERS = {"OpenAI": chat, "Anthropic": anthropic}
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
     "20 MB in a line": (
         lambda: flood(b"x" * 65_536, 20 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
@@ -199,13 +200,14 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_too_much_stops_at_the_cap_with_a_clear_error(name: str) -> None:
+@pytest.mark.parametrize("protocol", DECODERS)
+def test_too_much_stops_at_the_cap_with_a_clear_error(protocol: str, name: str) -> None:
     """Memory stays under the cap plus 10 MB."""
     make, content_type, cap = FLOODS[name]
     body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is there
     with memory() as peak:
         with pytest.raises(MalformedStream, match=r"larger|lines"):
-            list(chat(body, content_type))
+            list(DECODERS[protocol](body, content_type))
         assert peak() < cap + 10 * MB
 
 
