@@ -66,6 +66,7 @@ def _phrase(phase: str) -> str:
     return {
         "TLS handshake": "in its TLS handshake",
         "back-off": "waiting for its next attempt",
+        "back-off from a cut": "waiting for it again, cut off before its first event",
         "buffer full": "held back by its reader",
     }.get(phase, phase)
 

@@ -260,12 +260,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 def seconds(chunks: list[bytes]) -> float:
-    """Return the best of five times that decoding takes."""
+    """Return the best of five times that decoding takes: the processor's, whoever else is busy."""
     best = 9.0
     for _ in range(5):
-        began = time.perf_counter()
-        list(chat(iter(chunks), "text/event-stream"))
-        best = min(best, time.perf_counter() - began)
+        began = time.thread_time()
+        with contextlib.suppress(MalformedStream):  # beyond the cap
+            list(chat(iter(chunks), "text/event-stream"))
+        best = min(best, time.thread_time() - began)
     return best
 
 
@@ -274,6 +275,9 @@ def in_reads(data: bytes) -> list[bytes]:
 
 
 GROWING: dict[str, Callable[[int], bytes]] = {
+    "20 MB in a line": lambda size: b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
+    % (b"x" * (size * 400_000)),
+    "100,000 lines": lambda size: b"data: x\n" * (size * 2000) + b"\n",
     "many lines": lambda size: b'data: {"choices": [\n' + b"data:\n" * (size * 9) + b"data: ]}\n\n",
     "many events": lambda size: b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
     * (size * 500),
@@ -283,7 +287,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_ten_times_as_much_takes_at_most_twelve_times_as_long(name: str) -> None:
-    """Below the caps, time is linear in the size (of three measurements, for the noise)."""
+    """Time is linear in the size, or ends at a cap (of three measurements, for the noise)."""
     small, large = (in_reads(GROWING[name](size) + DONE) for size in (5, 50))
     assert min(seconds(large) / seconds(small) for _ in range(3)) <= 12
 
