@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import pickle
 import re
 import socket
@@ -38,13 +37,10 @@ CASES = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _warm() -> Iterator[None]:
+def _warm() -> None:
     """What is loaded at first use must not count against a row."""
     with serve([status(500), answer("Hello")]) as server:
         providers_sync.OpenAICompatible("m", base_url=server.url, retry=AT_ONCE).complete("Hi")
-    gc.freeze()  # a collection follows every row: half a minute in all if it looks at everything
-    yield
-    gc.unfreeze()
 
 
 @dataclass
