@@ -365,6 +365,20 @@ def test_error_in_the_same_read_as_the_first_event_is_not_retried() -> None:
         assert (caught.value.partial, len(server.requests)) == ("Hel", 1)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_thread_of_a_silent_server_ends_while_nobody_reads(zipped: bool) -> None:
+    """The socket's own time is ``total``: no reader is there to keep the clock."""
+    script = answer(text("a"), pause(0.02), text("b"), pause(0.02), text("c"), stall(), gzip=zipped)
+    ended = threading.Event()
+    with serve(script) as server:
+        stream = openai(server.url, timeouts=Timeouts(total=0.3)).stream("Hi")
+        stream._pipe.on_end = ended.set
+        assert ended.wait(5)
+        with pytest.raises(APITimeoutError) as caught:
+            stream.read()
+    assert (caught.value.clock, caught.value.partial) == ("total", "abc")
+
+
 def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
     """A reader that takes its time gets everything; memory holds a bounded part of it."""
     sent = threading.Event()
