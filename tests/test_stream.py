@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import pickle
 import threading
 import time
@@ -122,6 +123,21 @@ def test_events_share_the_cursor_with_the_iterator() -> None:
         assert next(stream) == "lo "
         assert list(events) == [TextDelta("wörld"), Finish("stop"), Usage(1, 2, 3)]
         assert stream.outcome is Outcome.COMPLETE
+
+
+def test_events_that_stood_still_go_on_in_the_iterators_batch() -> None:
+    """What came in one read with what ``next()`` took is not lost."""
+    go = threading.Event()
+    said = [{"delta": {"content": each}} for each in ("lo ", "wörld")]
+    said.append({"delta": {}, "finish_reason": "stop"})
+    rest = "".join(f"data: {json.dumps({'choices': [each]})}\n\n" for each in said)
+    with serve(["Hel", wait(go), raw(f"{rest}data: [DONE]\n\n".encode())]) as server:
+        stream = openai(server.url).stream("Hi")
+        events = stream.events()
+        assert next(events) == TextDelta("Hel")
+        go.set()
+        assert next(stream) == "lo "
+        assert list(events) == [TextDelta("wörld"), Finish("stop")]
 
 
 def test_complete_returns_the_whole_answer() -> None:
