@@ -61,6 +61,11 @@ class Terminal:
         """Press keys, by tmux's names: ``Enter``, ``C-c``, or text."""
         self._tmux("send-keys", *keys)
 
+    def paste(self, words: str) -> None:
+        """Paste, as terminals do it: in brackets, if the program has asked for them."""
+        self._tmux("load-buffer", "-", input=words)
+        self._tmux("paste-buffer", "-p")
+
     def resize(self, columns: int, lines: int) -> None:
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
@@ -316,6 +321,21 @@ def test_several_lines_history_and_pasted_text(terminal: Terminal) -> None:
         terminal.type("C-d")
         terminal.wait("exit code 0")
     assert asked == ["One \nline", "two\nlines", "two"]
+
+
+def test_pasted_lines_are_one_message(terminal: Terminal) -> None:
+    """They wait for Enter, and none of them is taken for a command or for the end of a fence."""
+    with serve(["ok."]) as server:
+        terminal.start("chat", url=server.url)
+        for number, pasted in enumerate(["/usr/bin/cc:\n\n  error\n", '"""\nOne\n"""\n'], 1):
+            terminal.wait(lambda seen: seen.rstrip().endswith(">"))
+            terminal.paste(pasted)
+            terminal.wait(pasted.split("\n")[1])
+            terminal.type("Enter")
+            server.wait_request(number)
+            terminal.wait(lambda seen, n=number: seen.count("ok.") == n)
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert asked == ["/usr/bin/cc:\n\n  error", "One"]
 
 
 def test_history_lives_on_and_is_private(terminal: Terminal, tmp_path: Path) -> None:
