@@ -179,8 +179,14 @@ function codeBox(pre, { language, text }) {
   copy.type = "button";
   copy.textContent = "Copy";
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {  // forbidden, or the page did not come by HTTPS
+      getSelection().selectAllChildren(code);
+      copy.textContent = "Selected";
+    }
+    setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   });
   code.textContent = text;
   pre.tabIndex = 0;  // so that a keyboard can scroll it
