@@ -19,6 +19,7 @@ from providers_sync.testing import answer, cut, reasoning, serve, signal, stall,
 
 ROOT = Path(__file__).parent.parent
 WAIT_S = 20.0
+QUIET = r"\x1b\[(?:\d+;)*2m(?:\x1b\[\d+m)*providers-sync: complete: "
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from providers_sync.cli import main; "
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
@@ -150,6 +151,7 @@ def test_answer_longer_than_the_screen_is_whole_and_not_repeated(terminal: Termi
     assert "complete: " in seen
     colors = terminal.seen("-e")
     assert "\x1b[1m" in colors
+    assert re.search(QUIET, colors)
 
 
 def test_text_is_seen_while_it_streams_and_marks_are_rendered(terminal: Terminal) -> None:
@@ -208,7 +210,7 @@ def test_lesser_terminals_show_the_whole_answer(terminal: Terminal, how: str) ->
         if how == "dumb":
             terminal.start("ask", "Hi", url=server.url, TERM="dumb")
         elif how == "no colour":
-            terminal.start("ask", "Hi", url=server.url, NO_COLOR="1")
+            terminal.start("ask", "Hi", "--stats", url=server.url, NO_COLOR="1")
         elif how == "ascii":
             locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
             terminal.start("ask", "Hi", url=server.url, **locale)
@@ -223,7 +225,9 @@ def test_lesser_terminals_show_the_whole_answer(terminal: Terminal, how: str) ->
     assert "Traceback" not in seen
     assert ("**item**" in seen) == (how != "no colour")
     assert ("Gr\\xfc\\xdfe" if how == "ascii" else "Grüße␛[31m␇") in seen
-    assert not re.search(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|38|48)[\d;]*m", terminal.seen("-e"))
+    colors = terminal.seen("-e")
+    assert not re.search(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|38|48)[\d;]*m", colors)
+    assert not re.search(QUIET, colors)
 
 
 # --- Ctrl-C
@@ -281,6 +285,7 @@ def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         seen = terminal.wait("exit code 0")
         turns = [turn["content"] for turn in server.requests[4].json()["messages"]]
     assert turns == ["Question 3", "Half whole", "Again?"]
+    assert "Next.\n\n> " in seen
     assert "Traceback" not in seen
 
 

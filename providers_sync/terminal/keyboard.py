@@ -20,9 +20,12 @@ FENCE = '"""'
 """Alone on a line, it opens and closes a message of several lines."""
 
 
-def note(text: str) -> None:
+def note(text: str, *, quietly: bool = False) -> None:
     """Say something that is not part of an answer: in one line, on standard error."""
-    print(f"providers-sync: {visible(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    said = f"providers-sync: {visible(' '.join(text.split()))}"
+    if quietly and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        said = said if os.environ.get("TERM", "dumb") == "dumb" else f"\x1b[2m{said}\x1b[0m"
+    print(said, file=sys.stderr, flush=True)
 
 
 def as_text(typed: str) -> str:

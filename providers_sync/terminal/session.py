@@ -115,6 +115,8 @@ class Session:
             note("stopped" + self._way_on())
         except ProviderError as error:
             self._fail(str(error) + self._way_on())
+        if self._keyboard.is_terminal:
+            _say("")
 
     def _way_on(self) -> str:
         has_words = self._chat.cut is not None and self._chat.cut.text
