@@ -202,7 +202,7 @@ async def _wait(stream: Stream, opening: bool = False) -> None:
         if pipe.news(_waker(loop, changed), opening):
             return
         # The loop's clock also keeps this task alive: the stream's thread must not.
-        clock = loop.call_later(max(min(pipe.clock_left(), HOUR_S), 0), _set, changed)
+        clock = loop.call_later(max(min(pipe.clocks.left(), HOUR_S), 0), _set, changed)
         try:
             await changed
         finally:

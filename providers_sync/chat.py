@@ -220,7 +220,7 @@ class Chat:
 
 
 def _when_ended(stream: Stream, note: Callable[[Stream], None]) -> None:
-    with stream._pipe.changed:  # another thread may be stopping it
+    with stream._pipe.lock:  # another thread may be stopping it
         stream._on_end = note
         has_ended = stream.outcome is not None
     if has_ended:

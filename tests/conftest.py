@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from providers_sync import workers
+from providers_sync.stream import workers
 
 EXEMPT_THREAD = "providers-sync-resolver"
 """A thread inside DNS cannot be interrupted; it ends with the resolver and owns no socket."""

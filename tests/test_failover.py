@@ -330,7 +330,7 @@ def test_an_answer_that_is_whole_before_anybody_looks_at_the_clock_counts() -> N
         pipe.patient = True
         pipe.attempt(lambda: None)
         pipe.connected()
-        while pipe.clock_left() > 0:
+        while pipe.clocks.left() > 0:
             threading.Event().wait(0.001)
         pipe.received(5)
         yield "Hello"

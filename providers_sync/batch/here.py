@@ -79,7 +79,7 @@ class _Keeper:
                     self._runs = False
                     return
             for pipe in pipes:
-                if pipe.clock_left() <= 0:
+                if pipe.clocks.left() <= 0:
                     pipe.news(_nothing)
 
 

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from .. import decoding, transport
 from .. import retry as _retry
-from ..config import ATTEMPTS, ERROR_BODY_S, NOT_GIVEN, NotGiven, Timeouts, __version__
+from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts, __version__
 from ..errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
     InvalidRequestError,
-    MalformedStream,
     ModelNotSupportedError,
     ProviderError,
-    StreamCut,
-    StreamTruncated,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Opening, Pipe, Source, Stream
+from ..stream import CancelToken, Opening, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
+from .asking import Asking, Request
+from .checks import (
+    check_header,
+    checked_headers,
+    checked_options,
+    checked_proxy,
+    checked_url,
+    checked_verify,
+    setting,
+)
 
 if TYPE_CHECKING:
     from ..aio import AsyncStream
 
-_RIGHT_WORDS = {
-    "timeout": "timeouts=",
-    "max_retries": "retry=",
-    "proxies": "proxy= (of the provider)",
-}
 _GONE = (
     "; the public service behind {name} is gone: start a gateway with `providers-sync serve` "
     "and set {variable} to the address it prints"
 )
 _SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
-_TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
 
 class Provider:
@@ -87,16 +88,16 @@ class Provider:
         **defaults: Any,
     ) -> None:
         self.model = model
-        given = _setting(base_url, "base_url", self.base_url_variable)
-        self.base_url = _checked_url(*given) if given else self.default_base_url
+        given = setting(base_url, "base_url", self.base_url_variable)
+        self.base_url = checked_url(*given) if given else self.default_base_url
         self._at_home = given is None
         self._api_key = self._key(api_key, own_address=base_url is not None)
-        self._extra_headers = _checked_headers(headers)
-        self._proxy = _checked_proxy(proxy)
+        self._extra_headers = checked_headers(headers)
+        self._proxy = checked_proxy(proxy)
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
-        self._verify = _checked_verify(verify)
-        self._defaults = _checked_options(defaults)
+        self._verify = checked_verify(verify)
+        self._defaults = checked_options(defaults)
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
@@ -186,20 +187,24 @@ class Provider:
         ``attempts`` is used where neither the call nor the provider says ``retry=``.
         """
         wanted = self.get_model(model or self.model)
-        merged = {**self._defaults, **_checked_options(options)}
-        request = _Request(
+        merged = {**self._defaults, **checked_options(options)}
+        request = Request(
             "POST",
-            self.api_endpoint,
-            self._request_headers(_checked_headers(headers)),
+            self.base_url + self.api_endpoint,
+            self._request_headers(checked_headers(headers)),
             self.body(conversation(messages), wanted, merged),
             self.decode,
         )
-        source = _Source(self, request, self._policy(retry, attempts))
-        return source, self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts), wanted
+        return self._asking(request, retry, attempts), self._clocks(timeouts), wanted
 
-    def _policy(self, retry: Any, attempts: int = ATTEMPTS) -> Any:
+    def _asking(self, request: Request, retry: Any, attempts: int = ATTEMPTS) -> Asking:
         given = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
-        return attempts if given is NOT_GIVEN else given
+        policy = attempts if given is NOT_GIVEN else given
+        send = functools.partial(self._send, self._transport())
+        return Asking(request, policy, send, self.amended, self._explain)
+
+    def _clocks(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:
+        return self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
 
     def complete(
         self,
@@ -226,9 +231,10 @@ class Provider:
 
     def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
         """Return the body of a GET, under the same clocks, retries and stop button."""
-        request = _Request("GET", path, self._request_headers({}), None, _as_text)
-        clocks = self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        with Opening(_Source(self, request, self._policy(retry)), clocks, cancel).open() as stream:
+        headers = self._request_headers({})
+        request = Request("GET", self.base_url + path, headers, None, _as_text)
+        source, clocks = self._asking(request, retry), self._clocks(timeouts)
+        with Opening(source, clocks, cancel).open() as stream:
             return stream.read()
 
     @classmethod
@@ -280,11 +286,11 @@ class Provider:
     def _key(self, given: str | None, own_address: bool) -> str | None:
         """A key from the environment goes to the vendor's own address or to ``*_BASE_URL`` only."""
         variable = None if own_address else self.api_key_variable
-        setting = _setting(given, "api_key", variable)
-        if setting is None:
+        found = setting(given, "api_key", variable)
+        if found is None:
             return None
-        key, name = setting
-        _check_header(name, key)
+        key, name = found
+        check_header(name, key)
         return key
 
     def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
@@ -307,6 +313,32 @@ class Provider:
             self._transports.setdefault(pid, transport.Transport())
         return self._transports[pid]
 
+    def _send(
+        self, connections: transport.Transport, request: Request, call: transport.Call
+    ) -> transport.Answer:
+        return connections.send(
+            request.method,
+            request.url,
+            request.headers,
+            request.data,
+            call,
+            proxy=self._proxy,
+            verify=self._verify,
+        )
+
+    def _explain(self, error: ProviderError, request: Request) -> None:
+        """Add what to do at the provider's own address, and keep secrets out of the text."""
+        text = str(error)
+        unreachable = isinstance(error, (APIConnectionError, APITimeoutError))
+        if unreachable and self._at_home and not self.working:
+            text += _GONE.format(name=type(self).__name__, variable=self.base_url_variable)
+        if isinstance(error, AuthenticationError) and not self._api_key:
+            variable = self.api_key_variable
+            text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
+        error.args = (text,)
+        password = urlsplit(self._proxy).password if self._proxy else None
+        transport.hide(transport.secrets(request.headers, password), error)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transports": {}}
 
@@ -314,256 +346,9 @@ class Provider:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
-class _Request:
-    """What is asked: encoded when it is made, so that bad input is refused in time."""
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: dict[str, Any] | None,
-        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.headers = headers
-        self.body = body
-        self.data = None if body is None else _encoded(body)
-        self.decode = decode
-
-
-class _Source:
-    """One call in its thread: the attempts, and within each the request and its answer."""
-
-    def __init__(self, provider: Provider, request: _Request, policy: Any) -> None:
-        self.provider = provider
-        self.request = request
-        self.policy = policy
-        self.transport = provider._transport()
-
-    def __call__(self, pipe: Pipe) -> Iterator[Delta]:
-        try:
-            yield from self._attempts(pipe)
-        except ProviderError as error:
-            self._explain(error)
-            raise
-
-    def _attempts(self, pipe: Pipe) -> Iterator[Delta]:
-        failure: ProviderError | None = None
-        try:
-            yield from self._attempt(pipe)
-            return
-        except ProviderError as error:
-            if pipe.has_begun() or self.policy in (None, 1) or not _retry.worthwhile(error):
-                raise
-            failure = error
-        # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        for trial in _retry.trials(self.policy, pipe.sleep, pipe.time_left, pipe.has_begun):
-            trial.retry_state.start_time = pipe.began  # for stop_after_delay and its like
-            with trial:
-                if failure is not None:
-                    first, failure = failure, None
-                    raise first
-                yield from self._attempt(pipe)
-
-    def _attempt(self, pipe: Pipe) -> Iterator[Delta]:
-        total = pipe.time_left()
-        call = transport.Call(
-            connect_s=pipe.timeouts.connect,
-            read_s=None if pipe.timeouts.total is None else max(total, 0.001),
-            on_connected=pipe.connected,
-            on_sent=pipe.sent,
-        )
-        pipe.attempt(call.stop)
-        try:
-            yield from self._answer(pipe, call)
-            return
-        except transport.Stopped:
-            raise pipe.interrupted() from None
-        except APIStatusError as error:
-            body = self.request.body and self.provider.amended(self.request.body, error)
-            if not body:
-                raise
-            old = self.request
-            self.request = _Request(old.method, old.path, old.headers, body, old.decode)
-        finally:
-            call.release()
-        yield from self._attempt(pipe)
-
-    def _answer(self, pipe: Pipe, call: transport.Call) -> Iterator[Delta]:
-        provider, request = self.provider, self.request
-        answer = self.transport.send(
-            request.method,
-            provider.base_url + request.path,
-            request.headers,
-            request.data,
-            call,
-            proxy=provider._proxy,
-            verify=provider._verify,
-        )
-        try:
-            if not 200 <= answer.status < 300:
-                raise transport.status_error(answer, min(ERROR_BODY_S, pipe.clock_left() / 2))
-            _check_content_type(answer)
-            pipe.opened(answer.headers, answer.request_id)
-            try:
-                yield from request.decode(_body(answer, pipe), answer.content_type)
-            except (StreamCut, StreamTruncated):
-                if not pipe.marked:
-                    raise
-            if not answer.has_ended:  # what we have is not held back by what may follow
-                pipe.flush()
-            answer.finish()
-        finally:
-            answer.close()
-
-    def _explain(self, error: ProviderError) -> None:
-        """Add what to do at the provider's own address, and keep secrets out of the text."""
-        text = str(error)
-        unreachable = isinstance(error, (APIConnectionError, APITimeoutError))
-        if unreachable and self.provider._at_home and not self.provider.working:
-            text += _GONE.format(
-                name=type(self.provider).__name__, variable=self.provider.base_url_variable
-            )
-        if isinstance(error, AuthenticationError) and not self.provider._api_key:
-            variable = self.provider.api_key_variable
-            text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
-        error.args = (text,)
-        proxy = self.provider._proxy
-        password = urlsplit(proxy).password if proxy else None
-        transport.hide(transport.secrets(self.request.headers, password), error)
-
-
 def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     yield decoding.whole(iter(chunks)).decode("utf-8", "replace")
     yield Finish()
-
-
-def _body(answer: transport.Answer, pipe: Pipe) -> Iterator[bytes]:
-    """Yield the body as it arrives; what was decoded so far is handed over before each wait."""
-    while True:
-        pipe.flush()
-        data = answer.read()
-        if not data:
-            return
-        pipe.received(len(data))
-        yield data
-
-
-def _check_content_type(answer: transport.Answer) -> None:
-    kind = answer.content_type
-    if kind == "text/html":
-        raise MalformedStream(f"{answer.url} sent a web page instead of an answer; check base_url")
-    if not (kind.startswith("text/") or kind.endswith("json") or kind in _TEXT_TYPES):
-        raise MalformedStream(f"{answer.url} sent {kind} instead of an answer; check base_url")
-
-
-# --- checks of what the caller gives; each names the item and the remedy
-
-
-def _setting(given: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
-    """Return a value with the name to complain under: given, or else from the environment."""
-    if given is not None:
-        if not isinstance(given, str) or not given:
-            raise InvalidRequestError(f"{name} must be a string that is not empty, or None")
-        return given, name
-    value = os.environ.get(variable) if variable else None
-    return (value, str(variable)) if value else None
-
-
-def _checked_url(value: str, name: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname
-        _ = parts.port
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        usable = None
-    if not usable or any(character.isspace() for character in value):
-        raise InvalidRequestError(
-            f"{name} must be an http:// or https:// address such as http://127.0.0.1:8000/v1"
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidRequestError(
-            f"{name} must not hold a user, a query or a fragment; give keys as api_key= or headers="
-        )
-    return value.rstrip("/")
-
-
-def _checked_headers(headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
-    if headers is None:
-        return {}
-    if not isinstance(headers, Mapping):
-        raise InvalidRequestError("headers must be a dict of strings")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not name.isascii() or not _is_token(name):
-            raise InvalidRequestError(f"{name!r} is not a header name")
-        if value is not None:
-            _check_header(f"header {name!r}", value)
-    return dict(headers)
-
-
-def _is_token(name: str) -> bool:
-    return bool(name) and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
-
-
-def _check_header(name: str, value: object) -> None:
-    """Refuse what cannot be a header's value, without showing it: it may be a secret."""
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
-    if any(c in value for c in "\r\n\0"):
-        raise InvalidRequestError(f"{name} holds a line break; strip() it")
-    if value != value.strip():
-        raise InvalidRequestError(f"{name} begins or ends with a space; strip() it")
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError:
-        raise InvalidRequestError(f"{name} holds characters that no header can carry") from None
-
-
-def _checked_proxy(proxy: object) -> str | Literal[False] | None:
-    if proxy is NOT_GIVEN or proxy is None:
-        return None
-    if proxy is False:
-        return False
-    if not isinstance(proxy, str) or not urlsplit(proxy).hostname or "://" not in proxy:
-        raise InvalidRequestError(
-            "proxy must be an address such as http://127.0.0.1:3128, False for none, "
-            "or None for the environment's"
-        )
-    return proxy
-
-
-def _checked_verify(verify: object) -> bool | str:
-    if isinstance(verify, bool):
-        return verify
-    if isinstance(verify, (str, os.PathLike)):
-        path = os.fspath(verify)
-        if isinstance(path, str) and os.path.exists(path):
-            return path
-        raise InvalidRequestError(f"verify names no file of CA certificates: {path!r}")
-    raise InvalidRequestError("verify must be True, False or the path of a CA file")
-
-
-def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
-    for name, right in _RIGHT_WORDS.items():
-        if name in options:
-            raise InvalidRequestError(f"{name}= is not known here; the word is {right}")
-    return options
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    """Return the body as JSON, naming the item that JSON cannot hold."""
-    try:
-        return json.dumps(body, allow_nan=False).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        for name, value in body.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError, RecursionError):
-                raise InvalidRequestError(f"{name} cannot be sent as JSON: {error}") from error
-        raise InvalidRequestError(f"the request cannot be sent as JSON: {error}") from error
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

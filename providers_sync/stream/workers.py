@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .config import LINGER_S
+from ..config import LINGER_S
 
 _idle: list[_Worker] = []
 """Those who wait, the last one on top. Single list operations need no lock."""

@@ -1,0 +1,343 @@
+"""What the reader holds: the answer as an iterator, its text so far, and its verdict."""
+
+from __future__ import annotations
+
+import io
+import operator
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+
+from ..errors import Attempt, ProviderError, StreamCancelled
+from ..types import (
+    Completion,
+    Delta,
+    Event,
+    Finish,
+    Outcome,
+    ReasoningDelta,
+    Refusal,
+    ServedModel,
+    Stats,
+    TextDelta,
+    ToolCall,
+    ToolCallBegun,
+    Usage,
+)
+from . import workers
+from .pipe import Pipe, Source
+from .token import CancelToken
+
+_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+def open_streams() -> list[Stream]:
+    """Return the streams that nobody has read to their end or closed."""
+    while True:
+        try:
+            return [stream for stream in _streams if stream.outcome is None]
+        except RuntimeError:  # another thread has begun one meanwhile
+            continue
+
+
+def _after_fork() -> None:
+    for stream in list(_streams):
+        stream._pipe.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Stream:
+    """A streamed answer: an iterator of its text, chunk by chunk as the server sends it.
+
+    Also a context manager, which closes it. Dropping the last reference closes it too.
+    ``next()`` raises a ``ProviderError`` where the answer fails, after all that had arrived was
+    handed over; after ``cancel()`` it raises ``StreamCancelled`` at once.
+    """
+
+    def __init__(self, pipe: Pipe, cancel: CancelToken | None, model: str | None) -> None:
+        self._pipe = pipe
+        self._token = cancel
+        self._outcome: Outcome | None = None
+        self._error: ProviderError | None = None
+        # What was handed over: the settled text, its length and chunks with the batch that the
+        # reader is in, and the rest of that. Ctrl-C may come between any two calls, so that each
+        # step is one assignment.
+        self._before = io.StringIO()
+        self._at: tuple[int, int, list[Delta]] = (0, 0, [])
+        self._rest: Iterator[Delta] = iter(())
+        self.model = model
+        """The model's name as the server gives it, until then as it was asked for."""
+        self.finish_reason: str | None = None
+        """Why the model stopped: ``stop``, ``length``, …, as the server says it."""
+        self.usage: Usage | None = None
+        """Tokens counted by the server, if it says."""
+        self.tool_calls: list[ToolCall] = []
+        """The whole calls the model has asked for so far."""
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._on_end: Callable[[Stream], None] | None = None
+        """Called once, by whoever ends the stream, when the verdict is there."""
+        _streams.add(self)
+
+    def _begin(self, source: Source) -> None:
+        if self._token is not None:
+            self._token._attach(self)
+        if self._outcome is None:
+            workers.run(self._pipe.run, source)
+
+    def _opened(self) -> None:
+        """Raise what has gone wrong before the headers."""
+        if not self._pipe.is_open or self._outcome is not None:
+            self._refill()
+
+    # --- reading
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            for delta in self._rest:
+                if delta.__class__ is str:
+                    return delta
+                self._note(delta)
+            if not self._refill():
+                raise StopIteration
+
+    def events(self) -> Iterator[Event]:
+        """Yield typed events from where the reader stands; raises like ``next``."""
+        while True:
+            yield from self.ready_events()
+            if not self._refill():
+                return
+
+    def ready_events(self) -> Iterator[Event]:
+        """Yield the events that are at hand, without waiting."""
+        for delta in self._rest:
+            if isinstance(delta, str):
+                yield TextDelta(delta)
+            else:
+                self._note(delta)
+                if not isinstance(delta, (ServedModel, ToolCallBegun)):
+                    yield delta
+
+    def read(self) -> str:
+        """Return the rest of the text; raises like ``next``."""
+        before = len(self.text)
+        while self._refill():
+            pass
+        text = self.text
+        return text[before:] if before else text
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news, at most so long; return whether there is some: events, or the end.
+
+        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        """
+        if self._outcome is not None or operator.length_hint(self._rest):
+            return True
+        return self._pipe.wait(seconds)
+
+    def _refill(self) -> bool:
+        """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
+        self._settle()
+        if self._outcome is None:
+            try:
+                self._pipe.wait()
+            except BaseException:  # Ctrl-C while waiting
+                self.close()
+                raise
+        with self._pipe.lock:
+            if self._outcome is None:
+                if self._pipe.buffer:
+                    self._take()
+                else:
+                    self._finish()
+            if self._error is not None:
+                raise self._error
+            return self._outcome is None
+
+    def _take(self) -> None:
+        """Take the buffer from the pipe."""
+        pipe, (length, chunks, _) = self._pipe, self._at
+        batch = pipe.buffer
+        rest = iter(batch)
+        # A signal handler that has cancelled meanwhile has taken the buffer already.
+        pipe.buffer, self._at, self._rest = [], (length, chunks, self._at[2] or batch), rest
+        pipe.taken()
+        if self._outcome is not None:
+            self._rest = iter(())
+
+    def _settle(self) -> None:
+        """Put the batch that was handed over behind us."""
+        for delta in self._rest:
+            if delta.__class__ is not str:
+                self._note(delta)
+        length, chunks, batch = self._at
+        size = len(batch)
+        texts = [delta for delta in batch if isinstance(delta, str)]
+        text = "".join(texts)
+        if self._before.tell() != length:  # written and not noted: the last time was interrupted
+            self._before.seek(length)
+            self._before.truncate()
+        self._before.write(text)
+        length, chunks = length + len(text), chunks + len(texts)
+        # A signal handler that has cancelled meanwhile has added to the batch.
+        self._at = (length, chunks, self._at[2][size:])
+
+    def _note(self, delta: Delta) -> None:
+        if isinstance(delta, Finish):
+            self.finish_reason = delta.reason or self.finish_reason
+        elif isinstance(delta, Usage):
+            self.usage = delta
+        elif isinstance(delta, ServedModel):
+            self.model = delta.name
+        elif isinstance(delta, ToolCall):
+            self.tool_calls.append(delta)
+        elif isinstance(delta, ReasoningDelta):
+            self._reasoning.append(delta.text)
+        elif isinstance(delta, Refusal):
+            self._refusal.append(delta.text)
+
+    def _finish(self) -> None:
+        if self._outcome is not None:
+            return
+        error = self._error = self._pipe.error
+        if error is None:
+            self._outcome = Outcome.COMPLETE if self._pipe.marked else Outcome.UNVERIFIED
+        else:
+            self._outcome = error.outcome
+            error.partial = self.text
+            error.attempts = self.attempts
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._token is not None:
+            self._token._detach(self)
+        if self._on_end is not None:
+            self._on_end(self)
+
+    # --- stopping
+
+    def cancel(self) -> None:
+        """Stop now, from any thread: the waiting or the next ``next()`` raises ``StreamCancelled``.
+
+        What had arrived and was not handed over is in ``.text`` and the error's ``.partial``.
+        After the end this changes nothing.
+        """
+        self._stop(StreamCancelled("the stream was cancelled"))
+
+    def close(self) -> None:
+        """Stop now; the iterator is at its end. After the end this changes nothing."""
+        self._stop(None)
+
+    def _stop(self, error: StreamCancelled | None) -> None:
+        with self._pipe.lock:
+            if self._outcome is not None:
+                return
+            self._outcome = Outcome.CANCELLED
+            rest = self._pipe.stop(error)
+            self._rest, waiting = iter(()), self._rest
+            for delta in [*waiting, *rest]:
+                if delta.__class__ is not str:
+                    self._note(delta)
+            length, chunks, batch = self._at
+            self._at = (length, chunks, batch + rest)
+            if error is not None:
+                error.partial = self.text
+                self._error = error
+        self._let_go()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._outcome is None:
+            self.close()
+
+    # --- looking
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The verdict; ``None`` until the reader has come to the end."""
+        return self._outcome
+
+    @property
+    def text(self) -> str:
+        """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
+        with self._pipe.lock:
+            texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
+            before = self._before.getvalue()[: self._at[0]]
+            return before + "".join(texts) if texts else before
+
+    @property
+    def reasoning(self) -> str:
+        """What the model has thought aloud so far; not part of ``.text``."""
+        return "".join(self._reasoning)
+
+    def _handed_over(self) -> list[Delta]:
+        batch = self._at[2]
+        return batch[: len(batch) - operator.length_hint(self._rest)]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response headers of the last attempt."""
+        return self._pipe.headers
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The providers of a ``Failover`` that failed before this answer; empty elsewhere."""
+        return tuple(self._pipe.failures)
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the last attempt's request, if it gives one."""
+        return self._pipe.request_id
+
+    @property
+    def stats(self) -> Stats:
+        """Times, chunks, bytes and attempts so far."""
+        pipe = self._pipe
+        with pipe.lock:
+            chunks = sum(isinstance(delta, str) for delta in self._handed_over())
+            first, end = pipe.first_text_at, pipe.ended_at or time.monotonic()
+            return Stats(
+                first_chunk_s=None if first is None else first - pipe.clocks.began,
+                duration_s=end - pipe.clocks.began,
+                chunks=self._at[1] + chunks,
+                bytes=pipe.bytes,
+                attempts=pipe.attempts,
+            )
+
+    def completion(self) -> Completion:
+        """Read the rest and return the whole answer; raises like ``next``."""
+        self.read()
+        assert self._outcome is not None
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            model=self.model,
+            outcome=self._outcome,
+            stats=self.stats,
+            reasoning=self.reasoning,
+            tool_calls=tuple(self.tool_calls),
+            refusal="".join(self._refusal),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self.model}: {self._outcome or 'running'}, {self.stats.chunks} chunks>"

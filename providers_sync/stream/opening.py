@@ -1,0 +1,39 @@
+"""A call made ready, and its beginning."""
+
+from __future__ import annotations
+
+from ..config import Timeouts
+from ..types import Frozen
+from .answer import Stream
+from .pipe import Pipe, Source
+from .token import CancelToken
+
+
+class Opening(Frozen):
+    """A call made ready: everything checked, nothing sent."""
+
+    source: Source
+    timeouts: Timeouts
+    cancel: CancelToken | None = None
+    model: str | None = None
+    """The name asked for."""
+
+    def open(self) -> Stream:
+        """Run the source in a thread; return its stream once the source has said ``opened``.
+
+        Raises what the source raises until then.
+        """
+        stream = self.begin()
+        try:
+            stream._pipe.wait_open()
+        except BaseException:  # Ctrl-C while waiting
+            stream.close()
+            raise
+        stream._opened()
+        return stream
+
+    def begin(self) -> Stream:
+        """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
+        stream = Stream(Pipe(self.timeouts), self.cancel, self.model)
+        stream._begin(self.source)
+        return stream

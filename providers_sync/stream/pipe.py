@@ -1,0 +1,312 @@
+"""What the thread and the reader share: the buffer between them, the clocks, the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
+from ..errors import Attempt, ProviderError, StreamCancelled
+from ..types import Delta, Finish, ServedModel, Usage
+from .clocks import Clocks, timeout
+from .signals import Signals
+
+Source = Callable[["Pipe"], Iterator[Delta]]
+
+_NOT_EVENTS = (Usage, Finish, ServedModel)
+
+
+class Ended(Exception):
+    """The reader has gone or its clock has fired; ends the source, never leaves the package."""
+
+
+class Pipe:
+    """What the thread and the reader share: the buffer between them, the clocks, the end."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self.clocks = Clocks(timeouts)
+        self.first_text_at: float | None = None
+        self.ended_at: float | None = None
+        self.attempts = 0
+        self.bytes = 0
+        self.headers: Mapping[str, str] = {}
+        self.request_id: str | None = None
+        self.is_open = False
+        self.started = False
+        """Whether an event has come: text, reasoning, refusal or tool call."""
+        self.marked = False
+        """Whether the end marker has come."""
+        self.patient = False
+        """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
+        self.failures: list[Attempt] = []
+        """The providers that failed before the one that is asked now."""
+        self.on_end: Callable[[], None] | None = None
+        """Called, under the lock, when a clock or the source has ended the call."""
+        self.buffer: list[Delta] = []
+        """What the reader has not taken yet."""
+        self.ended = False
+        self.error: ProviderError | None = None
+        self._waits_until = -math.inf
+        """When the reader that waits looks at the clocks again by itself."""
+        self._idle = timeouts.idle
+        self._fired: str | None = None
+        self._late: str | None = None
+        self._stop: Callable[[], None] = lambda: None
+        self._collected: list[Delta] = []
+        self._buffered = 0
+        self._blocked = False
+        self._make_locks()
+        self._set_clock("connect", timeouts.connect)
+
+    def _make_locks(self) -> None:
+        self._signals = Signals()
+        self.lock = self._signals.lock
+
+    # --- the thread's side
+
+    def run(self, source: Source) -> None:
+        """Run the source to its end; every way out leaves a verdict."""
+        try:
+            for delta in source(self):
+                self._collected.append(delta)
+                if delta.__class__ is Finish:
+                    self._mark()
+            self._end(None)
+        except Ended:
+            self._end(StreamCancelled("the stream was stopped"))
+        except ProviderError as error:
+            self._end(error)
+        except BaseException as error:  # noqa: BLE001 (the reader must never wait in vain)
+            failure = ProviderError(f"unexpected {type(error).__name__} in the stream's thread")
+            failure.__cause__ = error
+            self._end(failure)
+
+    def _mark(self) -> None:
+        """The end marker: what may still follow is usage and ``[DONE]``."""
+        with self.lock:
+            self.marked = True
+            self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
+            self._set_clock("idle", self._idle)
+
+    def attempt(self, stop: Callable[[], None]) -> None:
+        """Begin an attempt that ``stop`` interrupts from any thread."""
+        with self.lock:
+            if self.clocks.total_left() <= 0:
+                self._fire("total")
+            self._check()
+            self._stop = stop
+            self._fired = None
+            if self._ends_attempt(self._late):
+                self._late = None
+            self.attempts += 1
+            self._collected.clear()
+            self.marked, self._idle = False, self.timeouts.idle
+            self._set_clock("connect", self.timeouts.connect)
+
+    def connected(self) -> None:
+        """Note that the request is going out."""
+        self._set_clock("first_token", self.timeouts.first_token)
+
+    sent = connected  # the clock runs from the request; sending has the same time to itself
+
+    def opened(self, headers: Mapping[str, str], request_id: str | None) -> None:
+        """Note good headers: the call may return."""
+        with self.lock:
+            self._check()
+            self.headers, self.request_id = headers, request_id
+            self.is_open = not self.patient
+            self._signals.notify()
+
+    def received(self, size: int) -> None:
+        """Note a read of ``size`` body bytes."""
+        now = time.monotonic()
+        self.bytes += size
+        self._buffered += size
+        due, clock = self.clocks.due
+        if now > due and clock != "idle":
+            self._late = self._late or clock  # after what was read has been handed over
+        elif self.started:
+            self._set_clock("idle", self._idle, now)
+
+    def flush(self) -> None:
+        """Hand over what was decoded, waiting while the reader has too much before it."""
+        if self._collected and (self.started or self._is_first_event()):
+            with self.lock:
+                self._hand_over()
+                if self._buffered > BUFFER_BYTES:
+                    self._wait_for_room()
+        if self._late:
+            self._fire(self._late)
+        if self.ended:
+            raise Ended
+
+    def interrupted(self) -> Exception:
+        """Return why the running attempt was stopped from outside."""
+        if self._fired and not self.ended:
+            return timeout(self._fired, self.timeouts)
+        return Ended()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait before the next attempt; only ``total`` and the end of the stream interrupt it."""
+        until = time.monotonic() + seconds
+        with self.lock:
+            self.clocks.rest()
+            while (left := until - time.monotonic()) > 0:
+                self._check()
+                self._signals.changed.wait(left)
+            self._check()
+
+    def has_begun(self) -> bool:
+        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        return self.started or self._is_first_event()
+
+    def _check(self) -> None:
+        if self.ended:
+            raise Ended
+
+    def _is_first_event(self) -> bool:
+        with self.lock:  # a clock may be firing: the first event comes before it, or not at all
+            if self._fired or self._ends_attempt(self._late):
+                return False
+            self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
+            if self.started:
+                self._set_clock("idle", self._idle)
+            return self.started
+
+    def _hand_over(self) -> None:
+        if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
+            self.first_text_at = time.monotonic()
+        if not self.ended:
+            self.buffer += self._collected
+            self.is_open = self.is_open or self.started
+            self._signals.notify()
+        self._collected = []
+
+    def _wait_for_room(self) -> None:
+        self._blocked = True
+        self.clocks.rest()
+        while self._buffered > BUFFER_BYTES and not self.ended:
+            left = self.clocks.total_left()
+            if left <= 0:
+                self._fire("total")
+            self._signals.changed.wait(None if left == math.inf else left)
+        self._blocked = False
+
+    def _set_clock(self, clock: str, allowed: float | None, now: float | None = None) -> None:
+        self.clocks.set(clock, allowed, now)
+        if self.clocks.due[0] < self._waits_until:  # a reader that sleeps longer has to be told
+            with self.lock:
+                self._signals.notify()
+
+    def _end(self, error: ProviderError | None) -> None:
+        with self.lock:
+            if self._ends_attempt(self._late):
+                self._late = None  # it was the last attempt, and has ended by itself
+            if self._collected and not self.ended:
+                self.started = self.started or self._is_first_event()
+                self._hand_over()
+            if self._late:
+                error = timeout(self._late, self.timeouts)
+            self._set_end(error)
+
+    # --- either side, under the lock
+
+    def _set_end(self, error: ProviderError | None) -> None:
+        if not self.ended:
+            self.ended = True
+            self.ended_at = time.monotonic()
+            self.error = error
+            if self.on_end is not None:
+                self.on_end()
+        self._signals.notify()
+
+    def _fire(self, clock: str) -> None:
+        """A clock has run out: give up the attempt or the whole call."""
+        with self.lock:
+            if self.ended:
+                return
+            if self._ends_attempt(clock):
+                self._fired, self._late = clock, None
+                self.clocks.rest()
+            elif self.marked and not self._late:
+                self._set_end(None)  # the answer was whole; only its afterword is missing
+            else:
+                self._set_end(timeout(clock, self.timeouts))
+            self._stop()
+
+    def _ends_attempt(self, clock: str | None) -> bool:
+        return clock == "connect" or (clock == "first_token" and self.patient and not self.started)
+
+    # --- the reader's side
+
+    def wait_open(self) -> None:
+        """Wait for good headers, or for the end."""
+        while not (self.is_open or self.ended):
+            self._wait(math.inf)
+
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        until = time.monotonic() + seconds
+        while not (self.buffer or self.ended):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait(left)
+        return True
+
+    def taken(self) -> None:
+        """Note, under the lock, that the reader has emptied ``buffer``."""
+        self._buffered = 0
+        if self._blocked:  # from now on the thread waits for the server again
+            self._blocked = False
+            self._set_clock("idle", self._idle)
+            self._signals.changed.notify_all()
+
+    def news(self, wake: Callable[[], None], opening: bool = False) -> bool:
+        """Tell whether ``wait_open()`` (``opening``) or ``take()`` would return at once.
+
+        For a reader that must not block: if not, ``wake`` is called once, at the next change, from
+        any thread and under the lock; the reader comes back then, or when the clock is due.
+        """
+        with self.lock:
+            if self.clocks.left() <= 0:
+                self._fire(self.clocks.due[1])
+            ready = self.ended or (self.is_open if opening else bool(self.buffer))
+            self._waits_until = self.clocks.due[0]
+            self._signals.wake = None if ready else wake
+            return ready
+
+    def stop(self, error: ProviderError | None) -> list[Delta]:
+        """End the call from the reader's side; return what it had not taken yet."""
+        with self.lock:
+            # The thread may have ended before, but for the reader the call had not.
+            self.ended_at = self.ended_at or time.monotonic()
+            self.ended, self.error = True, error
+            self._signals.notify()
+            self._stop()
+            left, self.buffer = self.buffer, []
+            return left
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+        self._make_locks()  # the old ones may be held for ever
+        self._stop = lambda: None
+        self.on_end = None  # it may wait for a lock of the parent's
+        with self.lock:
+            self._set_end(ProviderError("the stream belongs to the process that opened it"))
+
+    def _wait(self, at_most: float) -> None:
+        """Wait for the next change or clock, without the lock, at most so many seconds."""
+        with self.lock:
+            due, clock = self.clocks.due
+            left = due - time.monotonic()
+            if left <= 0:
+                self._fire(clock)
+                return
+            self._waits_until = due
+        self._signals.wait(min(left, at_most))
+        if self.ended:
+            with self.lock:
+                self._signals.ring()  # for others who read the same stream
