@@ -14,6 +14,7 @@ without a notebook, and in a script, the text is printed as it comes.
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import shlex
 import time
@@ -238,9 +239,14 @@ def chat(line: str, cell: str) -> None:
     with StopButton(token.cancel) as button:
         try:
             stream = talk.send(cell.strip("\n"), cancel=token)
-        except StreamCancelled:
-            raise Stopped from None
-        _shown(stream, button)
+            _shown(stream, button)
+        except ProviderError as error:
+            if button.pressed and isinstance(error, StreamCancelled):
+                raise Stopped from None
+            # No code of the user's is in the traceback.
+            lines = [f"{type(error).__name__}: {error}"]
+            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # pickles
+            raise
 
 
 def _conversation(variables: dict[str, Any], options: Any) -> Chat:
