@@ -66,7 +66,7 @@ def notebook(folder: Path) -> None:
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         page.get(f"{url}/notebooks/notebook.ipynb")
         wait = WebDriverWait(page, 60)
-        wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "[data-status=idle]"))
+        wait.until(lambda _: "gateway.close()" in page.find_element(By.TAG_NAME, "body").text)
         cells = page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")
         for number, cell in enumerate(cells, 1):
             while f"[{number}]:" not in cell.text:  # a kernel that still starts lets it be
@@ -108,7 +108,7 @@ def terminal(folder: Path) -> None:
     console.print(Text.from_ansi(screen.rstrip()), crop=False)
     code = console.export_html(inline_styles=True, code_format="{code}", theme=DIMMED_MONOKAI)
     (folder / "terminal.html").write_text(PAGE.format(code=code), encoding="utf-8")
-    photograph(folder / "terminal.html", HERE / "terminal.png", "820,350")
+    photograph(folder / "terminal.html", HERE / "terminal.png", "820,390")
 
 
 def photograph(page: Path, picture: Path, size: str) -> None:
