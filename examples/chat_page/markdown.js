@@ -132,7 +132,9 @@ function table(lines, at) {
     cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "");
   const rows = [];
   for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
-    rows.push(head.map((_, column) => cells(lines[at])[column] ?? ""));
+    const row = cells(lines[at]);
+    const rest = row.splice(head.length - 1).join(" | ");  // what is too much stays readable
+    rows.push(head.map((_, column) => (column === head.length - 1 ? rest : row[column] ?? "")));
   }
   return [{ kind: "table", head, aligned, rows }, at];
 }

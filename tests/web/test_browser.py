@@ -396,6 +396,13 @@ MARKDOWN = [
     ("- a\n\n- b", "<ul><li><p>a</p></li><li><p>b</p></li></ul>"),
     ("> a\n> - b\n\nc", "<blockquote><p>a</p><ul><li>b</li></ul></blockquote><p>c</p>"),
     ("a  \nb\nc", "<p>a<br>b\nc</p>"),
+    (
+        "| a | b |\n|---|---|\n| 1 |\n| 2 | 3 | 4 |",
+        '<div class="table"><table>'
+        '<thead><tr><th class="">a</th><th class="">b</th></tr></thead>'
+        '<tbody><tr><td class="">1</td><td class=""></td></tr>'
+        '<tr><td class="">2</td><td class="">3 | 4</td></tr></tbody></table></div>',
+    ),
     ("Yes:\n- a\n\nNo", "<p>Yes:</p><ul><li>a</li></ul><p>No</p>"),
     ("Born in\n1969. A year", "<p>Born in\n1969. A year</p>"),
     ("a < b && c > d &amp;", "<p>a &lt; b &amp;&amp; c &gt; d &amp;amp;</p>"),
