@@ -180,8 +180,11 @@ def _provider(options: argparse.Namespace) -> Iterator[Provider]:
         raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {options.provider}")
     kind = PROVIDERS[options.provider]
     from .gateway import serve
+    from .terminal.spinner import turning
 
-    with serve(engine="local") as gateway:
+    with turning("loading the model"):
+        local = serve(engine="local")
+    with local as gateway:
         model = options.model or kind.default_model or "local"
         yield kind(model, base_url=gateway.url(options.provider))
 

@@ -281,6 +281,26 @@ def test_interrupt_when_piped_keeps_what_had_come(phase: str) -> None:
         assert written == (b"Half\n" if phase == "middle" else b"")
 
 
+def test_interrupt_while_python_loads_us_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C right after Enter ends the command as any other, without a traceback."""
+    slow = "import sys\nprint('loading', flush=True)\nsys.stdin.read()\n"
+    (tmp_path / "sseclient.py").write_text(slow)
+    code = "import sys; from providers_sync_command import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "providers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGINT
+
+
 # --- chat, piped
 
 
