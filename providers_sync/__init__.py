@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .config import Timeouts, __version__
@@ -61,8 +62,14 @@ if TYPE_CHECKING:
     from .failover import Failover
 
 
+_DOORS = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
+"""Modules that work as ``providers_sync.gateway`` after ``import providers_sync`` alone."""
+
+
 def __getattr__(name: str) -> Any:
     """Load at first use what not every program needs."""
+    if name in _DOORS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name == "Failover":
         from .failover import Failover
 
@@ -72,6 +79,10 @@ def __getattr__(name: str) -> Any:
 
         return Chat
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: Any) -> None:

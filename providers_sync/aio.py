@@ -54,11 +54,16 @@ class _Answer:
 
     def __init__(self, opening: Callable[[], Opening]) -> None:
         self.stream: Stream | None = None
+        self.is_closed = False
         self._opening = opening
 
     async def open(self) -> Stream:
         if self.stream is None:
             opening = await asyncio.to_thread(self._opening)
+            if self.is_closed:
+                self.stream = opening.idle()
+                self.stream.close()
+                return self.stream
             stream = self.stream = opening.begin()
             try:
                 await _wait(stream, opening=True)
@@ -144,6 +149,7 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Stop now; a reader that waits comes to its end. After the end this changes nothing."""
+        self._answer.is_closed = True
         if self._stream is not None:
             self._stream.close()
         if not self._chunks.ag_running:
@@ -175,7 +181,9 @@ class AsyncStream:
     @property
     def outcome(self) -> Outcome | None:
         """The verdict; ``None`` until the reader has come to the end."""
-        return self._stream.outcome if self._stream else None
+        if self._stream is None:
+            return Outcome.CANCELLED if self._answer.is_closed else None
+        return self._stream.outcome
 
     @property
     def finish_reason(self) -> str | None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
 from .providers import PRESETS, named
@@ -62,18 +62,26 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake is said in one line, as every error is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"providers-sync: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="providers-sync", description="Streamed chat answers, from any provider."
-    )
+    parser = _Parser(prog="providers-sync", description="Streamed chat answers, from any provider.")
     parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common = _Parser(add_help=False)
+    for place, default in ((parser, False), (common, argparse.SUPPRESS)):  # before and behind
+        place.add_argument(
+            "--debug", action="store_true", default=default, help="show the traceback of an error"
+        )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
     ask.add_argument("question", nargs="?", help="what is piped in is put before it")
-    ask.add_argument("--provider", choices=NAMES, default="vitalentum")
+    ask.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
     ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
     ask.add_argument("--model", metavar="NAME")
     ask.add_argument(
@@ -86,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = commands.add_parser("chat", parents=[common], help="talk, with a history and commands")
     chat.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
-    chat.add_argument("--provider", choices=NAMES, default="vitalentum")
+    chat.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
     chat.add_argument("--base-url", metavar="URL", help="where the provider is served")
     chat.add_argument("--model", metavar="NAME")
     chat.add_argument("--local", action="store_true", help="start a gateway on the local model")
@@ -96,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
     batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
-    batch.add_argument("--provider", choices=NAMES, default="vitalentum")
+    batch.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
     batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
     batch.add_argument("--model", metavar="NAME", help="for rows that name none")
     batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
@@ -116,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
     whom = "default: those that the environment configures, or all"
-    doctor.add_argument("--provider", nargs="+", action="extend", metavar="NAME", help=whom)
+    doctor.add_argument(
+        "--provider", type=str.lower, nargs="+", action="extend", metavar="NAME", help=whom
+    )
     doctor.add_argument("--base-url", metavar="URL", help="of the one --provider")
     doctor.add_argument("--model", metavar="NAME")
     doctor.set_defaults(run=_doctor)

@@ -34,6 +34,8 @@ FAILOVER_FAILURES = 3
 FAILOVER_REST_S = 30.0
 """A restart takes about as long; and while it lasts, one call in 30 s pays for looking again."""
 
+SOCKET_S = 1_000_000.0
+"""One wait of a socket, at most: Python counts it in 32 bits of milliseconds. Eleven days."""
 READ_BYTES = 64 * 1024
 """One read; the usual size of a socket's receive buffer."""
 BUFFER_BYTES = 256 * 1024
@@ -79,11 +81,16 @@ def seconds(value: object, name: str) -> float:
         raise InvalidRequestError(
             f"{name} must be a number of seconds or None, not {type(value).__name__}"
         )
-    if not math.isfinite(value) or value <= 0:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number <= 0:
         raise InvalidRequestError(
-            f"{name} must be a finite number of seconds above 0, not {value}; None switches it off"
+            f"{name} must be a finite number of seconds above 0, not {number:g}; "
+            "None switches it off"
         )
-    return float(value)
+    return number
 
 
 class Timeouts(Frozen):

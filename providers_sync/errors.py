@@ -108,7 +108,8 @@ class APIStatusError(ProviderError):
         self.status_code = status_code
         self.body = body
         """At most 64 KiB of the response body, as text."""
-        self.headers = dict(headers or {})
+        self.headers = headers or {}
+        """Those of the response, by name, whatever its case."""
         self.request_id = request_id
         self.retry_after = retry_after
         """Seconds the server asks to wait, if it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .config import FAILOVER_FAILURES, FAILOVER_REST_S, NotGiven, Timeouts, seconds
 from .errors import (
@@ -19,8 +19,11 @@ from .errors import (
 )
 from .health import Health, Verdict
 from .providers.base import Provider
-from .stream import Ended, Pipe, Source
+from .stream import Ended, Opening, Pipe, Source
 from .types import Delta, Prompt, ServedModel, Usage
+
+if TYPE_CHECKING:
+    from .aio import AsyncStream
 
 STRATEGIES = ("order", "round_robin")
 _ABOUT_THE_REQUEST = {400, 413, 422}
@@ -109,6 +112,20 @@ class Failover(Provider):
         total = None if None in totals else max(filter(None, totals))
         clocks = turns[0].timeouts.__replace__(total=total)
         return _Source(turns, self._memory()), clocks, turns[0].model
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncStream:
+        """Refuse, as everything does, at the first ``await``: the class has no providers to ask."""
+        from .aio import AsyncStream  # late: it loads asyncio
+
+        def opening() -> Opening:
+            raise InvalidRequestError(
+                "Failover asks the providers it was made with: aio.stream(Failover([…]), messages)"
+            )
+
+        return AsyncStream(opening)
 
     def _memory(self) -> Health:
         """Return this process's memory: a lock that a fork found taken would stay so."""

@@ -34,6 +34,18 @@ workers.LINGER_S = 0.01
 failed = pytest.StashKey[bool]()
 
 
+def pytest_collection_finish() -> None:
+    """Keep what is loaded by now out of every later collection, which it would make dearer."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Let plugins that count references at their end see all objects again."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -71,7 +83,7 @@ def new_threads(before: set[threading.Thread], deadline: float) -> list[threadin
 def new_sockets(before: set[str], deadline: float) -> set[str]:
     """Return the sockets that are not in ``before`` and still open at the deadline."""
     while fresh := open_sockets() - before:
-        gc.collect()  # 20 ms, so only where it may help: a socket inside a cycle is no leak
+        gc.collect()  # costs time, so only where it may help: a socket inside a cycle is no leak
         if time.monotonic() >= deadline:
             break
         time.sleep(0.01)  # the kernel has no event for a closed descriptor

@@ -181,6 +181,26 @@ async def _join(stream: AsyncIterator[str]) -> str:
     return "".join([chunk async for chunk in stream])
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+def test_leaving_before_it_begins_sends_nothing(turns: int) -> None:
+    """However far it had come, unread or in another task: closed is closed."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        task = asyncio.create_task(_join(stream)) if turns else None
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stream.aclose()
+        assert stream.outcome is Outcome.CANCELLED
+        assert (await task if task else "") == ""
+        assert await stream is stream
+        assert [chunk async for chunk in stream] == []
+
+    with serve(WORDS) as server:
+        run(main(server.url))
+        assert server.requests == []
+
+
 WAYS = [
     leave_by_break,
     leave_by_aclose,

@@ -50,6 +50,30 @@ def test_ask_unknown_provider(capsys: pytest.CaptureFixture[str]) -> None:
     assert "anthropic" in listed
 
 
+def test_mistakes_on_the_command_line_are_said_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As every error is, and with the code that shells expect."""
+    for wrong in (["ask", "Hi", "--provider", "parrot"], ["serve", "--port", "x"], ["sing"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        said = capsys.readouterr().err
+        assert (caught.value.code, said.count("\n")) == (2, 1)
+        assert said.startswith("providers-sync: ")
+
+
+def test_provider_is_known_in_any_case_and_debug_in_any_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``--provider Vitalentum`` is what the class is called; ``--debug`` goes before or behind."""
+    with serve([text("Hello")]) as server:
+        assert main(["ask", "Hi", "--provider", "Vitalentum", "--base-url", server.url]) == 0
+    assert capsys.readouterr().out.strip() == "Hello"
+    for wrong in (["--debug", "ask", "Hi"], ["ask", "--debug", "Hi"]):
+        assert main([*wrong, "--base-url", "nowhere"]) == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
 def test_ask_local_preset(capsys: pytest.CaptureFixture[str]) -> None:
     """The local gateway speaks protocols, not presets; no model is started to find out."""
     assert main(["ask", "Hi", "--provider", "ollama", "--local"]) == 1

@@ -101,6 +101,9 @@ MAKERS: dict[str, tuple[Callable[[], Any], str]] = {
     "nan": (lambda: Timeouts(total=NAN), "Timeouts.total .*finite"),
     "infinity": (lambda: Timeouts(first_token=float("inf")), "Timeouts.first_token .*finite"),
     "boolean": (lambda: Timeouts(total=True), "Timeouts.total must be a number"),
+    "huge": (lambda: Timeouts(total=10**400), "Timeouts.total .*finite"),
+    "option-nan": (lambda: Vitalentum(temperature=NAN), "temperature cannot be sent"),
+    "option-object": (lambda: Vitalentum(stop=object()), "stop cannot be sent"),
     "text": (lambda: Timeouts(total="5"), "Timeouts.total must be a number"),  # type: ignore[arg-type]
 }
 

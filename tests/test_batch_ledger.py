@@ -228,6 +228,18 @@ def test_a_line_torn_anywhere_is_repaired(path: Path, written: bytes) -> None:
         assert path.read_bytes() == (written if held == 4 else written[:start])
 
 
+def test_a_torn_line_of_another_writer_is_repaired(path: Path, written: bytes) -> None:
+    """Behind good lines it need not begin as ours do; where it would be the first, it must."""
+    path.write_bytes(written + b'{"custom_id": "row-9", "resp')
+    Ledger(path).close()
+    assert path.read_bytes() == written
+    for foreign in (b'{"custom_id": "row-9", "resp', written + b"what is this?"):
+        path.write_bytes(foreign)
+        with pytest.raises(LedgerError, match="not one of a ledger"):
+            Ledger(path)
+        assert path.read_bytes() == foreign
+
+
 def test_a_torn_row_is_asked_again_and_only_that(path: Path, written: bytes) -> None:
     """After a kill in the middle of a write every row is there once."""
     path.write_bytes(written[:-20])

@@ -676,3 +676,10 @@ def test_streams_over_providers_failing_at_random_are_whole(
     print(f"{strategy}: won {dict(won)}, {lost} connections lost, {asked(*four)} asked")
     assert won.total() == STREAMS
     assert all(won[name] for name in "abcz")
+
+
+def test_published_spelling_wants_the_object_it_was_made_with() -> None:
+    """The class alone has nobody to ask, and says so where everything else is said."""
+    generator = Failover.create_async_generator("gpt-4o", "Hello", proxy=None, temperature=0)
+    with pytest.raises(InvalidRequestError, match="it was made with"):
+        asyncio.run(generator.__anext__())

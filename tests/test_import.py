@@ -65,6 +65,15 @@ def test_import_loads_no_server_no_command_line_no_asyncio(tornado):
     assert python(code, path=tornado).strip() == "[]"
 
 
+def test_doors_open_by_their_name_alone():
+    """``providers_sync.gateway.serve`` works after ``import providers_sync``; misspelt, it says."""
+    code = (
+        f"{OURS}; print(callable(providers_sync.gateway.serve), callable(providers_sync.aio.stream)"
+        ", callable(providers_sync.batch.map), hasattr(providers_sync, 'gatewy'))"
+    )
+    assert python(code).strip() == "True True True False"
+
+
 def test_import_costs_what_its_dependencies_cost(tmp_path):
     """At most 1.05 times their CPU time: least of interleaved runs, as noise only adds.
 
@@ -97,6 +106,7 @@ def test_the_face_offers_what_is_promised():
     """A name that comes or goes changes the contract, and this list with it."""
     assert providers_sync.__all__ == FACE
     assert all(hasattr(providers_sync, name) for name in FACE)
+    assert "'Failover'" in python(f"{OURS}; print(dir(providers_sync))")  # before its first use
 
 
 FACE = [

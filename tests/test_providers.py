@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import responses
 
 from providers_sync import (
     AI365VIP,
@@ -252,15 +253,31 @@ def test_openai_compatible_sends_and_reads_its_protocol() -> None:
 
 
 def test_environment_key_goes_to_its_own_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key from the environment never reaches a ``base_url`` that was given."""
+    """A key from the environment never reaches another ``base_url`` than its own."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     with serve("Hi") as server:
         OpenAICompatible("m", base_url=server.url).complete("Hi")
         OpenAICompatible("m", base_url=server.url, api_key="given").complete("Hi")
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         OpenAICompatible("m").complete("Hi")
+        OpenAICompatible("m", base_url=f"{server.url}/").complete("Hi")
     keys = [request.headers.get("Authorization") for request in server.requests]
-    assert keys == [None, "Bearer given", "Bearer sk-environment"]
+    assert keys == [None, "Bearer given", "Bearer sk-environment", "Bearer sk-environment"]
+
+
+@responses.activate
+def test_environment_key_goes_to_the_vendors_address_when_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Written out, the default address is the vendor's all the same."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
+    responses.post(
+        "https://api.openai.com/v1/chat/completions",
+        body=b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n',
+        content_type="text/event-stream",
+    )
+    OpenAICompatible("m", base_url="https://api.openai.com/v1/").complete("Hi")
+    assert responses.calls[0].request.headers["Authorization"] == "Bearer sk-environment"
 
 
 def test_model_is_wanted_where_there_is_no_default() -> None:

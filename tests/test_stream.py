@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+import requests
 
 from providers_sync import (
     AI365VIP,
+    APIConnectionError,
+    APIStatusError,
     APITimeoutError,
     CancelToken,
     Finish,
@@ -33,13 +36,16 @@ from providers_sync.testing import (
     cut,
     done,
     finish,
+    pause,
     raw,
     serve,
     signal,
     stall,
+    status,
     text,
     usage,
     wait,
+    wire,
 )
 
 WORDS = [text("Hel"), text("lo "), text("wörld")]
@@ -65,6 +71,35 @@ def test_iterating_gives_the_servers_chunks() -> None:
         assert stats.bytes > 0
         assert next(stream, None) is None
         assert stream.stats == stats
+
+
+def test_headers_are_found_in_any_case() -> None:
+    """As HTTP has it; also those of an error, whose secrets stay hidden and which pickles."""
+    with serve(answer(*WORDS, headers={"X-Spent": "3"})) as server:
+        stream = openai(server.url).stream("Hi")
+        assert (stream.headers["x-spent"], stream.headers["X-SPENT"]) == ("3", "3")
+        stream.read()
+    with serve(status(500, headers={"X-Left": "7", "X-Echo": "sk-123456"})) as server:
+        with pytest.raises(APIStatusError) as caught:
+            openai(server.url, retry=None, api_key="sk-123456").stream("Hi")
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert (error.headers["x-left"], error.headers["x-echo"]) == ("7", "***")
+
+
+def test_clock_longer_than_a_socket_can_wait_does_not_fire() -> None:
+    """In 32 bits of milliseconds these would be less than a second, or too much for Python."""
+    for total in (4_294_967.5, 1e10):
+        with serve(answer(*WORDS, before=[pause(0.6)])) as server:
+            clocks = Timeouts(connect=total, first_token=total, idle=total, total=total)
+            assert openai(server.url, timeouts=clocks, retry=None).complete("Hi").text
+
+
+def test_cause_of_headers_cut_is_the_cut() -> None:
+    """Not what closing the half-made response brings."""
+    script = answer(inside=[wire(b"X-Half: on"), cut()])
+    with serve(script) as server, pytest.raises(APIConnectionError) as caught:
+        openai(server.url, retry=None).stream("Hi")
+    assert isinstance(caught.value.__cause__, requests.ConnectionError)
 
 
 def test_text_grows_with_what_was_handed_over() -> None:
@@ -323,6 +358,18 @@ def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
         next(stream)
         assert not sent.wait(1)
         assert len(stream.read()) == 20_000_000 - 1000
+
+
+def test_stream_cannot_be_copied() -> None:
+    """A half-made copy, dropped, would close the original's connection."""
+    with serve([text("a"), wait(go := threading.Event()), text("b")]) as server:
+        stream = openai(server.url).stream("Hi")
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"completion\(\)"):
+                way(stream)
+        assert next(stream) == "a"
+        go.set()
+        assert stream.read() == "b"
 
 
 def test_provider_survives_copy_and_pickle() -> None:

@@ -97,7 +97,7 @@ class Ledger:
         for offset, raw in _lines(self._real):
             record = _record(raw)
             if not raw.endswith(b"\n"):
-                if record is None and _is_torn(raw):
+                if record is None and _is_torn(raw, count):
                     os.ftruncate(self._fd, offset)
                     os.fsync(self._fd)
                     break
@@ -219,9 +219,10 @@ def _record(raw: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and wanted <= value.keys() else None
 
 
-def _is_torn(raw: bytes) -> bool:
-    """Whether the process was killed while it wrote this."""
-    return _START.startswith(raw) or raw.startswith(_START) or b"\0" in raw
+def _is_torn(raw: bytes, after: int) -> bool:
+    """Whether a process was killed while it wrote this, ``after`` so many good lines."""
+    start = _START if after == 0 else b"{"  # behind good lines it need not be one of ours
+    return start.startswith(raw) or raw.startswith(start) or b"\0" in raw
 
 
 def _is_hole(raw: bytes) -> bool:

@@ -37,7 +37,7 @@ class Request:
         self.url = url
         self.headers = headers
         self.body = body
-        self.data = None if body is None else _encoded(body)
+        self.data = None if body is None else encoded(body)
         self.decode = decode
 
     def with_body(self, body: dict[str, Any]) -> Request:
@@ -153,7 +153,7 @@ def _check_content_type(answer: transport.Answer) -> None:
         raise MalformedStream(f"{answer.url} sent {kind} instead of an answer; check base_url")
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
+def encoded(body: dict[str, Any]) -> bytes:
     """Return the body as JSON, naming the item that JSON cannot hold."""
     try:
         return json.dumps(body, allow_nan=False).encode("ascii")

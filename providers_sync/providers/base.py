@@ -23,7 +23,7 @@ from ..errors import (
 from ..messages import conversation
 from ..stream import CancelToken, Opening, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
-from .asking import Asking, Request
+from .asking import Asking, Request, encoded
 from .checks import (
     check_header,
     checked_headers,
@@ -91,13 +91,14 @@ class Provider:
         given = setting(base_url, "base_url", self.base_url_variable)
         self.base_url = checked_url(*given) if given else self.default_base_url
         self._at_home = given is None
-        self._api_key = self._key(api_key, own_address=base_url is not None)
+        self._api_key = self._key(api_key)
         self._extra_headers = checked_headers(headers)
         self._proxy = checked_proxy(proxy)
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
         self._verify = checked_verify(verify)
         self._defaults = checked_options(defaults)
+        encoded(self._defaults)  # what JSON cannot hold is refused here already
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
@@ -265,7 +266,7 @@ class Provider:
         name = model or cls.default_model
         if not isinstance(name, str):
             raise InvalidRequestError(
-                f"{cls.__name__} needs a model: give its name as the first argument"
+                f"{cls.__name__} needs a model: give its name (on the command line: --model)"
                 if name is None
                 else f"model must be a string, not {type(name).__name__}"
             )
@@ -283,9 +284,11 @@ class Provider:
 
     # --- configuration
 
-    def _key(self, given: str | None, own_address: bool) -> str | None:
+    def _key(self, given: str | None) -> str | None:
         """A key from the environment goes to the vendor's own address or to ``*_BASE_URL`` only."""
-        variable = None if own_address else self.api_key_variable
+        homes = {getattr(self, "default_base_url", None)}  # a provider of one's own may have none
+        homes.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
+        variable = self.api_key_variable if self.base_url in homes else None
         found = setting(given, "api_key", variable)
         if found is None:
             return None

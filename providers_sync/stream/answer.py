@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
+from typing import NoReturn
 
 from ..errors import Attempt, ProviderError, StreamCancelled
 from ..types import (
@@ -269,6 +270,9 @@ class Stream:
         if self._outcome is None:
             self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream is a connection and cannot be copied; completion() can")
+
     # --- looking
 
     @property
@@ -295,7 +299,7 @@ class Stream:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The response headers of the last attempt."""
+        """The response headers of the last attempt, by name, whatever its case."""
         return self._pipe.headers
 
     @property

@@ -34,6 +34,10 @@ class Opening(Frozen):
 
     def begin(self) -> Stream:
         """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
-        stream = Stream(Pipe(self.timeouts), self.cancel, self.model)
+        stream = self.idle()
         stream._begin(self.source)
         return stream
+
+    def idle(self) -> Stream:
+        """Return its stream before anything runs, for a reader who has left already."""
+        return Stream(Pipe(self.timeouts), self.cancel, self.model)

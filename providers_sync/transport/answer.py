@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 import urllib3.exceptions
+from requests.structures import CaseInsensitiveDict
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
@@ -29,12 +30,12 @@ class Answer:
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
-        self.headers = dict(response.headers)
-        self._lower = {name.lower(): value for name, value in self.headers.items()}
+        self.headers = CaseInsensitiveDict(response.headers)
+        """By name, whatever its case."""
 
     def header(self, *names: str) -> str | None:
         """Return the first of these headers that is there."""
-        return next((self._lower[name] for name in names if name in self._lower), None)
+        return next((self.headers[name] for name in names if name in self.headers), None)
 
     @property
     def content_type(self) -> str:

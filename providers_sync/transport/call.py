@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import urllib3.util.connection
 
+from ..config import SOCKET_S
+
 
 class Stopped(Exception):
     """The call was stopped from our side; never leaves the package."""
@@ -30,7 +32,7 @@ class Call:
         self.stopped = False
         self.up = False
         """Whether a connection stands; until then a timeout is the connect clock's."""
-        self.read_s = read_s
+        self.read_s = None if read_s is None else min(read_s, SOCKET_S)
         """A backstop for one blocked read; the clocks proper are kept by the reader."""
         self.sent = on_sent
         self._on_connected = on_connected
@@ -90,7 +92,7 @@ class Call:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
-        return left / shares
+        return min(left / shares, SOCKET_S)
 
     def resolve(self, host: str, port: int) -> list[Any]:
         """Return the addresses of ``host``, giving up when stopped or out of time."""

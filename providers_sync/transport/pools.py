@@ -35,9 +35,11 @@ class _StrictResponse(HTTPResponse):
 
     def begin(self) -> None:
         file, self.fp = self.fp, cast(Any, _WholeLines(self.fp))
-        super().begin()
-        if self.fp is not None:
-            self.fp = file
+        try:
+            super().begin()
+        finally:  # whoever closes a failed response flushes the file
+            if self.fp is not None:
+                self.fp = file
         if (call := current_call()) is not None:
             call.response = self
 

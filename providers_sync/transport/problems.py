@@ -83,7 +83,9 @@ def connection_error(
                 f"cannot connect to {where}: {type(inner).__name__}; check base_url, proxy= and "
                 "the proxies in the environment (SOCKS needs 'requests[socks]')"
             )
-    if type(error) is OSError:  # from requests' own look for the CA file
+    if type(error) is OSError and "certificate" in str(
+        error
+    ):  # from requests' own look for the CA file
         return _hopeless(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
+from requests.structures import CaseInsensitiveDict
+
 from ..errors import ProviderError
 from .problems import chain
 
@@ -41,8 +43,8 @@ def hide(words: list[str], error: ProviderError) -> None:
 
 
 def _starred(words: list[str], value: Any) -> Any:
-    if type(value) is dict:
-        return {name: _starred(words, each) for name, each in value.items()}
+    if type(value) in (dict, CaseInsensitiveDict):
+        return type(value)((name, _starred(words, each)) for name, each in value.items())
     if type(value) is bytes:
         hidden = _starred(words, value.decode("latin-1"))
         return hidden.encode("latin-1")
