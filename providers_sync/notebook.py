@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
 from .errors import StreamCancelled
 from .interrupt import StopButton
+from .providers import PRESETS, named
 
 try:
     from IPython.core.error import UsageError
@@ -219,7 +220,7 @@ class _Parser(argparse.ArgumentParser):
 def _options(line: str) -> argparse.Namespace:
     parser = _Parser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
-    parser.add_argument("--provider", choices=sorted(PROVIDERS))
+    parser.add_argument("--provider", type=str.lower, choices=sorted({*PROVIDERS, *PRESETS}))
     parser.add_argument("--model")
     parser.add_argument("--base-url")
     parser.add_argument("--new", action="store_true")
@@ -269,8 +270,8 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
 
 
 def _provider(options: Any) -> Provider:
-    kind = PROVIDERS[options.provider or "vitalentum"]
-    return kind(options.model, base_url=options.base_url)
+    settings = {"base_url": options.base_url} if options.base_url else {}
+    return named(options.provider or "vitalentum", options.model, **settings)
 
 
 def load_ipython_extension(shell: Any) -> None:

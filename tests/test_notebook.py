@@ -280,7 +280,8 @@ def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
         assert kernel.run("%%chat --model big\nFour").plain[0] == "**5**"
         assert server.requests[0].json()["messages"][0]["content"] == "One\ntwo"
         assert server.requests[3].json()["model"] == "big"
-        assert kernel.run(f"%%chat --new {where}\nOne").plain[0] == "**1**"
+        preset = where.replace("openai", "ollama")
+        assert kernel.run(f"%%chat --new {preset}\nOne").plain[0] == "**1**"
         assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
 
 
