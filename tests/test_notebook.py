@@ -51,8 +51,10 @@ class Cell:
         return self
 
     def end(self) -> Cell:
-        """Go on until the kernel is idle again."""
+        """Go on until the kernel is idle again, and has replied, as a front end does."""
         while not self._next():
+            pass
+        while self._client.get_shell_msg(WAIT_S)["parent_header"].get("msg_id") != self._id:
             pass
         return self
 
