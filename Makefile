@@ -1,6 +1,7 @@
 # make demo    one question through each provider, answered on this machine
 # make test    the suite, but for what takes long
 # make test-long   that: browsers, servers, clusters, fuzzing, a stop in every phase
+# make test-races  stopping, races and forks a hundred times, on a quiet machine (ROUNDS=100)
 # make lint    style and types
 # make ci      all of it, on a clean checkout: what .ci/run does
 # make clean   remove what was made
@@ -22,7 +23,11 @@ LONG = tests/web tests/faults/test_ours.py tests/faults/test_stopping.py tests/t
     tests/test_batch_figures.py tests/test_dialects_fuzz.py tests/test_notebook.py \
     tests/test_terminal_tmux.py
 
-.PHONY: demo test test-long lint ci clean python
+RACES = tests/test_processes.py tests/faults/test_stopping.py \
+    tests/faults/test_ours.py::test_server_sees_within_a_second_that_the_reader_has_gone
+ROUNDS ?= 100
+
+.PHONY: demo test test-long test-races lint ci clean python
 .NOTPARALLEL:  # pip works alone
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -34,6 +39,9 @@ test: python $(VENV)/test.stamp $(VENV)/model.stamp
 
 test-long: python $(VENV)/test.stamp $(VENV)/model.stamp
 	@$(BIN)/python -m pytest $(LONG) $(PYTEST_ARGS)
+
+test-races: python $(VENV)/test.stamp
+	@$(BIN)/python -m pytest --repeat $(ROUNDS) $(RACES) $(PYTEST_ARGS)
 
 lint: python $(VENV)/test.stamp
 	@$(BIN)/ruff check

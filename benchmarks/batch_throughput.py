@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import requests
 
 from providers_sync import OpenAICompatible, batch
-from providers_sync.gateway import serve
 
 WORDS = ["You", "said", "something", "or", "other", "to", "me"]
 LEAST = 0.8
@@ -85,6 +84,8 @@ async def run_light(latency: float) -> None:
 
 def run_gateway() -> None:
     """Serve until killed; the first line of output is the base URL."""
+    from providers_sync.gateway import serve  # wants the gateway's packages
+
     with serve(engine="echo") as gateway:
         print(gateway.url("openai"), flush=True)
         gateway.wait()

@@ -32,7 +32,7 @@ import trustme
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent)]
 
-from faults.row import MARGIN_S, Row  # noqa: E402
+from faults.row import ALL, MARGIN_S, Row  # noqa: E402
 from faults.table import ROWS  # noqa: E402
 
 import providers_sync  # noqa: E402
@@ -200,7 +200,8 @@ def watched(provider: Clocked, question: str) -> tuple[BaseException | None, str
 def fits(provider: Provider, row: Row) -> bool:
     """Tell whether a row is about such a provider, and about its wire if it is about one."""
     wire = provider.base_url.partition(":")[0]
-    return type(provider).__name__ in row.kinds and (wire in row.wires or "http" in row.wires)
+    kind = type(provider).__name__.replace("CodeLinkAva", "Vitalentum")  # the same answers
+    return kind in row.kinds and (wire in row.wires or "http" in row.wires)
 
 
 class Caller(threading.Thread):
@@ -253,9 +254,9 @@ def descriptors() -> int:
 def all_providers(plain: str, secure: str, bundle: str) -> list[Provider]:
     """One of each kind and wire, shared by all threads."""
     made = []
-    for kind in ("OpenAICompatible", "Vitalentum", "AI365VIP"):
+    for kind in (*ALL, "CodeLinkAva"):
         for url in (plain, secure):
-            model = None if kind == "Vitalentum" else "gpt-4o"
+            model = None if kind in ("Vitalentum", "CodeLinkAva") else "gpt-4o"
             make = getattr(providers_sync, kind)
             made.append(make(model, base_url=url, verify=bundle, retry=AT_ONCE))
     return made

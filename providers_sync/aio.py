@@ -77,13 +77,14 @@ class _Answer:
         stream = await self.open()
         try:
             while True:
-                for delta in stream._rest:
+                rest = stream._rest
+                for delta in rest:
                     if delta.__class__ is str:
                         yield delta
                     else:
                         stream._note(delta)
                 await _wait(stream)
-                if not stream._refill():
+                if not stream._refill(rest):
                     return
         finally:
             stream.close()
@@ -121,15 +122,14 @@ class AsyncStream:
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield typed events instead of text, from where the reader stands."""
         stream = await self._answer.open()
-        events = stream.ready_events()
         try:
             while True:
-                for event in events:
+                rest = stream._rest
+                for event in stream._typed(rest):
                     yield event
                 await _wait(stream)
-                if not stream._refill():
+                if not stream._refill(rest):
                     return
-                events = stream.ready_events()
         finally:
             stream.close()
 

@@ -34,6 +34,17 @@ workers.LINGER_S = 0.01
 failed = pytest.StashKey[bool]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For races: what fails once in a hundred times is wrong."""
+    parser.addoption("--repeat", type=int, default=1, metavar="N", help="run all tests N times")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Round after round, so that no test is alone with itself."""
+    items *= config.getoption("repeat")
+
+
 def pytest_collection_finish() -> None:
     """Keep what is loaded by now out of every later collection, which it would make dearer."""
     gc.collect()

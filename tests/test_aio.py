@@ -78,6 +78,26 @@ def test_complete_and_events() -> None:
         run(main(server.url))
 
 
+def test_events_and_chunks_share_the_cursor() -> None:
+    """Whichever of the two stood still, it goes on where the other one has come to."""
+    go = threading.Event()
+    event = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
+    more = b"".join(event % word for word in (b"b", b"c", b"d"))
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        events = stream.events()
+        assert await events.__anext__() == TextDelta("a")
+        go.set()
+        assert await stream.__anext__() == "b"
+        assert await events.__anext__() == TextDelta("c")
+        assert [chunk async for chunk in stream] == ["d"]
+        assert [event async for event in events] == []
+
+    with serve(["a", wait(go), more]) as server:
+        run(main(server.url))
+
+
 def test_everything_raises_at_the_first_await() -> None:
     """Making the stream raises nothing and sends nothing."""
 

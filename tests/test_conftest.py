@@ -73,3 +73,24 @@ def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) ->
             "*not to*elsewhere.example*",
         ]
     )
+
+
+def test_repeat_runs_all_tests_round_after_round(pytester: pytest.Pytester) -> None:
+    """What one round leaves behind, the next one finds; a fixture is made anew each time."""
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text("utf-8"))
+    pytester.makepyfile(
+        """
+        import pytest
+        seen = []
+        @pytest.fixture
+        def fresh(): return []
+        @pytest.mark.parametrize("name", "ab")
+        def test_it(name, fresh):
+            seen.append(name)
+            fresh.append(name)
+            assert fresh == [name]
+            assert seen == list("ababab")[:len(seen)]
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--repeat", "3", timeout=30)
+    result.assert_outcomes(passed=6)

@@ -84,6 +84,7 @@ HOUSE = [
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
     "transport.answer transport.pools",
+    "transport.gzipped",
     "transport.secrecy",
     "transport.problems transport.body",
     "transport.call",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import pickle
 import threading
 import time
@@ -122,6 +123,21 @@ def test_events_share_the_cursor_with_the_iterator() -> None:
         assert next(stream) == "lo "
         assert list(events) == [TextDelta("wörld"), Finish("stop"), Usage(1, 2, 3)]
         assert stream.outcome is Outcome.COMPLETE
+
+
+def test_events_that_stood_still_go_on_in_the_iterators_batch() -> None:
+    """What came in one read with what ``next()`` took is not lost."""
+    go = threading.Event()
+    said = [{"delta": {"content": each}} for each in ("lo ", "wörld")]
+    said.append({"delta": {}, "finish_reason": "stop"})
+    rest = "".join(f"data: {json.dumps({'choices': [each]})}\n\n" for each in said)
+    with serve(["Hel", wait(go), raw(f"{rest}data: [DONE]\n\n".encode())]) as server:
+        stream = openai(server.url).stream("Hi")
+        events = stream.events()
+        assert next(events) == TextDelta("Hel")
+        go.set()
+        assert next(stream) == "lo "
+        assert list(events) == [TextDelta("wörld"), Finish("stop")]
 
 
 def test_complete_returns_the_whole_answer() -> None:
@@ -347,6 +363,20 @@ def test_error_in_the_same_read_as_the_first_event_is_not_retried() -> None:
         with pytest.raises(ServerError) as caught:
             openai(server.url).complete("Hi")
         assert (caught.value.partial, len(server.requests)) == ("Hel", 1)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_thread_of_a_silent_server_ends_while_nobody_reads(zipped: bool) -> None:
+    """The socket's own time is ``total``: no reader is there to keep the clock."""
+    script = answer(text("a"), pause(0.02), text("b"), pause(0.02), text("c"), stall(), gzip=zipped)
+    ended = threading.Event()
+    with serve(script) as server:
+        stream = openai(server.url, timeouts=Timeouts(total=0.3)).stream("Hi")
+        stream._pipe.on_end = ended.set
+        assert ended.wait(5)
+        with pytest.raises(APITimeoutError) as caught:
+            stream.read()
+    assert (caught.value.clock, caught.value.partial) == ("total", "abc")
 
 
 def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:

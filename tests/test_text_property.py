@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers_sync.decoding import chat
+from providers_sync.decoding import anthropic, chat
 from providers_sync.transport.body import _Chunks
-from providers_sync.types import ReasoningDelta
+from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)
+fewer = settings(max_examples=100, deadline=None)
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
 
 
@@ -88,24 +90,52 @@ units = st.lists(
 )
 
 
-@many
+FORMS: dict[str, tuple[Any, str, type]] = {
+    "OpenAI's text": (chat, '{"choices": [{"delta": {"content": "?"}}]}', str),
+    "OpenAI's reasoning": (chat, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta),
+    "OpenAI's refusal": (chat, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
+    "OpenAI's tool call": (
+        chat, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
+        ToolCall,
+    ),
+    "Anthropic's text": (anthropic, '{"type": "text_delta", "text": "?"}', str),
+    "Anthropic's thoughts": (
+        anthropic, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
+    ),
+    "Anthropic's tool call": (
+        anthropic, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
+    ),
+}  # fmt: skip
+GROWN = '{"type": "content_block_delta", "index": 0, "delta": %s}'
+ENDS = {chat: b"data: [DONE]\n\n", anthropic: b'data: {"type": "message_stop"}\n\n'}
+
+
+def text_of(delta: Any) -> str:
+    if isinstance(delta, str):
+        return delta
+    text: str = delta.raw if isinstance(delta, ToolCall) else delta.text
+    return text
+
+
+@pytest.mark.parametrize("form", FORMS)
+@fewer
 @given(units, cuts)
 def test_surrogates_split_over_deltas_are_joined_or_replaced(
-    said: list[int], at: list[int]
+    form: str, said: list[int], at: list[int]
 ) -> None:
     """Every chunk prints, and together they are what the server meant."""
+    decode, event, kind = FORMS[form]
+    if decode is anthropic:
+        event = GROWN % event
     places = [0, *sorted({place % (len(said) + 1) for place in at}), len(said)]
     stream = b""
     for a, b in itertools.pairwise(places):
         escaped = "".join(f"\\u{unit:04x}" for unit in said[a:b])
-        stream += b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % escaped.encode()
-    chunks = [
-        delta
-        for delta in chat(iter([stream + b"data: [DONE]\n\n"]), "text/event-stream")
-        if isinstance(delta, str)
-    ]
+        stream += f"data: {event.replace('?', escaped)}\n\n".encode()
+    deltas = decode(iter([stream + ENDS[decode]]), "text/event-stream")
+    chunks = [text_of(delta) for delta in deltas if isinstance(delta, kind)]
     for each in chunks:
-        assert each.encode()
+        assert each.encode() or kind is ToolCall
     assert "".join(chunks) == joined(said)
 
 

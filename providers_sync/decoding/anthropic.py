@@ -21,6 +21,7 @@ from ..types import (
 )
 from .events import events
 from .pieces import (
+    WRONG_SHAPE,
     Surrogates,
     Template,
     ToolCalls,
@@ -50,6 +51,7 @@ class _Message:
 
     def __init__(self) -> None:
         self._text = Surrogates()
+        self._thought = Surrogates()
         self._calls = ToolCalls()
         self._reason: str | None = None
         self._input: int | None = None
@@ -65,20 +67,23 @@ class _Message:
                 continue
             if not data.strip():
                 continue
+            if event.event == "error":
+                raise server_error(data)
             value = parse(data)
             if not isinstance(value, dict):
                 raise MalformedStream(f"an event is not a JSON object: {excerpt(value)}")
             kind = value.get("type") or event.event
-            if kind == "error":
+            if kind == "error" or value.get("error"):
                 raise server_error(value)
             try:
                 yield from self._event(kind, value)
-            except (TypeError, AttributeError, LookupError) as error:
+            except WRONG_SHAPE as error:
                 raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
             if kind == "message_stop":
                 return
             if kind == "content_block_delta" and value["delta"]["type"] == "text_delta":
                 template.learn(data, value, value["delta"], "text")
+        yield from self._halves()
         raise StreamTruncated("the stream ended without its end marker (message_stop)")
 
     def whole(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
@@ -94,8 +99,9 @@ class _Message:
             for index, block in enumerate(value["content"]):
                 yield from self._block(index, block)
             self._count(value.get("usage"))
-            self._reason = value.get("stop_reason")
-        except (TypeError, AttributeError, LookupError) as error:
+            if reason := value.get("stop_reason"):
+                self._reason = str(reason)
+        except WRONG_SHAPE as error:
             raise MalformedStream(f"the answer has the wrong shape: {error}") from error
         yield from self._end()
 
@@ -112,7 +118,8 @@ class _Message:
                 yield ServedModel(str(model))
             self._count(message.get("usage"))
         elif kind == "message_delta":
-            self._reason = value["delta"].get("stop_reason") or self._reason
+            if reason := value["delta"].get("stop_reason"):
+                self._reason = str(reason)
             self._count(value.get("usage"))
         elif kind == "message_stop":
             yield from self._end()
@@ -123,8 +130,8 @@ class _Message:
             if text := self._text.mend(delta["text"]):
                 yield text
         elif kind == "thinking_delta":
-            if delta["thinking"]:
-                yield ReasoningDelta(delta["thinking"])
+            if thought := self._thought.mend(delta["thinking"] or ""):
+                yield ReasoningDelta(thought)
         elif kind == "input_json_delta":
             self._calls.add(index, "", "", delta["partial_json"])
             yield ToolCallBegun()
@@ -135,15 +142,20 @@ class _Message:
         if kind == "text" and block.get("text"):
             yield self._text.mend(block["text"]) + self._text.rest()
         elif kind == "thinking" and block.get("thinking"):
-            yield ReasoningDelta(block["thinking"])
+            yield ReasoningDelta(self._thought.mend(block["thinking"]) + self._thought.rest())
         elif kind == "tool_use":
             self._calls.start(index, block["id"], block["name"], block.get("input"))
             yield ToolCallBegun()
 
     def _rest(self) -> Iterator[Delta]:
+        yield from self._halves()
+        yield from self._calls.whole()
+
+    def _halves(self) -> Iterator[Delta]:
         if rest := self._text.rest():
             yield rest
-        yield from self._calls.whole()
+        if rest := self._thought.rest():
+            yield ReasoningDelta(rest)
 
     def _count(self, usage: Any) -> None:
         if isinstance(usage, dict):

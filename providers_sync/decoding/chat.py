@@ -24,6 +24,7 @@ from ..types import (
 )
 from .events import events
 from .pieces import (
+    WRONG_SHAPE,
     Surrogates,
     Template,
     ToolCalls,
@@ -54,6 +55,8 @@ class _Chat:
 
     def __init__(self) -> None:
         self._text = Surrogates()
+        self._beside: dict[type[ReasoningDelta] | type[Refusal], Surrogates]
+        self._beside = {ReasoningDelta: Surrogates(), Refusal: Surrogates()}
         self._calls = ToolCalls()
         self._model: str | None = None
         self._finished = False
@@ -76,16 +79,16 @@ class _Chat:
             if not data.strip():
                 continue  # some proxies keep the connection alive so
             value = parse(data)
-            deltas = list(self._deltas(value, "delta"))
-            for delta in deltas:
+            kinds = []
+            for delta in self._deltas(value, "delta"):
+                kinds.append(delta.__class__)
                 if delta.__class__ is not str:
-                    yield delta
+                    yield from self._printable(delta)
                 elif text := mend(delta):
                     yield text
-            if len(deltas) == 1 and deltas[0].__class__ is str:
+            if kinds == [str]:
                 template.learn(data, value, value["choices"][0]["delta"], "content")
-        if rest := self._text.rest():
-            yield rest
+        yield from self._halves()
         if not self._finished:
             raise StreamTruncated(
                 "the stream ended without its end marker ([DONE] or a finish reason)"
@@ -100,12 +103,27 @@ class _Chat:
             if isinstance(delta, str):
                 yield self._text.mend(delta) + self._text.rest()
             else:
-                yield delta
+                yield from self._printable(delta)
         yield from self._end()
 
-    def _end(self, reason: str | None = None) -> Iterator[Delta]:
+    def _printable(self, delta: Delta) -> Iterator[Delta]:
+        """Mend what is text of another kind."""
+        if isinstance(delta, (ReasoningDelta, Refusal)):
+            kind = type(delta)
+            if text := self._beside[kind].mend(delta.text):
+                yield kind(text)
+        else:
+            yield delta
+
+    def _halves(self) -> Iterator[Delta]:
         if rest := self._text.rest():
             yield rest
+        for kind, halves in self._beside.items():
+            if rest := halves.rest():
+                yield kind(rest)
+
+    def _end(self, reason: str | None = None) -> Iterator[Delta]:
+        yield from self._halves()
         if not self._finished:
             self._finished = True
             yield from self._calls.whole()
@@ -143,7 +161,7 @@ class _Chat:
                     yield from _parts(text)
             if reason := choice.get("finish_reason"):
                 yield from self._end(str(reason))
-        except (TypeError, AttributeError, LookupError) as error:
+        except WRONG_SHAPE as error:
             raise MalformedStream(f"an event's 'choices' has the wrong shape: {error}") from error
 
     def _other(self, delta: dict[str, Any]) -> Iterator[Delta]:
@@ -173,8 +191,8 @@ def _parts(content: Any) -> Iterator[Delta]:
         if part.get("type") == "thinking":
             thought = part.get("thinking")
             for piece in thought if isinstance(thought, list) else [{"text": thought}]:
-                if piece.get("text"):
-                    yield ReasoningDelta(piece["text"])
+                if (thought := piece.get("text")) and isinstance(thought, str):
+                    yield ReasoningDelta(thought)
         elif isinstance(text := part.get("text"), str) and text:
             yield text
 

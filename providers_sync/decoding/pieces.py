@@ -14,6 +14,8 @@ from ..types import ToolCall
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
+"""What JSON raises that is not built as its reader takes for granted."""
 _decode_json = json.JSONDecoder().raw_decode
 _decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
@@ -72,7 +74,7 @@ class Template:
             probed = json.loads(f"{data[: start - 1]}{json.dumps(_PROBE)}{data[end:]}")
             if said == text and probed == value:
                 self._before, self._after, self._start = data[:start], data[end:], start
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         finally:
             delta[key] = text
@@ -113,6 +115,12 @@ class Surrogates:
         return "\ufffd" if held else ""
 
 
+def printable(text: str) -> str:
+    """Return a whole text with its surrogates joined, and lone ones replaced."""
+    halves = Surrogates()
+    return halves.mend(text) + halves.rest()
+
+
 class ToolCalls:
     """Puts tool calls together from their pieces."""
 
@@ -138,7 +146,7 @@ class ToolCalls:
         """Yield the calls, now whole, in their order, and forget them."""
         calls, self._calls, self._open = self._calls, [], {}
         for call in calls:
-            raw = "".join(call["raw"])
+            raw = printable("".join(call["raw"]))
             yield ToolCall(call["id"], call["name"], _arguments(raw), raw)
 
 

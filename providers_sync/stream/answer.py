@@ -103,23 +103,28 @@ class Stream:
 
     def __next__(self) -> str:
         while True:
-            for delta in self._rest:
+            rest = self._rest
+            for delta in rest:
                 if delta.__class__ is str:
                     return delta
                 self._note(delta)
-            if not self._refill():
+            if not self._refill(rest):
                 raise StopIteration
 
     def events(self) -> Iterator[Event]:
         """Yield typed events from where the reader stands; raises like ``next``."""
         while True:
-            yield from self.ready_events()
-            if not self._refill():
+            rest = self._rest
+            yield from self._typed(rest)
+            if not self._refill(rest):
                 return
 
     def ready_events(self) -> Iterator[Event]:
         """Yield the events that are at hand, without waiting."""
-        for delta in self._rest:
+        return self._typed(self._rest)
+
+    def _typed(self, rest: Iterator[Delta]) -> Iterator[Event]:
+        for delta in rest:
             if isinstance(delta, str):
                 yield TextDelta(delta)
             else:
@@ -145,17 +150,24 @@ class Stream:
             return True
         return self._pipe.wait(seconds)
 
-    def _refill(self) -> bool:
-        """Get the next batch; ``False`` at a good end. Raises the error at a bad one."""
-        self._settle()
-        if self._outcome is None:
+    def _refill(self, rest: Iterator[Delta] | None = None) -> bool:
+        """Get the next batch; ``False`` at a good end. Raises the error at a bad one.
+
+        ``rest`` is the batch that the caller has read. Where it is no longer the stream's, another
+        reader has gone on meanwhile, and what that one got is there for both.
+        """
+        with self._pipe.lock:
+            if rest is None or rest is self._rest:
+                self._settle()
+                rest = self._rest
+        if self._outcome is None and rest is self._rest:
             try:
                 self._pipe.wait()
             except BaseException:  # Ctrl-C while waiting
                 self.close()
                 raise
         with self._pipe.lock:
-            if self._outcome is None:
+            if self._outcome is None and rest is self._rest:
                 if self._pipe.buffer:
                     self._take()
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import zlib
 from http.client import HTTPException
 from typing import Any
 
@@ -13,8 +14,9 @@ from requests.structures import CaseInsensitiveDict
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
-from .body import Body
+from .body import Body, leave_time_to_kernel
 from .call import Call, Stopped
+from .gzipped import GzippedBody
 from .problems import reason
 
 
@@ -26,7 +28,12 @@ class Answer:
         self._raw: Any = response.raw
         self._call = call
         http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
-        self._body = Body(http) if http is not None and encoding == "identity" and http.fp else None
+        self._body: Body | GzippedBody | None = None
+        if http is not None and encoding in ("identity", "gzip") and http.fp:
+            self._body = Body(http, call.socket)
+            if encoding == "gzip":
+                self._body = GzippedBody(self._body)
+        self._reads = 0
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
@@ -52,11 +59,17 @@ class Answer:
 
         Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``Stopped``.
         """
+        self._reads += 1
+        if self._reads == 2 and self._body is not None:  # a short answer is read at once
+            leave_time_to_kernel(self._call.socket, self._call.read_s)
+        return self._read()
+
+    def _read(self) -> bytes:
         try:
-            data = self._read()
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+            data = self._read_any()
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
-        except urllib3.exceptions.DecodeError as error:
+        except (urllib3.exceptions.DecodeError, zlib.error) as error:
             self._call.check()
             raise MalformedStream("the compressed body is broken") from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
@@ -64,11 +77,11 @@ class Answer:
             raise StreamCut(f"the connection broke in the answer: {reason(error)}") from error
         # A shutdown looks like a clean end, and real data may still arrive after it.
         self._call.check()
-        if not data and self._body is None and _unfinished_gzip(self._raw):
+        if not data and self._body is None and _is_unfinished(self._raw):
             raise StreamCut("the compressed body ends too early")
         return data
 
-    def _read(self) -> bytes:
+    def _read_any(self) -> bytes:
         body = self._body
         if body is None:
             compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
@@ -89,7 +102,7 @@ class Answer:
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)
-                if not (data := self.read()):
+                if not (data := self._read()):
                     break
                 body += data
         return bytes(body[:ERROR_BODY_BYTES])
@@ -103,7 +116,7 @@ class Answer:
         if sock is not None and not self.has_ended:
             with contextlib.suppress(ProviderError, Stopped, OSError):
                 sock.settimeout(DRAIN_S)
-                self.read()
+                self._read()
         if self._body is not None and self._body.is_reusable():
             self._body.close()
             self._raw.release_conn()
@@ -114,7 +127,7 @@ class Answer:
             self._raw.close()
 
 
-def _unfinished_gzip(raw: Any) -> bool:
-    """Tell whether a gzip body ended before its trailer, which urllib3 passes over in silence."""
+def _is_unfinished(raw: Any) -> bool:
+    """Tell whether a body of zlib's ended before its trailer; urllib3 does not mind."""
     member = getattr(getattr(raw, "_decoder", None), "_obj", None)
     return member is not None and not getattr(member, "eof", True) and not member.unused_data

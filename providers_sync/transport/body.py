@@ -6,6 +6,11 @@ times what the chunk's own work is. Source of the framing: RFC 9112, sections 6 
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+import struct
+import sys
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
@@ -20,9 +25,10 @@ TRAILERS = 100
 class Body:
     """The body of a response whose headers http.client has read; not for compressed ones."""
 
-    def __init__(self, response: HTTPResponse) -> None:
+    def __init__(self, response: HTTPResponse, sock: Any) -> None:
         self._response = response
-        self._file: Any = response.fp
+        self._socket = sock
+        self._receive: Any = response.fp.read1
         self._chunks = _Chunks() if response.chunked else None
         self._left: int | None = None if response.chunked else response.length
         self.ended = self._left == 0
@@ -39,7 +45,8 @@ class Body:
             broken = self._chunks and self._chunks.broken
             if broken:
                 raise broken
-            data: bytes = self._file.read1(READ_BYTES)
+            data: bytes = self._receive(READ_BYTES)
+            self._receive = self._socket.recv  # what came with the headers is taken
             if self._chunks is not None:
                 if not data:
                     raise IncompleteRead(b"")
@@ -66,6 +73,25 @@ class Body:
         """Tell whether the connection stands at the beginning of the next answer."""
         spilled = self._spilled if self._chunks is None else bool(self._chunks.rest)
         return self.ended and not spilled
+
+
+def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:
+    """Let ``sock`` wait ``read_s`` seconds in ``recv`` alone, which then raises BlockingIOError.
+
+    A timeout of Python's own costs each read a ``poll``, and a turn of the interpreter's lock more:
+    a fifth of a chunk's work where many streams run. TLS and foreign sockets keep to it.
+    """
+    if (
+        sys.platform == "linux"
+        and isinstance(sock, socket.socket)
+        and not isinstance(sock, ssl.SSLSocket)
+    ):
+        seconds, rest = divmod(read_s or 0, 1)
+        timeval = struct.pack("ll", int(seconds), int(rest * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        sock.settimeout(None)
+        if not os.get_blocking(sock.fileno()):  # gevent's
+            sock.settimeout(read_s)
 
 
 class _Chunks:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import requests.adapters
 import urllib3.connection
 import urllib3.util.ssl_
+from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
 from .call import Call, Stopped, current_call
@@ -89,7 +90,8 @@ class _WatchedConnection:
             except OSError as error:
                 failure = error
                 call.check()
-        raise failure or OSError("the name has no address")
+        # Not as an OSError: urllib3 takes a reset for one in sending, and reads from no socket.
+        raise ProtocolError("no address took the connection", failure) from failure
 
     def getresponse(self: Any) -> Any:
         call = self.call

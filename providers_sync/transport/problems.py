@@ -50,7 +50,7 @@ def reason(error: BaseException) -> str:
             return inner.strerror.lower()
         if isinstance(inner, HTTPException):
             return "it does not speak HTTP"
-    return type(error).__name__
+    return "the connection failed"
 
 
 def connection_error(
@@ -68,7 +68,8 @@ def connection_error(
     if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
         where += " through the proxy"
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
-    if any(isinstance(inner, timeouts) for inner in behind):
+    refusals = urllib3.exceptions.NewConnectionError  # one of urllib3's timeouts, by descent only
+    if any(isinstance(inner, timeouts) and not isinstance(inner, refusals) for inner in behind):
         if not call.up:
             return APITimeoutError(f"no connection to {where} in time", clock="connect")
         return APITimeoutError(f"no answer from {where} within the total time", clock="total")
@@ -80,8 +81,9 @@ def connection_error(
             )
         if isinstance(inner, _UNUSABLE):
             return _hopeless(
-                f"cannot connect to {where}: {type(inner).__name__}; check base_url, proxy= and "
-                "the proxies in the environment (SOCKS needs 'requests[socks]')"
+                f"cannot connect to {where}: an address is wrong or of an unknown kind; check "
+                "base_url, proxy= and the proxies in the environment (SOCKS needs "
+                "'requests[socks]')"
             )
     if type(error) is OSError and "certificate" in str(
         error

@@ -24,7 +24,7 @@ from providers_sync.testing import (
     wire,
 )
 
-from .row import ALL, BOTH, EVENTS, OPENAI, PLAIN, TLS, Row
+from .row import ALL, BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, TLS, Row
 
 GOOD = answer("Hel", "lo")
 FIRST_TOKEN = Timeouts(connect=2, first_token=0.3, idle=2, total=4)
@@ -91,7 +91,7 @@ BROKEN = [
     ),
     Row(
         "reset after the finish reason", ["Hello", finish(), pause(0.05), reset()], text="Hello",
-        kinds=EVENTS, wires=BOTH, attributes={"finish_reason": "stop"},
+        kinds=CHUNKS, wires=BOTH, attributes={"finish_reason": "stop"},
     ),
     Row(
         "cut before the first event, for ever", cut(), StreamCut, "cut", requests=3, wires=BOTH,
@@ -138,6 +138,10 @@ CLEAN = [
         text="Hello", kinds=PLAIN, wires=BOTH,
     ),
     Row(
+        "clean end after half a surrogate pair", answer("Hel", "lo\ud83d", end=False),
+        StreamTruncated, "truncated", "Hello\ufffd", kinds=EVENTS,
+    ),
+    Row(
         "clean end inside an event", answer("Hel", part("lo"), end=False),
         StreamTruncated, "truncated", "Hel", kinds=EVENTS,
     ),
@@ -148,7 +152,7 @@ CLEAN = [
     ),
     Row(
         "clean end before the empty line of the end marker",
-        answer("Hel", b"data: [DONE]\n", end=False),
+        answer("Hel", part(done(), -1), end=False),
         StreamTruncated, "truncated", "Hel", kinds=EVENTS,
     ),
     Row(
@@ -167,11 +171,11 @@ CLEAN = [
     ),
     Row(
         "clean end with a finish reason only", answer("Hello", finish("stop"), end=False),
-        text="Hello", kinds=EVENTS, wires=BOTH, attributes={"finish_reason": "stop"},
+        text="Hello", kinds=CHUNKS, wires=BOTH, attributes={"finish_reason": "stop"},
     ),
     Row(
-        "clean end with [DONE] only", answer("Hello", done()), text="Hello", kinds=EVENTS,
-        wires=BOTH, attributes={"finish_reason": None},
+        "clean end with the end marker only", answer("Hello", done()), text="Hello",
+        kinds=EVENTS, wires=BOTH, attributes={"finish_reason": None},
     ),
     Row(
         "end marker and no text", answer(done()), text="", kinds=EVENTS,
@@ -221,12 +225,12 @@ SILENT = [
         APITimeoutError, "deadline", "Hel", timeouts=Timeouts(2, 2, 2, 0.4), clock="total",
     ),
     Row(
-        "silence after [DONE] with the connection open", ["Hello", done(), stall()],
+        "silence after the end marker with the connection open", ["Hello", done(), stall()],
         text="Hello", kinds=EVENTS, wires=BOTH,
     ),
     Row(
         "silence after a finish reason with the connection open", ["Hello", finish(), stall()],
-        text="Hello", kinds=EVENTS, timeouts=IDLE, takes=0.3,
+        text="Hello", kinds=CHUNKS, timeouts=IDLE, takes=0.3,
         attributes={"finish_reason": "stop"},
     ),
     Row(
@@ -266,12 +270,12 @@ SLOW = [
     ),
     Row(
         "empty deltas for ever before the first event",
-        repeat(b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n', pause(0.05)),
-        APITimeoutError, "stalled", timeouts=FIRST_TOKEN, clock="first_token", kinds=EVENTS,
+        repeat(text(""), pause(0.05)), APITimeoutError, "stalled",
+        timeouts=FIRST_TOKEN, clock="first_token", kinds=EVENTS,
     ),
     Row(
         "keep-alives for ever after a finish reason", ["Hello", finish(), ping(0.05)],
-        text="Hello", timeouts=TOTAL, takes=0.6, kinds=EVENTS,
+        text="Hello", timeouts=TOTAL, takes=0.6, kinds=CHUNKS,
     ),
     Row(
         "comments at full speed for ever", ["Hel", repeat(b": ping\n\n" * 1000)],

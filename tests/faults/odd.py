@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from providers_sync.testing import answer, done, drip, event, finish, raw, repeat, text
+from providers_sync.testing import answer, done, drip, event, finish, repeat, text
+from providers_sync.testing.speech import Speech
+from providers_sync.testing.steps import Piece
 
-from .row import EVENTS, OPENAI, PLAIN, Row
+from .row import CHUNKS, EVENTS, OPENAI, PLAIN, Row
 
 WORDS = ["Hel", "lo, ", "wörld ", "\U0001f600!"]
 SAID = "".join(WORDS)
@@ -17,85 +21,80 @@ def choice(content: Any, **rest: Any) -> dict[str, Any]:
     return {"choices": [{"delta": {"content": content}, **rest}]}
 
 
-def lines(end: str = "\n", head: str = "data: ", words: list[str] = WORDS) -> bytes:
-    """A whole stream with this line end and field head."""
-    events = [json.dumps(choice(word), ensure_ascii=False) for word in words] + ["[DONE]"]
-    return "".join(f"{head}{each}{end}{end}" for each in events).encode()
+@dataclass(frozen=True)
+class Changed(Piece):
+    """A whole answer as the protocol says it, and then its bytes changed."""
+
+    change: Callable[[bytes], bytes]
+    words: tuple[str, ...] = tuple(WORDS)
+
+    def render(self, speech: Speech) -> bytes:
+        return self.change(b"".join(map(speech.text, self.words)) + speech.ending())
 
 
-def mixed() -> bytes:
-    """Every line with another end."""
-    ends = iter(["\r\n", "\r", "\r", "\n", "\r", "\r\n", "\n", "\r\n", "\n"] * 4)
-    out = ""
-    for word in WORDS:
-        out += f": hi{next(ends)}data: {json.dumps(choice(word))}{next(ends)}{next(ends)}"
-    return f"{out}data: [DONE]\r\n\n".encode()
+def replaced(old: bytes, new: bytes) -> Changed:
+    return Changed(lambda data: data.replace(old, new))
 
 
-def sent(data: bytes) -> Any:
-    return answer(data, end=False)
+def mixed(data: bytes) -> bytes:
+    """Every line with another end; never CR and then LF, which would be one end."""
+    ends = itertools.cycle([b"\n", b"\r\n", b"\r", b"\r", b"\r\n"])
+    return b"".join(line + next(ends) for line in data.split(b"\n")[:-1])
 
 
-def byte_by_byte(data: bytes) -> Any:
-    return answer(drip(data, every=0), end=False)
-
-
-def chunked(data: bytes, **dripped: Any) -> Any:
+def in_chunks(data: bytes) -> bytes:
     """The same bytes in HTTP chunks that look unusual."""
     out, size = b"", 11
     for at in range(0, len(data), size):
         piece = data[at : at + size]
         out += b'00%X ; name="value"\r\n%b\r\n' % (len(piece), piece)
-    out += b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
-    headers = {"Transfer-Encoding": "chunked"}
-    body = drip(out, **dripped) if dripped else out
-    return answer(body, framing="close", headers=headers, end=False)
+    return out + b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
 
 
-ENDS = {"LF": lines("\n"), "CR": lines("\r"), "CRLF": lines("\r\n"), "mixed line ends": mixed()}
+def chunked(body: Any) -> Any:
+    return answer(body, framing="close", headers={"Transfer-Encoding": "chunked"})
+
+
+ENDS = {
+    "LF": replaced(b"\n", b"\n"),
+    "CR": replaced(b"\n", b"\r"),
+    "CRLF": replaced(b"\n", b"\r\n"),
+    "mixed line ends": Changed(mixed),
+    "byte order mark": Changed(lambda data: b"\xef\xbb\xbf" + data),
+}
 
 FRAMING = [
-    *(Row(name, sent(data), text=SAID, kinds=EVENTS) for name, data in ENDS.items()),
+    *(Row(name, answer(said), text=SAID, kinds=EVENTS) for name, said in ENDS.items()),
     *(
-        Row(f"{name}, byte by byte", byte_by_byte(data), text=SAID, kinds=EVENTS)
-        for name, data in ENDS.items()
+        Row(f"{name}, byte by byte", drip(said, every=0), text=SAID, kinds=EVENTS)
+        for name, said in ENDS.items()
     ),
-    Row("byte order mark", sent(b"\xef\xbb\xbf" + lines()), text=SAID, kinds=EVENTS),
+    Row("data: without a space", replaced(b"data: ", b"data:"), text=SAID, kinds=EVENTS),
     Row(
-        "byte order mark, byte by byte", byte_by_byte(b"\xef\xbb\xbf" + lines()), text=SAID,
-        kinds=EVENTS,
-    ),
-    Row("data: without a space", sent(lines(head="data:")), text=SAID, kinds=EVENTS),
-    Row(
-        "id: and retry: and unknown fields", sent(
-            b"id: 1\nretry: 5\n\nid\n\nretry: soon\nfoo: bar\nfoo\n\n" + lines(head="id: 7\ndata: ")
+        "id: and retry: and unknown fields", Changed(
+            lambda data: b"id: 1\nretry: 5\n\nid\n\nretry: soon\nfoo: bar\nfoo\n\n"
+            + data.replace(b"data: ", b"id: 7\ndata: ")
         ),
         text=SAID, kinds=EVENTS,
     ),
     Row(
-        "events with a name", sent(lines(head="event: message\ndata: ")), text=SAID, kinds=EVENTS,
+        "events with a name", replaced(b"data: ", b"event: message\ndata: "), text=SAID,
+        kinds=CHUNKS,
     ),
     Row(
-        "JSON over several data lines", sent(
-            b'data: {"choices": [\ndata: {"delta":\ndata: {"content": "Hello"}}]}\n\n'
-            b"data: [DONE]\n\n"
-        ),
-        text="Hello", kinds=EVENTS,
-    ),
-    Row("comments everywhere", sent(lines(head=": hi\n:\ndata: ")), text=SAID, kinds=EVENTS),
-    Row("gzip", answer(*WORDS, gzip=True), text=SAID, kinds=EVENTS),
-    Row(
-        "gzip of plain text", answer(*WORDS, gzip=True), text=SAID,
-        kinds=PLAIN,
-    ),
-    Row("chunks with extensions, capitals, zeros and trailers", chunked(lines()), text=SAID,
-        kinds=EVENTS),
-    Row(
-        "chunks with extensions, byte by byte", chunked(lines(), every=0), text=SAID, kinds=EVENTS,
+        "JSON over several data lines", replaced(b',"', b',\ndata: "'), text=SAID, kinds=EVENTS,
     ),
     Row(
-        "chunks of plain text with extensions, byte by byte", chunked(SAID.encode(), every=0),
-        text=SAID, kinds=PLAIN,
+        "comments everywhere", replaced(b"data: ", b": hi\n:\ndata: "), text=SAID, kinds=EVENTS,
+    ),
+    Row("gzip", answer(*WORDS, gzip=True), text=SAID),
+    Row(
+        "chunks with extensions, capitals, zeros and trailers", chunked(Changed(in_chunks)),
+        text=SAID,
+    ),
+    Row(
+        "chunks with extensions, byte by byte", chunked(drip(Changed(in_chunks), every=0)),
+        text=SAID,
     ),
     *(
         Row(f"body framed by {framing}", answer(*WORDS, framing=framing), text=SAID, kinds=EVENTS)
@@ -111,17 +110,13 @@ FRAMING = [
 
 TEXT = [
     Row(
-        "invalid UTF-8 in the data", sent(
-            b'data: {"choices": [{"delta": {"content": "Hel\xfflo"}}]}\n\ndata: [DONE]\n\n'
+        "invalid UTF-8 in the text",
+        Changed(lambda data: data.replace(b"?", b"\xff"), ("Hel?lo",)), text="Hel\ufffdlo",
+    ),
+    Row(
+        "invalid UTF-8 in a comment", Changed(
+            lambda data: b": \xff\xfe\n\n" + data.replace(b"data: ", b": \xc3\ndata: ")
         ),
-        text="Hel\ufffdlo", kinds=EVENTS,
-    ),
-    Row(
-        "invalid UTF-8 in plain text", [raw(b"Hel\xfflo")],
-        text="Hel\ufffdlo", kinds=PLAIN,
-    ),
-    Row(
-        "invalid UTF-8 in a comment", sent(b": \xff\xfe\n\n" + lines(head=": é\ndata: ")),
         text=SAID, kinds=EVENTS,
     ),
     Row("characters split over bytes", [drip("wörld €\U0001f600", every=0)],
@@ -139,53 +134,47 @@ TEXT = [
                            ("CRLF", "\r\n"))
     ),
     Row(
-        "escaped surrogate pair split over two deltas",
-        [event(choice("a\ud83d")), event(choice("\ude00b"))], text="a\U0001f600b", kinds=EVENTS,
-    ),
-    Row(
-        "escaped surrogate pair split around an empty delta",
-        [event(choice("a\ud83d")), event(choice("")), event(choice("\ude00b"))],
+        "escaped surrogate pair split over two deltas", ["a\ud83d", "\ude00b"],
         text="a\U0001f600b", kinds=EVENTS,
     ),
     Row(
-        "lone high surrogate", [event(choice("a\ud83d")), event(choice("b"))],
-        text="a\ufffdb", kinds=EVENTS,
+        "escaped surrogate pair split around an empty delta", ["a\ud83d", "", "\ude00b"],
+        text="a\U0001f600b", kinds=EVENTS,
     ),
+    Row("lone high surrogate", ["a\ud83d", "b"], text="a\ufffdb", kinds=EVENTS),
+    Row("lone low surrogate", ["a\ude00", "b"], text="a\ufffdb", kinds=EVENTS),
+    Row("lone surrogate at the end", ["a\ud83d", finish()], text="a\ufffd", kinds=EVENTS),
     Row(
-        "lone low surrogate", [event(choice("a\ude00")), event(choice("b"))],
-        text="a\ufffdb", kinds=EVENTS,
-    ),
-    Row(
-        "lone surrogate at the end", [event(choice("a\ud83d")), finish()], text="a\ufffd",
+        "lone surrogate before the end marker", answer("a\ud83d", done()), text="a\ufffd",
         kinds=EVENTS,
     ),
     Row(
-        "lone surrogate before [DONE]", answer(event(choice("a\ud83d")), done()), text="a\ufffd",
-        kinds=EVENTS,
+        "escaped surrogate pair whose second half comes with the finish reason",
+        ["a\ud83d", event(choice("\ude00b", finish_reason="stop"))], text="a\U0001f600b",
+        kinds=CHUNKS,
     ),
     Row(
-        "two high surrogates", [event(choice("\ud83d")), event(choice("\ud83d\ude00"))],
-        text="\ufffd\U0001f600", kinds=EVENTS,
+        "two high surrogates", ["\ud83d", "\ud83d\ude00"], text="\ufffd\U0001f600", kinds=EVENTS,
     ),
 ]  # fmt: skip
 
 SHAPES = [
     Row("empty choices", [event({"choices": []}), *WORDS, event({"choices": []})], text=SAID,
-        kinds=EVENTS),
-    Row("choices that are null", [event({"choices": None}), *WORDS], text=SAID, kinds=EVENTS),
+        kinds=CHUNKS),
+    Row("choices that are null", [event({"choices": None}), *WORDS], text=SAID, kinds=CHUNKS),
     Row("null content", [event(choice(None)), *WORDS, event(choice(None))], text=SAID,
-        kinds=EVENTS),
-    Row("empty content", [event(choice("")), *WORDS, event(choice(""))], text=SAID, kinds=EVENTS),
-    Row("null delta", [event({"choices": [{"delta": None}]}), *WORDS], text=SAID, kinds=EVENTS),
-    Row("no delta", [event({"choices": [{"index": 0}]}), *WORDS], text=SAID, kinds=EVENTS),
+        kinds=CHUNKS),
+    Row("empty deltas", ["", *WORDS, ""], text=SAID, kinds=EVENTS),
+    Row("null delta", [event({"choices": [{"delta": None}]}), *WORDS], text=SAID, kinds=CHUNKS),
+    Row("no delta", [event({"choices": [{"index": 0}]}), *WORDS], text=SAID, kinds=CHUNKS),
     Row(
         "unknown fields", [event(choice("Hello", logprobs={}, x=[1]) | {"y": None, "z": {}})],
-        text="Hello", kinds=EVENTS,
+        text="Hello", kinds=CHUNKS,
     ),
     Row("error that is null", [event(choice("Hello") | {"error": None})], text="Hello",
-        kinds=EVENTS),
+        kinds=CHUNKS),
     Row(
-        "usage only", [*WORDS, event({"usage": {"prompt_tokens": 1}})], text=SAID, kinds=EVENTS,
+        "usage only", [*WORDS, event({"usage": {"prompt_tokens": 1}})], text=SAID, kinds=CHUNKS,
     ),
     Row("event with empty data", [event(""), *WORDS], text=SAID, kinds=EVENTS),
     *(
@@ -195,7 +184,7 @@ SHAPES = [
     ),
     Row(
         "text beside the finish reason", answer(event(choice("Hello", finish_reason="stop"))),
-        text="Hello", kinds=EVENTS, attributes={"finish_reason": "stop"},
+        text="Hello", kinds=CHUNKS, attributes={"finish_reason": "stop"},
     ),
     Row(
         "text after the finish reason", answer("Hel", finish(), "lo"), text="Hello", kinds=EVENTS,
@@ -204,18 +193,14 @@ SHAPES = [
         "3 MB in one event", [text("x" * 3_000_000)], text="x" * 3_000_000, kinds=EVENTS, takes=0.5,
     ),
     Row(
-        "900 data lines in one event", sent(
-            b'data: {"choices": [{"delta": {"content": "Hello"},\n'
-            + b"data:\n" * 900 + b'data: "index": 0}]}\n\ndata: [DONE]\n\n'
-        ),
-        text="Hello", kinds=OPENAI,
+        "900 data lines in one event", replaced(b'"delta"', b"\ndata:" * 900 + b'\ndata: "delta"'),
+        text=SAID, kinds=OPENAI,
     ),
     Row(
         "10,000 events at once", [repeat(text("x"), times=10_000)], text="x" * 10_000,
         kinds=EVENTS, takes=0.5,
     ),
-    Row("good answer", answer(*WORDS), text=SAID, kinds=EVENTS),
-    Row("good answer in plain text", answer(*WORDS), text=SAID, kinds=PLAIN),
+    Row("good answer", answer(*WORDS), text=SAID),
 ]  # fmt: skip
 
 ODD = [*FRAMING, *TEXT, *SHAPES]

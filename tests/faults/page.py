@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .phases import PHASES
-from .row import ALL, ATTEMPTS, EVENTS, MARGIN_S, OPENAI, PLAIN, Row
+from .row import ALL, ANTHROPIC, ATTEMPTS, EVENTS, MARGIN_S, PLAIN, Row
 from .table import ROWS, TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -26,8 +26,10 @@ How to read it:
 - **outcome** is `.outcome` of the stream, and of the error.
 - **text** is `.partial` of the error and `.text` of the stream: every character that had arrived.
 - **requests** is what the server saw, under a policy of {attempts} attempts.
-- **for** says which protocols: *events* are OpenAI's and Vitalentum's event streams, *plain* is
-  AI365VIP's plain text, which has no end marker. *TLS* means that it was tried over TLS as well.
+- **for** says which protocols: *OpenAI* is the event stream of OpenAI and Vitalentum, which ends
+  with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which only `message_stop` ends;
+  *events* are both. *plain* is AI365VIP's plain text, which has no end marker. *TLS* means that it
+  was tried over TLS as well.
 
 Every verdict is there within {margin} s: after the clock that is named, where one is, and after the
 last byte elsewhere. After every row no thread and no socket is left.
@@ -64,6 +66,7 @@ def _phrase(phase: str) -> str:
     return {
         "TLS handshake": "in its TLS handshake",
         "back-off": "waiting for its next attempt",
+        "back-off from a cut": "waiting for it again, cut off before its first event",
         "buffer full": "held back by its reader",
     }.get(phase, phase)
 
@@ -106,7 +109,8 @@ def _text(row: Row) -> str:
 
 
 def _for(row: Row) -> str:
-    kinds = {ALL: "all", EVENTS: "events", OPENAI: "events", PLAIN: "plain"}[row.kinds]
+    names = {ALL: "all", EVENTS: "events", PLAIN: "plain", ANTHROPIC: "Anthropic"}
+    kinds = names.get(row.kinds, "OpenAI")  # Vitalentum speaks the same
     wires = {("http",): "", ("https",): ", only TLS"}.get(row.wires, ", TLS")
     return kinds + wires
 

@@ -15,7 +15,7 @@ import pytest
 import tenacity
 
 from providers_sync import OpenAICompatible, Provider, Stream
-from providers_sync.testing import Server, answer, repeat, serve, signal, stall, status, text
+from providers_sync.testing import Server, answer, cut, repeat, serve, signal, stall, status, text
 
 BUFFER_BYTES = 256 * 1024
 SYN_SENT = "02"
@@ -134,13 +134,15 @@ def held_at(
 
 
 @contextlib.contextmanager
-def backing_off(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
+def backing_off(
+    request: pytest.FixtureRequest, wire: str, script: Any, opens: bool
+) -> Iterator[Phase]:
     """The wait before another attempt is half a minute."""
     cue = Cue()
     retry = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=cue.wait_once)
-    with served(request, wire, status(503)) as server:
+    with served(request, wire, script) as server:
         provider = provider_at(server.url, request, retry=retry)
-        yield Phase(provider, cue.wait, server, closes=False)
+        yield Phase(provider, cue.wait, server, opens, closes=False)
 
 
 @contextlib.contextmanager
@@ -167,7 +169,8 @@ PHASES: dict[str, Callable[[pytest.FixtureRequest, str], Any]] = {
     "TLS handshake": lambda r, wire: held_at(r, "https", connect=...),
     "waiting for headers": lambda r, wire: held_at(r, wire, before=...),
     "reading the error body": lambda r, wire: held_at(r, wire, steps=[b"oops", ...], status=500),
-    "back-off": backing_off,
+    "back-off": lambda r, wire: backing_off(r, wire, status(503), False),
+    "back-off from a cut": lambda r, wire: backing_off(r, wire, answer(cut()), True),
     "before the first event": lambda r, wire: held_at(r, wire, steps=[...], opens=True),
     "in the middle": lambda r, wire: held_at(r, wire, steps=["Hel", ...], opens=True, text="Hel"),
     "buffer full": buffer_full,

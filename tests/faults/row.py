@@ -10,7 +10,11 @@ from typing import Any
 from providers_sync import ProviderError, Timeouts
 
 OPENAI = ("OpenAICompatible",)
-EVENTS = ("OpenAICompatible", "Vitalentum")
+CHUNKS = (*OPENAI, "Vitalentum")
+"""OpenAI's chunks: ``[DONE]`` or a finish reason ends them."""
+ANTHROPIC = ("Anthropic",)
+"""Events of its own types: ``message_stop`` alone ends them."""
+EVENTS = (*CHUNKS, *ANTHROPIC)
 PLAIN = ("AI365VIP",)
 ALL = (*EVENTS, *PLAIN)
 

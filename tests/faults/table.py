@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .anthropic import OWN
 from .before import CONNECTION, HEADERS, STATUS
 from .cut import BROKEN, CLEAN, SILENT, SLOW
 from .odd import FRAMING, SHAPES, TEXT
@@ -23,6 +24,7 @@ TABLE: dict[str, list[Row]] = {
     "Odd framing": FRAMING,
     "Odd text": TEXT,
     "Odd events": SHAPES,
+    "Anthropic's own events": OWN,
 }
 """Rows under the headings of the page that is made of them."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -76,6 +78,17 @@ def test_many_dead_addresses_share_one_clock(
     assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
 
 
+def test_reset_while_connecting_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib3 would take it for one in sending, and read an answer from a socket that never was."""
+
+    def connect(*_: Any) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(APIConnectionError, match="connection reset by peer"):
+        openai("http://127.0.0.1:9").complete("Hi")
+
+
 def test_clock_is_wound_up_for_every_attempt(blackhole: Address) -> None:
     """Three attempts, three clocks, and the waits between them."""
     began = time.monotonic()
@@ -125,6 +138,13 @@ def test_proxy_that_is_gone_is_named(refused: Address) -> None:
     """Not the server behind it."""
     with pytest.raises(APIConnectionError, match="proxy"):
         openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*refused)).complete("Hi")
+
+
+def test_socks_proxy_that_is_gone_is_refused_and_not_late(refused: Address) -> None:
+    """urllib3 counts it among its timeouts."""
+    pytest.importorskip("socks")
+    with pytest.raises(APIConnectionError, match=r"proxy: .*refused"):
+        openai("http://127.0.0.2:9", proxy="socks5://{}:{}".format(*refused)).complete("Hi")
 
 
 def test_proxy_that_is_a_black_hole_meets_the_connect_clock(blackhole: Address) -> None:

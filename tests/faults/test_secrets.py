@@ -68,17 +68,31 @@ ECHOES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("where", ECHOES)
+HEADERS = {OpenAICompatible: ("Authorization", f"Bearer {KEY}"), Anthropic: ("x-api-key", KEY)}
+UNKNOWN = {
+    "JSON of the wrong shape",
+    "JSON of the wrong shape cut off",
+    "content of the wrong type",
+}
+"""To Anthropic's protocol, which passes over events of an unknown type."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [(kind, where) for kind in HEADERS for where in ECHOES if kind is OpenAICompatible
+     or where not in UNKNOWN],
+)  # fmt: skip
 def test_key_that_the_server_echoes_is_not_shown(
-    where: str, caplog: pytest.LogCaptureFixture
+    kind: type[Provider], where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in the error, its attributes, its causes, its traceback or a log at DEBUG."""
     caplog.set_level(logging.DEBUG)
     with serve(ECHOES[where]) as server:
-        provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1)
+        provider = kind("m", base_url=server.url, api_key=KEY, retry=1)
         with pytest.raises(ProviderError) as caught:
             provider.complete("Hi")
-        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+        name, value = HEADERS[kind]
+        assert server.requests[0].headers[name] == value
     assert SHOWN not in everything(caught.value, caplog)
 
 
@@ -112,7 +126,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-@pytest.mark.parametrize("way", ["api_key", "headers", "call", "environment"])
+@pytest.mark.parametrize("way", ["api_key", "headers", "call", "environment", "Anthropic"])
 def test_broken_key_fails_without_showing_itself(
     how: str, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +139,8 @@ def test_broken_key_fails_without_showing_itself(
             monkeypatch.setenv("OPENAI_BASE_URL", url)
             monkeypatch.setenv("OPENAI_API_KEY", key)
             OpenAICompatible("m").complete("Hi")
+        elif way == "Anthropic":
+            Anthropic("m", base_url=url, api_key=key).complete("Hi")
         elif way == "call":
             headers = {"Authorization": f"Bearer {key}"}
             OpenAICompatible("m", base_url=url).complete("Hi", headers=headers)
@@ -220,11 +236,12 @@ def test_netrc_never_replaces_a_key() -> None:
         assert third["x-api-key"] == KEY
 
 
-def test_redirect_takes_neither_key_nor_prompt_along() -> None:
+@pytest.mark.parametrize("kind", HEADERS)
+def test_redirect_takes_neither_key_nor_prompt_along(kind: type[Provider]) -> None:
     """The other host hears nothing; the error names it."""
-    with serve("Hello") as other, serve(redirect(f"{other.url}/v1/chat/completions")) as server:
+    with serve("Hello") as other, serve(redirect(f"{other.url}/v1/elsewhere")) as server:
         with pytest.raises(ProviderError, match=str(other.port)):
-            OpenAICompatible("m", base_url=server.url, api_key=KEY).complete("My prompt")
+            kind("m", base_url=server.url, api_key=KEY).complete("My prompt")
         assert len(server.requests) == 1
         assert other.connections == []
 

@@ -165,9 +165,33 @@ def test_token_frees_the_reader_at_once(
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "phase", ["before the first event", "in the middle", "back-off from a cut"]
+)
+@pytest.mark.usefixtures("_signals")
+def test_cancel_of_a_stream_frees_its_reader_at_once(
+    phase: str, way: str, request: pytest.FixtureRequest
+) -> None:
+    """``stream.cancel()`` does what the token does, while another thread waits in ``next()``."""
+    delays = []
+    with PHASES[phase](request, "http") as held:
+        for _ in range(ROUNDS):
+            streams: list[Stream] = []
+            stop = Stop(lambda streams=streams: streams[0].cancel())
+            with (
+                once_ready(held, streams, WAYS[way](stop)),
+                pytest.raises(StreamCancelled) as caught,
+            ):
+                ask(held, streams, lambda: False)
+            delays.append(time.monotonic() - stop.at)
+            assert (caught.value.outcome, caught.value.partial) == ("cancelled", held.text)
+    assert_fast(delays)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("_signals")
 def test_cancel_of_a_full_stream_keeps_its_text(way: str, request: pytest.FixtureRequest) -> None:
-    """``stream.cancel()`` does what the token does; ``.partial`` has what nobody had read."""
+    """``.partial`` has what nobody had read."""
     delays = []
     with PHASES["buffer full"](request, "http") as held:
         for _ in range(ROUNDS):

@@ -7,6 +7,7 @@ from typing import Any
 from providers_sync import MalformedStream, ServerError, StreamTruncated
 from providers_sync.testing import (
     answer,
+    comment,
     empty,
     error,
     event,
@@ -15,10 +16,11 @@ from providers_sync.testing import (
     json_body,
     raw,
     repeat,
+    text,
     whole,
 )
 
-from .row import ALL, BOTH, EVENTS, OPENAI, PLAIN, Row
+from .row import ALL, BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
 
 GOOD = answer("Hel", "lo")
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -86,9 +88,13 @@ ERRORS = [
     Row("error as the first event", error("Broke down"), ServerError, "failed", kinds=EVENTS,
         says=("Broke down",)),
     Row(
-        "error in the middle", ["Hel", error("Broke down", "server_error", "E42")],
+        "error in the middle", ["Hel", error("Broke down", "server_error")],
         ServerError, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("Broke down",),
-        attributes={"type": "server_error", "code": "E42"},
+        attributes={"type": "server_error"},
+    ),
+    Row(
+        "error with a code", ["Hel", error("Broke down", code="E42")], ServerError, "failed",
+        "Hel", kinds=CHUNKS, attributes={"code": "E42"},
     ),
     Row(
         "error as a named event", ["Hel", event("Broke down", "error")],
@@ -107,8 +113,8 @@ ERRORS = [
         text="Hello", requests=2, kinds=EVENTS, wires=BOTH,
     ),
     Row(
-        "overload after a role and a comment, then a good answer",
-        [answer(b": hi\n\n", chunk({"role": "assistant"}), OVERLOAD), GOOD],
+        "overload after a comment and no text, then a good answer",
+        [answer(comment("hi"), text(""), OVERLOAD), GOOD],
         text="Hello", requests=2, kinds=EVENTS,
     ),
     Row(
@@ -145,7 +151,7 @@ JSON = [
         kinds=EVENTS, wires=BOTH, says=("JSON",),
     ),
     Row(
-        "two JSON objects in an event", ["Hel", event('{"choices": []} {"choices": []}')],
+        "two JSON objects in an event", ["Hel", event('{"choices": []} {"type": "ping"}')],
         MalformedStream, "failed", "Hel", kinds=EVENTS, says=("JSON",),
     ),
     Row(

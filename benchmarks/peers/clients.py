@@ -1,0 +1,161 @@
+"""How each client asks for a streamed answer, in the shortest way that its own manual shows.
+
+Each function runs in its client's environment, makes the client once for a base URL, and returns
+what asks for an answer: a function whose result yields the answer's text, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+MESSAGES: Any = [{"role": "user", "content": "Hi"}]
+BODY = {"model": "m", "messages": MESSAGES, "stream": True}
+Ask = Callable[[], Any]
+
+
+def ours(url: str) -> Ask:
+    from providers_sync import OpenAICompatible
+
+    provider = OpenAICompatible("m", base_url=url)
+    return lambda: provider.stream("Hi")
+
+
+def ours_anthropic(url: str) -> Ask:
+    from providers_sync import Anthropic
+
+    provider = Anthropic("m", base_url=url, api_key="none")
+    return lambda: provider.stream("Hi")
+
+
+def ours_async(url: str) -> Ask:
+    from providers_sync import OpenAICompatible, aio
+
+    provider = OpenAICompatible("m", base_url=url)
+
+    async def ask() -> AsyncIterator[str]:
+        async for text in aio.stream(provider, "Hi"):
+            yield text
+
+    return ask
+
+
+def naive(url: str) -> Ask:
+    import requests
+    import sseclient
+
+    session = requests.Session()
+
+    def ask() -> Iterator[str]:
+        with session.post(f"{url}/chat/completions", json=BODY, stream=True) as response:
+            for event in sseclient.SSEClient(response).events():
+                if event.data == "[DONE]":
+                    break
+                if text := json.loads(event.data)["choices"][0]["delta"].get("content"):
+                    yield text
+
+    return ask
+
+
+def bare_requests(url: str) -> Ask:
+    import requests
+
+    session = requests.Session()
+
+    def ask() -> Iterator[str]:
+        yield session.post(f"{url}/chat/completions", json=BODY, stream=True).text
+
+    return ask
+
+
+def bare_socket(url: str) -> Ask:
+    import orjson
+    from socket_loop import lines
+
+    def ask() -> Iterator[str]:
+        for line in lines(url, "/chat/completions", json.dumps(BODY).encode()):
+            if line.startswith(b"data: {"):
+                yield orjson.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+
+    return ask
+
+
+def openai(url: str) -> Ask:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url, api_key="none")
+    return lambda: texts(
+        client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    )  # fmt: skip
+
+
+def openai_async(url: str) -> Ask:
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(base_url=url, api_key="none")
+
+    async def ask() -> AsyncIterator[str]:
+        async for chunk in await client.chat.completions.create(
+            model="m", messages=MESSAGES, stream=True
+        ):
+            if chunk.choices and (text := chunk.choices[0].delta.content):
+                yield text
+
+    return ask
+
+
+def anthropic(url: str) -> Ask:
+    from anthropic import Anthropic
+
+    client = Anthropic(base_url=url, api_key="none")
+
+    def ask() -> Iterator[str]:
+        for event in client.messages.create(
+            model="m", max_tokens=4096, messages=MESSAGES, stream=True
+        ):
+            if event.type == "content_block_delta" and event.delta.type == "text_delta":
+                yield event.delta.text
+
+    return ask
+
+
+def litellm(url: str) -> Ask:
+    import litellm
+
+    return lambda: texts(
+        litellm.completion(
+            model="openai/m", api_base=url, api_key="none", messages=MESSAGES, stream=True
+        )
+    )
+
+
+def aisuite(url: str) -> Ask:
+    from aisuite import Client
+
+    client = Client({"openai": {"base_url": url, "api_key": "none"}})
+    return lambda: texts(
+        client.chat.completions.create(model="openai:m", messages=MESSAGES, stream=True)
+    )
+
+
+def llm(url: str) -> Ask:
+    from llm.default_plugins.openai_models import Chat
+
+    model = Chat("m", model_name="m", api_base=url)
+    return lambda: iter(model.prompt("Hi", key="none", stream=True))
+
+
+def g4f(url: str) -> Ask:
+    from g4f.client import Client
+    from g4f.client.factory import create_custom_provider
+
+    client = Client(provider=create_custom_provider(url, "none", models=["m"]))
+    return lambda: texts(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+
+
+def texts(chunks: Any) -> Iterator[str]:
+    """Yield the text of chunks that have OpenAI's shape."""
+    for chunk in chunks:
+        if chunk.choices and (text := chunk.choices[0].delta.content):
+            yield text

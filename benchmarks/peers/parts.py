@@ -1,0 +1,227 @@
+"""The measurements: each part returns its figures by case and client."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+import subprocess
+
+from . import environments
+from .bench import HERE, Bench, Client, Figures, Process, checked, summary
+
+LONGEST_S = 6.0
+"""A client that takes longer for a tenth of an answer is not asked for all of it."""
+
+CLIENTS = {
+    "providers_sync": Client("ours", "providers_sync", "providers_sync"),
+    "openai": Client("openai", "openai", "openai"),
+    "anthropic": Client("anthropic", "anthropic", "anthropic"),
+    "litellm": Client("litellm", "litellm", "litellm"),
+    "aisuite": Client("aisuite", "aisuite", "aisuite"),
+    "llm": Client("llm", "llm", "llm"),
+    "g4f": Client("g4f", "g4f", "g4f.client"),
+    "naive loop": Client("naive", "limits", "requests, sseclient"),
+    "bare socket": Client("bare_socket", "limits"),
+}
+ANTHROPIC = {"providers_sync (Anthropic)": Client("ours_anthropic", "providers_sync")}
+ASYNC = {
+    "providers_sync.aio": Client("ours_async", "providers_sync"),
+    "openai (async)": Client("openai_async", "openai"),
+}
+BARE = {"bare requests": Client("bare_requests", "limits")}
+FLOOR = {"its dependencies": Client("", "providers_sync", "requests, sseclient, tenacity")}
+
+
+def chunks(bench: Bench) -> Figures:
+    """CPU for each chunk of a long answer, as the body may come."""
+    size = 2_000 if bench.quick else 20_000
+    expected = sum(len(f"word{n % 97} ") for n in range(size))
+    found = {}
+    for case, framing, scheme in (
+        ("one HTTP chunk an event", "event", "http"),
+        ("coalesced", "coalesced", "http"),
+        ("close-delimited", "close", "http"),
+        ("gzip", "gzip", "http"),
+        ("TLS", "event", "https"),
+    ):
+        with contextlib.ExitStack() as stack:
+            clients = {**CLIENTS, **ANTHROPIC, **ASYNC}
+            there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+            running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+            for process in running.values():
+                process.ask(do="stream", url=bench.url("event", 1))  # imports, and warms up
+
+            def once(name: str, _: Client, url: str = bench.url(framing, size, scheme),
+                     running: dict[str, Process] = running) -> Figures:  # fmt: skip
+                return checked(running[name].ask(do="stream", url=url), expected)
+
+            rounds = bench.rounds(clients, 5, once)
+        found[case] = {
+            name: summary(
+                each,
+                cpu_us=lambda f: f["cpu"] / size * 1e6,
+                wall_us=lambda f: sum(f["walls"]) / size * 1e6,
+            )
+            for name, each in rounds.items()
+        }
+    return found
+
+
+def requests(bench: Bench) -> Figures:
+    """CPU and time of a warm request whose answer is one chunk."""
+    times = 60
+    url = bench.url("event", 1)
+    clients = {**CLIENTS, **BARE, **ASYNC}
+    with contextlib.ExitStack() as stack:
+        there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+        running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+        for process in running.values():
+            process.ask(do="stream", url=url, times=5)
+        rounds = bench.rounds(
+            clients, 5, lambda name, _: running[name].ask(do="stream", url=url, times=times)
+        )
+    found = {}
+    for name, each in rounds.items():
+        found[name] = summary(each, cpu_us=lambda f: f["cpu"] / times * 1e6)
+        if "error" not in found[name]:
+            walls = sorted(wall * 1e6 for f in each for wall in f["walls"])
+            found[name]["wall_us"] = statistics.median(walls)
+            found[name]["wall_p99_us"] = walls[len(walls) * 99 // 100]
+    least = found["bare socket"].get("wall_us", 0)
+    for figures in found.values():
+        if "wall_us" in figures:
+            figures["added_us"] = figures["wall_us"] - least
+    return {"one-chunk request": found}
+
+
+def at_once(bench: Bench) -> Figures:
+    """200 answers at the same time, 50 chunks each, 20 ms apart."""
+    streams, size = 200, 50
+    url = f"{bench.url('paced', size)}/{streams}"
+
+    def once(_: str, client: Client) -> Figures:
+        with bench.client(client) as process:
+            process.ask(do="stream", url=bench.url("event", 1))
+            figures = process.ask(do="at_once", url=url, streams=streams)
+            return checked(figures, streams * size, "chunks")
+
+    values = {
+        key: (lambda f, key=key, scale=scale: f[key] * scale)
+        for key, scale in (
+            ("wall", 1), ("cpu", 1), ("peak", 1), ("late_median", 1e3), ("late_p99", 1e3),
+        )
+    }  # fmt: skip
+    rounds = bench.rounds({**CLIENTS, **ASYNC}, 3, once)
+    return {"200 streams": {name: summary(each, **values) for name, each in rounds.items()}}
+
+
+def long_answers(bench: Bench) -> Figures:
+    """Time and memory of an answer of 10 MB and of 100 MB, as text in one piece."""
+    found: Figures = {}
+    for megabytes in (1, 10) if bench.quick else (10, 100):
+        url = bench.url("long", megabytes)
+        characters = megabytes * 1_000_000 // 16_000 * 16_000
+
+        before = next(iter(found.values()), {})
+
+        def once(name: str, client: Client, url: str = url, all_: int = characters,
+                 before: Figures = before) -> Figures:  # fmt: skip
+            if (wall := before.get(name, {}).get("wall", 0)) > LONGEST_S:
+                return {"error": f"not tried: a tenth of it took {wall:.0f} s"}
+            with bench.client(client) as process:
+                process.ask(do="stream", url=bench.url("event", 1))
+                return checked(process.ask(do="whole", url=url), all_)
+
+        rounds = bench.rounds(CLIENTS, 3, once)
+        found[f"{megabytes} MB"] = {
+            name: summary(
+                each,
+                wall=lambda f: f["wall"],
+                cpu=lambda f: f["cpu"],
+                peak=lambda f: f["peak"],
+                times_text=lambda f: f["peak"] * 1024**2 / f["characters"],
+            )
+            for name, each in rounds.items()
+        }
+    return found
+
+
+IMPORT = """
+import json, sys, time
+def memory():
+    return int(open("/proc/self/status").read().partition("VmRSS:")[2].split()[0]) / 1024
+before, modules, cpu, wall = memory(), len(sys.modules), time.process_time(), time.perf_counter()
+import {}
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({{"wall": wall, "cpu": cpu, "memory": memory() - before,
+                   "modules": len(sys.modules) - modules}}))
+"""
+
+
+def imports(bench: Bench) -> Figures:
+    """Time, memory and modules of an import, in a new process each time."""
+
+    def once(_: str, client: Client) -> Figures:
+        command = [environments.python(client.environment), "-c", IMPORT.format(client.imports)]
+        process = Process(command, bench.scratch)
+        try:
+            return process.hear()
+        finally:
+            process.close()
+
+    clients = {name: c for name, c in {**CLIENTS, **FLOOR}.items() if c.imports}
+    bench.rounds(clients, 1, once)  # reads the files into the machine's memory
+    rounds = bench.rounds(clients, 15, once)
+    values = {
+        "wall_ms": lambda f: f["wall"] * 1e3,
+        "cpu_ms": lambda f: f["cpu"] * 1e3,
+        "memory": lambda f: f["memory"],
+        "modules": lambda f: f["modules"],
+    }
+    return {"import": {name: summary(each, **values) for name, each in rounds.items()}}
+
+
+def sizes(bench: Bench) -> Figures:
+    """What an installation adds to Python."""
+    found = {}
+    for name, client in CLIENTS.items():
+        environment = client.environment
+        if environment in bench.missing:
+            found[name] = {"error": "not installed"}
+        elif environment != "limits":
+            packages = environments.versions(environment)
+            found[name] = {
+                "megabytes": environments.megabytes(environment),
+                "packages": len(packages),
+                "version": packages.get(environment) or packages[environment.replace("_", "-")],
+            }
+    return {"installed": found}
+
+
+def batch(bench: Bench) -> Figures:
+    """Rows a second of ``batch.map`` beside as many bare requests threads."""
+    script, rows = HERE.parent / "batch_throughput.py", 1_000 if bench.quick else 10_000
+    command = [environments.python("providers_sync"), str(script), "--rows", str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not (told := BATCH.search(done.stdout)):
+        return {"batch": {"batch.map": {"error": done.stderr[-300:]}}}
+    bare, ours, memory = map(float, told.groups())
+    return {
+        "batch": {
+            "batch.map": {"rows_per_s": ours, "peak": memory},
+            "bare requests": {"rows_per_s": bare},
+        }
+    }
+
+
+BATCH = re.compile(r"bare (\d+)/s, batch (\d+)/s, ratio [\d.]+, (\d+) MB")
+PARTS = {
+    "chunks": chunks,
+    "requests": requests,
+    "at_once": at_once,
+    "long": long_answers,
+    "imports": imports,
+    "sizes": sizes,
+    "batch": batch,
+}

@@ -1,0 +1,240 @@
+"""A server that is never the bottleneck: raw sockets, answers made once and sent as they are.
+
+The path says what to play, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk an event),
+``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the connection's end is the answer's),
+``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every 20 ms,
+its text the time it was sent at) and ``long`` (so many MB of text). The rest of the path says
+which protocol.
+Plain and over TLS; the first line of output says where, and standard input's end ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import heapq
+import json
+import re
+import socket
+import ssl
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACE_S = 0.02
+SETTLE_S = 0.1
+PATIENCE_S = 2.0  # for a client that does not ask for all at once
+LONG_TEXT = "word " * 200  # 1000 characters an event
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+PLACE = "@text@"
+
+
+def event(value: Any, kind: str = "") -> bytes:
+    """Return one server-sent event."""
+    name = f"event: {kind}\n" if kind else ""
+    return f"{name}data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode()
+
+
+def chat_chunk(delta: dict[str, str], reason: str | None = None) -> bytes:
+    """Return a chunk as OpenAI sends it, of some 230 bytes."""
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    head = {"id": "chatcmpl-0123456789abcdefghijkl", "object": "chat.completion.chunk"}
+    return event({**head, "created": 1700000000, "model": "m", "choices": [choice]})
+
+
+def message_event(kind: str, **rest: Any) -> bytes:
+    """Return an event as Anthropic sends it."""
+    return event({"type": kind, **rest}, kind)
+
+
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
+MESSAGE |= {"stop_reason": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+PROTOCOLS = {  # what comes first, what comes for each text, what comes last
+    "completions": (
+        b"",
+        chat_chunk({"content": PLACE}),
+        chat_chunk({}, "stop") + event("[DONE]"),
+    ),
+    "messages": (
+        message_event("message_start", message=MESSAGE)
+        + message_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        message_event(
+            "content_block_delta", index=0, delta={"type": "text_delta", "text": PLACE}
+        ),
+        message_event("content_block_stop", index=0)
+        + message_event("message_delta", delta={"stop_reason": "end_turn"})
+        + message_event("message_stop"),
+    ),
+}  # fmt: skip
+
+
+def chunked(data: bytes) -> bytes:
+    """Return one HTTP chunk."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@functools.lru_cache
+def answer(framing: str, size: int, protocol: str) -> bytes:
+    """Return a whole response."""
+    first, each, last = PROTOCOLS[protocol]
+    texts = (f"word{n % 97} " for n in range(size))
+    events = [*(each.replace(PLACE.encode(), text.encode()) for text in texts), last]
+    events[0] = first + events[0]
+    if framing == "close":
+        return HEAD + b"Connection: close\r\n\r\n" + b"".join(events)
+    head = HEAD + b"Transfer-Encoding: chunked\r\n"
+    if framing == "gzip":
+        press = zlib.compressobj(wbits=31)
+        events = [press.compress(data) + press.flush(zlib.Z_SYNC_FLUSH) for data in events]
+        events.append(press.flush())
+        head += b"Content-Encoding: gzip\r\n"
+    elif framing == "coalesced":
+        body = b"".join(events)
+        events = [body[at : at + 16384] for at in range(0, len(body), 16384)]
+    return head + b"\r\n" + b"".join(map(chunked, events)) + chunked(b"")
+
+
+def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
+    """Yield a response of so many MB of text, 16 events an HTTP chunk."""
+    first, each, last = PROTOCOLS[protocol]
+    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (chunked(first) if first else b"")
+    # Not the same again and again: litellm takes that for a fault.
+    texts = [LONG_TEXT.replace("word", f"wo{n:02}").encode() for n in range(16)]
+    some = chunked(b"".join(each.replace(PLACE.encode(), text) for text in texts))
+    for _ in range(megabytes * 1_000_000 // len(LONG_TEXT) // 16):
+        yield some
+    yield chunked(last) + chunked(b"")
+
+
+class Pacer(threading.Thread):
+    """One thread that sends the next event of every paced answer when it is due.
+
+    Answers begin together, once all are asked for, and take turns within the 20 ms, as those of
+    independent servers would.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._waiting: list[tuple[socket.socket, int, str]] = []
+        self._begin_at = 0.0
+        self._changed = threading.Condition()
+
+    def add(self, sock: socket.socket, size: int, streams: int, protocol: str) -> None:
+        """Take over one of so many answers."""
+        first = PROTOCOLS[protocol][0]
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+        if first:
+            sock.sendall(chunked(first))
+        with self._changed:
+            self._waiting.append((sock, size, protocol))
+            all_there = len(self._waiting) == streams
+            self._begin_at = time.monotonic() + (SETTLE_S if all_there else PATIENCE_S)
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Play one crowd of answers after another."""
+        while True:
+            with self._changed:
+                while not self._waiting or (left := self._begin_at - time.monotonic()) > 0:
+                    self._changed.wait(left if self._waiting else None)
+                crowd, self._waiting = self._waiting, []
+            self._play(crowd)
+
+    def _play(self, crowd: list[tuple[socket.socket, int, str]]) -> None:
+        began = time.monotonic()
+        due = [(began + PACE_S * n / len(crowd), n, 0) for n in range(len(crowd))]
+        while due:
+            at, number, sent = heapq.heappop(due)
+            time.sleep(max(at - time.monotonic(), 0))
+            sock, size, protocol = crowd[number]
+            _, each, last = PROTOCOLS[protocol]
+            with contextlib.suppress(OSError):  # the client has left
+                if sent == size:
+                    sock.sendall(chunked(last) + chunked(b""))
+                    sock.close()
+                    continue
+                now = b"%.6f " % time.monotonic()
+                sock.sendall(chunked(each.replace(PLACE.encode(), now)))
+                heapq.heappush(due, (at + PACE_S, number, sent + 1))
+
+
+def requests(sock: socket.socket) -> Iterator[str]:
+    """Yield the path of each request on a connection."""
+    data = b""
+    while True:
+        while b"\r\n\r\n" not in data:
+            more = sock.recv(65536)
+            if not more:
+                return
+            data += more
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        left = int(length[1]) if length else 0
+        while len(data) < left:
+            data += sock.recv(65536)
+        data = data[left:]
+        yield head.split(b" ", 2)[1].decode()
+
+
+def talk(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) -> None:
+    """Answer the requests of one connection."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = context.wrap_socket(sock, server_side=True) if context else sock
+        for path in requests(sock):
+            _, framing, size, *_, protocol = path.split("/")
+            if framing == "paced":
+                streams = int(path.split("/")[3])
+                return pacer.add(sock, int(size), streams, protocol)
+            if framing == "long":
+                for piece in long_answer(int(size), protocol):
+                    sock.sendall(piece)
+            else:
+                sock.sendall(answer(framing, int(size), protocol))
+            if framing == "close":
+                break
+        sock.close()
+    except OSError:  # the client has left
+        sock.close()
+
+
+def listen(pacer: Pacer, context: ssl.SSLContext | None) -> int:
+    """Serve on a port of 127.0.0.1 and return it."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+
+    def accept() -> None:
+        while True:
+            arguments = (listener.accept()[0], pacer, context)
+            threading.Thread(target=talk, args=arguments, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """Return the server's side of TLS, its authority in ``folder/ca.pem``."""
+    import trustme
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+def main() -> None:
+    """Serve until the parent's pipe ends."""
+    pacer = Pacer()
+    pacer.start()
+    plain, secure = listen(pacer, None), listen(pacer, certified(Path(sys.argv[1])))
+    urls = {"http": f"http://127.0.0.1:{plain}", "https": f"https://127.0.0.1:{secure}"}
+    print(json.dumps(urls), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
