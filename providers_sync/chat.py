@@ -165,8 +165,6 @@ class Chat:
         It holds the system message, the history and the cut answer: no provider, no key. The file
         is replaced at once, so a failure leaves the old one. Raises ``OSError``.
         """
-        import tempfile
-
         data: dict[str, Any] = {
             "version": VERSION,
             "system": self.system,
@@ -180,15 +178,10 @@ class Chat:
             encoded = text.encode("utf-8", "backslashreplace")  # half a character: JSON's escape
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequestError(f"the history cannot be saved as JSON: {error}") from error
-        target = os.path.realpath(path)
-        handle, draft = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(encoded)
-            os.replace(draft, target)
-        except BaseException:
-            os.unlink(draft)
-            raise
+            _replace(os.path.realpath(path), encoded)
+        except OSError as error:  # it names the draft
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
@@ -232,6 +225,19 @@ def _when_ended(stream: Stream, note: Callable[[Stream], None]) -> None:
         has_ended = stream.outcome is not None
     if has_ended:
         note(stream)
+
+
+def _replace(target: str, content: bytes) -> None:
+    import tempfile
+
+    handle, draft = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def _without(history: Messages, left: Messages) -> Messages:

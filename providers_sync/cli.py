@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import io
 import os
 import sys
 import threading
@@ -23,6 +24,9 @@ BROKEN_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (an error), 2 (usage) or 130 (Ctrl-C)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`
+            setattr(sys, name, io.StringIO())
     options = _parser().parse_args(arguments)
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
@@ -35,14 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return BROKEN_PIPE
     except (ProviderError, ImportError) as error:
-        if options.debug:
-            traceback.print_exc()
-        else:
-            print(f"providers-sync: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(error, options.debug)
         return 1
+    except OSError as error:  # a full disk, say
+        _complain(error, options.debug)
+        _give_up_output()
+        return 1
+
+
+def _complain(error: Exception, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    else:
+        print(f"providers-sync: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _give_up_output() -> None:
+    """Let what could not be written go, so that the interpreter does not try it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -173,8 +190,11 @@ def _provider(options: argparse.Namespace) -> Iterator[Provider]:
         raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {options.provider}")
     kind = PROVIDERS[options.provider]
     from .gateway import serve
+    from .terminal.spinner import turning
 
-    with serve(engine="local") as gateway:
+    with turning("loading the model"):
+        local = serve(engine="local")
+    with local as gateway:
         model = options.model or kind.default_model or "local"
         yield kind(model, base_url=gateway.url(options.provider))
 

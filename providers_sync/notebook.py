@@ -14,6 +14,7 @@ without a notebook, and in a script, the text is printed as it comes.
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import shlex
 import time
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
 from .errors import StreamCancelled
 from .interrupt import StopButton
+from .providers import PRESETS, named
 
 try:
     from IPython.core.error import UsageError
@@ -218,7 +220,7 @@ class _Parser(argparse.ArgumentParser):
 def _options(line: str) -> argparse.Namespace:
     parser = _Parser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
-    parser.add_argument("--provider", choices=sorted(PROVIDERS))
+    parser.add_argument("--provider", type=str.lower, choices=sorted({*PROVIDERS, *PRESETS}))
     parser.add_argument("--model")
     parser.add_argument("--base-url")
     parser.add_argument("--new", action="store_true")
@@ -238,9 +240,14 @@ def chat(line: str, cell: str) -> None:
     with StopButton(token.cancel) as button:
         try:
             stream = talk.send(cell.strip("\n"), cancel=token)
-        except StreamCancelled:
-            raise Stopped from None
-        _shown(stream, button)
+            _shown(stream, button)
+        except ProviderError as error:
+            if button.pressed and isinstance(error, StreamCancelled):
+                raise Stopped from None
+            # No code of the user's is in the traceback.
+            lines = [f"{type(error).__name__}: {error}"]
+            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # pickles
+            raise
 
 
 def _conversation(variables: dict[str, Any], options: Any) -> Chat:
@@ -263,8 +270,8 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
 
 
 def _provider(options: Any) -> Provider:
-    kind = PROVIDERS[options.provider or "vitalentum"]
-    return kind(options.model, base_url=options.base_url)
+    settings = {"base_url": options.base_url} if options.base_url else {}
+    return named(options.provider or "vitalentum", options.model, **settings)
 
 
 def load_ipython_extension(shell: Any) -> None:

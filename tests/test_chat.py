@@ -294,6 +294,16 @@ def test_failed_save_leaves_the_old_file(tmp_path: Any) -> None:
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
 
 
+def test_save_that_fails_names_the_file_that_was_meant(tmp_path: Any) -> None:
+    """Not the draft it wrote; and the draft is gone."""
+    chat = Chat(OpenAICompatible("m", base_url="http://x/v1"))
+    for path, kind in [(tmp_path, IsADirectoryError), (tmp_path / "no" / "a", FileNotFoundError)]:
+        with pytest.raises(kind) as caught:
+            chat.save(path)
+        assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_chat_pickles_and_copies_even_while_it_runs() -> None:
     """It is a plain object; an answer under way stays with the original."""
     with serve([text("Half"), stall()]) as server:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from providers_sync.testing import answer, cut, reasoning, serve, stall, text, wait
+from providers_sync.testing import answer, cut, reasoning, serve, stall, status, text, wait
 
 pytest.importorskip("ipykernel")
 nbformat = pytest.importorskip("nbformat")
@@ -51,8 +51,10 @@ class Cell:
         return self
 
     def end(self) -> Cell:
-        """Go on until the kernel is idle again."""
+        """Go on until the kernel is idle again, and has replied, as a front end does."""
         while not self._next():
+            pass
+        while self._client.get_shell_msg(WAIT_S)["parent_header"].get("msg_id") != self._id:
             pass
         return self
 
@@ -144,16 +146,17 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         "import gc, sys\n"
         "for name in ('answer', 'stream', 'chat', 'other', 'early'): globals().pop(name, None)\n"
         "sys.last_value = sys.last_traceback = sys.last_exc = None\n"
-        "gc.collect()"
-    )
-    threads = "[t.name for t in threading.enumerate() if t.name.startswith('providers-sync')]"
-    sockets = (  # a listening one is the kernel's own, for its debugger
-        "[c.status for c in psutil.Process().net_connections('tcp') if c.status != 'LISTEN']"
+        "def left():\n"
+        "    gc.collect()  # each time: IPython keeps an error until the next cell has ended\n"
+        "    threads = [t.name for t in threading.enumerate()]\n"
+        "    sockets = [c.status for c in psutil.Process().net_connections('tcp')]\n"
+        "    ours = [name for name in threads if name.startswith('providers-sync')]\n"
+        "    return ours + [s for s in sockets if s != 'LISTEN']  # the kernel's own debugger"
     )
     deadline = time.monotonic() + 2
-    while kernel.value(f"{threads} + {sockets}") and time.monotonic() < deadline:
+    while kernel.value("left()") and time.monotonic() < deadline:
         pass
-    assert kernel.value(f"{threads} + {sockets}") == []
+    assert kernel.value("left()") == []
 
 
 def test_answer_grows_while_the_model_speaks(kernel: Kernel) -> None:
@@ -279,8 +282,27 @@ def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
         assert kernel.run("%%chat --model big\nFour").plain[0] == "**5**"
         assert server.requests[0].json()["messages"][0]["content"] == "One\ntwo"
         assert server.requests[3].json()["model"] == "big"
-        assert kernel.run(f"%%chat --new {where}\nOne").plain[0] == "**1**"
+        preset = where.replace("openai", "ollama")
+        assert kernel.run(f"%%chat --new {preset}\nOne").plain[0] == "**1**"
         assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ([text("Half"), cut()], "StreamCut: the connection broke"),
+        (status(401, "No such key"), "AuthenticationError: 401 Unauthorized from http"),
+    ],
+)
+def test_chat_magic_says_a_fault_in_a_line(kernel: Kernel, script: Any, shown: str) -> None:
+    """The error is the library's own, and its traceback, with no code of the user's, stays away."""
+    with serve(script) as server:
+        where = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {where} --new\nOne").end()
+    (error,) = cell.errors
+    assert error["ename"] == shown.partition(":")[0]
+    (line,) = error["traceback"]
+    assert line.startswith(shown)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ const TITLES = {
   cancelled: "Stopped",
   failed: "The model did not answer",
 };
-const STOPPED = { outcome: "cancelled", message: "The conversation goes on without this answer." };
+const STOPPED = { outcome: "cancelled", message: "Not part of the conversation." };
 
 const $ = (selector) => document.querySelector(selector);
 const [talk, form, question, go, fresh] = ["#talk", "#ask", "#question", "#go", "#new"].map($);
@@ -139,8 +139,8 @@ function follow(change) {
 
 function finish({ answer, waiting }, { outcome, model, finish_reason, stats }) {
   const limited = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
-  const chunks = stats.chunks === 1 ? "1 chunk" : `${stats.chunks} chunks`;
-  const facts = [outcome, limited, model, chunks, `${stats.duration_s.toFixed(1)} s`];
+  const chunks = stats.chunks === 1 ? "1\xa0chunk" : `${stats.chunks}\xa0chunks`;
+  const facts = [outcome, limited, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
   follow(() => {
     waiting.remove();
     answer.append(make("p", "verdict", facts.filter(Boolean).join(" · ")));
@@ -156,6 +156,7 @@ function fail({ box, answer, waiting }, { outcome, message, kind }, text) {
     if (running) return;
     box.remove();
     ask(text);
+    ready();
   });
   const why = make("p", "", message || "No reason was given.");
   if (kind) why.append(" ", make("span", "kind", kind));
@@ -189,6 +190,11 @@ function submit() {
   ask(text);
 }
 
+// The next words are typed without a click; on a phone the answer would vanish behind the keys.
+function ready() {
+  if (!matchMedia("(pointer: coarse)").matches) question.focus();
+}
+
 function grow() {
   question.style.height = "auto";
   question.style.height = `${question.scrollHeight}px`;
@@ -198,7 +204,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (running) running.abort();
   else submit();
-  question.focus();
+  ready();
 });
 question.addEventListener("input", () => { grow(); label(); });
 question.addEventListener("keydown", (event) => {
@@ -216,9 +222,13 @@ fresh.addEventListener("click", () => {
   for (const box of document.querySelectorAll(".exchange")) box.remove();
   welcome.hidden = false;
   fresh.hidden = true;
-  question.focus();
+  ready();
 });
 for (const button of welcome.querySelectorAll("button")) {
-  button.addEventListener("click", () => { if (!running) ask(button.textContent); });
+  button.addEventListener("click", () => {
+    if (running) return;
+    ask(button.textContent);
+    ready();
+  });
 }
 label();

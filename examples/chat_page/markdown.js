@@ -132,7 +132,9 @@ function table(lines, at) {
     cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "");
   const rows = [];
   for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
-    rows.push(head.map((_, column) => cells(lines[at])[column] ?? ""));
+    const row = cells(lines[at]);
+    const rest = row.splice(head.length - 1).join(" | ");  // what is too much stays readable
+    rows.push(head.map((_, column) => (column === head.length - 1 ? rest : row[column] ?? "")));
   }
   return [{ kind: "table", head, aligned, rows }, at];
 }
@@ -179,8 +181,14 @@ function codeBox(pre, { language, text }) {
   copy.type = "button";
   copy.textContent = "Copy";
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {  // forbidden, or the page did not come by HTTPS
+      getSelection().selectAllChildren(code);
+      copy.textContent = "Selected";
+    }
+    setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   });
   code.textContent = text;
   pre.tabIndex = 0;  // so that a keyboard can scroll it

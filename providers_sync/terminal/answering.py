@@ -60,7 +60,7 @@ def answer(call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool
             if stream is not None and not isinstance(screen, JsonScreen):
                 _say_the_rest(stream)
             if stream is not None and stats:
-                note(summary(stream))
+                note(summary(stream), quietly=True)
 
 
 def _show(stream: Stream, screen: Screen) -> None:

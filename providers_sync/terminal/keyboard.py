@@ -20,9 +20,12 @@ FENCE = '"""'
 """Alone on a line, it opens and closes a message of several lines."""
 
 
-def note(text: str) -> None:
+def note(text: str, *, quietly: bool = False) -> None:
     """Say something that is not part of an answer: in one line, on standard error."""
-    print(f"providers-sync: {visible(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    said = f"providers-sync: {visible(' '.join(text.split()))}"
+    if quietly and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        said = said if os.environ.get("TERM", "dumb") == "dumb" else f"\x1b[2m{said}\x1b[0m"
+    print(said, file=sys.stderr, flush=True)
 
 
 def as_text(typed: str) -> str:
@@ -95,15 +98,29 @@ class Keyboard:
         self._edits = self.is_terminal and sys.stdout.isatty() and _load_history()
 
     def read(self) -> str:
-        """Return one message: a line, lines joined by a last backslash, or a fenced block."""
-        line = self._line("> ")
-        if line.strip() == FENCE:
-            return "\n".join(iter(lambda: self._line("… "), FENCE))
-        lines = [line]
-        while lines[-1].endswith("\\"):
-            lines[-1] = lines[-1][:-1]
-            lines.append(self._line("… "))
+        """Return one message: a line, lines joined by a last backslash, a fenced or pasted block.
+
+        Where the input ends in the middle of a message, the message ends there, too.
+        """
+        lines = self._lines("> ")
+        if lines[0].strip() == FENCE:
+            return "\n".join(self._block(lines[1:]))
+        with contextlib.suppress(EOFError):
+            while lines[-1].endswith("\\"):
+                lines[-1] = lines[-1][:-1]
+                lines += self._lines("… ")
         return "\n".join(lines)
+
+    def _block(self, lines: list[str]) -> list[str]:
+        with contextlib.suppress(EOFError):
+            while not lines or lines[-1].strip() != FENCE:
+                lines += self._lines("… ")
+            del lines[-1]
+        return lines
+
+    def _lines(self, prompt: str) -> list[str]:
+        """Return the line that is typed, or those that are pasted."""
+        return self._line(prompt).rstrip("\n").split("\n")
 
     def close(self) -> None:
         """Keep the history for the next time."""
@@ -136,6 +153,8 @@ def _load_history() -> bool:
     with contextlib.suppress(OSError):
         readline.read_history_file(_history_path())
     readline.set_auto_history(True)
+    # Python switches it off for its own prompt; without it each pasted line is a message.
+    readline.parse_and_bind("set enable-bracketed-paste on")
     return True
 
 

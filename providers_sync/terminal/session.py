@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -23,7 +24,7 @@ HELP = '''\
 /resume         go on with an answer that was stopped or cut
 /help           this
 /quit           leave, as Ctrl-D does
-A backslash at its end goes on with a line; """ alone on a line begins and ends several.
+A line that ends in a backslash goes on; """ alone on a line begins and ends several.
 A message that begins with a slash is written with two: //etc/hosts'''
 
 
@@ -40,7 +41,7 @@ def chat(
     try:
         talk = Chat.load(load, provider, system=system) if load else Chat(provider, system=system)
     except OSError as error:
-        raise InvalidRequestError(f"the conversation cannot be loaded: {error}") from error
+        raise InvalidRequestError(f"the conversation cannot be loaded: {_why(error)}") from error
     return Session(talk, choose(as_json=as_json, plain=plain), Keyboard(), stats).run()
 
 
@@ -87,7 +88,7 @@ class Session:
             return True
         if not typed.strip():
             return True
-        if typed.startswith("/") and not typed.startswith("//"):
+        if typed.startswith("/") and not typed.startswith("//") and "\n" not in typed:
             return self._command(typed)
         message = typed.removeprefix("/") if typed.startswith("//") else typed
         self._answer(lambda token: self._chat.send(message, cancel=token))
@@ -104,7 +105,7 @@ class Session:
         try:
             command(argument.strip())
         except (ProviderError, OSError) as error:
-            self._fail(str(error))
+            self._fail(_why(error))
         return True
 
     def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
@@ -114,6 +115,8 @@ class Session:
             note("stopped" + self._way_on())
         except ProviderError as error:
             self._fail(str(error) + self._way_on())
+        if self._keyboard.is_terminal:
+            _say("")
 
     def _way_on(self) -> str:
         has_words = self._chat.cut is not None and self._chat.cut.text
@@ -134,12 +137,13 @@ class Session:
         _say(f"The model is {now}." + (f" There are also: {known}." if known else ""))
 
     def _save(self, path: str) -> None:
-        self._chat.save(_needed(path, "/save"))
+        path = _file(path, "/save")
+        self._chat.save(path)
         _say(f"Saved to {path}: {len(self._chat.history)} turns.")
 
     def _load(self, path: str) -> None:
-        old = self._chat
-        self._chat = Chat.load(_needed(path, "/load"), old.provider, model=old.model)
+        old, path = self._chat, _file(path, "/load")
+        self._chat = Chat.load(path, old.provider, model=old.model)
         _say(f"Loaded from {path}: {len(self._chat.history)} turns.")
 
     def _undo(self, _: str) -> None:
@@ -153,10 +157,16 @@ class Session:
         self._answer(lambda token: self._chat.resume(cancel=token))
 
 
-def _needed(path: str, command: str) -> str:
+def _file(path: str, command: str) -> str:
     if not path:
         raise InvalidRequestError(f"{command} needs the name of a file")
-    return path
+    return os.path.expanduser(path)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _say(text: str) -> None:

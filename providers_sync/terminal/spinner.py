@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -16,8 +20,8 @@ SECONDS_AFTER_S = 3
 class Spinner:
     """Turns in a thread of its own until ``stop()``, which leaves the line empty."""
 
-    def __init__(self, out: TextIO) -> None:
-        self.label = ""
+    def __init__(self, out: TextIO, label: str = "") -> None:
+        self.label = label
         self._out = out
         is_utf8 = (out.encoding or "").lower().replace("-", "") == "utf8"
         self._frames = FRAMES if is_utf8 else PLAIN_FRAMES
@@ -43,3 +47,17 @@ class Spinner:
             self._out.write("\r\x1b[K" + " ".join(filter(None, words)))
             self._out.flush()
             turned += 1
+
+
+@contextlib.contextmanager
+def turning(label: str) -> Iterator[None]:
+    """Turn on standard error while something of our own takes its time, if somebody watches."""
+    out = sys.stderr
+    if not out.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        yield
+        return
+    spinner = Spinner(out, label)
+    try:
+        yield
+    finally:
+        spinner.stop()

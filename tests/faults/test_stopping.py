@@ -92,7 +92,10 @@ WAYS: dict[str, Callable[[Stop], Callable[[], None]]] = {
 @pytest.fixture
 def _signals() -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()  # the other tests' modules, which take the collector 0.1 s each time
     yield
+    gc.unfreeze()
     signal.signal(signal.SIGUSR1, before)
 
 

@@ -127,7 +127,7 @@ def test_text_grows_while_the_model_speaks(tab: Tab, upstream: Upstream) -> None
     for go, seen in zip(steps, ["**One", "One two three", "One two three\n\nfour"], strict=True):
         go.set()
         tab.wait(lambda seen=seen: tab.see(".answer .text").strip() == seen)
-    tab.wait_for("complete · test-model · 3 chunks", ".verdict")
+    tab.wait_for("complete · test-model · 3\xa0chunks", ".verdict")
     assert tab.see(".question") == "Count"
     assert tab.turn_to().find_elements(By.XPATH, SEND)
 
@@ -308,6 +308,34 @@ def test_the_keyboard_is_enough(tab: Tab, upstream: Upstream) -> None:
     tab.wait_for("Next")
 
 
+def test_the_next_words_are_typed_without_a_click(tab: Tab, upstream: Upstream) -> None:
+    """Whichever button was pressed and has gone, the focus is in the box."""
+    suggestion = '//*[@id="welcome"]//button[1]'
+    upstream.says(tab.turn_to().find_element(By.XPATH, suggestion).text, text("Once"), stall())
+    for button in (suggestion, STOP, '//button[text()="Try again"]', STOP, '//*[@id="new"]'):
+        tab.wait(lambda path=button: tab.turn_to().find_elements(By.XPATH, path))
+        tab.click(button)
+        tab.wait(lambda: tab.driver.switch_to.active_element.get_attribute("id") == "question")
+        tab.driver.execute_script("document.activeElement.blur()")
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_code_is_copied_or_else_selected(page: Tab, upstream: Upstream, may: bool) -> None:
+    """Where the page may not write to the clipboard, the reader can."""
+    upstream.says("Code", text("Look:\n```py\na = 1\n\nb = 2\n```\nSo."))
+    page.ask("Code")
+    page.wait_for("complete", ".verdict")
+    page.turn_to().execute_script(
+        "navigator.clipboard.writeText = async (text) => { if (!arguments[0]) throw 0;"
+        " window.copied = text }",
+        may,
+    )
+    page.click('//button[text()="Copy"]')
+    page.wait_for("Copied" if may else "Selected", ".code button")
+    got = "return window.copied ?? getSelection().toString().trim()"
+    assert page.driver.execute_script(got) == "a = 1\n\nb = 2"
+
+
 WIDE = """\
 | {} |
 |{}|
@@ -368,6 +396,13 @@ MARKDOWN = [
     ("- a\n\n- b", "<ul><li><p>a</p></li><li><p>b</p></li></ul>"),
     ("> a\n> - b\n\nc", "<blockquote><p>a</p><ul><li>b</li></ul></blockquote><p>c</p>"),
     ("a  \nb\nc", "<p>a<br>b\nc</p>"),
+    (
+        "| a | b |\n|---|---|\n| 1 |\n| 2 | 3 | 4 |",
+        '<div class="table"><table>'
+        '<thead><tr><th class="">a</th><th class="">b</th></tr></thead>'
+        '<tbody><tr><td class="">1</td><td class=""></td></tr>'
+        '<tr><td class="">2</td><td class="">3 | 4</td></tr></tbody></table></div>',
+    ),
     ("Yes:\n- a\n\nNo", "<p>Yes:</p><ul><li>a</li></ul><p>No</p>"),
     ("Born in\n1969. A year", "<p>Born in\n1969. A year</p>"),
     ("a < b && c > d &amp;", "<p>a &lt; b &amp;&amp; c &gt; d &amp;amp;</p>"),

@@ -1,0 +1,390 @@
+"""The terminal's commands with their input and output piped: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync.testing import (
+    answer,
+    cut,
+    reasoning,
+    refusal,
+    serve,
+    stall,
+    status,
+    text,
+    tool_call,
+    usage,
+    wait,
+)
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
+
+
+def command(*arguments: str, url: str) -> list[str]:
+    """Return the command line of ``ask`` or ``chat`` on this server."""
+    where = ["--provider", "openai", "--model", "m", "--base-url", url]
+    return [*COMMAND, arguments[0], *where, *arguments[1:]]
+
+
+def environment(tmp_path: Path | None = None, **more: str) -> dict[str, str]:
+    """Return what the command runs with: this checkout, UTF-8, and no history of the user's."""
+    own = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(tmp_path or "/none")}
+    return {**os.environ, **own, **more}
+
+
+def run(
+    *arguments: str, url: str, given: bytes | None = b"", code: int = 0, **env: str
+) -> tuple[bytes, str]:
+    """Run the command with pipes; return what it wrote and what it said on standard error."""
+    done = subprocess.run(
+        command(*arguments, url=url),
+        input=given,
+        capture_output=True,
+        env=environment(**env),
+        timeout=30,
+    )
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    assert done.returncode == code, said
+    return done.stdout, said
+
+
+# --- ask, piped
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (
+            ["# Hi *you*\r\n\x1b[2J\t", "<b>Grüße 😀\x07"],
+            "# Hi *you*\r\n\x1b[2J\t<b>Grüße 😀\x07\n",
+        ),
+        (["one\n"], "one\n"),
+        (["one", "\n\n"], "one\n\n"),
+        (["\n", "  x"], "\n  x\n"),
+    ],
+)
+def test_piped_answer_is_the_models_text_byte_by_byte(words: list[str], written: str) -> None:
+    """Nothing is rendered or cleaned; only a missing last line break is added."""
+    with serve([text(word) for word in words]) as server:
+        assert run("ask", "Hi", url=server.url) == (written.encode(), "")
+
+
+def test_piped_words_come_as_they_are_said() -> None:
+    """A program behind the pipe reads the first words while the model still thinks of the rest."""
+    go_on = threading.Event()
+    with serve([text("first "), wait(go_on), text("second")]) as server:
+        asked = command("ask", "Hi", url=server.url)
+        with subprocess.Popen(
+            asked, stdout=subprocess.PIPE, env=environment(), stdin=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            assert os.read(process.stdout.fileno(), 100) == b"first "
+            go_on.set()
+            assert process.stdout.read() == b"second\n"
+    assert process.returncode == 0
+
+
+def test_reader_that_leaves_ends_the_command_quietly() -> None:
+    """As with ``head``: no traceback, and the server is hung up on."""
+    with serve([text("first\n"), stall()]) as server:
+        asked = command("ask", "Hi", url=server.url)
+        with subprocess.Popen(
+            asked,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            os.read(process.stdout.fileno(), 100)
+            process.stdout.close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+            assert process.stderr.read() == b"providers-sync: stopped\n"
+        server.wait_closed()
+
+
+def test_piped_input_is_the_context_of_the_question() -> None:
+    """``cat log | ask "what failed?"``; bytes that are no UTF-8 do no harm."""
+    with serve(["ok"]) as server:
+        run("ask", "What failed?", url=server.url, given=b"line 1\nerr\xff\n")
+        run("ask", url=server.url, given="Grüße?\n".encode())
+        run("ask", "Alone?", url=server.url, given=b" \n")
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert asked == ["line 1\nerr\ufffd\n\nWhat failed?", "Grüße?\n", "Alone?"]
+
+
+def test_no_question_at_all_is_said() -> None:
+    """Nothing is sent."""
+    with serve(["ok"]) as server:
+        _, said = run("ask", url=server.url, code=1)
+        assert "there is no question" in said
+        assert server.requests == []
+
+
+def test_silent_pipe_is_waited_for_aloud() -> None:
+    """A pipe that nobody writes to: the user is told what the command waits for."""
+    with serve(["ok"]) as server:
+        asked = command("ask", "Hi", url=server.url)
+        with subprocess.Popen(
+            asked,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as process:
+            assert process.stderr is not None
+            assert b"reading standard input" in process.stderr.readline()
+            assert process.communicate()[0] == b"ok\n"
+
+
+def test_system_message_and_stats() -> None:
+    """``--system`` is sent first; ``--stats`` is said on standard error."""
+    with serve([text("o"), text("k"), usage(3, 2)]) as server:
+        written, said = run("ask", "Hi", "--system", "Be brief.", "--stats", url=server.url)
+        first = server.requests[0].json()["messages"][0]
+    assert first == {"role": "system", "content": "Be brief."}
+    assert written == b"ok\n"
+    assert re.fullmatch(
+        r"providers-sync: complete: 2 chunks, the first after [\d.]+ s, [\d.]+ s in all, "
+        r"tokens: 3 in, 2 out\n",
+        said,
+    )
+
+
+def test_json_events_are_one_object_a_line() -> None:
+    """Every kind of event, and at the end the verdict; ASCII only, whatever the locale."""
+    script = [
+        reasoning("Hm"),
+        "Grüße",
+        tool_call("add", {"a": 1}, id="c"),
+        refusal("No"),
+        usage(1, 2),
+    ]
+    with serve(script) as server:
+        written, said = run("ask", "Hi", "--json", url=server.url, PYTHONIOENCODING="ascii")
+    events = [json.loads(line) for line in written.splitlines()]
+    end = events.pop()
+    assert {"type": "reasoning", "text": "Hm"} in events
+    assert {"type": "text", "text": "Grüße"} in events
+    assert {"type": "refusal", "text": "No"} in events
+    call = {"type": "tool_call", "id": "c", "name": "add", "arguments": {"a": 1}, "raw": '{"a": 1}'}
+    assert call in events
+    assert {"usage", "finish"} < {event["type"] for event in events}
+    assert (end["type"], end["outcome"], end["error"]) == ("end", "complete", None)
+    assert end["stats"]["chunks"] == 1
+    assert said == ""
+
+
+def test_json_ends_with_a_verdict_even_where_nothing_came() -> None:
+    """A script reads the last line and knows."""
+    for script, outcome, error in [
+        (status(401, "Who?"), "failed", "AuthenticationError"),
+        ([text("Half"), cut()], "cut", "StreamCut"),
+    ]:
+        with serve(script) as server:
+            written, _ = run("ask", "Hi", "--json", url=server.url, code=1)
+        end = json.loads(written.splitlines()[-1])
+        assert (end["type"], end["outcome"], end["error"]) == ("end", outcome, error)
+
+
+def test_cut_answer_is_shown_before_the_error() -> None:
+    """What had arrived is on standard output, with its line break; the error follows apart."""
+    with serve([text("Half"), cut()]) as server:
+        written, said = run("ask", "Hi", url=server.url, code=1)
+    assert written == b"Half\n"
+    assert "the connection broke" in said
+
+
+def test_refusal_and_tool_calls_are_said_apart() -> None:
+    """They are no part of the text, and yet not lost."""
+    with serve([refusal("I won't."), tool_call("add", {"a": 1})]) as server:
+        written, said = run("ask", "Hi", url=server.url)
+    assert written == b""
+    assert "the model refused: I won't." in said
+    assert 'the model calls add({"a": 1})' in said
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_locale_that_is_not_utf8_loses_nothing(locale: str) -> None:
+    """What the locale cannot say comes escaped; what was typed is understood as it was meant."""
+    settings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with serve(["Grüße 😀"]) as server:
+        written, _ = run("ask", "Hé?", url=server.url, given="ö\n".encode(), **settings)
+        assert server.requests[0].json()["messages"][-1]["content"] == "ö\n\nHé?"
+        assert written == b"Gr\\xfc\\xdfe \\U0001f600\n"
+        written, _ = run("chat", url=server.url, given="Hé?\n".encode(), **settings)
+        assert server.requests[1].json()["messages"][-1]["content"] == "Hé?"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "complaint"),
+    [
+        (">/dev/full", 1, "providers-sync: [Errno 28] No space left on device\n"),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_said_in_a_line(
+    redirection: str, code: int, complaint: str
+) -> None:
+    """A full disk is an error without a traceback; a closed output is wanted by nobody."""
+    with serve(["Hello"]) as server:
+        line = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("ask", "Hi", url=server.url)]
+        done = subprocess.run(line, input=b"", capture_output=True, env=environment())
+    assert (done.returncode, done.stderr.decode()) == (code, complaint)
+
+
+@pytest.mark.parametrize("phase", ["headers", "text", "middle", "middle of JSON"])
+def test_interrupt_when_piped_keeps_what_had_come(phase: str) -> None:
+    """Ctrl-C in each phase: exit code 130, one line, no traceback, the connection closed."""
+    scripts: dict[str, Any] = {
+        "headers": answer(before=[stall()]),
+        "text": [stall()],
+        "middle": [text("Half"), stall()],
+    }
+    with serve(scripts[phase.split(" of ")[0]]) as server:
+        more = ["--json"] if "JSON" in phase else []
+        with subprocess.Popen(
+            command("ask", "Hi", *more, url=server.url),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            server.wait_request(timeout=20)
+            first = os.read(process.stdout.fileno(), 1000) if "middle" in phase else b""
+            process.send_signal(signal.SIGINT)
+            written = first + process.stdout.read()
+            assert process.stderr.read() == b"providers-sync: stopped\n"
+        server.wait_closed()
+    assert process.returncode == 130
+    if more:
+        assert json.loads(written.splitlines()[-1])["outcome"] == "cancelled"
+    else:
+        assert written == (b"Half\n" if phase == "middle" else b"")
+
+
+def test_interrupt_while_python_loads_us_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C right after Enter ends the command as any other, without a traceback."""
+    slow = "import sys\nprint('loading', flush=True)\nsys.stdin.read()\n"
+    (tmp_path / "sseclient.py").write_text(slow)
+    code = "import sys; from providers_sync_command import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "providers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGINT
+
+
+# --- chat, piped
+
+
+def test_piped_chat_talks_line_by_line(tmp_path: Path) -> None:
+    """Messages and commands come from the pipe; standard output is the model's alone."""
+    saved = tmp_path / "chat.json"
+    lines = [
+        *("One?", "", "Two \\", "lines?", '"""', "a block", "", "of lines", '"""', "//slash"),
+        *(f"/save {saved}", "/undo", "/undo", "/model", "/model big", "Three?", "/nonsense"),
+        *(f"/load {saved}", "/load none.json", "/save", "/resume", "/help", "Four?", "/quit", "no"),
+    ]
+    with serve(lambda request: [f"# {len(request.json()['messages'])}"]) as server:
+        written, said = run(
+            "chat", "--system", "S", url=server.url, given="\n".join(lines).encode(), code=1
+        )
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+        assert [request.json()["model"] for request in server.requests] == ["m"] * 4 + ["big"] * 2
+    assert asked == ["One?", "Two \nlines?", "a block\n\nof lines", "/slash", "Three?", "Four?"]
+    assert written == b"# 2\n# 4\n# 6\n# 8\n# 6\n# 10\n"
+    for words in (
+        f"Saved to {saved}: 8 turns.",
+        "Taken back: /slash\nTaken back: a block",
+        "The model is m.",
+        "The model is big.",
+        "there is no /nonsense",
+        f"Loaded from {saved}: 8 turns.",
+        "No such file",
+        "/save needs the name of a file",
+        "no answer was stopped or cut",
+        "/resume ",
+    ):
+        assert words in said
+
+
+def test_piped_chat_goes_on_after_a_failure() -> None:
+    """The failed answer can be resumed; the exit code remembers that there was one."""
+    script = [[text("Half "), cut()], [text("done")], ["Next"]]
+    with serve(script) as server:
+        written, said = run("chat", "--stats", url=server.url, given=b"One\n/resume\nTwo\n", code=1)
+        turns = server.requests[2].json()["messages"]
+    assert written == b"Half \ndone\nNext\n"
+    assert "/resume goes on with it" in said
+    assert said.count("complete: ") == 2
+    assert [turn["content"] for turn in turns] == ["One", "Half done", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ('"""\nOne\ntwo', "One\ntwo"),
+        ('"""\nOne\ntwo\\\n  """  \n', "One\ntwo\\"),
+        ("One \\", "One "),
+        ('"""\n/one\ntwo\n"""', "/one\ntwo"),
+    ],
+)
+def test_message_of_several_lines_is_sent_whole(typed: str, asked: str) -> None:
+    """The end of the input ends it as well, and one that begins with a slash is no command."""
+    with serve(["ok"]) as server:
+        written, _ = run("chat", url=server.url, given=typed.encode())
+        assert written == b"ok\n"
+        assert server.requests[0].json()["messages"][-1]["content"] == asked
+
+
+def test_files_of_a_chat_are_named_as_they_were_typed(tmp_path: Path) -> None:
+    """A tilde is the home; what goes wrong is said of the file that was meant."""
+    lines = ["/save ~/chat.json", "/load ~/chat.json", f"/save {tmp_path}", "/save ~/no/chat.json"]
+    typed = "\n".join(lines).encode()
+    _, said = run("chat", url="http://x/v1", given=typed, code=1, HOME=str(tmp_path))
+    assert said.splitlines() == [
+        f"Saved to {tmp_path}/chat.json: 0 turns.",
+        f"Loaded from {tmp_path}/chat.json: 0 turns.",
+        f"providers-sync: {tmp_path}: Is a directory",
+        f"providers-sync: {tmp_path}/no/chat.json: No such file or directory",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["chat.json"]
+
+
+def test_chat_loads_a_conversation_at_its_start(tmp_path: Path) -> None:
+    """``--load`` goes on with a file; one that is missing is said in a line."""
+    saved = tmp_path / "chat.json"
+    with serve(["ok"]) as server:
+        run("chat", url=server.url, given=f"One\n/save {saved}\n".encode())
+        written, _ = run("chat", "--load", str(saved), "--json", url=server.url, given=b"Two\n")
+        assert len(server.requests[1].json()["messages"]) == 3
+        assert json.loads(written.splitlines()[-1])["type"] == "end"
+        _, said = run("chat", "--load", "none.json", url=server.url, code=1)
+        assert said.count("\n") == 1
