@@ -59,6 +59,10 @@ LINGER_S = 0.1
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
 
+AWAY_S = 0.1
+"""A reader who stays away so long is no longer waited for: the thread reads on."""
+ALONE_READS = 3
+"""Reads in a row that bring one event each, until a waiting reader may read for itself."""
 SIGNAL_S = 0.1
 """The main thread looks up this often: a signal that comes just before a wait does not end it."""
 KEEP_ALIVE_S = 0.25

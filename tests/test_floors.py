@@ -78,7 +78,7 @@ HOUSE = [
     "messages transport decoding retry stream",
     # 2 the inner rooms of stream: from a call made ready down to its clocks
     "stream.opening",
-    "stream.answer",
+    "stream.answer stream.direct",
     "stream.pipe stream.token stream.workers",
     "stream.clocks stream.signals",
     # 2 the inner rooms of transport: one request, from its call to its answer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..config import Timeouts
 from ..types import Frozen
 from .answer import Stream
-from .pipe import Pipe, Source
+from .direct import DirectPipe
+from .pipe import Source
 from .token import CancelToken
 
 
@@ -40,4 +41,4 @@ class Opening(Frozen):
 
     def idle(self) -> Stream:
         """Return its stream before anything runs, for a reader who has left already."""
-        return Stream(Pipe(self.timeouts), self.cancel, self.model)
+        return Stream(DirectPipe(self.timeouts), self.cancel, self.model)

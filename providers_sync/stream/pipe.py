@@ -68,12 +68,20 @@ class Pipe:
 
     def run(self, source: Source) -> None:
         """Run the source to its end; every way out leaves a verdict."""
+        deltas = source(self)
+        self._judge(lambda: self._read(deltas))
+
+    def _read(self, deltas: Iterator[Delta]) -> None:
+        for delta in deltas:
+            self._collected.append(delta)
+            if delta.__class__ is Finish:
+                self._mark()
+        self._end(None)
+
+    def _judge(self, work: Callable[[], None]) -> None:
+        """Do a part of the source's work; where that ends it, give the verdict."""
         try:
-            for delta in source(self):
-                self._collected.append(delta)
-                if delta.__class__ is Finish:
-                    self._mark()
-            self._end(None)
+            work()
         except Ended:
             self._end(StreamCancelled("the stream was stopped"))
         except ProviderError as error:
