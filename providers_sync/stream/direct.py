@@ -31,8 +31,8 @@ class DirectPipe(Pipe):
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__(timeouts)
         self._deltas: Iterator[Delta] = iter(())
-        self._alone = 0
-        """Reads in a row that brought one event."""
+        self._alone = ALONE_READS
+        """Reads in a row that brought one event; until the first crowd, all are taken for such."""
         self._is_wanted = False
         """Whether a reader waits that could read for itself."""
         self._is_lent = False
@@ -83,7 +83,6 @@ class DirectPipe(Pipe):
             self._is_lent = False
             while self._is_reading:  # the source can be closed by one only
                 self._signals.changed.wait()
-            self._alone = 0
             if not self.ended:
                 self._set_clock("idle", self._idle)
                 return
@@ -134,7 +133,7 @@ class DirectPipe(Pipe):
                 self.buffer += self._collected
                 self._collected = []
                 if self._crowded > ALONE_READS:
-                    self._is_lent = False
+                    self._is_lent, self._alone = False, 0
                 if self.ended or not self._is_lent:
                     self._signals.notify()
         cause = self.error and self.error.__cause__

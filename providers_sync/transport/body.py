@@ -14,7 +14,7 @@ import sys
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
-from ..config import READ_BYTES
+from ..config import READ_BYTES, TRICKLE_BYTES
 
 LINE_BYTES = 64 * 1024
 """What http.client allows a line of the framing."""
@@ -34,6 +34,8 @@ class Body:
         self.ended = self._left == 0
         """Whether the framing has shown the end."""
         self._spilled = False
+        self._size = READ_BYTES
+        """Of the next read: memory is taken before the wait, in every stream that waits."""
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
@@ -45,8 +47,9 @@ class Body:
             broken = self._chunks and self._chunks.broken
             if broken:
                 raise broken
-            data: bytes = self._receive(READ_BYTES)
+            data: bytes = self._receive(self._size)
             self._receive = self._socket.recv  # what came with the headers is taken
+            self._size = READ_BYTES if len(data) >= TRICKLE_BYTES else TRICKLE_BYTES
             if self._chunks is not None:
                 if not data:
                     raise IncompleteRead(b"")
