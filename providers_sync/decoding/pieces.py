@@ -48,6 +48,7 @@ class Template:
         self._before = self._after = ""
         self._start = 0
         self._tries = TEMPLATE_TRIES
+        self._spared = TEMPLATE_SPARED
 
     def match(self, data: str) -> str | None:
         """Return the text of an event of the learnt form, ``None`` for any other."""
@@ -64,6 +65,9 @@ class Template:
         """Take the form of an event; ``delta[key]``, somewhere in ``value``, is its text."""
         if not self._tries:
             return  # every event differs in more than its text
+        if self._spared:
+            self._spared -= 1
+            return
         self._tries -= 1
         start = data.find('"', data.find(f'"{key}"') + len(key) + 2) + 1
         text = delta[key]
@@ -80,8 +84,11 @@ class Template:
             delta[key] = text
 
 
+TEMPLATE_SPARED = 2
+"""Events before the first form is learnt: a short answer is done sooner without, and where many
+answers begin at once, their first words are not held up by it."""
 TEMPLATE_TRIES = 4
-"""Forms learnt in one answer: the first delta often has a role beside its text, the next not."""
+"""Forms learnt in one answer: servers change them now and then."""
 _PROBE = "\x00 a text that no server sends \x00"
 
 

@@ -52,7 +52,7 @@ class DirectPipe(Pipe):
             self._collected.append(delta)
             if delta.__class__ is Finish:
                 self._mark()
-            elif self._is_wanted and self._alone >= ALONE_READS:
+            elif self._is_wanted and self._alone >= ALONE_READS and self.has_begun():
                 self._lend(deltas)
         self._end(None)
 
