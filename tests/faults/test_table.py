@@ -170,17 +170,27 @@ def key_of(request: Request, kind: str) -> str:
     return request.headers[own].removeprefix("Bearer ")
 
 
+Watch = Callable[[Provider], Seen]
+
+
 @pytest.mark.parametrize(("row", "kind", "wire"), CASES)
 def test_fault_ends_as_the_table_says(
     row: Row, kind: str, wire: str, place: Callable[..., tuple[str, Any, Any]]
 ) -> None:
     """The class, the verdict, the text, the clock, the number of requests, and all in time."""
+    check(row, kind, wire, place, watched)
+
+
+def check(
+    row: Row, kind: str, wire: str, place: Callable[..., tuple[str, Any, Any]], watch: Watch
+) -> None:
+    """Put a row to a provider, and compare what ``watch`` sees."""
     url, verify, server = place(row, wire)
     provider = getattr(providers_sync, kind)(
         model="gpt-4o" if kind != "Vitalentum" else None,
         base_url=url, api_key=KEY, verify=verify, timeouts=row.timeouts, retry=AT_ONCE,
     )  # fmt: skip
-    seen = watched(provider)
+    seen = watch(provider)
     if row.raises is None:
         assert seen.error is None, told(seen.error)
     else:
