@@ -67,9 +67,9 @@ def lent(*rest: Any) -> tuple[list[Any], Callable[[Stream], None]]:
     go = threading.Event()
 
     def lend(stream: Stream) -> None:
-        until(lambda: bool(stream._pipe._is_wanted))  # type: ignore[attr-defined]
+        until(lambda: is_in_source(stream) or bool(stream._pipe._is_wanted))  # type: ignore[attr-defined]
         go.set()
-        until(lambda: is_in_source(stream))
+        until(lambda: stream.text == "ab" and is_in_source(stream))
 
     return [text("a"), wait(go), text("b"), *rest], lend
 
