@@ -119,7 +119,9 @@ def test_llama_stops_at_a_word(root: str, name: str) -> None:
 def test_llama_answers_in_json(root: str) -> None:
     """An answer of a JSON schema parses, streamed as it is."""
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
-    answer = llama(root, "openai").complete(TURNS, response_format=wanted, max_tokens=100)
+    answer = llama(root, "openai").complete(
+        TURNS, response_format=wanted, max_tokens=100, temperature=0
+    )
     value = json.loads(answer.text)
     assert value["colour"] in ("red", "blue")
     assert isinstance(value["count"], int)
@@ -143,7 +145,9 @@ def test_llama_stops_when_cancelled(root: str, name: str, by: str) -> None:
     {"cancel": stream.cancel, "close": stream.close, "token": token.cancel}[by]()
     with pytest.raises(StopIteration if by == "close" else StreamCancelled):
         next(stream)
-    answer = llama(root, name, timeouts=AT_ONCE_S, retry=None).complete("Hi", max_tokens=1)
+    answer = llama(root, name, timeouts=AT_ONCE_S, retry=None).complete(
+        "Hi", max_tokens=1, temperature=0
+    )
     assert answer.text
 
 
@@ -162,7 +166,7 @@ def test_llama_behind_anthropic_answers_in_json(local: tuple[Gateway, Recording]
     """llama.cpp's own Anthropic endpoint knows no schemas; the gateway's does."""
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
     claude = Anthropic("any", base_url=local[0].url("anthropic"))
-    answer = claude.complete(TURNS, response_format=wanted, max_tokens=100)
+    answer = claude.complete(TURNS, response_format=wanted, max_tokens=100, temperature=0)
     assert set(json.loads(answer.text)) == {"colour", "count"}
     assert answer.usage is not None
     assert answer.usage.input_tokens

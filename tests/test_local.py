@@ -87,7 +87,7 @@ def test_same_answer_in_a_crowd(local: tuple[Gateway, Recording]) -> None:
 @pytest.mark.model
 def test_usage_and_finish_reason(local: tuple[Gateway, Recording]) -> None:
     """The model's own counts and reason come through."""
-    answer = provider(local[0], "openai").complete("Count to ten", max_tokens=5)
+    answer = provider(local[0], "openai").complete("Count to ten", max_tokens=5, temperature=0)
     assert answer.finish_reason == "length"
     assert answer.usage.output_tokens == 5
     assert answer.model == local[1].server.model
@@ -120,7 +120,7 @@ def test_disconnect_frees_the_model(local: tuple[Gateway, Recording]) -> None:
         next(stream)
         engine.stopped.clear()
     assert engine.stopped.wait(1.0)
-    assert provider(gateway, "ai365vip").complete("Hi", max_tokens=2).text
+    assert provider(gateway, "ai365vip").complete("Hi", max_tokens=2, temperature=0).text
 
 
 # --- the engine in front of a llama.cpp that obeys the test
