@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers_sync.terminal.blocks import Block, Blocks
@@ -52,6 +52,7 @@ def shown_as(source: str, sizes: Sequence[int]) -> list[Block]:
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(PARTS, max_size=25), st.lists(st.integers(1, 12), max_size=40))
+@example(["```python\n", "x = 1\n", "---\n", "```\n", "word "], [9, 12])
 def test_blocks_hand_out_every_letter_once(parts: list[str], sizes: list[int]) -> None:
     """However the text is cut into chunks, its blocks are the text, and rendering keeps it."""
     source = "".join(parts)

@@ -54,7 +54,7 @@ class Blocks:
         if not whole:
             return []
         starts, tokens = self._starts(whole)
-        lines = _lines(whole)
+        lines = split_lines(whole)
         blocks = []
         for (start, _), (end, joined) in itertools.pairwise(starts):
             blocks.append(self._block("".join(lines[start:end])))
@@ -93,7 +93,7 @@ class Blocks:
     def _code_lines(self, token: Token, start: int) -> Iterator[Block]:
         """Hand out the lines of an open code block; the fence stays, for what comes after."""
         first, end = token.map or (0, 0)
-        opening, *lines = _lines(self._tail)[first - start :]  # after empty lines
+        opening, *lines = split_lines(self._tail)[first - start :]  # after empty lines
         is_closed = token.content.count("\n") < end - first - 1
         ready = len(lines) - LIVE_CODE_LINES
         if is_closed or ready <= 0:
@@ -101,9 +101,9 @@ class Blocks:
         yield self._block(opening + "".join(lines[:ready]))
         self._tail = opening + "".join(lines[ready:])
         self._joined = True
-        self._code_before += "".join(_lines(token.content)[:ready])
+        self._code_before += "".join(split_lines(token.content)[:ready])
 
 
-def _lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Split after line feeds only, as Markdown counts lines; ``splitlines`` knows ten more."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from .blocks import Block, parser
+from .blocks import Block, parser, split_lines
 from .painter import Line
 
 CODE_THEME = "monokai"
@@ -117,7 +117,11 @@ class Renderer:
             code, skipped = tokens[0].content, block.code_before.count("\n")
             shown = _syntax(block.code_before + code, tokens[0].info.split(" ")[0])
             shown.line_range = (skipped + 1, None)
-            return self._laid_out(shown, width) if code else []
+            lines = self._laid_out(shown, width) if code else []
+            # What follows the code stands in the same block until its first line is whole.
+            _, end = tokens[0].map or (0, 0)
+            after = self.lines(Block("".join(split_lines(block.source)[end:])), width)
+            return [*lines, Line("", 0), *after] if after else lines
         lines = self._laid_out(_Markdown(list(map(_kept, tokens))), width)
         source = html.unescape(_MARKS.sub("", block.source))
         if _letters(source) - _letters("".join(t for t, _ in lines)):
