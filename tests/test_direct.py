@@ -18,6 +18,7 @@ from providers_sync import (
     StreamCut,
     Timeouts,
 )
+from providers_sync.stream import direct
 from providers_sync.testing import cut, pause, repeat, serve, stall, text, wait
 
 
@@ -157,3 +158,21 @@ def test_cut_before_a_reader_in_the_source_is_told_once() -> None:
             result()
         assert caught.value.partial == "abc"
         assert len(server.requests) == 1
+
+
+def test_main_thread_that_goes_on_need_not_wait_for_the_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has the thread read for it, however long that would wait for the reader that left."""
+    monkeypatch.setattr(direct, "AWAY_S", 5.0)
+    go = threading.Event()
+    script, lend = lent(wait(go), text("c"), wait(go), text("d"), pause(0.02), text("e"))
+    with serve(script) as server:
+        stream = opened(server.url)
+        result = in_a_thread(lambda: [next(stream) for _ in range(3)])
+        lend(stream)
+        go.set()
+        assert result() == ["a", "b", "c"]
+        began = time.monotonic()
+        assert stream.read() == "de"
+        assert time.monotonic() - began < 1

@@ -102,6 +102,7 @@ class DirectPipe(Pipe):
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait until there is something to take, or the end; ``False`` after so many seconds."""
         if seconds < math.inf or not _may_read():
+            self._recall()
             return super().wait(seconds)
         while not (self.buffer or self.ended):
             if self._borrow():
@@ -111,6 +112,13 @@ class DirectPipe(Pipe):
                 self._wait(math.inf)
                 self._is_wanted = False
         return True
+
+    def _recall(self) -> None:
+        """Let the thread read for this reader, where another has borrowed and left."""
+        if self._is_lent:
+            with self.lock:
+                self._is_lent = self._is_reading
+                self._signals.notify()
 
     def _borrow(self) -> bool:
         with self.lock:
