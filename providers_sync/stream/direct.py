@@ -12,7 +12,7 @@ done. Nor does a greenlet, which can be killed in any wait.
 from __future__ import annotations
 
 import math
-import sys
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -159,4 +159,5 @@ class DirectPipe(Pipe):
 
 def _may_read() -> bool:
     """Tell whether nothing but the source itself can raise in this thread."""
-    return threading.current_thread() is not threading.main_thread() and "gevent" not in sys.modules
+    has_greenlets = socket.socket.__module__ != "socket"  # gevent and eventlet put in their own
+    return threading.current_thread() is not threading.main_thread() and not has_greenlets
