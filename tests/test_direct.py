@@ -19,7 +19,7 @@ from providers_sync import (
     Timeouts,
 )
 from providers_sync.stream import direct
-from providers_sync.testing import cut, pause, repeat, serve, stall, text, wait
+from providers_sync.testing import cut, pause, reasoning, repeat, serve, stall, text, wait
 
 
 def opened(url: str, **settings: Any) -> Stream:
@@ -176,3 +176,16 @@ def test_main_thread_that_goes_on_need_not_wait_for_the_source(
         began = time.monotonic()
         assert stream.read() == "de"
         assert time.monotonic() - began < 1
+
+
+def test_first_text_after_thoughts_is_timed() -> None:
+    """Also where the reader itself reads it."""
+    go = threading.Event()
+    with serve([reasoning("a"), wait(go), reasoning("b"), pause(0.02), text("c")]) as server:
+        stream = opened(server.url)
+        result = in_a_thread(stream.read)
+        until(lambda: is_in_source(stream) or bool(stream._pipe._is_wanted))  # type: ignore[attr-defined]
+        go.set()
+        assert result() == "c"
+        assert steps(stream) > 0
+        assert stream.stats.first_chunk_s is not None

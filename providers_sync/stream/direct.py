@@ -138,6 +138,7 @@ class DirectPipe(Pipe):
                 self._is_reading = False
                 self._steps += 1
                 self._crowded = 0 if self._has_read else self._crowded + 1
+                self._note_first_text()
                 self.buffer += self._collected
                 self._collected = []
                 if self._crowded > ALONE_READS:
@@ -160,4 +161,4 @@ class DirectPipe(Pipe):
 def _may_read() -> bool:
     """Tell whether nothing but the source itself can raise in this thread."""
     has_greenlets = socket.socket.__module__ != "socket"  # gevent and eventlet put in their own
-    return threading.current_thread() is not threading.main_thread() and not has_greenlets
+    return threading.get_ident() != threading.main_thread().ident and not has_greenlets

@@ -183,9 +183,12 @@ class Pipe:
                 self._set_clock("idle", self._idle)
             return self.started
 
-    def _hand_over(self) -> None:
+    def _note_first_text(self) -> None:
         if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
             self.first_text_at = time.monotonic()
+
+    def _hand_over(self) -> None:
+        self._note_first_text()
         if not self.ended:
             self.buffer += self._collected
             self.is_open = self.is_open or self.started
