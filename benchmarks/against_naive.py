@@ -125,10 +125,9 @@ def measure() -> dict[str, tuple[float, float, float]]:
             found[framing] = (mine / CHUNKS * 1e6, other / CHUNKS * 1e6, times)
         url = f"{root}/chunked/1"
         provider, session = OpenAICompatible("m", base_url=url), requests.Session()
-        ask, post = f"{url}/chat/completions", session.post
         mine, other, times = ratio(
             lambda: [list(provider.stream("Hi")) for _ in range(WARM_REQUESTS)],
-            lambda: [post(ask, json=QUESTION, stream=True).content for _ in range(WARM_REQUESTS)],
+            lambda: [naive(url, session) for _ in range(WARM_REQUESTS)],
         )
         found["one request"] = (mine / WARM_REQUESTS * 1e6, other / WARM_REQUESTS * 1e6, times)
         session.close()
