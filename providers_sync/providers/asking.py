@@ -136,13 +136,14 @@ class Asking:
 
 def _body(answer: transport.Answer, pipe: Pipe) -> Iterator[bytes]:
     """Yield the body as it arrives; what was decoded so far is handed over before each wait."""
+    data = answer.read_at_hand()
     while True:
+        if data:
+            pipe.received(len(data))
+            yield data
         pipe.flush()
-        data = answer.read()
-        if not data:
+        if not (data := answer.read()):
             return
-        pipe.received(len(data))
-        yield data
 
 
 def _check_content_type(answer: transport.Answer) -> None:

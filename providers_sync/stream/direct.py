@@ -71,6 +71,7 @@ class DirectPipe(Pipe):
         """Let the reader read until it stays away or finds a crowd; raise ``Ended`` at the end."""
         with self.lock:
             self._hand_over()
+            self._announce()
             self._is_wanted, self._is_lent, self._crowded = False, True, 0
             pause, seen = AWAY_S, self._steps
             while not self.ended and self._is_lent:

@@ -57,6 +57,8 @@ class Pipe:
         self._collected: list[Delta] = []
         self._buffered = 0
         self._blocked = False
+        self._is_announced = True
+        """Whether everybody has been woken since the headers came."""
         self._make_locks()
         self._set_clock("connect", timeouts.connect)
 
@@ -96,7 +98,7 @@ class Pipe:
         with self.lock:
             self.marked = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
-            self._set_clock("idle", self._idle)
+            self.clocks.set("idle", self._idle)
 
     def attempt(self, stop: Callable[[], None]) -> None:
         """Begin an attempt that ``stop`` interrupts from any thread."""
@@ -120,12 +122,15 @@ class Pipe:
     sent = connected  # the clock runs from the request; sending has the same time to itself
 
     def opened(self, headers: Mapping[str, str], request_id: str | None) -> None:
-        """Note good headers: the call may return."""
+        """Note good headers: the call may return. Who waits for them is woken before the next wait.
+
+        What has come with them is handed over in one, as being woken is most of a short answer.
+        """
         with self.lock:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.patient
-            self._signals.notify()
+            self._is_announced = False
 
     def received(self, size: int) -> None:
         """Note a read of ``size`` body bytes."""
@@ -136,15 +141,18 @@ class Pipe:
         if now > due and clock != "idle":
             self._late = self._late or clock  # after what was read has been handed over
         elif self.started:
-            self._set_clock("idle", self._idle, now)
+            self.clocks.set("idle", self._idle, now)
 
     def flush(self) -> None:
         """Hand over what was decoded, waiting while the reader has too much before it."""
         if self._collected and (self.started or self._is_first_event()):
             with self.lock:
                 self._hand_over()
+                self._announce()
                 if self._buffered > BUFFER_BYTES:
                     self._wait_for_room()
+        elif not self._is_announced or self._is_due_early():
+            self._announce()
         if self._late:
             self._fire(self._late)
         if self.ended:
@@ -161,6 +169,7 @@ class Pipe:
         until = time.monotonic() + seconds
         with self.lock:
             self.clocks.rest()
+            self._announce()
             while (left := until - time.monotonic()) > 0:
                 self._check()
                 self._signals.changed.wait(left)
@@ -169,6 +178,11 @@ class Pipe:
     def has_begun(self) -> bool:
         """Tell whether an event has come, be it in the very read that ended in a failure."""
         return self.started or self._is_first_event()
+
+    def _announce(self) -> None:
+        with self.lock:
+            self._is_announced = True
+            self._signals.notify()
 
     def _check(self) -> None:
         if self.ended:
@@ -180,7 +194,7 @@ class Pipe:
                 return False
             self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
             if self.started:
-                self._set_clock("idle", self._idle)
+                self.clocks.set("idle", self._idle)
             return self.started
 
     def _note_first_text(self) -> None:
@@ -192,7 +206,6 @@ class Pipe:
         if not self.ended:
             self.buffer += self._collected
             self.is_open = self.is_open or self.started
-            self._signals.notify()
         self._collected = []
 
     def _wait_for_room(self) -> None:
@@ -205,11 +218,15 @@ class Pipe:
             self._signals.changed.wait(None if left == math.inf else left)
         self._blocked = False
 
-    def _set_clock(self, clock: str, allowed: float | None, now: float | None = None) -> None:
-        self.clocks.set(clock, allowed, now)
-        if self.clocks.due[0] < self._waits_until:  # a reader that sleeps longer has to be told
-            with self.lock:
-                self._signals.notify()
+    def _set_clock(self, clock: str, allowed: float | None) -> None:
+        """Set a clock before a wait that no ``flush`` comes before."""
+        self.clocks.set(clock, allowed)
+        if self._is_due_early():
+            self._announce()
+
+    def _is_due_early(self) -> bool:
+        """Tell whether a reader that waits would oversleep the clock."""
+        return self.clocks.due[0] < self._waits_until
 
     def _end(self, error: ProviderError | None) -> None:
         with self.lock:

@@ -94,11 +94,12 @@ class Head(Waiting):
             raise BadStatusLine("the answer does not begin with a status line")
         self.said.clear()
 
-    def parsed(self) -> tuple[str, dict[str, str]]:
+    def parsed(self) -> tuple[str, Headers]:
         """Return the status line's reason and the header fields."""
         first, *lines = self.said.decode("utf-8", "replace").split("\r\n")
         fields = (line.partition(":") for line in lines if line)
-        return first.split(" ", 2)[2], {name: value.strip() for name, _, value in fields}
+        headers = Headers([(name, value.strip()) for name, _, value in fields])
+        return first.split(" ", 2)[2], headers
 
 
 class Body(Waiting):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
 import requests
 import urllib3.exceptions
-from requests.structures import CaseInsensitiveDict
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
@@ -37,7 +37,7 @@ class Answer:
         self.status = int(response.status_code)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
-        self.headers = CaseInsensitiveDict(response.headers)
+        self.headers = response.headers
         """By name, whatever its case."""
 
     def header(self, *names: str) -> str | None:
@@ -54,6 +54,13 @@ class Answer:
         """The server's name for this request, for its support desk."""
         return self.header("x-request-id", "request-id")
 
+    def read_at_hand(self) -> bytes:
+        """Return what has come with the headers, without waiting; ``b""`` says nothing.
+
+        Raises what ``read`` raises.
+        """
+        return self._read(self._body.read_at_hand) if isinstance(self._body, Body) else b""
+
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
 
@@ -62,11 +69,11 @@ class Answer:
         self._reads += 1
         if self._reads == 2 and self._body is not None:  # a short answer is read at once
             leave_time_to_kernel(self._call.socket, self._call.read_s)
-        return self._read()
+        return self._read(self._read_any)
 
-    def _read(self) -> bytes:
+    def _read(self, read: Callable[[], bytes]) -> bytes:
         try:
-            data = self._read_any()
+            data = read()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
@@ -102,7 +109,7 @@ class Answer:
             while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
                 if self._call.socket is not None:
                     self._call.socket.settimeout(left)
-                if not (data := self._read()):
+                if not (data := self._read(self._read_any)):
                     break
                 body += data
         return bytes(body[:ERROR_BODY_BYTES])
@@ -116,7 +123,7 @@ class Answer:
         if sock is not None and not self.has_ended:
             with contextlib.suppress(ProviderError, Stopped, OSError):
                 sock.settimeout(DRAIN_S)
-                self._read()
+                self._read(self._read_any)
         if self._body is not None and self._body.is_reusable():
             self._body.close()
             self._raw.release_conn()

@@ -44,29 +44,47 @@ class Body:
         framing, and what the socket raises.
         """
         while not self.ended:
-            broken = self._chunks and self._chunks.broken
-            if broken:
-                raise broken
-            data: bytes = self._receive(self._size)
-            self._receive = self._socket.recv  # what came with the headers is taken
-            self._size = READ_BYTES if len(data) >= TRICKLE_BYTES else TRICKLE_BYTES
-            if self._chunks is not None:
-                if not data:
-                    raise IncompleteRead(b"")
-                data = self._chunks.feed(data)
-                self.ended = self._chunks.ended
-            elif self._left is not None:
-                if not data:
-                    raise IncompleteRead(b"", self._left)
-                self._spilled = len(data) > self._left
-                data = data[: self._left]
-                self._left -= len(data)
-                self.ended = self._left == 0
-            elif not data:
-                self.ended = True
-            if data:
+            if data := self._next():
                 return data
         return b""
+
+    def read_at_hand(self) -> bytes:
+        """Return what has come with the headers, without waiting; ``b""`` says nothing.
+
+        Only before the first ``read``. Raises what ``read`` raises. TLS cannot tell.
+        """
+        if self.ended or not _is_plain(self._socket):
+            return b""
+        wait_s = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return self._next() if self._response.fp.peek(1) else b""
+        finally:
+            self._socket.settimeout(wait_s)
+
+    def _next(self) -> bytes:
+        """Return the payload of one read of the socket; ``b""`` where that brought framing only."""
+        broken = self._chunks and self._chunks.broken
+        if broken:
+            raise broken
+        data: bytes = self._receive(self._size)
+        self._receive = self._socket.recv  # what came with the headers is taken
+        self._size = READ_BYTES if len(data) >= TRICKLE_BYTES else TRICKLE_BYTES
+        if self._chunks is not None:
+            if not data:
+                raise IncompleteRead(b"")
+            data = self._chunks.feed(data)
+            self.ended = self._chunks.ended
+        elif self._left is not None:
+            if not data:
+                raise IncompleteRead(b"", self._left)
+            self._spilled = len(data) > self._left
+            data = data[: self._left]
+            self._left -= len(data)
+            self.ended = self._left == 0
+        elif not data:
+            self.ended = True
+        return data
 
     def close(self) -> None:
         """Let go of the connection, which stays open."""
@@ -84,17 +102,17 @@ def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:
     A timeout of Python's own costs each read a ``poll``, and a turn of the interpreter's lock more:
     a fifth of a chunk's work where many streams run. TLS and foreign sockets keep to it.
     """
-    if (
-        sys.platform == "linux"
-        and isinstance(sock, socket.socket)
-        and not isinstance(sock, ssl.SSLSocket)
-    ):
+    if sys.platform == "linux" and _is_plain(sock):
         seconds, rest = divmod(read_s or 0, 1)
         timeval = struct.pack("ll", int(seconds), int(rest * 1e6))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         sock.settimeout(None)
         if not os.get_blocking(sock.fileno()):  # gevent's
             sock.settimeout(read_s)
+
+
+def _is_plain(sock: Any) -> bool:
+    return isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket)
 
 
 class _Chunks:

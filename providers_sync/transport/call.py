@@ -75,7 +75,8 @@ class Call:
         with self._lock:
             self.release()
             # Not sock.dup(): a TLS socket refuses it, and this must be the TCP socket beneath.
-            self._duplicate = socket.socket(fileno=socket.dup(sock.fileno()))
+            number = socket.dup(sock.fileno())
+            self._duplicate = socket.socket(sock.family, sock.type, sock.proto, number)
         self.check()
 
     def release(self) -> None:

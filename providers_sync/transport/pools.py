@@ -8,7 +8,9 @@ import ssl
 from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import Any, cast
 
+import requests
 import requests.adapters
+import requests.structures
 import urllib3.connection
 import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
@@ -170,7 +172,14 @@ def _watched(pool: type[Any]) -> type[Any]:
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over watched pools."""
+    """requests' adapter over watched pools, without what no caller of ours reads.
+
+    Looking up the pool and the request's target, collecting cookies and guessing an encoding made a
+    sixth of a warm request.
+    """
+
+    _last: tuple[Any, Any] = (None, None)
+    """The pool in use, behind what it was looked up by: a provider's requests are all alike."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -180,6 +189,26 @@ class Adapter(requests.adapters.HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **kwargs)
         _watch(manager)
         return manager
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        wanted = (request.url, verify, dict(proxies or {}), cert)
+        known, pool = self._last
+        if known != wanted or pool.pool is None:  # closed
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._last = wanted, pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        return super().request_url(request, proxies) if proxies else str(request.path_url)
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
+        response.raw, response.url, response.request = resp, req.url, req
+        return response
 
 
 def _watch(manager: Any) -> None:
