@@ -117,6 +117,12 @@ def test_parallel_tool_calls_are_put_together() -> None:
     assert [(call.id, call.arguments) for call in calls] == [("a", {"i": "a"}), ("b", {"i": "b"})]
 
 
+def test_tool_call_named_by_number_gets_text() -> None:
+    """Some servers count their calls; what the caller sends back is text."""
+    numbered = chunk(tool_calls=[piece(0, id=7, name="f", arguments="{}")])
+    assert ask([numbered, finish("tool_calls")]).tool_calls == (ToolCall("7", "f", {}, "{}"),)
+
+
 def test_broken_tool_arguments_are_kept_raw() -> None:
     """What is no JSON object is handed on as it came."""
     calls = ask([tool_call("f", '{"a": ', id="1"), finish("tool_calls")]).tool_calls

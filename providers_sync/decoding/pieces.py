@@ -154,7 +154,7 @@ class ToolCalls:
         calls, self._calls, self._open = self._calls, [], {}
         for call in calls:
             raw = printable("".join(call["raw"]))
-            yield ToolCall(call["id"], call["name"], _arguments(raw), raw)
+            yield ToolCall(str(call["id"]), str(call["name"]), _arguments(raw), raw)
 
 
 def _arguments(raw: str) -> dict[str, Any] | None:

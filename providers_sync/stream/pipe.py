@@ -130,7 +130,7 @@ class Pipe:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.patient
-            self._is_announced = False
+            self._is_announced = self.patient
 
     def received(self, size: int) -> None:
         """Note a read of ``size`` body bytes."""
