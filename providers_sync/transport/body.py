@@ -35,7 +35,8 @@ class Body:
         """Whether the framing has shown the end."""
         self._spilled = False
         self._size = READ_BYTES
-        """Of the next read: memory is taken before the wait, in every stream that waits."""
+        """Of the next read: memory is taken before the wait, in every stream that waits. The first
+        one takes all that http.client's buffer holds."""
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
