@@ -56,7 +56,7 @@ def chunks(bench: Bench) -> Figures:
                      running: dict[str, Process] = running) -> Figures:  # fmt: skip
                 return checked(running[name].ask(do="stream", url=url), expected)
 
-            rounds = bench.rounds(clients, 5, once)
+            rounds = bench.rounds(clients, 15, once)
         found[case] = {
             name: summary(
                 each,
@@ -79,7 +79,7 @@ def requests(bench: Bench) -> Figures:
         for process in running.values():
             process.ask(do="stream", url=url, times=5)
         rounds = bench.rounds(
-            clients, 5, lambda name, _: running[name].ask(do="stream", url=url, times=times)
+            clients, 9, lambda name, _: running[name].ask(do="stream", url=url, times=times)
         )
     found = {}
     for name, each in rounds.items():
@@ -133,7 +133,7 @@ def long_answers(bench: Bench) -> Figures:
                 process.ask(do="stream", url=bench.url("event", 1))
                 return checked(process.ask(do="whole", url=url), all_)
 
-        rounds = bench.rounds(CLIENTS, 3, once)
+        rounds = bench.rounds(CLIENTS, 7, once)
         found[f"{megabytes} MB"] = {
             name: summary(
                 each,
