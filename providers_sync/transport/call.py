@@ -75,8 +75,7 @@ class Call:
         with self._lock:
             self.release()
             # Not sock.dup(): a TLS socket refuses it, and this must be the TCP socket beneath.
-            number = socket.dup(sock.fileno())
-            self._duplicate = socket.socket(sock.family, sock.type, sock.proto, number)
+            self._duplicate = socket.socket(fileno=socket.dup(sock.fileno()))
         self.check()
 
     def release(self) -> None:
