@@ -1,6 +1,6 @@
 """CPU of our stream beside the naive requests + sseclient loop, in one run.
 
-``python benchmarks/against_naive.py`` prints a table.
+``python benchmarks/against_naive.py`` prints a table; one request stands beside bare requests.
 The server runs in a process of its own; the figures are the least CPU time of interleaved rounds,
 as a neighbour on the machine only adds, and only their ratios mean anything.
 """

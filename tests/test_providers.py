@@ -176,6 +176,22 @@ def test_proxy_carries_the_request(kind: type[Provider], monkeypatch: pytest.Mon
         assert kind(base_url=server.url, proxy=False).complete("Hi").text == "direct"
 
 
+def test_proxy_of_the_environment_is_looked_up_for_each_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by a provider that has a connection already: it leads past the proxy, or to it."""
+    for name in ("http_proxy", "no_proxy", "NO_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serve("through") as proxy, serve("direct") as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        assert provider.complete("Hi").text == "direct"
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert provider.complete("Hi").text == "through"
+        monkeypatch.delenv("http_proxy")
+        assert provider.complete("Hi").text == "direct"
+        assert len(server.connections) == 1
+
+
 def test_one_message_is_the_prompt_unchanged() -> None:
     """AI365VIP's prompt form begins with the second message."""
     with serve("Hi") as server:

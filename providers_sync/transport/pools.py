@@ -175,7 +175,7 @@ class Adapter(requests.adapters.HTTPAdapter):
     """requests' adapter over watched pools, without what no caller of ours reads.
 
     Looking up the pool and the request's target, collecting cookies and guessing an encoding made a
-    sixth of a warm request.
+    tenth of a warm request.
     """
 
     _last: tuple[Any, Any] = (None, None)
