@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import responses
 from providers_sync import (
     AI365VIP,
     CodeLinkAva,
+    Failover,
     InvalidRequestError,
     ModelNotSupportedError,
     OpenAICompatible,
@@ -19,7 +21,7 @@ from providers_sync import (
     Usage,
     Vitalentum,
 )
-from providers_sync.testing import serve
+from providers_sync.testing import ScriptedProvider, serve
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -240,12 +242,18 @@ def test_unknown_model_lists_the_known_ones(kind: type[Provider]) -> None:
 def test_gone_service_says_how_to_go_on(
     kind: type[Provider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a gateway the error names the command and the variable."""
-    monkeypatch.setattr(kind, "default_base_url", "http://127.0.0.1:9")
+    """Its domain may be another's by now: nothing is resolved or sent, and a failover moves on."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was resolved or connected")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(ConnectionError) as caught:
-        kind(retry=None, proxy=False).stream("Hi")
+        kind().stream("Hi")
     assert "providers-sync serve" in str(caught.value)
     assert kind.base_url_variable in str(caught.value)
+    assert Failover([kind(), ScriptedProvider("Hello!")]).complete("Hi").text == "Hello!"
 
 
 def test_openai_compatible_sends_and_reads_its_protocol() -> None:

@@ -14,7 +14,6 @@ from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts, __version__
 from ..errors import (
     APIConnectionError,
     APIStatusError,
-    APITimeoutError,
     AuthenticationError,
     InvalidRequestError,
     ModelNotSupportedError,
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from ..aio import AsyncStream
 
 _GONE = (
-    "; the public service behind {name} is gone: start a gateway with `providers-sync serve` "
-    "and set {variable} to the address it prints"
+    "the public service behind {name} is gone, and nothing was sent: start a gateway with "
+    "`providers-sync serve`, and give the address it prints as base_url= or in {variable}"
 )
 _SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
@@ -319,6 +318,11 @@ class Provider:
     def _send(
         self, connections: transport.Transport, request: Request, call: transport.Call
     ) -> transport.Answer:
+        if self._at_home and not self.working:  # the domain may belong to somebody else by now
+            text = _GONE.format(name=type(self).__name__, variable=self.base_url_variable)
+            error = APIConnectionError(text)
+            error.retryable = False
+            raise error
         return connections.send(
             request.method,
             request.url,
@@ -330,11 +334,8 @@ class Provider:
         )
 
     def _explain(self, error: ProviderError, request: Request) -> None:
-        """Add what to do at the provider's own address, and keep secrets out of the text."""
+        """Add what to do where no key was given, and keep secrets out of the text."""
         text = str(error)
-        unreachable = isinstance(error, (APIConnectionError, APITimeoutError))
-        if unreachable and self._at_home and not self.working:
-            text += _GONE.format(name=type(self).__name__, variable=self.base_url_variable)
         if isinstance(error, AuthenticationError) and not self._api_key:
             variable = self.api_key_variable
             text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")

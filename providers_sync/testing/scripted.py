@@ -86,8 +86,9 @@ class ScriptedProvider(Provider):
         """Every call, in order, each once, however often it was tried."""
         self._memory = MemoryTransport(script, protocol)
         self._like = copy.copy(like)
-        # In place of its method: what it sends goes here, from whatever process.
-        vars(self._like)["_transport"] = lambda: self._memory
+        # In place of its method: what it sends goes here, from whatever process. The service of a
+        # provider whose own is gone is the script.
+        vars(self._like).update(_transport=lambda: self._memory, _at_home=False)
         self.model, self.base_url = like.model, like.base_url
         # Attributes of the class elsewhere; here they follow the one that is played.
         vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
