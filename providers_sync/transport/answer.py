@@ -27,14 +27,16 @@ class Answer:
         self._response = response
         self._raw: Any = response.raw
         self._call = call
-        http, encoding = call.response, response.headers.get("Content-Encoding", "identity")
+        http = call.response
+        self._coding = response.headers.get("Content-Encoding", "identity")
+        self._framing = Body(http, call.socket) if http is not None and http.fp else None
         self._body: Body | GzippedBody | None = None
-        if http is not None and encoding in ("identity", "gzip") and http.fp:
-            self._body = Body(http, call.socket)
-            if encoding == "gzip":
-                self._body = GzippedBody(self._body)
+        """What takes framing and coding off; ``None`` where urllib3 does it."""
+        if self._framing is not None and self._coding in ("identity", "gzip"):
+            self._body = GzippedBody(self._framing) if self._coding == "gzip" else self._framing
         self._reads = 0
         self.status = int(response.status_code)
+        self._is_framed = http is not None and _is_plainly_framed(http)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
         self.headers = response.headers
@@ -102,17 +104,17 @@ class Answer:
 
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
-        body = bytearray()
-        deadline = time.monotonic() + wait_s
+        received = bytearray()
+        if self._framing is not None:
+            self._framing.deadline = time.monotonic() + wait_s
+            self._body = self._body or self._framing  # urllib3 would wait as long as it drips
         # OSError: the socket is closed already where the first read has had the whole body.
         with contextlib.suppress(ProviderError, OSError):
-            while len(body) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
-                if self._call.socket is not None:
-                    self._call.socket.settimeout(left)
-                if not (data := self._read(self._read_any)):
-                    break
-                body += data
-        return bytes(body[:ERROR_BODY_BYTES])
+            while len(received) < ERROR_BODY_BYTES and (data := self._read(self._read_any)):
+                received += data
+        if self._body is self._framing and self._coding != "identity":
+            return _inflated(bytes(received))
+        return bytes(received[:ERROR_BODY_BYTES])
 
     def finish(self) -> None:
         """Give the connection back for the next request, reading on, briefly, if there is more.
@@ -124,14 +126,31 @@ class Answer:
             with contextlib.suppress(ProviderError, Stopped, OSError):
                 sock.settimeout(DRAIN_S)
                 self._read(self._read_any)
-        if self._body is not None and self._body.is_reusable():
+        if self._body is not None and self._is_framed and self._body.is_reusable():
             self._body.close()
+            self._call.has_all = True
             self._raw.release_conn()
 
     def close(self) -> None:
         """Give everything back; a body not read to its end closes the connection."""
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError, HTTPException):
             self._raw.close()
+
+
+def _inflated(data: bytes) -> bytes:
+    """Return what ``deflate`` means, with zlib's header or without; nothing for other codings."""
+    for window in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(window).decompress(data, ERROR_BODY_BYTES)
+    return b""
+
+
+def _is_plainly_framed(http: HTTPResponse) -> bool:
+    """Tell whether nobody can take the body's end for another place (RFC 9112, 6.3 and 11.2)."""
+    lengths = set(http.msg.get_all("Content-Length", ()))
+    codings = http.msg.get_all("Transfer-Encoding", ())
+    has_one = [c.lower() for c in codings] == ["chunked"] if codings else len(lengths) == 1
+    return http.status >= 200 and has_one and not (codings and lengths)
 
 
 def _is_unfinished(raw: Any) -> bool:

@@ -6,11 +6,14 @@ times what the chunk's own work is. Source of the framing: RFC 9112, sections 6 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import socket
 import ssl
 import struct
 import sys
+import time
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
@@ -33,16 +36,20 @@ class Body:
         self._left: int | None = None if response.chunked else response.length
         self.ended = self._left == 0
         """Whether the framing has shown the end."""
+        self.deadline: float | None = None
+        """When ``read`` gives up, on the monotonic clock, whatever arrives."""
         self._spilled = False
-        self._size = READ_BYTES
+        self._has_read = False
+        self._size = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)
         """Of the next read: memory is taken before the wait, in every stream that waits. The first
-        one takes all that http.client's buffer holds."""
+        one takes all that http.client's buffer holds (8 KiB; 128 KiB from Python 3.14 on), as the
+        reading goes on behind it, at the socket."""
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
 
         Raises ``IncompleteRead`` where the connection ends too early, ``HTTPException`` for broken
-        framing, and what the socket raises.
+        framing, ``TimeoutError`` after ``deadline``, and what the socket raises.
         """
         while not self.ended:
             if data := self._next():
@@ -68,8 +75,14 @@ class Body:
         broken = self._chunks and self._chunks.broken
         if broken:
             raise broken
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._socket.settimeout(left)
         data: bytes = self._receive(self._size)
         self._receive = self._socket.recv  # what came with the headers is taken
+        self._has_read = True
         self._size = READ_BYTES if len(data) >= TRICKLE_BYTES else TRICKLE_BYTES
         if self._chunks is not None:
             if not data:
@@ -94,7 +107,21 @@ class Body:
     def is_reusable(self) -> bool:
         """Tell whether the connection stands at the beginning of the next answer."""
         spilled = self._spilled if self._chunks is None else bool(self._chunks.rest)
-        return self.ended and not spilled
+        return self.ended and not spilled and (self._has_read or self._holds_nothing())
+
+    def _holds_nothing(self) -> bool:
+        """Tell whether nothing has come behind the headers of an answer without a body."""
+        wait_s = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return not self._response.fp.peek(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                self._socket.settimeout(wait_s)
 
 
 def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:

@@ -40,6 +40,8 @@ class Call:
         """The connection's own socket, for the thread that reads."""
         self.response: HTTPResponse | None = None
         """http.client's response, once its headers are read."""
+        self.has_all = False
+        """Whether the answer was read to its proven end, so that the connection may be reused."""
         self._deadline = None if connect_s is None else time.monotonic() + connect_s
         self._duplicate: socket.socket | None = None
         # Reentrant: a finalizer or a signal handler may stop the call in the thread that holds it.

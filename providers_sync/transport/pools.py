@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
-from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
+from http.client import (
+    HTTPException,
+    HTTPResponse,
+    IncompleteRead,
+    RemoteDisconnected,
+    parse_headers,
+)
 from typing import Any, cast
 
 import requests
@@ -33,8 +39,24 @@ class _WholeLines:
         return line
 
 
+INTERIM_RESPONSES = 100
+"""Before one answer; a server that works says so now and then, and hints are sent once."""
+
+
 class _StrictResponse(HTTPResponse):
-    """http.client's response, for which half the headers and half the last chunk are enough."""
+    """http.client's response, for which half the headers and half the last chunk are enough.
+
+    It takes every status of 1xx but 100 for the answer; RFC 9110, section 15.2, has them passed
+    over. 101 (another protocol from here on) is final: nobody asked for it.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(INTERIM_RESPONSES):
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if line[1] >= 200 or line[1] == 101:
+                return line
+            parse_headers(cast(Any, self.fp))
+        raise HTTPException("too many interim responses")
 
     def begin(self) -> None:
         file, self.fp = self.fp, cast(Any, _WholeLines(self.fp))
@@ -156,6 +178,8 @@ class _WatchedPool:
         # First of all: a stop that comes late must not hit the next user of this connection.
         if connection is not None and connection.call is not None:
             connection.call.release()
+            if not connection.call.has_all:  # else the rest would be the next caller's answer
+                connection.close()
             connection.call = None
         super()._put_conn(connection)  # type: ignore[misc]
 

@@ -11,7 +11,7 @@ import requests
 import urllib3.exceptions
 import urllib3.util
 
-from ..errors import APIConnectionError, APITimeoutError, ProviderError
+from ..errors import APIConnectionError, APITimeoutError, MalformedStream, ProviderError
 from .call import Call
 
 
@@ -65,6 +65,8 @@ def connection_error(
         if isinstance(inner, requests.RequestException):
             inner.request = None
     where = urllib3.util.parse_url(url).netloc or url
+    if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in behind):
+        return MalformedStream(f"{where} gives its answer two lengths that contradict each other")
     if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in behind):
         where += " through the proxy"
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
