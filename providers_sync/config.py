@@ -42,10 +42,15 @@ TRICKLE_BYTES = 1024
 """One read of a stream that sends word by word; 4 KiB cost 200 streams 4 MB."""
 BUFFER_BYTES = 256 * 1024
 """What may wait for a slow reader; then the server is held back."""
-EVENT_BYTES = 4 * 1024 * 1024
-"""One event; the largest honest ones carry an image of a few MB. Bounds memory."""
+EVENT_BYTES = 64 * 1024 * 1024
+"""One event; the largest honest ones carry an image of 5–10 MB in base64, or a few. Bounds memory:
+reading an event takes some four times its size for a moment."""
 EVENT_LINES = 1000
 """Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
+SPACE_BYTES = 64 * 1024
+"""White space before an answer, while its kind is not known yet; honest servers send a line."""
+TOOL_CALLS = 10_000
+"""In one answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
 """A whole JSON answer where a stream was expected."""
 ANTHROPIC_MAX_TOKENS = 4096

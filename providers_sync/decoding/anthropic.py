@@ -28,6 +28,7 @@ from .pieces import (
     count,
     excerpt,
     parse,
+    printable,
     server_error,
     sniff,
     whole,
@@ -100,7 +101,7 @@ class _Message:
                 yield from self._block(index, block)
             self._count(value.get("usage"))
             if reason := value.get("stop_reason"):
-                self._reason = str(reason)
+                self._reason = printable(str(reason))
         except WRONG_SHAPE as error:
             raise MalformedStream(f"the answer has the wrong shape: {error}") from error
         yield from self._end()
@@ -115,11 +116,11 @@ class _Message:
         elif kind == "message_start":
             message = value["message"]
             if model := message.get("model"):
-                yield ServedModel(str(model))
+                yield ServedModel(printable(str(model)))
             self._count(message.get("usage"))
         elif kind == "message_delta":
             if reason := value["delta"].get("stop_reason"):
-                self._reason = str(reason)
+                self._reason = printable(str(reason))
             self._count(value.get("usage"))
         elif kind == "message_stop":
             yield from self._end()

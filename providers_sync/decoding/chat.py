@@ -31,6 +31,7 @@ from .pieces import (
     count,
     excerpt,
     parse,
+    printable,
     server_error,
     sniff,
     whole,
@@ -140,7 +141,7 @@ class _Chat:
             raise MalformedStream(f"an event has no 'choices': {excerpt(value)}")
         if self._model is None and isinstance(model := value.get("model"), str):
             self._model = model
-            yield ServedModel(model)
+            yield ServedModel(printable(model))
         if choices:
             yield from self._choice(choices, key)
         if isinstance(usage := value.get("usage"), dict):
@@ -160,7 +161,7 @@ class _Chat:
                 else:
                     yield from _parts(text)
             if reason := choice.get("finish_reason"):
-                yield from self._end(str(reason))
+                yield from self._end(printable(str(reason)))
         except WRONG_SHAPE as error:
             raise MalformedStream(f"an event's 'choices' has the wrong shape: {error}") from error
 

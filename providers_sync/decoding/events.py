@@ -37,10 +37,11 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
             data = bytes(tail)
             tail.clear()
         *blocks, rest = data.split(b"\n\n")
+        tail += rest
+        data = b""  # a large event is in memory as rarely as can be
         for block in blocks:
             if block:
                 yield _checked(block)
-        tail += rest
         _check_size(tail)
     if _half_character(tail):
         raise StreamCut("the stream ends inside a character")
@@ -104,13 +105,16 @@ def events(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
     would take two thirds of a chunk's time. All others are sseclient's to read.
     """
     for frame in frames(chunks):
-        first, _, rest = frame.partition(b"\n")
-        if rest == b"\n" and first.startswith(b"data: "):
-            yield _event(data=first[6:].decode())
-            continue
-        if first.startswith(b"event: ") and rest.startswith(b"data: "):
-            data, _, rest = rest.partition(b"\n")
-            if rest == b"\n":
-                yield _event(event=first[7:].decode() or "message", data=data[6:].decode())
-                continue
-        yield from SSEClient(iter([frame])).events()
+        end = frame.find(b"\n")
+        last = len(frame) - 2
+        if end == last and frame.startswith(b"data: "):
+            yield _event(data=frame[6:end].decode())
+        elif (
+            frame.startswith(b"event: ")
+            and frame.startswith(b"data: ", end + 1)
+            and (frame.find(b"\n", end + 1) == last)
+        ):
+            name = frame[7:end].decode() or "message"
+            yield _event(event=name, data=frame[end + 7 : last].decode())
+        else:
+            yield from SSEClient(iter([frame])).events()

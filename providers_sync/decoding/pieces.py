@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import JSON_BYTES
+from ..config import JSON_BYTES, SPACE_BYTES, TOOL_CALLS
 from ..errors import MalformedStream, ServerError
 from ..types import ToolCall
 
@@ -63,7 +63,7 @@ class Template:
 
     def learn(self, data: str, value: Any, delta: dict[str, Any], key: str) -> None:
         """Take the form of an event; ``delta[key]``, somewhere in ``value``, is its text."""
-        if not self._tries:
+        if not self._tries or len(data) > TEMPLATE_CHARACTERS:
             return  # every event differs in more than its text
         if self._spared:
             self._spared -= 1
@@ -87,6 +87,8 @@ class Template:
 TEMPLATE_SPARED = 2
 """Events before the first form is learnt: a short answer is done sooner without, and where many
 answers begin at once, their first words are not held up by it."""
+TEMPLATE_CHARACTERS = 64 * 1024
+"""Of the event that is learnt from; trying it out takes its size several times over."""
 TEMPLATE_TRIES = 4
 """Forms learnt in one answer: servers change them now and then."""
 _PROBE = "\x00 a text that no server sends \x00"
@@ -123,7 +125,11 @@ class Surrogates:
 
 
 def printable(text: str) -> str:
-    """Return a whole text with its surrogates joined, and lone ones replaced."""
+    r"""Return a whole text with its surrogates joined, and lone ones replaced.
+
+    >>> printable("\ud83d\ude00 \ud83d")
+    '😀 �'
+    """
     halves = Surrogates()
     return halves.mend(text) + halves.rest()
 
@@ -134,6 +140,7 @@ class ToolCalls:
     def __init__(self) -> None:
         self._calls: list[dict[str, Any]] = []
         self._open: dict[object, dict[str, Any]] = {}
+        self._begun = 0
 
     def add(self, key: object, call_id: str, name: str, arguments: str) -> None:
         """Take a piece of the call known by ``key``; another id under the same key begins anew."""
@@ -141,6 +148,9 @@ class ToolCalls:
         if call is None or (call_id and call["id"] and call_id != call["id"]):
             call = self._open[key] = {"id": "", "name": "", "raw": []}
             self._calls.append(call)
+            self._begun += 1
+            if self._begun > TOOL_CALLS:
+                raise MalformedStream(f"the answer has more than {TOOL_CALLS} tool calls")
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
         call["raw"].append(arguments)
@@ -154,7 +164,8 @@ class ToolCalls:
         calls, self._calls, self._open = self._calls, [], {}
         for call in calls:
             raw = printable("".join(call["raw"]))
-            yield ToolCall(str(call["id"]), str(call["name"]), _arguments(raw), raw)
+            call_id, name = printable(str(call["id"])), printable(str(call["name"]))
+            yield ToolCall(call_id, name, _arguments(raw), raw)
 
 
 def _arguments(raw: str) -> dict[str, Any] | None:
@@ -189,6 +200,8 @@ def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
         start = head.lstrip().removeprefix(codecs.BOM_UTF8)
         if start and (not start.startswith(b"<") or b">" in start or len(start) > 64):
             break
+        if len(head) > SPACE_BYTES:
+            break
     start = head.lstrip().removeprefix(codecs.BOM_UTF8)
     if _HTML.match(start):
         return "html", again()
@@ -196,8 +209,12 @@ def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
 
 
 def count(value: Any) -> int | None:
-    """Return a number of tokens, or ``None`` for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a number of tokens, or ``None`` for anything else.
+
+    >>> count(7), count(True), count("7"), count(2**63)
+    (7, None, None, None)
+    """
+    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def server_error(value: Any) -> ServerError:
@@ -210,6 +227,8 @@ def server_error(value: Any) -> ServerError:
     detail = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(detail, dict):
         detail = {"message": str(detail)}
-    kind, code = (str(detail[k]) if detail.get(k) is not None else None for k in ("type", "code"))
-    message = detail.get("message") or kind or code or "no reason given"
-    return ServerError(f"the server reports an error: {str(message)[:2000]}", type=kind, code=code)
+    kind, code = (
+        printable(str(detail[k])) if detail.get(k) is not None else None for k in ("type", "code")
+    )
+    message = printable(str(detail.get("message") or kind or code or "no reason given")[:2000])
+    return ServerError(f"the server reports an error: {message}", type=kind, code=code)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from ..config import ALONE_READS, AWAY_S, Timeouts
-from ..types import Delta, Finish
+from ..types import Delta
 from .pipe import Ended, Pipe
 
 KEEPER_S = 4 * AWAY_S
@@ -49,10 +49,9 @@ class DirectPipe(Pipe):
     def _read(self, deltas: Iterator[Delta]) -> None:
         self._deltas = deltas
         for delta in deltas:
-            self._collected.append(delta)
-            if delta.__class__ is Finish:
-                self._mark()
-            elif self._is_wanted and self._alone >= ALONE_READS and self.has_begun():
+            self._collect(delta)
+            may_lend = self._is_wanted and not self.marked and self._alone >= ALONE_READS
+            if may_lend and self.has_begun():
                 self._lend(deltas)
         self._end(None)
 
@@ -152,9 +151,7 @@ class DirectPipe(Pipe):
 
     def _next(self) -> None:
         for delta in self._deltas:
-            self._collected.append(delta)
-            if delta.__class__ is Finish:
-                self._mark()
+            self._collect(delta)
             return
         self._end(None)
 

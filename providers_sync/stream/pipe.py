@@ -75,10 +75,20 @@ class Pipe:
 
     def _read(self, deltas: Iterator[Delta]) -> None:
         for delta in deltas:
-            self._collected.append(delta)
-            if delta.__class__ is Finish:
-                self._mark()
+            self._collect(delta)
         self._end(None)
+
+    def _collect(self, delta: Delta) -> None:
+        if delta.__class__ is Usage and not self.started:
+            self._forget_count()
+        self._collected.append(delta)
+        if delta.__class__ is Finish:
+            self._mark()
+
+    def _forget_count(self) -> None:
+        """Before the first event a server may count for ever: the newest count stands for all."""
+        if self._collected and self._collected[-1].__class__ is Usage:
+            self._collected.pop()
 
     def _judge(self, work: Callable[[], None]) -> None:
         """Do a part of the source's work; where that ends it, give the verdict."""

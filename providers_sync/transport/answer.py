@@ -6,7 +6,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 import requests

@@ -123,7 +123,12 @@ class _WatchedConnection:
             return super().getresponse()  # type: ignore[misc]
         call.socket = self.sock
         call.sent()
-        response = super().getresponse()  # type: ignore[misc]
+        try:
+            response = super().getresponse()  # type: ignore[misc]
+        except BaseException:
+            if call.response is not None:  # its headers are refused; it may hold the socket
+                call.response.close()
+            raise
         call.check()
         return response
 

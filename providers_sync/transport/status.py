@@ -48,7 +48,8 @@ def _server_message(body: str) -> str:
     for name in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(name):
             value = value[name]
-    return (value if isinstance(value, str) else json.dumps(value))[:2000]
+    text = (value if isinstance(value, str) else json.dumps(value))[:2000]
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair: "?"
 
 
 def _retry_after(answer: Answer) -> float | None:

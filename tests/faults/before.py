@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+import zlib
 from typing import Any
 
 from providers_sync import (
@@ -11,8 +12,10 @@ from providers_sync import (
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
+    MalformedStream,
     RateLimitError,
     StreamCut,
+    StreamTruncated,
     Timeouts,
 )
 from providers_sync.testing import (
@@ -43,6 +46,8 @@ def http_date(seconds: float) -> str:
 def busy(retry_after: str, code: int = 429) -> Any:
     return status(code, "Slow down", headers={"Retry-After": retry_after})
 
+
+EARLY_HINTS = wire(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
 
 CONNECTION = [
     Row(
@@ -136,6 +141,58 @@ HEADERS = [
             repeat(wire(b"HTTP/1.1 100 Continue\r\n\r\n"), pause(0.02))
         ]),
         APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "interim responses, then a good answer",
+        answer("Hel", "lo", before=[
+            EARLY_HINTS, wire(b"HTTP/1.1 100 Continue\r\n\r\n"), pause(0.05),
+            wire(b"HTTP/1.1 102 Processing\r\n\r\n"),
+        ]),
+        text="Hello", wires=BOTH,
+    ),
+    Row(
+        "interim responses at full speed for ever", answer(before=[
+            repeat(wire(b"HTTP/1.1 102 Processing\r\n\r\n" * 100))
+        ]),
+        APIConnectionError, "failed", opens=False, requests=3,
+    ),
+    Row(
+        "interim response dripped", answer(before=[repeat(drip(b"HTTP/1.1 103 Hi", every=0.02))]),
+        APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
+    ),
+    Row(
+        "closed after an interim response", answer(before=[EARLY_HINTS, cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+    ),
+    Row(
+        "closed inside an interim response",
+        answer(before=[wire(b"HTTP/1.1 103 Early Hints\r\nLink: </a"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3,
+    ),
+    Row(
+        "another protocol from here on", answer(before=[
+            wire(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n"), stall()
+        ]),
+        APIStatusError, "failed", opens=False, says=("101",), attributes={"status_code": 101},
+    ),
+    Row(
+        "two lengths that contradict each other",
+        answer("Hello", framing="length", inside=[wire(b"Content-Length: 1\r\n")]),
+        MalformedStream, "failed", opens=False, wires=BOTH, says=("contradict",),
+    ),
+    Row(
+        "two lengths that contradict each other in one line",
+        answer("Hello", framing="close", inside=[wire(b"Content-Length: 1, 2\r\n")]),
+        MalformedStream, "failed", opens=False, says=("contradict",),
+    ),
+    Row(
+        "the same length twice",
+        answer(b"", framing="length", end=False, inside=[wire(b"Content-Length: 0\r\n")]),
+        StreamTruncated, "truncated", requests=3,
+    ),
+    Row(
+        "a length beside the chunked coding",
+        answer("Hel", "lo", inside=[wire(b"Content-Length: 3\r\n")]), text="Hello", wires=BOTH,
     ),
     Row(
         "closed in place of an answer", answer(before=[cut()]),
@@ -265,6 +322,33 @@ STATUS = [
         "error body stalls", answer(b"oops", stall(), status=400, content_type="text/plain"),
         APIStatusError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
         says=("400", "oops"),
+    ),
+    *(
+        Row(
+            f"error body whose {name} drips", answer(
+                wire(begun), repeat(drip(wire_bytes, every=0.02)), status=401, framing="close",
+                headers={"Transfer-Encoding": "chunked"},
+            ),
+            AuthenticationError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
+            says=("401",),
+        )
+        for name, begun, wire_bytes in (
+            ("chunk extension", b"5;", b"x"), ("trailer", b"0\r\nX: ", b"x"),
+            ("first chunk's size", b"", b"0"),
+        )
+    ),
+    Row(
+        "error body in a coding that drips", answer(
+            repeat(drip(b"x", every=0.02)), status=401, headers={"Content-Encoding": "br"}
+        ),
+        AuthenticationError, "failed", opens=False, timeouts=FIRST_TOKEN, takes=0.3, says=("401",),
+    ),
+    Row(
+        "error body that is deflated", answer(
+            zlib.compress(b'{"error": {"message": "No such key"}}'), status=401, end=False,
+            headers={"Content-Encoding": "deflate"}, content_type="application/json",
+        ),
+        AuthenticationError, "failed", opens=False, says=("401", "No such key"),
     ),
     Row(
         "error body reset", answer(b"oops", reset(), status=400, content_type="text/plain"),

@@ -185,14 +185,14 @@ def flood(piece: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
 
 DECODERS = {"OpenAI": chat, "Anthropic": anthropic}
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
-    "20 MB in a line": (
-        lambda: flood(b"x" * 65_536, 20 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
+    "80 MB in a line": (
+        lambda: flood(b"x" * 65_536, 80 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
     ),
     "100,000 lines": (
         lambda: flood(b"data: x\n" * 8192, 800_000), "text/event-stream", EVENT_BYTES
     ),
-    "20 MB in lines of 5 kB": (
-        lambda: flood(b"data: %b\n" % (b"x" * 5000) * 13, 20 * MB), "text/event-stream", EVENT_BYTES
+    "80 MB in lines of 5 kB": (
+        lambda: flood(b"data: %b\n" % (b"x" * 5000) * 13, 80 * MB), "text/event-stream", EVENT_BYTES
     ),
     "20 MB of whole JSON": (
         lambda: flood(b"x" * 65_536, 20 * MB, b'{"choices": "'), "application/json", JSON_BYTES
@@ -276,8 +276,8 @@ def in_reads(data: bytes) -> list[bytes]:
 
 
 GROWING: dict[str, Callable[[int], bytes]] = {
-    "20 MB in a line": lambda size: b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
-    % (b"x" * (size * 400_000)),
+    "2 MB in a line": lambda size: b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
+    % (b"x" * (size * 40_000)),
     "100,000 lines": lambda size: b"data: x\n" * (size * 2000) + b"\n",
     "many lines": lambda size: b'data: {"choices": [\n' + b"data:\n" * (size * 9) + b"data: ]}\n\n",
     "many events": lambda size: b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'

@@ -180,38 +180,38 @@ JSON = [
 
 SIZE = [
     Row(
-        "20 MB in a line", ["Hel", b'data: {"choices": [{"delta": {"content": "',
-                            repeat(BLOCK, times=320), b'"}}]}\n\n'],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("MiB",), takes=0.5,
+        "80 MB in a line", ["Hel", b'data: {"choices": [{"delta": {"content": "',
+                            repeat(BLOCK, times=1280), b'"}}]}\n\n'],
+        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("MiB",), takes=2.0,
     ),
     Row(
         "20 MB in lines of 1 kB", ["Hel", repeat(b"data: %b\n" % (b"x" * 1000) * 65, times=320)],
-        MalformedStream, "failed", "Hel", kinds=OPENAI, takes=0.5,
+        MalformedStream, "failed", "Hel", kinds=OPENAI, takes=2.0,
     ),
     Row(
         "100,000 data lines in an event", ["Hel", repeat(b"data: x\n" * 1000, times=100), b"\n"],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("lines",), takes=0.5,
+        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("lines",), takes=2.0,
     ),
     Row(
         "endless line", ["Hel", b"data: ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
-        kinds=EVENTS, wires=BOTH, says=("MiB",), takes=0.5,
+        kinds=EVENTS, wires=BOTH, says=("MiB",), takes=2.0,
     ),
     Row(
         "endless line first", [b"data: ", repeat(BLOCK)], MalformedStream, "failed",
-        kinds=OPENAI, says=("MiB",), takes=0.5,
+        kinds=OPENAI, says=("MiB",), takes=2.0,
     ),
     Row(
         "endless comment", ["Hel", b": ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
-        kinds=OPENAI, says=("MiB",), takes=0.5,
+        kinds=OPENAI, says=("MiB",), takes=2.0,
     ),
     Row(
         "endless whole JSON",
         answer(b'{"choices": "', repeat(BLOCK), content_type="application/json"),
-        MalformedStream, "failed", kinds=ALL, says=("MiB",), takes=0.5,
+        MalformedStream, "failed", kinds=ALL, says=("MiB",), takes=2.0,
     ),
     Row(
         "gzip bomb", answer("Hel", b"data: ", repeat(bytes(65_536)), gzip=True),
-        MalformedStream, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("MiB",), takes=0.5,
+        MalformedStream, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("MiB",), takes=2.0,
     ),
     Row(
         "body that is not the gzip it claims to be",

@@ -1,0 +1,180 @@
+"""What a server may make of our time and memory, and names that no text can hold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from providers_sync import (
+    AI365VIP,
+    Anthropic,
+    APIStatusError,
+    MalformedStream,
+    OpenAICompatible,
+    Provider,
+    ServerError,
+    Usage,
+    decoding,
+)
+from providers_sync.config import EVENT_BYTES, TOOL_CALLS
+from providers_sync.testing import ScriptedProvider, answer, event, repeat, serve, text
+
+HALF = "\ud83d"
+
+
+def openai(delta: dict[str, Any], **more: Any) -> bytes:
+    chunk = {"choices": [{"index": 0, "delta": delta}], **more}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def anthropic(*values: dict[str, Any]) -> list[bytes]:
+    return [b"data: " + json.dumps(value).encode() + b"\n\n" for value in values]
+
+
+COUNT = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}\n\n'
+EMPTY = openai({"content": ""})
+WORD = openai({"content": "x"})
+STOP = {"type": "message_stop"}
+PIECE = openai({"tool_calls": [{"index": 0, "function": {"arguments": "1"}}]})
+
+
+def cpu_of(block: bytes, times: int) -> float:
+    """CPU seconds of an answer that begins with so many copies of a block."""
+    script = answer(repeat(block * 100, times=times // 100), text("Hello"))
+    with serve(script) as server:
+        provider = OpenAICompatible("m", base_url=server.url, timeouts=60)
+        began = time.process_time()
+        stream = provider.stream("Hi")
+        assert stream.read().endswith("Hello")
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize(
+    "block", [COUNT, EMPTY, WORD, PIECE], ids=["usage", "empty", "word", "call"]
+)
+def test_ten_times_the_events_take_ten_times_the_work(block: bytes) -> None:
+    """Whatever comes before the first word, and after it."""
+    small = min(cpu_of(block, 3000) for _ in range(3))
+    large = min(cpu_of(block, 30_000) for _ in range(2))
+    assert large < 20 * small
+
+
+def test_usage_before_the_first_word_is_kept_once() -> None:
+    """A server that counts for ever takes no memory; the newest count is in hand."""
+    first = event({"choices": [], "usage": {"prompt_tokens": 1}})
+    script = [repeat(first, times=5000), COUNT, text("Hello")]
+    provider = ScriptedProvider(script)
+    events = list(provider.stream("Hi").events())
+    assert [each for each in events if isinstance(each, Usage)] == [Usage(7, 1, None)]
+
+
+def pieces(block: bytes, times: int) -> Iterator[bytes]:
+    for _ in range(times):
+        yield block
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "", "text/x"])
+@pytest.mark.parametrize("decode", [decoding.chat, decoding.anthropic])
+def test_endless_white_space_is_refused(decode: Callable[..., Any], content_type: str) -> None:
+    """Past the cap, without keeping a copy for every piece, in time that grows with its size."""
+    began = time.process_time()
+    with pytest.raises(MalformedStream, match="MiB"):
+        list(decode(pieces(b" " * 65536, 2 * EVENT_BYTES // 65536), content_type))
+    assert time.process_time() - began < 5
+
+
+def test_white_space_of_plain_text_is_text() -> None:
+    """Also where its kind is not known, and it is longer than what tells a kind."""
+    spaces = " " * 200_000
+    with serve(answer(spaces + "x", content_type=None)) as server:
+        assert AI365VIP(base_url=server.url).complete("Hi").text == spaces + "x"
+
+
+def test_event_with_a_large_picture_is_read() -> None:
+    """10 MB in base64, in one event."""
+    data = "A" * (14 * 1024 * 1024)
+    assert ScriptedProvider([text(data)]).complete("Hi").text == data
+
+
+CALLS: dict[type[Provider], list[Any]] = {
+    OpenAICompatible: [
+        event({"choices": [{"delta": {"tool_calls": [
+            {"index": at * 100 + i, "id": "x", "function": {"name": "f", "arguments": "{}"}}
+            for i in range(100)
+        ]}}]})
+        for at in range(TOOL_CALLS // 100 + 1)
+    ],
+    Anthropic: [
+        each
+        for i in range(TOOL_CALLS + 1)
+        for each in (
+            event({"type": "content_block_start", "index": i,
+                   "content_block": {"type": "tool_use", "id": "x", "name": "f"}}),
+            event({"type": "content_block_stop", "index": i}),
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CALLS, ids=lambda kind: kind.__name__)
+def test_tool_calls_without_end_are_refused(kind: type[Provider]) -> None:
+    """The limit is told; the text before stays in hand."""
+    provider = ScriptedProvider([text("Hello"), *CALLS[kind]], like=kind("m", api_key="k"))
+    with pytest.raises(MalformedStream, match=f"more than {TOOL_CALLS} tool calls") as caught:
+        provider.stream("Hi").read()
+    assert caught.value.partial == "Hello"
+
+
+@pytest.mark.parametrize(
+    "number", [2**63, 10**4000, -1, True, "7", 1.5], ids=lambda n: f"{n!r:.20}"
+)
+def test_count_beyond_63_bits_is_none(number: Any) -> None:
+    """Nobody can print, add or store it; what can be counted stays."""
+    usage = {"prompt_tokens": number, "completion_tokens": 2, "total_tokens": 2**63 - 1}
+    chat = ScriptedProvider([text("Hello"), event({"choices": [], "usage": usage})])
+    assert chat.complete("Hi").usage == Usage(None, 2, 2**63 - 1)
+    counts = {"input_tokens": number, "output_tokens": 2}
+    script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
+    messages = ScriptedProvider(answer(*script, end=False), like=Anthropic("m", api_key="k"))
+    assert messages.complete("Hi").usage == Usage(None, 2, 2)
+
+
+def test_names_are_printable() -> None:
+    """Half a surrogate pair in a model, a reason, a call: all of it can be written to a file."""
+    call = {"id": "1" + HALF, "function": {"name": "f" + HALF, "arguments": "{}"}}
+    chat = ScriptedProvider([
+        event({"model": "m" + HALF, "choices": [{"delta": {"tool_calls": [call]}}]}),
+        event({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop" + HALF}]}),
+    ])  # fmt: skip
+    block = {"type": "tool_use", "id": "1" + HALF, "name": "f" + HALF, "input": {}}
+    script = anthropic(
+        {"type": "message_start", "message": {"model": "m" + HALF}},
+        {"type": "content_block_start", "index": 1, "content_block": block},
+        {"type": "message_delta", "delta": {"stop_reason": "stop" + HALF}},
+        STOP,
+    )
+    messages = ScriptedProvider(answer(*script, end=False), like=Anthropic("m", api_key="k"))
+    for provider in (chat, messages):
+        stream = provider.stream("Hi")
+        stream.read()
+        [called] = stream.tool_calls
+        names = [stream.model, stream.finish_reason, called.id, called.name]
+        assert names == ["m\ufffd", "stop\ufffd", "1\ufffd", "f\ufffd"]
+
+
+def test_error_texts_are_printable() -> None:
+    """Those of a status and those inside an answer."""
+    said = {"error": {"message": "no" + HALF, "type": "t" + HALF, "code": "c" + HALF}}
+    with pytest.raises(ServerError) as inside:
+        ScriptedProvider([event(said)], retry=1).complete("Hi")
+    body = json.dumps(said).encode()
+    refused = answer(body, status=400, content_type="application/json", end=False)
+    with pytest.raises(APIStatusError) as status:
+        ScriptedProvider([refused]).complete("Hi")
+    for error in (inside.value, status.value):
+        assert "no" in str(error)
+        (str(error) + repr(vars(error))).encode()
