@@ -162,7 +162,6 @@ def _syntax(code: str, language: str) -> Syntax:
 def _kept(token: Token) -> Token:
     """Return a token whose images are text, whose line breaks stay, and which hides nothing."""
     token.content = _fit(token.content)
-    token.attrs = {name: _fit(str(value)) for name, value in token.attrs.items()}
     if token.children:
         token.children = [_kept(_kept_inline(child)) for child in token.children]
     return token
