@@ -121,7 +121,7 @@ def find_model(provider: Provider, cancel: CancelToken | None = None) -> None:
     if not isinstance(provider, OpenAICompatible) or provider.model or provider.default_model:
         return
     try:
-        listed = provider.list_models(timeouts=Timeouts(total=LIST_S), retry=1, cancel=cancel)
+        listed = provider.list_models(timeouts=Timeouts(total=LIST_S), cancel=cancel)
     except StreamCancelled:
         raise
     except ProviderError as error:

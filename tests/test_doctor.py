@@ -228,6 +228,12 @@ def test_a_wrong_setting_is_said(
     assert "--base-url belongs to one --provider" in capsys.readouterr().err
 
 
+def test_finding_is_shown_without_what_steers_the_terminal() -> None:
+    """In a line for what was found, and one for what to do."""
+    shown = str(doctor.Finding("DNS", "a\x1b[2J\nb", "c\x9b\nd", "wrong"))
+    assert shown.splitlines() == ["  BAD  DNS      a␛[2J b", f"{'':16}→ c<U+009B> d"]
+
+
 # --- the way
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from providers_sync.terminal.blocks import Block, Blocks
 from providers_sync.terminal.markdown import Renderer
 from providers_sync.terminal.painter import Line, Painter
 from providers_sync.terminal.screens import MarkdownScreen, PlainScreen, Screen, TerminalScreen
+from providers_sync.terminal.spinner import Spinner
 from providers_sync.types import TextDelta
 
 # --- blocks: Markdown while it is written
@@ -150,9 +152,13 @@ def test_rendering_brings_no_hidden_character_back(source: str, words: str) -> N
 def test_no_line_is_wider_than_it_is_counted(unit: str) -> None:
     """Whether a terminal joins what a joiner joins or not; and the joiners are still there."""
     source = unit * 100 + "é"
-    lines = Renderer(io.StringIO()).lines(Block(source), 40)
-    assert all(cell_len(line.text.replace("\u200d", "")) <= line.cells <= 40 for line in lines)
-    assert "".join(line.text for line in lines).replace(" ", "") == source.replace(" ", "")
+    fence, title = f"```\n{source}\n{source}", f"[a](http://x '{source}')"
+    for block in (Block(source), Block(fence, code_before="x\n"), Block(title)):
+        lines = Renderer(io.StringIO()).lines(block, 40)
+        assert all(cell_len(line.text.replace("\u200d", "")) <= line.cells <= 40 for line in lines)
+        shown = "".join(line.text for line in lines)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", shown).replace(" ", "")
+        assert source.replace(" ", "") in shown
 
 
 # --- the screens
@@ -171,6 +177,21 @@ def test_screen_shows_what_steers_and_keeps_a_family_that_comes_in_pieces(
         screen.end(None, None)
     shown = "a␛[2J<U+202E> 👨\u200d👩\u200d👧 x<U+200D>y\nz<U+200C>\n"
     assert out.getvalue().replace("\x1b[K\n", "\n") == shown * 2
+
+
+def test_spinner_turns_beside_a_harmless_label() -> None:
+    """In its own line, which it leaves empty."""
+    turned = threading.Event()
+
+    class Out(io.StringIO):
+        def flush(self) -> None:
+            turned.set()
+
+    out = Out()
+    spinner = Spinner(out, "la\x1b[2Jbel")
+    assert turned.wait(10)
+    spinner.stop()
+    assert out.getvalue().startswith("\r\x1b[K| la␛[2Jbel")
 
 
 def test_piped_text_stays_as_it_is() -> None:
