@@ -167,9 +167,9 @@ def test_list_that_cannot_be_had_is_said(
 ) -> None:
     """Soon, with the server's own reason."""
     monkeypatch.setattr(defaults, "LIST_S", 0.3)
-    with serve(script, protocol="openai") as server:
-        with pytest.raises(kind, match=r"needs a model: .* list cannot be had: "):
-            find_model(OpenAICompatible(base_url=server.url))
+    said = pytest.raises(kind, match=r"needs a model: .* list cannot be had: ")
+    with serve(script, protocol="openai") as server, said:
+        find_model(OpenAICompatible(base_url=server.url))
 
 
 def test_asking_for_the_list_can_be_stopped() -> None:
