@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
-from .providers import PRESETS, named
+from .defaults import choose, find_model, make
+from .printable import one_line, visible
+from .providers import PRESETS
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
 DEFAULT_PORT = 8765
@@ -52,9 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(error: Exception, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
-        print(f"providers-sync: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(str(error))
+
+
+def _say(text: str) -> None:
+    print(f"providers-sync: {one_line(text)}", file=sys.stderr)
 
 
 def _give_up_output() -> None:
@@ -66,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
     """A mistake is said in one line, as every error is."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"providers-sync: {message}; see {self.prog} --help\n")
+        self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
     ask.add_argument("question", nargs="?", help="what is piped in is put before it")
-    ask.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
-    ask.add_argument("--base-url", metavar="URL", help="where the provider is served")
-    ask.add_argument("--model", metavar="NAME")
+    _add_provider(ask)
     ask.add_argument(
         "--local",
         action="store_true",
@@ -94,9 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = commands.add_parser("chat", parents=[common], help="talk, with a history and commands")
     chat.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
-    chat.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
-    chat.add_argument("--base-url", metavar="URL", help="where the provider is served")
-    chat.add_argument("--model", metavar="NAME")
+    _add_provider(chat)
     chat.add_argument("--local", action="store_true", help="start a gateway on the local model")
     _add_display(chat)
     chat.set_defaults(run=_chat)
@@ -104,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
     batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
-    batch.add_argument("--provider", type=str.lower, choices=NAMES, default="vitalentum")
-    batch.add_argument("--base-url", metavar="URL", help="where the provider is served")
-    batch.add_argument("--model", metavar="NAME", help="for rows that name none")
+    _add_provider(batch, "for rows that name none; ")
     batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
     batch.add_argument("--rate", metavar="N", type=float, help="requests a minute at most")
     batch.set_defaults(run=_batch, local=False)
@@ -134,6 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("providers", parents=[common], help="list the providers")
     table.set_defaults(run=_providers)
     return parser
+
+
+def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
+    """Add what ``ask``, ``chat`` and ``batch`` say of whom they ask."""
+    command.add_argument(
+        "--provider",
+        type=str.lower,
+        choices=NAMES,
+        help="default: PROVIDERS_SYNC_PROVIDER, or the first with an address or a key",
+    )
+    command.add_argument("--base-url", metavar="URL", help="where the provider is served")
+    default = "default: PROVIDERS_SYNC_MODEL, or the only one of the server"
+    command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
@@ -167,7 +180,9 @@ def _chat(options: argparse.Namespace) -> int:
 def _batch(options: argparse.Namespace) -> int:
     from .batch.report import run
 
-    with _provider(options) as provider:
+    with _provider(options, "--provider NAME") as provider:
+        if not provider.model and _rows_without_model(options.input):
+            find_model(provider)
         return run(
             provider,
             options.input,
@@ -177,18 +192,38 @@ def _batch(options: argparse.Namespace) -> int:
         )
 
 
+def _rows_without_model(path: str) -> int:
+    """Count them in the whole file: a broken line must be found before anything is asked."""
+    from .batch import read
+    from .batch.rows import row
+
+    rows = (row(value, number) for number, value in enumerate(read(path), 1))
+    return sum(1 for each in rows if each.error is None and not each.model)
+
+
 @contextlib.contextmanager
-def _provider(options: argparse.Namespace) -> Iterator[Provider]:
-    """Make the provider that was asked for; with ``--local`` a gateway stands behind it."""
+def _provider(
+    options: argparse.Namespace, ways: str = "--provider NAME or --local"
+) -> Iterator[Provider]:
+    """Make the provider that is meant; with ``--local`` a gateway stands behind it."""
     if not options.local:
-        settings = {"base_url": options.base_url} if options.base_url else {}
-        yield named(options.provider, options.model, **settings)
+        choice = choose(
+            os.environ,
+            provider=options.provider,
+            model=options.model,
+            base_url=options.base_url,
+            options=ways,
+        )
+        if options.debug:
+            _say(f"asking {choice.provider}, because of {choice.reason}")
+        yield make(choice, options.base_url)
         return
     if options.base_url:
         raise InvalidRequestError("--local brings its own address; leave out --base-url")
-    if options.provider not in PROVIDERS:
-        raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {options.provider}")
-    kind = PROVIDERS[options.provider]
+    name = options.provider or next(iter(PROVIDERS))  # all speak to the same model
+    if name not in PROVIDERS:
+        raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {name}")
+    kind = PROVIDERS[name]
     from .gateway import serve
     from .terminal.spinner import turning
 
@@ -196,7 +231,7 @@ def _provider(options: argparse.Namespace) -> Iterator[Provider]:
         local = serve(engine="local")
     with local as gateway:
         model = options.model or kind.default_model or "local"
-        yield kind(model, base_url=gateway.url(options.provider))
+        yield kind(model, base_url=gateway.url(name))
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -260,7 +295,9 @@ def _best_engine(model: str | None) -> str:
     except InvalidRequestError as error:
         if model is not None:
             raise
-        print(f"No local model, so the echo engine answers. ({error})", file=sys.stderr)
+        print(
+            f"No local model, so the echo engine answers. ({one_line(str(error))})", file=sys.stderr
+        )
         return "echo"
     return "local"
 
@@ -273,8 +310,9 @@ def _doctor(options: argparse.Namespace) -> int:
         raise InvalidRequestError("--base-url belongs to one --provider: name it")
     is_well = True
     for name in names:
-        print(name)
-        for finding in doctor.examine(name, base_url=options.base_url, model=options.model):
+        print(one_line(name))
+        model = choose(os.environ, provider=name, model=options.model).model
+        for finding in doctor.examine(name, base_url=options.base_url, model=model):
             print(finding, flush=True)
             is_well = is_well and finding.verdict != "wrong"
     return 0 if is_well else 1

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 import shlex
 import time
 from typing import Any, NoReturn
 
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
+from .defaults import choose, find_model, make
 from .errors import StreamCancelled
 from .interrupt import StopButton
-from .providers import PRESETS, named
+from .providers import PRESETS
 
 try:
     from IPython.core.error import UsageError
@@ -270,8 +272,12 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
 
 
 def _provider(options: Any) -> Provider:
-    settings = {"base_url": options.base_url} if options.base_url else {}
-    return named(options.provider or "vitalentum", options.model, **settings)
+    choice = choose(
+        os.environ, provider=options.provider, model=options.model, base_url=options.base_url
+    )
+    provider = make(choice, options.base_url)
+    find_model(provider)
+    return provider
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from providers_sync import PROVIDERS, Provider
 from providers_sync.cli import main
 from providers_sync.gateway import Gateway
-from providers_sync.testing import serve, text
+from providers_sync.testing import Request, json_body, refusal, serve, status, text, tool_call
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -98,3 +100,73 @@ def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "http://127.0.0.1:11434/v1" in printed
     assert "\nanthropic " in printed
+
+
+# --- nothing that is said steers the terminal
+
+ESCAPES = "\x1b]0;pwned\x07\x1b[2J\x9b2J\u202e\u200b"
+SHOWN = "␛]0;pwned␇␛[2J<U+009B>2J<U+202E><U+200B>"
+
+
+def hostile(request: Request) -> Any:
+    """List a model and refuse every question, with escape sequences in all of it."""
+    if request.method == "GET":
+        return json_body({"data": [{"id": f"m{ESCAPES}"}]})
+    return status(400, f"no such model {ESCAPES}")
+
+
+def said(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command and return what it says on both outputs, which must be harmless."""
+    if code == 2:
+        with pytest.raises(SystemExit):
+            main(arguments)
+    else:
+        assert main(arguments) == code
+    captured = capsys.readouterr()
+    everything = captured.out + captured.err
+    assert [each for each in everything if not each.isprintable() and each != "\n"] == []
+    return everything
+
+
+def test_words_of_a_server_are_made_visible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every command that says them, with and without ``--debug``."""
+    source, target = tmp_path / "in.jsonl", str(tmp_path / "out.jsonl")
+    source.write_text(json.dumps({"prompt": "Hi", "custom_id": f"id{ESCAPES}"}))
+    with serve(hostile, protocol="openai") as server:
+        url = ["--base-url", server.url]
+        for command in (["ask", "Hi"], ["ask", "Hi", "--json"], ["ask", "Hi", "--debug"]):
+            shown = said([*command, *url, "--model", "m"], 1, capsys)
+            assert f"no such model {SHOWN}" in shown
+        assert "Traceback" in said(["ask", "Hi", "--debug", *url], 1, capsys)
+        shown = said(["doctor", "--provider", "openai", *url], 1, capsys)
+        assert f"no such model {SHOWN}" in shown
+        assert f"so m{SHOWN} is asked" in shown
+        shown = said(["batch", str(source), target, *url], 1, capsys)
+        assert f"such as id{SHOWN}: 400" in shown
+        assert f"no such model {SHOWN}" in shown
+
+
+def test_words_of_the_command_line_are_made_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that was copied, or a file's name, may hold anything."""
+    assert SHOWN in said(["ask", "Hi", f"--no{ESCAPES}"], 2, capsys)
+    assert SHOWN in said(["chat", "--load", f"none{ESCAPES}", "--base-url", "http://x"], 1, capsys)
+    assert SHOWN.lower() in said(["doctor", "--provider", ESCAPES], 1, capsys).lower()
+    said(["ask", "Hi", "--provider", ESCAPES], 2, capsys)
+    said(["batch", f"in{ESCAPES}", "out", "--base-url", "http://x", "--model", "m"], 1, capsys)
+    said(["serve", "--fault", ESCAPES], 1, capsys)
+    monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", ESCAPES)
+    said(["ask", "Hi"], 1, capsys)
+
+
+def test_refusals_and_tool_calls_are_made_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are said beside the answer, on standard error."""
+    with serve(
+        [refusal(f"No{ESCAPES}"), tool_call(f"f{ESCAPES}", {})], protocol="openai"
+    ) as server:
+        shown = said(["ask", "Hi", "--base-url", server.url, "--model", "m"], 0, capsys)
+    assert f"the model refused: No{SHOWN}" in shown
+    assert f"the model calls f{SHOWN}" in shown

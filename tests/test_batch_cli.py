@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from providers_sync import OpenAICompatible
 from providers_sync.batch import report
 from providers_sync.cli import main
 from providers_sync.testing import Request, Server, serve, stall, status, text, usage
@@ -139,6 +141,21 @@ def test_ctrl_c_records_what_is_done_and_says_how_to_go_on(files: tuple[str, str
     with serve(echo) as server:
         assert main(command(server, files)) == 0
         assert len(server.requests) == 2
+
+
+def test_file_name_of_a_stopped_batch_steers_no_terminal(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said visibly, as all else is."""
+
+    def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "map", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        report.run(OpenAICompatible("m"), files[0], "out\x1b[2J")
+    assert "Stopped. out␛[2J holds what is done" in capsys.readouterr().err
 
 
 def tally(done: int, total: int) -> report.Tally:

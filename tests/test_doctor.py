@@ -41,6 +41,8 @@ Doctor = Callable[..., tuple[int, str]]
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No provider and no proxy is configured."""
+    monkeypatch.delenv("PROVIDERS_SYNC_PROVIDER", raising=False)
+    monkeypatch.delenv("PROVIDERS_SYNC_MODEL", raising=False)
     for kind in PROVIDERS.values():
         monkeypatch.delenv(kind.base_url_variable, raising=False)
     for variable in [kind.api_key_variable for kind in PROVIDERS.values()] + [
@@ -177,6 +179,36 @@ def test_nothing_configured_says_what_to_do_without_a_network(run: Doctor) -> No
     assert "BAD key there is none → set ANTHROPIC_API_KEY" in shown
 
 
+def test_service_that_is_gone_is_neither_resolved_nor_asked(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its domain may belong to anybody; a proxy is not looked at either."""
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    monkeypatch.setattr(socket.socket, "connect", None)
+    for name in ("vitalentum", "codelinkava", "ai365vip"):
+        code, shown = run("--provider", name)
+        assert (code, shown.count(" BAD "), " ok " in shown) == (1, 1, False)
+        assert "is gone: the public service does not exist any more" in shown
+
+
+def test_provider_and_model_of_the_environment_are_examined(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``ask`` would take is looked at first; a name that is none is said."""
+    monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openai")
+    monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "n")
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    assert doctor.configured() == ["openai", "groq"]
+    monkeypatch.delenv("GROQ_API_KEY")
+    with serve(api()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        code, shown = run()
+        assert (code, "the server has n" in shown) == (0, True)
+    monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openia")
+    assert doctor.configured() == ["openia", "openai"]
+    assert "there is no provider 'openia'" in run()[1]
+
+
 def test_names_may_be_repeated_or_listed(run: Doctor) -> None:
     """Both spellings of the option."""
     _, shown = run("--provider", "vitalentum", "codelinkava", "--provider", "ai365vip")
@@ -194,6 +226,12 @@ def test_a_wrong_setting_is_said(
     monkeypatch.delenv("VITALENTUM_BASE_URL")
     assert main(["doctor", "--base-url", "http://127.0.0.1:9"]) == 1
     assert "--base-url belongs to one --provider" in capsys.readouterr().err
+
+
+def test_finding_is_shown_without_what_steers_the_terminal() -> None:
+    """In a line for what was found, and one for what to do."""
+    shown = str(doctor.Finding("DNS", "a\x1b[2J\nb", "c\x9b\nd", "wrong"))
+    assert shown.splitlines() == ["  BAD  DNS      a␛[2J b", f"{'':16}→ c<U+009B> d"]
 
 
 # --- the way

@@ -27,7 +27,7 @@ HOUSE = [
     "terminal.answering",
     "terminal.screens terminal.keyboard",
     "terminal.markdown",
-    "terminal.painter terminal.spinner terminal.blocks terminal.controls",
+    "terminal.painter terminal.spinner terminal.blocks",
     # 10 gateway, a door, and its inner rooms
     "gateway",
     "serving wsgi echo",
@@ -60,7 +60,8 @@ HOUSE = [
     "batch.ledger batch.here batch.threads",
     "batch.results",
     "batch.rows",
-    # 6 the table: name → class
+    # 6 which provider is meant, and the table: name → class
+    "defaults",
     "providers",
     # 5 the protocols, from both sides
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "
@@ -94,7 +95,7 @@ HOUSE = [
     # 1 ground, itself in order: an error carries an outcome, a clock raises an error
     "config",
     "errors",
-    "types",
+    "types printable",
 ]
 FLOORS = {room: -level for level, rooms in enumerate(HOUSE) for room in rooms.split()}
 

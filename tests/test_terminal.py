@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from providers_sync.terminal.blocks import Block, Blocks
 from providers_sync.terminal.markdown import Renderer
 from providers_sync.terminal.painter import Line, Painter
+from providers_sync.terminal.screens import MarkdownScreen, PlainScreen, Screen, TerminalScreen
+from providers_sync.terminal.spinner import Spinner
+from providers_sync.types import TextDelta
 
 # --- blocks: Markdown while it is written
 
@@ -116,6 +122,86 @@ def test_table_that_is_too_wide_keeps_every_cell() -> None:
         joined = "".join(line.text for line in lines)
         assert joined.count("c") >= 2 * columns
         assert "…" not in joined
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("<http://a%1B]0;x%07b>", "http://a␛]0;x␇b (http://a%1B%5D0;x%07b)"),
+        ("<http://a%E2%80%AEb>", "http://a<U+202E>b (http://a%E2%80%AEb)"),
+        ("a &#x202e;b&ZeroWidthSpace;c &rlm;", "a <U+202E>b<U+200B>c <U+200F>"),
+        ("## a&#x202e;", "a<U+202E>"),
+        ("- **a&#x2066;**", " • a<U+2066>"),
+        ("![a](x\u202e)", "![a](x%E2%80%AE)"),
+        ("`a\x1bb`", "a␛b"),
+        ("```\na\u202eb\n```", "a<U+202E>b"),
+        ("| a&#x202e; |\n|---|", " a<U+202E>\n ─────────"),
+        ("[a](http://x 'b&#x202e;')", "[a](http://x 'b&#x202e;')"),
+    ],
+)
+def test_rendering_brings_no_hidden_character_back(source: str, words: str) -> None:
+    """Entities and escaped addresses become characters only when Markdown is read."""
+    lines = Renderer(io.StringIO()).lines(Block(source), 60)
+    assert "\n".join(line.text for line in lines) == words
+    assert [line.cells for line in lines] == [len(line) for line in words.split("\n")]
+
+
+@pytest.mark.parametrize(
+    "unit", ["é\u200d", "😀\u200d", "ا\u200c", "क\u094d\u200d", "👨\u200d👩\u200d👧 "]
+)
+def test_no_line_is_wider_than_it_is_counted(unit: str) -> None:
+    """Whether a terminal joins what a joiner joins or not; and the joiners are still there."""
+    source = unit * 100 + "é"
+    fence, title = f"```\n{source}\n{source}", f"[a](http://x '{source}')"
+    for block in (Block(source), Block(fence, code_before="x\n"), Block(title)):
+        lines = Renderer(io.StringIO()).lines(block, 40)
+        assert all(cell_len(line.text.replace("\u200d", "")) <= line.cells <= 40 for line in lines)
+        shown = "".join(line.text for line in lines)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", shown).replace(" ", "")
+        assert source.replace(" ", "") in shown
+
+
+# --- the screens
+
+
+@pytest.mark.parametrize("kind", [TerminalScreen, MarkdownScreen])
+def test_screen_shows_what_steers_and_keeps_a_family_that_comes_in_pieces(
+    kind: type[Screen],
+) -> None:
+    """Whatever stands at the border of two chunks, and the last character of all."""
+    out = io.StringIO()
+    screen = kind(out)
+    for _ in range(2):
+        for chunk in ("a\x1b[2J\u202e 👨", "\u200d", "👩\u200d", "👧 x\u200d", "y\r", "\nz\u200c"):
+            screen.show(TextDelta(chunk))
+        screen.end(None, None)
+    shown = "a␛[2J<U+202E> 👨\u200d👩\u200d👧 x<U+200D>y\nz<U+200C>\n"
+    assert out.getvalue().replace("\x1b[K\n", "\n") == shown * 2
+
+
+def test_spinner_turns_beside_a_harmless_label() -> None:
+    """In its own line, which it leaves empty."""
+    turned = threading.Event()
+
+    class Out(io.StringIO):
+        def flush(self) -> None:
+            turned.set()
+
+    out = Out()
+    spinner = Spinner(out, "la\x1b[2Jbel")
+    assert turned.wait(10)
+    spinner.stop()
+    assert out.getvalue().startswith("\r\x1b[K| la␛[2Jbel")
+
+
+def test_piped_text_stays_as_it_is() -> None:
+    """It is data: what reads it is no terminal."""
+    out = io.StringIO()
+    screen = PlainScreen(out)
+    for chunk in ("a\x1b[2J\u202e", "\u200d\r", "\n"):
+        screen.show(TextDelta(chunk))
+    screen.end(None, None)
+    assert out.getvalue() == "a\x1b[2J\u202e\u200d\r\n"
 
 
 # --- the painter

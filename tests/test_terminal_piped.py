@@ -378,6 +378,20 @@ def test_files_of_a_chat_are_named_as_they_were_typed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["chat.json"]
 
 
+def test_chat_echoes_nothing_that_steers_the_terminal(tmp_path: Path) -> None:
+    """What a saved file holds, and what is typed, comes back visible."""
+    saved = tmp_path / "chat.json"
+    with serve(["ok"]) as server:
+        run("chat", url=server.url, given=f"One\n/save {saved}\n".encode())
+    saved.write_text(saved.read_text().replace("One", "One\\u001b[2J\\u202e"))
+    lines = [f"/load {saved}", "/undo", "/model m\x1b[2J", "/save \x1b[2J/x", "/\x1b[2J"]
+    _, said = run("chat", url="http://x/v1", given="\n".join(lines).encode(), code=1)
+    assert "Taken back: One␛[2J<U+202E>" in said
+    assert "The model is m␛[2J." in said
+    assert "there is no /␛[2J" in said
+    assert "\x1b" not in said
+
+
 def test_chat_loads_a_conversation_at_its_start(tmp_path: Path) -> None:
     """``--load`` goes on with a file; one that is missing is said in a line."""
     saved = tmp_path / "chat.json"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
+from ..printable import one_line
 from ..providers import Provider
 from . import CONCURRENCY, map, read
 from .results import Result
@@ -92,7 +93,7 @@ class Tally:
         }
         lines = [f"{name:<16} {value}" for name, value in rows.items()]
         for name, count in self.errors.most_common():
-            lines.append(f"{count} × {name}, such as {self.examples[name]}")
+            lines.append(f"{count} × {name}, such as {one_line(self.examples[name])}")
         return "\n".join(lines)
 
 
@@ -173,7 +174,8 @@ def run(
                 bar.show(tally)
     except KeyboardInterrupt:
         print(
-            f"\nStopped. {target} holds what is done: run the same again to go on.", file=sys.stderr
+            f"\nStopped. {one_line(target)} holds what is done: run the same again to go on.",
+            file=sys.stderr,
         )
         raise
     finally:

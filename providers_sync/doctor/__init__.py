@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from .. import transport
 from ..config import Timeouts
+from ..defaults import PROVIDER_VARIABLE
 from ..errors import (
     APIStatusError,
     APITimeoutError,
@@ -58,6 +59,9 @@ def configured() -> list[str]:
     presets = {name: (preset.api_key_variable,) for name, preset in PRESETS.items()}
     variables = {**kinds, **presets}
     found = [name for name, of in variables.items() if any(os.environ.get(v or "") for v in of)]
+    preferred = os.environ.get(PROVIDER_VARIABLE, "").strip().lower()
+    if preferred and preferred not in found:
+        found.insert(0, preferred)
     return found or list(PROVIDERS)
 
 

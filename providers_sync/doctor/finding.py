@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..printable import one_line
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -18,8 +20,8 @@ class Finding:
 
     def __str__(self) -> str:
         mark = {"ok": "ok  ", "note": "note", "wrong": "BAD "}[self.verdict]
-        advice = f"\n{'':16}→ {self.advice}" if self.advice else ""
-        return f"  {mark} {self.about:<8} {self.text}{advice}"
+        advice = f"\n{'':16}→ {one_line(self.advice)}" if self.advice else ""
+        return f"  {mark} {self.about:<8} {one_line(self.text)}{advice}"
 
 
 def ok(about: str, text: str) -> Finding:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..defaults import find_model
 from ..errors import ProviderError, StreamCancelled
 from ..interrupt import StopButton
 from ..providers.base import Provider
@@ -33,8 +34,13 @@ def ask(
     messages: Messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     screen = choose(as_json=as_json, plain=plain)
+
+    def call(token: CancelToken) -> Stream:
+        find_model(provider, token)
+        return provider.stream(messages, cancel=token)
+
     try:
-        answer(lambda token: provider.stream(messages, cancel=token), screen, stats=stats)
+        answer(call, screen, stats=stats)
     except StreamCancelled:
         note("stopped")
         return INTERRUPTED

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidRequestError
-from .controls import visible
+from ..printable import one_line
 
 HISTORY_LINES = 1000
 PATIENCE_S = 2.0
@@ -22,7 +22,7 @@ FENCE = '"""'
 
 def note(text: str, *, quietly: bool = False) -> None:
     """Say something that is not part of an answer: in one line, on standard error."""
-    said = f"providers-sync: {visible(' '.join(text.split()))}"
+    said = f"providers-sync: {one_line(text)}"
     if quietly and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         said = said if os.environ.get("TERM", "dumb") == "dumb" else f"\x1b[2m{said}\x1b[0m"
     print(said, file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """Markdown as lines for the terminal; the only importer of rich.
 
 Nothing is swallowed: HTML, images and addresses of links stay readable, lines break where the
-model broke them, and a block that Markdown would shorten is shown as it was written.
+model broke them, and a block that Markdown would shorten is shown as it was written. What steers
+or hides is made visible after the parsing, too: entities and escaped addresses bring it back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from ..printable import visible
 from .blocks import Block, parser, split_lines
 from .painter import Line
 
@@ -29,6 +31,9 @@ BROAD = 10_000
 """Lines are laid out by us; what writes them out must never cut them."""
 CELL = 6
 """A table whose columns would be narrower than this is shown as rows of text."""
+_JOINER, _STAND_IN = "\u200d", "\u2060"
+"""rich takes what a joiner joins for one sign, and terminals differ: while lines are laid out it is
+replaced by another character without width, so that none gets wider than was counted."""
 _MARKS = re.compile(r"^[>\s]*(?:\d+[.)](?=\s|$)|(?:```|~~~)[^\n]*)", re.M)
 """What is not text: the numbers of a list, and the language beside a code fence."""
 
@@ -115,7 +120,7 @@ class Renderer:
         tokens = self._parser.parse(block.source)
         if block.code_before and tokens and tokens[0].type == "fence":
             code, skipped = tokens[0].content, block.code_before.count("\n")
-            shown = _syntax(block.code_before + code, tokens[0].info.split(" ")[0])
+            shown = _syntax(_fit(block.code_before + code), tokens[0].info.split(" ")[0])
             shown.line_range = (skipped + 1, None)
             lines = self._laid_out(shown, width) if code else []
             # What follows the code stands in the same block until its first line is whole.
@@ -125,7 +130,7 @@ class Renderer:
         lines = self._laid_out(_Markdown(list(map(_kept, tokens))), width)
         source = html.unescape(_MARKS.sub("", block.source))
         if _letters(source) - _letters("".join(t for t, _ in lines)):
-            lines = self._laid_out(Text(block.source.rstrip()), width)
+            lines = self._laid_out(Text(_fit(block.source.rstrip())), width)
         return lines
 
     def _laid_out(self, shown: RenderableType, width: int) -> list[Line]:
@@ -146,7 +151,8 @@ class Renderer:
                 break
         with self._console.capture() as captured:
             self._console.print(Segments(row), end="")
-        return Line(captured.get(), Segment.get_line_length(row))
+        text = captured.get().replace(_STAND_IN, _JOINER)
+        return Line(text, Segment.get_line_length(row))
 
 
 def _syntax(code: str, language: str) -> Syntax:
@@ -154,9 +160,10 @@ def _syntax(code: str, language: str) -> Syntax:
 
 
 def _kept(token: Token) -> Token:
-    """Return a token whose images are text and whose line breaks stay line breaks."""
+    """Return a token whose images are text, whose line breaks stay, and which hides nothing."""
+    token.content = _fit(token.content)
     if token.children:
-        token.children = [_kept_inline(child) for child in token.children]
+        token.children = [_kept(_kept_inline(child)) for child in token.children]
     return token
 
 
@@ -166,6 +173,11 @@ def _kept_inline(token: Token) -> Token:
     if token.type == "softbreak":
         return Token("hardbreak", "br", 0)
     return token
+
+
+def _fit(text: str) -> str:
+    """Return text that can be laid out."""
+    return visible(text).replace(_JOINER, _STAND_IN)
 
 
 def _letters(text: str) -> Counter[str]:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import ProviderError
+from ..printable import VisibleChunks
 from ..stream import Stream
 from ..types import Event, ReasoningDelta, Refusal, Stats, TextDelta, ToolCall, Usage
-from .controls import visible
 from .spinner import Spinner
 
 if TYPE_CHECKING:
@@ -104,30 +104,34 @@ _KINDS: dict[type, str] = {
 
 
 class TerminalScreen(PlainScreen):
-    """Plain text for somebody who watches: a spinner first, and no control characters."""
+    """Plain text for somebody who watches: a spinner first, and nothing that steers or hides."""
 
     def __init__(self, out: TextIO, spins: bool = True) -> None:
         super().__init__(out)
         self._spins = spins
         self._spinner: Spinner | None = None
+        self._chunks = VisibleChunks()
 
     def begin(self) -> None:
+        self._chunks = VisibleChunks()
         if self._spins:
             self._spinner = Spinner(self.out)
 
     def show(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             self.close()
-            self.write(visible(event.text))
+            self.write(self._chunks.feed(event.text))
         elif isinstance(event, ReasoningDelta) and self._spinner:
             self._spinner.label = "thinking"
 
     def write(self, text: str) -> None:
         """Take text that is fit for a terminal."""
-        super().show(TextDelta(text))
+        if text:
+            super().show(TextDelta(text))
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.close()
+        self.write(self._chunks.end())
         super().end(stream, error)
 
     def close(self) -> None:
@@ -170,6 +174,7 @@ class MarkdownScreen(TerminalScreen):
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.close()
+        self.write(self._chunks.end())
         self._paint(is_over=True)
         self._reset()
 

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 
 from ..chat import Chat
+from ..defaults import find_model
 from ..errors import InvalidRequestError, ProviderError, StreamCancelled
+from ..printable import visible
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from .answering import answer
-from .controls import visible
 from .keyboard import Keyboard, note
 from .screens import Screen, choose
 
@@ -109,8 +110,13 @@ class Session:
         return True
 
     def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
+        def with_model(token: CancelToken) -> Stream:
+            if not self._chat.model:
+                find_model(self._chat.provider, token)
+            return call(token)
+
         try:
-            answer(call, self._screen, stats=self._stats)
+            answer(with_model, self._screen, stats=self._stats)
         except StreamCancelled:
             note("stopped" + self._way_on())
         except ProviderError as error:
@@ -134,7 +140,8 @@ class Session:
             self._chat.model = provider.get_model(name)
         now = self._chat.model or provider.model or provider.default_model
         known = ", ".join(model for model in provider.get_models() if model != now)
-        _say(f"The model is {now}." + (f" There are also: {known}." if known else ""))
+        said = f"The model is {now}." if now else "No model is chosen yet."
+        _say(said + (f" There are also: {known}." if known else ""))
 
     def _save(self, path: str) -> None:
         path = _file(path, "/save")

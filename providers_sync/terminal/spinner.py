@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from ..printable import one_line
+
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"
 EVERY_S = 0.1
@@ -41,7 +43,7 @@ class Spinner:
         began, turned = time.monotonic(), 0
         while not self._stopped.wait(EVERY_S):
             seconds = int(time.monotonic() - began)
-            words = [self._frames[turned % len(self._frames)], self.label]
+            words = [self._frames[turned % len(self._frames)], one_line(self.label)]
             if seconds >= SECONDS_AFTER_S:
                 words.append(f"{seconds} s")
             self._out.write("\r\x1b[K" + " ".join(filter(None, words)))
