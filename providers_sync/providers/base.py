@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from .. import decoding, transport
 from .. import retry as _retry
@@ -65,6 +64,11 @@ class Provider:
     api_endpoint: ClassVar[str]
     """The protocol's own path, behind ``base_url``."""
 
+    model: str | None = None
+    """The model of calls that name none."""
+    base_url: str = ""
+    """Where ``api_endpoint`` is."""
+
     # What a provider's file states.
     sends_model: ClassVar[bool] = True
     """False where the protocol has no place for the model's name."""
@@ -86,13 +90,16 @@ class Provider:
         verify: bool | str = True,
         **defaults: Any,
     ) -> None:
+        # Before anything can fail: tools that report errors show local variables.
+        api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
+        headers, proxy = checked_headers(headers), checked_proxy(proxy)
         self.model = model
         given = setting(base_url, "base_url", self.base_url_variable)
         self.base_url = checked_url(*given) if given else self.default_base_url
         self._at_home = given is None
         self._api_key = self._key(api_key)
-        self._extra_headers = checked_headers(headers)
-        self._proxy = checked_proxy(proxy)
+        self._extra_headers = headers
+        self._proxy = proxy
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
         self._verify = checked_verify(verify)
@@ -139,6 +146,7 @@ class Provider:
         (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
+        headers = checked_headers(headers)  # masked, where an error shows local variables
         return self.opening(
             messages,
             model,
@@ -218,6 +226,7 @@ class Provider:
         **options: Any,
     ) -> Completion:
         """Ask, wait for the whole answer and return it; takes and raises what ``stream`` does."""
+        headers = checked_headers(headers)
         with self.stream(
             messages,
             model,
@@ -291,7 +300,7 @@ class Provider:
         found = setting(given, "api_key", variable)
         if found is None:
             return None
-        key, name = found
+        key, name = transport.Secret(found[0]), found[1]
         check_header(name, key)
         return key
 
@@ -306,7 +315,9 @@ class Provider:
         for layer in (own, self.headers, key, self._extra_headers, extra):
             for name, value in layer.items():
                 merged[name.lower()] = (name, value)
-        return {name: value for name, value in merged.values() if value is not None}
+        return transport.masked(
+            {name: value for name, value in merged.values() if value is not None}
+        )
 
     def _transport(self) -> transport.Transport:
         """Return this process's connections: those of a parent process are not ours to use."""
@@ -340,8 +351,8 @@ class Provider:
             variable = self.api_key_variable
             text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
         error.args = (text,)
-        password = urlsplit(self._proxy).password if self._proxy else None
-        transport.hide(transport.secrets(request.headers, password), error)
+        proxies = transport.proxies_in_use(self._proxy)
+        transport.hide(transport.secrets(request.headers, proxies), error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transports": {}}

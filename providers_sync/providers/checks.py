@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from .. import transport
 from ..config import NOT_GIVEN
 from ..errors import InvalidRequestError
 
@@ -56,7 +57,7 @@ def checked_headers(headers: Mapping[str, str | None] | None) -> dict[str, str |
             raise InvalidRequestError(f"{name!r} is not a header name")
         if value is not None:
             check_header(f"header {name!r}", value)
-    return dict(headers)
+    return transport.masked(headers)
 
 
 def _is_token(name: str) -> bool:
@@ -87,7 +88,7 @@ def checked_proxy(proxy: object) -> str | Literal[False] | None:
             "proxy must be an address such as http://127.0.0.1:3128, False for none, "
             "or None for the environment's"
         )
-    return proxy
+    return transport.Secret(proxy) if "@" in proxy else proxy
 
 
 def checked_verify(verify: object) -> bool | str:

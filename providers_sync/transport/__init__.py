@@ -10,7 +10,7 @@ from __future__ import annotations
 from .answer import Answer
 from .call import Call, Stopped
 from .problems import connection_error, tls_error
-from .secrecy import SECRET_LENGTH, hide, secrets
+from .secrecy import SECRET_LENGTH, Secret, hide, masked, proxies_in_use, secrets
 from .session import Transport, proxy_for
 from .status import status_error
 
@@ -18,10 +18,13 @@ __all__ = [
     "SECRET_LENGTH",
     "Answer",
     "Call",
+    "Secret",
     "Stopped",
     "Transport",
     "connection_error",
     "hide",
+    "masked",
+    "proxies_in_use",
     "proxy_for",
     "secrets",
     "status_error",

@@ -105,14 +105,19 @@ class Answer:
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
         received = bytearray()
+        deadline = time.monotonic() + wait_s
         if self._framing is not None:
-            self._framing.deadline = time.monotonic() + wait_s
+            self._framing.deadline = deadline
             self._body = self._body or self._framing  # urllib3 would wait as long as it drips
         # OSError: the socket is closed already where the first read has had the whole body.
         with contextlib.suppress(ProviderError, OSError):
-            while len(received) < ERROR_BODY_BYTES and (data := self._read(self._read_any)):
+            while len(received) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
+                if self._framing is None and self._call.socket is not None:
+                    self._call.socket.settimeout(left)
+                if not (data := self._read(self._read_any)):
+                    break
                 received += data
-        if self._body is self._framing and self._coding != "identity":
+        if self._framing is not None and self._coding not in ("identity", "gzip"):
             return _inflated(bytes(received))
         return bytes(received[:ERROR_BODY_BYTES])
 

@@ -61,9 +61,6 @@ def connection_error(
     ``in_tunnel`` tells that a proxy was still in the way.
     """
     behind = list(chain(error))
-    for inner in behind:  # they carry the request, and with it the key
-        if isinstance(inner, requests.RequestException):
-            inner.request = None
     where = urllib3.util.parse_url(url).netloc or url
     if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in behind):
         return MalformedStream(f"{where} gives its answer two lengths that contradict each other")

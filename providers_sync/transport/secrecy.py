@@ -1,11 +1,17 @@
-"""Keeps what a request's headers hold out of the errors: servers quote keys, whole or in part."""
+"""Keeps keys and proxies' passwords out of what people see, also where servers quote them."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
+from types import TracebackType
 from typing import Any
+from urllib.parse import unquote
+from urllib.request import getproxies
 
 from requests.structures import CaseInsensitiveDict
 
@@ -17,29 +23,78 @@ SECRET_LENGTH = 5
 """A shorter word is no secret, and would only garble the text."""
 PREFIX_LENGTH = 12
 """So much of a secret is hidden too, where the rest of it is cut off."""
+_CREDENTIALS = re.compile("(?:[^/]*//)?(.*)@", re.DOTALL)
+"""What stands before an address's host, however odd the rest of it is."""
+_CLEARED = {"providers_sync", "requests", "urllib3", "http", "ssl", "socket", "socks"}
+"""Packages whose local variables hold headers, or what a server quotes of them."""
+_HARMLESS = (bool, int, float, BaseException, type(None))
 
 
-def secrets(headers: Mapping[str, str], *others: str | None) -> list[str]:
-    """Return what must not be shown: the values of secret headers, whole and without a scheme.
+class Secret(str):
+    """Text that is sent and never shown: tools that print local variables see stars."""
 
-    >>> secrets({"Authorization": "Bearer sk-1234", "Accept": "text/plain"}, None)
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def masked(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return headers whose secret values have no ``repr``.
+
+    >>> masked({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
+    {'Authorization': '***', 'Accept': '*/*'}
+    """
+    return {
+        name: Secret(value) if isinstance(value, str) and _SECRET_NAME.search(name) else value
+        for name, value in headers.items()
+    }
+
+
+def secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> list[str]:
+    """Return what must not be shown: the values of secret headers and the passwords of proxies.
+
+    >>> secrets({"Authorization": "Bearer sk-1234", "Accept": "text/plain"})
     ['Bearer sk-1234', 'sk-1234']
+    >>> secrets({}, ["http://me:s3cret%21@localhost"])
+    ['me:s3cret%21', 's3cret%21', 'me:s3cret!', 's3cret!', 'bWU6czNjcmV0IQ==']
     """
     values = [value for name, value in headers.items() if _SECRET_NAME.search(name)]
-    values += filter(None, others)
-    found = dict.fromkeys(part for value in values for part in (value, value.rpartition(" ")[2]))
-    return [part for part in found if len(part) >= SECRET_LENGTH]
+    found = [part for value in values for part in (value, value.rpartition(" ")[2])]
+    for proxy in proxies:
+        if match := _CREDENTIALS.match(proxy):
+            given = [match[1], unquote(match[1])]
+            found += [part for both in given for part in (both, both.partition(":")[2])]
+            found.append(base64.b64encode(given[1].encode("utf-8", "replace")).decode())
+    return [part for part in dict.fromkeys(found) if len(part) >= SECRET_LENGTH]
+
+
+def proxies_in_use(proxy: str | bool | None) -> list[str]:
+    """Return the addresses of the proxies that a request may go through."""
+    return [proxy] if isinstance(proxy, str) else list(getproxies().values())
 
 
 def hide(words: list[str], error: ProviderError) -> None:
-    """Put stars for these words in an error, its attributes and everything behind it."""
-    if not words:
-        return
+    """Put stars for these words in an error and everything behind it; empty what may hold more.
+
+    Requests, connections and local variables hold headers: tools that report errors show them.
+    """
     for inner in chain(error):
         inner.args = tuple(_starred(words, arg) for arg in inner.args)
+        _clear_frames(inner.__traceback__)
+        if type(inner).__module__.partition(".")[0] in _CLEARED - {"providers_sync"}:
+            for name, value in vars(inner).items():
+                value = _starred(words, value) if isinstance(value, (str, bytes)) else value
+                setattr(inner, name, value if isinstance(value, (str, bytes, *_HARMLESS)) else None)
     for name, value in vars(error).items():
         if name != "partial":  # the answer's own text
             setattr(error, name, _starred(words, value))
+
+
+def _clear_frames(trace: TracebackType | None) -> None:
+    """Forget the local variables of what has ended; where it was stays known."""
+    for frame, _ in traceback.walk_tb(trace):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _CLEARED:
+            with contextlib.suppress(RuntimeError):  # it still runs
+                frame.clear()
 
 
 def _starred(words: list[str], value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import logging
 import pickle
 import traceback
@@ -14,12 +15,14 @@ import pytest
 from providers_sync import (
     AI365VIP,
     Anthropic,
+    APIStatusError,
     CodeLinkAva,
     InvalidRequestError,
     OpenAICompatible,
     Provider,
     ProviderError,
     Vitalentum,
+    transport,
 )
 from providers_sync.testing import answer, cut, error, event, redirect, serve, status, wire
 
@@ -212,6 +215,116 @@ def test_password_of_a_proxy_is_not_shown(
             assert SHOWN not in everything(caught.value, caplog)
             assert secret not in everything(caught.value, caplog)
         assert len(server.requests) == 1
+
+
+def behind(failure: BaseException) -> str:
+    """All that error reporters show: the local variables, and the attributes of every cause."""
+    report = traceback.TracebackException.from_exception(failure, capture_locals=True)
+    told, waiting, seen = list(report.format()), [failure], set[int]()
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            waiting += [error.__cause__, error.__context__, *error.args, *vars(error).values()]
+            told.append(repr(error.args))
+            for value in vars(error).values():
+                told += [repr(value), repr(getattr(value, "__dict__", ""))]
+    return "\n".join(told).lower()
+
+
+PROXY_SECRETS = [SHOWN, base64.b64encode(f"user:{KEY}".encode()).decode()[:16].lower()]
+QUOTES: dict[str, Any] = {
+    "the password": lambda request: f"user:{KEY}",
+    "the header": lambda request: request.headers["Proxy-Authorization"],
+}
+
+
+@pytest.mark.parametrize("name", QUOTES)
+def test_password_that_a_proxy_quotes_is_not_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of an environment's proxy neither; in the header it is base64."""
+
+    def quoting(request: Any) -> Any:
+        return status(407, QUOTES[name](request), headers={"X-Quoted": QUOTES[name](request)})
+
+    with serve(quoting) as server:
+        monkeypatch.setenv("http_proxy", f"http://user:{KEY}@127.0.0.1:{server.port}")
+        with pytest.raises(APIStatusError) as caught:
+            OpenAICompatible("m", base_url="http://127.0.0.2:9").complete("Hi", retry=1)
+    told = everything(caught.value, caplog) + behind(caught.value)
+    assert "***" in caught.value.body
+    assert not [secret for secret in PROXY_SECRETS if secret in told]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://user:{}@127.0.0.1:99999", "htp://user:{}@127.0.0.1:9", "user:{}@[",
+                "http://user:{}#@127.0.0.1:9", "http://user:{}@127.0.0.1:9"]
+)  # fmt: skip
+def test_password_in_a_proxy_address_that_is_wrong_is_not_shown(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """urllib3's own words quote the whole address."""
+    monkeypatch.setenv("http_proxy", address.format(KEY))
+    with pytest.raises(ProviderError) as caught:
+        OpenAICompatible("m", base_url="http://127.0.0.2:9").complete("Hi", retry=1)
+    told = everything(caught.value, caplog) + behind(caught.value)
+    assert not [secret for secret in PROXY_SECRETS if secret in told]
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_key_is_not_in_what_error_reporters_show(
+    kind: type[Provider], refused: tuple[str, int]
+) -> None:
+    """Where nobody answers, where the server quotes the key, and in the middle of an answer."""
+    told = []
+    with serve([status(401, f"No: {KEY}"), answer("Hel", error(f"Bad key {KEY}"))]) as server:
+        for url in ("http://{}:{}".format(*refused), server.url, server.url):
+            provider = kind("m", base_url=url, api_key=KEY, headers={"X-Api-Token": KEY})
+            with pytest.raises(ProviderError) as caught:
+                provider.complete("Hi", retry=1, headers={"X-Auth": KEY})
+            told.append(behind(caught.value))
+        assert [request.headers["X-Api-Token"] for request in server.requests] == [KEY, KEY]
+        assert [request.headers["X-Auth"] for request in server.requests] == [KEY, KEY]
+    assert not [text for text in told if SHOWN in text]
+    assert "line" in told[0]  # where it was is told
+
+
+def test_key_is_not_in_what_error_reporters_show_of_a_wrong_setting() -> None:
+    """The constructor fails with the key in hand."""
+    with pytest.raises(InvalidRequestError) as caught:
+        OpenAICompatible(
+            "m", api_key=KEY, headers={"Authorization": KEY}, proxy=f"http://u:{KEY}@h:1",
+            base_url="oops",
+        )  # fmt: skip
+    assert SHOWN not in behind(caught.value)
+
+
+def test_key_is_not_in_the_attributes_of_a_provider() -> None:
+    """Nor is a proxy's password; both are sent, and travel with the provider."""
+    provider = OpenAICompatible(
+        "m", base_url="http://127.0.0.1:9", api_key=KEY, headers={"X-Token": KEY, "X-Title": "me"},
+        proxy=f"http://user:{KEY}@127.0.0.1:9",
+    )  # fmt: skip
+    for one in (provider, pickle.loads(pickle.dumps(provider)), copy.deepcopy(provider)):
+        assert SHOWN not in repr(vars(one)).lower()
+        assert "'X-Title': 'me'" in repr(vars(one))
+        assert one._api_key == KEY
+
+
+def test_error_of_the_caller_keeps_its_local_variables() -> None:
+    """Where the caller handles one of its own meanwhile, it is behind ours and stays as it is."""
+
+    def fail(kept: str) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine") as own:
+        fail("mine")
+    error = ProviderError(f"No: {KEY}")
+    error.__context__ = own.value
+    transport.hide([KEY], error)
+    assert str(error) == "No: ***"
+    assert own.traceback[-1].locals["kept"] == "mine"
 
 
 @pytest.fixture
