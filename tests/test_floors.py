@@ -89,6 +89,7 @@ HOUSE = [
     "transport.secrecy",
     "transport.problems transport.body",
     "transport.call",
+    "transport.resolver",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
     "decoding.chat decoding.anthropic",
     "decoding.pieces decoding.events",

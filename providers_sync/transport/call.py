@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, cast
 import urllib3.util.connection
 
 from ..config import SOCKET_S
+from .resolver import look_up
 
 
 class Stopped(Exception):
@@ -105,22 +107,17 @@ class Call:
             )
         found: list[Any] = []
 
-        def look_up() -> None:
-            answer: Any
-            try:
-                answer = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                answer = error
+        def take(answer: Any) -> None:
             with self._lock:
                 found.append(answer)
                 self._lock.notify_all()
 
-        threading.Thread(target=look_up, name="providers-sync-resolver", daemon=True).start()
+        look_up((host, port, family), take)
         self.wait_for(lambda: bool(found), self.connect_left())
         if not found:
             raise TimeoutError(f"the name {host} was not resolved in time")
         if isinstance(found[0], Exception):
-            raise found[0]
+            raise copy.copy(found[0])  # others raise it too
         return cast("list[Any]", found[0])
 
 

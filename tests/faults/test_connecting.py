@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -154,3 +157,96 @@ def test_proxy_that_is_a_black_hole_meets_the_connect_clock(blackhole: Address) 
         openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*blackhole)).complete("Hi")
     assert caught.value.clock == "connect"
     assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
+
+
+@pytest.fixture
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Names ending in ``.slow.test`` are looked up until the given function gives their address."""
+    real, given, answers = socket.getaddrinfo, threading.Event(), list[Any]()
+
+    def look_up(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
+        if not host.endswith(".slow.test"):
+            return real(host, port, *rest, **named)
+        if named.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        assert given.wait(10)
+        if not answers:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", answers[0])]
+
+    def give(address: Any) -> None:
+        answers.append(address)
+        given.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield give
+    given.set()
+    for thread in resolvers():
+        thread.join(5)
+
+
+def resolvers() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "providers-sync-resolver"]
+
+
+def test_silent_dns_leaves_one_thread_a_name(slow_names: Callable[[Any], None]) -> None:
+    """However many calls, attempts and providers give up on it."""
+    hurried = Timeouts(connect=0.02)
+
+    def ask(number: int) -> None:
+        with pytest.raises(APITimeoutError):
+            openai(f"http://{number % 2}.slow.test", timeouts=hurried, retry=2).complete("Hi")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(40)))
+    assert len(resolvers()) == 2
+
+
+def test_name_that_is_resolved_late_serves_all_who_wait(
+    slow_names: Callable[[Any], None],
+) -> None:
+    """Those who came first and those who joined them; afterwards it is looked up anew."""
+    with serve("Hello") as server, ThreadPoolExecutor(8) as pool:
+        provider = openai("http://one.slow.test")
+        asked = [pool.submit(provider.complete, "Hi") for _ in range(8)]
+        slow_names(("127.0.0.1", server.port))
+        assert {each.result().text for each in asked} == {"Hello"}
+        assert provider.complete("Hi").text == "Hello"
+
+
+def test_look_up_that_finds_no_thread_fails_and_holds_nothing(
+    slow_names: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call looks the name up again."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "providers-sync-resolver":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serve("Hello") as server:
+        slow_names(("127.0.0.1", server.port))
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(APIConnectionError, match="no thread"):
+            openai("http://one.slow.test").complete("Hi")
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert openai("http://one.slow.test").complete("Hi").text == "Hello"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_looks_names_up_itself(slow_names: Callable[[Any], None]) -> None:
+    """The parent's threads are not there to answer it."""
+    with pytest.raises(APITimeoutError):
+        openai("http://one.slow.test", timeouts=Timeouts(connect=0.02)).complete("Hi")
+    assert resolvers()
+    with serve("Hello") as server:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                slow_names(("127.0.0.1", server.port))
+                said = openai("http://one.slow.test").complete("Hi").text
+                os._exit(0 if said == "Hello" else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
