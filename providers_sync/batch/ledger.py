@@ -119,7 +119,7 @@ class Ledger:
             good += found is not None
             offset += len(raw)
         if not raw.endswith(b"\n"):
-            if out and out[-1][1] == offset:
+            if out and out[-1][1] == offset:  # behind the last answer there is nothing to keep
                 os.ftruncate(self._fd, out.pop()[0])
                 os.fsync(self._fd)
             else:
