@@ -295,6 +295,7 @@ def test_an_error_of_the_inputs_comes_after_the_answers() -> None:
         ({"concurrency": True}, "concurrency"),
         ({"rate": 0}, "rate"),
         ({"rate": float("nan")}, "rate"),
+        ({"rate": 10**400}, "rate"),
         ({"on_error": "ignore"}, "on_error"),
         ({"executor": "threads"}, "get_executor"),
         ({"inputs": "one prompt"}, "iterable"),

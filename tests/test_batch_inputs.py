@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from providers_sync import InvalidRequestError, batch
+from providers_sync import InvalidRequestError, ProviderError, batch
+from providers_sync.batch import inputs
+from providers_sync.testing import ScriptedProvider
 
 REQUEST = {
     "custom_id": "a",
@@ -47,7 +50,18 @@ def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows
         ("a.csv", b"", "no column 'prompt'; it has none"),
         ("a.jsonl", b'"one"\n{"prompt": \n', "line 2 of .*a.jsonl is not JSON"),
         ("a.json", b"[\n1\n]", "line 1 of .*one value a line is wanted"),
-        ("a.txt", b"one\n\xff\n", "not UTF-8"),
+        ("a.txt", b"one\n\xff\n", "line 2 of .*a.txt is not UTF-8"),
+        ("a.csv", b"prompt\none\ntw\xffo\n", "line 3 of .*a.csv is not UTF-8"),
+        ("a.jsonl", b'"one"\n"\xed\xa0\x80"\n', "line 2 of .*a.jsonl is not UTF-8"),
+        ("a.txt", "one\ntwo\n".encode("utf-16"), "line 1 of .*a.txt .*UTF-"),
+        ("a.txt", "one\ntwo\n".encode("utf-16-le"), "line 1 of .*a.txt has a NUL .*UTF-8"),
+        ("a.csv", b'prompt\n"o\0ne"\n', "line 2 of .*a.csv has a NUL"),
+        ("a.csv", b"x" * 5000 + b",y" * 50, "it has x{40}, y, y, y, y, y, y, y, y, y$"),
+        ("a.jsonl", b'"one"\n' + b"[" * 100_000, "line 2 of .*a.jsonl is not JSON"),
+        ("a.jsonl", b'"one"\n' + b"9" * 5000 + b"\n", "line 2 of .*a.jsonl is not JSON"),
+        ("a.jsonl", b'{"prompt": "x", "n": NaN}', "line 1 of .*NaN is no number"),
+        ("a.jsonl", b"[" * 10_000_000, "line 1 of .*a.jsonl is not JSON"),
+        ("nul\0.txt", None, "cannot read .*null byte"),
         ("none.txt", None, "cannot read .*none.txt: No such file"),
     ],
 )
@@ -67,3 +81,55 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('"one"\nbroken')
     assert next(batch.read(path)) == "one"
+
+
+def test_a_line_may_be_long_but_must_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures make lines of many millions; a device has no line end at all."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps("x" * 10_000_000))
+    assert [len(row) for row in batch.read(path)] == [10_000_000]
+    monkeypatch.setattr(inputs, "LINE_CHARACTERS", 1_000_000)
+    for name in (path, "/dev/zero"):
+        with pytest.raises(InvalidRequestError, match=f"line 1 of {name} has no end"):
+            list(batch.read(name))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"%s": 1, "b": 2}' % ("k" * 100_000), "row 1 needs a 'prompt'"),
+        ('{"url": %s, "body": {}}' % ("[" * 500 + "]" * 500), "row 1 wants POST "),
+        ('{"method": "%s", "body": {}}' % ("x" * 100_000), "row 1 wants "),
+        ('{"body": {"messages": "x", "self": 1}}', "row 1 has 'self' in its 'body'"),
+        ('{"body": {"messages": "x", "model": [1]}}', "model must be a string"),
+        ('{"custom_id": ["x"], "prompt": "x"}', "custom_id must be text"),
+        ('{"prompt": %s}' % ("[" * 500 + "]" * 500), "must be a dict"),
+    ],
+)
+def test_an_odd_row_fails_alone_and_in_few_words(tmp_path: Path, line: str, said: str) -> None:
+    """It is recorded like any other failure, and the row behind it is asked."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{line}\n"good"\n')
+    ledger = tmp_path / "answers.jsonl"
+    provider = ScriptedProvider("Hello")
+    odd, good = batch.map(provider, batch.read(path), ledger=ledger, ordered=True)
+    assert isinstance(odd.error, ProviderError)
+    assert said in str(odd.error)
+    assert len(str(odd.error)) < 500
+    assert good.text == "Hello"
+    assert ledger.read_bytes().count(b"\n") == 2
+
+
+def test_a_row_that_cannot_be_json_fails_alone() -> None:
+    """From a program it may hold anything: a number without end, a list in itself."""
+    ring: list[Any] = []
+    ring.append(ring)
+    for odd in (10**5000, ring, {1: "x", "y": 2}, float("nan")):
+        body = {"messages": "x", "odd": odd}
+        with tempfile.TemporaryDirectory() as folder:
+            ledger = Path(folder, "answers.jsonl")
+            results = list(
+                batch.map(ScriptedProvider("Hello"), [{"body": body}, "good"], ledger=ledger)
+            )
+            assert sorted(each.custom_id for each in results) == ["row-1", "row-2"]
+            assert ledger.read_bytes().count(b"\n") == 2

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tenacity
 
 from providers_sync import OpenAICompatible, RateLimitError, batch
-from providers_sync.testing import Request, cut, pause, reasoning, serve, status, wait
+from providers_sync.testing import (
+    Request,
+    ScriptedProvider,
+    cut,
+    pause,
+    reasoning,
+    serve,
+    status,
+    wait,
+)
 
 QUICK = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
 
@@ -50,6 +61,107 @@ def test_rate_counts_retries_too() -> None:
         times = [request.at for request in server.requests]
     assert len(times) == 8
     assert times[-1] - times[0] >= 5 * 0.1
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_finished_batch_with_a_rate_ends_at_once(ordered: bool, concurrency: int) -> None:
+    """Once a minute: the end of the inputs is seen before the next turn comes."""
+    began = time.monotonic()
+    provider = ScriptedProvider("Hi")
+    options: Any = {"rate": 1, "ordered": ordered, "concurrency": concurrency}
+    assert [result.text for result in batch.map(provider, iter(["a"]), **options)] == ["Hi"]
+    assert time.monotonic() - began < 5
+
+
+def test_a_batch_whose_last_row_was_asked_again_ends_at_once() -> None:
+    """Three turns, a tenth of a second apart, and none after them."""
+    with serve(in_turn(status(500), "Hi")) as server:
+        assert len(run(server.url, 2, rate=600, concurrency=1, ordered=True)) == 2
+        assert time.monotonic() - server.requests[-1].at < 0.1
+        assert len(server.requests) == 3
+
+
+def test_a_row_given_up_for_a_long_wait_does_not_hold_up_the_end() -> None:
+    """``Retry-After: 60``, and nobody left who would have to wait."""
+    began = time.monotonic()
+    with serve(status(429, "Slow", headers={"Retry-After": "60"})) as server:
+        (result,) = run(server.url, 1, retry=None)
+    assert isinstance(result.error, RateLimitError)
+    assert time.monotonic() - began < 5
+
+
+def test_rows_that_need_no_request_wait_for_no_turn(tmp_path: Path) -> None:
+    """Those that are recorded, or make no sense; before and after one that is asked."""
+    path = tmp_path / "answers.jsonl"
+    provider = ScriptedProvider("Hi")
+    known = [{"custom_id": f"known {n}", "prompt": "x"} for n in range(4)]
+    list(batch.map(provider, known, ledger=path))
+    inputs = [{"bad": 1}, *known[:2], "new", {"bad": 2}, *known[2:], {"bad": 3}]
+    began = time.monotonic()
+    results = list(batch.map(provider, inputs, ledger=path, rate=1))
+    assert time.monotonic() - began < 5
+    assert sum(result.recorded for result in results) == 4
+    assert sum(result.error is not None for result in results) == 3
+    assert len(provider.requests) == 5
+
+
+def test_a_row_is_read_before_its_turn_only_where_nothing_is_under_way() -> None:
+    """One, so that the end is known; it is asked first when its turn has come."""
+    taken: list[int] = []
+
+    def inputs() -> Iterator[str]:
+        for number in range(20):
+            taken.append(number)
+            yield str(number)
+
+    provider = ScriptedProvider("Hi")
+    results = batch.map(provider, inputs(), rate=240, concurrency=8, ordered=True)
+    for number in range(1, 5):
+        assert next(results).input == str(number - 1)
+        assert len(taken) == number
+    results.close()
+
+
+def test_an_interval_that_was_begun_is_kept_by_the_row_read_early() -> None:
+    """Ten turns take nine intervals, be the rows quick or slow."""
+    with serve("Hi") as server:
+        run(server.url, 10, concurrency=1, rate=1200)
+        times = [request.at for request in server.requests]
+    assert times[-1] - times[0] >= 7 * 0.05
+
+
+def test_an_error_of_the_inputs_is_not_kept_back_by_the_rate() -> None:
+    """It comes when what was asked has been handed over."""
+
+    def inputs() -> Iterator[str]:
+        yield "one"
+        raise LookupError("the file has gone")
+
+    results = batch.map(ScriptedProvider("Hi"), inputs(), rate=1)
+    began = time.monotonic()
+    assert next(results).text == "Hi"
+    with pytest.raises(LookupError, match="the file has gone"):
+        next(results)
+    assert time.monotonic() - began < 5
+
+
+def test_a_batch_that_waits_for_a_turn_is_closed_at_once() -> None:
+    """The row that was read early is given up, unasked."""
+    provider = ScriptedProvider("Hi")
+    results = batch.map(provider, map(str, range(9)), rate=1)
+    next(results)
+    threading.Timer(0.2, raise_in_main).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert time.monotonic() - began < 5
+    assert len(provider.requests) == 1
+
+
+def raise_in_main() -> None:
+    """Press Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_a_429_holds_everybody_back() -> None:

@@ -57,7 +57,8 @@ HOUSE = [
     # 7 the inner rooms of batch
     "batch.run",
     "batch.records batch.limits batch.shelf batch.work batch.inputs",
-    "batch.ledger batch.here batch.threads",
+    "batch.ledger batch.here",
+    "batch.lines batch.threads",
     "batch.results",
     "batch.rows",
     # 6 which provider is meant, and the table: name → class

@@ -11,8 +11,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from typing import Any, Literal
@@ -43,14 +43,16 @@ def map(
 ) -> Generator[Result, None, None]:
     """Ask for every input, ``concurrency`` at a time, and yield results as they finish.
 
-    - ``inputs``: read as there is room. Each is a prompt, a list of messages, a dict with
-      ``prompt`` or ``messages``, or a line of OpenAI's batch input (``custom_id`` and ``body``).
+    - ``inputs``: read as there is room; with ``rate``, one row may be read before its turn. Each
+      is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line of OpenAI's
+      batch input (``custom_id`` and ``body``).
     - ``executor``: where the requests run: threads by default, a process pool, or
       ``client.get_executor()`` of dask.distributed. It gets ``concurrency`` requests at most,
       and stays open.
-    - ``ledger``: a file of JSON lines like OpenAI's batch output, locked while this runs. A
-      result is on the disk before it is yielded. Where the file has an answer, it is yielded
-      (``recorded=True``) and not asked for again; rows that failed are.
+    - ``ledger``: a file of JSON lines like OpenAI's batch output, locked while this runs; a new
+      one is readable by its owner only. A result is on the disk before it is yielded. Where the
+      file has an answer, it is yielded (``recorded=True``) and not asked for again; rows that
+      failed are.
     - ``ordered``: yield in the order of the inputs.
     - ``rate``: requests a minute, retries included, over all workers.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
@@ -60,7 +62,8 @@ def map(
     every request in this process at once; those in other processes run to their end, unheard.
 
     Raises ``InvalidRequestError`` at once for arguments that cannot work, ``LedgerError`` from
-    the first ``next()`` where the ledger cannot be used, and later where it cannot be written.
+    the first ``next()`` where the ledger cannot be used (the file is left as it was), and later
+    where it cannot be read or written; and ``ProviderError`` where no thread can be started.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
@@ -89,4 +92,4 @@ def map(
 def _is_rate(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value > 0
+    return 0 < value <= sys.float_info.max

@@ -12,6 +12,7 @@ import threading
 import time
 
 from ..stream import Opening, Pipe, Stream
+from .threads import start
 
 LOOK_S = 0.01
 """Between two looks at the clocks: so late may one fire."""
@@ -23,13 +24,18 @@ def whole(opening: Opening) -> Stream:
     """Run a call to its end; return its stream, which has everything and never waits.
 
     Reading it raises what went wrong. The call's ``CancelToken`` stops it from any thread.
+    Raises ``ProviderError``, and sends nothing, where no thread can be started for the clocks.
     """
     pipe = _Basin(opening.timeouts)
     stream = Stream(pipe, opening.cancel, opening.model)
     if opening.cancel is not None:
         opening.cancel._attach(stream)
     if stream.outcome is None:
-        _keeper.add(pipe)
+        try:
+            _keeper.add(pipe)
+        except BaseException:
+            stream.close()
+            raise
         try:
             pipe.run(opening.source)
         finally:
@@ -57,11 +63,11 @@ class _Keeper:
 
     def add(self, pipe: Pipe) -> None:
         with self._lock:
-            self._pipes.add(pipe)
             if not self._runs:
-                self._runs = True
                 name = "providers-sync-clocks"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
+                start(threading.Thread(target=self._run, name=name, daemon=True))
+                self._runs = True  # not before: without a thread, the next call must try again
+            self._pipes.add(pipe)
 
     def remove(self, pipe: Pipe) -> None:
         with self._lock:

@@ -1,34 +1,38 @@
 """The ledger: a file of JSON lines that gets each answer once and survives any kind of end.
 
 Appended lines are on the disk when ``append`` returns. A lock, which the kernel lifts when the
-process dies, keeps others out. On opening, a torn last line is repaired and failures are taken
-out: then the file holds answers only, each once, and all other rows are asked again.
+process dies, keeps others out. On opening, every line is checked before anything is changed; then
+a torn last line is repaired and failures are taken out: the file holds answers only, and all other
+rows are asked again.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import json
+import errno
 import os
 import stat
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import accumulate
+from typing import BinaryIO
 
 from ..errors import ProviderError
-from .results import is_answer
+from .lines import NotJSON, Recorded, Unfit, is_hole, is_torn, parsed
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-_START = b'{"id":"batch_req_'
-"""How every line of ours begins, so that a torn one can be told from somebody's text."""
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FAR = 1 << 62
 """Windows locks bytes, and nobody else may read those: lock one far behind the end."""
+DRAFT_NAME = 60
+"""Characters of the ledger's name in its draft's: file systems take 255 bytes."""
+COPY_BYTES = 1024 * 1024
 
 
 class LedgerError(ProviderError, OSError):
@@ -36,18 +40,19 @@ class LedgerError(ProviderError, OSError):
 
 
 class Ledger:
-    """An open, locked ledger; the file is made if there is none.
+    """An open, locked ledger; the file is made if there is none, for its owner alone.
 
-    Raises ``LedgerError`` where another process has it, and where the file is something else.
+    Raises ``LedgerError`` where another process has it, and where the file is something else,
+    which is then left as it was.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self._real = os.path.realpath(path)
+        self.path = os.fsdecode(path)
         self._index: dict[str, int] = {}
         try:
+            self._real = os.path.realpath(self.path)
             self._fd = _open_locked(self._real)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError: a path that no file can have
             raise _failed("open", self.path, error) from error
         _open_ledgers.add(self)
         try:
@@ -55,30 +60,38 @@ class Ledger:
             self._reader = open(self._real, "rb")  # noqa: SIM115 (closed with the ledger)
         except BaseException as error:
             self._let_go()
-            if isinstance(error, OSError):
-                raise _failed("read", self.path, error) from error
+            if isinstance(error, (OSError, MemoryError)):
+                raise _failed("use", self.path, error) from error
             raise
 
     def __len__(self) -> int:
-        """Return how many answers it held when it was opened."""
+        """Return how many rows had an answer when it was opened."""
         return len(self._index)
 
-    def recorded(self, custom_id: str) -> dict[str, Any] | None:
-        """Return the line of an answer that an earlier run recorded; for one thread only."""
+    def recorded(self, custom_id: str) -> Recorded | None:
+        """Return the answer that an earlier run recorded, if there is one; for one thread only.
+
+        Raises ``LedgerError`` where it cannot be read any more.
+        """
         if (offset := self._index.get(custom_id)) is None:
             return None
-        self._reader.seek(offset)
-        record: dict[str, Any] = json.loads(self._reader.readline())
-        return record
+        try:
+            self._reader.seek(offset)
+            return parsed(self._reader.readline())
+        except (OSError, ValueError, MemoryError) as error:  # somebody has written over it
+            raise _failed("read", self.path, error) from error
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write lines; they are on the disk when this returns. Raises ``LedgerError``."""
-        size = os.fstat(self._fd).st_size
         try:
-            _write(self._fd, b"".join(lines))
+            size = os.fstat(self._fd).st_size
+            try:
+                _write(self._fd, b"".join(lines))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, size)  # no half a line
+                raise
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, size)  # no half a line
             raise _failed("write", self.path, error) from error
 
     def close(self) -> None:
@@ -92,38 +105,51 @@ class Ledger:
             os.close(fd)
 
     def _load(self) -> None:
-        """Find the answers, repair the last line, take out what is no answer."""
-        count = 0
-        for offset, raw in _lines(self._real):
-            record = _record(raw)
-            if not raw.endswith(b"\n"):
-                if record is None and _is_torn(raw, count):
-                    os.ftruncate(self._fd, offset)
-                    os.fsync(self._fd)
-                    break
-                if record is not None:
-                    _write(self._fd, b"\n")  # only the newline was lost
-            count += 1
-            if record is None and not _is_hole(raw):
-                raise _refused(self.path, f"line {count} is not one of a ledger; give another file")
-            if record is not None and is_answer(record):
-                self._index[record["custom_id"]] = offset
+        """Find the answers; then repair the last line and take out what is no answer."""
+        out: list[tuple[int, int]] = []
+        offset, good = 0, 0
+        raw = b"\n"
+        for number, raw in enumerate(_lines(self._real), 1):
+            found = self._checked(number, raw, good)
+            if found is not None and found.reply is not None:
+                self._index[found.custom_id] = offset
+            else:
+                start = out.pop()[0] if out and out[-1][1] == offset else offset
+                out.append((start, offset + len(raw)))
+            good += found is not None
+            offset += len(raw)
+        if not raw.endswith(b"\n"):
+            if out and out[-1][1] == offset:  # behind the last answer there is nothing to keep
+                os.ftruncate(self._fd, out.pop()[0])
+                os.fsync(self._fd)
+            else:
+                _write(self._fd, b"\n")  # only the newline was lost
         # An open file cannot be replaced on Windows: there the failed lines stay.
-        if count != len(self._index) and sys.platform != "win32":
-            self._rewrite()
+        if out and sys.platform != "win32":
+            with contextlib.suppress(PermissionError):  # and where the folder takes no new file
+                self._take_out(out)
 
-    def _rewrite(self) -> None:
-        """Put a file of the answers alone in this one's place, at one stroke."""
-        draft = f"{self._real}.new"
-        fd = os.open(draft, _FLAGS | os.O_TRUNC, 0o600)
+    def _checked(self, number: int, raw: bytes, good: int) -> Recorded | None:
+        """Return what a line says, ``None`` for one that an accident has left."""
+        try:
+            return parsed(raw)
+        except NotJSON as error:
+            if is_hole(raw) or is_torn(raw, good):
+                return None
+            why = str(error)
+        except Unfit as error:
+            why = str(error)
+        what = f"line {number} is not one of a ledger ({why})"
+        raise _refused(self.path, f"{what}; give another file, or correct that line")
+
+    def _take_out(self, out: list[tuple[int, int]]) -> None:
+        """Put a file without these places in this one's place, at one stroke."""
+        fd, draft = _draft(self._real)
         try:
             _lock(fd)  # before it gets its name, so that nobody slips in
-            os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
+            _copy_rights(self._fd, fd)
             with open(self._real, "rb") as old, open(fd, "ab", closefd=False) as new:
-                for custom_id, offset in self._index.items():
-                    old.seek(offset)
-                    self._index[custom_id] = new.tell()
-                    new.write(old.readline())
+                _copy_without(out, old, new)
             os.fsync(fd)
             os.replace(draft, self._real)
         except BaseException:
@@ -133,6 +159,9 @@ class Ledger:
             raise
         self._let_go()
         self._fd = fd
+        ends, gone = [end for _, end in out], [0, *accumulate(end - start for start, end in out)]
+        for custom_id, offset in self._index.items():
+            self._index[custom_id] = offset - gone[bisect.bisect_right(ends, offset)]
         _sync_folder(self._real)
 
 
@@ -154,7 +183,7 @@ if hasattr(os, "register_at_fork"):
 
 def _open_locked(path: str) -> int:
     while True:
-        fd = os.open(path, _FLAGS, 0o666)
+        fd = os.open(path, _FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise _refused(path, "it is no regular file")
@@ -191,43 +220,61 @@ def _write(fd: int, data: bytes) -> None:
     os.fsync(fd)
 
 
+_NO_SYNC = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+    *(errno.EACCES, errno.EPERM),
+}
+"""A folder on CIFS, 9p or FUSE, or one that may be entered and not read."""
+
+
 def _sync_folder(path: str) -> None:
     """Bring a new name to the disk, as far as the system can."""
     if sys.platform != "win32":
-        fd = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            fd = os.open(os.path.dirname(path), os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
 
 
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    offset = 0
+def _draft(path: str) -> tuple[int, str]:
+    """Open a new file beside another, for appending; nobody else's is touched."""
+    import tempfile
+
+    folder, name = os.path.split(path)
+    fd, draft = tempfile.mkstemp(prefix=f".{name[:DRAFT_NAME]}-", suffix=".new", dir=folder)
+    if sys.platform != "win32":
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd, draft
+
+
+def _copy_rights(source: int, target: int) -> None:
+    """Give a file the owner and the mode of another."""
+    if sys.platform != "win32":
+        found = os.fstat(source)
+        with contextlib.suppress(OSError):  # only root may give a file away
+            os.fchown(target, found.st_uid, found.st_gid)
+        os.fchmod(target, stat.S_IMODE(found.st_mode))
+
+
+def _copy_without(out: list[tuple[int, int]], old: BinaryIO, new: BinaryIO) -> None:
+    """Copy a file but for some places, which are in order."""
+    at = 0
+    for start, end in [*out, (os.fstat(old.fileno()).st_size, 0)]:
+        old.seek(at)
+        while chunk := old.read(min(COPY_BYTES, start - at)):
+            at += len(chunk)
+            new.write(chunk)
+        at = end
+
+
+def _lines(path: str) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        for raw in file:
-            yield offset, raw
-            offset += len(raw)
-
-
-def _record(raw: bytes) -> dict[str, Any] | None:
-    """Return the line's value if it is one of OpenAI's batch output."""
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    wanted = {"custom_id", "response", "error"}
-    return value if isinstance(value, dict) and wanted <= value.keys() else None
-
-
-def _is_torn(raw: bytes, after: int) -> bool:
-    """Whether a process was killed while it wrote this, ``after`` so many good lines."""
-    start = _START if after == 0 else b"{"  # behind good lines it need not be one of ours
-    return start.startswith(raw) or raw.startswith(start) or b"\0" in raw
-
-
-def _is_hole(raw: bytes) -> bool:
-    """Whether a file system that lost its power left this, or a person's editor."""
-    return b"\0" in raw or not raw.strip()
+        yield from file
 
 
 # --- errors
@@ -236,10 +283,11 @@ def _is_hole(raw: bytes) -> bool:
 _REMEDY = "what it holds is safe: put it right, and run the same again to go on"
 
 
-def _failed(what: str, path: str, error: OSError) -> LedgerError:
+def _failed(what: str, path: str, error: Exception) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
-    return LedgerError(f"cannot {what} the ledger {path}: {error.strerror}; {_REMEDY}")
+    why = getattr(error, "strerror", None) or str(error) or "there is not enough memory"
+    return LedgerError(f"cannot {what} the ledger {path}: {why}; {_REMEDY}")
 
 
 def _refused(path: str, why: str) -> LedgerError:

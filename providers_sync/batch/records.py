@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from .ledger import Ledger, LedgerError
-from .results import Reply, Result, failure, line, reply, result
+from .lines import line
+from .results import Reply, Result, failure, result
 from .rows import Row
 
 
@@ -23,7 +24,10 @@ class Records:
         return None if self._ledger is None else self._ledger.path
 
     def known(self, row: Row) -> Result | None:
-        """Return what is known of a row before it is asked: its answer, or why it may not be."""
+        """Return what is known of a row before it is asked: its answer, or why it may not be.
+
+        Raises ``LedgerError`` where the ledger cannot be read.
+        """
         if self._ledger is None:
             return None
         name = row.custom_id
@@ -33,15 +37,15 @@ class Records:
         if row.named:
             self._names.add(name)
         record = self._ledger.recorded(name)
-        if record is None:
+        if record is None or record.reply is None:
             return None
-        if record["id"] != row.fingerprint:
+        if record.id != row.fingerprint:
             error = LedgerError(
                 f"{self.path} holds the answer to another input as {name!r}: give another ledger, "
                 "or the input that this one was made from"
             )
             return result(row, failure(error))
-        return result(row, reply(record), recorded=True)
+        return result(row, record.reply, recorded=True)
 
     def write(self, done: Sequence[tuple[Row, Reply]]) -> None:
         """Bring finished rows to the disk, all at one stroke. Raises ``LedgerError``."""

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
@@ -25,8 +27,11 @@ from ..types import Messages
 _PATH = "/chat/completions"
 _OURS = ("stream", "stream_options")
 """Every answer is streamed, whatever the body says."""
-_NOT_OPTIONS = ("messages", "timeouts", "retry", "headers", "cancel")
+_NOT_OPTIONS = ("self", "messages", "timeouts", "retry", "headers", "cancel")
 """Words of ``Provider.stream`` that no body may bring."""
+_KEYS_SHOWN = 10
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,10 @@ class Row:
     def fingerprint(self) -> str:
         """The ``id`` of its line in the ledger: another question has another one."""
         asked = [self.custom_id, self.messages, self.model, self.options]
-        text = json.dumps(asked, sort_keys=True, default=repr)
+        try:
+            text = json.dumps(asked, sort_keys=True, default=repr)
+        except (TypeError, ValueError, RecursionError):  # it cannot be sent, so it has no answer
+            text = json.dumps([self.custom_id])
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
@@ -86,7 +94,7 @@ def _asked(value: Mapping[str, Any], name: str) -> tuple[Any, str | None, dict[s
         if key in value:
             return value[key], None, {}
     if "body" not in value:
-        has = ", ".join(map(repr, value)) or "nothing"
+        has = ", ".join(map(_short.repr, islice(value, _KEYS_SHOWN))) or "nothing"
         raise InvalidRequestError(
             f"{name} needs a 'prompt', 'messages', or OpenAI's 'body'; it has {has}"
         )
@@ -97,7 +105,11 @@ def _batch_request(value: Mapping[str, Any], name: str) -> tuple[Any, str | None
     """Read a line of OpenAI's batch input: ``custom_id``, ``method``, ``url``, ``body``."""
     method, url, body = value.get("method", "POST"), value.get("url", _PATH), value["body"]
     if method != "POST" or not isinstance(url, str) or not url.endswith(_PATH):
-        raise InvalidRequestError(f"{name} wants {method} {url}; only POST …{_PATH} can be asked")
+        wanted = " ".join(
+            part if isinstance(part, str) and len(part) <= 60 else _short.repr(part)
+            for part in (method, url)
+        )
+        raise InvalidRequestError(f"{name} wants {wanted}; only POST …{_PATH} can be asked")
     if not isinstance(body, Mapping) or "messages" not in body:
         raise InvalidRequestError(f"{name} has a 'body' without 'messages'")
     options = {key: item for key, item in body.items() if key not in ("model", *_OURS)}

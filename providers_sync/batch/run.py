@@ -28,7 +28,7 @@ from .records import Records
 from .results import Reply, Result, result
 from .rows import Row, row
 from .shelf import Shelf
-from .threads import Threads
+from .threads import Threads, start
 from .work import brought, submit
 
 AHEAD = 2
@@ -80,6 +80,7 @@ class Run:
         self._pace = Pace(rate)
         self._shelf = Shelf(ordered)
         self._retries: list[tuple[float, int, Flight]] = []
+        self._waiting: Flight | None = None  # a row that was read before its turn
         self._in_flight: set[Future[Reply]] = set()
         self._unsettled = 0
         self._open = 0
@@ -90,15 +91,14 @@ class Run:
 
     def results(self) -> Generator[Result, None, None]:
         """Yield every row's result; the end of the generator stops whatever still runs."""
-        records = self._records = Records(self._ledger)
         own = Threads(self._concurrency) if self._executor is None else None
         executor = own or self._executor
         assert executor is not None
-        recorder = threading.Thread(
-            target=self._record, name="providers-sync-recorder", daemon=True
-        )
-        recorder.start()
+        name = "providers-sync-recorder"
+        recorder = threading.Thread(target=self._record, name=name, daemon=True)
+        records = self._records = Records(self._ledger)
         try:
+            start(recorder)
             while (found := self._next_result(executor)) is not None:
                 if found.error is not None and self._raises:
                     raise found.error
@@ -113,8 +113,10 @@ class Run:
             self._stop()
             if own is not None:
                 own.shutdown()
+            if recorder.ident is None:  # it was never started
+                records.close()
             # A garbage collection inside the recorder may be what ends the generator.
-            if threading.current_thread() is not recorder:
+            elif threading.current_thread() is not recorder:
                 recorder.join()
 
     def _next_result(self, executor: Executor) -> Result | None:
@@ -127,8 +129,8 @@ class Run:
                 if found is not None:
                     self._open -= 1
                     return found
-                nothing_left = not (self._unsettled or self._retries or self._more)
-                if self._halted or nothing_left:
+                to_come = self._unsettled or self._retries or self._waiting or self._more
+                if self._halted or not to_come:
                     return None
                 wait = self._start_in()
                 if wait > 0:
@@ -141,7 +143,7 @@ class Run:
         if self._failure is not None or len(self._in_flight) >= self._concurrency:
             return math.inf
         due = self._retries[0][0] if self._retries else math.inf
-        if self._more and self._open < self._ahead:
+        if self._waiting is not None or (self._more and self._open < self._ahead):
             due = 0.0
         return max(due, self._pace.due()) - time.monotonic()
 
@@ -149,18 +151,26 @@ class Run:
         """Return what to send now, if anything: rows that were sent before go first."""
         while True:
             with self._changed:
-                if self._start_in() > 0:
-                    return None
-                if self._retries and self._retries[0][0] <= time.monotonic():
+                is_time = self._start_in() <= 0
+                if is_time and self._retries and self._retries[0][0] <= time.monotonic():
                     return heapq.heappop(self._retries)[2]
+                if is_time and self._waiting is not None:
+                    waiting, self._waiting = self._waiting, None
+                    return waiting
+                # Where nothing is under way, look whether there is more to wait for.
+                if not is_time and (self._open or not self._more):
+                    return None
             flight = self._fresh()
-            if flight is not None:
+            if flight is not None and (is_time or flight.row.error is not None):
                 return flight
+            with self._changed:
+                self._waiting = flight if self._failure is None else None
 
     def _fresh(self) -> Flight | None:
         """Read the next input; ``None`` where there is none, or its answer is known."""
         try:
             taken = next(self._rows, None)
+            known = None if taken is None else self._records.known(taken)
         except Exception as error:  # noqa: BLE001 (the caller's own; raised when all has ended)
             self._fail(error)
             return None
@@ -169,17 +179,16 @@ class Run:
                 self._more = False
                 return None
             self._open += 1
-        known = self._records.known(taken)
-        if known is None:
-            return Flight(taken, Patience(self._provider))
-        with self._changed:
-            self._shelf.put(taken.number, known)
-        return None
+            if known is not None:
+                self._shelf.put(taken.number, known)
+                return None
+        return Flight(taken, Patience(self._provider))
 
     def _start(self, flight: Flight, executor: Executor) -> None:
         with self._changed:
             self._unsettled += 1
-            self._pace.started()
+            if flight.row.error is None:
+                self._pace.started()
             flight.answered_before = self._answered
         try:
             ticket = f"{self._key}:{flight.row.number}:{flight.attempts}"
@@ -275,6 +284,7 @@ class Run:
             if halt or self._failure is None:
                 self._failure = error
             self._more = False
+            self._waiting = None
             self._retries.clear()
             self._shelf.clear_order()
             self._halted = self._halted or halt

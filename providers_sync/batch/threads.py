@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
+from ..errors import ProviderError
+
 T = TypeVar("T")
 _Task = tuple["Future[Any]", Callable[[], Any]]
 
@@ -25,20 +27,34 @@ class Threads(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run ``fn`` in the next free thread; one thread only may call this."""
+        """Run ``fn`` in the next free thread; one thread only may call this.
+
+        Raises ``ProviderError`` where a thread cannot be started; then ``fn`` never runs.
+        """
         future: Future[T] = Future()
-        self._tasks.put((future, lambda: fn(*args, **kwargs)))
         if len(self._threads) < self._size:
             name = f"providers-sync-batch-{len(self._threads) + 1}"
             thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+            start(thread)
             self._threads.append(thread)
-            thread.start()
+        self._tasks.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let every thread end after its task; nothing here waits for them."""
         for _ in self._threads:
             self._tasks.put(None)
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread. Raises ``ProviderError`` where the system has no room for one more."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ProviderError(
+            f"no thread can be started ({error}): end other programs, lower concurrency, "
+            "or raise the limit on processes (ulimit -u)"
+        ) from error
 
 
 def _work(tasks: queue.SimpleQueue[_Task | None]) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import replace
 from typing import Any
 
+from ..decoding.pieces import printable
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream
@@ -37,7 +38,9 @@ def submit(
         if isinstance(executor, (Threads, ThreadPoolExecutor)):
             return executor.submit(ask, provider, row, cancel)
         return executor.submit(ask_elsewhere, provider, replace(row, input=None), ticket)
-    except RuntimeError as error:  # it was shut down, or is broken
+    except ProviderError:
+        raise
+    except Exception as error:  # it was shut down, is broken, or finds no thread or process
         raise _broken(error) from error
 
 
@@ -63,9 +66,10 @@ def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Repl
         opening = provider.opening(
             row.messages, row.model, retry=None, cancel=cancel, **row.options
         )
+        stream = whole(opening)
     except ProviderError as error:  # nothing was sent
         return failure(_bare(error))
-    return replace(_read(whole(opening)), seconds=time.monotonic() - began)
+    return replace(_read(stream), seconds=time.monotonic() - began)
 
 
 def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
@@ -89,10 +93,10 @@ def _read(stream: Stream) -> Reply:
     return Reply(
         message=_message(stream),
         outcome=stream.outcome or Outcome.FAILED,
-        finish_reason=stream.finish_reason,
+        finish_reason=_said(stream.finish_reason),
         usage=stream.usage,
-        model=stream.model,
-        request_id=stream.request_id,
+        model=_said(stream.model),
+        request_id=_said(stream.request_id),
         error=error,
         started=stream._pipe.started,
         attempts=stream.stats.attempts,
@@ -102,17 +106,27 @@ def _read(stream: Stream) -> Reply:
 def _message(stream: Stream) -> dict[str, Any]:
     """Return the answer as OpenAI's message; reasoning under the name most servers give it."""
     calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.raw}}
+        {
+            "id": _said(call.id),
+            "type": "function",
+            "function": {"name": _said(call.name), "arguments": _said(call.raw)},
+        }
         for call in stream.tool_calls
     ]
+    text = _said(stream.text)
     message = {
         "role": "assistant",
-        "content": stream.text or (None if calls else ""),
-        "reasoning_content": stream.reasoning,
-        "refusal": "".join(stream._refusal),
+        "content": text or (None if calls else ""),
+        "reasoning_content": _said(stream.reasoning),
+        "refusal": _said("".join(stream._refusal)),
         "tool_calls": calls,
     }
     return {name: value for name, value in message.items() if value or name == "content"}
+
+
+def _said(value: object) -> str | None:
+    """Return what a server said as text that every JSON reader takes; nothing stays nothing."""
+    return None if value is None else printable(str(value))
 
 
 def _broken(error: BaseException) -> ProviderError:

@@ -1,0 +1,484 @@
+"""Odd lines of a ledger: each is read or refused by name, and none raises anything else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from providers_sync import Outcome, ProviderError, Usage, batch
+from providers_sync.batch.ledger import Ledger
+from providers_sync.batch.lines import NotJSON, Unfit, line, parsed
+from providers_sync.batch.results import Reply
+from providers_sync.batch.rows import row
+from providers_sync.testing import ScriptedProvider
+from providers_sync.types import Finish, ServedModel, ToolCall
+
+OURS: dict[str, Any] = json.loads(
+    line(
+        row("Hi", 1),
+        Reply(
+            {
+                "role": "assistant",
+                "content": "Hello",
+                "reasoning_content": "Hm",
+                "tool_calls": [{}],
+            },
+            Outcome.COMPLETE,
+            finish_reason="stop",
+            usage=Usage(1, 2, 3),
+            model="m",
+            request_id="r",
+            attempts=1,
+            seconds=0.5,
+        ),
+    )
+)
+FAILED = {**OURS, "response": None, "error": {"code": "StreamCut", "message": "x"}}
+OPENAI: dict[str, Any] = {
+    "id": "batch_req_123",
+    "custom_id": "row-1",
+    "response": {
+        "status_code": 200,
+        "request_id": "req_123",
+        "body": {
+            "id": "chatcmpl-123",
+            "object": "chat.completion",
+            "created": 1711652795,
+            "model": "gpt-4o-mini",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": "Hello.", "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 22, "completion_tokens": 2, "total_tokens": 24},
+            "system_fingerprint": "fp_123",
+        },
+    },
+    "error": None,
+}
+BODY = ("response", "body")
+CHOICE = (*BODY, "choices", 0)
+EXTRA = (*BODY, "providers_sync")
+
+
+def changed(record: dict[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """Return a copy of a line with another value in one place."""
+    record = copy.deepcopy(record)
+    holder: Any = record
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    return record
+
+
+def without(record: dict[str, Any], place: tuple[Any, ...]) -> dict[str, Any]:
+    """Return a copy of a line that lacks one place."""
+    record = copy.deepcopy(record)
+    holder: Any = record
+    for key in place[:-1]:
+        holder = holder[key]
+    del holder[place[-1]]
+    return record
+
+
+def dumped(record: Any) -> bytes:
+    """Return a line's bytes."""
+    return json.dumps(record).encode() + b"\n"
+
+
+def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | batch.LedgerError:
+    """Run a batch on a ledger with this content; one that is refused must stay as it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "answers.jsonl")
+        path.write_bytes(content)
+        try:
+            return list(batch.map(ScriptedProvider("Asked"), inputs, ledger=path))
+        except batch.LedgerError as error:
+            refused = error
+        assert path.read_bytes() == content
+        assert os.listdir(folder) == [path.name]
+        assert str(path) in str(refused)
+        return refused
+
+
+# --- what is refused, and why
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (without(OURS, ("id",)), "it has no 'id'"),
+        (changed(OURS, ("id",), 5), "id is 5, not text"),
+        (changed(OURS, ("custom_id",), []), "custom_id is a list, not text"),
+        (changed(OURS, ("custom_id",), {}), "custom_id is an object, not text"),
+        (changed(FAILED, ("custom_id",), None), "custom_id is null, not text"),
+        (changed(OURS, ("response",), None), "neither a response nor an error"),
+        (changed(OURS, ("response",), "x"), "response is text, not an object"),
+        (changed(OURS, ("response",), []), "response is a list, not an object"),
+        (changed(OURS, ("response",), {}), "body is null, not an object"),
+        (changed(OURS, ("response", "status_code"), "200"), "status_code is text"),
+        (changed(OURS, ("response", "status_code"), 500), "an answer and an error too"),
+        (changed(OURS, ("response", "request_id"), 7), "request_id is 7, not text"),
+        (changed(OURS, ("error",), {"code": "x"}), "an answer and an error too"),
+        (changed(OURS, ("error",), False), "error is true or false"),
+        (changed(OURS, ("error",), []), "error is a list"),
+        (changed(OURS, BODY, "x"), "body is text, not an object"),
+        (changed(OURS, BODY, {"object": "list", "data": []}), "no chat completion"),
+        (changed(OURS, (*BODY, "model"), {}), "model is an object, not text or null"),
+        (changed(OURS, (*BODY, "choices"), []), "no chat completion"),
+        (changed(OURS, (*BODY, "choices"), {"0": 1}), "no chat completion"),
+        (changed(OURS, (*BODY, "choices"), [None]), r"choices\[0\] is null"),
+        (changed(OURS, (*CHOICE, "message"), None), "message is null, not an object"),
+        (changed(OURS, (*CHOICE, "message", "content"), ["x"]), "content is a list"),
+        (changed(OURS, (*CHOICE, "message", "refusal"), 1), "refusal is 1"),
+        (changed(OURS, (*CHOICE, "message", "tool_calls"), "x"), "tool_calls is text"),
+        (changed(OURS, (*CHOICE, "message", "tool_calls"), [1]), r"tool_calls\[0\] is 1"),
+        (changed(OURS, (*CHOICE, "finish_reason"), 1), "finish_reason is 1"),
+        (changed(OURS, (*BODY, "usage"), "x"), "usage is text"),
+        (changed(OURS, (*BODY, "usage", "prompt_tokens"), "x"), "prompt_tokens is text"),
+        (changed(OURS, (*BODY, "usage", "prompt_tokens"), -1), "prompt_tokens is -1"),
+        (changed(OURS, (*BODY, "usage", "prompt_tokens"), True), "prompt_tokens is true or false"),
+        (changed(OURS, EXTRA, [1]), "providers_sync is a list"),
+        (changed(OURS, (*EXTRA, "verdict"), "splendid"), "its verdict is none"),
+        (changed(OURS, (*EXTRA, "verdict"), "cut"), "its verdict is none"),
+        (changed(OURS, (*EXTRA, "verdict"), []), "its verdict is none"),
+        (changed(OURS, (*EXTRA, "attempts"), -1), "attempts is -1"),
+        (changed(OURS, (*EXTRA, "attempts"), "1"), "attempts is text"),
+        (changed(OURS, (*EXTRA, "seconds"), "1"), "seconds is text"),
+        (changed(OURS, (*EXTRA, "seconds"), True), "seconds is true or false"),
+        (changed(OURS, (*EXTRA, "seconds"), float("nan")), "NaN is no number"),
+    ],
+)  # fmt: skip
+def test_an_odd_line_is_refused_by_name_and_left_alone(record: Any, said: str) -> None:
+    """One ``LedgerError`` with the file, the line and what is wrong; the good lines stay too."""
+    content = dumped(changed(FAILED, ("custom_id",), "row-2")) + dumped(record)
+    with pytest.raises(batch.LedgerError, match=f"line 2 is not one of a ledger .*{said}"):
+        raise_it(outcome_of(content))
+    with pytest.raises(batch.LedgerError, match=said):  # nor is it a torn one
+        raise_it(outcome_of(content.rstrip(b"\n")))
+
+
+def raise_it(outcome: Any) -> None:
+    """Raise what is an error."""
+    assert isinstance(outcome, batch.LedgerError), outcome
+    raise outcome
+
+
+GOOD = dumped(OURS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (GOOD + b"[" * 100_000 + b"]" * 100_000 + b"\n", "line 2 .*nested too deeply"),
+        (GOOD + b'{"id": ' + b"[" * 100_000, "line 2 .*nested too deeply"),
+        (GOOD.replace(b'"attempts": 1', b'"attempts": ' + b"9" * 4400), "line 1 .*cannot be read"),
+        (GOOD.replace(b'"seconds": 0.5', b'"seconds": 1e999'), "seconds is inf, not a number"),
+        (GOOD.replace(b'"seconds": 0.5', b'"seconds": -Infinity'), "-Infinity is no number"),
+        (GOOD + GOOD.replace(b"Hello", b"\xff"), "line 2 .*not JSON"),
+        (GOOD + GOOD.replace(b"Hello", b"\xed\xa0\x80"), "line 2 .*not JSON"),
+        (GOOD + b'{"custom_id": "a"}', "line 2 .*it has no 'id'"),
+        (b'\n{"what is this', "line 2 .*not JSON"),
+        ("one prompt\nanother\n".encode("utf-16"), "line 1 .*not JSON"),
+        ("one prompt\nanother\n".encode("utf-16-be"), "line 1 .*not JSON"),
+        (GOOD.decode().encode("utf-16-le"), "line 1 .*not JSON"),
+        (bytes(40) + b"some program's data\n", "line 1 .*not JSON"),
+        (GOOD + b'{"id":"batch_req_1","custom_id":"a","res\n' + GOOD, "line 2 .*not JSON"),
+    ],
+)  # fmt: skip
+def test_bytes_that_nobody_wrote_as_a_ledger_are_refused(content: bytes, said: str) -> None:
+    """Above all text in UTF-16, whose zeros are no holes that a power cut has left."""
+    with pytest.raises(batch.LedgerError, match=said):
+        raise_it(outcome_of(content))
+
+
+# --- what is read
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + GOOD,
+        b"\n \n" + GOOD + b"\n",
+        GOOD.replace(b'"prompt_tokens": 1', b'"prompt_tokens": 9' + b"0" * 30),
+        GOOD.replace(b"Hello", b"\\ud800"),
+        dumped(changed(OURS, (*BODY, "usage"), None)),
+        dumped(without(OURS, EXTRA)),
+        dumped(changed(OURS, (*CHOICE, "message", "content"), None)),
+        GOOD.replace(b"Hello", b"x" * 10_000_000),
+    ],
+)
+def test_an_odd_line_that_says_enough_is_an_answer(content: bytes) -> None:
+    """Windows line ends, a byte order mark, counts beyond all counting."""
+    (result,) = outcome_of(content)  # type: ignore[misc]
+    check(result)
+    assert result.recorded
+
+
+def check(result: batch.Result) -> None:
+    """Assert that a result has the types it promises."""
+    assert isinstance(result.text, str)
+    assert isinstance(result.message, dict)
+    assert isinstance(result.verdict, Outcome)
+    assert isinstance(result.error, (ProviderError, type(None)))
+    assert isinstance(result.finish_reason, (str, type(None)))
+    assert isinstance(result.model, (str, type(None)))
+    assert type(result.attempts) is int
+    assert 0 <= result.seconds < 2**63
+    counts = [] if result.usage is None else list(vars(result.usage).values())
+    assert all(count is None or 0 <= count < 2**63 for count in counts)
+    assert str(result)
+    str(result.error).encode()
+
+
+def test_the_batch_output_of_openai_is_loaded() -> None:
+    """An answer keeps its name from others; a failure of any kind is asked again."""
+    refused = {"status_code": 400, "request_id": "req_1", "body": {"error": {"message": "No"}}}
+    lost = {"status_code": 200, "request_id": "", "body": {"error": {"message": "No"}}}
+    bare = {"status_code": 500, "request_id": "", "body": None}
+    failures = [
+        {"response": refused, "error": None},
+        {"response": lost, "error": None},
+        {"response": bare, "error": "it broke"},
+        {"response": None, "error": {"code": "batch_expired", "message": "Too late."}},
+    ]
+    lines = [OPENAI] + [
+        {"id": f"batch_req_{n}", "custom_id": f"row-{n}", **each}
+        for n, each in enumerate(failures, 2)
+    ]
+    results = outcome_of(b"".join(map(dumped, lines)), ["Hi"] * 5)
+    assert isinstance(results, list)
+    texts = {each.custom_id: each.text or str(each.error) for each in results}
+    assert "holds the answer to another input as 'row-1'" in texts.pop("row-1")
+    assert texts == {f"row-{n}": "Asked" for n in range(2, 6)}
+    found = parsed(dumped(OPENAI)).reply
+    assert found is not None
+    assert (found.message["content"], found.usage) == ("Hello.", Usage(22, 2, 24))
+    assert (found.model, found.request_id, found.outcome) == ("gpt-4o-mini", "req_123", "complete")
+
+
+def test_no_answer_is_taken_out_where_a_name_has_two(tmp_path: Path) -> None:
+    """As in two ledgers that were put together: the last counts, and both stay in the file."""
+    path = tmp_path / "answers.jsonl"
+    first = dumped(changed(OURS, (*CHOICE, "message", "content"), "First"))
+    path.write_bytes(first + dumped(FAILED) + GOOD)
+    (result,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
+    assert (result.text, result.recorded) == ("Hello", True)
+    assert path.read_bytes() == first + GOOD
+
+
+def test_answers_are_found_where_failures_were_taken_out_between_them(tmp_path: Path) -> None:
+    """Each name has its own answer, from before and after the rewriting."""
+    path = tmp_path / "answers.jsonl"
+    inputs = [str(n) for n in range(40)]
+    provider = ScriptedProvider("x")
+    records = []
+    for number, prompt in enumerate(inputs, 1):
+        answer = Reply({"content": prompt * number}, Outcome.COMPLETE)
+        record = json.loads(line(row(prompt, number), answer))
+        if number % 3 == 1:
+            record.update(response=None, error={"code": "x" * number})
+        records.append(dumped(record))
+    path.write_bytes(b"".join(records))
+    results = list(batch.map(provider, inputs, ledger=path, ordered=True))
+    for number, result in enumerate(results, 1):
+        assert result.text == ("x" if number % 3 == 1 else result.input * number)
+    assert len(provider.requests) == 14
+
+
+def test_a_ledger_that_is_written_over_meanwhile_ends_the_batch(tmp_path: Path) -> None:
+    """What cannot be read any more is a ``LedgerError``, after what was under way."""
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(GOOD)
+
+    def inputs() -> Iterator[str]:
+        path.write_bytes(b"x" * len(GOOD))
+        yield "Hi"
+
+    with pytest.raises(batch.LedgerError, match="cannot read the ledger"):
+        list(batch.map(ScriptedProvider("Asked"), inputs(), ledger=path))
+    path.write_bytes(GOOD)
+    assert outcome_of(GOOD)
+
+
+def test_the_stack_may_be_deeper_when_a_line_is_read_again(tmp_path: Path) -> None:
+    """Where what is left of the stack is too little for a line, that is a ``LedgerError``."""
+    path = tmp_path / "answers.jsonl"
+    deep = json.loads("[" * 500 + "]" * 500)
+    path.write_bytes(dumped(changed(OURS, (*CHOICE, "message", "annotations"), deep)))
+    ledger = Ledger(path)
+
+    def read(depth: int) -> Any:
+        try:
+            return read(depth + 1)
+        except RecursionError:
+            return ledger.recorded("row-1")
+
+    try:
+        assert read(0) is not None  # from Python 3.12 on JSON has a stack of its own
+    except batch.LedgerError as error:
+        said = str(error)
+        assert "nested too deeply" in said
+    assert ledger.recorded("row-1") is not None
+    ledger.close()
+
+
+# --- any mutation of good lines
+
+atoms = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(),
+    st.text(st.characters(), max_size=4),
+    st.sampled_from(["complete", "cut", "", "200", "\ud800", "row-1"]),
+)
+values = st.recursive(
+    atoms,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["content", "choices", "message", "error", "x"]), inner)
+    ),
+    max_leaves=4,
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return every place in a line."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found = []
+    for key, item in inner:
+        found.append((*at, key))
+        if isinstance(item, (dict, list)):
+            found += places(item, (*at, key))
+    return found
+
+
+@st.composite
+def mutated(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
+    """Return a good line with a value replaced, removed or added, or its bytes changed."""
+    record = draw(st.sampled_from([OURS, FAILED, OPENAI]))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.sampled_from(places(record)))
+        change = draw(st.sampled_from([changed, without]))
+        record = (
+            changed(record, place, draw(values)) if change is changed else without(record, place)
+        )
+        if not record:
+            break
+    raw = dumped(record)
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(raw)))
+        new = draw(
+            st.sampled_from([b"", b"\0", b"\xff", b"\r", b"\n", b"{", b'"', b"9" * 4400, b"["])
+        )
+        raw = raw[:at] + new + raw[at + draw(st.integers(0, 2)) :]
+    return raw
+
+
+@settings(max_examples=500, deadline=None)
+@given(raw=mutated())
+def test_any_line_is_read_or_refused(raw: bytes) -> None:
+    """Never ``KeyError``, ``TypeError`` or anything else than the two words for it."""
+    try:
+        found = parsed(raw)
+    except (NotJSON, Unfit) as error:
+        str(error).encode()
+        return
+    assert isinstance(found.id, str)
+    assert isinstance(found.custom_id, str)
+    if found.reply is not None:
+        check(batch.results.result(row("Hi", 1), found.reply))
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines=st.lists(mutated(), min_size=1, max_size=3))
+def test_a_batch_over_any_ledger_ends_well_or_refuses_it(lines: list[bytes]) -> None:
+    """Only ``LedgerError`` comes out, the file is then untouched; else each row has a result."""
+    found = outcome_of(b"".join(lines), ["Hi", "Ho"])
+    if isinstance(found, list):
+        assert sorted(result.custom_id for result in found) == ["row-1", "row-2"]
+        for result in found:
+            check(result)
+
+
+# --- any answer
+
+speech = st.none() | st.text(st.characters(), max_size=5) | st.just("\ud83d\ude00 \udfff")
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=speech, text=speech, counts=st.tuples(*[atoms] * 3), error=st.none() | speech)
+@example(name="\ud800", text="\ud83d", counts=(10**5000, -1, float("nan")), error="\udfff")
+def test_any_answer_becomes_a_line_that_is_read_again(
+    name: Any, text: Any, counts: Any, error: Any
+) -> None:
+    """Strict JSON in ASCII, and the same in as out."""
+    asked = row({"custom_id": name, "prompt": "Hi"}, 1)
+    reply = Reply(
+        {"role": "assistant", "content": text},
+        Outcome.COMPLETE if error is None else Outcome.FAILED,
+        finish_reason=text,
+        usage=Usage(*counts),
+        model=text,
+        error=None if error is None else ProviderError(error),
+    )
+    raw = line(asked, reply)
+    assert (raw.isascii(), raw.count(b"\n"), raw.endswith(b"\n")) == (True, 1, True)
+    found = parsed(raw)
+    assert found.id == asked.fingerprint
+    assert found.custom_id == joined(asked.custom_id)
+    if error is not None:
+        assert found.reply is None
+        return
+    assert found.reply is not None
+    assert found.reply.message["content"] == found.reply.model == (text and joined(text))
+
+
+def joined(text: str) -> str:
+    """Return a text with its surrogate pairs as the characters they are."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def test_half_characters_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: Path) -> None:
+    """A provider of one's own may say them anywhere; the row is recorded as it was handed over."""
+    path = tmp_path / "answers.jsonl"
+    (said,) = batch.map(Odd(), ["Hi"], ledger=path)
+    (again,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
+    assert said.error is None
+    assert again.recorded
+    assert again.message == said.message
+    assert (said.text, said.model, said.finish_reason) == ("\ufffd", "m\ufffd", "why\ufffd")
+    assert (again.text, again.model, again.finish_reason) == ("\ufffd", "m\ufffd", "why\ufffd")
+    assert said.message["tool_calls"][0]["function"]["name"] == "\ufffd"
+    assert "\\ud" not in path.read_text().replace("\\ufffd", "")
+
+
+class Odd(ScriptedProvider):
+    """Says half characters wherever something can be said."""
+
+    def _prepare(self, *arguments: Any, **named: Any) -> Any:
+        source, clocks, wanted = super()._prepare(*arguments, **named)
+
+        def odd(pipe: Any) -> Any:
+            for _ in source(pipe):
+                pass
+            yield ServedModel("m\ud800")
+            yield "\udc00"
+            yield ToolCall("\ud800", "\ud800", None, "\ud800")
+            yield Finish("why\ud800")
+
+        return odd, clocks, wanted
