@@ -166,6 +166,24 @@ def test_names_are_printable() -> None:
         assert names == ["m\ufffd", "stop\ufffd", "1\ufffd", "f\ufffd"]
 
 
+@pytest.mark.parametrize("kind", [OpenAICompatible, Anthropic], ids=lambda kind: kind.__name__)
+def test_arguments_of_a_call_are_printable(kind: type[Provider]) -> None:
+    """Escapes in their JSON are no way round; a whole pair is the character it means."""
+    given = {"a" + HALF: ["\U0001f600", HALF], "b": "\\ud83d"}
+    block = {"type": "tool_use", "id": "1", "name": "f", "input": given}
+    function = {"name": "f", "arguments": json.dumps(given)}
+    script = {
+        OpenAICompatible: [openai({"tool_calls": [{"id": "1", "function": function}]})],
+        Anthropic: anthropic(
+            {"type": "content_block_start", "index": 0, "content_block": block}, STOP
+        ),
+    }[kind]
+    script = [*script, b"data: [DONE]\n\n"] if kind is OpenAICompatible else script
+    provider = ScriptedProvider(answer(*script, end=False), like=kind("m", api_key="k"))
+    [call] = provider.complete("Hi").tool_calls
+    assert call.arguments == {"a\ufffd": ["\U0001f600", "\ufffd"], "b": "\\ud83d"}
+
+
 def test_error_texts_are_printable() -> None:
     """Those of a status and those inside an answer."""
     said = {"error": {"message": "no" + HALF, "type": "t" + HALF, "code": "c" + HALF}}

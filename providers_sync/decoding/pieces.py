@@ -171,6 +171,8 @@ class ToolCalls:
 def _arguments(raw: str) -> dict[str, Any] | None:
     try:
         value = json.loads(raw or "{}")
+        if "\\ud" in raw.lower():  # escapes hide halves of surrogate pairs from printable()
+            value = json.loads(printable(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
