@@ -115,10 +115,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--engine", choices=["echo", "local"], help="default: local where it is installed"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="another address needs --token")
+    serve.add_argument("--host", default="127.0.0.1", help="another address needs a token")
     serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
-    serve.add_argument("--token", help="wanted from every client, as its key")
+    serve.add_argument(
+        "--token", help="wanted from every client, as its key; others see it in ps, so better:"
+    )
+    serve.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="its first line is the token; without either, PROVIDERS_SYNC_TOKEN counts",
+    )
     serve.add_argument("--fault", metavar="NAME", help="fail in this way; `list` names them all")
     serve.set_defaults(run=_serve)
 
@@ -237,14 +244,15 @@ def _provider(
 def _serve(options: argparse.Namespace) -> int:
     if options.fault is not None:
         return _serve_fault(options)
-    from .gateway import serve
+    from .gateway import find_token, serve
 
+    token = find_token(options.token, options.token_file)
     engine = options.engine or _best_engine(options.model)
     with serve(
         engine=engine,
         host=options.host,
         port=options.port,
-        token=options.token,
+        token=token,
         model=options.model,
     ) as gateway:
         print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
@@ -264,7 +272,7 @@ def _serve_fault(options: argparse.Namespace) -> int:
         return 0
     if options.fault not in FAULTS:
         raise InvalidRequestError(f"no fault {options.fault!r}; there are {', '.join(FAULTS)}")
-    if options.engine or options.model or options.token:
+    if options.engine or options.model or options.token or options.token_file:
         raise InvalidRequestError("--fault answers by itself: no --engine, --model or --token")
     if not 0 <= options.port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")

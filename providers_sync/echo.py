@@ -16,9 +16,10 @@ A ``tool_choice`` that wants a tool gets it, ``stop`` and ``max_tokens`` end the
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .engines import StopSequence, Yield
@@ -26,9 +27,16 @@ from .errors import InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Message, Messages, ReasoningDelta, ToolCall, Usage
 
-CALL = re.compile(r"^call[ \t]+([\w.-]+)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+CALL = re.compile(r"^call[ \t]+([\w.-]+)(.*)$", re.MULTILINE)
+MAX_CALLS = 1000
+"""Of one answer; more than anybody asks for, and each takes as long as some hundred words."""
 MAX_DEPTH = 8
 """Of the JSON made for a schema: one that refers to itself would have no end."""
+MAX_VALUES = 10_000
+"""Made for a schema, names and references counted as well. One of 2 kB that refers to itself sixty
+times asks for 13 million within the depth; OpenAI allows 5000 properties."""
+MAX_CHARACTERS = 16 * 1024 * 1024
+"""Of the JSON made for a schema: as many as a whole request may have. References repeat others."""
 
 
 class EchoEngine:
@@ -47,20 +55,23 @@ class EchoEngine:
         """Yield thoughts, then text or tool calls."""
         asked = sum(len(_text(message).split()) for message in messages)
         yield Usage(asked, 0, asked)
-        calls = _calls(messages, options)
-        thoughts, words, finish = (
-            _speech(messages, options) if not calls else ([], [], Finish("tool_calls"))
-        )
         limit = options.get("max_completion_tokens", options.get("max_tokens"))
-        if limit is not None and limit < len(thoughts) + len(words):
-            finish = Finish("length")
-            thoughts, words = thoughts[:limit], words[: max(0, limit - len(thoughts))]
-        pieces: list[Yield] = [*map(ReasoningDelta, thoughts), *words, *calls]
+        calls = _calls(messages, options)
+        pieces, finish = _speech(messages, options) if not calls else ([], Finish("tool_calls"))
+        said = 0
         for piece in pieces:
             if cancel.cancelled:
                 return
+            if said == limit:
+                finish = Finish("length")
+                break
+            said += 1
             yield piece
-        said = len(thoughts) + len(words) + sum(len(call.raw.split()) for call in calls)
+        for i, (name, raw) in enumerate(calls):
+            if cancel.cancelled:
+                return
+            said += len(raw.split())
+            yield ToolCall(f"call_{len(messages)}_{i}", name, _object(raw), raw)
         yield Usage(asked, said, asked + said)
         yield finish
 
@@ -71,15 +82,17 @@ class EchoEngine:
 # --- text
 
 
-def _speech(messages: Messages, options: Mapping[str, Any]) -> tuple[list[str], list[str], Finish]:
-    """Return the words that are thought, those that are said, and why they end."""
+def _speech(messages: Messages, options: Mapping[str, Any]) -> tuple[Iterable[Yield], Finish]:
+    """Return the words, those that are thought before those that are said, and why they end."""
     question = _question(messages)
-    thoughts = _words("Thinking: " + question) if question.lower().startswith("think ") else []
+    thinks = question.lower().startswith("think ")
+    thoughts = map(ReasoningDelta, _words("Thinking: " + question if thinks else ""))
     results = _results(messages)
-    wanted = options.get("response_format", {}).get("type", "text")
+    form = options.get("response_format", {})
+    wanted = form.get("type", "text")
     if wanted != "text":
-        schema = options["response_format"].get("json_schema", {}).get("schema", {})
-        text = _json_for(schema, question)
+        given = form.get("json_schema", {}) if wanted == "json_schema" else {}
+        text = _json_for(given.get("schema", {}), question)
     elif results:
         text = "The tool said: " + "\n".join(results)
     else:
@@ -87,18 +100,18 @@ def _speech(messages: Messages, options: Mapping[str, Any]) -> tuple[list[str], 
     stop = options.get("stop", [])
     found = [(text.index(s), s) for s in ([stop] if isinstance(stop, str) else stop) if s in text]
     if not found:
-        return thoughts, _words(text), Finish("stop")
+        return itertools.chain(thoughts, _words(text)), Finish("stop")
     end, sequence = min(found)
-    return thoughts, _words(text[:end]), StopSequence(sequence=sequence)
+    return itertools.chain(thoughts, _words(text[:end])), StopSequence(sequence=sequence)
 
 
-def _words(text: str) -> list[str]:
+def _words(text: str) -> Iterator[str]:
     """Cut text after each run of white space; the pieces joined are the text.
 
-    >>> _words("a  b c")
+    >>> list(_words("a  b c"))
     ['a  ', 'b ', 'c']
     """
-    return re.findall(r"\S+\s*|\s+", text)
+    return (found[0] for found in re.finditer(r"\S+\s*|\s+", text))
 
 
 def _text(message: Message) -> str:
@@ -110,7 +123,8 @@ def _text(message: Message) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return "".join(part.get("text", f"[{part['type']}]") for part in content)
+    texts = ((part.get("text"), part["type"]) for part in content)
+    return "".join(text if isinstance(text, str) else f"[{kind}]" for text, kind in texts)
 
 
 def _question(messages: Messages) -> str:
@@ -123,15 +137,15 @@ def _results(messages: Messages) -> list[str]:
     for message in reversed(messages):
         if message["role"] != "tool":
             break
-        results.insert(0, _text(message))
-    return results
+        results.append(_text(message))
+    return results[::-1]
 
 
 # --- tool calls
 
 
-def _calls(messages: Messages, options: Mapping[str, Any]) -> list[ToolCall]:
-    """Return the calls that the question or ``tool_choice`` asks for."""
+def _calls(messages: Messages, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the calls that the question or ``tool_choice`` asks for: names and arguments."""
     tools = {tool["function"]["name"]: tool["function"] for tool in options.get("tools", [])}
     choice = options.get("tool_choice", "auto")
     if choice == "none" or not tools:
@@ -140,14 +154,13 @@ def _calls(messages: Messages, options: Mapping[str, Any]) -> list[ToolCall]:
     if isinstance(choice, dict):
         tools = {choice["function"]["name"]: tools[choice["function"]["name"]]}
     asked = [] if _results(messages) else CALL.findall(question)
-    calls = [(name, raw or "{}") for name, raw in asked if name in tools]
+    calls = [(name, raw.strip(" \t") or "{}") for name, raw in asked if name in tools]
     if not calls and choice != "auto":
         name, tool = next(iter(tools.items()))
         calls = [(name, _json_for(tool.get("parameters") or {}, question))]
-    return [
-        ToolCall(f"call_{len(messages)}_{i}", name, _object(raw), raw)
-        for i, (name, raw) in enumerate(calls)
-    ]
+    if len(calls) > MAX_CALLS:
+        raise InvalidRequestError(f"{len(calls)} tool calls are asked for; {MAX_CALLS} is the most")
+    return calls
 
 
 def _object(raw: str) -> dict[str, Any] | None:
@@ -163,48 +176,84 @@ def _object(raw: str) -> dict[str, Any] | None:
 
 def _json_for(schema: Mapping[str, Any], text: str) -> str:
     try:
-        return json.dumps(_example(schema, text, schema), ensure_ascii=False)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        return json.dumps(_Example(schema, text).of(schema), ensure_ascii=False)
+    except InvalidRequestError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise InvalidRequestError(f"the JSON schema cannot be read: {error!r}") from error
 
 
-def _example(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], depth: int = 0) -> Any:
-    """Return a value that fits a JSON schema, with ``text`` wherever text may stand.
+class _Example:
+    """Makes values that fit a JSON schema, with ``text`` wherever text may stand.
 
     >>> age = {"type": "object", "properties": {"q": {"type": "string"}, "n": {"type": "integer"}}}
-    >>> _example(age, "Hi", age)
+    >>> _Example(age, "Hi").of(age)
     {'q': 'Hi', 'n': 0}
     """
 
-    def inner(part: Any) -> Any:
-        return _example(part, text, root, depth + 1) if isinstance(part, Mapping) else text
+    def __init__(self, root: Mapping[str, Any], text: str) -> None:
+        self._root = root
+        self._text = text
+        self._values_left = MAX_VALUES
+        self._characters_left = MAX_CHARACTERS
 
-    if depth == 0 and "properties" not in schema and "$ref" not in schema:
-        return {"answer": text}
-    if depth > MAX_DEPTH:
-        return None
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    if "$ref" in schema:
-        return inner(_referred(schema["$ref"], root))
-    for several in ("anyOf", "oneOf", "allOf"):
-        if schema.get(several):
-            return inner(schema[several][0])
-    if "properties" in schema:
-        return {name: inner(part) for name, part in schema["properties"].items()}
-    kind = schema.get("type", "string")
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    if kind == "array":
-        return [inner(schema.get("items"))]
-    rest = {"integer": schema.get("minimum", 0), "number": schema.get("minimum", 0.0)}
-    return {**rest, "boolean": False, "null": None, "object": {}}.get(str(kind), text)
+    def of(self, schema: Any, depth: int = 0) -> Any:
+        """Return a value for a part of the schema; ``InvalidRequestError`` beyond the bounds."""
+        if not isinstance(schema, Mapping):
+            return self._leaf(self._text)
+        if depth == 0 and "properties" not in schema and "$ref" not in schema:
+            return {"answer": self._text}
+        if depth > MAX_DEPTH:
+            return None
+        if "const" in schema:
+            return self._leaf(schema["const"])
+        if schema.get("enum"):
+            return self._leaf(schema["enum"][0])
+        if "$ref" in schema:
+            return self.of(self._referred(schema["$ref"]), depth + 1)
+        for several in ("anyOf", "oneOf", "allOf"):
+            if schema.get(several):
+                return self.of(schema[several][0], depth + 1)
+        if "properties" in schema:
+            return self._object(schema["properties"], depth)
+        return self._plain(schema, depth)
 
+    def _object(self, properties: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        value = {}
+        for name, part in properties.items():
+            self._spend(len(name))
+            value[name] = self.of(part, depth + 1)
+        return value
 
-def _referred(name: str, root: Mapping[str, Any]) -> Any:
-    """Return what ``#/$defs/Name`` means."""
-    value: Any = root
-    for key in str(name).lstrip("#/").split("/"):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    def _plain(self, schema: Mapping[str, Any], depth: int) -> Any:
+        kind = schema.get("type", "string")
+        kind = kind[0] if isinstance(kind, list) and kind else kind
+        if kind == "array":
+            return [self.of(schema.get("items"), depth + 1)]
+        if kind in ("integer", "number"):
+            return self._leaf(schema.get("minimum", 0 if kind == "integer" else 0.0))
+        known: dict[str, Any] = {"boolean": False, "null": None, "object": {}}
+        return known[kind] if isinstance(kind, str) and kind in known else self._leaf(self._text)
+
+    def _leaf(self, value: Any) -> Any:
+        self._spend(len(value if isinstance(value, str) else json.dumps(value)))
+        return value
+
+    def _spend(self, characters: int) -> None:
+        self._values_left -= 1
+        self._characters_left -= characters
+        if self._values_left < 0 or self._characters_left < 0:
+            raise InvalidRequestError(
+                f"the JSON schema asks for more than {MAX_VALUES} values or {MAX_CHARACTERS} "
+                "characters: refer to fewer parts"
+            )
+
+    def _referred(self, name: Any) -> Any:
+        """Return what ``#/$defs/Name`` means."""
+        if not isinstance(name, str):
+            return None
+        self._spend(len(name))
+        value: Any = self._root
+        for key in name.lstrip("#/").split("/"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value

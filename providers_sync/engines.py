@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
 from .dialects import ChatRequest, Ending, Piece
+from .errors import ProviderError
 from .stream import CancelToken
 from .types import Finish, Messages, ToolCall, Usage
 
@@ -59,6 +60,17 @@ class HangUp(OSError):
     """
 
 
+def start(thread: threading.Thread) -> None:
+    """Start a thread that the gateway cannot do without; ``ProviderError`` where none is left."""
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        raise ProviderError(
+            f"the gateway cannot start a thread ({error}): end other programs, or raise the limit "
+            "of processes (ulimit -u) or of memory"
+        ) from error
+
+
 class Watch:
     """Cancels the answers whose clients have gone, even while their engines are silent."""
 
@@ -67,7 +79,7 @@ class Watch:
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="gateway-watch", daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     def add(self, cancel: CancelToken, gone: Callable[[], bool]) -> None:
         """Cancel ``cancel`` as soon as ``gone()`` is true."""

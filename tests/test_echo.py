@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from providers_sync import echo
 from providers_sync.echo import EchoEngine
 from providers_sync.engines import StopSequence, Yield
+from providers_sync.errors import InvalidRequestError
 from providers_sync.stream import CancelToken
 from providers_sync.types import Finish, ReasoningDelta, ToolCall, Usage
 
@@ -117,6 +119,41 @@ def test_echo_ends_when_cancelled() -> None:
     assert list(said) == []
 
 
+def test_echo_ends_when_cancelled_between_calls() -> None:
+    """Calls stop as words do."""
+    cancel = CancelToken()
+    turns = [{"role": "user", "content": "call add\n" * 3}]
+    said = EchoEngine().answer(turns, {"tools": TOOLS}, cancel)
+    assert [type(next(said)), type(next(said))] == [Usage, ToolCall]
+    cancel.cancel()
+    assert list(said) == []
+
+
+def test_echo_refuses_many_calls() -> None:
+    """As many calls as a large request has lines take minutes to write."""
+    assert len(calls(ask("call add\n" * echo.MAX_CALLS, tools=TOOLS))) == echo.MAX_CALLS
+    with pytest.raises(InvalidRequestError, match="1001 tool calls are asked for; 1000 is the"):
+        ask("call add\n" * (echo.MAX_CALLS + 1), tools=TOOLS)
+
+
+SPACES = " \t" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        ("call add x" + SPACES + "y", "x" + SPACES + "y"),
+        ("call add" + SPACES + "x" + SPACES, "x"),
+        ("call add" + SPACES, "{}"),
+    ],
+)
+def test_echo_reads_calls_in_linear_time(text: str, raw: str) -> None:
+    """White space without end costs what its length costs; squared, this would take minutes."""
+    (_, call, *_) = ask(text, tools=TOOLS)
+    assert isinstance(call, ToolCall)
+    assert call.raw == raw
+
+
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
@@ -145,6 +182,66 @@ def test_echo_answers_in_json(schema: Any, value: Any) -> None:
         value = {"it": value}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     assert json.loads(text(ask("Hi", response_format=wanted))) == value
+
+
+REFERENCES = {str(i): {"$ref": "#/$defs/a"} for i in range(60)}
+FEW = {str(i): {"$ref": "#/$defs/a"} for i in range(40)}
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("properties", "part"),
+    [
+        (REFERENCES, {"properties": REFERENCES}),
+        ({str(i): {} for i in range(echo.MAX_VALUES)}, {}),
+        (FEW, {"const": LONG}),
+        (FEW, {"enum": [[LONG]]}),
+        (FEW, {"type": "integer", "minimum": LONG}),
+        (FEW, {"properties": {LONG: {}}}),
+        (FEW, {"$ref": "#/" + LONG}),
+    ],
+    ids=["references", "properties", "const", "enum", "minimum", "name", "reference"],
+)
+def test_echo_refuses_large_schema(properties: Any, part: Any) -> None:
+    """A small schema that asks for gigabytes is refused, and so is one that repeats large parts."""
+    schema = {"properties": properties, "$defs": {"a": part}}
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    with pytest.raises(InvalidRequestError, match="asks for more than 10000 values or 16777216"):
+        ask("Hi", response_format=wanted)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    with pytest.raises(InvalidRequestError, match="refer to fewer parts"):
+        ask("Hi", tools=tools, tool_choice="required")
+
+
+def test_echo_refuses_long_text_everywhere() -> None:
+    """The question stands wherever text may; so a long one may not stand everywhere."""
+    schema = {"properties": {str(i): {} for i in range(40)}}
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    with pytest.raises(InvalidRequestError, match="asks for more than"):
+        ask(LONG, response_format=wanted)
+
+
+@pytest.mark.parametrize("kind", [{"a": 1}, [{}], []])
+def test_echo_with_a_type_that_is_none(kind: Any) -> None:
+    """A type that is no word means text."""
+    wanted = {
+        "type": "json_schema",
+        "json_schema": {"schema": {"properties": {"a": {"type": kind}}}},
+    }
+    assert json.loads(text(ask("Hi", response_format=wanted))) == {"a": "Hi"}
+
+
+def test_echo_refuses_deep_schema() -> None:
+    """A value that JSON cannot be made of is the client's mistake."""
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    wanted = {
+        "type": "json_schema",
+        "json_schema": {"schema": {"properties": {"a": {"const": deep}}}},
+    }
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        ask("Hi", response_format=wanted)
 
 
 def test_echo_json_without_end() -> None:

@@ -56,7 +56,7 @@ def test_example_shows_one_idea(name):
 
 def test_demo_without_a_model_says_so_and_goes_on():
     """The echo engine takes over, in plain words, and all three providers answer."""
-    shown = run("demo.py", "Are you there?", PROVIDERS_SYNC_MODEL="no-such-file.gguf")
+    shown = run("demo.py", "Are you there?", PROVIDERS_SYNC_WEIGHTS="no-such-file.gguf")
     assert "The local model cannot be started: " in shown
     assert "the echo engine answers" in shown
     assert [shown.count(f"You said: Are you there?\n— {name}: ") for name in PROVIDERS] == [1, 1, 1]

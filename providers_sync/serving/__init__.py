@@ -1,10 +1,12 @@
 """Waitress, set up for streams: a thread a request, JSON errors, a full stop.
 
-The only importer of waitress.
+The only importer of waitress; ``connections`` says how long a client may take.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import socket
 import threading
@@ -12,17 +14,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.adjustments import Adjustments
 
-from .dialects import RequestError, error_body
+from ..engines import start
+from .connections import Listener, NoThread, Rarely
 
-MAX_CONNECTIONS = 300
-"""Above it, new clients wait. An answer of the local engine holds three descriptors, and many
-systems allow a process 1024."""
 BUFFER_BYTES = 256 * 1024
 """Of one answer, for a client that reads slowly; then its engine waits."""
+HEADER_BYTES = 64 * 1024
+"""Of one request; browsers and proxies send less than 16 KiB."""
 STOP_S = 5.0
 """For engines to notice that they are to stop."""
 
@@ -35,13 +35,22 @@ class Threads:
     def __init__(self) -> None:
         self._alive: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._warn = Rarely()
 
     def add_task(self, channel: Any) -> None:
-        """Serve the request that waits in ``channel``."""
+        """Serve the request that waits in ``channel``; without a thread it is refused."""
+        channel.has_asked()
         thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
-        with self._lock:  # shutdown() may join only what has been started
-            self._alive.add(thread)
-            thread.start()
+        try:
+            with self._lock:  # shutdown() may join only what has been started
+                thread.start()
+                self._alive.add(thread)
+        except (RuntimeError, MemoryError) as error:
+            self._warn("a request was refused: %s", error)
+            refused = NoThread("the gateway cannot start a thread now; try again later")
+            # Later, as waitress now holds a lock that the answer takes as well.
+            with contextlib.suppress(OSError):  # the server is just being closed
+                channel.server.trigger.pull_trigger(functools.partial(channel.refuse, refused))
 
     def shutdown(self) -> None:
         """Wait for the threads, which end when their clients are gone."""
@@ -58,28 +67,10 @@ class Threads:
             channel.service()
         except Exception:
             log.exception("a request broke off")
+            channel.will_close = True
         finally:
             with self._lock:
                 self._alive.discard(threading.current_thread())
-
-
-class _ErrorTask(ErrorTask):  # type: ignore[misc]
-    """Says what waitress itself refuses (a body too large, broken HTTP) as JSON."""
-
-    def execute(self) -> None:
-        refused = self.request.error
-        code = refused.reason.lower().replace(" ", "_")
-        error = RequestError(refused.body, status=refused.code, code=code)
-        body = error_body(error, getattr(self.request, "path", ""))
-        self.status = f"{refused.code} {refused.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = _ErrorTask
 
 
 class Server:
@@ -90,42 +81,52 @@ class Server:
     ) -> None:
         self._threads = Threads()
         self._stopped = False
-        self._server = create_server(
-            app,
-            _dispatcher=self._threads,
+        settings = Adjustments(
             sockets=[listener],
             channel_request_lookahead=1,  # keeps the socket readable: a hang-up is seen
+            max_request_header_size=HEADER_BYTES,
             max_request_body_size=max_body_bytes,
-            connection_limit=MAX_CONNECTIONS,
             outbuf_high_watermark=BUFFER_BYTES,
             asyncore_use_poll=True,  # select() ends at file descriptor 1023
             log_socket_errors=False,
             ident="providers-sync",
         )
-        self._server.channel_class = _Channel
+        address = (listener.family, listener.type, listener.proto, listener.getsockname())
+        self._server = Listener(
+            app,
+            {},
+            _sock=listener,
+            dispatcher=self._threads,
+            adj=settings,
+            bind_socket=False,
+            sockinfo=address,
+        )
         self._loop = threading.Thread(target=self._server.run, name="gateway", daemon=True)
-        self._loop.start()
+        try:
+            start(self._loop)
+        except BaseException:
+            self._server.close()
+            raise
 
     def wait(self) -> None:
         """Block until the server has stopped."""
         self._loop.join()
 
-    def close(self) -> bool:
-        """Hang up on every client and stop; false if that was done before.
+    def close(self) -> None:
+        """Hang up on every client and stop; nothing happens the second time.
 
         The wake-up pipe goes last: a thread that still serves may write to it.
         """
         if self._stopped:
-            return False
+            return
         self._stopped = True
         self._in_loop(self._hang_up)
         self._threads.shutdown()
         self._in_loop(self._server.trigger.close)
         self._loop.join()
-        return True
 
     def _in_loop(self, work: Callable[[], None]) -> None:
-        """Do ``work`` in waitress's own thread and wait for it."""
+        """Do ``work`` in waitress's own thread and wait for it; here if that has ended."""
         pulled, done = threading.Event(), threading.Event()
 
         def act() -> None:
@@ -135,12 +136,16 @@ class Server:
             finally:
                 done.set()
 
-        self._server.trigger.pull_trigger(act)
-        pulled.set()
-        done.wait(STOP_S)
+        if self._loop.is_alive():
+            self._server.trigger.pull_trigger(act)
+            pulled.set()
+            done.wait(STOP_S)
+        if not done.is_set() and not self._loop.is_alive():
+            work()
 
     def _hang_up(self) -> None:
         """Close the listening socket and the clients', so that no request is begun."""
         self._server.asyncore.dispatcher.close(self._server)
         for channel in list(self._server.active_channels.values()):
-            channel.handle_close()
+            with contextlib.suppress(OSError):  # the others are to be closed as well
+                channel.handle_close()

@@ -1,0 +1,86 @@
+"""Where ``providers-sync serve`` has its token from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from gateway_kit import WAIT_S
+
+from providers_sync.errors import InvalidRequestError
+from providers_sync.gateway import find_token, serve
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_token_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line wins over the file, the file over the variable."""
+    path = tmp_path / "token"
+    path.write_text("  from-file \r\nand more\n", encoding="utf-8")
+    monkeypatch.delenv("PROVIDERS_SYNC_TOKEN", raising=False)
+    assert find_token() is None
+    monkeypatch.setenv("PROVIDERS_SYNC_TOKEN", "from-variable\n")
+    assert find_token() == "from-variable"
+    assert find_token(None, str(path)) == "from-file"
+    assert find_token("given", str(path)) == "given"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "token cannot be read: .*No such file"),
+        (b"", "token is empty; it must hold the token"),
+        (b"\nsecond line", "token is empty"),
+        (b"\xff\xfe", "token cannot be read: .*utf-8"),
+    ],
+)
+def test_token_file_without_a_token(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """A file that is missing or empty is an error: the gateway would stay open."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=message):
+        find_token(None, str(path))
+
+
+def test_token_variable_that_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is a variable: what should have filled it has failed."""
+    monkeypatch.setenv("PROVIDERS_SYNC_TOKEN", " ")
+    with pytest.raises(InvalidRequestError, match="PROVIDERS_SYNC_TOKEN is empty"):
+        find_token()
+
+
+def test_token_that_is_no_text() -> None:
+    """A variable may hold any bytes; sent as they are, they open the gateway."""
+    with serve(token=b"cl\xe9".decode("utf-8", "surrogateescape")) as gateway:
+        given = {"x-api-key": b"cl\xe9"}
+        assert requests.get(gateway.url(), headers=given, timeout=WAIT_S).status_code == 200
+        assert requests.get(gateway.url(), timeout=WAIT_S).status_code == 401
+
+
+@pytest.mark.parametrize("by", ["file", "variable"])
+def test_serve_with_a_hidden_token(tmp_path: Path, by: str) -> None:
+    """The command wants it from its clients, and neither prints nor passes it on."""
+    path = tmp_path / "token"
+    path.write_text("s3cret\n", encoding="utf-8")
+    command = [sys.executable, "-m", "providers_sync", "serve", "--engine", "echo", "--port", "0"]
+    if by == "file":
+        command += ["--token-file", str(path)]
+    secret = {"PROVIDERS_SYNC_TOKEN": "s3cret" if by == "variable" else "another"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **secret}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            url = first.split(" at ")[1].split()[0]
+            assert requests.get(url, timeout=WAIT_S).status_code == 401
+            key = {"Authorization": "Bearer s3cret"}
+            assert requests.get(url, headers=key, timeout=WAIT_S).status_code == 200
+            assert "s3cret" not in first
+        finally:
+            process.kill()
