@@ -13,6 +13,7 @@ import logging
 import math
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -34,6 +35,7 @@ from .dialects import (
 )
 from .engines import Answer, Engine, HangUp, Watch
 from .errors import APIStatusError, InvalidRequestError, ProviderError
+from .printable import visible
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A request; long conversations with images take a few MB."""
@@ -230,7 +232,8 @@ def _of_failure(error: Exception) -> RequestError:
         return RequestError(str(error), status=error.status_code)
     if isinstance(error, RecursionError):
         return RequestError("the request is nested too deeply")
-    log.error("the engine failed", exc_info=error)
+    trace = "".join(traceback.format_exception(error))
+    log.error("the engine failed\n%s", visible(trace))  # it may quote a server, on a terminal
     known = isinstance(error, ProviderError)
     message = str(error) if known else "the engine failed; the gateway's log says why"
     return RequestError(message, status=500, code="engine_failed")
