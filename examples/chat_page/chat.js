@@ -147,7 +147,7 @@ function finish({ answer, waiting }, { outcome, model, finish_reason, stats }) {
   });
 }
 
-function fail({ box, answer, waiting }, { outcome, message, kind }, text) {
+function fail({ box, answer, waiting }, { outcome, message, kind, reference }, text) {
   const note = make("div", outcome === "cancelled" ? "note stopped" : "note failed");
   const again = make("button", "", "Try again");
   note.setAttribute("role", "alert");
@@ -159,7 +159,8 @@ function fail({ box, answer, waiting }, { outcome, message, kind }, text) {
     ready();
   });
   const why = make("p", "", message || "No reason was given.");
-  if (kind) why.append(" ", make("span", "kind", kind));
+  const facts = [kind, reference].filter(Boolean).join(" · ");  // the operator's log has both
+  if (facts) why.append(" ", make("span", "kind", facts));
   note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), why, again);
   follow(() => {
     waiting.remove();
