@@ -418,14 +418,91 @@ def test_markdown_becomes(page: Tab, source: str, made: str) -> None:
     assert render(page, source) == made
 
 
-ENDLESS = ["*", "_", "`", "[", "(", "**a ", "~~a ", "![a](", "> ", "- ", "| a ", "<", "\\", "`a``"]
+DEPTH = 20
 
 
-@pytest.mark.parametrize("piece", [*ENDLESS, " " * 10 + "#", "https://(", "[a](b ", "__a_ "])
+@pytest.mark.parametrize(
+    ("mark", "tags"), [("> ", "blockquote"), ("- ", "ul><li"), (">", "blockquote")]
+)
+def test_quotes_and_lists_nest_so_deep_and_no_deeper(page: Tab, mark: str, tags: str) -> None:
+    """What is deeper is shown as it was typed."""
+    made = render(page, mark * (DEPTH + 3) + "end")
+    assert made.count(f"<{tags}>") == DEPTH
+    assert page.turn_to().execute_script("return shown") == mark * 3 + "end"
+
+
+LARGE = 100_000
+REPEATED = [
+    *("*", "_", "`", "[", "(", "**a ", "~~a ", "![a](", "> ", ">", "- ", "| a ", "<", "\\", "`a``"),
+    *(
+        " " * 10 + "#",
+        "https://(",
+        "[a](b ",
+        "__a_ ",
+        "**a ** b ",
+        "__a ",
+        "*a** b ",
+        "[[a]",
+        "1. ",
+    ),
+    *("- a\n\n", "> a\n\n", "#\n", "-\n", "|\n", "```\n", "\n", "> - ", "|a|b|\n|-|-|\n|c|\n"),
+]
+HALF = LARGE // 2
+SHAPES = {
+    "a rule of a table that is none": "|\n-" + " " * LARGE + "x",
+    "a fence that is none": "```" + " " * LARGE + "`",
+    "a fence of tildes that is none": "~" * LARGE + "`",
+    "an item that is none": "- " + " " * LARGE + "\u2028",
+    "spaces": "a" + " " * LARGE + "b",
+    "blank lines in an item": "- a\n" + "\n" * LARGE + "  b",
+    "a wide table with short rows": "|a" * HALF + "|\n" + "|-" * HALF + "|\n" + "|\n" * HALF,
+    "a full table": "|a" * 99 + "|\n" + "|-" * 99 + "|\n" + "|\n" * 10_000,
+    "backticks of many lengths": "a".join("`" * n for n in range(450)),
+    "deep quotes on many lines": ("> " * 30 + "a\n") * 1600,
+}
+
+
+@pytest.mark.parametrize("piece", REPEATED)
 def test_markdown_takes_no_time(page: Tab, piece: str) -> None:
-    """Nothing that a model repeats keeps the page busy."""
-    render(page, piece * (4000 // len(piece)))
-    assert float(page.turn_to().execute_script("return took")) < 1000
+    """Nothing that a model repeats keeps the page busy: ten times the text, ten times the time."""
+    render(page, piece * (LARGE // len(piece)))
+    assert float(page.turn_to().execute_script("return took")) < 5000
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_of_markdown_takes_long(page: Tab, shape: str) -> None:
+    """Nor does what makes a parser look for an end again and again."""
+    render(page, SHAPES[shape])
+    assert float(page.turn_to().execute_script("return took")) < 5000
+
+
+@pytest.mark.parametrize("words", ["> " * 6000 + "the end", ">" * 6000, "- " * 6000 + "the end"])
+def test_an_answer_of_marks_ends_like_any_other(tab: Tab, upstream: Upstream, words: str) -> None:
+    """The page shows it, and takes the next question."""
+    pieces = [words[at : at + 500] for at in range(0, len(words), 500)]
+    upstream.says("Marks", text("look\n\n"), *map(text, pieces))
+    upstream.says("Next", text("Yes."))
+    tab.ask("Marks")
+    tab.wait_for("complete", ".verdict")
+    assert tab.see(".answer .text").strip().endswith(words.strip()[-7:])
+    tab.ask("Next")
+    tab.wait_for("Yes.")
+
+
+def test_text_is_shown_where_rendering_fails(tab: Tab, upstream: Upstream) -> None:
+    """Plainly and whole, and the answer ends."""
+    tab.turn_to().execute_script(
+        "const make = document.createElement.bind(document);"
+        "document.createElement = (kind) => { if (kind === 'hr') throw 0; return make(kind); }"
+    )
+    upstream.says("Rule", *map(text, ["**a**\n\n", "---\n\n", "b  c\n", "<i>d"]))
+    upstream.says("Next", text("**Yes**"))
+    tab.ask("Rule")
+    tab.wait_for("complete", ".verdict")
+    assert tab.see(".answer .text") == "**a**\n\n---\n\nb  c\n<i>d"
+    assert tab.turn_to().find_elements(By.XPATH, SEND)
+    tab.ask("Next")
+    tab.wait(lambda: tab.see(".answer .text") == "Yes")
 
 
 def render(page: Tab, source: str) -> str:
@@ -436,6 +513,7 @@ def render(page: Tab, source: str) -> str:
             const began = performance.now();
             show(box, source);
             window.took = performance.now() - began;
+            window.shown = box.textContent;
             done(box.innerHTML);
         });
     """
