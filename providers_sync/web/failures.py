@@ -27,8 +27,8 @@ log = logging.getLogger("providers_sync")
 
 _SENTENCES: list[tuple[type[ProviderError], str]] = [  # the first that fits
     (StreamCancelled, "The answer was stopped before its end."),
-    (StreamCut, "The answer broke off."),
-    (StreamTruncated, "The answer ended before it was whole."),
+    (StreamCut, "The connection to the model's server broke in the middle of the answer."),
+    (StreamTruncated, "The model's server ended the answer too early."),
     (MalformedStream, "The model's server sent something that is no answer."),
     (ServerError, "The model's server reported an error."),
     (AuthenticationError, "The model's server does not let this site ask."),
@@ -40,7 +40,7 @@ _SENTENCES: list[tuple[type[ProviderError], str]] = [  # the first that fits
 ]
 _TIMEOUTS = {
     Outcome.STALLED: "The model's server was silent for too long.",
-    Outcome.DEADLINE: "The answer took too long.",
+    Outcome.DEADLINE: "The answer did not end in time.",
 }
 _NOT_REACHED = "The model's server could not be reached in time."
 _DEFAULT = "The model did not answer."

@@ -171,7 +171,7 @@ BEFORE_THE_FIRST_WORD = ("refused", "busy", "malformed")
 IMPATIENT: dict[str, tuple[list[Any], str, str]] = {
     "stall": ([text("Hel"), stall()], "The model fell silent", "silent for too long"),
     "silence": ([stall()], "The model fell silent", "silent for too long"),
-    "endless": ([repeat(text("Hel"), pause(0.05))], "The answer took too long", "too long"),
+    "endless": ([repeat(text("Hel"), pause(0.05))], "The answer took too long", "not end in time"),
     "nobody": ([], "The model did not answer", "could not be reached"),
 }
 
