@@ -156,7 +156,7 @@ def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
     url = {"url": image_url(given[0])}
     if part["type"] == "image":
         rest = {name: value for name, value in part.items() if name not in ("type", "image")}
-        return {"type": "image_url", "image_url": {**url, **rest}}
+        return {"type": "image_url", "image_url": {**rest, **url}}
     detail = part["image_url"]
     return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
 

@@ -121,6 +121,20 @@ def test_an_address_goes_as_it_is(
 
 @BOTH
 @FORM
+def test_no_other_key_takes_the_addresss_place(
+    kind: type[Provider], form: Callable[[Any], dict[str, Any]]
+) -> None:
+    """What was checked is what is sent."""
+    provider = scripted(kind)
+    part = form("https://example.org/a.png")
+    provider.complete(asked({**part, "url": "file:///etc/passwd"}))
+    [sent] = json.loads(provider.requests[0].body)["messages"][0]["content"]
+    assert "file:" not in json.dumps(sent.get("image_url") or sent["source"])
+    assert b"https://example.org/a.png" in provider.requests[0].body
+
+
+@BOTH
+@FORM
 def test_a_program_may_give_a_path_object_or_bytes(
     kind: type[Provider], form: Callable[[Any], Any], private: Path
 ) -> None:

@@ -10,7 +10,7 @@ import functools
 import os
 from pathlib import Path
 
-from flask import Flask, Response, request, send_from_directory
+from flask import Flask, Response, abort, request, send_from_directory
 
 from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
@@ -41,7 +41,10 @@ def page() -> Response:
 @app.post("/chat")
 def chat() -> Response:
     """Answer a conversation. Only JSON: that, another site's page cannot post here unasked."""
-    messages = question(request.get_json())
+    try:
+        messages = question(request.get_json())
+    except RecursionError:  # Flask refuses what is no JSON, but not what is nested too deeply
+        abort(400)
     return Response(sse(provider().opening(messages)), headers=SSE_HEADERS)
 
 
@@ -49,12 +52,6 @@ def chat() -> Response:
 def refuse(error: ProviderError) -> tuple[dict[str, object], int]:
     """Tell the page what is wrong with its question, or that this site cannot ask."""
     return {"error": error_data(error)}, 400 if isinstance(error, QuestionError) else 502
-
-
-@app.errorhandler(RecursionError)
-def too_deep(error: RecursionError) -> tuple[str, int]:
-    """Refuse JSON that is nested too deeply to be read, which Flask does not."""
-    return "The body must be JSON of a sensible depth.", 400
 
 
 @app.after_request

@@ -78,7 +78,8 @@ class _Check:
         self._items -= items
         if self._items < 0:
             raise QuestionError(
-                f"the conversation has more than {self._max_items} messages; begin a new one"
+                f"the conversation has more than {self._max_items} messages and parts of them; "
+                "begin a new one"
             )
 
     def message(self, item: Any, name: str) -> Message:

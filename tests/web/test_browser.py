@@ -327,13 +327,13 @@ def test_code_is_copied_or_else_selected(page: Tab, upstream: Upstream, may: boo
     """Where the page may not write to the clipboard, the reader can."""
     upstream.says("Code", text("Look:\n```py\na = 1\n\nb = 2\n```\nSo."))
     page.ask("Code")
-    page.wait_for("complete", ".verdict")
+    page.wait_for("complete", ".exchange:last-child .verdict")
     page.turn_to().execute_script(
         "navigator.clipboard.writeText = async (text) => { if (!arguments[0]) throw 0;"
         " window.copied = text }",
         may,
     )
-    page.click('//button[text()="Copy"]')
+    page.click('(//button[text()="Copy"])[last()]')
     page.wait_for("Copied" if may else "Selected", ".code button")
     got = "return window.copied ?? getSelection().toString().trim()"
     assert page.driver.execute_script(got) == "a = 1\n\nb = 2"

@@ -208,27 +208,26 @@ HOSTILE = {
 }
 
 
+@pytest.fixture(scope="module", params=["flask", "django"])
+def example_url(request: pytest.FixtureRequest, upstream: Upstream) -> Any:
+    """Each of the two example apps."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
 @pytest.mark.parametrize("posted", HOSTILE)
-@pytest.mark.parametrize("name", ["flask", "django"])
-def test_an_example_refuses_what_is_no_question(
-    name: str, posted: str, request: pytest.FixtureRequest
-) -> None:
+def test_an_example_refuses_what_is_no_question(example_url: str, posted: str) -> None:
     """With a 400 that says what is wrong."""
-    url = request.getfixturevalue(f"{name}_url")
     value, words = HOSTILE[posted]
-    with post(url, "", body=json.dumps(value), wanted=400) as response:
+    with post(example_url, "", body=json.dumps(value), wanted=400) as response:
         error = json.loads(response.read())["error"]
     assert error["kind"] == "QuestionError"
     assert words in error["message"]
 
 
 @pytest.mark.parametrize("body", ["[" * 100_000, "{", "\x00"])
-@pytest.mark.parametrize("name", ["flask", "django"])
-def test_an_example_refuses_what_is_no_json(
-    name: str, body: str, request: pytest.FixtureRequest
-) -> None:
+def test_an_example_refuses_what_is_no_json(example_url: str, body: str) -> None:
     """However deep it is nested: the browser's mistake, not a crash."""
-    with post(request.getfixturevalue(f"{name}_url"), "", body=body, wanted=400) as response:
+    with post(example_url, "", body=body, wanted=400) as response:
         assert b"Traceback" not in response.read()
 
 
