@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,23 @@ def test_an_image_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for image in (path, PNG + b"!", bytearray(PNG + b"!")):
         with pytest.raises(InvalidRequestError, match="larger than"):
             image_url(image)
+
+
+def test_of_a_large_file_no_more_is_read_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded, whatever the file says of its size."""
+    monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", 1000)
+    path = tmp_path / "large.png"
+    path.write_bytes(PNG)
+    os.truncate(path, 64 * 2**20)  # sparse: it takes no room on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequestError, match="larger than"):
+            image_url(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_of_no_size_is_read_all_the_same() -> None:
