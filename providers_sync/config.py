@@ -53,6 +53,12 @@ TOOL_CALLS = 10_000
 """In one answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
 """A whole JSON answer where a stream was expected."""
+IMAGE_BYTES = 20 * 1024 * 1024
+"""One image from a file or as bytes; vendors take some 5 to 20 MB. Bounds memory."""
+QUESTION_MESSAGES = 200
+"""Messages from a browser, and their parts: a hundred questions with their answers."""
+QUESTION_CHARACTERS = 200_000
+"""Text from a browser in all: some 50,000 tokens, which every current model has room for."""
 ANTHROPIC_MAX_TOKENS = 4096
 """Anthropic wants a limit; this is some 3000 words, and within every model's own limit."""
 ERROR_BODY_BYTES = 64 * 1024

@@ -18,14 +18,12 @@ providers_sync.errors.InvalidRequestError: messages[0] has no 'role'; add one, s
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
+from .images import check_image, image_url
 from .types import Messages
 
 
@@ -89,6 +87,20 @@ def _check_part(part: object, name: str) -> None:
         )
     if part["type"] == "text" and not isinstance(part.get("text"), str):
         raise InvalidRequestError(f"{name}['text'] must be a string")
+    if (given := _image(part, name)) is not None:
+        check_image(*given)
+
+
+def _image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
+    """Return the image of a part in one of OpenAI's two forms, and what to call it."""
+    if part["type"] == "image" and "image" in part:
+        return part["image"], f"{name}['image']"
+    if part["type"] != "image_url":
+        return None
+    detail = part.get("image_url")
+    if isinstance(detail, Mapping):
+        return detail.get("url"), f"{name}['image_url']['url']"
+    return detail, f"{name}['image_url']"
 
 
 def plain_text(messages: Messages) -> list[tuple[str, str]]:
@@ -138,37 +150,15 @@ def with_image_urls(messages: Messages) -> Messages:
 
 
 def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    if part["type"] != "image" or "image" not in part:
+    given = _image(part, "")
+    if given is None or (part["type"] == "image_url" and isinstance(given[0], str)):
         return part
-    rest = {name: value for name, value in part.items() if name not in ("type", "image")}
-    return {"type": "image_url", "image_url": {"url": image_url(part["image"]), **rest}}
-
-
-_IMAGES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
-}
-
-
-def image_url(image: object) -> str:
-    """Return an address (``http:``, ``https:`` or ``data:``) as it is, a file or bytes as data."""
-    if isinstance(image, str) and image.startswith(("http://", "https://", "data:")):
-        return image
-    if isinstance(image, (str, os.PathLike)):
-        try:
-            image = pathlib.Path(image).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InvalidRequestError(f"the image cannot be read: {error}") from error
-    if not isinstance(image, (bytes, bytearray)):
-        raise InvalidRequestError(
-            f"an image must be an address, a path or bytes, not {type(image).__name__}"
-        )
-    kind = next((kind for magic, kind in _IMAGES.items() if image.startswith(magic)), None)
-    if kind is None:
-        raise InvalidRequestError("the image is no PNG, JPEG, GIF or WebP")
-    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
+    url = {"url": image_url(given[0])}
+    if part["type"] == "image":
+        rest = {name: value for name, value in part.items() if name not in ("type", "image")}
+        return {"type": "image_url", "image_url": {**rest, **url}}
+    detail = part["image_url"]
+    return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
 
 
 def lift_system(messages: Messages) -> tuple[str, Messages]:
@@ -238,14 +228,13 @@ def _block_content(content: Any) -> Any:
 
 
 def _image_block(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    if part["type"] == "image" and "image" in part:
-        url = image_url(part["image"])
-    elif part["type"] == "image_url":
-        detail = part.get("image_url")
-        url = image_url(detail.get("url") if isinstance(detail, Mapping) else detail)
-    else:
+    given = _image(part, "")
+    if given is None:
         return part
-    if not url.startswith("data:"):
+    url = image_url(given[0])
+    if url[:5].lower() != "data:":
         return {"type": "image", "source": {"type": "url", "url": url}}
-    kind, _, data = url.removeprefix("data:").partition(";base64,")
+    kind, found, data = url[5:].partition(";base64,")
+    if not found:
+        raise InvalidRequestError("a data: address of an image must hold base64 for this provider")
     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}

@@ -48,6 +48,10 @@ HOUSE = [
     "testing.answers testing.words testing.protocols",
     "testing.steps",
     "testing.speech testing.records testing.line",
+    # 9 the inner rooms of web
+    "web.bodies",
+    "web.failures",
+    "web.posted",
     # 9 the stop button of the doors
     "interrupt",
     # 8 the face
@@ -81,6 +85,8 @@ HOUSE = [
     "aio",
     # 2 plumbing
     "messages transport decoding retry stream",
+    # 2 the inner room of messages
+    "images",
     # 2 the inner rooms of stream: from a call made ready down to its clocks
     "stream.opening",
     "stream.answer stream.direct",

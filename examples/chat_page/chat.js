@@ -5,6 +5,7 @@ import { events } from "./events.js";
 import { show } from "./markdown.js";
 
 const RENDER_MS = 40;  // a timer, not a frame: a tab in the background goes on
+const RENDER_SHARE = 4;  // a rendering that took long is followed by a pause of so many times that
 const NEAR_PX = 80;    // who has scrolled up further than this is reading
 const TITLES = {
   cut: "The answer broke off",
@@ -46,9 +47,9 @@ async function ask(text) {
     if (stop.signal.aborted) error = STOPPED;
     fail(exchange, error, text);
   } finally {
-    exchange.draw();
     exchange.answer.removeAttribute("aria-busy");
-    if (stop === running) rest();
+    if (stop === running) rest();  // first: whatever happens below, the page can be used
+    exchange.draw();
   }
 }
 
@@ -113,8 +114,10 @@ function begin(text) {
 
 function drawn(exchange) {
   let timer = null;
+  let pause = RENDER_MS;
   let thought = "";
   exchange.draw = () => {
+    const began = performance.now();
     clearTimeout(timer);
     timer = null;
     follow(() => {
@@ -122,8 +125,9 @@ function drawn(exchange) {
       show(exchange.body, exchange.text);
       exchange.thoughts.lastChild.textContent = thought;
     });
+    pause = Math.max(RENDER_MS, RENDER_SHARE * (performance.now() - began));
   };
-  const later = () => { timer ??= setTimeout(exchange.draw, RENDER_MS); };
+  const later = () => { timer ??= setTimeout(exchange.draw, pause); };
   exchange.add = (text) => { exchange.text += text; later(); };
   exchange.think = (text) => { thought += text; exchange.thoughts.hidden = false; later(); };
   return exchange;
@@ -147,7 +151,7 @@ function finish({ answer, waiting }, { outcome, model, finish_reason, stats }) {
   });
 }
 
-function fail({ box, answer, waiting }, { outcome, message, kind }, text) {
+function fail({ box, answer, waiting }, { outcome, message, kind, reference }, text) {
   const note = make("div", outcome === "cancelled" ? "note stopped" : "note failed");
   const again = make("button", "", "Try again");
   note.setAttribute("role", "alert");
@@ -159,7 +163,8 @@ function fail({ box, answer, waiting }, { outcome, message, kind }, text) {
     ready();
   });
   const why = make("p", "", message || "No reason was given.");
-  if (kind) why.append(" ", make("span", "kind", kind));
+  const facts = [kind, reference].filter(Boolean).join(" · ");  // the operator's log has both
+  if (facts) why.append(" ", make("span", "kind", facts));
   note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), why, again);
   follow(() => {
     waiting.remove();

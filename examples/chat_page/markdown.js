@@ -1,47 +1,73 @@
 // Markdown as it streams, as elements: text goes in as text only, so a model's HTML stays text.
 
+const DEPTH = 20;      // quotes and lists inside each other; deeper ones are shown as typed
+const COLUMNS = 100;   // of a table
+const SPAN = 1000;     // characters of bold and the like: each mark may be looked for so far ahead
+
 // Shows `source` inside `box`, and changes only the blocks that have changed since the last call.
+// Whatever goes wrong here, the reader sees the text.
 export function show(box, source) {
-  const blocks = split(source.replace(/\r\n?/g, "\n").split("\n"));
-  const shown = (box.blocks ??= []);
-  let same = 0;
-  while (same < shown.length && same < blocks.length && shown[same] === key(blocks[same])) same++;
-  while (box.childNodes.length > same) box.lastChild.remove();
-  box.append(...blocks.slice(same).map(element));
-  box.blocks = blocks.map(key);
+  try {
+    render(box, source);
+  } catch {
+    const plain = document.createElement("p");
+    plain.className = "plain";
+    plain.textContent = source;
+    box.blocks = null;
+    box.replaceChildren(plain);
+  }
 }
 
-const key = (block) => JSON.stringify(block);
+function render(box, source) {
+  const blocks = split(source.replace(/\r\n?/g, "\n").split("\n"));
+  const keys = blocks.map((block) => JSON.stringify(block));
+  const shown = box.blocks ?? [];
+  let same = 0;
+  while (same < shown.length && same < keys.length && shown[same] === keys[same]) same++;
+  while (box.childNodes.length > same) box.lastChild.remove();
+  add(box, blocks.slice(same).map(element));
+  box.blocks = keys;
+}
+
+// One by one: a call takes no hundred thousand arguments.
+function add(node, nodes) {
+  for (const each of nodes) node.append(each);
+}
 
 // --- blocks: lines in, a list of { kind, … } out
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`]*)$/;
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/;
+// Each of these takes time in proportion to its line, whatever the line holds.
+const FENCE = /^( {0,3})(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/;
+const CLOSE = /^ {0,3}(`+|~+)[ \t]*$/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/s;
 const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/;
-const TABLE_RULE = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/s;
+const COLUMN_RULE = /^:?-+:?$/;
 
-const isTable = (line, next) =>
-  line.includes("|") && next !== undefined && next.includes("-") && TABLE_RULE.test(next) &&
-  cells(line).length === cells(next).length;
+function isTable(line, next) {
+  if (!line.includes("|") || !next?.includes("-")) return false;
+  const rules = cells(next);
+  return rules.length <= COLUMNS && rules.every((cell) => COLUMN_RULE.test(cell)) &&
+    cells(line).length === rules.length;
+}
 
 const begins = (line) =>
   FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) ||
   /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
 
-function split(lines) {
+function split(lines, depth = 0) {
   const blocks = [];
   for (let at = 0; at < lines.length;) {
     if (!lines[at].trim()) { at++; continue; }
-    const [block, next] = block_at(lines, at);
+    const [block, next] = block_at(lines, at, depth);
     blocks.push(block);
     at = next;
   }
   return blocks;
 }
 
-function block_at(lines, at) {
+function block_at(lines, at, depth) {
   const line = lines[at];
   let found;
   if (FENCE.test(line)) return code(lines, at);
@@ -49,8 +75,8 @@ function block_at(lines, at) {
   if ((found = HEADING.exec(line))) {
     return [{ kind: "h" + found[1].length, text: headed(found[2] ?? "") }, at + 1];
   }
-  if (QUOTE.test(line)) return quote(lines, at);
-  if (ITEM.test(line)) return list(lines, at);
+  if (depth < DEPTH && QUOTE.test(line)) return quote(lines, at, depth);
+  if (depth < DEPTH && ITEM.test(line)) return list(lines, at, depth);
   if (isTable(line, lines[at + 1])) return table(lines, at);
   return paragraph(lines, at);
 }
@@ -59,26 +85,27 @@ const headed = (text) => text.trim().replace(/(?<=^|[ \t])#+$/, "");
 
 function code(lines, at) {
   const [, indent, fence, info] = FENCE.exec(lines[at]);
-  const close = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}[ \\t]*$`);
+  const closes = (found) => found && found[1][0] === fence[0] && found[1].length >= fence.length;
   const inside = [];
   // A fence that is still open is code: the rest of it is on its way.
-  for (at++; at < lines.length && !close.test(lines[at]); at++) {
-    inside.push(lines[at].replace(new RegExp(`^ {0,${indent.length}}`), ""));
+  for (at++; at < lines.length && !closes(CLOSE.exec(lines[at])); at++) {
+    const deep = lines[at].search(/[^ ]|$/);
+    inside.push(lines[at].slice(Math.min(deep, indent.length)));
   }
   const language = info.trim().split(/\s+/)[0];
   return [{ kind: "pre", language, text: inside.join("\n") }, at + 1];
 }
 
-function quote(lines, at) {
+function quote(lines, at, depth) {
   const inside = [];
   for (; at < lines.length && lines[at].trim(); at++) {
     if (!QUOTE.test(lines[at]) && begins(lines[at])) break;
     inside.push(lines[at].replace(QUOTE, ""));
   }
-  return [{ kind: "blockquote", blocks: split(inside) }, at];
+  return [{ kind: "blockquote", blocks: split(inside, depth + 1) }, at];
 }
 
-function list(lines, at) {
+function list(lines, at, depth) {
   const [, indent, mark] = ITEM.exec(lines[at]);
   const ordered = /\d/.test(mark);
   const same = (found) =>
@@ -89,7 +116,7 @@ function list(lines, at) {
     const found = ITEM.exec(lines[at]);
     if (!same(found) || RULE.test(lines[at])) break;
     const [inside, next] = item(lines, at, found);
-    items.push(split(inside));
+    items.push(split(inside, depth + 1));
     at = next;
     while (at < lines.length && !lines[at].trim() && same(ITEM.exec(lines[at + 1] ?? ""))) {
       loose = true;
@@ -107,8 +134,10 @@ function item(lines, at, [, indent, mark, first]) {
     const line = lines[at];
     const deep = line.search(/\S/);
     if (deep < 0) {
-      const next = lines.slice(at).find((other) => other.trim());
-      if (next === undefined || next.search(/\S/) < width) break;
+      let next = at + 1;
+      while (next < lines.length && !lines[next].trim()) next++;
+      if (next === lines.length || lines[next].search(/\S/) < width) break;
+      for (; at < next - 1; at++) inside.push("");
       inside.push("");
     } else if (deep >= width) {
       inside.push(line.slice(Math.min(deep, indent.length + mark.length + 1)));
@@ -133,8 +162,9 @@ function table(lines, at) {
   const rows = [];
   for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
     const row = cells(lines[at]);
-    const rest = row.splice(head.length - 1).join(" | ");  // what is too much stays readable
-    rows.push(head.map((_, column) => (column === head.length - 1 ? rest : row[column] ?? "")));
+    const rest = row.splice(head.length - 1);
+    if (rest.length) row.push(rest.join(" | "));  // what is too much stays readable
+    rows.push(row);
   }
   return [{ kind: "table", head, aligned, rows }, at];
 }
@@ -154,8 +184,8 @@ function element(block) {
   const node = document.createElement(block.kind);
   if (block.kind === "pre") return codeBox(node, block);
   if (block.kind === "table") return tableBox(node, block);
-  if (block.kind === "blockquote") node.append(...block.blocks.map(element));
-  if (block.items) node.append(...block.items.map((item) => itemNode(item, block.loose)));
+  if (block.kind === "blockquote") add(node, block.blocks.map(element));
+  if (block.items) add(node, block.items.map((item) => itemNode(item, block.loose)));
   if (block.start !== undefined && block.start !== 1) node.start = block.start;
   if (block.text !== undefined) inline(node, block.text.trimEnd());
   return node;
@@ -207,13 +237,20 @@ function tableBox(node, { head, aligned, rows }) {
       inline(cell, text);
       tr.append(cell);
     });
+    const missing = head.length - cells.length;
+    if (missing) {  // one cell for all: short rows of a wide table would cost thousands
+      const cell = document.createElement(kind);
+      cell.className = "";
+      if (missing > 1) cell.colSpan = missing;
+      tr.append(cell);
+    }
     return tr;
   };
   const thead = document.createElement("thead");
   const tbody = document.createElement("tbody");
   const box = document.createElement("div");
   thead.append(row(head, "th"));
-  tbody.append(...rows.map((cells) => row(cells, "td")));
+  add(tbody, rows.map((cells) => row(cells, "td")));
   node.append(thead, tbody);
   box.className = "table";
   box.append(node);
@@ -231,12 +268,12 @@ const INLINE = new RegExp(
     /<(?<auto>https?:\/\/[^\s<>]+)>/,
     /(?<bare>https?:\/\/[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*[^\s<>().,;:!?'"*_~`])/,
     /\*\*(?=\S)(?<strong>(?:[^*]|\*(?!\*))*?(?:[^\s*]|\*[^\s*]+\*))\*\*(?!\*)/,
-    /(?<![\w_])__(?=\S)(?<strong2>[^]*?\S)__(?!\w)/,
-    /~~(?=\S)(?<del>[^]*?\S)~~/,
-    /\*(?=[^\s*])(?<em>(?:[^*]|\*\*[^*]*\*\*)*?[^\s])\*(?!\*)/,
+    /(?<![\w_])__(?=\S)(?<strong2>[^]{0,SPAN}?\S)__(?!\w)/,
+    /~~(?=\S)(?<del>[^]{0,SPAN}?\S)~~/,
+    /\*(?=[^\s*])(?<em>(?:[^*]|\*\*[^*]*\*\*){0,SPAN}?[^\s])\*(?!\*)/,
     /(?<![\w_])_(?=[^\s_])(?<em2>[^_]*?[^\s])_(?!\w)/,
-    /(?: {2,}|\\)?\n(?<line>)/,
-  ].map((part) => part.source).join("|"), "g");
+    /(?:(?<! ) {2,}|\\)?\n(?<line>)/,
+  ].map((part) => part.source.replaceAll("SPAN", SPAN)).join("|"), "g");
 
 function inline(node, text) {
   let at = 0;

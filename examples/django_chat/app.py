@@ -21,10 +21,10 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 from django.views.static import serve as serve_file
 
-from providers_sync import InvalidRequestError, OpenAICompatible, Provider
+from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
 from providers_sync.providers import named
-from providers_sync.web import SSE_HEADERS, error_data, sse
+from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
 
 PAGE = Path(__file__).parent.parent / "chat_page"
 
@@ -48,11 +48,14 @@ def page(request: HttpRequest) -> FileResponse:
 def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Answer a conversation, or tell the page what is wrong with it."""
     try:
-        answer = provider().opening(json.loads(request.body))
-    except InvalidRequestError as error:
-        return JsonResponse({"error": error_data(error)}, status=400)
-    except ValueError:
+        posted = json.loads(request.body)
+    except (ValueError, RecursionError):
         return HttpResponse("The body must be JSON.", status=400, content_type="text/plain")
+    try:
+        answer = provider().opening(question(posted))
+    except ProviderError as error:
+        status = 400 if isinstance(error, QuestionError) else 502
+        return JsonResponse({"error": error_data(error)}, status=status)
     return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)
 
 

@@ -10,12 +10,12 @@ import functools
 import os
 from pathlib import Path
 
-from flask import Flask, Response, request, send_from_directory
+from flask import Flask, Response, abort, request, send_from_directory
 
-from providers_sync import InvalidRequestError, OpenAICompatible, Provider
+from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
 from providers_sync.providers import named
-from providers_sync.web import SSE_HEADERS, error_data, sse
+from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
 
 PAGE = Path(__file__).parent.parent / "chat_page"
 
@@ -41,13 +41,17 @@ def page() -> Response:
 @app.post("/chat")
 def chat() -> Response:
     """Answer a conversation. Only JSON: that, another site's page cannot post here unasked."""
-    return Response(sse(provider().opening(request.get_json())), headers=SSE_HEADERS)
+    try:
+        messages = question(request.get_json())
+    except RecursionError:  # Flask refuses what is no JSON, but not what is nested too deeply
+        abort(400)
+    return Response(sse(provider().opening(messages)), headers=SSE_HEADERS)
 
 
-@app.errorhandler(InvalidRequestError)
-def refuse(error: InvalidRequestError) -> tuple[dict[str, object], int]:
-    """Tell the page what was wrong with its question."""
-    return {"error": error_data(error)}, 400
+@app.errorhandler(ProviderError)
+def refuse(error: ProviderError) -> tuple[dict[str, object], int]:
+    """Tell the page what is wrong with its question, or that this site cannot ask."""
+    return {"error": error_data(error)}, 400 if isinstance(error, QuestionError) else 502
 
 
 @app.after_request

@@ -16,9 +16,9 @@ class Anthropic(Provider):
     """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
-    given in OpenAI's form or in Anthropic's own. ``max_tokens``, which the protocol demands, is
-    4096 unless given. Source of the protocol: Anthropic API reference, "Messages" and "Streaming
-    Messages", version 2023-06-01.
+    given in OpenAI's form or in Anthropic's own; images as with ``OpenAICompatible``.
+    ``max_tokens``, which the protocol demands, is 4096 unless given. Source of the protocol:
+    Anthropic API reference, "Messages" and "Streaming Messages", version 2023-06-01.
     """
 
     url = "https://api.anthropic.com"

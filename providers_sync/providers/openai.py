@@ -48,7 +48,8 @@ class OpenAICompatible(Provider):
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
     ``tools``, ``response_format``, …; unknown ones are passed through. An image is a part
-    ``{"type": "image", "image": URL, path or bytes}``.
+    ``{"type": "image", "image": …}``: an ``http:``, ``https:`` or ``data:`` address as a string, a
+    ``pathlib.Path``, or bytes. A string never names a file: messages may come from outside.
     Source of the protocol: OpenAI API reference, "Create chat completion".
     """
 

@@ -11,7 +11,7 @@ from flask import Response, request
 from providers_sync import OpenAICompatible, Timeouts
 from providers_sync.stream import Opening
 from providers_sync.types import Message
-from providers_sync.web import PLAIN_HEADERS, plain
+from providers_sync.web import PLAIN_HEADERS, plain, question
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
 import app as example
@@ -40,7 +40,7 @@ app = example.app
 @app.post("/plain")
 def plainly() -> Response:
     """Answer in bare text."""
-    return Response(plain(PATIENT.stream(request.get_json())), headers=PLAIN_HEADERS)
+    return Response(plain(PATIENT.stream(question(request.get_json()))), headers=PLAIN_HEADERS)
 
 
 if __name__ == "__main__":

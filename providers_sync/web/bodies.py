@@ -1,37 +1,4 @@
-"""The door for web apps under WSGI: an answer as a response body that shows how it ended.
-
-::
-
-    from providers_sync.web import SSE_HEADERS, sse
-
-    @app.post("/chat")                                      # Flask
-    def chat():
-        answer = provider.opening(request.json["messages"])
-        return Response(sse(answer), headers=SSE_HEADERS)
-
-    return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)          # Django
-
-    start_response("200 OK", list(SSE_HEADERS.items()))     # bare WSGI
-    return sse(answer)
-
-``sse`` and ``plain`` take a ``Stream``, or the ``opening()`` of a provider. ``stream()`` returns
-when the model's server has answered, so the view can still choose a status, but until then nobody
-notices a browser that leaves; an opening is asked when the body is first read, and whatever goes
-wrong is told in the body. When the server closes the body, or drops it, the answer stops at once.
-
-What ``sse`` sends are server-sent events, each with a name and a JSON object as its data:
-
-==============  ==========================================================================
-``delta``       ``{"text"}``: a piece of the answer
-``reasoning``   ``{"text"}``: a piece of what the model thinks aloud
-``refusal``     ``{"text"}``: a piece of its refusal
-``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
-``error``       ``{"message", "kind", "outcome"}``: the answer is not whole
-``done``        ``{"outcome", "finish_reason", "model", "usage", "stats"}``: always the last one
-==============  ==========================================================================
-
-Where ``done`` is missing, the connection to the browser itself was cut.
-"""
+"""An answer as a WSGI body: server-sent events, or its bare text."""
 
 from __future__ import annotations
 
@@ -39,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
-from .config import KEEP_ALIVE_S
-from .errors import ProviderError, StreamCancelled
-from .stream import Opening, Stream
-from .types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
+from ..config import KEEP_ALIVE_S
+from ..errors import ProviderError, StreamCancelled
+from ..stream import Opening, Stream
+from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
+from .failures import told
 
 Answer = Union[Stream, Opening]
 """What becomes a body: ``provider.stream(…)``, or ``provider.opening(…)``."""
@@ -59,6 +27,7 @@ PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
 """The headers of a response whose body is ``plain(…)``; no proxy holds it back."""
 
 _NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
+_COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _COMMENT = b":\n\n"
 
 
@@ -107,7 +76,11 @@ class Body(Iterator[bytes]):
 class _Plain(Body):
     def _next(self) -> bytes:
         stream = self._begun()
-        text = next(stream, None)
+        try:
+            text = next(stream, None)
+        except ProviderError as error:
+            told(error, stream.request_id)  # to the log alone: it has no place in the text
+            raise
         if text is not None:
             return text.encode("utf-8", "replace")
         if stream.outcome is Outcome.CANCELLED and not self._closed:  # by somebody else
@@ -147,16 +120,6 @@ def plain(answer: Answer) -> Body:
     return _Plain(answer)
 
 
-def error_data(error: ProviderError) -> dict[str, str]:
-    """Return what a browser is told of an error: ``message``, ``kind`` (its class), ``outcome``.
-
-    For a view that answers a failure of its own, as with ``InvalidRequestError``. Keys are masked
-    in messages already; bodies, headers and causes stay on the server.
-    """
-    kind = type(error).__name__
-    return {"message": str(error) or kind, "kind": kind, "outcome": str(error.outcome)}
-
-
 def _chunks(stream: Stream) -> Iterator[bytes]:
     try:
         more = True
@@ -167,9 +130,9 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
             while not stream.wait(KEEP_ALIVE_S):
                 yield _COMMENT
             more = stream._refill()
-        failure = error_data(_stopped()) if stream.outcome is Outcome.CANCELLED else None
+        failure = told(_stopped()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
-        failure = error_data(error)
+        failure = told(error, stream.request_id)
     if failure:
         yield _event("error", failure)
     yield _event("done", _verdict(stream))
@@ -192,7 +155,7 @@ def _verdict(stream: Stream) -> dict[str, Any]:
         "outcome": stream.outcome,
         "finish_reason": stream.finish_reason,
         "model": stream.model,
-        "usage": stream.usage and vars(stream.usage),
+        "usage": stream.usage and {name: getattr(stream.usage, name) for name in _COUNTS},
         "stats": vars(stream.stats),
     }
 

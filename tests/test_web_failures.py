@@ -1,0 +1,186 @@
+"""What a browser is told of a failure, and what only the log gets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from providers_sync import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    Failover,
+    FailoverError,
+    InvalidRequestError,
+    ModelNotSupportedError,
+    OpenAICompatible,
+    ProviderError,
+    RateLimitError,
+    StreamCancelled,
+    StreamCut,
+    StreamTruncated,
+)
+from providers_sync.errors import MalformedStream, ServerError, StreamError
+from providers_sync.testing import Server, answer, cut, error, html, serve, stall, status, text
+from providers_sync.web import QuestionError, error_data, plain, question, sse
+
+KEY = "sk-very-secret-key"
+PROMPT = "What nobody else may read"
+WORDS = "Quota of project 4711 at internal.example"
+SENTENCE = re.compile(r"[A-Z][a-z' ,;]+\.")
+
+
+def of_status(kind: type[APIStatusError], code: int) -> APIStatusError:
+    return kind(WORDS, status_code=code, body=WORDS, request_id="req_1")
+
+
+EVERY_KIND: list[ProviderError] = [
+    ProviderError(WORDS),
+    InvalidRequestError(WORDS),
+    ModelNotSupportedError(WORDS),
+    APIConnectionError(WORDS),
+    *(APITimeoutError(WORDS, clock=clock) for clock in ("connect", "first_token", "idle", "total")),
+    of_status(APIStatusError, 500),
+    of_status(AuthenticationError, 401),
+    of_status(RateLimitError, 429),
+    FailoverError(WORDS),
+    StreamError(WORDS),
+    StreamTruncated(WORDS),
+    StreamCut(WORDS),
+    MalformedStream(WORDS),
+    ServerError(WORDS, type=WORDS, code=WORDS),
+    StreamCancelled(WORDS),
+]
+
+
+@pytest.mark.parametrize("failure", EVERY_KIND, ids=lambda failure: type(failure).__name__)
+def test_a_browser_gets_a_plain_sentence(
+    failure: ProviderError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of the error's own text, which the log has, once, under the same reference."""
+    caplog.set_level(logging.INFO, "providers_sync")
+    failure.partial = PROMPT
+    data = error_data(failure)
+    assert SENTENCE.fullmatch(data["message"])
+    assert data["kind"] == type(failure).__name__
+    assert data["outcome"] == str(failure.outcome)
+    assert set(data) == {"message", "kind", "outcome", "reference"}
+    assert error_data(failure) == data
+    [record] = caplog.records
+    assert record.name == "providers_sync"
+    line = record.getMessage()
+    assert data["reference"] in line
+    assert WORDS in line
+    assert ("'req_1'" in line) == isinstance(failure, APIStatusError)
+    assert PROMPT not in line
+    is_failure = not isinstance(failure, StreamCancelled)
+    assert (record.levelno >= logging.WARNING) == is_failure
+
+
+def test_every_class_of_error_has_been_tried() -> None:
+    """A new one is added to the list above."""
+    found, classes = set(), [ProviderError]
+    while classes:
+        kind = classes.pop()
+        classes += kind.__subclasses__()
+        if kind.__module__ == "providers_sync.errors":
+            found.add(kind)
+    assert found == {type(failure) for failure in EVERY_KIND}
+
+
+def test_references_differ() -> None:
+    """Two failures of one kind are told apart."""
+    references = {error_data(StreamCut("x"))["reference"] for _ in range(100)}
+    assert len(references) == 100
+
+
+def test_a_browsers_own_mistake_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Else anybody could fill it."""
+    caplog.set_level(logging.INFO, "providers_sync")
+    with pytest.raises(QuestionError) as caught:
+        question([{"role": "system", "content": PROMPT}])
+    error_data(caught.value)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert PROMPT not in caplog.text
+
+
+def test_a_servers_words_stay_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """They begin no line of their own, do not steer the terminal, and are not endless."""
+    hostile = "a\n2030-01-01 root logged in\x1b[2J\u202e\u200b\ud800" + "x" * 70_000
+    error_data(APIStatusError(hostile, status_code=500, request_id="r\n\x1b[2J" + "x" * 70_000))
+    [record] = caplog.records
+    line = record.getMessage()
+    assert line.isprintable()
+    assert len(line) < 5000
+
+
+def ask(server: Server) -> Any:
+    provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1, timeouts=0.5)
+    return provider.opening(PROMPT)
+
+
+SECRETS = [status(401, WORDS), status(500, WORDS), error(WORDS), html(), [text("Hel"), cut()]]
+
+
+@pytest.mark.parametrize("script", [*SECRETS, [text("Hel"), stall()]])
+@pytest.mark.parametrize("make", [sse, plain])
+def test_an_answer_that_fails_tells_the_log_alone(
+    make: Any, script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once; neither the browser nor the log gets the key or the prompt."""
+    with serve(script) as server:
+        body = make(ask(server))
+        sent = b""
+        try:
+            for piece in body:
+                sent += piece
+        except ProviderError:
+            assert make is plain
+        for _ in range(2):
+            with pytest.raises((ProviderError, StopIteration)):
+                next(body)
+    [record] = caplog.records
+    line = record.getMessage()
+    for secret in (WORDS, KEY, PROMPT, str(server.port), "127.0.0.1", "OPENAI"):
+        assert secret not in sent.decode()
+    for secret in (KEY, PROMPT):
+        assert secret not in line
+    if make is sse:
+        assert re.search(r'"reference":"(\w+)"', sent.decode())[1] in line  # type: ignore[index]
+
+
+def test_a_failover_tells_nobody_whom_it_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """The addresses are the operator's."""
+    with serve(status(500, WORDS)) as server:
+        provider = OpenAICompatible("m", base_url=server.url, retry=1)
+        sent = b"".join(sse(Failover([provider]).opening("Hi"))).decode()
+    assert str(server.port) not in sent
+    assert WORDS not in sent
+    assert len(caplog.records) == 1
+
+
+def test_the_log_has_the_request_id_of_an_answer_that_broke_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cut has none of its own: the answer's is told."""
+    with serve(answer(text("Hel"), cut(), headers={"X-Request-Id": "req_2"})) as server:
+        b"".join(sse(ask(server)))
+    assert "request id 'req_2'" in caplog.text
+
+
+def test_an_operator_without_a_logging_setup_reads_of_a_failure() -> None:
+    """On standard error; there is no handler in between that swallows it."""
+    program = (
+        "from providers_sync import StreamCut\n"
+        "from providers_sync.web import error_data\n"
+        "print(error_data(StreamCut('it broke'))['reference'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() in done.stderr
+    assert "it broke" in done.stderr
