@@ -80,6 +80,9 @@ class _Plain(Body):
             text = next(stream, None)
         except ProviderError as error:
             told(error, stream.request_id)  # to the log alone: it has no place in the text
+            if isinstance(error, OSError):
+                # Werkzeug takes that for a browser that has left, and would let this one wait.
+                raise _broken_off(error) from error
             raise
         if text is not None:
             return text.encode("utf-8", "replace")
@@ -113,8 +116,8 @@ def sse(answer: Answer) -> Body:
 def plain(answer: Answer) -> Body:
     """Return the answer as its bare text in UTF-8, for a response with ``PLAIN_HEADERS``.
 
-    Where the answer fails, the error comes out of the iterator: the server breaks the body off, so
-    that HTTP's framing tells the client that the text is not whole. That needs a chunked response,
+    Where the answer fails, a ``ProviderError`` comes out of the iterator: the server breaks the body
+    off, so that HTTP's framing tells the client that the text is not whole. That needs a chunked response,
     hence HTTP/1.1 on the whole way. A browser that leaves is noticed with the next text only.
     """
     return _Plain(answer)
@@ -140,6 +143,12 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
 
 def _stopped() -> StreamCancelled:
     return StreamCancelled("the answer was stopped before its end")
+
+
+def _broken_off(error: ProviderError) -> ProviderError:
+    broken = ProviderError(str(error))
+    broken.partial, broken.outcome = error.partial, error.outcome
+    return broken
 
 
 def _written(event: Event) -> bytes:

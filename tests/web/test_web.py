@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -133,7 +134,8 @@ def test_no_fault_looks_like_a_whole_answer(name: str) -> None:
             list(plain(opening(server, retry=1, timeouts=0.3)))
     assert [name for name, _ in told][-2:] == ["error", "done"]
     assert told[-1][1]["outcome"] == caught.value.outcome != "complete"
-    assert told[-2][1]["kind"] == type(caught.value).__name__
+    error = caught.value.__cause__ if type(caught.value) is ProviderError else caught.value
+    assert told[-2][1]["kind"] == type(error).__name__
 
 
 def test_sse_tells_a_stream_that_was_stopped() -> None:
@@ -166,6 +168,38 @@ def test_plain_breaks_off_where_the_answer_does() -> None:
         for _ in range(2):
             with pytest.raises(StreamCut):
                 next(body)
+
+
+@pytest.mark.parametrize("fault", ["refused", "stall"])
+def test_plain_that_fails_ends_on_werkzeugs_server(fault: str, refused: tuple[str, int]) -> None:
+    """The reader does not wait: it hears that the body is not whole."""
+    from werkzeug.serving import make_server
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", list(PLAIN_HEADERS.items()))
+        url = "http://{}:{}".format(*refused) if fault == "refused" else server.url
+        provider = OpenAICompatible("m", base_url=url, retry=1, timeouts=0.3)
+        return plain(provider.opening("Hi"))
+
+    with serve([text("Hel"), stall()]) as server:
+        site = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        try:
+            client = http.client.HTTPConnection("127.0.0.1", site.server_port, timeout=5)
+            client.request("GET", "/")
+            answer = client.getresponse()
+            if fault == "refused":
+                assert (answer.status, b"127.0.0.1" in answer.read()) == (500, False)
+            else:
+                with pytest.raises(http.client.IncompleteRead) as cut_off:
+                    answer.read()
+                assert cut_off.value.partial == b"Hel"
+            client.close()
+        finally:
+            site.shutdown()
+            thread.join()
+            site.server_close()
 
 
 def test_plain_of_a_closed_stream_is_no_clean_end() -> None:
