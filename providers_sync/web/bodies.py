@@ -116,9 +116,10 @@ def sse(answer: Answer) -> Body:
 def plain(answer: Answer) -> Body:
     """Return the answer as its bare text in UTF-8, for a response with ``PLAIN_HEADERS``.
 
-    Where the answer fails, a ``ProviderError`` comes out of the iterator: the server breaks the body
-    off, so that HTTP's framing tells the client that the text is not whole. That needs a chunked response,
-    hence HTTP/1.1 on the whole way. A browser that leaves is noticed with the next text only.
+    Where the answer fails, a ``ProviderError`` comes out of the iterator: the server breaks the
+    body off, so that HTTP's framing tells the client that the text is not whole. That needs a
+    chunked response, hence HTTP/1.1 on the whole way. A browser that leaves is noticed with the
+    next text only.
     """
     return _Plain(answer)
 
