@@ -11,7 +11,7 @@ from providers_sync.testing import answer, done, drip, event, finish, repeat, te
 from providers_sync.testing.speech import Speech
 from providers_sync.testing.steps import Piece
 
-from .row import CHUNKS, EVENTS, OPENAI, PLAIN, Row
+from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
 
 WORDS = ["Hel", "lo, ", "wörld ", "\U0001f600!"]
 SAID = "".join(WORDS)
@@ -99,6 +99,14 @@ FRAMING = [
     *(
         Row(f"body framed by {framing}", answer(*WORDS, framing=framing), text=SAID, kinds=EVENTS)
         for framing in ("one-chunk", "length", "close")
+    ),
+    *(
+        Row(
+            f"200 KB at once behind the headers, framed by {framing}",
+            answer(repeat(text("x" * 300), times=700), framing=framing),
+            text="x" * 210_000, wires=BOTH, takes=0.5,
+        )
+        for framing in ("chunked", "one-chunk", "length", "close")
     ),
     Row(
         "content type with parameters and in capitals",
