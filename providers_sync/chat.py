@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import weakref
@@ -230,6 +231,9 @@ def _when_ended(stream: Stream, note: Callable[[Stream], None]) -> None:
 def _replace(target: str, content: bytes) -> None:
     import tempfile
 
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        # To replace a device or a pipe would take it from everybody else.
+        raise OSError(errno.EINVAL, "it is no regular file")
     handle, draft = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
     try:
         with os.fdopen(handle, "wb") as file:

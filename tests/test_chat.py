@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
 import pickle
 import threading
 from typing import Any
@@ -302,6 +303,16 @@ def test_save_that_fails_names_the_file_that_was_meant(tmp_path: Any) -> None:
             chat.save(path)
         assert caught.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_save_replaces_no_pipe(tmp_path: Any) -> None:
+    """Nor a device: as root, ``/dev/null`` would become a file for the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file") as caught:
+        Chat(OpenAICompatible("m", base_url="http://x/v1")).save(pipe)
+    assert caught.value.filename == str(pipe)
+    assert (pipe.is_fifo(), list(tmp_path.iterdir())) == (True, [pipe])
 
 
 def test_chat_pickles_and_copies_even_while_it_runs() -> None:

@@ -366,6 +366,19 @@ def test_a_dead_proxy_is_told_from_a_dead_server(
     assert (code, "secret" in shown) == (1, False)
 
 
+@pytest.mark.parametrize(
+    "address", ["http://me:secret@[::1", "http://me:secret@proxy:port", "http://me:secret@"]
+)
+def test_a_proxys_address_that_makes_no_sense_is_said(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """In a line, without its password."""
+    monkeypatch.setenv("http_proxy", address)
+    code, shown = run(*openai("http://example.invalid/v1"))
+    assert "BAD proxy its address makes no sense, from http_proxy" in shown
+    assert (code, "secret" in shown) == (1, False)
+
+
 def test_a_proxy_that_is_kept_out_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """``no_proxy`` is honoured, and named."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from typing import Any
@@ -98,6 +99,52 @@ def test_broken_http_is_json(echo: Gateway) -> None:
         answer = client.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.0 400")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+
+
+CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+ASK = b"POST /v1/chat/completions HTTP/%s\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT)
+
+
+@pytest.mark.parametrize(
+    ("version", "lengths", "body"),
+    [
+        (b"1.1", b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", CHUNKED),
+        (b"1.1", b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n" % len(CHUNKED), CHUNKED),
+        (b"1.0", b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n", CHUNKED),
+        (b"1.1", b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(CHAT), CHAT),
+    ],
+)
+def test_contradicting_lengths_are_refused(
+    echo: Gateway, version: bytes, lengths: bytes, body: bytes
+) -> None:
+    """Once, and then the connection ends: what follows is nobody's request."""
+    length = b"Content-Length: %d\r\n" % len(CHAT)
+    smuggled = ASK % b"1.1" + length + b"\r\n" + CHAT
+    with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
+        client.sendall(ASK % version + lengths + b"\r\n" + body + smuggled)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # it has not read the rest
+            while data := client.recv(65536):
+                answer += data
+    assert answer.count(b"HTTP/1.") == 1
+    assert answer[9:12] == b"400"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+@pytest.mark.parametrize("path", PATHS.values())
+def test_no_other_origin_is_granted_anything(echo: Gateway, path: str, origin: str) -> None:
+    """A page may post JSON elsewhere only where a preflight grants it."""
+    asks = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    for headers in ({"Origin": origin, **asks}, {"Origin": origin}):
+        preflight = requests.options(echo.url() + path, headers=headers, timeout=WAIT_S)
+        assert preflight.status_code == 405
+        asked = requests.post(echo.url() + path, data=CHAT, headers=headers | JSON, timeout=WAIT_S)
+        for response in (preflight, asked):
+            assert not [name for name in response.headers if name.lower().startswith("access-")]
 
 
 @pytest.mark.parametrize(

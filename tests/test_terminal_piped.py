@@ -378,6 +378,15 @@ def test_files_of_a_chat_are_named_as_they_were_typed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["chat.json"]
 
 
+def test_what_is_no_name_of_a_file_is_said(tmp_path: Path) -> None:
+    """The conversation goes on."""
+    saved = tmp_path / "chat.json"
+    typed = f"/save a\0b\n/load a\0b\n/save {saved}\n".encode()
+    _, said = run("chat", url="http://x/v1", given=typed, code=1)
+    null = "providers-sync: embedded null byte"
+    assert said.splitlines() == [null, null, f"Saved to {saved}: 0 turns."]
+
+
 def test_chat_echoes_nothing_that_steers_the_terminal(tmp_path: Path) -> None:
     """What a saved file holds, and what is typed, comes back visible."""
     saved = tmp_path / "chat.json"

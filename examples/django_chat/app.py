@@ -47,6 +47,8 @@ def page(request: HttpRequest) -> FileResponse:
 @require_POST
 def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Answer a conversation, or tell the page what is wrong with it."""
+    if request.content_type != "application/json":  # else another site's form could post here
+        return HttpResponse("Post JSON.", status=415, content_type="text/plain")
     try:
         posted = json.loads(request.body)
     except (ValueError, RecursionError):
@@ -78,7 +80,11 @@ urlpatterns = [
 
 settings.configure(
     ALLOWED_HOSTS=os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(","),
-    MIDDLEWARE=[f"{__name__}.guard", "django.middleware.csrf.CsrfViewMiddleware"],
+    MIDDLEWARE=[
+        f"{__name__}.guard",
+        "django.middleware.common.CommonMiddleware",  # refuses other hosts than those above
+        "django.middleware.csrf.CsrfViewMiddleware",
+    ],
     ROOT_URLCONF=__name__,
     SECRET_KEY=os.environ.get("SECRET_KEY", "signs nothing here"),
     USE_TZ=True,

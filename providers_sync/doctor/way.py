@@ -91,7 +91,13 @@ def look_at_proxy(patient: Patient) -> Iterator[Finding]:
         left_out = f"; no_proxy keeps {patient.host} from that in {variable}"
         yield ok("proxy", "none" + (left_out if variable in names else ""))
         return
-    host, port = _endpoint(patient.proxy)
+    try:
+        host, port = _endpoint(patient.proxy)
+    except ValueError:  # it may hold a password, so it is not shown
+        host, port = "", 0
+    if not host:
+        yield wrong("proxy", f"its address makes no sense, from {variable}", "http://HOST:PORT")
+        return
     through = f"through {host}:{port}, from {variable}"
     if is_here(patient.host) and not is_here(host):
         yield note("proxy", f"{through}, though the server is on this machine", _past(patient))

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import Error
@@ -67,6 +68,17 @@ class TooSlow(Error):  # type: ignore[misc]
     reason = "Request Timeout"
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Refuses two contradicting lengths: a proxy in front may see the next request elsewhere."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # Waitress takes the coding out where it obeys it, which it does from HTTP/1.1 on.
+        both = self.chunked and "CONTENT_LENGTH" in self.headers
+        if both or "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("Transfer-Encoding contradicts another header or the version")
+
+
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
     """Says what is refused before the application sees it (a body too large, say) as JSON."""
 
@@ -86,6 +98,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection, and since when it has been waiting for its client."""
 
     error_task_class = _ErrorTask
+    parser_class = _Parser
     requests: list[Any]
     request: Any
 

@@ -105,7 +105,7 @@ class Session:
             return True
         try:
             command(argument.strip())
-        except (ProviderError, OSError) as error:
+        except (ProviderError, OSError, ValueError) as error:  # ValueError: no name of a file
             self._fail(_why(error))
         return True
 

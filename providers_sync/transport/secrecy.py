@@ -25,8 +25,8 @@ PREFIX_LENGTH = 12
 """So much of a secret is hidden too, where the rest of it is cut off."""
 _CREDENTIALS = re.compile("(?:[^/]*//)?(.*)@", re.DOTALL)
 """What stands before an address's host, however odd the rest of it is."""
-_CLEARED = {"providers_sync", "requests", "urllib3", "http", "ssl", "socket", "socks"}
-"""Packages whose local variables hold headers, or what a server quotes of them."""
+_CLEARED = {"providers_sync", "requests", "urllib3", "http", "ssl", "socket", "socks", "json"}
+"""Packages whose local variables and errors hold headers, or what a server quotes of them."""
 _HARMLESS = (bool, int, float, BaseException, type(None))
 
 

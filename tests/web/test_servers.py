@@ -7,7 +7,7 @@ import http.client
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,12 @@ def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
 
 @contextlib.contextmanager
 def post(
-    url: str, question: str, path: str = "/chat", body: str | None = None, wanted: int = 200
+    url: str,
+    question: str,
+    path: str = "/chat",
+    body: str | None = None,
+    wanted: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Ask as the page does, or post another body; leaving the ``with`` hangs up."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)
@@ -95,10 +100,10 @@ def post(
         first = connection.getresponse()
         first.read()
         cookie = (first.getheader("Set-Cookie") or "").partition(";")[0]
-        headers = {"Cookie": cookie, "X-CSRFToken": cookie.partition("=")[2]}
-        headers["Content-Type"] = "application/json"
+        sent = {"Cookie": cookie, "X-CSRFToken": cookie.partition("=")[2]}
+        sent |= {"Content-Type": "application/json", **(headers or {})}
         body = body or json.dumps([{"role": "user", "content": question}])
-        connection.request("POST", path, body, headers)
+        connection.request("POST", path, body, sent)
         with connection.getresponse() as response:
             assert response.status == wanted
             yield response
@@ -229,6 +234,29 @@ def test_an_example_refuses_what_is_no_json(example_url: str, body: str) -> None
     """However deep it is nested: the browser's mistake, not a crash."""
     with post(example_url, "", body=body, wanted=400) as response:
         assert b"Traceback" not in response.read()
+
+
+KINDS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_takes_json_alone(example_url: str, kind: str) -> None:
+    """What another site's page may post is no question, whatever it holds."""
+    with post(example_url, "Hi", wanted=415, headers={"Content-Type": kind}):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/", "/chat"])
+def test_an_example_answers_to_its_own_names_alone(example_url: str, path: str) -> None:
+    """A hostile page that points its own name here would be of the same origin."""
+    address = example_url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=WAIT_S)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Host": "evil.example"})
+        with connection.getresponse() as response:
+            assert response.status == 400
+    with post(example_url, "Hi", wanted=400, headers={"Host": "evil.example"}):
+        pass
 
 
 @pytest.mark.parametrize("name", ["flask", "django"])
