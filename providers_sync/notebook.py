@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import html
 import re
 import shlex
 import time
@@ -24,6 +25,7 @@ from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError,
 from .errors import StreamCancelled
 from .interrupt import StopButton
 from .providers import PRESETS, named
+from .safe_markdown import safe_markdown
 
 try:
     from IPython.core.error import UsageError
@@ -36,6 +38,10 @@ UPDATE_EVERY_S = 0.1
 """Between two updates; every update carries the whole text so far."""
 CHARACTERS_A_SECOND = 1_000_000
 """What updates may send at most: the longer the text, the rarer they come."""
+PAUSE = 9
+"""How much longer than an update the pause after it is: updates take a tenth of the time."""
+LONGEST_WAIT_S = 1.0
+"""Where the pause is longer, what comes meanwhile is shown with what comes after it."""
 WAITING = "…"
 _display: Any = display  # IPython's types differ from one version to another
 _shell: Any = get_ipython
@@ -53,6 +59,18 @@ class Stopped(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return ["Stopped. What had arrived is above, and in the stream's .text."]
+
+
+def markdown(text: str) -> str:
+    r"""Return Markdown that notebooks show as the model meant it, and that does nothing else.
+
+    Outside code HTML is text, images are links, and links lead to the web, to mail or to a place on
+    the page. Formulas in ``\(…\)`` and ``\[…\]`` become Jupyter's, and prices stay prices.
+
+    >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
+    '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
+    """
+    return safe_markdown(text)
 
 
 def show(stream: Stream) -> Completion:
@@ -104,7 +122,7 @@ class _Printed:
 
     def grow(self, stream: Stream) -> None:
         text = stream.text
-        print(text[self._printed :], end="", flush=True)
+        print(_visible(text[self._printed :]), end="", flush=True)
         self._printed = len(text)
 
     def end(self, stream: Stream) -> None:
@@ -125,26 +143,30 @@ class _Notebook(_Printed):
         self._due = 0.0
 
     def update(self, text: str) -> None:
+        began = time.monotonic()
         if self._handle is None:
             self._handle = _display(_bundle(text), raw=True, display_id=True)
         elif text != self._last:
             self._handle.update(_bundle(text), raw=True)
         self._last = text
-        pause = max(UPDATE_EVERY_S, len(text) / CHARACTERS_A_SECOND)
-        self._due = time.monotonic() + pause
+        now = time.monotonic()
+        pause = max(UPDATE_EVERY_S, len(text) / CHARACTERS_A_SECOND, PAUSE * (now - began))
+        self._due = now + pause
 
     def grow(self, stream: Stream) -> None:
-        text = stream.text
-        if not text:  # it is thinking
-            return
         if self._last != WAITING:  # the first words come at once
-            time.sleep(max(0.0, self._due - time.monotonic()))
-        self.update(text)
+            wait = self._due - time.monotonic()
+            if wait > LONGEST_WAIT_S:
+                return
+            time.sleep(max(0.0, wait))
+        text = stream.text
+        if text:  # else it is thinking
+            self.update(text)
 
     def end(self, stream: Stream) -> None:
         self.update(stream.text)
         said = _summary(stream)
-        quiet = f'<small style="opacity: 0.6">{said}</small>'
+        quiet = f'<small style="opacity: 0.6">{html.escape(said)}</small>'
         _display({"text/html": quiet, "text/plain": said}, raw=True)
 
     def has_shown(self, answer: Completion) -> None:
@@ -173,40 +195,23 @@ def _output() -> _Printed:
 
 
 def _bundle(text: str) -> dict[str, str]:
-    return {"text/markdown": markdown(text), "text/plain": text}
+    return {"text/markdown": markdown(text), "text/plain": _visible(text)}
+
+
+_STEERING = re.compile(
+    r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    r"\ud800-\udfff\U000e0000-\U000e0fff]|\r(?!\n|\Z)"
+)
+
+
+def _visible(text: str) -> str:
+    """Return text without what steers a terminal or hides something: both are shown."""
+    return _STEERING.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
 def _summary(stream: Stream) -> str:
     stats = stream.stats
     return f"{stream.outcome} · {stats.chunks} chunks · {stats.duration_s:.1f} s"
-
-
-# --- Markdown as notebooks read it
-
-_FENCE = r"^[ \t>]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t>]*(?P=fence)|\Z)"
-_CODE = r"(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)"
-_MATH = r"\$\$.+?\$\$|\$(?![\s$])[^$\n]*?[^\s$\\]\$(?!\d)"
-_LATEX = r"\\\((?P<inline>(?:[^\n]|\n(?!\n))+?)\\\)|\\\[(?P<block>.+?)\\\]"
-_PIECES = re.compile(rf"{_FENCE}|{_CODE}|{_MATH}|{_LATEX}|\\\$|(?P<money>\$)", re.M | re.S)
-
-
-def markdown(text: str) -> str:
-    r"""Return the Markdown that Jupyter renders as the model meant it; code stays untouched.
-
-    Jupyter knows ``$…$`` and not ``\(…\)``, and takes two prices for a formula.
-
-    >>> markdown(r"\(x^2\) is `\(x\)` for $5 or $6, and $y$")
-    '$x^2$ is `\\(x\\)` for \\$5 or \\$6, and $y$'
-    """
-    return _PIECES.sub(_as_jupyter, text)
-
-
-def _as_jupyter(found: re.Match[str]) -> str:
-    if found["inline"]:
-        return f"${found['inline'].strip()}$"
-    if found["block"]:
-        return f"$${found['block']}$$"
-    return r"\$" if found["money"] else found[0]
 
 
 # --- %%chat
@@ -245,7 +250,7 @@ def chat(line: str, cell: str) -> None:
             if button.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
             # No code of the user's is in the traceback.
-            lines = [f"{type(error).__name__}: {error}"]
+            lines = [_visible(f"{type(error).__name__}: {error}")]
             vars(error)["_render_traceback_"] = functools.partial(list, lines)  # pickles
             raise
 
@@ -264,7 +269,7 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
         elif options.model:
             kept.model = kept.provider.get_model(options.model)
     except ProviderError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_visible(str(error))) from error
     variables[options.name] = kept
     return kept
 
