@@ -94,7 +94,8 @@ class _Splitter:
         before = " " * indent
         while not _RULE.match(body) and (found := _ITEM.match(body)):
             if len(self._items) == MAX_ITEMS:
-                body = f"&#{ord(body[0])};{body[1:]}"
+                end = len(found[1])
+                body = f"{body[: end - 1]}&#{ord(body[end - 1])};{body[end:]}"
                 break
             marker = f"{found[1]} " if found[2] == "\t" or len(found[2]) > 4 else found[0]
             before += marker

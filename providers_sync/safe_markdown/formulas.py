@@ -30,6 +30,7 @@ _PRICE = re.compile(r"\d[\d.,]*(?:[^\\^_={}]*\s)[^\W\d_]{2}")
 """How words begin that stand between two prices."""
 _HARMLESS = (
     (re.compile(r"\s*\n\s*"), " "),
+    (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap, and below:
     (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # a delimiter for JupyterLab and nbconvert
     (re.compile(r"<(?=\S)"), "< "),  # no tag
     (re.compile(r"&(?=[#\w])"), "& "),  # no entity

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from . import links
 from .formulas import ENVIRONMENT, formula, is_price
-from .literal import code_span, encoded, literal
+from .literal import cleaned, code_span, encoded, literal
 
-_TOKEN = re.compile(r"\\|`+|\$+|<|&(?=[#\w])|!+\[?|\[|\]|@@+|~{3,}|(?i:ftp:)|\n\n+")
-_BORDER = re.compile(r"\n[ \t]*(?:[-+*#>|]|\d{1,9}[.)]|(?=\n))")
+_TOKEN = re.compile(r"\\|`+|\$+|<|&(?=[#\w])|!+\[?|\[|\]|@@+|~{3,}|:{3,}|(?i:ftp:)|\n\n+")
+_BORDER = re.compile(r"\n[ \t]*(?:(?:[-+*#>|]|\d{1,9}[.)])[ \t]*|(?=\n))")
 """Where another block may begin: neither code nor a link goes across."""
 _ROW = re.compile(r"^[ \t]*\|.*$", re.M)
 """A line of a table, where a bar in code stands behind a backslash."""
@@ -21,6 +21,8 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,31});", r
 _DOLLARS = re.compile(r"\$((?:\\.|[^$\\\n])+)\$(?![\d$])")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _TASK = re.compile(r"[ \t]*(?:[-+*]|\d{1,9}[.)])[ \t]+$")
+MAX_MARKS = 1000
+"""A paragraph or item with more is shown as it was written: notebooks take minutes for those."""
 _NOWHERE = float("inf")
 
 
@@ -33,7 +35,21 @@ class _Opener(NamedTuple):
 
 def inline(text: str, definitions: Mapping[str, str]) -> str:
     """Return the harmless Markdown of a run of lines; ``definitions`` are targets by label."""
-    return _Inline(text, definitions).render()
+    if _marks(text) <= MAX_MARKS:
+        return _Inline(text, definitions).render()
+    parts: list[str] = []
+    calm = at = 0
+    for border in [*_BORDER.finditer(text), None]:
+        end = border.start() if border else len(text)
+        if _marks(text[at:end]) > MAX_MARKS:
+            parts += [_Inline(text[calm:at], definitions).render(), code_span(text[at:end])]
+            calm = end
+        at = border.end() if border else end
+    return "".join(parts) + _Inline(text[calm:], definitions).render()
+
+
+def _marks(text: str) -> int:
+    return sum(map(text.count, "*_~\\$<[&"))
 
 
 class _Inline:
@@ -56,7 +72,8 @@ class _Inline:
     def render(self) -> str:
         at = 0
         while found := _TOKEN.search(self._text, at):
-            self._parts.append(self._text[at : found.start()])
+            if at < found.start():
+                self._parts.append(self._text[at : found.start()])
             at = self._take(found[0], found.start(), found.end())
         self._parts.append(self._text[at:])
         return "".join(self._parts)
@@ -85,7 +102,7 @@ class _Inline:
             self._parts.append(token)
         elif kind in "fF":  # notebooks make links of these addresses, too
             self._parts.append(f"{token[:-1]}&#58;")
-        else:  # a fence; "!" before what becomes a link; "@@", which JupyterLab makes markers of
+        else:  # "~~~" or ":::"; "!" before a link; "@@", of which JupyterLab makes markers
             self._parts.append(encoded(token))
         return end
 
@@ -179,7 +196,7 @@ class _Inline:
         if not found or meant == found[0]:
             self._parts.append("&amp;")
             return at + 1
-        self._parts.append(literal(meant))
+        self._parts.append(literal(cleaned(meant)))
         return found.end()
 
     def _angle(self, at: int) -> int:
