@@ -47,6 +47,7 @@ HOSTILE = [
     "[a](\x01javascript:x) [b]( javascript:x ) [c](<javascript:x> 'title') [d](vbscript:x)",
     "[a](data:text/html;base64,PHNjcmlwdD4=) [b](file:///etc/passwd) [c](blob:x) [d](ftp://x/)",
     "[a](//evil.invalid/) [b](/api/shutdown) [c](../../lab) [d](?token=1) [e](a.ipynb)",
+    "- [x](javascript:window.ran=1)\n- [ ](javascript:x)\n- [x]: javascript:x\n- [x] a",
     "[a]\n\n[a]: javascript:window.ran=1\n[b]: <javascript:window.ran=1> 'title'\n\n[b] [x][a]",
     f'[a]: http://x/ "a title\n```html\n" {IMAGE}\n```\n[a]',
     f"[a]: http://x/\n'title\n\n{IMAGE}' [a][]",
@@ -99,6 +100,8 @@ HOSTILE = [
     r"$\newcommand{\z}[1]{\href{#1}{y}} \z{javascript:x}$ $\includegraphics{"
     + HOST
     + r"/tex.png}$",
+    r"$\\\[2pt]href{javascript:x}{y}$ \[\hr\label{a}ef{javascript:x}{y}\]",
+    r"$\hr%ef{javascript:x}{y}$ $\href1{x}$ $\text{\(\href{javascript:x}{y}\)}$",
     f"$a{IMAGE}b$ $$a{SCRIPT}b$$ \\(a {IMAGE} b\\)",
     f'[a](https://x/ "$") {IMAGE} [b](https://x/ "$\\" onmouseover=window.ran=1 ")',
     '$" onmouseover="window.ran=1" x="$ [a](https://x/@\\@0@@) [b](https://x/ "@&#64;0@@")',
@@ -156,6 +159,8 @@ _PIECES = [
         ">",
         "|",
         "\n|---|\n",
+        "\n- [x]",
+        "[ ]",
         "*",
         "**",
         "_",

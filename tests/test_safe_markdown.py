@@ -86,6 +86,8 @@ def test_harmless_markdown_stays_as_it_is(source: str) -> None:
         ("a\n\n    <b>\n\n    c", "a\n\n```text\n<b>\n\nc\n```"),
         ("- a\n  ```\n  <b>\n  c\n  ```", "- a\n  <pre><code>&#60;b&#62;&#10;c</code></pre>"),
         ("> ```\n> <b>\n> ```", "> <pre><code>&#60;b&#62;</code></pre>"),
+        ('```py" onclick="a\nb\n```', "```text\nb\n```"),
+        ("```{raw} html\na\n```", "```text\na\n```"),
         ("```mermaid\na\n```", "```text\na\n```"),
         ("```tex\n\\begin{a}\n```", "<pre><code>&#92;begin&#123;a&#125;</code></pre>"),
         # links and images
@@ -100,7 +102,9 @@ def test_harmless_markdown_stays_as_it_is(source: str) -> None:
         ("<a@b.c>", "[a&#64;b&#46;c](mailto:a@b.c)"),
         # formulas and prices
         (r"\( a+b \) and \[ c \]", "$a+b$ and $$ c $$"),
-        ("\\[\na % b\n= c\n\\]", "$$a = c$$"),
+        ("\\[\na % b\n= c\n\\]", r"$$a \% b = c$$"),
+        (r"\(5\%\) a \( b \(c\)", r"$5\%$ a &#40; b $c$"),
+        (r"$$a \tag{1} \label{b}$$", r"$$a \tag{1} $$"),
         ("$$\na <b\n- c\n$$", "$$a < b - c$$"),
         (
             "\\begin{align}\na&=b\\\\[2pt] &c\n\\end{align}",
@@ -139,12 +143,58 @@ def test_deep_nesting_is_text(reader: MarkdownIt, marker: str) -> None:
     assert 3 < len(re.findall("<(?:ol|ul|blockquote)", page)) <= 12
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](" + " " * 40_000 + "b",
+        "$a" + " " * 40_000 + "b$",
+        "$" + "1," * 20_000 + "x$",
+        "[a](b" + " " * 40_000 + "'c'",
+        "[a]: b" + " " * 40_000 + "'c' d",
+        "\\(a\n" + " " * 40_000 + "b\\)",
+        "- " * 20_000 + "x",
+        "[" * 20_000 + "]" * 20_000 + "\n\n[a]: http://b/",
+        "`" * 40_000 + "x`",
+    ],
+    ids=range(9),
+)
+def test_long_runs_take_linear_time(text: str) -> None:
+    """No pattern tries each of the ways to split a run."""
+    began = time.process_time()
+    safe_markdown(text)
+    assert time.process_time() - began < 1.0
+
+
 UNITS = [
     *("\\(a ", "\\[a ", "\\(a\n", "$$a", "$a", "$x y", "$\\{", "\\begin{align}\n", "\\", "$$a\n\n"),
     *("~~~~\n", "```\n~~~\n", "``a`", "`a`", "|`a\\|", "> ```\n", "- a\n  ```\n", "    a\n\n"),
     *("[", "![", "](", "[a](", "[a](b 'c", "[a](<", "[a][", "[[](", "[a]: ", '[a]: b "', "](a\\"),
-    *("<", "<http://", "<a@", "&", "&lt;", "!", "@@", "*a ", "> ", ">", "- ", "1. ", " \n", "\t"),
+    *(
+        "<",
+        "<http://",
+        "<a@",
+        "&",
+        "&lt;",
+        "!",
+        "\\(a{ ",
+        "\\[{",
+        "\\begin{align}{",
+        "$1,",
+        "1,1",
+        "@@",
+        "*a ",
+        "> ",
+        ">",
+        "- ",
+        "1. ",
+        " \n",
+        "\t",
+    ),
 ]
+
+
+CLOSING = "\\) \\] $$ $ \\end{align} ` `` ]( ) \"' > }\n```\n"
+"""One end for all that began before."""
 
 
 @pytest.mark.parametrize("unit", [*UNITS, ""])
@@ -154,4 +204,12 @@ def test_hostile_text_takes_linear_time(unit: str) -> None:
     text = unit * (40_000 // len(unit)) if unit else rising
     began = time.process_time()
     safe_markdown(text)
-    assert time.process_time() - began < 1.0
+    safe_markdown(f"{text}{CLOSING}")
+    assert time.process_time() - began < 2.0
+
+
+def test_an_unclosed_formula_is_searched_for_once() -> None:
+    """Searching is fast, so it takes a longer text to see whether each opening searches anew."""
+    began = time.process_time()
+    safe_markdown("\\(a" * 300_000)
+    assert time.process_time() - began < 12.0

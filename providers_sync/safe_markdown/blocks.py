@@ -120,9 +120,11 @@ class _Splitter:
         self._add_text(before + body)
 
     def _add_text(self, line: str) -> None:
-        if not (self._blocks and isinstance(self._blocks[-1], Text)):
-            self._blocks.append(Text([]))
-        self._blocks[-1].lines.append(line)  # type: ignore[union-attr]
+        last = self._blocks[-1] if self._blocks else None
+        if isinstance(last, Text):
+            last.lines.append(line)
+        else:
+            self._blocks.append(Text([line]))
         self._at += 1
 
     def _take_quote(self, before: str, indent: int, body: str) -> None:

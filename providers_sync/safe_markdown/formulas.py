@@ -16,20 +16,23 @@ ENVIRONMENT = re.compile(
 _FORBIDDEN = re.compile(
     r"\\(?:"
     r"href|url|html\w*|class|style|cssId|data|mmlToken|bbox|tooltip|mathtip|texttip|toggle"
-    r"|require|include\w*|input|unicode|U|char|verb|csname|catcode|expandafter|noexpand|afterassignment"
-    r"|[egx]?def|let|futurelet|global|long|newcommand|renewcommand|providecommand|newenvironment"
-    r"|renewenvironment|newtagform|renewtagform|usetagform|[nN]ew\w*|Declare\w*|definecolor"
-    r"|mathtoolsset|setOptions|message|errmessage|show|write\d*|label|ref|eqref|tag|rule|Rule|Space"
-    r"|raise|lower|raisebox|moveleft|moveright|[hm]?skip|hspace|[hm]?kern"
+    r"|require|include\w*|input|unicode|U|char|verb|csname|catcode|expandafter|noexpand"
+    r"|[egx]?def|let|futurelet|global|long|(?:re)?[nN]ew(?!line)\w*|provide\w*|Declare\w*"
+    r"|usetagform|definecolor|mathtoolsset|setOptions|message|errmessage|show|write\d*|label"
+    r"|[rR]ule|Space|raise|lower|raisebox|moveleft|moveright"
     r")(?![A-Za-z])"
 )
+"""What links, loads, defines, sets attributes, or writes outside its own place."""
 _BRACES = re.compile(r"\\.|[{}]", re.S)
 _BORDERS = re.compile(r"\\(begin|end)\{([^{}]*)\}")
-_COMMENT = re.compile(r"(?<!\\)%[^\n]*")
-_PRICE = re.compile(r"\d[\d.,]*(?:[^\\^_={}]*\s)[^\W\d_]{2}")
+_PERCENT = re.compile(r"(\\.)|%", re.S)
+"""Rather what it says than the beginning of a comment, which would take the rest of the line."""
+_LABEL = re.compile(r"\\label\s?\{[^{}]*\}")
+"""Nothing to be seen, but an error when the formula is shown again."""
+_PRICE = re.compile(r"\d[^\\^_={}]*\s[^\W\d_]{2}")
 """How words begin that stand between two prices."""
 _HARMLESS = (
-    (re.compile(r"\s*\n\s*"), " "),
+    (re.compile(r"\n\s*"), " "),
     (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap, and below:
     (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # a delimiter for JupyterLab and nbconvert
     (re.compile(r"<(?=\S)"), "< "),  # no tag
@@ -46,13 +49,15 @@ def formula(tex: str, display: bool) -> str | None:
     '$a< b$'
     >>> formula(r"\href{javascript:f()}{x}", False)
     """
-    tex = _COMMENT.sub("", tex).strip("\n" if display else None)
-    if not tex.strip() or "`" in tex or "$" in tex.replace("\\$", "") or _FORBIDDEN.search(tex):
+    tex = _LABEL.sub("", tex).strip("\n" if display else None)
+    if not tex.strip() or "`" in tex or "$" in tex.replace("\\$", ""):
         return None
-    if not (_is_balanced(tex) and _is_nested(tex)):
-        return None
+    tex = _PERCENT.sub(lambda found: found[1] or r"\%", tex)
     for pattern, instead in _HARMLESS:
         tex = pattern.sub(instead, tex)
+    # Last, as what is left out may have stood within a macro's name.
+    if _FORBIDDEN.search(tex) or not (_is_balanced(tex) and _is_nested(tex)):
+        return None
     if tex.endswith("\\"):
         tex += " "
     return f"$${tex}$$" if display else f"${tex}$"

@@ -20,6 +20,7 @@ _ROW = re.compile(r"^[ \t]*\|.*$", re.M)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,31});", re.A)
 _DOLLARS = re.compile(r"\$((?:\\.|[^$\\\n])+)\$(?![\d$])")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+_BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(r"[ \t]*(?:[-+*]|\d{1,9}[.)])[ \t]+$")
 MAX_MARKS = 1000
 """A paragraph or item with more is shown as it was written: notebooks take minutes for those."""
@@ -61,6 +62,7 @@ class _Inline:
         self._parts: list[str] = []
         self._openers: list[_Opener] = []
         self._last_link = -1
+        self._ends: set[float] = set()
         self._found: dict[str, float] = {}
         self._borders = [found.start() for found in _BORDER.finditer(text)]
         rows = list(_ROW.finditer(text))
@@ -142,10 +144,21 @@ class _Inline:
     def _formula(self, start: int, closing: str, display: bool) -> int:
         """Write the formula that ends at ``closing``; return where to go on, or 0 if it is none."""
         end = self._find(closing, start)
-        if end >= self._find("\n\n", start):
+        is_nested = closing == "\\)" and self._find("\\(", start) < end
+        if is_nested or not self._may_end(start, end):
             return 0
         shown = self._shows(formula(self._text[start : int(end)], display))
         return int(end) + len(closing) if shown else 0
+
+    def _may_end(self, start: int, end: float) -> bool:
+        """Tell whether a formula may end there: in its paragraph, and where none ended before.
+
+        Else a thousand openings before one end would all read up to it.
+        """
+        if end >= self._find("\n\n", start) or end in self._ends:
+            return False
+        self._ends.add(end)
+        return True
 
     def _shows(self, formula: str | None) -> bool:
         if formula is None:
@@ -185,7 +198,7 @@ class _Inline:
             return 0
         closing = f"\\end{{{found[1]}}}"
         end = self._find(closing, found.end())
-        if end >= self._find("\n\n", at):
+        if not self._may_end(found.end(), end):
             return 0
         whole = int(end) + len(closing)
         return whole if self._shows(formula(self._text[at:whole], True)) else 0
@@ -217,7 +230,7 @@ class _Inline:
     # --- links
 
     def _open(self, token: str, at: int, end: int) -> int:
-        if self._text[at : at + 3] in ("[ ]", "[x]", "[X]") and self._begins_item(at):
+        if _BOX.match(self._text, at) and self._begins_item(at):
             self._parts.append(self._text[at : at + 3])
             return at + 3
         self._parts.append(encoded(token[:-2]))

@@ -12,7 +12,7 @@ _ALLOWED = re.compile(r"https?://[^/?#\s]|mailto:.|#", re.I)
 _UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|@(?=@)|[^%\w\-.:/?#@&+,;=]", re.A)
 
 _TITLE = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\((?:[^()\\\n]|\\.)*\))"""
-_GAP = r"[ \t]*\n?[ \t]*"
+_GAP = r"[ \t]*(?:\n[ \t]*)?"
 _ANGLED = r"<((?:[^<>\n\\]|\\.)*)>"
 _BARE = r"((?:[^\s()<\\]|\\.|\((?:[^\s()<\\]|\\.)*\))+)"
 INLINE = re.compile(rf"\({_GAP}(?:{_ANGLED}|{_BARE}){_GAP}(?:(?<=\s){_TITLE}{_GAP})?\)")
