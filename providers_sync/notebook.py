@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import html
 import os
-import re
 import shlex
 import time
 from typing import Any, NoReturn
@@ -25,7 +25,9 @@ from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError,
 from .defaults import choose, find_model, make
 from .errors import StreamCancelled
 from .interrupt import StopButton
+from .printable import VisibleChunks, visible
 from .providers import PRESETS
+from .safe_markdown import safe_markdown
 
 try:
     from IPython.core.error import UsageError
@@ -38,6 +40,10 @@ UPDATE_EVERY_S = 0.1
 """Between two updates; every update carries the whole text so far."""
 CHARACTERS_A_SECOND = 1_000_000
 """What updates may send at most: the longer the text, the rarer they come."""
+PAUSE = 9
+"""How much longer than an update the pause after it is: updates take a tenth of the time."""
+LONGEST_WAIT_S = 1.0
+"""Where the pause is longer, what comes meanwhile is shown with what comes after it."""
 WAITING = "…"
 _display: Any = display  # IPython's types differ from one version to another
 _shell: Any = get_ipython
@@ -55,6 +61,18 @@ class Stopped(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return ["Stopped. What had arrived is above, and in the stream's .text."]
+
+
+def markdown(text: str) -> str:
+    r"""Return Markdown that notebooks show as the model meant it, and that does nothing else.
+
+    Outside code HTML is text, images are links, and links lead to the web, to mail or to a place on
+    the page. Formulas in ``\(…\)`` and ``\[…\]`` become Jupyter's, and prices stay prices.
+
+    >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
+    '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
+    """
+    return safe_markdown(text)
 
 
 def show(stream: Stream) -> Completion:
@@ -100,18 +118,19 @@ class _Printed:
 
     def __init__(self) -> None:
         self._printed = 0
+        self._chunks = VisibleChunks()
 
     def update(self, text: str) -> None:
         """Nothing: there is no way back."""
 
     def grow(self, stream: Stream) -> None:
         text = stream.text
-        print(text[self._printed :], end="", flush=True)
+        print(self._chunks.feed(text[self._printed :]), end="", flush=True)
         self._printed = len(text)
 
     def end(self, stream: Stream) -> None:
         self.grow(stream)
-        print(f"\n— {_summary(stream)}", flush=True)
+        print(f"{self._chunks.end()}\n— {_summary(stream)}", flush=True)
 
     def has_shown(self, answer: Completion) -> None:
         """Nothing: whoever prints it again wants it again."""
@@ -127,26 +146,30 @@ class _Notebook(_Printed):
         self._due = 0.0
 
     def update(self, text: str) -> None:
+        began = time.monotonic()
         if self._handle is None:
             self._handle = _display(_bundle(text), raw=True, display_id=True)
         elif text != self._last:
             self._handle.update(_bundle(text), raw=True)
         self._last = text
-        pause = max(UPDATE_EVERY_S, len(text) / CHARACTERS_A_SECOND)
-        self._due = time.monotonic() + pause
+        now = time.monotonic()
+        pause = max(UPDATE_EVERY_S, len(text) / CHARACTERS_A_SECOND, PAUSE * (now - began))
+        self._due = now + pause
 
     def grow(self, stream: Stream) -> None:
-        text = stream.text
-        if not text:  # it is thinking
-            return
         if self._last != WAITING:  # the first words come at once
-            time.sleep(max(0.0, self._due - time.monotonic()))
-        self.update(text)
+            wait = self._due - time.monotonic()
+            if wait > LONGEST_WAIT_S:
+                return
+            time.sleep(max(0.0, wait))
+        text = stream.text
+        if text:  # else it is thinking
+            self.update(text)
 
     def end(self, stream: Stream) -> None:
         self.update(stream.text)
         said = _summary(stream)
-        quiet = f'<small style="opacity: 0.6">{said}</small>'
+        quiet = f'<small style="opacity: 0.6">{html.escape(said)}</small>'
         _display({"text/html": quiet, "text/plain": said}, raw=True)
 
     def has_shown(self, answer: Completion) -> None:
@@ -175,40 +198,12 @@ def _output() -> _Printed:
 
 
 def _bundle(text: str) -> dict[str, str]:
-    return {"text/markdown": markdown(text), "text/plain": text}
+    return {"text/markdown": markdown(text), "text/plain": visible(text)}
 
 
 def _summary(stream: Stream) -> str:
     stats = stream.stats
     return f"{stream.outcome} · {stats.chunks} chunks · {stats.duration_s:.1f} s"
-
-
-# --- Markdown as notebooks read it
-
-_FENCE = r"^[ \t>]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t>]*(?P=fence)|\Z)"
-_CODE = r"(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)"
-_MATH = r"\$\$.+?\$\$|\$(?![\s$])[^$\n]*?[^\s$\\]\$(?!\d)"
-_LATEX = r"\\\((?P<inline>(?:[^\n]|\n(?!\n))+?)\\\)|\\\[(?P<block>.+?)\\\]"
-_PIECES = re.compile(rf"{_FENCE}|{_CODE}|{_MATH}|{_LATEX}|\\\$|(?P<money>\$)", re.M | re.S)
-
-
-def markdown(text: str) -> str:
-    r"""Return the Markdown that Jupyter renders as the model meant it; code stays untouched.
-
-    Jupyter knows ``$…$`` and not ``\(…\)``, and takes two prices for a formula.
-
-    >>> markdown(r"\(x^2\) is `\(x\)` for $5 or $6, and $y$")
-    '$x^2$ is `\\(x\\)` for \\$5 or \\$6, and $y$'
-    """
-    return _PIECES.sub(_as_jupyter, text)
-
-
-def _as_jupyter(found: re.Match[str]) -> str:
-    if found["inline"]:
-        return f"${found['inline'].strip()}$"
-    if found["block"]:
-        return f"$${found['block']}$$"
-    return r"\$" if found["money"] else found[0]
 
 
 # --- %%chat
@@ -247,7 +242,7 @@ def chat(line: str, cell: str) -> None:
             if button.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
             # No code of the user's is in the traceback.
-            lines = [f"{type(error).__name__}: {error}"]
+            lines = [visible(f"{type(error).__name__}: {error}")]
             vars(error)["_render_traceback_"] = functools.partial(list, lines)  # pickles
             raise
 
@@ -266,7 +261,7 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
         elif options.model:
             kept.model = kept.provider.get_model(options.model)
     except ProviderError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(visible(str(error))) from error
     variables[options.name] = kept
     return kept
 

@@ -203,5 +203,7 @@ class Completion(Frozen):
         return self.text
 
     def _repr_markdown_(self) -> str:
-        """Show itself in a notebook."""
-        return self.text
+        """Show itself in a notebook, without the HTML, images and odd links of the model."""
+        from .safe_markdown import safe_markdown  # only notebooks need it
+
+        return safe_markdown(self.text)

@@ -107,6 +107,10 @@ HOUSE = [
     "config",
     "errors",
     "types printable",
+    # 1 the Markdown that types shows itself as, over its inner rooms
+    "safe_markdown",
+    "safe_markdown.inline safe_markdown.blocks",
+    "safe_markdown.links safe_markdown.formulas safe_markdown.literal",
 ]
 FLOORS = {room: -level for level, rooms in enumerate(HOUSE) for room in rooms.split()}
 

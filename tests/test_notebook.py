@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hostile_markdown import HOSTILE, harm, mixed
 
 from providers_sync.testing import answer, cut, reasoning, serve, stall, status, text, wait
 
@@ -21,7 +25,9 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
 from jupyter_client.manager import KernelManager  # noqa: E402 (after the skips)
+from nbconvert.filters import markdown2html  # noqa: E402
 
+from providers_sync import notebook  # noqa: E402
 from providers_sync.notebook import markdown  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +177,9 @@ def test_answer_grows_while_the_model_speaks(kernel: Kernel) -> None:
         whole = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
         shown, quiet = cell.outputs
         assert shown["text/plain"] == whole == kernel.value("answer.text")
-        assert shown["text/markdown"] == whole.replace("\\(y\\)", "$y$")
+        assert shown["text/markdown"] == (
+            "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"  # what a fence needs, and Jupyter's
+        )
         assert cell.states[0] == "…"
         assert quiet["text/plain"].startswith("complete · 4 chunks · ")
         assert "<small" in quiet["text/html"]
@@ -322,27 +330,52 @@ def test_chat_magic_says_what_is_wrong(kernel: Kernel, line: str, complaint: str
     assert complaint in said
 
 
-# --- the Markdown
+# --- the Markdown (more in test_safe_markdown.py, and in web/test_jupyterlab.py)
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        (r"\( a+b \) and \[ c \]", "$a+b$ and $$ c $$"),
-        ("\\[\na\n\\]", "$$\na\n$$"),
-        ("`\\(a\\)` \\(b\\)", "`\\(a\\)` $b$"),
-        ("```\n\\(a\\) $5 $6\n```\n\\(b\\)", "```\n\\(a\\) $5 $6\n```\n$b$"),
-        ("~~~\n\\(a\\)", "~~~\n\\(a\\)"),
-        ("1. x\n   ```py\n   a = '$1'\n   ```\n$x$", "1. x\n   ```py\n   a = '$1'\n   ```\n$x$"),
-        ("$5 and $6", r"\$5 and \$6"),
-        ("$a_1$ and $$b$$ and \\$5", "$a_1$ and $$b$$ and \\$5"),
-        ("a \\( b", "a \\( b"),
-        ("``a ` $b`` $c", r"``a ` $b`` \$c"),
-    ],
-)
-def test_code_and_math_stay_intact(source: str, expected: str) -> None:
-    """Formulas become Jupyter's, prices stay prices, and code is not touched."""
-    assert markdown(source) == expected
+def test_exported_page_holds_nothing_of_the_models() -> None:
+    """nbconvert renders HTML of Markdown as it is, also that behind ``mermaid``."""
+    sources = [*HOSTILE, *mixed(300)]
+    found = {source: harm(markdown2html(markdown(source))) for source in sources}
+    assert {source: harms for source, harms in found.items() if harms} == {}
+    page = markdown2html(markdown("Cats cost $5 and `<b>` $6.\n```html\n<c>\n```"))
+    text = html.unescape(re.sub("<[^>]*>", "", page))
+    assert text.split("\n")[:2] == ["Cats cost $5 and <b> $6.", "<c>"]
+
+
+def test_control_characters_are_shown(kernel: Kernel) -> None:
+    """In the plain text, which a notebook in a terminal shows, and in the line of an error."""
+    with serve([[text("a\x1b[2J\u202eb")], status(401, "No\x1b[2J key")]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+        assert cell.plain[0] == "a␛[2J<U+202E>b"
+        where = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {where} --new\nOne").end()
+    (line,) = cell.errors[0]["traceback"]
+    assert "\x1b" not in line
+
+
+def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a text is dear to render, its updates are rare, and nothing waits for the next one."""
+    clock = [0.0]
+    shown: list[str] = []
+    slept: list[float] = []
+
+    class Handle:
+        def update(self, bundle: dict[str, str], raw: bool) -> None:
+            clock[0] += 2.0  # what it takes to render
+            shown.append(bundle["text/plain"])
+
+    output = notebook._Notebook(None)
+    output._handle, output._last = Handle(), "a"
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(notebook.time, "sleep", slept.append)
+    stream = SimpleNamespace(text="")
+    for _ in range(1000):
+        stream.text += "b"
+        clock[0] += 0.1
+        output.grow(stream)
+    assert 2.0 * len(shown) <= clock[0] / 10 + 2.0
+    assert max(slept) <= notebook.LONGEST_WAIT_S
 
 
 # --- without a notebook

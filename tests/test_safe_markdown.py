@@ -1,0 +1,215 @@
+"""A model's Markdown made harmless: what stays, what does not, and how long it takes."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hostile_markdown import HOSTILE, IMAGE, harm, mixed
+from markdown_it import MarkdownIt
+
+from providers_sync.safe_markdown import safe_markdown
+from providers_sync.types import Completion, Outcome, Stats
+
+DOLLAR = "<span>&#36;</span>"
+
+
+@pytest.fixture(scope="module")
+def reader() -> MarkdownIt:
+    """A reader of Markdown that renders HTML, as that of VS Code does."""
+    return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+@pytest.mark.parametrize("source", HOSTILE)
+def test_hostile_markdown_does_nothing(reader: MarkdownIt, source: str) -> None:
+    """Neither HTML nor images nor odd links come out of the reader."""
+    assert harm(reader.render(safe_markdown(source))) == []
+
+
+def test_mixtures_of_hostile_markdown_do_nothing(reader: MarkdownIt) -> None:
+    """Whatever stands beside whatever else."""
+    found = {source: harm(reader.render(safe_markdown(source))) for source in mixed(1500)}
+    assert {source: harms for source, harms in found.items() if harms} == {}
+
+
+def test_the_reader_sees_harm(reader: MarkdownIt) -> None:
+    """The tests above could fail: most of what they feed does harm as it is."""
+    assert sum(bool(harm(reader.render(source))) for source in HOSTILE) > len(HOSTILE) / 2
+
+
+def test_a_completion_shows_itself_without_html() -> None:
+    """Also where nobody imported ``providers_sync.notebook``."""
+    stats = Stats(None, 0.0, 1, 1, 1)
+    answer = Completion(f"a {IMAGE} `<b>`", None, None, None, Outcome.COMPLETE, stats)
+    shown = answer._repr_markdown_()
+    assert shown.startswith("a &lt;img src=")
+    assert shown.endswith(" <code>&#60;b&#62;</code>")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "# Cats\n\nThey *purr* and **sleep** ~~a lot~~:\n\n1. a\n2. b\n   - c\n\n> quoted\n> text",
+        "| a | b |\n|:--|--:|\n| `x` | 1 |",
+        "a  \nb\\\nc\n\n---\n\na\n===",
+        "- [ ] milk\n- [x] bread",
+        "[a](https://example.org/?a=b#c)",
+        "x > y & z, a != b! (c)",
+        "`print(x[0])` and `x` -->",
+        "$x^2$ and $$y_1$$ and $a$, $b$",
+        "1. a\n   ```py\n   x = f(1)\n\n   y\n   ```\n2. b",
+    ],
+)
+def test_harmless_markdown_stays_as_it_is(source: str) -> None:
+    """What notebooks render already is not touched."""
+    assert safe_markdown(source) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        # HTML, entities, escapes
+        ("a <b>c</b> <!-- d -->", "a &lt;b>c&lt;/b> &lt;!-- d -->"),
+        ("&lt;b&gt; &amp;lt; AT&T &copy;", "&#60;b&#62; &#38;lt; AT&amp;T ©"),
+        (r"\*a\* \<b> C:\Users", "&#42;a&#42; &#60;b> C:<span>&#92;</span>Users"),
+        ("a&#13;b&#x2028;c ::: d", "a&#10;b&#10;c &#58;&#58;&#58; d"),
+        ("@@0@@ \x1b[1m", "&#64;&#64;0&#64;&#64; ␛&#91;1m"),
+        # code
+        ("`<div>` and `a\\b`", "<code>&#60;div&#62;</code> and <code>a&#92;b</code>"),
+        ("`` ` ``", "<code>&#96;</code>"),
+        ("| `a\\|b` |\n|---|", "| <code>a&#124;b</code> |\n|---|"),
+        ("a ` b", "a &#96; b"),
+        ("```html\n<b>\n```\nc", "```html\n<b>\n```\n\nc"),
+        ("a\n```\n$x <b>", "a\n\n```text\n$x <b>\n```"),
+        ("~~~ py\n```\n~~~", "````py\n```\n````"),
+        ("a\n\n    <b>\n\n    c", "a\n\n```text\n<b>\n\nc\n```"),
+        ("- a\n  ```\n  <b>\n  c\n  ```", "- a\n  <pre><code>&#60;b&#62;&#10;c</code></pre>"),
+        ("> ```\n> <b>\n> ```", "> <pre><code>&#60;b&#62;</code></pre>"),
+        ('```py" onclick="a\nb\n```', "```text\nb\n```"),
+        ("```{raw} html\na\n```", "```text\na\n```"),
+        ("```mermaid\na\n```", "```text\na\n```"),
+        ("```tex\n\\begin{a}\n```", "<pre><code>&#92;begin&#123;a&#125;</code></pre>"),
+        # links and images
+        ("![a](http://b/c.png 'd')", "[a](http://b/c.png)"),
+        ("![](http://b/)", "[http&#58;&#47;&#47;b&#47;](http://b/)"),
+        ("[a][b] ![b] [c]\n\n[B]: http://d/", "[a](http://d/) [b](http://d/) &#91;c&#93;\n\n"),
+        ("[a](<http://b/c d>) [e](#f)", "[a](http://b/c%20d) [e](#f)"),
+        ("[a](http://b/(c)?d&amp;e)", "[a](http://b/%28c%29?d&amp;e)"),
+        ("[a](javascript:b)", "&#91;a&#93;(javascript:b)"),
+        ("![a](data:image/png;base64,x)", "&#33;&#91;a&#93;(data:image/png;base64,x)"),
+        ("[![a](http://b/)](http://c/)", "&#91;[a](http://b/)&#93;(http://c/)"),
+        ("<a@b.c>", "[a&#64;b&#46;c](mailto:a@b.c)"),
+        # formulas and prices
+        (r"\( a+b \) and \[ c \]", "$a+b$ and $$ c $$"),
+        ("\\[\na % b\n= c\n\\]", r"$$a \% b = c$$"),
+        (r"\(5\%\) a \( b \(c\)", r"$5\%$ a &#40; b $c$"),
+        (r"$$a \tag{1} \label{b}$$", r"$$a \tag{1} $$"),
+        ("$$\na <b\n- c\n$$", "$$a < b - c$$"),
+        (
+            "\\begin{align}\na&=b\\\\[2pt] &c\n\\end{align}",
+            "$$\\begin{align} a&=b\\\\ & c \\end{align}$$",
+        ),
+        (r"\(a\)\(b\)", "$a$ $b$"),
+        ("a \\( b", "a &#40; b"),
+        (r"\\(a\\)", "<span>&#92;</span>(a<span>&#92;</span>)"),
+        ("Cats cost $5 and dogs $6.", f"Cats cost {DOLLAR}5 and dogs {DOLLAR}6."),
+        ("$5 or so, and a few $ more", f"{DOLLAR}5 or so, and a few {DOLLAR} more"),
+        ("$5 for you, 6$ for me", f"{DOLLAR}5 for you, 6{DOLLAR} for me"),
+        (r"$\href{http://a/}{b}$", f"{DOLLAR}<span>&#92;</span>href{{http://a/}}{{b}}{DOLLAR}"),
+        (
+            r"$a{b$ $\begin{c}$",
+            f"{DOLLAR}a{{b{DOLLAR} {DOLLAR}<span>&#92;</span>begin{{c}}{DOLLAR}",
+        ),
+    ],
+)
+def test_markdown_becomes_what_notebooks_show_as_it_was_meant(source: str, expected: str) -> None:
+    """Harmless in whatever way a notebook reads it, and still what the model wrote."""
+    assert safe_markdown(source) == expected.rstrip("\n")
+
+
+def test_markdown_that_notebooks_take_minutes_for_is_shown_as_code() -> None:
+    """What stands around it is still Markdown."""
+    shown = safe_markdown("*a*\n- *b*\n- " + "*c " * 2000 + "\n- *d* <b>\n\n\\(x\\)")
+    first, second, third, fourth, *_, last = shown.split("\n")
+    assert (first, second, fourth, last) == ("*a*", "- *b*", "- *d* &lt;b>", "$x$")
+    assert third.startswith("- <code>") or third.startswith("- `*c *c ")
+
+
+@pytest.mark.parametrize("marker", ["1. ", "- + ", "> "])
+def test_deep_nesting_is_text(reader: MarkdownIt, marker: str) -> None:
+    """Notebooks fail at a thousand lists or quotes within each other."""
+    page = reader.render(safe_markdown(marker * 1000 + "x"))
+    assert 3 < len(re.findall("<(?:ol|ul|blockquote)", page)) <= 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](" + " " * 40_000 + "b",
+        "$a" + " " * 40_000 + "b$",
+        "$" + "1," * 20_000 + "x$",
+        "[a](b" + " " * 40_000 + "'c'",
+        "[a]: b" + " " * 40_000 + "'c' d",
+        "\\(a\n" + " " * 40_000 + "b\\)",
+        "- " * 20_000 + "x",
+        "[" * 20_000 + "]" * 20_000 + "\n\n[a]: http://b/",
+        "`" * 40_000 + "x`",
+    ],
+    ids=range(9),
+)
+def test_long_runs_take_linear_time(text: str) -> None:
+    """No pattern tries each of the ways to split a run."""
+    began = time.process_time()
+    safe_markdown(text)
+    assert time.process_time() - began < 1.0
+
+
+UNITS = [
+    *("\\(a ", "\\[a ", "\\(a\n", "$$a", "$a", "$x y", "$\\{", "\\begin{align}\n", "\\", "$$a\n\n"),
+    *("~~~~\n", "```\n~~~\n", "``a`", "`a`", "|`a\\|", "> ```\n", "- a\n  ```\n", "    a\n\n"),
+    *("[", "![", "](", "[a](", "[a](b 'c", "[a](<", "[a][", "[[](", "[a]: ", '[a]: b "', "](a\\"),
+    *(
+        "<",
+        "<http://",
+        "<a@",
+        "&",
+        "&lt;",
+        "!",
+        "\\(a{ ",
+        "\\[{",
+        "\\begin{align}{",
+        "$1,",
+        "1,1",
+        "@@",
+        "*a ",
+        "> ",
+        ">",
+        "- ",
+        "1. ",
+        " \n",
+        "\t",
+    ),
+]
+
+
+CLOSING = "\\) \\] $$ $ \\end{align} ` `` ]( ) \"' > }\n```\n"
+"""One end for all that began before."""
+
+
+@pytest.mark.parametrize("unit", [*UNITS, ""])
+def test_hostile_text_takes_linear_time(unit: str) -> None:
+    """40 kB of nothing but openings take a tenth of a second; a second is no linear time."""
+    rising = "".join("`" * length + "a" for length in range(1, 280))
+    text = unit * (40_000 // len(unit)) if unit else rising
+    began = time.process_time()
+    safe_markdown(text)
+    safe_markdown(f"{text}{CLOSING}")
+    assert time.process_time() - began < 2.0
+
+
+def test_an_unclosed_formula_is_searched_for_once() -> None:
+    """Searching is fast, so it takes a longer text to see whether each opening searches anew."""
+    began = time.process_time()
+    safe_markdown("\\(a" * 300_000)
+    assert time.process_time() - began < 12.0

@@ -1,0 +1,216 @@
+"""A model's Markdown in a real JupyterLab: nothing of it acts, and it reads as it was meant."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_markdown import HOST, HOSTILE, IMAGE, harm, mixed
+from running import free_port, running
+
+pytest.importorskip("selenium")
+pytest.importorskip("jupyterlab")
+from selenium.webdriver.support.ui import WebDriverWait
+
+WAIT_S = 50.0
+TOKEN = "a-token-for-the-test"
+SETTINGS = {"windowingMode": "none", "maxNumberOutputs": 5000}
+"""All cells and outputs are on the page, wherever it is scrolled to."""
+SHOW = """
+from providers_sync.notebook import show
+from providers_sync.testing import ScriptedProvider, text
+for source in {sources!r}:
+    show(ScriptedProvider([text(source)]).stream("?"))
+"""
+COMPLETION = """
+from providers_sync import Completion, Outcome
+from providers_sync.types import Stats
+Completion({source!r}, None, None, None, Outcome.COMPLETE, Stats(None, 0.0, 1, 1, 1))
+"""
+CONTROL = """
+from IPython.display import Markdown
+Markdown({source!r})
+"""
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Lab:
+    """A JupyterLab in a browser, and the server that its pages must not ask."""
+
+    def __init__(self, url: str, folder: Path, driver: Any, asked: list[str], host: str) -> None:
+        self._url = url
+        self._folder = folder
+        self._driver = driver
+        self.asked = asked
+        """The paths that the server of the pictures was asked for."""
+        self._host = host
+
+    def run(self, *cells: str, outputs: int) -> list[str]:
+        """Run cells in a notebook of its own, until so many Markdown outputs are typeset; return
+        their HTML."""
+        name = f"book{len(list(self._folder.glob('*.ipynb')))}.ipynb"
+        sources = [cell.replace(HOST, self._host) for cell in cells]
+        (self._folder / name).write_text(json.dumps(_notebook([*sources, "'The ' + 'end'"])))
+        self._driver.get(f"{self._url}/lab/tree/{name}?token={TOKEN}&reset")
+        self._wait(
+            "const panel = window.jupyterapp?.shell.currentWidget;"
+            "const kernel = panel?.sessionContext?.session?.kernel;"
+            "return panel?.context?.isReady && kernel?.status == 'idle'"
+        )
+        self._script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self._wait(
+            "const outputs = [...document.querySelectorAll('.jp-OutputArea-output')];"
+            "return outputs.some(output => output.innerText.includes('The end'))"
+        )
+        shown = "return document.querySelectorAll('.jp-RenderedMarkdown:not(:empty)').length"
+        self._wait(f"{shown} == {outputs}")
+        self._wait("return !document.querySelector('mjx-container:empty')")
+        self._see_last(name)
+        return list(self._script(_OUTPUTS))
+
+    def ran(self) -> bool:
+        """Tell whether a script of the model's has run."""
+        return bool(self._script("return 'ran' in window"))
+
+    def texts(self) -> list[str]:
+        """Return what a reader sees of each Markdown output, with formulas in brackets."""
+        return list(self._script(_TEXTS))
+
+    def _see_last(self, name: str) -> None:
+        """Wait until a picture of ours is asked for: those the page asks for before are, too."""
+        self._script(f"new Image().src = {self._host!r} + '/last-{name}'")
+        self._wait_for(lambda: f"/last-{name}" in self.asked)
+        self.asked.remove(f"/last-{name}")
+
+    def _script(self, code: str) -> Any:
+        return self._driver.execute_script(code)
+
+    def _wait(self, code: str) -> None:
+        self._wait_for(lambda: self._script(code))
+
+    def _wait_for(self, true: Callable[[], Any]) -> None:
+        WebDriverWait(self._driver, WAIT_S, poll_frequency=0.05).until(lambda _: true())
+
+
+_OUTPUTS = "return [...document.querySelectorAll('.jp-RenderedMarkdown')].map(o => o.innerHTML)"
+_TEXTS = """
+return [...document.querySelectorAll('.jp-RenderedMarkdown')].map(output => {
+    const copy = output.cloneNode(true)
+    for (const formula of copy.querySelectorAll('mjx-container'))
+        formula.replaceWith('{' + formula.querySelector('mjx-assistive-mml').textContent + '}')
+    return copy.textContent.trim()
+})
+"""
+
+
+def _notebook(sources: list[str]) -> dict[str, Any]:
+    empty = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cells = [{**empty, "id": f"c{n}", "source": source} for n, source in enumerate(sources)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Iterator[tuple[str, list[str]]]:
+    """A server that keeps the path of whatever it is asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def lab(
+    tmp_path_factory: pytest.TempPathFactory, chromium: Any, pictures: tuple[str, list[str]]
+) -> Iterator[Lab]:
+    """One JupyterLab for all tests here, with settings and a home of its own."""
+    folder, home = tmp_path_factory.mktemp("books"), tmp_path_factory.mktemp("home")
+    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps(SETTINGS))
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+        *(f"--port={port}", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"),
+        *(f"--LabApp.user_settings_dir={home / 'settings'}", "--expose-app-in-browser"),
+        *("--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+    ]
+    own = {"HOME": str(home), "IPYTHONDIR": str(home), "JUPYTER_RUNTIME_DIR": str(home / "run")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    host, asked = pictures
+    with running(command, port, folder, PATH=path, **own) as url:
+        yield Lab(url, folder, chromium, asked, host)
+        chromium.get("about:blank")
+
+
+def test_hostile_markdown_does_nothing_in_jupyterlab(lab: Lab) -> None:
+    """No script runs, no picture is asked for, and nothing odd is on the page."""
+    sources = [f"{source}\n\n---\n" for source in [*HOSTILE, *mixed(200)]]
+    asked = len(lab.asked)
+    found = lab.run(SHOW.format(sources=sources), outputs=len(sources))
+    harms = {source: harm(page) for source, page in zip(sources, found, strict=True)}
+    assert {source: seen for source, seen in harms.items() if seen} == {}
+    assert not lab.ran()
+    assert lab.asked[asked:] == []
+
+
+def test_text_reads_in_jupyterlab_as_it_was_meant(lab: Lab) -> None:
+    """Prices are prices, formulas are formulas, and code is code."""
+    expected = {
+        "Cats cost $5 and dogs $6.": "Cats cost $5 and dogs $6.",
+        r"Cats cost \$5, and \(x\) is not \\(y\\).": r"Cats cost $5, and {x} is not \(y\).",
+        "$x^2$, $$y$$, \\(a\\)\\(b\\), \\[c\n+\nd\\]": "{x2}, {y}, {a} {b}, {c+d}",
+        "$a<b$ costs $5 or $6 and `$7`": "{a<b} costs $5 or $6 and $7",
+        "a <b> &lt;c&gt; AT&T @@0@@ $z$": "a <b> <c> AT&T @@0@@ {z}",
+        "`<div>` and ``a ` $b`` $c `\\(d\\)`": "<div> and a ` $b $c \\(d\\)",
+        "```html\n<div>$a &lt;</div>\n```": "<div>$a &lt;</div>",
+        "```\n\\begin{a}<b>\\end{a} @@0@@\n```": "\\begin{a}<b>\\end{a} @@0@@",
+        "```bash\necho $HOME $PATH > `x`\n```": "echo $HOME $PATH > `x`",
+        "1. a\n   ```py\n   b = '<c>'\n   if $d:\n   ```": "a\nb = '<c>'\nif $d:",
+        "> ~~~\n> <b>\n> ~~~": "<b>",
+        "a\n\n    <b>\n\n- c\n\n      <d>": "a\n<b>\n\nc\n<d>",
+        "| a | b |\n|---|---|\n| `x\\|y` | $z$ |": "a\nb\n\n\n\n\nx|y\n{z}",
+        "![a cat](https://example.invalid/)": "a cat",
+        "\\begin{align}\na&=b\\\\[2pt]\n\\end{align}": "{a=b}",
+    }
+    lab.run(SHOW.format(sources=list(expected)), outputs=len(expected))
+    for source, text in zip(expected, lab.texts(), strict=True):
+        assert "".join(text.split()) == "".join(expected[source].split()), source
+
+
+def test_a_completion_does_nothing_in_jupyterlab(lab: Lab) -> None:
+    """As the last line of a cell, where nobody imported ``providers_sync.notebook``."""
+    asked = len(lab.asked)
+    (found,) = lab.run(COMPLETION.format(source=f"a {IMAGE} `<b>` $5 or $6"), outputs=1)
+    assert harm(found) == []
+    assert not lab.ran()
+    assert lab.asked[asked:] == []
+    assert lab.texts()[0].endswith("> <b> $5 or $6")
+
+
+def test_these_tests_see_what_a_script_does(lab: Lab) -> None:
+    """The tests above could fail: Markdown that nobody neutralised does what it likes."""
+    (found,) = lab.run(CONTROL.format(source=f"a {IMAGE}"), outputs=1)
+    assert "<img>" in harm(found)
+    assert lab.ran()
+    assert lab.asked == ["/img.png"]
