@@ -12,7 +12,8 @@ VENV ?= .venv
 PYTHON ?=
 PYTEST_ARGS ?=
 
-CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
+CANDIDATES = $(or $(PYTHON),python3 python3.15 python3.14 python3.13 python3.12 python3.11 \
+    python3.10 python)
 USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
 VERSION = import platform; print(platform.python_version())
 

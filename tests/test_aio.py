@@ -201,17 +201,25 @@ async def _join(stream: AsyncIterator[str]) -> str:
     return "".join([chunk async for chunk in stream])
 
 
-@pytest.mark.parametrize("turns", [0, 1])
-def test_leaving_before_it_begins_sends_nothing(turns: int) -> None:
-    """However far it had come, unread or in another task: closed is closed."""
+@pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
+def test_leaving_before_it_begins_sends_nothing(reads: bool) -> None:
+    """Unread, or while its question is made ready for another task: closed is closed."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(OpenAICompatible):
+        def opening(self, *args: Any, **options: Any) -> Any:
+            begun.set()
+            assert go.wait(10)
+            return super().opening(*args, **options)
 
     async def main(url: str) -> None:
-        stream = aio.stream(openai(url), "Hi")
-        task = asyncio.create_task(_join(stream)) if turns else None
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        stream = aio.stream(Slow("m", base_url=url), "Hi")
+        task = asyncio.create_task(_join(stream)) if reads else None
+        if task:
+            await asyncio.to_thread(begun.wait, 10)
         await stream.aclose()
         assert stream.outcome is Outcome.CANCELLED
+        go.set()
         assert (await task if task else "") == ""
         assert await stream is stream
         assert [chunk async for chunk in stream] == []
@@ -219,6 +227,25 @@ def test_leaving_before_it_begins_sends_nothing(turns: int) -> None:
     with serve(WORDS) as server:
         run(main(server.url))
         assert server.requests == []
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_leaving_about_when_it_begins_stops_it(turns: int) -> None:
+    """Turn after turn of the loop: whoever has come first, the reader is at its end."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        task = asyncio.create_task(_join(stream))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stream.aclose()
+        assert stream.outcome is Outcome.CANCELLED
+        assert await task == ""
+
+    with serve([stall()]) as server:
+        run(main(server.url))
+        for request in server.requests:
+            server.wait_closed(request.connection, timeout=1)
 
 
 WAYS = [

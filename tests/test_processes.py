@@ -363,6 +363,23 @@ from providers_sync import OpenAICompatible
 provider = OpenAICompatible("m", base_url=sys.argv[1])
 """
 
+HOLDING = """
+code = '''
+import threading, time
+def hold(lock):
+    held = threading.Event()
+    def keep():
+        with lock:
+            held.set()
+            time.sleep(60)
+    threading.Thread(target=keep, daemon=True).start()
+    held.wait()
+'''
+elsewhere = {}
+exec(code, elsewhere)  # a thread that runs code of this module would keep its names alive
+"""
+"""Where a thread stands that the interpreter's end stops at an unlucky moment."""
+
 EXITS = {
     "with a stream in a global": """
 stream = provider.stream("Hi")
@@ -406,6 +423,28 @@ holder = Holder()
 holder.me, holder.stream = holder, provider.stream("Hi")
 next(holder.stream)
 del holder
+print("ready", flush=True)
+""",
+    "while a daemon thread holds the stream's lock": HOLDING
+    + """
+stream = provider.stream("Hi")
+next(stream)
+elsewhere['hold'](stream._pipe.lock)
+print("ready", flush=True)
+""",
+    "out of a generator that looks at its stream": HOLDING
+    + """
+def answer():
+    with provider.stream("Hi") as stream:
+        try:
+            for chunk in stream:
+                elsewhere['hold'](stream._pipe.lock)
+                yield chunk
+        finally:
+            assert stream.text.startswith("Hel")
+            assert stream.stats.chunks
+chunks = answer()
+next(chunks)
 print("ready", flush=True)
 """,
     "with a stream that nobody reads": """

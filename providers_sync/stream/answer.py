@@ -8,8 +8,9 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from sys import is_finalizing
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import Attempt, ProviderError, StreamCancelled
 from ..types import (
@@ -45,7 +46,7 @@ def open_streams() -> list[Stream]:
 
 def _after_fork() -> None:
     for stream in list(_streams):
-        stream._pipe.disown()
+        stream._pipe.disown("the stream belongs to the process that opened it")
 
 
 if hasattr(os, "register_at_fork"):
@@ -95,6 +96,15 @@ class Stream:
         """Raise what has gone wrong before the headers."""
         if not self._pipe.is_open or self._outcome is not None:
             self._refill()
+
+    @property
+    def _lock(self) -> Any:
+        """The lock between the stream's thread and its readers."""
+        if is_finalizing():
+            # What is finalized now may close a stream. Its thread will not run again, and where
+            # it was stopped with the lock in its hand, the exit would wait for ever.
+            self._pipe.disown("the interpreter is at its end")
+        return self._pipe.lock
 
     # --- reading
 
@@ -156,7 +166,7 @@ class Stream:
         ``rest`` is the batch that the caller has read. Where it is no longer the stream's, another
         reader has gone on meanwhile, and what that one got is there for both.
         """
-        with self._pipe.lock:
+        with self._lock:
             if rest is None or rest is self._rest:
                 self._settle()
                 rest = self._rest
@@ -166,7 +176,7 @@ class Stream:
             except BaseException:  # Ctrl-C while waiting
                 self.close()
                 raise
-        with self._pipe.lock:
+        with self._lock:
             if self._outcome is None and rest is self._rest:
                 if self._pipe.buffer:
                     self._take()
@@ -231,7 +241,7 @@ class Stream:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._token is not None:
+        if self._token is not None and not is_finalizing():  # it has a lock of its own
             self._token._detach(self)
         if self._on_end is not None:
             self._on_end(self)
@@ -251,7 +261,7 @@ class Stream:
         self._stop(None)
 
     def _stop(self, error: StreamCancelled | None) -> None:
-        with self._pipe.lock:
+        with self._lock:
             if self._outcome is not None:
                 return
             self._outcome = Outcome.CANCELLED
@@ -278,8 +288,9 @@ class Stream:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self._outcome is None:
+    def __del__(self, is_finalizing: Callable[[], bool] = is_finalizing) -> None:
+        # At the interpreter's end the connection goes with the process; names may be gone already.
+        if self._outcome is None and not is_finalizing():
             self.close()
 
     def __reduce__(self) -> NoReturn:
@@ -295,7 +306,7 @@ class Stream:
     @property
     def text(self) -> str:
         """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
-        with self._pipe.lock:
+        with self._lock:
             texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
             before = self._before.getvalue()[: self._at[0]]
             return before + "".join(texts) if texts else before
@@ -328,7 +339,7 @@ class Stream:
     def stats(self) -> Stats:
         """Times, chunks, bytes and attempts so far."""
         pipe = self._pipe
-        with pipe.lock:
+        with self._lock:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
             first, end = pipe.first_text_at, pipe.ended_at or time.monotonic()
             return Stats(

@@ -327,13 +327,16 @@ class Pipe:
             left, self.buffer = self.buffer, []
             return left
 
-    def disown(self) -> None:
-        """In a forked child: the thread and the connection are the parent's and stay untouched."""
+    def disown(self, why: str) -> None:
+        """Go on without the thread, which is the parent's (in a forked child) or no more.
+
+        The connection stays untouched.
+        """
         self._make_locks()  # the old ones may be held for ever
         self._stop = lambda: None
         self.on_end = None  # it may wait for a lock of the parent's
         with self.lock:
-            self._set_end(ProviderError("the stream belongs to the process that opened it"))
+            self._set_end(ProviderError(why))
 
     def _wait(self, at_most: float) -> None:
         """Wait for the next change or clock, without the lock, at most so many seconds."""
