@@ -105,7 +105,7 @@ class Session:
             return True
         try:
             command(argument.strip())
-        except (ProviderError, OSError, ValueError) as error:  # ValueError: no name of a file
+        except (ProviderError, OSError) as error:
             self._fail(_why(error))
         return True
 
@@ -165,7 +165,7 @@ class Session:
 
 
 def _file(path: str, command: str) -> str:
-    if not path:
+    if not path or "\0" in path:
         raise InvalidRequestError(f"{command} needs the name of a file")
     return os.path.expanduser(path)
 
