@@ -126,12 +126,14 @@ class Answer:
 
         Behind the protocol's end marker comes the end of the framing; nobody waits for it.
         """
+        if self._framing is None or self._body is None:
+            return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
+            self._framing.deadline = time.monotonic() + DRAIN_S  # whatever drips
             with contextlib.suppress(ProviderError, Stopped, OSError):
-                sock.settimeout(DRAIN_S)
                 self._read(self._read_any)
-        if self._body is not None and self._is_framed and self._body.is_reusable():
+        if self._is_framed and self._body.is_reusable():
             self._body.close()
             self._call.has_all = True
             self._raw.release_conn()
@@ -153,9 +155,12 @@ def _inflated(data: bytes) -> bytes:
 def _is_plainly_framed(http: HTTPResponse) -> bool:
     """Tell whether nobody can take the body's end for another place (RFC 9112, 6.3 and 11.2)."""
     lengths = set(http.msg.get_all("Content-Length", ()))
-    codings = http.msg.get_all("Transfer-Encoding", ())
-    has_one = [c.lower() for c in codings] == ["chunked"] if codings else len(lengths) == 1
-    return http.status >= 200 and has_one and not (codings and lengths)
+    codings = [coding.lower() for coding in http.msg.get_all("Transfer-Encoding", ())]
+    if http.status < 200 or http.status in (204, 304):  # where some servers send a body
+        return False
+    if codings:  # which HTTP/1.0 does not know
+        return codings == ["chunked"] and http.version >= 11 and not lengths
+    return len(lengths) == 1 and all(length.strip().isdecimal() for length in lengths)
 
 
 def _is_unfinished(raw: Any) -> bool:

@@ -107,10 +107,13 @@ class Body:
     def is_reusable(self) -> bool:
         """Tell whether the connection stands at the beginning of the next answer."""
         spilled = self._spilled if self._chunks is None else bool(self._chunks.rest)
-        return self.ended and not spilled and (self._has_read or self._holds_nothing())
+        if spilled or not self.ended:
+            return False
+        # A plain socket is looked at again before its next use; what TLS holds does not show there.
+        return (self._has_read and _is_plain(self._socket)) or self._holds_nothing()
 
     def _holds_nothing(self) -> bool:
-        """Tell whether nothing has come behind the headers of an answer without a body."""
+        """Tell whether nothing has come behind what was read."""
         wait_s = self._socket.gettimeout()
         self._socket.settimeout(0)
         try:
@@ -137,6 +140,12 @@ def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:
         sock.settimeout(None)
         if not os.get_blocking(sock.fileno()):  # gevent's
             sock.settimeout(read_s)
+
+
+def take_time_from_kernel(sock: Any) -> None:
+    """Undo ``leave_time_to_kernel``: the next user of the connection may have other times."""
+    if sys.platform == "linux" and _is_plain(sock):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
 
 
 def _is_plain(sock: Any) -> bool:

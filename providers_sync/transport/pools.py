@@ -22,6 +22,7 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
+from .body import take_time_from_kernel
 from .call import Call, Stopped, current_call
 
 
@@ -175,6 +176,8 @@ class _WatchedPool:
             except Stopped:
                 connection.close()
                 raise
+            if call.read_s is None:  # else Python's own timeout is in force, and this one is not
+                take_time_from_kernel(connection.sock)
             connection.sock.settimeout(call.read_s)
             call.connected()
         return connection

@@ -42,7 +42,7 @@ def _resolve(name: Name) -> None:
     answer: Any
     try:
         answer = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 (who waits must hear of it, whatever it is)
         answer = error
     with _lookups_lock:
         waiting = _lookups.pop(name, [])

@@ -250,3 +250,18 @@ def test_forked_child_looks_names_up_itself(slow_names: Callable[[Any], None]) -
                 os._exit(0 if said == "Hello" else 1)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no"), MemoryError()], ids=repr)
+def test_look_up_that_fails_in_an_odd_way_leaves_nobody_waiting(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stands in for the system's own, and whatever it raises; nor the next call."""
+
+    def look_up(host: str, *rest: Any, flags: int = 0, **named: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "no number") if flags else failure
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for _ in range(2):
+        with pytest.raises(APIConnectionError):
+            openai("http://odd.test").complete("Hi")
