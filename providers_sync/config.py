@@ -44,15 +44,20 @@ BUFFER_BYTES = 256 * 1024
 """What may wait for a slow reader; then the server is held back."""
 EVENT_BYTES = 64 * 1024 * 1024
 """One event; the largest honest ones carry an image of 5–10 MB in base64, or a few. Bounds memory:
-reading an event takes some four times its size for a moment."""
+reading an event takes four times its size for a moment, ten times with an emoji in it."""
 EVENT_LINES = 1000
 """Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
+EVENT_LINES_BYTES = 1024 * 1024 * 1024
+"""Lines of one event times its size, for the same reason: 1000 of 1 MiB, 16 of 64 MiB."""
 SPACE_BYTES = 64 * 1024
 """White space before an answer, while its kind is not known yet; honest servers send a line."""
 TOOL_CALLS = 10_000
 """In one answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
 """A whole JSON answer where a stream was expected."""
+JSON_VALUES = 2_000_000
+"""In one event or whole answer, told by commas and brackets, those of its texts among them. Honest
+large ones are pictures, which have none. Bounds memory: a value of two bytes takes a hundred."""
 IMAGE_BYTES = 20 * 1024 * 1024
 """One image from a file or as bytes; vendors take some 5 to 20 MB. Bounds memory."""
 QUESTION_MESSAGES = 200

@@ -171,15 +171,15 @@ class _Turn:
     def deltas(self, pipe: Pipe, on_begin: Callable[[int], None]) -> Iterator[Delta]:
         """Yield the answer's deltas; those before its first event are held until it is there."""
         self.asked_at = time.monotonic()
-        held: list[Delta] = [ServedModel(self.model)]
+        held: dict[type[Delta], Delta] = {ServedModel: ServedModel(self.model)}
         deltas = self._source(pipe)
         for delta in deltas:
-            held.append(delta)
+            held[type(delta)] = delta  # of counts and names the newest stands for all
             if not isinstance(delta, (Usage, ServedModel)):
                 self.has_begun = True
                 on_begin(self.index)
                 break
-        yield from held
+        yield from held.values()
         yield from deltas
 
     def seconds(self) -> float:

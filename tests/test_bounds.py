@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,15 +14,21 @@ from providers_sync import (
     AI365VIP,
     Anthropic,
     APIStatusError,
+    Failover,
     MalformedStream,
     OpenAICompatible,
     Provider,
     ServerError,
+    StreamTruncated,
+    Timeouts,
+    ToolCall,
     Usage,
     decoding,
 )
-from providers_sync.config import EVENT_BYTES, TOOL_CALLS
+from providers_sync.config import EVENT_BYTES, JSON_VALUES, TOOL_CALLS
+from providers_sync.stream import Pipe
 from providers_sync.testing import ScriptedProvider, answer, event, repeat, serve, text
+from providers_sync.types import ServedModel
 
 HALF = "\ud83d"
 
@@ -196,3 +203,114 @@ def test_error_texts_are_printable() -> None:
     for error in (inside.value, status.value):
         assert "no" in str(error)
         (str(error) + repr(vars(error))).encode()
+
+
+DENSE = b"[" + b"[]," * (JSON_VALUES // 2 + 1) + b"0]"
+
+
+@pytest.mark.parametrize("decode", [decoding.chat, decoding.anthropic])
+@pytest.mark.parametrize(
+    "value",
+    [b'{"choices": %s}', b'{"error": %s}', b'{"choices": [], "type": "x", "x": %s}', b"%s"],
+    ids=["choices", "error", "unknown", "list"],
+)
+def test_json_of_too_many_values_is_refused(decode: Callable[..., Any], value: bytes) -> None:
+    """Each of them takes a hundred bytes, and its text two or three."""
+    for body, kind in ((value, "application/json"), (b"data: " + value + b"\n\n", "")):
+        with pytest.raises(MalformedStream, match=f"more than {JSON_VALUES} values"):
+            list(decode(pieces(body % DENSE, 1), kind or "text/event-stream"))
+
+
+def test_error_event_of_too_many_values_is_an_error_in_any_case() -> None:
+    """Its text is what is told of it."""
+    with pytest.raises(ServerError, match="reports an error"):
+        list(
+            decoding.chat(pieces(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream")
+        )
+
+
+def test_call_with_arguments_of_too_many_values_has_none() -> None:
+    """What was said stays in hand."""
+    half = "[]," * (JSON_VALUES // 4 + 1)
+    function = [{"name": "f", "arguments": "["}, {"arguments": half}, {"arguments": half + "0]"}]
+    many = b"".join(openai({"tool_calls": [{"index": 0, "function": each}]}) for each in function)
+    *_, call, _ = decoding.chat(pieces(many + b"data: [DONE]\n\n", 1), "text/event-stream")
+    assert isinstance(call, ToolCall)
+    assert call.arguments is None
+    assert call.raw == f"[{half}{half}0]"
+
+
+def test_large_event_of_many_lines_is_refused() -> None:
+    """Joining them takes their number times their size."""
+    line = b": " + b"x" * (EVENT_BYTES // 900) + b"\n"
+    began = time.process_time()
+    with pytest.raises(MalformedStream, match="as many as"):
+        list(decoding.chat(pieces(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
+    assert time.process_time() - began < 5
+
+
+def test_names_and_counts_before_the_first_word_are_kept_once() -> None:
+    """However they alternate, and whoever decodes them."""
+    pipe = Pipe(Timeouts())
+    for number in range(10):
+        pipe._collect(ServedModel(f"m{number}"))
+        pipe._collect(Usage(number))
+    assert pipe._collected == [ServedModel("m9"), Usage(9)]
+
+
+def test_name_of_anthropics_model_is_told_once() -> None:
+    """A server may begin its message as often as it likes."""
+    begin = {"type": "message_start", "message": {"model": "m"}}
+    deltas = decoding.anthropic(iter(anthropic(*[begin] * 5, STOP)), "text/event-stream")
+    assert [each for each in deltas if isinstance(each, ServedModel)] == [ServedModel("m")]
+
+
+def test_counts_take_no_memory_of_a_failover() -> None:
+    """Before it knows whom to stay with."""
+    script = [*[COUNT * 1000] * 10, text("Hello")]
+    with serve(answer(*script)) as server:
+        provider = Failover([OpenAICompatible("m", base_url=server.url, timeouts=60)])
+        provider.complete("Hi")
+        tracemalloc.start()
+        try:
+            provider.complete("Hi")
+            assert tracemalloc.get_traced_memory()[1] < 1.5 * 1024**2
+        finally:
+            tracemalloc.stop()
+
+
+def test_sum_beyond_63_bits_is_none() -> None:
+    """As each of its parts would be."""
+    counts = {"input_tokens": 2**63 - 1, "output_tokens": 1}
+    script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
+    [*_, usage, _] = decoding.anthropic(iter(script), "text/event-stream")
+    assert usage == Usage(2**63 - 1, 1, None)
+
+
+@pytest.mark.parametrize("around", ["%s", '{"model": %s}', '{"error": {"type": %s}}'])
+def test_deep_json_is_malformed_at_every_depth(around: str) -> None:
+    """Also where it can just be read, and not be shown any more."""
+    for depth in range(700, 1010):
+        data = around % ("[" * depth + "]" * depth)
+        for decode in (decoding.chat, decoding.anthropic):
+            with pytest.raises((MalformedStream, ServerError, StreamTruncated)):
+                list(decode(iter([f"data: {data}\n\n".encode()]), "text/event-stream"))
+
+
+def test_type_of_an_error_is_short() -> None:
+    """It goes into logs and tables."""
+    with pytest.raises(ServerError) as caught:
+        ScriptedProvider([event({"error": {"type": "x" * 100_000}})], retry=1).complete("Hi")
+    assert len(caught.value.type or "") == 200
+
+
+def test_names_of_models_are_printable() -> None:
+    """And a list that is nested too deeply is refused."""
+    listed = json.dumps({"data": [{"id": "m" + HALF}, {"id": 7}]}).encode()
+    bodies = [listed, b'{"data": %s}' % (b"[" * 100_000)]
+    scripts = [answer(body, content_type="application/json", end=False) for body in bodies]
+    with serve(scripts) as server:
+        provider = OpenAICompatible(base_url=server.url, retry=1)
+        assert provider.list_models() == ["m\ufffd", "7"]
+        with pytest.raises(MalformedStream, match="list of models"):
+            provider.list_models()

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .anthropic import anthropic
 from .chat import chat, plain
-from .pieces import whole
+from .pieces import WRONG_SHAPE, parse, printable, whole
 
-__all__ = ["anthropic", "chat", "plain", "whole"]
+__all__ = ["WRONG_SHAPE", "anthropic", "chat", "parse", "plain", "printable", "whole"]

@@ -54,6 +54,7 @@ class _Message:
         self._text = Surrogates()
         self._thought = Surrogates()
         self._calls = ToolCalls()
+        self._model: str | None = None
         self._reason: str | None = None
         self._input: int | None = None
         self._output: int | None = None
@@ -115,8 +116,9 @@ class _Message:
             yield from self._rest()
         elif kind == "message_start":
             message = value["message"]
-            if model := message.get("model"):
-                yield ServedModel(printable(str(model)))
+            if self._model is None and (model := message.get("model")):
+                self._model = printable(str(model))
+                yield ServedModel(self._model)
             self._count(message.get("usage"))
         elif kind == "message_delta":
             if reason := value["delta"].get("stop_reason"):
@@ -168,5 +170,5 @@ class _Message:
         yield from self._rest()
         if self._input is not None or self._output is not None:
             total = (self._input or 0) + (self._output or 0)
-            yield Usage(self._input, self._output, total)
+            yield Usage(self._input, self._output, count(total))
         yield Finish(self._reason)

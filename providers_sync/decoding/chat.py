@@ -227,8 +227,8 @@ def _plain_json(chunks: Iterator[bytes]) -> Iterator[Delta]:
     """A JSON body where plain text is due: an error, OpenAI's shape, or simply the text."""
     data = whole(chunks)
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = parse(data.decode("utf-8-sig", "replace"))
+    except MalformedStream:
         value = None
     if isinstance(value, dict) and ("error" in value or "choices" in value):
         yield from _Chat().whole(iter([data]))

@@ -14,7 +14,7 @@ from typing import Any
 from sseclient import Event as ServerSentEvent
 from sseclient import SSEClient
 
-from ..config import EVENT_BYTES, EVENT_LINES
+from ..config import EVENT_BYTES, EVENT_LINES, EVENT_LINES_BYTES
 from ..errors import MalformedStream, StreamCut
 
 _BOM = codecs.BOM_UTF8
@@ -80,8 +80,11 @@ def _lines_ended_by_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _checked(block: bytes) -> bytes:
     _check_size(block)
-    if block.count(b"\n") >= EVENT_LINES:
+    lines = block.count(b"\n") + 1
+    if lines > EVENT_LINES:
         raise MalformedStream(f"an event has more than {EVENT_LINES} lines")
+    if lines > 2 and lines * len(block) > EVENT_LINES_BYTES:
+        raise MalformedStream(f"an event of {len(block)} bytes has as many as {lines} lines")
     if not block.isascii():
         block = block.decode("utf-8", "replace").encode("utf-8")
     return block + b"\n\n"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import JSON_BYTES, SPACE_BYTES, TOOL_CALLS
+from ..config import JSON_BYTES, JSON_VALUES, SPACE_BYTES, TOOL_CALLS
 from ..errors import MalformedStream, ServerError
 from ..types import ToolCall
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+NAME_CHARACTERS = 200
+"""Of an error's type and code; honest ones are a word or two."""
 WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
 """What JSON raises that is not built as its reader takes for granted."""
 _decode_json = json.JSONDecoder().raw_decode
@@ -22,6 +25,8 @@ _decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 def parse(data: str) -> Any:
     """Parse the JSON of one event; ``MalformedStream`` says where it is broken."""
+    if is_dense(data):
+        raise MalformedStream(f"the JSON of an event has more than {JSON_VALUES} values")
     try:
         value, end = _decode_json(data)
         if end == len(data):
@@ -34,6 +39,11 @@ def parse(data: str) -> Any:
         raise MalformedStream("the JSON of an event is nested too deeply") from error
     except ValueError as error:
         raise MalformedStream(f"an event is not JSON: {error}: {excerpt(data)}") from error
+
+
+def is_dense(data: str) -> bool:
+    """Tell whether JSON has too many values, each of which takes up to fifty times its text."""
+    return len(data) > JSON_VALUES and sum(map(data.count, ",[{")) > JSON_VALUES
 
 
 class Template:
@@ -96,8 +106,13 @@ _PROBE = "\x00 a text that no server sends \x00"
 
 def excerpt(value: object) -> str:
     """Return the beginning of a value, for an error's text."""
-    text = value if isinstance(value, str) else repr(value)
+    text = shown(value)
     return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def shown(value: object) -> str:
+    """Return a text as it is, of anything else the outline: it may be large, and nested deeply."""
+    return value if isinstance(value, str) else reprlib.repr(value)
 
 
 class Surrogates:
@@ -170,7 +185,7 @@ class ToolCalls:
 
 def _arguments(raw: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(raw or "{}")
+        value = None if is_dense(raw) else json.loads(raw or "{}")
         if "\\ud" in raw.lower():  # escapes hide halves of surrogate pairs from printable()
             value = json.loads(printable(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
@@ -223,14 +238,15 @@ def server_error(value: Any) -> ServerError:
     """Return the error that an event reports: ``{"error": {"message", …}}`` or text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parse(value)
+        except MalformedStream:
             value = {"message": value}
     detail = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(detail, dict):
-        detail = {"message": str(detail)}
+        detail = {"message": detail}
     kind, code = (
-        printable(str(detail[k])) if detail.get(k) is not None else None for k in ("type", "code")
+        printable(shown(detail[k])[:NAME_CHARACTERS]) if detail.get(k) is not None else None
+        for k in ("type", "code")
     )
-    message = printable(str(detail.get("message") or kind or code or "no reason given")[:2000])
+    message = printable(shown(detail.get("message") or kind or code or "no reason given")[:2000])
     return ServerError(f"the server reports an error: {message}", type=kind, code=code)

@@ -15,6 +15,8 @@ from .signals import Signals
 Source = Callable[["Pipe"], Iterator[Delta]]
 
 _NOT_EVENTS = (Usage, Finish, ServedModel)
+_LATEST_COUNTS = (Usage, ServedModel)
+"""Kinds of which the newest says all."""
 
 
 class Ended(Exception):
@@ -79,16 +81,20 @@ class Pipe:
         self._end(None)
 
     def _collect(self, delta: Delta) -> None:
-        if delta.__class__ is Usage and not self.started:
-            self._forget_count()
+        if delta.__class__ in _LATEST_COUNTS and not self.started:
+            self._forget(delta.__class__)
         self._collected.append(delta)
         if delta.__class__ is Finish:
             self._mark()
 
-    def _forget_count(self) -> None:
+    def _forget(self, kind: type) -> None:
         """Before the first event a server may count for ever: the newest count stands for all."""
-        if self._collected and self._collected[-1].__class__ is Usage:
-            self._collected.pop()
+        for at in range(len(self._collected) - 1, -1, -1):
+            if self._collected[at].__class__ is kind:
+                del self._collected[at]
+                return
+            if self._collected[at].__class__ not in _NOT_EVENTS:
+                return
 
     def _judge(self, work: Callable[[], None]) -> None:
         """Do a part of the source's work; where that ends it, give the verdict."""
