@@ -16,7 +16,7 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
-from ..stream import Pipe
+from ..stream import Ended, Pipe
 from ..types import Delta
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
@@ -58,7 +58,7 @@ class Asking:
         policy: Any,
         send: Callable[[Request, transport.Call], transport.Answer],
         amended: Callable[[dict[str, Any], APIStatusError], dict[str, Any] | None],
-        explain: Callable[[ProviderError, Request], None],
+        explain: Callable[[Exception, Request], None],
     ) -> None:
         self._request = request
         self._policy = policy
@@ -69,7 +69,9 @@ class Asking:
     def __call__(self, pipe: Pipe) -> Iterator[Delta]:
         try:
             yield from self._attempts(pipe)
-        except ProviderError as error:
+        except Ended:
+            raise
+        except Exception as error:  # also what a provider of one's own raises
             self._explain(error, self._request)
             raise
 

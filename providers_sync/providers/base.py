@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .. import decoding, transport
@@ -16,7 +16,6 @@ from ..errors import (
     AuthenticationError,
     InvalidRequestError,
     ModelNotSupportedError,
-    ProviderError,
 )
 from ..messages import conversation
 from ..stream import CancelToken, Opening, Source, Stream
@@ -29,6 +28,7 @@ from .checks import (
     checked_proxy,
     checked_url,
     checked_verify,
+    hidden,
     setting,
 )
 
@@ -92,6 +92,8 @@ class Provider:
     ) -> None:
         # Before anything can fail: tools that report errors show local variables.
         api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
+        base_url, proxy, headers = hidden(base_url), hidden(proxy), hidden(headers)
+        defaults = transport.masked(defaults)
         headers, proxy = checked_headers(headers), checked_proxy(proxy)
         self.model = model
         given = setting(base_url, "base_url", self.base_url_variable)
@@ -146,7 +148,8 @@ class Provider:
         (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
-        headers = checked_headers(headers)  # masked, where an error shows local variables
+        # Masked, where an error shows local variables.
+        headers, options = hidden(headers), transport.masked(options)
         return self.opening(
             messages,
             model,
@@ -169,6 +172,7 @@ class Provider:
         **options: Any,
     ) -> Opening:
         """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
+        headers, options = hidden(headers), transport.masked(options)
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
@@ -226,7 +230,7 @@ class Provider:
         **options: Any,
     ) -> Completion:
         """Ask, wait for the whole answer and return it; takes and raises what ``stream`` does."""
-        headers = checked_headers(headers)
+        headers, options = hidden(headers), transport.masked(options)
         with self.stream(
             messages,
             model,
@@ -238,10 +242,17 @@ class Provider:
         ) as stream:
             return stream.completion()
 
-    def _get(self, path: str, timeouts: Any, retry: Any, cancel: CancelToken | None) -> str:
+    def _get(
+        self,
+        path: str,
+        timeouts: Any,
+        retry: Any,
+        cancel: CancelToken | None,
+        decode: Callable[[Iterable[bytes], str], Iterator[Delta]] | None = None,
+    ) -> str:
         """Return the body of a GET, under the same clocks, retries and stop button."""
         headers = self._request_headers({})
-        request = Request("GET", self.base_url + path, headers, None, _as_text)
+        request = Request("GET", self.base_url + path, headers, None, decode or _as_text)
         source, clocks = self._asking(request, retry), self._clocks(timeouts)
         with Opening(source, clocks, cancel).open() as stream:
             return stream.read()
@@ -257,6 +268,8 @@ class Provider:
         result works in ``async for x in g`` and in ``async for x in await g``.
         """
         from ..aio import AsyncStream  # late: it loads asyncio
+
+        proxy, kwargs = hidden(proxy), transport.masked(kwargs)
 
         def opening() -> Opening:
             settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
@@ -306,7 +319,7 @@ class Provider:
 
     def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
         merged: dict[str, tuple[str, str | None]] = {}
-        key = self.authorization(self._api_key) if self._api_key else {}
+        key = checked_headers(self.authorization(self._api_key)) if self._api_key else {}
         own = {
             "Content-Type": "application/json",
             "User-Agent": f"providers-sync/{__version__}",
@@ -344,13 +357,12 @@ class Provider:
             verify=self._verify,
         )
 
-    def _explain(self, error: ProviderError, request: Request) -> None:
+    def _explain(self, error: Exception, request: Request) -> None:
         """Add what to do where no key was given, and keep secrets out of the text."""
-        text = str(error)
         if isinstance(error, AuthenticationError) and not self._api_key:
             variable = self.api_key_variable
-            text += "; no key was given: api_key=" + (f" or {variable}" if variable else "")
-        error.args = (text,)
+            text = "; no key was given: api_key=" + (f" or {variable}" if variable else "")
+            error.args = (str(error) + text,)
         proxies = transport.proxies_in_use(self._proxy)
         transport.hide(transport.secrets(request.headers, proxies), error)
 

@@ -24,11 +24,24 @@ def setting(given: str | None, name: str, variable: str | None) -> tuple[str, st
         if not isinstance(given, str) or not given:
             raise InvalidRequestError(f"{name} must be a string that is not empty, or None")
         return given, name
-    value = os.environ.get(variable) if variable else None
+    value = hidden(os.environ.get(variable)) if variable else None
     return (value, str(variable)) if value else None
 
 
+def hidden(given: Any) -> Any:
+    """Return what the caller gave, masked where it holds a secret: headers, or an address."""
+    if isinstance(given, Mapping):
+        return transport.masked(given)
+    return transport.Secret(given) if isinstance(given, str) and "@" in given else given
+
+
 def checked_url(value: str, name: str) -> str:
+    if problem := _problem(value):
+        raise InvalidRequestError(f"{name} must {problem}")
+    return value.rstrip("/")
+
+
+def _problem(value: str) -> str | None:
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and parts.hostname
@@ -37,27 +50,32 @@ def checked_url(value: str, name: str) -> str:
     except ValueError:
         usable = None
     if not usable or any(character.isspace() for character in value):
-        raise InvalidRequestError(
-            f"{name} must be an http:// or https:// address such as http://127.0.0.1:8000/v1"
-        )
+        return "be an http:// or https:// address such as http://127.0.0.1:8000/v1"
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidRequestError(
-            f"{name} must not hold a user, a query or a fragment; give keys as api_key= or headers="
-        )
-    return value.rstrip("/")
+        return "not hold a user, a query or a fragment; give keys as api_key= or headers="
+    return None
 
 
 def checked_headers(headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
-    if headers is None:
-        return {}
-    if not isinstance(headers, Mapping):
-        raise InvalidRequestError("headers must be a dict of strings")
+    headers = hidden({} if headers is None else headers)
+    if problem := _wrong_type(headers):
+        del headers  # it could not be masked
+        raise InvalidRequestError(problem)
     for name, value in headers.items():
         if not isinstance(name, str) or not name.isascii() or not _is_token(name):
             raise InvalidRequestError(f"{name!r} is not a header name")
         if value is not None:
             check_header(f"header {name!r}", value)
-    return transport.masked(headers)
+    return dict(headers)
+
+
+def _wrong_type(headers: Any) -> str | None:
+    if not isinstance(headers, Mapping):
+        return "headers must be a dict of strings"
+    for name, value in headers.items():
+        if not isinstance(value, (str, type(None))):
+            return f"header {name!r} must be a string, not {type(value).__name__}"
+    return None
 
 
 def _is_token(name: str) -> bool:

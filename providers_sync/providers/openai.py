@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from .. import decoding, transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import APIStatusError, InvalidRequestError, MalformedStream
 from ..messages import with_image_urls
 from ..stream import CancelToken
-from ..types import Messages
+from ..types import Delta, Finish, Messages
 from .base import Provider, merged
 
 
@@ -67,6 +69,7 @@ class OpenAICompatible(Provider):
         ``OpenAICompatible.preset("groq", "llama-3.3-70b-versatile")``; ``settings`` are those of
         the constructor. Raises ``InvalidRequestError`` that lists the known names.
         """
+        settings = transport.masked(settings)  # where an error shows local variables
         if name not in PRESETS:
             raise InvalidRequestError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         preset = PRESETS[name]
@@ -108,10 +111,15 @@ class OpenAICompatible(Provider):
 
         Source: OpenAI API reference, "List models".
         """
-        text = self._get("/models", timeouts, retry, cancel)
-        try:
-            return [str(model["id"]) for model in json.loads(text)["data"]]
-        except (ValueError, TypeError, LookupError) as error:
-            raise MalformedStream(
-                "the list of models is not what OpenAI's protocol says"
-            ) from error
+        names: list[str] = json.loads(self._get("/models", timeouts, retry, cancel, _names))
+        return names
+
+
+def _names(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+    """Yield the names of a list of models, as JSON."""
+    try:
+        models = decoding.parse(decoding.whole(iter(chunks)).decode("utf-8-sig", "replace"))
+        yield json.dumps([decoding.printable(str(model["id"])) for model in models["data"]])
+    except (MalformedStream, *decoding.WRONG_SHAPE) as error:
+        raise MalformedStream("the list of models is not what OpenAI's protocol says") from error
+    yield Finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 
 import requests
@@ -15,8 +15,10 @@ from ..errors import APIConnectionError, APITimeoutError, MalformedStream, Provi
 from .call import Call
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and everything it wraps: causes, contexts, reasons and arguments."""
+def chain(
+    error: BaseException | None, follows: Callable[[BaseException], bool] = lambda context: True
+) -> Iterator[BaseException]:
+    """Yield an error and everything it wraps: causes, reasons, arguments, the contexts wanted."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -24,8 +26,10 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         if isinstance(error, BaseException) and id(error) not in seen:
             seen.add(id(error))
             yield error
-            inner = [getattr(error, "reason", None), error.__cause__, error.__context__]
-            waiting += [*inner, *error.args]
+            waiting += [getattr(error, "reason", None), error.__cause__]
+            if error.__context__ is not None and follows(error.__context__):
+                waiting.append(error.__context__)
+            waiting += error.args
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:

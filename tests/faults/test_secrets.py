@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
+import functools
+import html
+import json
 import logging
 import pickle
 import traceback
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import requests
 
 from providers_sync import (
     AI365VIP,
@@ -18,6 +24,7 @@ from providers_sync import (
     APIStatusError,
     CodeLinkAva,
     InvalidRequestError,
+    MalformedStream,
     OpenAICompatible,
     Provider,
     ProviderError,
@@ -25,6 +32,7 @@ from providers_sync import (
     transport,
 )
 from providers_sync.testing import answer, cut, error, event, redirect, serve, status, wire
+from providers_sync.transport.problems import chain
 
 KEY = "sk-Never-Shown-ABCdef0123456789"
 SHOWN = KEY[:12].lower()
@@ -326,6 +334,128 @@ def test_error_of_the_caller_keeps_its_local_variables() -> None:
     transport.hide([KEY], error)
     assert str(error) == "No: ***"
     assert own.traceback[-1].locals["kept"] == "mine"
+
+
+def test_exception_of_the_caller_keeps_its_attributes() -> None:
+    """One of requests' own, which the caller handles while an answer fails."""
+    with pytest.raises(requests.RequestException) as own:
+        requests.get(f"http://127.0.0.1:99999/{KEY}", timeout=1)
+    own.value.request = "kept"
+    error = ProviderError(f"No: {KEY}")
+    error.__context__ = own.value
+    transport.hide([KEY], error)
+    assert str(error) == "No: ***"
+    assert own.value.request == "kept"
+    assert KEY in str(own.value)
+
+
+def our_locals(failure: BaseException) -> str:
+    """The local variables of all functions but those of the tests, of every cause."""
+    told = []
+    for each in chain(failure):
+        report = traceback.TracebackException.from_exception(each, capture_locals=True)
+        told += [repr(frame.locals) for frame in report.stack if "/tests/" not in frame.filename]
+    assert told
+    return "\n".join(told).lower()
+
+
+SPELLED = {
+    "in JSON of PHP": lambda key: json.dumps(key).replace("/", "\\/"),
+    "in an address": lambda key: quote(key, ""),
+    "in JSON": lambda key: json.dumps(key),
+    "in HTML": html.escape,
+    "cut off": lambda key: key[:-3],
+}
+
+
+@pytest.mark.parametrize("how", SPELLED)
+def test_key_that_is_spelled_otherwise_is_not_shown(how: str) -> None:
+    """Nor is its end, behind the character that is."""
+    key = 'sk-Never-Shown/ABC"def&0123456789'
+    body = f"No: Bearer {SPELLED[how](key)}".encode()
+    with serve(answer(body, status=401, content_type="text/plain")) as server:
+        provider = OpenAICompatible("m", base_url=server.url, api_key=key, retry=1)
+        with pytest.raises(APIStatusError) as caught:
+            provider.complete("Hi")
+    told = repr((str(caught.value), vars(caught.value))).lower()
+    assert "***" in told
+    assert not [part for part in ("sk-never", "shown", "abc", "def", "01234") if part in told]
+
+
+def test_short_key_does_not_garble_other_words() -> None:
+    """Local servers want any; what is hidden is the word itself."""
+    error = ProviderError('Bad token: max_tokens is 5, tokens are 7, "token"')
+    transport.hide(transport.secrets({"Authorization": "Bearer token"}), error)
+    assert str(error) == 'Bad ***: max_tokens is 5, tokens are 7, "***"'
+
+
+@pytest.mark.parametrize("said", [f"oops {KEY}", f'{{"{KEY}'])
+def test_key_in_broken_json_is_not_in_what_error_reporters_show(said: str) -> None:
+    """The JSON module's errors keep the whole text; so would a list of models."""
+    with serve([[event(said)], answer(said.encode(), content_type="application/json")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1)
+        for ask in (lambda: provider.complete("Hi"), provider.list_models):
+            with pytest.raises(MalformedStream) as caught:
+                ask()
+            assert SHOWN not in our_locals(caught.value)
+            assert SHOWN not in repr(vars(caught.value.__cause__)).lower()
+
+
+WRONG_CALLS: dict[str, Any] = {
+    "a header's name": lambda p: p(headers={"Authorization": KEY, "X y": "z"}),
+    "a header's value": lambda p: p(headers={"X-Token": f"{KEY}\n"}),
+    "a proxy without a scheme": lambda p: p(proxy=f"me:{KEY}@127.0.0.1"),
+    "an address with a password": lambda p: p(base_url=f"http://me:{KEY}@127.0.0.1"),
+    "an option": lambda p: p(timeout=1, access_token=KEY),
+    "a preset": lambda p: OpenAICompatible.preset("nobody", api_key=KEY),
+    "a preset's setting": lambda p: OpenAICompatible.preset("groq", api_key=KEY, retry=0),
+    "a key for a call": lambda p: p().stream("Hi", api_key=KEY),
+    "a key for a whole call": lambda p: p().complete("Hi", api_key=KEY),
+    "a proxy for a call": lambda p: p().complete("Hi", proxy=f"http://me:{KEY}@h"),
+    "a header for a call": lambda p: p().complete("Hi", headers={"X-Token": KEY, "X y": "z"}),
+    "the published spelling": lambda p: asyncio.run(
+        anext(aiter(OpenAICompatible.create_async_generator("m", "Hi", api_key=KEY, retry=0)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_key_is_not_in_what_error_reporters_show_of_a_wrong_call(name: str) -> None:
+    """The local variables of our functions hold it masked; those of the caller are its own."""
+    with pytest.raises(InvalidRequestError) as caught:
+        WRONG_CALLS[name](functools.partial(OpenAICompatible, "m"))
+    assert SHOWN not in our_locals(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", [f"Bearer {KEY}\r\nX: y", f"Bearer {KEY}\u2026", (KEY,), KEY.encode(), None]
+)
+def test_authorization_of_ones_own_is_checked(header: Any) -> None:
+    """What is no header is refused before anything is sent, without showing the key."""
+
+    class Own(OpenAICompatible):
+        def authorization(self, api_key: str) -> dict[str, str]:
+            return {"Authorization": header} if header else [("Authorization", KEY)]  # type: ignore[return-value]
+
+    with serve(status(401, f"No: {KEY}")) as server:
+        with pytest.raises(InvalidRequestError) as caught:
+            Own("m", base_url=server.url, api_key=KEY).complete("Hi")
+        assert server.requests == []
+    assert SHOWN not in our_locals(caught.value)
+
+
+def test_key_is_not_in_errors_of_a_decoder_of_ones_own() -> None:
+    """Whatever it raises, it comes through our functions."""
+
+    class Own(OpenAICompatible):
+        def decode(self, chunks: Any, content_type: str) -> Any:
+            raise KeyError(b"".join(chunks).decode())
+            yield
+
+    with serve(answer(KEY.encode())) as server, pytest.raises(ProviderError) as caught:
+        Own("m", base_url=server.url, api_key=KEY, retry=1).complete("Hi")
+    assert "KeyError" in str(caught.value)
+    assert SHOWN not in repr(caught.value.__cause__).lower()
 
 
 @pytest.fixture
