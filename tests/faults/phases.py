@@ -98,7 +98,6 @@ def resolving(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
             cue.event.set()  # each call begins so; the look-up itself is one for all of them
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         asked.append(threading.current_thread())
-        cue.event.set()
         over.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
