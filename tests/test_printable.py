@@ -103,9 +103,9 @@ def test_cost_grows_with_the_length_only(unit: str) -> None:
 
     def seconds(length: int) -> float:
         text = unit * (length // len(unit))
-        began = time.perf_counter()
+        began = time.thread_time()  # the processor's, whoever else is busy
         visible(text)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     small = min(seconds(30_000) for _ in range(3))
-    assert seconds(300_000) < 40 * small + 0.05
+    assert min(seconds(300_000) for _ in range(3)) < 40 * small + 0.05

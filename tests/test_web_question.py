@@ -144,10 +144,10 @@ def nested(depth: int) -> Any:
 )
 def test_too_much_is_refused_at_once(posted: Any) -> None:
     """Sizes, counts and depths that are no question cost no time, and little text."""
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(QuestionError) as caught:
         question(posted)
-    assert time.perf_counter() - began < QUICK_S
+    assert time.thread_time() - began < QUICK_S
     assert len(str(caught.value)) < 300
 
 
