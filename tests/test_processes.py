@@ -447,6 +447,35 @@ chunks = answer()
 next(chunks)
 print("ready", flush=True)
 """,
+    "asking in a finalizer": """
+class Asks:
+    def __init__(self, provider):
+        self.provider = provider
+    def __del__(self):
+        try:
+            self.provider.complete("Bye")
+        except RuntimeError as error:
+            assert "at its end" in str(error)
+        else:
+            raise AssertionError("no error")
+asks = Asks(provider)
+stream = provider.stream("Hi")
+next(stream)
+print("ready", flush=True)
+""",
+    "cancelling in a finalizer": """
+from providers_sync import CancelToken
+token = CancelToken()
+class Cancels:
+    def __del__(self, token=token):
+        token.cancel()
+        assert token.cancelled
+cancels = Cancels()
+stream = provider.stream("Hi", cancel=token)
+next(stream)
+threading.Thread(target=token._lock.acquire, daemon=True).start()
+print("ready", flush=True)
+""",
     "with a stream that nobody reads": """
 stream = provider.stream("Hi")
 time.sleep(0.1)

@@ -241,7 +241,7 @@ class Stream:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._token is not None and not is_finalizing():  # it has a lock of its own
+        if self._token is not None:
             self._token._detach(self)
         if self._on_end is not None:
             self._on_end(self)

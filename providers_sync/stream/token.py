@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from sys import is_finalizing
 from typing import Any
 
 
@@ -26,8 +27,10 @@ class CancelToken:
 
     def cancel(self) -> None:
         """Stop every call that was given this token, now and later."""
+        self._cancelled = True
+        if is_finalizing():  # nothing runs any more, and who holds the lock keeps it
+            return
         with self._lock:
-            self._cancelled = True
             streams = list(self._streams)
         for stream in streams:
             stream.cancel()
@@ -40,5 +43,6 @@ class CancelToken:
             stream.cancel()
 
     def _detach(self, stream: Any) -> None:
-        with self._lock:
-            self._streams.discard(stream)
+        if not is_finalizing():
+            with self._lock:
+                self._streams.discard(stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from sys import is_finalizing
 from typing import Any
 
 from ..config import LINGER_S
@@ -18,7 +19,12 @@ _idle: list[_Worker] = []
 
 
 def run(work: Callable[..., None], *arguments: Any) -> None:
-    """Call ``work(*arguments)`` in a daemon thread. It must not raise."""
+    """Call ``work(*arguments)`` in a daemon thread. It must not raise.
+
+    Raises ``RuntimeError`` where none can run: up to Python 3.11 it would be waited for in vain.
+    """
+    if is_finalizing():
+        raise RuntimeError("the interpreter is at its end: no stream can begin any more")
     try:
         worker = _idle.pop()
     except IndexError:
