@@ -22,7 +22,8 @@ PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_ours.py \
     tests/faults/test_stopping.py tests/test_batch_dask.py tests/test_batch_figures.py \
-    tests/test_dialects_fuzz.py tests/test_notebook.py tests/test_terminal_tmux.py
+    tests/test_dialects_fuzz.py tests/test_gateway_hostile.py tests/test_llamacpp.py \
+    tests/test_notebook.py tests/test_terminal_tmux.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_ours.py::test_server_sees_within_a_second_that_the_reader_has_gone
