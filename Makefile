@@ -1,6 +1,6 @@
 # make demo    one question through each provider, answered on this machine
 # make test    the suite, but for what takes long
-# make test-long   that: browsers, servers, clusters, fuzzing, a stop in every phase
+# make test-long   that: browsers, servers, the model, clusters, fuzzing, a stop in every phase
 # make test-races  stopping, races and forks a hundred times, on a quiet machine (ROUNDS=100)
 # make lint    style and types
 # make ci      all of it, on a clean checkout: what .ci/run does
@@ -22,8 +22,10 @@ PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_ours.py \
     tests/faults/test_stopping.py tests/test_batch_dask.py tests/test_batch_figures.py \
-    tests/test_dialects_fuzz.py tests/test_gateway_hostile.py tests/test_llamacpp.py \
-    tests/test_notebook.py tests/test_terminal_tmux.py
+    tests/test_batch_limits.py tests/test_dialects_fuzz.py tests/test_examples.py \
+    tests/test_gateway_hostile.py tests/test_llamacpp.py tests/test_local.py \
+    tests/test_mock_servers.py tests/test_notebook.py tests/test_scripted.py \
+    tests/test_terminal_tmux.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_ours.py::test_server_sees_within_a_second_that_the_reader_has_gone
