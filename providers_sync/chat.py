@@ -7,13 +7,14 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidRequestError
 from .messages import conversation
 from .providers.base import Provider
 from .stream import Stream
-from .types import Frozen, Message, Messages, Outcome, Prompt, ToolCall
+from .types import Message, Messages, Outcome, Prompt, ToolCall
 
 VERSION = 1
 """Of the file that ``save`` writes."""
@@ -21,7 +22,8 @@ _LASTING = ("system", "developer")
 _GOOD = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 
 
-class Cut(Frozen):
+@dataclass(frozen=True)
+class Cut:
     """An answer that did not end well, kept apart from the history."""
 
     asked: Messages

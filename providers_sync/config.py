@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from .errors import InvalidRequestError
-from .types import Frozen
 
 __version__ = "0.1.0"
 
@@ -115,7 +115,8 @@ def seconds(value: object, name: str) -> float:
     return number
 
 
-class Timeouts(Frozen):
+@dataclass(frozen=True)
+class Timeouts:
     """The four clocks of a call, in seconds; ``None`` switches one off.
 
     >>> Timeouts(total=30)
@@ -133,13 +134,10 @@ class Timeouts(Frozen):
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 
-    if not TYPE_CHECKING:  # there the fields say what it takes
-
-        def __init__(self, *values: Any, **named: Any) -> None:
-            super().__init__(*values, **named)
-            for name, value in self.__dict__.items():
-                if value is not None:
-                    self.__dict__[name] = seconds(value, f"Timeouts.{name}")
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None:
+                object.__setattr__(self, name, seconds(value, f"Timeouts.{name}"))
 
     @classmethod
     def of(cls, value: Any) -> Timeouts:

@@ -24,9 +24,10 @@ Every error pickles, and carries the foreign exception behind it as ``__cause__`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from .types import Frozen, Outcome
+from .types import Outcome
 
 
 class ProviderError(Exception):
@@ -123,7 +124,8 @@ class RateLimitError(APIStatusError):
     """429: too many requests, or no quota left."""
 
 
-class Attempt(Frozen):
+@dataclass(frozen=True)
+class Attempt:
     """One provider's failure within a ``Failover``."""
 
     provider: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .config import FAILOVER_FAILURES, FAILOVER_REST_S, NotGiven, Timeouts, seconds
@@ -110,7 +111,7 @@ class Failover(Provider):
             raise ModelNotSupportedError("; ".join(unknown))
         totals = [turn.timeouts.total for turn in turns]
         total = None if None in totals else max(filter(None, totals))
-        clocks = turns[0].timeouts.__replace__(total=total)
+        clocks = replace(turns[0].timeouts, total=total)
         return _Source(turns, self._memory()), clocks, turns[0].model
 
     @classmethod
@@ -209,7 +210,7 @@ class _Source:
         call = self._health.next_call()
         while waiting:
             turn = waiting.pop(self._health.pick(list(waiting), call))
-            pipe.timeouts = turn.timeouts.__replace__(total=total)
+            pipe.timeouts = replace(turn.timeouts, total=total)
             try:
                 yield from self._take(turn, call, pipe)
                 return

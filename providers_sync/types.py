@@ -4,77 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Union
-
-if TYPE_CHECKING:
-    from typing_extensions import dataclass_transform
-else:
-
-    def dataclass_transform(**_: Any) -> Any:
-        return lambda kind: kind
-
-
-Self = TypeVar("Self", bound="Frozen")
-
-
-@dataclass_transform(frozen_default=True)
-class Frozen:
-    """A noun made of its annotated fields: frozen, equal by value, hashable, picklable.
-
-    What a frozen dataclass is, without the import of ``dataclasses`` (10 ms with what it loads)
-    and the code it compiles for each class, which together cost more than all of our own.
-    """
-
-    __match_args__: tuple[str, ...] = ()
-
-    def __init_subclass__(cls) -> None:
-        cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]
-
-    def __init__(self, *values: Any, **named: Any) -> None:
-        fields = self.__match_args__
-        given = self.__dict__
-        given.update(zip(fields, values, strict=False))
-        given.update(named)
-        if len(given) != len(fields) or len(values) + len(named) != len(fields):
-            self._complete(values, named)
-
-    def _complete(self, values: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Fill in the defaults, or say what is wrong with the arguments."""
-        fields = self.__match_args__
-        for name in fields:
-            if name not in self.__dict__ and hasattr(type(self), name):
-                self.__dict__[name] = getattr(type(self), name)
-        missing = [name for name in fields if name not in self.__dict__]
-        unknown = [name for name in named if name not in fields]
-        twice = [name for name in fields[: len(values)] if name in named]
-        if missing or unknown or twice or len(values) > len(fields):
-            raise TypeError(
-                f"{type(self).__name__} takes {', '.join(fields)}; "
-                f"missing: {missing}, unknown: {unknown}, given twice: {twice}"
-            )
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, name) for name in self.__match_args__)))
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
-        return f"{type(self).__qualname__}({fields})"
-
-    def __replace__(self: Self, **changes: Any) -> Self:
-        """Return a copy with some fields changed: ``copy.replace`` of Python 3.13."""
-        return type(self)(**{**self.__dict__, **changes})
-
+from dataclasses import dataclass
+from typing import Any, Union
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -110,25 +41,29 @@ class Outcome(str, enum.Enum):
         return self.value
 
 
-class TextDelta(Frozen):
+@dataclass(frozen=True)
+class TextDelta:
     """A piece of the answer's text, never empty."""
 
     text: str
 
 
-class ReasoningDelta(Frozen):
+@dataclass(frozen=True)
+class ReasoningDelta:
     """A piece of the model's reasoning, which is not part of the answer's text."""
 
     text: str
 
 
-class Refusal(Frozen):
+@dataclass(frozen=True)
+class Refusal:
     """A piece of the model's refusal to answer."""
 
     text: str
 
 
-class ToolCall(Frozen):
+@dataclass(frozen=True)
+class ToolCall:
     """A call the model asks for; ``arguments`` is ``None`` where ``raw`` is not a JSON object."""
 
     id: str
@@ -137,7 +72,8 @@ class ToolCall(Frozen):
     raw: str
 
 
-class Usage(Frozen):
+@dataclass(frozen=True)
+class Usage:
     """Tokens counted by the server; ``None`` where it did not say."""
 
     input_tokens: int | None = None
@@ -145,7 +81,8 @@ class Usage(Frozen):
     total_tokens: int | None = None
 
 
-class Finish(Frozen):
+@dataclass(frozen=True)
+class Finish:
     """The server's end marker, with its reason (``stop``, ``length``, …) if it gave one."""
 
     reason: str | None = None
@@ -155,7 +92,8 @@ Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Usage, Finish]
 """What ``Stream.events()`` yields."""
 
 
-class Stats(Frozen):
+@dataclass(frozen=True)
+class Stats:
     """Measured on this side; times in seconds from the call."""
 
     first_chunk_s: float | None
@@ -170,13 +108,15 @@ class Stats(Frozen):
     """Requests made, the successful one included."""
 
 
-class ServedModel(Frozen):
+@dataclass(frozen=True)
+class ServedModel:
     """Between the rooms only: the model's name as the server gives it; not a public event."""
 
     name: str
 
 
-class ToolCallBegun(Frozen):
+@dataclass(frozen=True)
+class ToolCallBegun:
     """Between the rooms only: the first piece of a tool call has come; not a public event."""
 
 
@@ -184,7 +124,8 @@ Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallBegun, Usage, Fini
 """Between the rooms only: what decoders make. Text is a bare ``str``, for speed."""
 
 
-class Completion(Frozen):
+@dataclass(frozen=True)
+class Completion:
     """A whole answer; ``str(completion)`` is its text."""
 
     text: str

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..config import Timeouts
-from ..types import Frozen
 from .answer import Stream
 from .direct import DirectPipe
 from .pipe import Source
 from .token import CancelToken
 
 
-class Opening(Frozen):
+@dataclass(frozen=True)
+class Opening:
     """A call made ready: everything checked, nothing sent."""
 
     source: Source

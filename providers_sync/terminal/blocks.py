@@ -9,17 +9,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-
-from ..types import Frozen
 
 LIVE_CODE_LINES = 2
 """Lines of an open code block that are not handed out yet: the last ones may still grow."""
 
 
-class Block(Frozen):
+@dataclass(frozen=True)
+class Block:
     """A piece of Markdown that can be shown on its own."""
 
     source: str
