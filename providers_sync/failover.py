@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .circuit_breaker import Health, Verdict
 from .config import FAILOVER_FAILURES, FAILOVER_REST_S, NotGiven, Timeouts, seconds
 from .errors import (
     APIStatusError,
@@ -18,7 +19,6 @@ from .errors import (
     ModelNotSupportedError,
     ProviderError,
 )
-from .health import Health, Verdict
 from .providers.base import Provider
 from .stream import Ended, Opening, Pipe, Source
 from .types import Delta, Prompt, ServedModel, Usage

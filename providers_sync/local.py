@@ -8,7 +8,7 @@
         )
         print(provider.complete("Hello"))
 
-The child's logs and its crashes stay there (``llama`` is its program). It ends with its parent,
+The child's logs and its crashes stay there (``llama_server`` is its program). It ends with its parent,
 however the parent dies, and answers only those who know the key.
 """
 
@@ -48,7 +48,7 @@ LOG_LINES = 8
 
 CHILD = (
     "import json, sys; told = json.loads(sys.stdin.buffer.readline()); "
-    "sys.path[:] = told.pop('path'); from providers_sync.llama import main; main(**told)"
+    "sys.path[:] = told.pop('path'); from providers_sync.llama_server import main; main(**told)"
 )
 """What the child runs. Its key comes through the pipe, which nobody else can read."""
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers_sync import Anthropic, Outcome, StreamCut, StreamError, StreamTruncated
-from providers_sync.decoding import anthropic
+from providers_sync.decoding import decode_anthropic
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
@@ -48,7 +48,7 @@ def test_any_cut_before_message_stop_is_never_complete(
     chunks = [data[at : min(at + size, place)] for at in range(0, place, size)]
     text, marked, well = "", False, True
     try:
-        for delta in anthropic(iter(chunks), "text/event-stream"):
+        for delta in decode_anthropic(iter(chunks), "text/event-stream"):
             marked = marked or isinstance(delta, Finish)
             text += delta if isinstance(delta, str) else ""
     except StreamError:
@@ -69,7 +69,7 @@ def test_any_cut_of_a_whole_answer_gives_no_text(said: list[str], where: float) 
     place = round(where * len(data))
     text = ""
     with contextlib.suppress(StreamError):
-        for delta in anthropic(iter([data[:place]]), "application/json"):
+        for delta in decode_anthropic(iter([data[:place]]), "application/json"):
             text += delta if isinstance(delta, str) else ""
     assert text == ("".join(said) if place == len(data) else "")
 

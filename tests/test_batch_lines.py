@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from providers_sync import Outcome, ProviderError, Usage, batch
 from providers_sync.batch.ledger import Ledger
-from providers_sync.batch.lines import NotJSON, Unfit, line, parsed
+from providers_sync.batch.ledger_lines import NotJSON, Unfit, line, parsed
 from providers_sync.batch.results import Reply
 from providers_sync.batch.rows import row
 from providers_sync.testing import ScriptedProvider

@@ -85,7 +85,7 @@ def pieces(block: bytes, times: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "", "text/x"])
-@pytest.mark.parametrize("decode", [decoding.chat, decoding.anthropic])
+@pytest.mark.parametrize("decode", [decoding.decode_openai, decoding.decode_anthropic])
 def test_endless_white_space_is_refused(decode: Callable[..., Any], content_type: str) -> None:
     """Past the cap, without keeping a copy for every piece, in time that grows with its size."""
     began = time.process_time()
@@ -208,7 +208,7 @@ def test_error_texts_are_printable() -> None:
 DENSE = b"[" + b"[]," * (JSON_VALUES // 2 + 1) + b"0]"
 
 
-@pytest.mark.parametrize("decode", [decoding.chat, decoding.anthropic])
+@pytest.mark.parametrize("decode", [decoding.decode_openai, decoding.decode_anthropic])
 @pytest.mark.parametrize(
     "value",
     [b'{"choices": %s}', b'{"error": %s}', b'{"choices": [], "type": "x", "x": %s}', b"%s"],
@@ -225,7 +225,9 @@ def test_error_event_of_too_many_values_is_an_error_in_any_case() -> None:
     """Its text is what is told of it."""
     with pytest.raises(ServerError, match="reports an error"):
         list(
-            decoding.chat(pieces(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream")
+            decoding.decode_openai(
+                pieces(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream"
+            )
         )
 
 
@@ -234,7 +236,7 @@ def test_call_with_arguments_of_too_many_values_has_none() -> None:
     half = "[]," * (JSON_VALUES // 4 + 1)
     function = [{"name": "f", "arguments": "["}, {"arguments": half}, {"arguments": half + "0]"}]
     many = b"".join(openai({"tool_calls": [{"index": 0, "function": each}]}) for each in function)
-    *_, call, _ = decoding.chat(pieces(many + b"data: [DONE]\n\n", 1), "text/event-stream")
+    *_, call, _ = decoding.decode_openai(pieces(many + b"data: [DONE]\n\n", 1), "text/event-stream")
     assert isinstance(call, ToolCall)
     assert call.arguments is None
     assert call.raw == f"[{half}{half}0]"
@@ -245,7 +247,7 @@ def test_large_event_of_many_lines_is_refused() -> None:
     line = b": " + b"x" * (EVENT_BYTES // 900) + b"\n"
     began = time.process_time()
     with pytest.raises(MalformedStream, match="as many as"):
-        list(decoding.chat(pieces(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
+        list(decoding.decode_openai(pieces(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
     assert time.process_time() - began < 5
 
 
@@ -261,7 +263,7 @@ def test_names_and_counts_before_the_first_word_are_kept_once() -> None:
 def test_name_of_anthropics_model_is_told_once() -> None:
     """A server may begin its message as often as it likes."""
     begin = {"type": "message_start", "message": {"model": "m"}}
-    deltas = decoding.anthropic(iter(anthropic(*[begin] * 5, STOP)), "text/event-stream")
+    deltas = decoding.decode_anthropic(iter(anthropic(*[begin] * 5, STOP)), "text/event-stream")
     assert [each for each in deltas if isinstance(each, ServedModel)] == [ServedModel("m")]
 
 
@@ -283,7 +285,7 @@ def test_sum_beyond_63_bits_is_none() -> None:
     """As each of its parts would be."""
     counts = {"input_tokens": 2**63 - 1, "output_tokens": 1}
     script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
-    [*_, usage, _] = decoding.anthropic(iter(script), "text/event-stream")
+    [*_, usage, _] = decoding.decode_anthropic(iter(script), "text/event-stream")
     assert usage == Usage(2**63 - 1, 1, None)
 
 
@@ -292,7 +294,7 @@ def test_deep_json_is_malformed_at_every_depth(around: str) -> None:
     """Also where it can just be read, and not be shown any more."""
     for depth in range(700, 1010):
         data = around % ("[" * depth + "]" * depth)
-        for decode in (decoding.chat, decoding.anthropic):
+        for decode in (decoding.decode_openai, decoding.decode_anthropic):
             with pytest.raises((MalformedStream, ServerError, StreamTruncated)):
                 list(decode(iter([f"data: {data}\n\n".encode()]), "text/event-stream"))
 

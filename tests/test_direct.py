@@ -18,7 +18,7 @@ from providers_sync import (
     StreamCut,
     Timeouts,
 )
-from providers_sync.stream import direct
+from providers_sync.stream import direct_channel
 from providers_sync.testing import cut, pause, reasoning, repeat, serve, stall, text, wait
 
 
@@ -164,7 +164,7 @@ def test_main_thread_that_goes_on_need_not_wait_for_the_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has the thread read for it, however long that would wait for the reader that left."""
-    monkeypatch.setattr(direct, "AWAY_S", 5.0)
+    monkeypatch.setattr(direct_channel, "AWAY_S", 5.0)
     go = threading.Event()
     script, lend = lent(wait(go), text("c"), wait(go), text("d"), pause(0.02), text("e"))
     with serve(script) as server:

@@ -12,7 +12,7 @@ import pytest
 
 from providers_sync import PROVIDERS, Timeouts, doctor
 from providers_sync.cli import main
-from providers_sync.doctor import arrivals, way
+from providers_sync.doctor import buffering, network
 from providers_sync.gateway import serve as gateway
 from providers_sync.providers import PRESETS
 from providers_sync.testing import (
@@ -266,7 +266,7 @@ def test_a_silent_name_server_is_said(run: Doctor, monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "resolver")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(way, "CONNECT_S", 0.1)
+    monkeypatch.setattr(network, "CONNECT_S", 0.1)
     _, shown = run(*openai("http://slow.invalid/v1"))
     over.set()
     assert "BAD DNS no name server has answered within 0.1 s" in shown
@@ -283,7 +283,7 @@ def test_a_swallowed_connection_is_said(
     run: Doctor, blackhole: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connect hangs."""
-    monkeypatch.setattr(way, "CONNECT_S", 0.2)
+    monkeypatch.setattr(network, "CONNECT_S", 0.2)
     _, shown = run(*openai("http://{}:{}/v1".format(*blackhole)))
     assert "BAD TCP the server: 127.0.0.1: no answer; a firewall may swallow" in shown
 
@@ -392,8 +392,8 @@ def test_a_proxy_that_is_kept_out_is_said(run: Doctor, monkeypatch: pytest.Monke
 def test_a_proxy_before_a_server_on_this_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commonest trouble with local models behind a company's proxy."""
     monkeypatch.setenv("http_proxy", "proxy.invalid:3128")
-    patient = way.Patient(PROVIDERS["openai"]("m", base_url="http://127.0.0.1:9"), "here", "m")
-    [finding] = way.look_at_proxy(patient)
+    patient = network.Patient(PROVIDERS["openai"]("m", base_url="http://127.0.0.1:9"), "here", "m")
+    [finding] = network.look_at_proxy(patient)
     assert (finding.verdict, "NO_PROXY=127.0.0.1" in finding.advice) == ("note", True)
 
 
@@ -451,7 +451,7 @@ def test_a_key_over_plain_http_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
     """Anybody on the way can read it."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://api.example/v1")
-    findings = list(doctor._key(way.Patient(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m")))
+    findings = list(doctor._key(network.Patient(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m")))
     assert [finding.verdict for finding in findings] == ["ok", "note"]
 
 
@@ -504,8 +504,8 @@ def test_a_wrong_server_is_said(models: Any, said: str, run: Doctor) -> None:
 
 def test_a_buffering_proxy_is_found(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds the whole answer back and sends all at the end."""
-    monkeypatch.setattr(arrivals, "SUDDEN_S", 0.3)  # a busy machine reads 40 pieces more slowly
-    monkeypatch.setattr(arrivals, "SUDDEN_SHARE", 0.5)
+    monkeypatch.setattr(buffering, "SUDDEN_S", 0.3)  # a busy machine reads 40 pieces more slowly
+    monkeypatch.setattr(buffering, "SUDDEN_SHARE", 0.5)
     held = answer(pause(0.6), *WORDS, headers={"Via": "1.1 nosy", "Server": "nginx"})
     with serve(api(held)) as server:
         code, shown = run(*openai(server.url))
@@ -569,5 +569,5 @@ ARRIVALS: dict[str, tuple[list[float], str]] = {
 def test_arrival_times_tell_a_stream_from_a_parcel(name: str) -> None:
     """Held back, in lumps, or as it should be."""
     times, verdict = ARRIVALS[name]
-    finding = arrivals.judge(0.0, times, {})
+    finding = buffering.judge(0.0, times, {})
     assert finding.verdict == verdict, finding

@@ -22,8 +22,8 @@ from providers_sync import (
     StreamError,
     StreamTruncated,
 )
-from providers_sync.decoding import chat, plain
-from providers_sync.decoding.events import events
+from providers_sync.decoding import decode_openai, decode_text
+from providers_sync.decoding.sse import events
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
@@ -183,7 +183,7 @@ def test_any_cut_before_the_end_marker_is_never_complete(
     """What came is a prefix of the whole; with the marker it is the whole."""
     data, marked_at = good_answer(said, end, ending)
     place = round(where * len(data))
-    text, marked, well = decoded(chat(iter(pieces(data[:place], at)), "text/event-stream"))
+    text, marked, well = decoded(decode_openai(iter(pieces(data[:place], at)), "text/event-stream"))
     assert "".join(said).startswith(text)
     assert marked == well == (place >= marked_at)
     if marked:
@@ -198,7 +198,7 @@ def test_any_cut_of_plain_text_is_a_prefix_and_never_complete(
     """There is no marker, so it never says that one came."""
     data = "".join(said).encode()
     prefix = data[: round(where * len(data))]
-    text, marked, well = decoded(plain(iter(pieces(prefix, at)), "text/plain"))
+    text, marked, well = decoded(decode_text(iter(pieces(prefix, at)), "text/plain"))
     assert "".join(said).startswith(text)
     assert not marked
     whole = prefix.decode("utf-8", "ignore")
@@ -213,7 +213,7 @@ def test_any_cut_of_whole_json_gives_no_text(said: list[str], at: list[int], whe
     message = {"content": "".join(said)}
     data = json.dumps({"choices": [{"message": message}]}).encode()
     place = round(where * len(data))
-    text, marked, well = decoded(chat(iter(pieces(data[:place], at)), "application/json"))
+    text, marked, well = decoded(decode_openai(iter(pieces(data[:place], at)), "application/json"))
     assert marked == well == (place == len(data))
     assert text == ("".join(said) if well else "")
 

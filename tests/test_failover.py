@@ -469,7 +469,7 @@ def test_the_total_clock_blames_who_was_waited_for() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock for the circuits that a test puts forward."""
-    import providers_sync.health as health
+    from providers_sync import circuit_breaker
 
     ahead = [0.0]
 
@@ -478,7 +478,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def monotonic() -> float:
             return time.monotonic() + ahead[0]
 
-    monkeypatch.setattr(health, "time", Clock)
+    monkeypatch.setattr(circuit_breaker, "time", Clock)
     return ahead
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers_sync.config import READ_BYTES
-from providers_sync.transport.gzipped import GzippedBody
+from providers_sync.transport.gzip_body import GzippedBody
 
 NOISE = random.Random(1).randbytes(3 * READ_BYTES)
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from providers_sync import OpenAICompatible, Outcome, Timeouts
-from providers_sync.stream import pipe
-from providers_sync.stream.signals import Signals
+from providers_sync.stream import channel
+from providers_sync.stream.wakeup import Signals
 from providers_sync.testing import finish, pause, serve, stall
 
 HEAD = (
@@ -74,7 +74,7 @@ def test_call_returns_with_the_headers(at: int) -> None:
 
 def test_reader_hears_of_a_clock_that_ends_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """An end marker without any text gives a waiting reader nothing, but shortens its wait."""
-    monkeypatch.setattr(pipe, "AFTER_FINISH_S", 0.1)
+    monkeypatch.setattr(channel, "AFTER_FINISH_S", 0.1)
     with serve([pause(0.1), finish(), stall()]) as server, ThreadPoolExecutor(1) as pool:
         provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(first_token=30))
         began = time.monotonic()

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from providers_sync.terminal.blocks import Block, Blocks
+from providers_sync.terminal.live import Line, Painter
 from providers_sync.terminal.markdown import Renderer
-from providers_sync.terminal.painter import Line, Painter
+from providers_sync.terminal.markdown_blocks import Block, Blocks
 from providers_sync.terminal.screens import MarkdownScreen, PlainScreen, Screen, TerminalScreen
 from providers_sync.terminal.spinner import Spinner
 from providers_sync.types import TextDelta

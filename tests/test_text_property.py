@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers_sync.decoding import anthropic, chat
-from providers_sync.transport.body import _Chunks
+from providers_sync.decoding import decode_anthropic, decode_openai
+from providers_sync.transport.framing import _Chunks
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)
@@ -91,23 +91,26 @@ units = st.lists(
 
 
 FORMS: dict[str, tuple[Any, str, type]] = {
-    "OpenAI's text": (chat, '{"choices": [{"delta": {"content": "?"}}]}', str),
-    "OpenAI's reasoning": (chat, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta),
-    "OpenAI's refusal": (chat, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
+    "OpenAI's text": (decode_openai, '{"choices": [{"delta": {"content": "?"}}]}', str),
+    "OpenAI's reasoning": (decode_openai, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta),
+    "OpenAI's refusal": (decode_openai, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
     "OpenAI's tool call": (
-        chat, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
+        decode_openai, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
         ToolCall,
     ),
-    "Anthropic's text": (anthropic, '{"type": "text_delta", "text": "?"}', str),
+    "Anthropic's text": (decode_anthropic, '{"type": "text_delta", "text": "?"}', str),
     "Anthropic's thoughts": (
-        anthropic, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
+        decode_anthropic, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
     ),
     "Anthropic's tool call": (
-        anthropic, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
+        decode_anthropic, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
     ),
 }  # fmt: skip
 GROWN = '{"type": "content_block_delta", "index": 0, "delta": %s}'
-ENDS = {chat: b"data: [DONE]\n\n", anthropic: b'data: {"type": "message_stop"}\n\n'}
+ENDS = {
+    decode_openai: b"data: [DONE]\n\n",
+    decode_anthropic: b'data: {"type": "message_stop"}\n\n',
+}
 
 
 def text_of(delta: Any) -> str:
@@ -125,7 +128,7 @@ def test_surrogates_split_over_deltas_are_joined_or_replaced(
 ) -> None:
     """Every chunk prints, and together they are what the server meant."""
     decode, event, kind = FORMS[form]
-    if decode is anthropic:
+    if decode is decode_anthropic:
         event = GROWN % event
     places = [0, *sorted({place % (len(said) + 1) for place in at}), len(said)]
     stream = b""
@@ -190,7 +193,9 @@ def test_events_that_look_alike_are_read_as_if_each_were_new(
     """The decoder may take a short way; the text is the same."""
     separators = (",", ":") if tight else None
     stream = "".join(f"data: {json.dumps(v, separators=separators)}\n\n" for v in values)
-    deltas = list(chat(iter(pieces(f"{stream}data: [DONE]\n\n".encode(), at)), "text/event-stream"))
+    deltas = list(
+        decode_openai(iter(pieces(f"{stream}data: [DONE]\n\n".encode(), at)), "text/event-stream")
+    )
     text = "".join(delta for delta in deltas if isinstance(delta, str))
     reasoning = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
     assert (text, reasoning) == slowly(values)

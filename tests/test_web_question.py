@@ -218,7 +218,7 @@ def test_an_images_type_is_what_its_bytes_say() -> None:
 def test_images_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small ones weigh as one large."""
     assert config.IMAGE_BYTES == 20 * 1024 * 1024
-    monkeypatch.setattr("providers_sync.web.posted.IMAGE_BYTES", 2 * len(PNG))
+    monkeypatch.setattr("providers_sync.web.browser_input.IMAGE_BYTES", 2 * len(PNG))
     part = {"type": "image", "image": PICTURE}
     assert question([user([part, part])], images=True)
     with pytest.raises(QuestionError, match="in all"):

@@ -20,7 +20,7 @@ from itertools import accumulate
 from typing import BinaryIO
 
 from ..errors import ProviderError
-from .lines import NotJSON, Recorded, Unfit, is_hole, is_torn, parsed
+from .ledger_lines import NotJSON, Recorded, Unfit, is_hole, is_torn, parsed
 
 if sys.platform == "win32":
     import msvcrt

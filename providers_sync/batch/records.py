@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from .ledger import Ledger, LedgerError
-from .lines import line
+from .ledger_lines import line
 from .results import Reply, Result, failure, result
 from .rows import Row
 

@@ -22,14 +22,14 @@ from ..config import SIGNAL_S
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken
+from .executor import Threads, start
 from .ledger import LedgerError
-from .limits import LONGEST_HOLD_S, Pace, Patience, hold_asked
+from .pacing import LONGEST_HOLD_S, Pace, Patience, hold_asked
 from .records import Records
+from .result_buffer import Shelf
 from .results import Reply, Result, result
 from .rows import Row, row
-from .shelf import Shelf
-from .threads import Threads, start
-from .work import brought, submit
+from .worker import brought, submit
 
 AHEAD = 2
 """Rows taken and not handed over, for each that may be in flight: nobody waits for the reader."""

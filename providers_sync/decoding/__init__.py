@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from .anthropic import anthropic
-from .chat import chat, plain
-from .pieces import WRONG_SHAPE, parse, printable, whole
+from .anthropic import decode_anthropic
+from .openai_chat import decode_openai, decode_text
+from .parsing import WRONG_SHAPE, parse, printable, whole
 
-__all__ = ["WRONG_SHAPE", "anthropic", "chat", "parse", "plain", "printable", "whole"]
+__all__ = [
+    "WRONG_SHAPE",
+    "decode_anthropic",
+    "decode_openai",
+    "decode_text",
+    "parse",
+    "printable",
+    "whole",
+]

@@ -19,8 +19,7 @@ from ..types import (
     ToolCallBegun,
     Usage,
 )
-from .events import events
-from .pieces import (
+from .parsing import (
     WRONG_SHAPE,
     Surrogates,
     Template,
@@ -33,9 +32,10 @@ from .pieces import (
     sniff,
     whole,
 )
+from .sse import events
 
 
-def anthropic(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+def decode_anthropic(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     """Decode an answer; ``StreamTruncated`` where it ends without ``message_stop``."""
     source = iter(chunks)
     if content_type != "text/event-stream":

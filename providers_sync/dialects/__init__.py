@@ -11,11 +11,11 @@ expect. A dialect reads a parsed JSON body into a ``ChatRequest`` in OpenAI's fo
 
 from __future__ import annotations
 
-from . import blocks, chunks
+from . import anthropic_writer, openai_writer
 from .ai365vip import AI365VIP
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
-from .nouns import (
+from .models import (
     About,
     Catalogue,
     ChatRequest,
@@ -37,7 +37,7 @@ CATALOGUES = (OPENAI_MODELS, ANTHROPIC_MODELS)
 def error_body(error: RequestError, path: str) -> bytes:
     """Return the JSON that tells the client of ``path``, in the shape of its protocol."""
     own = path == ANTHROPIC.base or path.startswith(f"{ANTHROPIC.base}/")
-    return json_bytes((blocks if own else chunks).error_shape(error))
+    return json_bytes((anthropic_writer if own else openai_writer).error_shape(error))
 
 
 __all__ = [

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import Refusal, Usage
-from . import reading
-from .nouns import About, ChatRequest, Dialect, Ending, Piece, RequestError
+from . import validation
+from .models import About, ChatRequest, Dialect, Ending, Piece, RequestError
 
 
 def read_ai365vip(body: Any) -> ChatRequest:
     """Read ``prompt`` as the system message and the one user message as it stands."""
-    fields = reading.an_object(body, "the body")
-    model = reading.an_object(fields.get("model"), "model").get("id")
-    name = reading.a_name(model, "model.id")
-    prompt = reading.text(fields.get("prompt") or "", "prompt")
-    messages = reading.conversation(fields.get("messages"))
+    fields = validation.an_object(body, "the body")
+    model = validation.an_object(fields.get("model"), "model").get("id")
+    name = validation.a_name(model, "model.id")
+    prompt = validation.text(fields.get("prompt") or "", "prompt")
+    messages = validation.conversation(fields.get("messages"))
     if prompt:
         messages.insert(0, {"role": "system", "content": prompt})
     if fields.get("tools"):
         raise RequestError("tools cannot be used: this protocol's answers are plain text")
-    return reading.always_streamed(fields, messages, name, {"model", "messages", "key", "prompt"})
+    return validation.always_streamed(
+        fields, messages, name, {"model", "messages", "key", "prompt"}
+    )
 
 
 class PlainWriter:

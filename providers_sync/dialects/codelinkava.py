@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import reading
-from .chunks import ChunkWriter
-from .nouns import ChatRequest, Dialect
+from . import validation
+from .models import ChatRequest, Dialect
+from .openai_writer import ChunkWriter
 
 
 def read_codelinkava(body: Any) -> ChatRequest:
     """Read ``messages`` as they are."""
-    fields = reading.an_object(body, "the body")
-    messages = reading.conversation(fields.get("messages"))
-    return reading.always_streamed(fields, messages, None, {"messages"})
+    fields = validation.an_object(body, "the body")
+    messages = validation.conversation(fields.get("messages"))
+    return validation.always_streamed(fields, messages, None, {"messages"})
 
 
 CODELINKAVA = Dialect(

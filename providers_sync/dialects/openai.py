@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import reading
-from .chunks import ChunkWriter
-from .nouns import Catalogue, ChatRequest, Dialect
+from . import validation
+from .models import Catalogue, ChatRequest, Dialect
+from .openai_writer import ChunkWriter
 
 OWN = {"model", "messages", "stream", "stream_options"}
 
 
 def read_openai(body: Any) -> ChatRequest:
     """Read a request; unknown fields are options."""
-    fields = reading.an_object(body, "the body")
+    fields = validation.an_object(body, "the body")
     return ChatRequest(
-        model=reading.a_name(fields.get("model"), "model"),
-        messages=reading.conversation(fields.get("messages")),
-        options=reading.options(fields, OWN),
-        stream=reading.whether(fields, "stream"),
-        include_usage=reading.include_usage(fields),
+        model=validation.a_name(fields.get("model"), "model"),
+        messages=validation.conversation(fields.get("messages")),
+        options=validation.options(fields, OWN),
+        stream=validation.whether(fields, "stream"),
+        include_usage=validation.include_usage(fields),
     )
 
 

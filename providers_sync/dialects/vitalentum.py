@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from ..types import Message
-from . import reading
-from .chunks import ChunkWriter
-from .nouns import ChatRequest, Dialect, RequestError
+from . import validation
+from .models import ChatRequest, Dialect, RequestError
+from .openai_writer import ChunkWriter
 
 SPEAKERS = {"human": "user", "bot": "assistant"}
 """It knows no other roles."""
@@ -21,7 +21,7 @@ def read_vitalentum(body: Any) -> ChatRequest:
     >>> read_vitalentum(sent).messages
     [{'role': 'user', 'content': 'Hi'}]
     """
-    fields = reading.an_object(body, "the body")
+    fields = validation.an_object(body, "the body")
     text = fields.get("conversation")
     if not isinstance(text, str):
         raise RequestError("conversation must be a string of JSON")
@@ -29,19 +29,19 @@ def read_vitalentum(body: Any) -> ChatRequest:
         conversation = json.loads(text)
     except (ValueError, RecursionError):
         raise RequestError("conversation is not valid JSON") from None
-    history = reading.an_object(conversation, "conversation").get("history")
+    history = validation.an_object(conversation, "conversation").get("history")
     if not isinstance(history, list) or not history:
         raise RequestError("conversation.history must be a list with at least one turn")
     messages = [_turn(turn, f"conversation.history[{i}]") for i, turn in enumerate(history)]
-    return reading.always_streamed(fields, messages, None, {"conversation"})
+    return validation.always_streamed(fields, messages, None, {"conversation"})
 
 
 def _turn(value: Any, name: str) -> Message:
-    turn = reading.an_object(value, name)
+    turn = validation.an_object(value, name)
     role = SPEAKERS.get(str(turn.get("speaker")))
     if role is None:
         raise RequestError(f"{name}.speaker must be human or bot")
-    return {"role": role, "content": reading.text(turn.get("text"), f"{name}.text")}
+    return {"role": role, "content": validation.text(turn.get("text"), f"{name}.text")}
 
 
 VITALENTUM = Dialect(

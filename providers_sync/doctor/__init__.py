@@ -25,9 +25,9 @@ from ..errors import (
 from ..providers import PRESETS, PROVIDERS, Provider, named
 from ..transport import SECRET_LENGTH
 from ..types import ReasoningDelta, TextDelta
-from .arrivals import judge
+from .buffering import judge
 from .finding import Finding, note, ok, wrong
-from .way import Patient, connect, explain_tls, is_here, look_at_proxy, look_up, past_proxy
+from .network import Patient, connect, explain_tls, is_here, look_at_proxy, look_up, past_proxy
 
 __all__ = ["Finding", "configured", "examine"]
 

@@ -52,7 +52,7 @@ class AI365VIP(Provider):
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         """Plain UTF-8 text, handed on as it arrives."""
-        return decoding.plain(chunks, content_type)
+        return decoding.decode_text(chunks, content_type)
 
 
 def _prompt(turns: list[tuple[str, str]]) -> str:

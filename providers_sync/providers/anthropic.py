@@ -46,7 +46,7 @@ class Anthropic(Provider):
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         """Events of the protocol's own types; ``message_stop`` is the end marker."""
-        return decoding.anthropic(chunks, content_type)
+        return decoding.decode_anthropic(chunks, content_type)
 
 
 def _translated(options: dict[str, Any]) -> dict[str, Any]:

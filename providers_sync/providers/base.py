@@ -20,8 +20,8 @@ from ..errors import (
 from ..messages import conversation
 from ..stream import CancelToken, Opening, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
-from .asking import Asking, Request, encoded
-from .checks import (
+from .attempts import Asking, Request, encoded
+from .validation import (
     check_header,
     checked_headers,
     checked_options,
@@ -127,7 +127,7 @@ class Provider:
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         """Turn body bytes into deltas; ``StreamTruncated`` where the end marker is missing."""
-        return decoding.chat(chunks, content_type)
+        return decoding.decode_openai(chunks, content_type)
 
     # --- the calls
 

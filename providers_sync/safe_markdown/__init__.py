@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 
 from .blocks import Code, Definitions, Quote, Text, split
+from .escaping import cleaned, code_block, is_harmless
 from .formulas import DELIMITERS
 from .inline import inline
-from .literal import cleaned, code_block, is_harmless
 
 __all__ = ["safe_markdown"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from . import links
+from .escaping import cleaned, code_span, encoded, literal
 from .formulas import ENVIRONMENT, formula, is_price
-from .literal import cleaned, code_span, encoded, literal
 
 _TOKEN = re.compile(r"\\|`+|\$+|<|&(?=[#\w])|!+\[?|\[|\]|@@+|~{3,}|:{3,}|(?i:ftp:)|\n\n+")
 _BORDER = re.compile(r"\n[ \t]*(?:(?:[-+*#>|]|\d{1,9}[.)])[ \t]*|(?=\n))")

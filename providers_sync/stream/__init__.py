@@ -7,9 +7,9 @@ the pipe and never the ``Stream``: when the last reference to the ``Stream`` goe
 A reader outside the main thread that waits word by word may borrow it (``direct``).
 """
 
-from .answer import Stream, open_streams
-from .opening import Opening
-from .pipe import Ended, Pipe, Source
-from .token import CancelToken
+from .cancel import CancelToken
+from .channel import Ended, Pipe, Source
+from .prepared import Opening
+from .stream import Stream, open_streams
 
 __all__ = ["CancelToken", "Ended", "Opening", "Pipe", "Source", "Stream", "open_streams"]

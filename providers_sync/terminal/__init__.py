@@ -4,8 +4,8 @@ The rooms below: ``session`` talks, ``answering`` shows one answer on a ``screen
 text, JSON events or Markdown), ``keyboard`` reads what the user types.
 """
 
-from .answering import ask
 from .keyboard import question
+from .render import ask
 from .session import chat
 
 __all__ = ["ask", "chat", "question"]

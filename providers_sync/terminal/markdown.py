@@ -23,8 +23,8 @@ from rich.text import Text
 from rich.theme import Theme
 
 from ..printable import visible
-from .blocks import Block, parser, split_lines
-from .painter import Line
+from .live import Line
+from .markdown_blocks import Block, parser, split_lines
 
 CODE_THEME = "monokai"
 BROAD = 10_000

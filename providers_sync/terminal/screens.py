@@ -16,8 +16,8 @@ from ..types import Event, ReasoningDelta, Refusal, Stats, TextDelta, ToolCall, 
 from .spinner import Spinner
 
 if TYPE_CHECKING:
-    from .blocks import Block
-    from .painter import Line
+    from .live import Line
+    from .markdown_blocks import Block
 
 PAINT_EVERY_S = 0.05
 """Between two paintings; what arrives meanwhile is painted together."""
@@ -145,8 +145,8 @@ class MarkdownScreen(TerminalScreen):
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
+        from .live import Line, Painter
         from .markdown import Renderer  # where rich is missing this raises, before anything else
-        from .painter import Line, Painter
 
         self._gap = Line("", 0)
         self._lines: Callable[[Block, int], list[Line]] = Renderer(out).lines
@@ -154,7 +154,7 @@ class MarkdownScreen(TerminalScreen):
         self._reset()
 
     def _reset(self) -> None:
-        from .blocks import Blocks
+        from .markdown_blocks import Blocks
 
         self._blocks = Blocks()
         self._is_first = True

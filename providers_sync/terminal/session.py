@@ -12,8 +12,8 @@ from ..errors import InvalidRequestError, ProviderError, StreamCancelled
 from ..printable import visible
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
-from .answering import answer
 from .keyboard import Keyboard, note
+from .render import answer
 from .screens import Screen, choose
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."

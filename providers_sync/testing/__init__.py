@@ -49,13 +49,13 @@ from .answers import (
     status,
     whole,
 )
+from .encoders import ScriptError
 from .faults import FAULTS
 from .records import Connection, Headers, Request
 from .scripted import Asked, ScriptedProvider
 from .server import Server, serve
-from .speech import ScriptError
-from .steps import Step
-from .words import (
+from .step_types import Step
+from .steps import (
     comment,
     cut,
     done,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from .encoders import ScriptError, Speech, to_json
 from .records import Request
-from .speech import ScriptError, Speech, to_json
-from .steps import Like, Step, steps
+from .step_types import Like, Step, steps
 
 AUTO = "auto"
 FRAMINGS = ("chunked", "one-chunk", "length", "close")

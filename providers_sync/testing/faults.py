@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .answers import Fault, answer, empty, html, redirect, status, whole
-from .words import (
+from .steps import (
     cut,
     done,
     drip,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .speech import MODEL, EventStream, ScriptError, Speech, split_text, to_json
+from .encoders import MODEL, EventStream, ScriptError, Speech, split_text, to_json
 
 
 class Vitalentum(EventStream):

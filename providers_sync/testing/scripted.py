@@ -15,7 +15,7 @@ from ..providers.openai import OpenAICompatible
 from ..stream import Pipe, Source
 from ..types import Delta, Messages, Prompt
 from .answers import Script
-from .memory import MemoryTransport
+from .in_memory import MemoryTransport
 from .records import Request
 
 MODEL = "scripted-model"

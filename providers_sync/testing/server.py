@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from . import play
+from . import player
 from .answers import Cues, Script
-from .line import Gone, Line, Stop, Stopped
+from .connection import Gone, Line, Stop, Stopped
 from .protocols import guess, speech_for
 from .records import Connection, Headers, Log, Request
 
@@ -168,7 +168,7 @@ class Server:
             connection.closed_by = "client"
             connection.error = str(error)
             return
-        except play.HangUp as hang_up:
+        except player.HangUp as hang_up:
             if hang_up.reset:
                 connection.closed_by = "server"
                 line.reset()
@@ -179,7 +179,7 @@ class Server:
     def _exchange(self, line: Line, connection: Connection) -> None:
         taken = self._cues.at_connect()
         if taken:
-            play.connect(taken, line, speech_for(taken.protocol or self._protocol or "plain"))
+            player.connect(taken, line, speech_for(taken.protocol or self._protocol or "plain"))
         if self._tls:
             line.start_tls(self._tls)
         while True:
@@ -187,7 +187,7 @@ class Server:
             answer = taken or self._cues.for_request(request)
             taken = None
             name = answer.protocol or self._protocol or guess(request.path, request.body)
-            again = play.play(answer, line, speech_for(name))
+            again = player.play(answer, line, speech_for(name))
             if not again or request.headers.get("connection", "").lower() == "close":
                 return
 

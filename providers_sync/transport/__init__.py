@@ -7,10 +7,10 @@ thread. Name resolution cannot be interrupted, so it has a thread of its own tha
 
 from __future__ import annotations
 
-from .answer import Answer
 from .call import Call, Stopped
 from .problems import connection_error, tls_error
-from .secrecy import SECRET_LENGTH, Secret, hide, masked, proxies_in_use, secrets
+from .redaction import SECRET_LENGTH, Secret, hide, masked, proxies_in_use, secrets
+from .response import Answer
 from .session import Transport, proxy_for
 from .status import status_error
 

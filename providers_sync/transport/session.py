@@ -13,10 +13,10 @@ import requests.structures
 import requests.utils
 
 from ..config import POOL_SIZE
-from .answer import Answer
 from .call import Call, Stopped, current
-from .pools import Adapter
+from .connection import Adapter
 from .problems import connection_error
+from .response import Answer
 
 
 class Transport:

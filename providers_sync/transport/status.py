@@ -8,7 +8,7 @@ import math
 import time
 
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
-from .answer import Answer
+from .response import Answer
 
 
 def status_error(answer: Answer, wait_s: float) -> APIStatusError:

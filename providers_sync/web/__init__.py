@@ -39,8 +39,8 @@ Where ``done`` is missing, the connection to the browser itself was cut.
 from __future__ import annotations
 
 from .bodies import PLAIN_HEADERS, SSE_HEADERS, Answer, Body, plain, sse
-from .failures import error_data
-from .posted import QuestionError, question
+from .browser_input import QuestionError, question
+from .public_errors import error_data
 
 __all__ = [
     "PLAIN_HEADERS",

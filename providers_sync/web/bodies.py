@@ -10,7 +10,7 @@ from ..config import KEEP_ALIVE_S
 from ..errors import ProviderError, StreamCancelled
 from ..stream import Opening, Stream
 from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
-from .failures import told
+from .public_errors import told
 
 Answer = Union[Stream, Opening]
 """What becomes a body: ``provider.stream(…)``, or ``provider.opening(…)``."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from providers_sync.testing import answer, done, drip, event, finish, repeat, text
-from providers_sync.testing.speech import Speech
-from providers_sync.testing.steps import Piece
+from providers_sync.testing.encoders import Speech
+from providers_sync.testing.step_types import Piece
 
 from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
 

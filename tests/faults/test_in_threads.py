@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from providers_sync import Provider
-from providers_sync.stream import opening
-from providers_sync.stream.direct import DirectPipe
+from providers_sync.stream import prepared
+from providers_sync.stream.direct_channel import DirectPipe
 
 from .row import Row
 from .table import TABLE
@@ -53,5 +53,5 @@ def test_fault_ends_as_the_table_says_in_a_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that the table promises holds there too."""
-    monkeypatch.setattr(opening, "DirectPipe", Eager)
+    monkeypatch.setattr(prepared, "DirectPipe", Eager)
     check(row, kind, wire, place, watched_from_a_thread)

@@ -24,7 +24,7 @@ from providers_sync import (
     Timeouts,
 )
 from providers_sync.config import EVENT_BYTES, JSON_BYTES
-from providers_sync.decoding import anthropic, chat
+from providers_sync.decoding import decode_anthropic, decode_openai
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
 from .phases import Cue, fill, served
@@ -183,7 +183,7 @@ def flood(piece: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
         sent += len(piece)
 
 
-DECODERS = {"OpenAI": chat, "Anthropic": anthropic}
+DECODERS = {"OpenAI": decode_openai, "Anthropic": decode_anthropic}
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
     "80 MB in a line": (
         lambda: flood(b"x" * 65_536, 80 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
@@ -213,25 +213,25 @@ def test_too_much_stops_at_the_cap_with_a_clear_error(protocol: str, name: str) 
 
 
 NESTED = {
-    "unknown field": (chat, '{"choices": [{"delta": {"content": "x"}}], "y": %s}'),
-    "content": (chat, '{"choices": [{"delta": {"content": %s}}]}'),
-    "choices": (chat, '{"choices": %s}'),
+    "unknown field": (decode_openai, '{"choices": [{"delta": {"content": "x"}}], "y": %s}'),
+    "content": (decode_openai, '{"choices": [{"delta": {"content": %s}}]}'),
+    "choices": (decode_openai, '{"choices": %s}'),
     "arguments": (
-        chat, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": %s}}]}}]}'
+        decode_openai, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": %s}}]}}]}'
     ),
-    "error": (chat, '{"error": {"type": %s}}'),
+    "error": (decode_openai, '{"error": {"type": %s}}'),
     "Anthropic's unknown field": (
-        anthropic,
+        decode_anthropic,
         '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}, '
         '"index": 0, "y": %s}',
     ),
-    "Anthropic's delta": (anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'),
+    "Anthropic's delta": (decode_anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'),
     "Anthropic's input": (
-        anthropic,
+        decode_anthropic,
         '{"type": "content_block_start", "index": 0, "content_block": '
         '{"type": "tool_use", "id": "1", "name": "look", "input": %s}}',
     ),
-    "Anthropic's error": (anthropic, '{"error": {"type": %s}}'),
+    "Anthropic's error": (decode_anthropic, '{"error": {"type": %s}}'),
 }  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def seconds(chunks: list[bytes]) -> float:
     for _ in range(5):
         began = time.thread_time()
         with contextlib.suppress(MalformedStream):  # beyond the cap
-            list(chat(iter(chunks), "text/event-stream"))
+            list(decode_openai(iter(chunks), "text/event-stream"))
         best = min(best, time.thread_time() - began)
     return best
 

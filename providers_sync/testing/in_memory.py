@@ -23,13 +23,13 @@ from urllib.parse import urlsplit
 
 from .. import transport
 from ..errors import ProviderError
-from . import play
+from . import player
 from .answers import Answer, Cues, Script
-from .line import EVENT_POLL_S
+from .connection import EVENT_POLL_S
+from .encoders import ScriptError, Speech
 from .protocols import guess, speech_for
 from .records import Headers, Log, Request
-from .speech import ScriptError, Speech
-from .steps import Raw, Step
+from .step_types import Raw, Step
 
 HEADER_BYTES = 64 * 1024
 """What http.client allows a header line."""
@@ -273,9 +273,9 @@ def _begun(answer: Answer, url: str, call: transport.Call, speech: Speech) -> Re
     call.sent()
     head.play(answer.before)
     head.forget_interim()
-    kind, steps = play.body_of(answer, speech)
-    size = play.size_of(answer, steps, type(speech)())
-    block = play.head(answer, kind, size)
+    kind, steps = player.body_of(answer, speech)
+    size = player.size_of(answer, steps, type(speech)())
+    block = player.head(answer, kind, size)
     if answer.head_every is not None:
         head.pause(answer.head_every * len(block))
     head.body(block)

@@ -11,7 +11,7 @@ from http.client import IncompleteRead
 from typing import Any
 
 from ..config import READ_BYTES
-from .body import Body
+from .framing import Body
 
 _GZIP = 16 + zlib.MAX_WBITS
 

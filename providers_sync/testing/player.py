@@ -7,9 +7,9 @@ import threading
 import zlib
 
 from .answers import AUTO, Answer
-from .line import Line
-from .speech import Speech
-from .steps import Raw, Step
+from .connection import Line
+from .encoders import Speech
+from .step_types import Raw, Step
 
 FOR_EVER_BYTES = 1 << 30
 """What a script without an end promises where a size must be promised."""

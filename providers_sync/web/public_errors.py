@@ -21,7 +21,7 @@ from ..errors import (
     StreamTruncated,
 )
 from ..types import Outcome
-from .posted import QuestionError
+from .browser_input import QuestionError
 
 log = logging.getLogger("providers_sync")
 

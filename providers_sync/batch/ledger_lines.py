@@ -7,7 +7,7 @@ import re
 import reprlib
 from typing import Any, NamedTuple, NoReturn
 
-from ..decoding.pieces import printable
+from ..decoding.parsing import printable
 from ..errors import APIStatusError
 from ..types import Outcome, Usage
 from .results import Reply

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
 from ..errors import Attempt, ProviderError, StreamCancelled
 from ..types import Delta, Finish, ServedModel, Usage
-from .clocks import Clocks, timeout
-from .signals import Signals
+from .deadlines import Clocks, timeout
+from .wakeup import Signals
 
 Source = Callable[["Pipe"], Iterator[Delta]]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import Timeouts
-from .answer import Stream
-from .direct import DirectPipe
-from .pipe import Source
-from .token import CancelToken
+from .cancel import CancelToken
+from .channel import Source
+from .direct_channel import DirectPipe
+from .stream import Stream
 
 
 @dataclass(frozen=True)

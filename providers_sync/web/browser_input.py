@@ -4,7 +4,7 @@
 [{'role': 'user', 'content': 'Why do cats purr?'}]
 >>> question([{"role": "system", "content": "Obey."}, {"role": "user", "content": "Hi"}])
 Traceback (most recent call last):
-providers_sync.web.posted.QuestionError: messages[0]['role'] must be 'user' or 'assistant'
+providers_sync.web.browser_input.QuestionError: messages[0]['role'] must be 'user' or 'assistant'
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..types import Message, Messages
-from .nouns import ChatRequest, RequestError
+from .models import ChatRequest, RequestError
 
 MAX_STOPS = 64
 """Sequences that end an answer; OpenAI takes four. Each is looked for in all of it."""

@@ -22,8 +22,7 @@ from ..types import (
     ToolCallBegun,
     Usage,
 )
-from .events import events
-from .pieces import (
+from .parsing import (
     WRONG_SHAPE,
     Surrogates,
     Template,
@@ -36,9 +35,10 @@ from .pieces import (
     sniff,
     whole,
 )
+from .sse import events
 
 
-def chat(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+def decode_openai(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     """Decode an answer; ``StreamTruncated`` where it ends without its end marker."""
     source = iter(chunks)
     if content_type == "text/event-stream":
@@ -198,7 +198,7 @@ def _parts(content: Any) -> Iterator[Delta]:
             yield text
 
 
-def plain(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+def decode_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     """Decode an answer of plain UTF-8 text, piece by piece as it comes; it has no end marker.
 
     Raises ``StreamCut`` at half a character and ``StreamTruncated`` for an empty body.

@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterator
 
 from ..config import ALONE_READS, AWAY_S, Timeouts
 from ..types import Delta
-from .pipe import Ended, Pipe
+from .channel import Ended, Pipe
 
 KEEPER_S = 4 * AWAY_S
 """The longest sleep of the thread while the reader reads."""

@@ -12,7 +12,7 @@ import threading
 import time
 
 from ..stream import Opening, Pipe, Stream
-from .threads import start
+from .executor import start
 
 LOOK_S = 0.01
 """Between two looks at the clocks: so late may one fire."""

@@ -22,8 +22,8 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
-from .body import take_time_from_kernel
 from .call import Call, Stopped, current_call
+from .framing import take_time_from_kernel
 
 
 class _WholeLines:

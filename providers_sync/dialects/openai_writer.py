@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .nouns import About, Ending, Piece, RequestError, json_bytes, slices
+from .models import About, Ending, Piece, RequestError, json_bytes, slices
 
 
 class ChunkWriter:

@@ -29,8 +29,8 @@ from ..types import (
     Usage,
 )
 from . import workers
-from .pipe import Pipe, Source
-from .token import CancelToken
+from .cancel import CancelToken
+from .channel import Pipe, Source
 
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 

@@ -14,9 +14,9 @@ import urllib3.exceptions
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
-from .body import Body, leave_time_to_kernel
 from .call import Call, Stopped
-from .gzipped import GzippedBody
+from .framing import Body, leave_time_to_kernel
+from .gzip_body import GzippedBody
 from .problems import reason
 
 

@@ -24,10 +24,10 @@ HOUSE = [
     # 10 the terminal, opened by the command line
     "terminal",
     "terminal.session",
-    "terminal.answering",
+    "terminal.render",
     "terminal.screens terminal.keyboard",
     "terminal.markdown",
-    "terminal.painter terminal.spinner terminal.blocks",
+    "terminal.live terminal.spinner terminal.markdown_blocks",
     # 10 gateway, a door, and its inner rooms
     "gateway",
     "serving wsgi echo",
@@ -35,23 +35,23 @@ HOUSE = [
     "engines",
     # 9 the doctor, opened by the command line
     "doctor",
-    "doctor.way doctor.arrivals",
+    "doctor.network doctor.buffering",
     "doctor.finding",
     # 9 doors
     "local notebook web testing",
     # 9 the child process of local
-    "llama",
+    "llama_server",
     # 9 the inner rooms of testing
     "testing.server testing.faults testing.scripted",
-    "testing.memory",
-    "testing.play",
-    "testing.answers testing.words testing.protocols",
-    "testing.steps",
-    "testing.speech testing.records testing.line",
+    "testing.in_memory",
+    "testing.player",
+    "testing.answers testing.steps testing.protocols",
+    "testing.step_types",
+    "testing.encoders testing.records testing.connection",
     # 9 the inner rooms of web
     "web.bodies",
-    "web.failures",
-    "web.posted",
+    "web.public_errors",
+    "web.browser_input",
     # 9 the stop button of the doors
     "interrupt",
     # 8 the face
@@ -60,12 +60,12 @@ HOUSE = [
     "batch.report",
     "failover batch chat",
     # 7 the inner room of failover
-    "health",
+    "circuit_breaker",
     # 7 the inner rooms of batch
     "batch.run",
-    "batch.records batch.limits batch.shelf batch.work batch.inputs",
-    "batch.ledger batch.here",
-    "batch.lines batch.threads",
+    "batch.records batch.pacing batch.result_buffer batch.worker batch.inputs",
+    "batch.ledger batch.same_thread",
+    "batch.ledger_lines batch.executor",
     "batch.results",
     "batch.rows",
     # 6 which provider is meant, and the table: name → class
@@ -76,11 +76,11 @@ HOUSE = [
     "providers.anthropic dialects",
     # 5 the inner rooms of dialects: one a protocol, over what they write and share
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
-    "dialects.chunks dialects.blocks dialects.reading",
-    "dialects.nouns",
+    "dialects.openai_writer dialects.anthropic_writer dialects.validation",
+    "dialects.models",
     # 4 the joint, over its inner rooms
     "providers.base",
-    "providers.asking providers.checks",
+    "providers.attempts providers.validation",
     # 3 async over a Stream
     "aio",
     # 2 plumbing
@@ -88,21 +88,21 @@ HOUSE = [
     # 2 the inner room of messages
     "images",
     # 2 the inner rooms of stream: from a call made ready down to its clocks
-    "stream.opening",
-    "stream.answer stream.direct",
-    "stream.pipe stream.token stream.workers",
-    "stream.clocks stream.signals",
+    "stream.prepared",
+    "stream.stream stream.direct_channel",
+    "stream.channel stream.cancel stream.workers",
+    "stream.deadlines stream.wakeup",
     # 2 the inner rooms of transport: one request, from its call to its answer
     "transport.session transport.status",
-    "transport.answer transport.pools",
-    "transport.gzipped",
-    "transport.secrecy",
-    "transport.problems transport.body",
+    "transport.response transport.connection",
+    "transport.gzip_body",
+    "transport.redaction",
+    "transport.problems transport.framing",
     "transport.call",
     "transport.resolver",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
-    "decoding.chat decoding.anthropic",
-    "decoding.pieces decoding.events",
+    "decoding.openai_chat decoding.anthropic",
+    "decoding.parsing decoding.sse",
     # 1 ground, itself in order: an error carries an outcome, a clock raises an error
     "config",
     "errors",
@@ -110,7 +110,7 @@ HOUSE = [
     # 1 the Markdown that types shows itself as, over its inner rooms
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",
-    "safe_markdown.links safe_markdown.formulas safe_markdown.literal",
+    "safe_markdown.links safe_markdown.formulas safe_markdown.escaping",
 ]
 FLOORS = {room: -level for level, rooms in enumerate(HOUSE) for room in rooms.split()}
 
@@ -124,11 +124,11 @@ providers_sync`` alone. That none opens by itself is seen by ``tests/test_import
 ONE_ROOM = {
     "requests": "transport",
     "urllib3": "transport",
-    "sseclient": "decoding.events",
+    "sseclient": "decoding.sse",
     "tenacity": "retry",
     "waitress": "serving",
     "werkzeug": "wsgi",
-    "xllamacpp": "llama",
+    "xllamacpp": "llama_server",
 }
 """Foreign packages and the only room that may import them."""
 HEAVY = {"asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"}

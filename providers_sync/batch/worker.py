@@ -7,15 +7,15 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import replace
 from typing import Any
 
-from ..decoding.pieces import printable
+from ..decoding.parsing import printable
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream
 from ..types import Outcome
-from .here import whole
+from .executor import Threads
 from .results import Reply, failure
 from .rows import Row
-from .threads import Threads
+from .same_thread import whole
 
 KEPT_PROVIDERS = 4
 """In a worker process; one a batch, so that its connections live from row to row."""
