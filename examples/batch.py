@@ -13,7 +13,7 @@ def run(provider, prompts, ledger):
     """Print the answers; return how many were asked, and how many read from the ledger."""
     asked = recorded = 0
     for result in batch.map(provider, prompts, concurrency=2, ledger=ledger, ordered=True):
-        print(f"{result.custom_id} {result.verdict}: {result.error or result.text}")
+        print(f"{result.custom_id} {result.outcome}: {result.error or result.text}")
         asked += not result.recorded
         recorded += result.recorded
     return f"{asked} asked, {recorded} from the ledger."

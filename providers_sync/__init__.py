@@ -18,13 +18,13 @@ from .errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
-    Attempt,
     AuthenticationError,
     FailoverError,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
     ProviderError,
+    ProviderFailure,
     RateLimitError,
     ServerError,
     StreamCancelled,
@@ -41,7 +41,7 @@ from .providers import (
     Provider,
     Vitalentum,
 )
-from .stream import CancelToken, Stream
+from .stream import CancelToken, PreparedCall, Stream
 from .types import (
     Completion,
     Event,
@@ -62,13 +62,13 @@ if TYPE_CHECKING:
     from .failover import Failover
 
 
-_DOORS = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
-"""Modules that work as ``providers_sync.gateway`` after ``import providers_sync`` alone."""
+_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
+"""Public modules that are imported at first use: ``providers_sync.gateway`` needs no import."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load at first use what not every program needs."""
-    if name in _DOORS:
+    """Import what not every program needs at its first use."""
+    if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name == "Failover":
         from .failover import Failover
@@ -82,11 +82,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Make the notebook's ``%%chat`` known, when IPython is told ``%load_ext providers_sync``."""
+    """Register the ``%%chat`` magic: IPython calls this for ``%load_ext providers_sync``."""
     from . import notebook
 
     notebook.load_ipython_extension(shell)
@@ -99,7 +99,6 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "Anthropic",
-    "Attempt",
     "AuthenticationError",
     "CancelToken",
     "Chat",
@@ -116,8 +115,10 @@ __all__ = [
     "ModelNotSupportedError",
     "OpenAICompatible",
     "Outcome",
+    "PreparedCall",
     "Provider",
     "ProviderError",
+    "ProviderFailure",
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",

@@ -18,73 +18,78 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Protocol
 
-from .stream import Opening, Stream
-from .types import Completion, Event, Outcome, Prompt, Stats, Usage
+from .stream import (
+    PreparedCall,
+    Stream,
+    channel_of,
+    current_batch,
+    fetch_batch,
+    raise_early_failure,
+)
+from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
 
 HOUR_S = 3600.0
 
 
-class Asks(Protocol):
+class SupportsPrepare(Protocol):
     """What an adapter wants of a provider."""
 
-    def opening(self, messages: Prompt, model: str | None = None, **options: Any) -> Opening:
+    def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
         """Make a call ready."""
 
 
 def stream(
-    provider: Asks, messages: Prompt, model: str | None = None, **options: Any
+    provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
 ) -> AsyncStream:
     """Return the answer as an async iterator; takes and raises what ``provider.stream`` does.
 
     Nothing is sent before the first ``await``, and everything raises there or later.
     """
-    return AsyncStream(lambda: provider.opening(messages, model, **options))
+    return AsyncStream(lambda: provider.prepare(messages, model, **options))
 
 
 async def complete(
-    provider: Asks, messages: Prompt, model: str | None = None, **options: Any
+    provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
 ) -> Completion:
     """Wait for the whole answer and return it."""
     async with stream(provider, messages, model, **options) as answer:
         return await answer.completion()
 
 
-class _Answer:
+class _AnswerState:
     """What an ``AsyncStream`` and the generator behind it share; neither holds the other."""
 
-    def __init__(self, opening: Callable[[], Opening]) -> None:
+    def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self.stream: Stream | None = None
         self.is_closed = False
-        self._opening = opening
+        self._prepare = prepare
 
     async def open(self) -> Stream:
         if self.stream is None:
-            opening = await asyncio.to_thread(self._opening)
+            call = await asyncio.to_thread(self._prepare)
             if self.is_closed:
-                self.stream = opening.idle()
+                self.stream = call.unstarted()
                 self.stream.close()
                 return self.stream
-            stream = self.stream = opening.begin()
+            stream = self.stream = call.begin()
             try:
-                await _wait(stream, opening=True)
+                await _wait(stream, for_headers=True)
             except BaseException:
                 stream.close()
                 raise
-            stream._opened()
+            raise_early_failure(stream)
         return self.stream
 
     async def chunks(self) -> AsyncGenerator[str, None]:
         stream = await self.open()
         try:
             while True:
-                rest = stream._rest
-                for delta in rest:
-                    if delta.__class__ is str:
-                        yield delta
-                    else:
-                        stream._note(delta)
+                batch = current_batch(stream)
+                for event in stream.ready_events():
+                    if isinstance(event, TextDelta):
+                        yield event.text
                 await _wait(stream)
-                if not stream._refill(rest):
+                if not fetch_batch(stream, batch):
                     return
         finally:
             stream.close()
@@ -98,8 +103,8 @@ class AsyncStream:
     begun.
     """
 
-    def __init__(self, opening: Callable[[], Opening]) -> None:
-        self._answer = _Answer(opening)
+    def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
+        self._answer = _AnswerState(prepare)
         # A generator, so that the loop knows of it and ends it when the loop itself is ended.
         self._chunks: Any = self._answer.chunks()
 
@@ -124,11 +129,11 @@ class AsyncStream:
         stream = await self._answer.open()
         try:
             while True:
-                rest = stream._rest
-                for event in stream._typed(rest):
+                batch = current_batch(stream)
+                for event in stream.ready_events():
                     yield event
                 await _wait(stream)
-                if not stream._refill(rest):
+                if not fetch_batch(stream, batch):
                     return
         finally:
             stream.close()
@@ -140,7 +145,7 @@ class AsyncStream:
             more = True
             while more:
                 await _wait(stream)
-                more = stream._refill()
+                more = fetch_batch(stream)
         finally:
             stream.close()
         return stream.completion()
@@ -201,16 +206,16 @@ class AsyncStream:
         return self._stream.stats if self._stream else None
 
 
-async def _wait(stream: Stream, opening: bool = False) -> None:
+async def _wait(stream: Stream, for_headers: bool = False) -> None:
     """Wait until the stream has news, holding no thread."""
-    pipe = stream._pipe
+    channel = channel_of(stream)
     loop = asyncio.get_running_loop()
     while True:
         changed: asyncio.Future[None] = loop.create_future()
-        if pipe.news(_waker(loop, changed), opening):
+        if channel.poll(_waker(loop, changed), for_headers):
             return
         # The loop's clock also keeps this task alive: the stream's thread must not.
-        clock = loop.call_later(max(min(pipe.clocks.left(), HOUR_S), 0), _set, changed)
+        clock = loop.call_later(max(min(channel.deadlines.time_left(), HOUR_S), 0), _set, changed)
         try:
             await changed
         finally:

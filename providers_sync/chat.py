@@ -6,14 +6,14 @@ import errno
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidRequestError
 from .messages import conversation
 from .providers.base import Provider
-from .stream import Stream
+from .stream import Stream, call_at_end
 from .types import Message, Messages, Outcome, Prompt, ToolCall
 
 VERSION = 1
@@ -23,10 +23,10 @@ _GOOD = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 
 
 @dataclass(frozen=True)
-class Cut:
+class InterruptedAnswer:
     """An answer that did not end well, kept apart from the history."""
 
-    asked: Messages
+    question: Messages
     """The turns it answers."""
     text: str
     """What had arrived; may be empty."""
@@ -44,9 +44,9 @@ class Chat:
         chat.send("And dogs?").read()
         chat.save("cats.json")
 
-    - ``history`` holds finished turns only. An answer that ended badly or was stopped waits in
-      ``cut`` with its question: ``resume()`` goes on with it, ``drop()`` forgets it, and so does
-      the next question.
+    - ``history`` holds finished turns only. An answer that failed or was stopped is kept in
+      ``interrupted`` with its question: ``resume()`` continues it; ``discard()`` and the next
+      question forget it.
     - ``budget`` limits the characters sent: the oldest exchanges stay behind, as wholes, but never
       the system message or the new question. They stay in ``history`` and in the file.
     - ``options`` enter the body of every request.
@@ -75,7 +75,7 @@ class Chat:
         self.budget = budget
         self.options = options
         self.history: Messages = conversation(history) if history else []
-        self.cut: Cut | None = None
+        self.interrupted: InterruptedAnswer | None = None
         self._running: weakref.ref[Stream] | None = None
 
     # --- talking
@@ -92,24 +92,24 @@ class Chat:
         """Go on with the answer that was cut; the stream yields what is new.
 
         The model gets its own words as the beginning of its turn. Most models then go on; one
-        that starts anew is better asked again: ``chat.send(chat.drop().asked)``.
+        that starts anew is better asked again: ``chat.send(chat.discard().question)``.
         """
         self._check_idle()
-        if self.cut is None:
+        if self.interrupted is None:
             raise InvalidRequestError("there is no cut answer to resume")
-        return self._ask(self.cut.asked, self.cut.text, call)
+        return self._ask(self.interrupted.question, self.interrupted.text, call)
 
-    def drop(self) -> Cut | None:
+    def discard(self) -> InterruptedAnswer | None:
         """Forget the answer that was cut, and return it."""
         self._check_idle()
-        cut, self.cut = self.cut, None
+        cut, self.interrupted = self.interrupted, None
         return cut
 
     def undo(self) -> Messages:
         """Take back the last question with its answer; return them, or ``[]`` if there is none."""
-        cut = self.drop()
+        cut = self.discard()
         if cut is not None:
-            return [*cut.asked, _assistant(cut.text)] if cut.text else cut.asked
+            return [*cut.question, _assistant(cut.text)] if cut.text else cut.question
         *_, last = [[], *_exchanges(self.history)]
         self.history = _without(self.history, last)
         return last
@@ -135,9 +135,9 @@ class Chat:
         turns = [*asked, _assistant(said)] if said else asked
         model = call.pop("model", self.model)
         stream = self.provider.stream(self.to_send(turns), model, **{**self.options, **call})
-        self.cut = None if not begun else self.cut
+        self.interrupted = None if not begun else self.interrupted
         self._running = weakref.ref(stream)
-        _when_ended(stream, lambda ended: self._ended(ended, asked, begun))
+        call_at_end(stream, lambda ended: self._ended(ended, asked, begun))
         return stream
 
     def _ended(self, stream: Stream, asked: Messages, begun: str) -> None:
@@ -148,11 +148,10 @@ class Chat:
         text = begun + text
         outcome = stream.outcome or Outcome.CANCELLED
         if outcome in _GOOD:
-            refusal = "".join(stream._refusal)
-            self.history += [*asked, _assistant(text or refusal, stream.tool_calls)]
-            self.cut = None
+            self.history += [*asked, _assistant(text or stream.refusal, stream.tool_calls)]
+            self.interrupted = None
         else:
-            self.cut = Cut(asked, text, outcome)
+            self.interrupted = InterruptedAnswer(asked, text, outcome)
 
     def _check_idle(self) -> None:
         if self._running is not None and self._running() is not None:
@@ -172,10 +171,13 @@ class Chat:
             "version": VERSION,
             "system": self.system,
             "history": self.history,
-            "cut": None,
+            "interrupted": None,
         }
-        if self.cut is not None:
-            data["cut"] = {**self.cut.__dict__, "outcome": str(self.cut.outcome)}
+        if self.interrupted is not None:
+            data["interrupted"] = {
+                **self.interrupted.__dict__,
+                "outcome": str(self.interrupted.outcome),
+            }
         try:
             text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
             encoded = text.encode("utf-8", "backslashreplace")  # half a character: JSON's escape
@@ -200,13 +202,13 @@ class Chat:
             data = json.loads(content.decode("utf-8"))
             if data["version"] != VERSION:
                 raise ValueError(f"its version is {data['version']!r}, not {VERSION}")
-            history, cut, system = data["history"], data["cut"], data["system"]
+            history, cut, system = data["history"], data["interrupted"], data["system"]
             if not isinstance(history, list) or not isinstance(system, (str, type(None))):
                 raise ValueError("history must be a list, and system text or null")
             chat.history = conversation(history) if history else []
             if cut is not None:
-                chat.cut = Cut(
-                    conversation(cut["asked"]), str(cut["text"]), Outcome(cut["outcome"])
+                chat.interrupted = InterruptedAnswer(
+                    conversation(cut["question"]), str(cut["text"]), Outcome(cut["outcome"])
                 )
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise InvalidRequestError(f"{path} holds no saved chat: {error}") from error
@@ -218,16 +220,8 @@ class Chat:
         return {**self.__dict__, "_running": None}
 
     def __repr__(self) -> str:
-        cut = ", an answer cut" if self.cut else ""
+        cut = ", an answer cut" if self.interrupted else ""
         return f"<Chat with {self.provider!r}: {len(self.history)} turns{cut}>"
-
-
-def _when_ended(stream: Stream, note: Callable[[Stream], None]) -> None:
-    with stream._pipe.lock:  # another thread may be stopping it
-        stream._on_end = note
-        has_ended = stream.outcome is not None
-    if has_ended:
-        note(stream)
 
 
 def _replace(target: str, content: bytes) -> None:

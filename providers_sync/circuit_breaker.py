@@ -7,7 +7,7 @@ import threading
 import time
 
 
-class Verdict(enum.Enum):
+class ProviderHealth(enum.Enum):
     """What a turn tells of its provider's health."""
 
     UNKNOWN = "cannot tell"
@@ -31,7 +31,7 @@ class _Circuit:
         return not self.is_open or (now >= self.rests_until and self.probe is None)
 
 
-class Health:
+class CircuitBreakers:
     """Who has failed lately, and whose turn it is; of one process, shared by its threads."""
 
     def __init__(self, size: int, rotates: bool, failures: int, rest_s: float) -> None:
@@ -68,16 +68,16 @@ class Health:
             circuit.is_open, circuit.probe = False, None
             circuit.failures = min(circuit.failures, self._limit - 1)
 
-    def ended(self, index: int, call: int, verdict: Verdict) -> None:
+    def ended(self, index: int, call: int, verdict: ProviderHealth) -> None:
         """Note how the turn of a provider in a call has ended."""
         with self._lock:
             circuit = self._circuits[index]
             if circuit.probe == call:
                 circuit.probe = None
-            if verdict is Verdict.GOOD:
+            if verdict is ProviderHealth.GOOD:
                 circuit.failures, circuit.is_open = 0, False
-            elif verdict is not Verdict.UNKNOWN:
-                circuit.failures += self._limit if verdict is Verdict.SILENT else 1
+            elif verdict is not ProviderHealth.UNKNOWN:
+                circuit.failures += self._limit if verdict is ProviderHealth.SILENT else 1
                 if circuit.failures >= self._limit:
                     circuit.is_open = True
                     circuit.rests_until = time.monotonic() + self._rest_s

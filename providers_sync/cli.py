@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
-from .defaults import choose, find_model, make
+from .defaults import choose, find_model, make_provider
 from .printable import one_line, visible
 from .providers import PRESETS
 
@@ -68,7 +68,7 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """A mistake is said in one line, as every error is."""
 
     def error(self, message: str) -> NoReturn:
@@ -76,9 +76,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="providers-sync", description="Streamed chat answers, from any provider.")
+    parser = _CommandParser(
+        prog="providers-sync", description="Streamed chat answers, from any provider."
+    )
     parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
-    common = _Parser(add_help=False)
+    common = _CommandParser(add_help=False)
     for place, default in ((parser, False), (common, argparse.SUPPRESS)):  # before and behind
         place.add_argument(
             "--debug", action="store_true", default=default, help="show the traceback of an error"
@@ -202,9 +204,9 @@ def _batch(options: argparse.Namespace) -> int:
 def _rows_without_model(path: str) -> int:
     """Count them in the whole file: a broken line must be found before anything is asked."""
     from .batch import read
-    from .batch.rows import row
+    from .batch.rows import to_row
 
-    rows = (row(value, number) for number, value in enumerate(read(path), 1))
+    rows = (to_row(value, number) for number, value in enumerate(read(path), 1))
     return sum(1 for each in rows if each.error is None and not each.model)
 
 
@@ -223,7 +225,7 @@ def _provider(
         )
         if options.debug:
             _say(f"asking {choice.provider}, because of {choice.reason}")
-        yield make(choice, options.base_url)
+        yield make_provider(choice, options.base_url)
         return
     if options.base_url:
         raise InvalidRequestError("--local brings its own address; leave out --base-url")
@@ -322,7 +324,7 @@ def _doctor(options: argparse.Namespace) -> int:
         model = choose(os.environ, provider=name, model=options.model).model
         for finding in doctor.examine(name, base_url=options.base_url, model=model):
             print(finding, flush=True)
-            is_well = is_well and finding.verdict != "wrong"
+            is_well = is_well and finding.level != "wrong"
     return 0 if is_well else 1
 
 

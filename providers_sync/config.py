@@ -31,14 +31,14 @@ RETRY_AFTER_CAP_S = 60.0
 """A longer ``Retry-After`` is for the caller to decide on."""
 FAILOVER_FAILURES = 3
 """One slip and one unlucky repeat are no pattern; the third in a row is."""
-FAILOVER_REST_S = 30.0
+FAILOVER_COOLDOWN_S = 30.0
 """A restart takes about as long; and while it lasts, one call in 30 s pays for looking again."""
 
-SOCKET_S = 1_000_000.0
+SOCKET_WAIT_S = 1_000_000.0
 """One wait of a socket, at most: Python counts it in 32 bits of milliseconds. Eleven days."""
 READ_BYTES = 64 * 1024
 """One read; the usual size of a socket's receive buffer."""
-TRICKLE_BYTES = 1024
+SMALL_READ_BYTES = 1024
 """One read of a stream that sends word by word; 4 KiB cost 200 streams 4 MB."""
 BUFFER_BYTES = 256 * 1024
 """What may wait for a slow reader; then the server is held back."""
@@ -49,7 +49,7 @@ EVENT_LINES = 1000
 """Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
 EVENT_LINES_BYTES = 1024 * 1024 * 1024
 """Lines of one event times its size, for the same reason: 1000 of 1 MiB, 16 of 64 MiB."""
-SPACE_BYTES = 64 * 1024
+LEADING_SPACE_BYTES = 64 * 1024
 """White space before an answer, while its kind is not known yet; honest servers send a line."""
 TOOL_CALLS = 10_000
 """In one answer; models make a few hundred at most. Bounds memory."""
@@ -72,16 +72,16 @@ POOL_SIZE = 256
 """Connections kept per host: as many streams as a busy threaded server runs at once."""
 ERROR_BODY_S = 1.0
 """For the body of an error response: the status is known, its text is only a courtesy."""
-LINGER_S = 0.1
+IDLE_THREAD_S = 0.1
 """A thread without work stays so long: a loop over questions asks again sooner."""
 DRAIN_S = 0.02
 """For the last bytes after the end marker, which give the connection back to the pool."""
 
-AWAY_S = 0.1
+READER_AWAY_S = 0.1
 """A reader who stays away so long is no longer waited for: the thread reads on."""
-ALONE_READS = 3
+SINGLE_EVENT_READS = 3
 """Reads in a row that bring one event each, until a waiting reader may read for itself."""
-SIGNAL_S = 0.1
+MAIN_THREAD_WAIT_S = 0.1
 """The main thread looks up this often: a signal that comes just before a wait does not end it."""
 KEEP_ALIVE_S = 0.25
 """Between two comments to a browser. The first write after it has left is answered with a reset,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .config import Timeouts
 from .errors import InvalidRequestError, ModelNotSupportedError, ProviderError, StreamCancelled
-from .providers import PRESETS, PROVIDERS, OpenAICompatible, Provider, named
+from .providers import PRESETS, PROVIDERS, OpenAICompatible, Provider, get_provider
 from .stream import CancelToken
 
 PROVIDER_VARIABLE = "PROVIDERS_SYNC_PROVIDER"
@@ -23,7 +23,7 @@ class Choice(NamedTuple):
     """What is to be asked."""
 
     provider: str
-    """A name that ``named()`` knows."""
+    """A name that ``get_provider()`` knows."""
     model: str | None
     """``None`` where nothing names one."""
     reason: str
@@ -97,14 +97,14 @@ def _model(value: str) -> str:
     return name
 
 
-def make(choice: Choice, base_url: str | None = None) -> Provider:
+def make_provider(choice: Choice, base_url: str | None = None) -> Provider:
     """Return the provider that was chosen, at ``base_url`` if one is given.
 
     Raises ``InvalidRequestError`` for settings that cannot work, naming the variable that is wrong.
     """
     settings = {"base_url": base_url} if base_url else {}
     try:
-        return named(choice.provider, choice.model, **settings)
+        return get_provider(choice.provider, choice.model, **settings)
     except ModelNotSupportedError as error:
         if choice.model_variable is None:
             raise

@@ -53,14 +53,14 @@ class Engine(Protocol):
         """Give back what the engine holds; the gateway calls it once, at its end."""
 
 
-class HangUp(OSError):
+class AbortConnection(OSError):
     """Nobody listens any more, or nobody may take the answer for whole: drop the connection.
 
     An ``OSError``, so that a WSGI server hangs up without a word.
     """
 
 
-def start(thread: threading.Thread) -> None:
+def start_thread(thread: threading.Thread) -> None:
     """Start a thread that the gateway cannot do without; ``ProviderError`` where none is left."""
     try:
         thread.start()
@@ -71,7 +71,7 @@ def start(thread: threading.Thread) -> None:
         ) from error
 
 
-class Watch:
+class DisconnectWatcher:
     """Cancels the answers whose clients have gone, even while their engines are silent."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Watch:
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="gateway-watch", daemon=True)
-        start(self._thread)
+        start_thread(self._thread)
 
     def add(self, cancel: CancelToken, gone: Callable[[], bool]) -> None:
         """Cancel ``cancel`` as soon as ``gone()`` is true."""
@@ -116,15 +116,15 @@ class Watch:
                     cancel.cancel()
 
 
-class Answer:
+class EngineAnswer:
     """The pieces of one answer, which ends early when nobody listens any more.
 
-    Iterating raises what the engine raises, and ``HangUp`` once the client has gone.
+    Iterating raises what the engine raises, and ``AbortConnection`` once the client has gone.
     ``usage`` is what the engine has counted so far; ``ending`` holds after the end.
     """
 
     def __init__(
-        self, engine: Engine, asked: ChatRequest, watch: Watch, gone: Callable[[], bool]
+        self, engine: Engine, asked: ChatRequest, watch: DisconnectWatcher, gone: Callable[[], bool]
     ) -> None:
         self.usage = Usage()
         self._finish = Finish()
@@ -156,10 +156,10 @@ class Answer:
                     return piece
         except Exception as error:
             if self._cancel.cancelled:
-                raise HangUp("the client has gone") from error
+                raise AbortConnection("the client has gone") from error
             raise
         if self._cancel.cancelled:
-            raise HangUp("the client has gone")
+            raise AbortConnection("the client has gone")
         self._ended = True
         raise StopIteration
 

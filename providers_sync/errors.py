@@ -37,7 +37,7 @@ class ProviderError(Exception):
     """The text that had arrived before the error."""
     outcome: Outcome
     """The verdict on the answer."""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[ProviderFailure, ...] = ()
     """The providers of a ``Failover`` that had failed before, in order; empty elsewhere."""
     default_outcome = Outcome.FAILED
 
@@ -125,7 +125,7 @@ class RateLimitError(APIStatusError):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class ProviderFailure:
     """One provider's failure within a ``Failover``."""
 
     provider: Any
@@ -134,7 +134,7 @@ class Attempt:
     seconds: float
     """From asking it to its failure."""
 
-    def __reduce__(self) -> tuple[type[Attempt], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[ProviderFailure], tuple[Any, ...]]:
         return type(self), (_shown(self.provider), self.error, self.seconds)
 
 

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .circuit_breaker import Health, Verdict
-from .config import FAILOVER_FAILURES, FAILOVER_REST_S, NotGiven, Timeouts, seconds
+from .circuit_breaker import CircuitBreakers, ProviderHealth
+from .config import FAILOVER_COOLDOWN_S, FAILOVER_FAILURES, NotGiven, Timeouts, seconds
 from .errors import (
     APIStatusError,
     APITimeoutError,
-    Attempt,
     FailoverError,
     InvalidRequestError,
     ModelNotSupportedError,
     ProviderError,
+    ProviderFailure,
 )
 from .providers.base import Provider
-from .stream import Ended, Opening, Pipe, Source
+from .stream import CallEnded, Channel, PreparedCall, Source
 from .types import Delta, Prompt, ServedModel, Usage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Failover(Provider):
     - ``strategy``: ``"order"`` asks the first provider first; ``"round_robin"`` begins with
       another one at each call.
     - A provider that fails ``failures`` times in a row, or once by letting a clock run out, rests
-      for ``rest`` seconds: meanwhile it is asked last, not never, so resting costs no call its
+      for ``cooldown`` seconds: meanwhile it is asked last, not never, so resting costs no call its
       answer. Then one call probes it. This is remembered per object and process.
     - A ``model`` given to a call passes over the providers that do not know it; without one, each
       uses its own. Messages, options and headers of a call go to each provider that is asked.
@@ -65,7 +65,7 @@ class Failover(Provider):
         *,
         strategy: Literal["order", "round_robin"] = "order",
         failures: int = FAILOVER_FAILURES,
-        rest: float = FAILOVER_REST_S,
+        cooldown: float = FAILOVER_COOLDOWN_S,
     ) -> None:
         self.providers = _checked_providers(providers)
         if strategy not in STRATEGIES:
@@ -75,10 +75,10 @@ class Failover(Provider):
         self.model, self.base_url = None, ""  # each provider has its own
         self._strategy = strategy
         self._failures = failures
-        self._rest = seconds(rest, "rest")
-        self._health: dict[int, Health] = {}
+        self._cooldown_s = seconds(cooldown, "cooldown")
+        self._health: dict[int, CircuitBreakers] = {}
 
-    def _prepare(
+    def _plan_call(
         self,
         messages: Prompt,
         model: str | None,
@@ -94,7 +94,7 @@ class Failover(Provider):
         unknown = []
         for index, provider in enumerate(self.providers):
             try:
-                prepared = provider._prepare(
+                prepared = provider._plan_call(
                     messages,
                     model,
                     options,
@@ -121,19 +121,19 @@ class Failover(Provider):
         """Refuse, as everything does, at the first ``await``: the class has no providers to ask."""
         from .aio import AsyncStream  # late: it loads asyncio
 
-        def opening() -> Opening:
+        def prepare() -> PreparedCall:
             raise InvalidRequestError(
                 "Failover asks the providers it was made with: aio.stream(Failover([…]), messages)"
             )
 
-        return AsyncStream(opening)
+        return AsyncStream(prepare)
 
-    def _memory(self) -> Health:
+    def _memory(self) -> CircuitBreakers:
         """Return this process's memory: a lock that a fork found taken would stay so."""
         pid = os.getpid()
         if pid not in self._health:
             rotates = self._strategy == "round_robin"
-            health = Health(len(self.providers), rotates, self._failures, self._rest)
+            health = CircuitBreakers(len(self.providers), rotates, self._failures, self._cooldown_s)
             self._health.setdefault(pid, health)
         return self._health[pid]
 
@@ -169,7 +169,7 @@ class _Turn:
         self.has_ended = False
         self._source = source
 
-    def deltas(self, pipe: Pipe, on_begin: Callable[[int], None]) -> Iterator[Delta]:
+    def deltas(self, pipe: Channel, on_begin: Callable[[int], None]) -> Iterator[Delta]:
         """Yield the answer's deltas; those before its first event are held until it is there."""
         self.asked_at = time.monotonic()
         held: dict[type[Delta], Delta] = {ServedModel: ServedModel(self.model)}
@@ -187,7 +187,7 @@ class _Turn:
         """Return the seconds since it was asked."""
         return time.monotonic() - self.asked_at
 
-    def is_final(self, error: ProviderError, pipe: Pipe) -> bool:
+    def is_final(self, error: ProviderError, pipe: Channel) -> bool:
         """Tell whether a failure is the call's, so that nobody else may be asked."""
         if isinstance(error, APITimeoutError):
             # The clock may fire while the first event is being decoded: then nobody has seen it.
@@ -198,12 +198,12 @@ class _Turn:
 class _Source:
     """One call in its thread: a turn for each provider until an answer begins."""
 
-    def __init__(self, turns: list[_Turn], health: Health) -> None:
+    def __init__(self, turns: list[_Turn], health: CircuitBreakers) -> None:
         self._turns = turns
         self._health = health
 
-    def __call__(self, pipe: Pipe) -> Iterator[Delta]:
-        pipe.patient = True
+    def __call__(self, pipe: Channel) -> Iterator[Delta]:
+        pipe.waits_for_first_event = True
         total = pipe.timeouts.total
         failures_before = len(pipe.failures)  # those of a Failover around this one
         waiting = {turn.index: turn for turn in self._turns}
@@ -218,58 +218,58 @@ class _Source:
                 if turn.is_final(error, pipe):
                     raise
                 if not isinstance(error, FailoverError):  # which has noted its own
-                    pipe.failures.append(Attempt(turn.provider, error, turn.seconds()))
+                    pipe.failures.append(ProviderFailure(turn.provider, error, turn.seconds()))
         raise _nobody(pipe.failures[failures_before:])
 
-    def _take(self, turn: _Turn, call: int, pipe: Pipe) -> Iterator[Delta]:
+    def _take(self, turn: _Turn, call: int, pipe: Channel) -> Iterator[Delta]:
         """Yield one provider's answer, and note how it went."""
         # At once, not when this thread hears of it: the caller may ask again right away.
         pipe.on_end = lambda: self._note_end(turn, call, pipe, _verdict_of_stopped(turn, pipe))
-        verdict = Verdict.UNKNOWN
+        verdict = ProviderHealth.UNKNOWN
         try:
             yield from turn.deltas(pipe, self._health.began)
-            verdict = Verdict.GOOD
+            verdict = ProviderHealth.GOOD
         except ProviderError as error:
             verdict = _verdict(error)
             raise
-        except Ended:
+        except CallEnded:
             verdict = _verdict_of_stopped(turn, pipe)
             raise
         finally:
             pipe.on_end = None
             self._note_end(turn, call, pipe, verdict)
 
-    def _note_end(self, turn: _Turn, call: int, pipe: Pipe, verdict: Verdict) -> None:
+    def _note_end(self, turn: _Turn, call: int, pipe: Channel, verdict: ProviderHealth) -> None:
         with pipe.lock:
             if not turn.has_ended:
                 turn.has_ended = True
                 self._health.ended(turn.index, call, verdict)
 
 
-def _verdict(error: ProviderError) -> Verdict:
+def _verdict(error: ProviderError) -> ProviderHealth:
     if isinstance(error, APITimeoutError):
-        return Verdict.SILENT
+        return ProviderHealth.SILENT
     if isinstance(error, InvalidRequestError):
-        return Verdict.UNKNOWN
+        return ProviderHealth.UNKNOWN
     about_request = isinstance(error, APIStatusError) and error.status_code in _ABOUT_THE_REQUEST
-    return Verdict.UNKNOWN if about_request else Verdict.BAD
+    return ProviderHealth.UNKNOWN if about_request else ProviderHealth.BAD
 
 
-def _verdict_of_stopped(turn: _Turn, pipe: Pipe) -> Verdict:
+def _verdict_of_stopped(turn: _Turn, pipe: Channel) -> ProviderHealth:
     """Judge a turn that a clock or the reader has ended."""
     with pipe.lock:  # the end is set before its reason
         error = pipe.error
     if not isinstance(error, APITimeoutError):
-        return Verdict.GOOD if turn.has_begun else Verdict.UNKNOWN
+        return ProviderHealth.GOOD if turn.has_begun else ProviderHealth.UNKNOWN
     if error.clock == "total":
         # A slow reader, or those before it, may have used the time up: blame the longest wait.
         longest = max((failure.seconds for failure in pipe.failures), default=0.0)
         if turn.has_begun or turn.seconds() < longest:
-            return Verdict.UNKNOWN
-    return Verdict.SILENT
+            return ProviderHealth.UNKNOWN
+    return ProviderHealth.SILENT
 
 
-def _nobody(failures: list[Attempt]) -> FailoverError:
+def _nobody(failures: list[ProviderFailure]) -> FailoverError:
     said = "; ".join(
         f"{type(each.provider).__name__} after {each.seconds:.1f} s: {each.error}"
         for each in failures

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 try:
-    from .serving import Server
+    from .serving import WSGIServer
     from .wsgi import MAX_BODY_BYTES, App
 except ImportError as missing:
     raise ImportError(
@@ -30,7 +30,7 @@ except ImportError as missing:
 
 from .dialects import DIALECTS
 from .echo import EchoEngine
-from .engines import Engine, Watch
+from .engines import DisconnectWatcher, Engine
 from .errors import InvalidRequestError
 
 TOKEN_ENV = "PROVIDERS_SYNC_TOKEN"
@@ -55,10 +55,10 @@ class Gateway:
         with contextlib.ExitStack() as opened:
             opened.callback(engine.close)
             opened.callback(listener.close)
-            watch = Watch()
+            watch = DisconnectWatcher()
             opened.callback(watch.close)
             self.app = App(engine, token=token, hosts=hosts, watch=watch)
-            self._server = Server(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
+            self._server = WSGIServer(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
             opened.callback(self._server.close)
             # Once more, to come first: an answer ends sooner when it is told than when hung up on.
             opened.callback(watch.close)

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class StopButton:
+class InterruptHandler:
     """While it is entered, the first Ctrl-C calls ``stop`` in place of raising.
 
     So it strikes between two writes and never within one; what was stopped says so itself. A
@@ -18,7 +18,7 @@ class StopButton:
 
     ::
 
-        with StopButton(token.cancel) as button:
+        with InterruptHandler(token.cancel) as button:
             ...
         if button.pressed: ...
     """
@@ -28,7 +28,7 @@ class StopButton:
         self._stop = stop
         self._before: Any = None
 
-    def __enter__(self) -> StopButton:
+    def __enter__(self) -> InterruptHandler:
         before = signal.getsignal(signal.SIGINT)
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and before not in (signal.SIG_IGN, None):

@@ -8,8 +8,8 @@
         )
         print(provider.complete("Hello"))
 
-The child's logs and its crashes stay there (``llama_server`` is its program). It ends with its parent,
-however the parent dies, and answers only those who know the key.
+The child's logs and its crashes stay there (its program is ``llama_server``). It ends with its
+parent, however the parent dies, and answers only those who know the key.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ import time
 from typing import Any, NoReturn
 
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
-from .defaults import choose, find_model, make
+from .defaults import choose, find_model, make_provider
 from .errors import StreamCancelled
-from .interrupt import StopButton
+from .interrupt import InterruptHandler
 from .printable import VisibleChunks, visible
 from .providers import PRESETS
 from .safe_markdown import safe_markdown
@@ -82,11 +82,11 @@ def show(stream: Stream) -> Completion:
     ``next()``, after what had arrived is shown. Either way the text is in ``stream.text``.
     The returned ``Completion`` shows itself as Markdown, though not again in the same cell.
     """
-    with StopButton(stream.cancel) as button:
+    with InterruptHandler(stream.cancel) as button:
         return _shown(stream, button)
 
 
-def _shown(stream: Stream, button: StopButton) -> Completion:
+def _shown(stream: Stream, button: InterruptHandler) -> Completion:
     output = _output()
     output.update(WAITING)
     try:
@@ -209,13 +209,13 @@ def _summary(stream: Stream) -> str:
 # --- %%chat
 
 
-class _Parser(argparse.ArgumentParser):
+class _MagicParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"%%chat: {message}")
 
 
 def _options(line: str) -> argparse.Namespace:
-    parser = _Parser(prog="%%chat", add_help=False)
+    parser = _MagicParser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
     parser.add_argument("--provider", type=str.lower, choices=sorted({*PROVIDERS, *PRESETS}))
     parser.add_argument("--model")
@@ -229,12 +229,12 @@ def chat(line: str, cell: str) -> None:
 
     ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable is
     ``chat`` unless another NAME is given, and holds a ``Chat``. The settings stay until others are
-    given; ``--new`` begins a new conversation. An answer that was stopped is in ``chat.cut``.
+    given; ``--new`` begins a new conversation. A stopped answer is in ``chat.interrupted``.
     """
     shell = _shell()
     talk = _conversation(shell.user_ns, _options(line))
     token = CancelToken()
-    with StopButton(token.cancel) as button:
+    with InterruptHandler(token.cancel) as button:
         try:
             stream = talk.send(cell.strip("\n"), cancel=token)
             _shown(stream, button)
@@ -270,7 +270,7 @@ def _provider(options: Any) -> Provider:
     choice = choose(
         os.environ, provider=options.provider, model=options.model, base_url=options.base_url
     )
-    provider = make(choice, options.base_url)
+    provider = make_provider(choice, options.base_url)
     find_model(provider)
     return provider
 

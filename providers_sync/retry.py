@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _STATUSES = {408, 409, 429}
 
 
-def checked(value: Any) -> Any:
+def validate_policy(value: Any) -> Any:
     """Return ``value`` if it is what ``retry=`` takes: ``None``, a number, a ``Retrying``."""
     if value is None or (hasattr(value, "stop") and hasattr(value, "wait")):
         return value
@@ -35,7 +35,7 @@ def checked(value: Any) -> Any:
     return value
 
 
-def worthwhile(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Tell whether another attempt may help, given that no event of the answer has come yet."""
     if isinstance(error, APIConnectionError):
         return error.retryable
@@ -48,7 +48,7 @@ def worthwhile(error: BaseException) -> bool:
     return isinstance(error, (StreamCut, StreamTruncated))
 
 
-def trials(
+def attempts(
     policy: Any,
     sleep: Callable[[float], None],
     time_left: Callable[[], float],
@@ -76,7 +76,7 @@ def trials(
     stop = policy.stop if borrowed else tenacity.stop_after_attempt(policy or 1)
     return iter(
         tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: worthwhile(e) and not has_begun()),
+            retry=tenacity.retry_if_exception(lambda e: is_retryable(e) and not has_begun()),
             stop=lambda state: stop(state) or give_up(state),
             wait=wait,
             sleep=sleep,

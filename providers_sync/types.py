@@ -116,11 +116,11 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class ToolCallBegun:
+class ToolCallStarted:
     """Between the rooms only: the first piece of a tool call has come; not a public event."""
 
 
-Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallBegun, Usage, Finish, ServedModel]
+Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallStarted, Usage, Finish, ServedModel]
 """Between the rooms only: what decoders make. Text is a bare ``str``, for speed."""
 
 

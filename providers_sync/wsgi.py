@@ -23,17 +23,17 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
 from .dialects import (
-    CATALOGUES,
     DIALECTS,
-    About,
-    Catalogue,
+    MODEL_LISTS,
+    AnswerInfo,
     Dialect,
+    ModelList,
     Piece,
     RequestError,
     Writer,
     error_body,
 )
-from .engines import Answer, Engine, HangUp, Watch
+from .engines import AbortConnection, DisconnectWatcher, Engine, EngineAnswer
 from .errors import APIStatusError, InvalidRequestError, ProviderError
 from .printable import visible
 
@@ -52,7 +52,12 @@ class App:
     """
 
     def __init__(
-        self, engine: Engine, *, token: str | None, hosts: Collection[str] | None, watch: Watch
+        self,
+        engine: Engine,
+        *,
+        token: str | None,
+        hosts: Collection[str] | None,
+        watch: DisconnectWatcher,
     ) -> None:
         self._engine = engine
         # As an environment variable may hold bytes that are no text.
@@ -63,7 +68,7 @@ class App:
             Rule(d.path, methods=["POST"], endpoint=functools.partial(self._chat, d))
             for d in DIALECTS
         ]
-        for c in CATALOGUES:
+        for c in MODEL_LISTS:
             listed = functools.partial(self._models, c)
             rules.append(Rule(c.path, methods=["GET"], endpoint=listed))
             rules.append(Rule(f"{c.path}/<path:name>", methods=["GET"], endpoint=listed))
@@ -122,14 +127,14 @@ class App:
 
     def _page(self, request: Request, key: str) -> Response:
         posts = "".join(f"  POST {dialect.path}\n" for dialect in DIALECTS)
-        gets = "".join(f"  GET  {catalogue.path}\n" for catalogue in CATALOGUES)
+        gets = "".join(f"  GET  {catalogue.path}\n" for catalogue in MODEL_LISTS)
         return Response(
             f"providers_sync gateway, answering with {self._engine.models[0]}\n\n{posts}{gets}",
             content_type="text/plain; charset=utf-8",
         )
 
     def _models(
-        self, catalogue: Catalogue, request: Request, key: str, name: str | None = None
+        self, catalogue: ModelList, request: Request, key: str, name: str | None = None
     ) -> Response:
         models = self._engine.models
         if name is None:
@@ -151,10 +156,10 @@ class App:
         asked = dialect.read(_parse(request.get_data()))
         models = self._engine.models
         model = asked.model if asked.model in models else models[0]
-        about = About(key, int(time.time()), str(model), asked.include_usage)
+        about = AnswerInfo(key, int(time.time()), str(model), asked.include_usage)
         writer = dialect.writer(about)
         gone = request.environ.get("waitress.client_disconnected", _never)
-        answer = Answer(self._engine, asked, self._watch, gone)
+        answer = EngineAnswer(self._engine, asked, self._watch, gone)
         try:
             if asked.stream:
                 response = _streamed(answer, writer)
@@ -168,25 +173,25 @@ class App:
         return response
 
 
-def _streamed(answer: Answer, writer: Writer) -> Response:
+def _streamed(answer: EngineAnswer, writer: Writer) -> Response:
     """Return the response once the first piece is here: until then a status can tell a failure."""
     first = next(answer, None)
     return Response(_body(first, answer, writer), content_type=writer.content_type)
 
 
-def _body(first: Piece | None, answer: Answer, writer: Writer) -> Iterator[bytes]:
+def _body(first: Piece | None, answer: EngineAnswer, writer: Writer) -> Iterator[bytes]:
     try:
         yield writer.start(answer.usage) + (writer.piece(first) if first else b"")
         for piece in answer:
             yield writer.piece(piece)
         yield writer.end(answer.ending)
-    except HangUp:
+    except AbortConnection:
         raise
     except Exception as error:
         event = writer.error(_of_failure(error))
         if event is None:
             # No last chunk: the framing shows the cut.
-            raise HangUp("the answer broke off") from error
+            raise AbortConnection("the answer broke off") from error
         yield event
 
 
@@ -226,7 +231,7 @@ def _of_failure(error: Exception) -> RequestError:
         return error
     if isinstance(error, InvalidRequestError):
         return RequestError(str(error))
-    if isinstance(error, HangUp):
+    if isinstance(error, AbortConnection):
         return RequestError(str(error), status=499)
     if isinstance(error, APIStatusError) and error.status_code in PASSED_ON:
         return RequestError(str(error), status=error.status_code)

@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and then no test of Ctrl-C could pass.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-workers.LINGER_S = 0.01
+workers.IDLE_THREAD_S = 0.01
 """An idle thread is waited for after every test, and a tenth of a second each is minutes in all."""
 
 failed = pytest.StashKey[bool]()

@@ -207,10 +207,10 @@ def test_leaving_before_it_begins_sends_nothing(reads: bool) -> None:
     begun, go = threading.Event(), threading.Event()
 
     class Slow(OpenAICompatible):
-        def opening(self, *args: Any, **options: Any) -> Any:
+        def prepare(self, *args: Any, **options: Any) -> Any:
             begun.set()
             assert go.wait(10)
-            return super().opening(*args, **options)
+            return super().prepare(*args, **options)
 
     async def main(url: str) -> None:
         stream = aio.stream(Slow("m", base_url=url), "Hi")

@@ -79,7 +79,7 @@ def test_every_input_comes_back_once_with_all_about_it() -> None:
     assert len({result.custom_id for result in results}) == len(PROMPTS)
     for result in results:
         assert result.text == f"You said: {result.input}"
-        assert result.verdict is Outcome.COMPLETE
+        assert result.outcome is Outcome.COMPLETE
         assert result.finish_reason == "stop"
         assert result.usage == Usage(3, 4, 7)
         assert (result.attempts, result.error, result.recorded) == (1, None, False)
@@ -190,7 +190,7 @@ def test_a_failed_row_is_recorded_and_the_others_go_on() -> None:
         results = {each.input: each for each in batch.map(provider_of(server), PROMPTS)}
     failed = results.pop(PROMPTS[2])
     assert isinstance(failed.error, APIStatusError)
-    assert (failed.verdict, failed.text, failed.attempts) == (Outcome.FAILED, "", 1)
+    assert (failed.outcome, failed.text, failed.attempts) == (Outcome.FAILED, "", 1)
     assert all(each.error is None for each in results.values())
     assert len(results) == 19
 
@@ -210,7 +210,7 @@ def test_a_cut_answer_keeps_its_text_and_is_not_asked_again() -> None:
     with serve([text("Hel"), text("lo"), cut()]) as server:
         (result,) = batch.map(provider_of(server), ["Hi"])
         assert len(server.requests) == 1
-    assert (result.text, result.verdict) == ("Hello", Outcome.CUT)
+    assert (result.text, result.outcome) == ("Hello", Outcome.CUT)
     assert isinstance(result.error, StreamCut)
 
 
@@ -366,7 +366,7 @@ def test_every_clock_runs(script: Any, clocks: Any, verdict: Outcome, begins: st
         (result,) = batch.map(provider, ["Hi"])
     assert isinstance(result.error, APITimeoutError)
     assert result.error.clock == next(iter(clocks))
-    assert (result.verdict, result.text[:3]) == (verdict, begins)
+    assert (result.outcome, result.text[:3]) == (verdict, begins)
     assert time.monotonic() - began < 1.5
 
 

@@ -168,7 +168,7 @@ def tally(done: int, total: int) -> report.Tally:
 def test_the_line_in_a_terminal_is_written_over() -> None:
     """Count, rate, errors and the time left, on one line until the end."""
     out = Terminal()
-    line = report.Line(out)
+    line = report.ProgressLine(out)
     line._shown_at -= 1
     line.show(tally(120, 480))
     line.show(tally(121, 480))  # too soon for another look
@@ -182,7 +182,7 @@ def test_the_line_in_a_terminal_is_written_over() -> None:
 def test_the_line_in_a_log_comes_now_and_then() -> None:
     """No carriage returns, a line every ten seconds."""
     out = io.StringIO()
-    line = report.Line(out)
+    line = report.ProgressLine(out)
     line.show(tally(1, 4))
     line._shown_at -= 11
     line.show(tally(2, 4))
@@ -196,7 +196,7 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
     pytest.importorskip("rich", reason="rich is not installed")
     out = Terminal()
     with report.progress(4, out) as bar:
-        assert not isinstance(bar, report.Line)
+        assert not isinstance(bar, report.ProgressLine)
         bar.show(tally(4, 4))
     assert "4/4" in out.getvalue()
     assert "0 errors" in out.getvalue()

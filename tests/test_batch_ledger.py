@@ -82,7 +82,7 @@ def test_a_line_is_one_of_openais_batch_output(path: Path) -> None:
         }
     ]
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-    assert body["providers_sync"]["verdict"] == "complete"
+    assert body["providers_sync"]["outcome"] == "complete"
 
 
 def test_a_refusal_by_status_keeps_the_status(path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_rerun_asks_nothing_that_is_recorded(path: Path, written: bytes) -> No
     assert [each.text for each in results] == [f"You said: {prompt}" for prompt in PROMPTS]
     assert [each.input for each in results] == PROMPTS
     for each in results:
-        assert (each.recorded, each.error, each.verdict) == (True, None, Outcome.COMPLETE)
+        assert (each.recorded, each.error, each.outcome) == (True, None, Outcome.COMPLETE)
         assert (each.usage, each.attempts, each.finish_reason) == (Usage(3, 4, 7), 1, "stop")
         assert each.seconds > 0
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from providers_sync import Outcome, ProviderError, Usage, batch
 from providers_sync.batch.ledger import Ledger
-from providers_sync.batch.ledger_lines import NotJSON, Unfit, line, parsed
+from providers_sync.batch.ledger_lines import InvalidLine, NotJSON, format_line, parse_line
 from providers_sync.batch.results import Reply
-from providers_sync.batch.rows import row
+from providers_sync.batch.rows import to_row
 from providers_sync.testing import ScriptedProvider
 from providers_sync.types import Finish, ServedModel, ToolCall
 
 OURS: dict[str, Any] = json.loads(
-    line(
-        row("Hi", 1),
+    format_line(
+        to_row("Hi", 1),
         Reply(
             {
                 "role": "assistant",
@@ -151,9 +151,9 @@ def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | ba
         (changed(OURS, (*BODY, "usage", "prompt_tokens"), -1), "prompt_tokens is -1"),
         (changed(OURS, (*BODY, "usage", "prompt_tokens"), True), "prompt_tokens is true or false"),
         (changed(OURS, EXTRA, [1]), "providers_sync is a list"),
-        (changed(OURS, (*EXTRA, "verdict"), "splendid"), "its verdict is none"),
-        (changed(OURS, (*EXTRA, "verdict"), "cut"), "its verdict is none"),
-        (changed(OURS, (*EXTRA, "verdict"), []), "its verdict is none"),
+        (changed(OURS, (*EXTRA, "outcome"), "splendid"), "its outcome is none"),
+        (changed(OURS, (*EXTRA, "outcome"), "cut"), "its outcome is none"),
+        (changed(OURS, (*EXTRA, "outcome"), []), "its outcome is none"),
         (changed(OURS, (*EXTRA, "attempts"), -1), "attempts is -1"),
         (changed(OURS, (*EXTRA, "attempts"), "1"), "attempts is text"),
         (changed(OURS, (*EXTRA, "seconds"), "1"), "seconds is text"),
@@ -232,7 +232,7 @@ def check(result: batch.Result) -> None:
     """Assert that a result has the types it promises."""
     assert isinstance(result.text, str)
     assert isinstance(result.message, dict)
-    assert isinstance(result.verdict, Outcome)
+    assert isinstance(result.outcome, Outcome)
     assert isinstance(result.error, (ProviderError, type(None)))
     assert isinstance(result.finish_reason, (str, type(None)))
     assert isinstance(result.model, (str, type(None)))
@@ -264,7 +264,7 @@ def test_the_batch_output_of_openai_is_loaded() -> None:
     texts = {each.custom_id: each.text or str(each.error) for each in results}
     assert "holds the answer to another input as 'row-1'" in texts.pop("row-1")
     assert texts == {f"row-{n}": "Asked" for n in range(2, 6)}
-    found = parsed(dumped(OPENAI)).reply
+    found = parse_line(dumped(OPENAI)).reply
     assert found is not None
     assert (found.message["content"], found.usage) == ("Hello.", Usage(22, 2, 24))
     assert (found.model, found.request_id, found.outcome) == ("gpt-4o-mini", "req_123", "complete")
@@ -288,7 +288,7 @@ def test_answers_are_found_where_failures_were_taken_out_between_them(tmp_path: 
     records = []
     for number, prompt in enumerate(inputs, 1):
         answer = Reply({"content": prompt * number}, Outcome.COMPLETE)
-        record = json.loads(line(row(prompt, number), answer))
+        record = json.loads(format_line(to_row(prompt, number), answer))
         if number % 3 == 1:
             record.update(response=None, error={"code": "x" * number})
         records.append(dumped(record))
@@ -394,14 +394,14 @@ def mutated(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
 def test_any_line_is_read_or_refused(raw: bytes) -> None:
     """Never ``KeyError``, ``TypeError`` or anything else than the two words for it."""
     try:
-        found = parsed(raw)
-    except (NotJSON, Unfit) as error:
+        found = parse_line(raw)
+    except (NotJSON, InvalidLine) as error:
         str(error).encode()
         return
     assert isinstance(found.id, str)
     assert isinstance(found.custom_id, str)
     if found.reply is not None:
-        check(batch.results.result(row("Hi", 1), found.reply))
+        check(batch.results.to_result(to_row("Hi", 1), found.reply))
 
 
 @settings(max_examples=100, deadline=None)
@@ -427,7 +427,7 @@ def test_any_answer_becomes_a_line_that_is_read_again(
     name: Any, text: Any, counts: Any, error: Any
 ) -> None:
     """Strict JSON in ASCII, and the same in as out."""
-    asked = row({"custom_id": name, "prompt": "Hi"}, 1)
+    asked = to_row({"custom_id": name, "prompt": "Hi"}, 1)
     reply = Reply(
         {"role": "assistant", "content": text},
         Outcome.COMPLETE if error is None else Outcome.FAILED,
@@ -436,9 +436,9 @@ def test_any_answer_becomes_a_line_that_is_read_again(
         model=text,
         error=None if error is None else ProviderError(error),
     )
-    raw = line(asked, reply)
+    raw = format_line(asked, reply)
     assert (raw.isascii(), raw.count(b"\n"), raw.endswith(b"\n")) == (True, 1, True)
-    found = parsed(raw)
+    found = parse_line(raw)
     assert found.id == asked.fingerprint
     assert found.custom_id == joined(asked.custom_id)
     if error is not None:
@@ -470,8 +470,8 @@ def test_half_characters_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: 
 class Odd(ScriptedProvider):
     """Says half characters wherever something can be said."""
 
-    def _prepare(self, *arguments: Any, **named: Any) -> Any:
-        source, clocks, wanted = super()._prepare(*arguments, **named)
+    def _plan_call(self, *arguments: Any, **named: Any) -> Any:
+        source, clocks, wanted = super()._plan_call(*arguments, **named)
 
         def odd(pipe: Any) -> Any:
             for _ in source(pipe):

@@ -127,8 +127,8 @@ def test_a_row_whose_clocks_cannot_run_fails_and_the_next_has_them(
     assert "no thread can be started" in str(result.error)
     assert provider.requests == []
     monkeypatch.undo()
-    assert not same_thread._keeper._runs
-    assert not same_thread._keeper._pipes
+    assert not same_thread._watcher._runs
+    assert not same_thread._watcher._pipes
     (result,) = batch.map(provider, ["Hi"])
     assert (result.text, result.error) == ("Hello", None)
 

@@ -26,7 +26,7 @@ from providers_sync import (
     decoding,
 )
 from providers_sync.config import EVENT_BYTES, JSON_VALUES, TOOL_CALLS
-from providers_sync.stream import Pipe
+from providers_sync.stream import Channel
 from providers_sync.testing import ScriptedProvider, answer, event, repeat, serve, text
 from providers_sync.types import ServedModel
 
@@ -253,7 +253,7 @@ def test_large_event_of_many_lines_is_refused() -> None:
 
 def test_names_and_counts_before_the_first_word_are_kept_once() -> None:
     """However they alternate, and whoever decodes them."""
-    pipe = Pipe(Timeouts())
+    pipe = Channel(Timeouts())
     for number in range(10):
         pipe._collect(ServedModel(f"m{number}"))
         pipe._collect(Usage(number))

@@ -58,7 +58,7 @@ def test_finished_answers_enter_the_history_and_the_next_request() -> None:
     assert second["messages"] == [*first["messages"], said("One."), user("Second?")]
     assert (second["temperature"], second["top_p"]) == (0, 1)
     assert chat.history == [user("First?"), said("One."), user("Second?"), said("Two.")]
-    assert chat.cut is None
+    assert chat.interrupted is None
 
 
 def test_unverified_end_is_a_finished_answer() -> None:
@@ -77,7 +77,7 @@ def test_answer_enters_only_at_its_end() -> None:
         stream = chat.send("Hi")
         assert next(stream) == "Half "
         assert chat.history == []
-        for call in (lambda: chat.send("More"), chat.resume, chat.drop, chat.undo):
+        for call in (lambda: chat.send("More"), chat.resume, chat.discard, chat.undo):
             with pytest.raises(InvalidRequestError, match="still running"):
                 call()
         go_on.set()
@@ -99,8 +99,12 @@ def test_broken_answer_is_kept_apart(script: Any, outcome: str) -> None:
         with pytest.raises(Exception, match=r"broke|marker|end"):
             chat.send("Hi").read()
     assert chat.history == []
-    assert chat.cut is not None
-    assert (chat.cut.asked, chat.cut.text, chat.cut.outcome) == ([user("Hi")], "Half", outcome)
+    assert chat.interrupted is not None
+    assert (chat.interrupted.question, chat.interrupted.text, chat.interrupted.outcome) == (
+        [user("Hi")],
+        "Half",
+        outcome,
+    )
     assert "an answer cut" in repr(chat)
 
 
@@ -124,10 +128,10 @@ def test_stopped_answer_is_kept_apart(how: str) -> None:
         del stream
         gc.collect()
         server.wait_closed()
-    assert chat.cut is not None
-    assert (chat.cut.text, chat.cut.outcome) == ("Half", "cancelled")
+    assert chat.interrupted is not None
+    assert (chat.interrupted.text, chat.interrupted.outcome) == ("Half", "cancelled")
     assert chat.undo() == [user("Hi"), said("Half")]
-    assert (chat.history, chat.cut) == ([], None)
+    assert (chat.history, chat.interrupted) == ([], None)
 
 
 def test_resume_goes_on_where_it_broke_off() -> None:
@@ -137,8 +141,8 @@ def test_resume_goes_on_where_it_broke_off() -> None:
         for step in (lambda: chat.send("A poem"), chat.resume):
             with pytest.raises(StreamCut):
                 step().read()
-        assert chat.cut is not None
-        assert chat.cut.text == "Roses are red, "
+        assert chat.interrupted is not None
+        assert chat.interrupted.text == "Roses are red, "
         assert chat.resume().read() == "violets"
         assert server.requests[2].json()["messages"] == [user("A poem"), said("Roses are red,")]
     assert chat.history == [user("A poem"), said("Roses are red, violets")]
@@ -164,7 +168,7 @@ def test_a_new_question_drops_the_cut_answer() -> None:
             chat.send("First").read()
         chat.send("Second").read()
         assert server.requests[1].json()["messages"] == [user("Second")]
-    assert chat.cut is None
+    assert chat.interrupted is None
 
 
 def test_refused_call_leaves_the_chat_as_it_was() -> None:
@@ -174,11 +178,11 @@ def test_refused_call_leaves_the_chat_as_it_was() -> None:
         chat = Chat(openai(server.url))
         with pytest.raises(StreamCut):
             chat.send("First").read()
-        before = chat.cut
+        before = chat.interrupted
         for call in (lambda: chat.send("Second"), chat.resume):
             with pytest.raises(APIStatusError):
                 call()
-            assert chat.cut is before
+            assert chat.interrupted is before
         with pytest.raises(InvalidRequestError):
             chat.send([])
         chat.resume().read()
@@ -248,11 +252,15 @@ def test_save_and_load_keep_the_conversation_and_no_secret(tmp_path: Any) -> Non
         path.write_text("old")
         chat.save(path)
         again = Chat.load(path, openai(server.url), budget=100)
-        assert (again.system, again.history, again.cut) == (chat.system, chat.history, chat.cut)
+        assert (again.system, again.history, again.interrupted) == (
+            chat.system,
+            chat.history,
+            chat.interrupted,
+        )
         again.resume().read()
     assert again.history[-1] == said("Half whole")
     assert "s3cret" not in path.read_text("utf-8")
-    assert set(json.loads(path.read_bytes())) == {"version", "system", "history", "cut"}
+    assert set(json.loads(path.read_bytes())) == {"version", "system", "history", "interrupted"}
     assert "Grüße" in path.read_text("utf-8")
     assert path.stat().st_mode & 0o077 == 0
     assert list(tmp_path.iterdir()) == [path]
@@ -266,10 +274,11 @@ def test_save_and_load_keep_the_conversation_and_no_secret(tmp_path: Any) -> Non
         b"\xff",
         b"[]",
         b'{"version": 2}',
-        b'{"version": 1, "system": 3, "history": [], "cut": null}',
-        b'{"version": 1, "system": null, "history": [{"role": "user"}], "cut": null}',
-        b'{"version": 1, "system": null, "history": "x", "cut": null}',
-        b'{"version": 1, "system": null, "history": [], "cut": {"asked": "x", "text": "y"}}',
+        b'{"version": 1, "system": 3, "history": [], "interrupted": null}',
+        b'{"version": 1, "system": null, "history": [{"role": "user"}], "interrupted": null}',
+        b'{"version": 1, "system": null, "history": "x", "interrupted": null}',
+        b'{"version": 1, "system": null, "history": [], '
+        b'"interrupted": {"question": "x", "text": "y"}}',
     ],
 )
 def test_loading_another_file_says_what_is_wrong(tmp_path: Any, content: bytes) -> None:
@@ -323,9 +332,9 @@ def test_chat_pickles_and_copies_even_while_it_runs() -> None:
         next(stream)
         for twin in (pickle.loads(pickle.dumps(chat)), copy.deepcopy(chat), copy.copy(chat)):
             assert (twin.system, twin.budget, twin.options) == ("S", 9, {"temperature": 0})
-            assert twin.drop() is None
+            assert twin.discard() is None
         stream.close()
-    assert chat.cut is not None
+    assert chat.interrupted is not None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from providers_sync import (
     defaults,
 )
 from providers_sync.cli import main
-from providers_sync.defaults import choose, find_model, make
+from providers_sync.defaults import choose, find_model, make_provider
 from providers_sync.gateway import Gateway
 from providers_sync.gateway import serve as gateway
 from providers_sync.providers import PRESETS
@@ -111,9 +111,9 @@ def test_model_that_the_provider_does_not_know_is_said_of_its_variable() -> None
     """The user must learn where the name comes from."""
     environ = {"PROVIDERS_SYNC_PROVIDER": "vitalentum", "PROVIDERS_SYNC_MODEL": "qwen3"}
     with pytest.raises(InvalidRequestError, match=r"^PROVIDERS_SYNC_MODEL: Vitalentum does not"):
-        make(choose(environ))
+        make_provider(choose(environ))
     with pytest.raises(InvalidRequestError, match=r"^Vitalentum does not know"):
-        make(choose(environ, model="qwen3"))
+        make_provider(choose(environ, model="qwen3"))
 
 
 # --- the server's only model

@@ -13,7 +13,7 @@ from providers_sync.dialects import (
     DIALECTS,
     OPENAI,
     VITALENTUM,
-    About,
+    AnswerInfo,
     ChatRequest,
     Dialect,
     RequestError,
@@ -21,7 +21,7 @@ from providers_sync.dialects import (
 )
 from providers_sync.types import ToolCall
 
-ABOUT = About("1", 1700000000, "echo")
+ABOUT = AnswerInfo("1", 1700000000, "echo")
 CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
 ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
 TURNS = [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from gateway_kit import events
 
-from providers_sync.dialects import ANTHROPIC, About, Ending, RequestError, error_body
+from providers_sync.dialects import ANTHROPIC, AnswerInfo, Ending, RequestError, error_body
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall, Usage
 
-ABOUT = About("1", 1700000000, "echo")
+ABOUT = AnswerInfo("1", 1700000000, "echo")
 CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
 BROKEN = ToolCall("c2", "add", None, '{"a": ')
 

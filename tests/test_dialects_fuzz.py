@@ -12,9 +12,9 @@ from gateway_kit import events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers_sync.dialects import DIALECTS, About, Dialect, RequestError
+from providers_sync.dialects import DIALECTS, AnswerInfo, Dialect, RequestError
 from providers_sync.echo import EchoEngine
-from providers_sync.engines import Answer, Watch
+from providers_sync.engines import DisconnectWatcher, EngineAnswer
 from providers_sync.errors import InvalidRequestError
 
 SCHEMA = {
@@ -132,15 +132,15 @@ def almost(draw: st.DrawFn, body: Any) -> Any:
     return body
 
 
-def answered(dialect: Dialect, body: Any, watch: Watch) -> None:
+def answered(dialect: Dialect, body: Any, watch: DisconnectWatcher) -> None:
     """Read a body, answer it and write the answer, streamed and whole."""
     asked = dialect.read(body)
-    answer = Answer(EchoEngine(), asked, watch, lambda: False)
+    answer = EngineAnswer(EchoEngine(), asked, watch, lambda: False)
     try:
         pieces = list(answer)
     finally:
         answer.close()
-    writer, whole = (dialect.writer(About("1", 0, "echo")) for _ in range(2))
+    writer, whole = (dialect.writer(AnswerInfo("1", 0, "echo")) for _ in range(2))
     streamed = writer.start(answer.usage) + b"".join(map(writer.piece, pieces))
     streamed += writer.end(answer.ending)
     if dialect.name != "ai365vip":
@@ -151,7 +151,7 @@ def answered(dialect: Dialect, body: Any, watch: Watch) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
 def test_almost_right_bodies(dialect: Dialect) -> None:
     """Whatever is read can be answered, and what is written is JSON; the rest is refused."""
-    watch = Watch()
+    watch = DisconnectWatcher()
 
     @given(almost(BODIES[dialect.name]))
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)

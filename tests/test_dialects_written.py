@@ -13,14 +13,14 @@ from providers_sync.dialects import (
     DIALECTS,
     OPENAI,
     VITALENTUM,
-    About,
+    AnswerInfo,
     Dialect,
     Ending,
     RequestError,
 )
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall, Usage
 
-ABOUT = About("1", 1700000000, "echo")
+ABOUT = AnswerInfo("1", 1700000000, "echo")
 CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
 CHUNKED = [VITALENTUM, CODELINKAVA, OPENAI]
 
@@ -41,7 +41,7 @@ def test_write_events(dialect: Dialect) -> None:
 
 def test_write_events_with_usage() -> None:
     """Asked for, the counts come in a chunk without choices, after the finish reason."""
-    writer = OPENAI.writer(About("1", 0, "echo", include_usage=True))
+    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", include_usage=True))
     finish, usage, done = events(writer.end(Ending("length", Usage(3, 4, 7))))
     assert finish["choices"][0]["finish_reason"] == "length"
     assert finish["usage"] is None

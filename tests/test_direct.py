@@ -56,11 +56,11 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 def is_in_source(stream: Stream) -> bool:
-    return bool(stream._pipe._is_reading)  # type: ignore[attr-defined]
+    return bool(stream._channel._is_reading)  # type: ignore[attr-defined]
 
 
 def steps(stream: Stream) -> int:
-    return int(stream._pipe._steps)  # type: ignore[attr-defined]
+    return int(stream._channel._steps)  # type: ignore[attr-defined]
 
 
 def lent(*rest: Any) -> tuple[list[Any], Callable[[Stream], None]]:
@@ -68,7 +68,7 @@ def lent(*rest: Any) -> tuple[list[Any], Callable[[Stream], None]]:
     go = threading.Event()
 
     def lend(stream: Stream) -> None:
-        until(lambda: is_in_source(stream) or bool(stream._pipe._is_wanted))  # type: ignore[attr-defined]
+        until(lambda: is_in_source(stream) or bool(stream._channel._is_wanted))  # type: ignore[attr-defined]
         go.set()
         until(lambda: stream.text == "ab" and is_in_source(stream))
 
@@ -164,7 +164,7 @@ def test_main_thread_that_goes_on_need_not_wait_for_the_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has the thread read for it, however long that would wait for the reader that left."""
-    monkeypatch.setattr(direct_channel, "AWAY_S", 5.0)
+    monkeypatch.setattr(direct_channel, "READER_AWAY_S", 5.0)
     go = threading.Event()
     script, lend = lent(wait(go), text("c"), wait(go), text("d"), pause(0.02), text("e"))
     with serve(script) as server:
@@ -184,7 +184,7 @@ def test_first_text_after_thoughts_is_timed() -> None:
     with serve([reasoning("a"), wait(go), reasoning("b"), pause(0.02), text("c")]) as server:
         stream = opened(server.url)
         result = in_a_thread(stream.read)
-        until(lambda: is_in_source(stream) or bool(stream._pipe._is_wanted))  # type: ignore[attr-defined]
+        until(lambda: is_in_source(stream) or bool(stream._channel._is_wanted))  # type: ignore[attr-defined]
         go.set()
         assert result() == "c"
         assert steps(stream) > 0

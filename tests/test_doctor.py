@@ -392,9 +392,11 @@ def test_a_proxy_that_is_kept_out_is_said(run: Doctor, monkeypatch: pytest.Monke
 def test_a_proxy_before_a_server_on_this_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commonest trouble with local models behind a company's proxy."""
     monkeypatch.setenv("http_proxy", "proxy.invalid:3128")
-    patient = network.Patient(PROVIDERS["openai"]("m", base_url="http://127.0.0.1:9"), "here", "m")
-    [finding] = network.look_at_proxy(patient)
-    assert (finding.verdict, "NO_PROXY=127.0.0.1" in finding.advice) == ("note", True)
+    patient = network.Examination(
+        PROVIDERS["openai"]("m", base_url="http://127.0.0.1:9"), "here", "m"
+    )
+    [finding] = network.check_proxy(patient)
+    assert (finding.level, "NO_PROXY=127.0.0.1" in finding.advice) == ("note", True)
 
 
 @pytest.mark.parametrize(
@@ -451,8 +453,10 @@ def test_a_key_over_plain_http_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
     """Anybody on the way can read it."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://api.example/v1")
-    findings = list(doctor._key(network.Patient(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m")))
-    assert [finding.verdict for finding in findings] == ["ok", "note"]
+    findings = list(
+        doctor._key(network.Examination(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m"))
+    )
+    assert [finding.level for finding in findings] == ["ok", "note"]
 
 
 def test_a_model_that_is_not_listed_is_noted(run: Doctor) -> None:
@@ -569,5 +573,5 @@ ARRIVALS: dict[str, tuple[list[float], str]] = {
 def test_arrival_times_tell_a_stream_from_a_parcel(name: str) -> None:
     """Held back, in lumps, or as it should be."""
     times, verdict = ARRIVALS[name]
-    finding = buffering.judge(0.0, times, {})
-    assert finding.verdict == verdict, finding
+    finding = buffering.detect_buffering(0.0, times, {})
+    assert finding.level == verdict, finding

@@ -42,7 +42,7 @@ from providers_sync import (
     Vitalentum,
     aio,
 )
-from providers_sync.stream import Opening, Pipe
+from providers_sync.stream import Channel, PreparedCall
 from providers_sync.testing import (
     FAULTS,
     Request,
@@ -235,7 +235,9 @@ def test_what_is_no_list_of_providers_is_refused(providers: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"strategy": "random"}, {"failures": 0}, {"failures": True}, {"rest": 0}], ids=repr
+    "settings",
+    [{"strategy": "random"}, {"failures": 0}, {"failures": True}, {"cooldown": 0}],
+    ids=repr,
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     """The error names the word."""
@@ -318,7 +320,7 @@ def test_a_clock_that_fires_while_words_arrive_mixes_nothing() -> None:
 
     with servers(script, "other words") as (slow, other):
         hasty = openai(slow, timeouts=Timeouts(first_token=0.02))
-        provider = Failover([hasty, openai(other)], rest=0.001)
+        provider = Failover([hasty, openai(other)], cooldown=0.001)
         won = Counter(provider.complete("Hi").text for _ in range(40))
     assert set(won) <= {"slow words", "other words"}
 
@@ -326,18 +328,18 @@ def test_a_clock_that_fires_while_words_arrive_mixes_nothing() -> None:
 def test_an_answer_that_is_whole_before_anybody_looks_at_the_clock_counts() -> None:
     """Late by ``first_token``, and all there: it is the answer."""
 
-    def late(pipe: Pipe) -> Iterator[Delta]:
-        pipe.patient = True
-        pipe.attempt(lambda: None)
+    def late(pipe: Channel) -> Iterator[Delta]:
+        pipe.waits_for_first_event = True
+        pipe.start_attempt(lambda: None)
         pipe.connected()
-        while pipe.clocks.left() > 0:
+        while pipe.deadlines.time_left() > 0:
             threading.Event().wait(0.001)
-        pipe.received(5)
+        pipe.bytes_received(5)
         yield "Hello"
         yield Finish("stop")
 
-    stream = Opening(late, Timeouts(first_token=0.01)).begin()
-    while not stream._pipe.ended:
+    stream = PreparedCall(late, Timeouts(first_token=0.01)).begin()
+    while not stream._channel.ended:
         threading.Event().wait(0.001)  # whoever waits for the stream would look at the clock
     assert (stream.read(), stream.outcome) == ("Hello", Outcome.COMPLETE)
 
@@ -379,7 +381,7 @@ def test_one_probe_after_the_rest_brings_it_back(clock: list[float]) -> None:
     """While the probe waits for its answer, other calls leave the provider alone."""
     go = threading.Event()
     with servers([*[status(503)] * 3, [wait(go), text("first")]], "second") as (first, second):
-        provider = Failover([openai(first), openai(second)], failures=3, rest=30)
+        provider = Failover([openai(first), openai(second)], failures=3, cooldown=30)
         for _ in range(3):
             provider.complete("Hi")
         clock[0] += 29
@@ -398,7 +400,7 @@ def test_one_probe_after_the_rest_brings_it_back(clock: list[float]) -> None:
 def test_a_failing_probe_rests_again(clock: list[float]) -> None:
     """One call pays for each look."""
     with servers(status(503), "second") as (first, second):
-        provider = Failover([openai(first), openai(second)], failures=1, rest=30)
+        provider = Failover([openai(first), openai(second)], failures=1, cooldown=30)
         for _ in range(3):
             assert [provider.complete("Hi").text for _ in range(3)] == ["second"] * 3
             clock[0] += 31
@@ -408,7 +410,7 @@ def test_a_failing_probe_rests_again(clock: list[float]) -> None:
 def test_a_cancelled_probe_lets_the_next_call_look(clock: list[float]) -> None:
     """A reader who leaves says nothing of the provider."""
     with servers([status(503), [stall()], answer("first")], "second") as (first, second):
-        provider = Failover([openai(first), openai(second)], failures=1, rest=30)
+        provider = Failover([openai(first), openai(second)], failures=1, cooldown=30)
         provider.complete("Hi")
         clock[0] += 31
         token = CancelToken()
@@ -657,7 +659,7 @@ def test_streams_over_providers_failing_at_random_are_whole(
     returned: dict[str, float] = {}
     with servers(*scripts) as four:
         chancy = [openai(server, timeouts=Timeouts(first_token=0.5)) for server in four[:3]]
-        provider = Failover([dead, *chancy, openai(four[3])], strategy=strategy, rest=0.1)
+        provider = Failover([dead, *chancy, openai(four[3])], strategy=strategy, cooldown=0.1)
 
         def ask(number: int) -> str:
             question = f"q{number}"

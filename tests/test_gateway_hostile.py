@@ -18,7 +18,7 @@ import requests
 from gateway_kit import PATHS, WAIT_S, Scripted, Talking, body_of, connect, post
 from waitress.wasyncore import dispatcher
 
-from providers_sync.engines import Watch
+from providers_sync.engines import DisconnectWatcher
 from providers_sync.errors import ProviderError
 from providers_sync.gateway import Gateway, serve
 from providers_sync.serving import connections
@@ -237,13 +237,13 @@ def test_gateway_without_a_thread(monkeypatch: pytest.MonkeyPatch, left: int) ->
 def test_close_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails before it is closed, and only once."""
     engine = Scripted()
-    real = Watch.close
+    real = DisconnectWatcher.close
 
-    def close(watch: Watch) -> None:
+    def close(watch: DisconnectWatcher) -> None:
         real(watch)
         raise OSError("broken")
 
-    monkeypatch.setattr(Watch, "close", close)
+    monkeypatch.setattr(DisconnectWatcher, "close", close)
     gateway = serve(engine)
     with pytest.raises(OSError, match="broken"):
         gateway.close()

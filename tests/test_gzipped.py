@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers_sync.config import READ_BYTES
-from providers_sync.transport.gzip_body import GzippedBody
+from providers_sync.transport.gzip_body import GzipBodyReader
 
 NOISE = random.Random(1).randbytes(3 * READ_BYTES)
 
 
-def reader(*pieces: bytes) -> GzippedBody:
+def reader(*pieces: bytes) -> GzipBodyReader:
     """Return a gzip body that arrives in these pieces."""
     body: Any = SimpleNamespace(ended=False, close=None, is_reusable=None)
     left = [piece for piece in pieces if piece]
     body.read = lambda: left.pop(0) if left else b""
-    return GzippedBody(body)
+    return GzipBodyReader(body)
 
 
-def read(body: GzippedBody) -> list[bytes]:
+def read(body: GzipBodyReader) -> list[bytes]:
     """Return all reads to the end."""
     return list(iter(body.read, b""))
 

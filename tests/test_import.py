@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import providers_sync
+from providers_sync import Completion, TextDelta, Timeouts, Usage
 
 ROOT = Path(__file__).parent.parent
 UNWANTED = [
@@ -102,21 +106,41 @@ def _cpu(code: str, cache: Path) -> float:
     )
 
 
-def test_the_face_offers_what_is_promised():
-    """A name that comes or goes changes the contract, and this list with it."""
-    assert providers_sync.__all__ == FACE
-    assert all(hasattr(providers_sync, name) for name in FACE)
-    assert "'Failover'" in python(f"{OURS}; print(dir(providers_sync))")  # before its first use
+def test_public_api_holds_the_promised_names():
+    """A name that is added or removed changes the contract, and this list with it."""
+    assert providers_sync.__all__ == PUBLIC_API
+    assert all(hasattr(providers_sync, name) for name in PUBLIC_API)
 
 
-FACE = [
+def test_dir_and_help_show_public_names_only():
+    """Tab completion and ``help()`` offer the public API: nothing that the module imports."""
+    printed = python(f"{OURS}; print(*dir(providers_sync)); help(providers_sync)")
+    names, _, shown = printed.partition("\n")
+    assert names.split() == sorted(PUBLIC_API)  # the lazy ones too, before their first use
+    sections = re.split(r"^(CLASSES|FUNCTIONS|DATA|VERSION|FILE)$", shown, flags=re.M)
+    classes = re.findall(r"^    class (\w+)", sections[sections.index("CLASSES") + 1], flags=re.M)
+    data = re.findall(r"^    (\w+) = ", sections[sections.index("DATA") + 1], flags=re.M)
+    assert {*classes, *data} <= {*PUBLIC_API, "__all__"}
+    assert {"Chat", "Failover", "Stream", "Vitalentum"} <= {*classes}
+    assert "FUNCTIONS" not in sections
+
+
+@pytest.mark.parametrize(
+    "kind", [Usage, Timeouts, Completion, TextDelta], ids=lambda kind: kind.__name__
+)
+def test_signatures_of_data_classes_show_their_fields(kind):
+    """``inspect.signature`` and editors see the fields and their defaults, in order."""
+    assert list(inspect.signature(kind).parameters) == [field.name for field in fields(kind)]
+    assert str(inspect.signature(Usage)).startswith("(input_tokens: 'int | None' = None, ")
+
+
+PUBLIC_API = [
     "AI365VIP",
     "PROVIDERS",
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
     "Anthropic",
-    "Attempt",
     "AuthenticationError",
     "CancelToken",
     "Chat",
@@ -133,8 +157,10 @@ FACE = [
     "ModelNotSupportedError",
     "OpenAICompatible",
     "Outcome",
+    "PreparedCall",
     "Provider",
     "ProviderError",
+    "ProviderFailure",
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",

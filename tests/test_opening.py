@@ -13,7 +13,7 @@ import pytest
 
 from providers_sync import OpenAICompatible, Outcome, Timeouts
 from providers_sync.stream import channel
-from providers_sync.stream.wakeup import Signals
+from providers_sync.stream.wakeup import Wakeup
 from providers_sync.testing import finish, pause, serve, stall
 
 HEAD = (
@@ -86,13 +86,13 @@ def test_reader_hears_of_a_clock_that_ends_earlier(monkeypatch: pytest.MonkeyPat
 def test_short_answer_wakes_its_reader_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Being woken is most of what a short answer costs, beside the request."""
     waits: list[int] = []
-    wait = Signals.wait
+    wait = Wakeup.wait
 
-    def counted(signals: Signals, seconds: float) -> None:
+    def counted(signals: Wakeup, seconds: float) -> None:
         waits[-1] += 1
         wait(signals, seconds)
 
-    monkeypatch.setattr(Signals, "wait", counted)
+    monkeypatch.setattr(Wakeup, "wait", counted)
     with served([HEAD + BODY]) as (url, _):
         provider = OpenAICompatible("m", base_url=url)
         for _ in range(20):  # a busy machine may wake it more often, but not each time

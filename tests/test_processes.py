@@ -429,7 +429,7 @@ print("ready", flush=True)
     + """
 stream = provider.stream("Hi")
 next(stream)
-elsewhere['hold'](stream._pipe.lock)
+elsewhere['hold'](stream._channel.lock)
 print("ready", flush=True)
 """,
     "out of a generator that looks at its stream": HOLDING
@@ -438,7 +438,7 @@ def answer():
     with provider.stream("Hi") as stream:
         try:
             for chunk in stream:
-                elsewhere['hold'](stream._pipe.lock)
+                elsewhere['hold'](stream._channel.lock)
                 yield chunk
         finally:
             assert stream.text.startswith("Hel")

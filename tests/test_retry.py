@@ -25,7 +25,7 @@ from providers_sync import (
     StreamCut,
     Timeouts,
 )
-from providers_sync.retry import trials
+from providers_sync.retry import attempts
 from providers_sync.testing import (
     answer,
     comment,
@@ -232,12 +232,12 @@ def test_shared_retrying_counts_for_each_call_alone() -> None:
 # --- how soon
 
 
-def waits(error: Callable[[], ProviderError], attempts: int = 2) -> list[float]:
+def waits(error: Callable[[], ProviderError], count: int = 2) -> list[float]:
     """Return the waits between attempts that all fail so."""
     slept: list[float] = []
     with pytest.raises(ProviderError):  # noqa: PT012 (the loop is what raises)
-        for trial in trials(attempts, slept.append, lambda: math.inf, lambda: False):
-            with trial:
+        for attempt in attempts(count, slept.append, lambda: math.inf, lambda: False):
+            with attempt:
                 raise error()
     return slept
 

@@ -213,7 +213,7 @@ def test_cancel_keeps_text_that_was_not_handed_over() -> None:
         stream = openai(server.url).stream("Hi")
         assert next(stream) == "Hel"
         go.set()
-        while len(stream._pipe.buffer) < 2:
+        while len(stream._channel.buffer) < 2:
             threading.Event().wait(0.001)  # our thread tells nobody that it has read on
         stream.cancel()
         with pytest.raises(StreamCancelled) as caught:
@@ -372,7 +372,7 @@ def test_thread_of_a_silent_server_ends_while_nobody_reads(zipped: bool) -> None
     ended = threading.Event()
     with serve(script) as server:
         stream = openai(server.url, timeouts=Timeouts(total=0.3)).stream("Hi")
-        stream._pipe.on_end = ended.set
+        stream._channel.on_end = ended.set
         assert ended.wait(5)
         with pytest.raises(APITimeoutError) as caught:
             stream.read()

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from providers_sync.terminal.live import Line, Painter
+from providers_sync.terminal.live import LiveRegion, ScreenLine
 from providers_sync.terminal.markdown import Renderer
-from providers_sync.terminal.markdown_blocks import Block, Blocks
+from providers_sync.terminal.markdown_blocks import Block, BlockSplitter
 from providers_sync.terminal.screens import MarkdownScreen, PlainScreen, Screen, TerminalScreen
 from providers_sync.terminal.spinner import Spinner
 from providers_sync.types import TextDelta
@@ -47,7 +47,7 @@ PARTS = st.sampled_from(
 
 def shown_as(source: str, sizes: Sequence[int]) -> list[Block]:
     """Feed the source in pieces of these sizes; return the blocks as they were finished."""
-    blocks, shown, at = Blocks(), [], 0
+    blocks, shown, at = BlockSplitter(), [], 0
     for size in [*sizes, len(source)]:
         blocks.feed(source[at : at + size])
         shown += blocks.finished()
@@ -78,7 +78,7 @@ def test_blocks_hand_out_every_letter_once(parts: list[str], sizes: list[int]) -
 
 def test_blocks_are_finished_one_by_one() -> None:
     """Paragraphs, items of a list and lines of code do not wait for the end of the answer."""
-    blocks = Blocks()
+    blocks = BlockSplitter()
     blocks.feed("Intro\n\n1. one\n   more\n2. two\n3. th")
     assert [block.source for block in blocks.finished()] == ["Intro\n\n", "1. one\n   more\n"]
     blocks.feed("ree\n\n```py\n" + "".join(f"a = {i}\n" for i in range(9)))
@@ -260,11 +260,13 @@ STEPS = st.lists(st.tuples(st.lists(WORDS, max_size=4), st.lists(WORDS, max_size
 def test_painter_never_loses_or_repeats_a_line(steps: Any, height: int) -> None:
     """What is done stands there once and in order, however the live lines came and went."""
     paper = Paper(20, height)
-    painter = Painter(paper, paper.size)  # type: ignore[arg-type]
+    painter = LiveRegion(paper, paper.size)  # type: ignore[arg-type]
     done: list[str] = []
     for finished, live in steps:
         done += finished
-        painter.paint([Line(w, len(w)) for w in finished], [Line(w, len(w)) for w in live])
+        painter.update(
+            [ScreenLine(w, len(w)) for w in finished], [ScreenLine(w, len(w)) for w in live]
+        )
         shown = live[len(live) - min(len(live), max(height * 2 // 3, 1)) :]
         assert paper.seen()[: len(done)] == done
         assert paper.seen()[len(done) :] == (shown or [""] if done or shown else [""])
@@ -273,4 +275,4 @@ def test_painter_never_loses_or_repeats_a_line(steps: Any, height: int) -> None:
 def test_painter_leaves_the_last_column_free() -> None:
     """Terminals differ on what follows it."""
     paper = Paper(20, 5)
-    assert Painter(paper, paper.size).width == 19  # type: ignore[arg-type]
+    assert LiveRegion(paper, paper.size).width == 19  # type: ignore[arg-type]

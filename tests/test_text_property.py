@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers_sync.decoding import decode_anthropic, decode_openai
-from providers_sync.transport.framing import _Chunks
+from providers_sync.transport.framing import _ChunkDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)
@@ -40,12 +40,12 @@ def test_any_split_of_the_chunked_coding_gives_the_payload(
 ) -> None:
     """Nothing is added, nothing lost, and only the last byte ends it."""
     wire = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
-    chunks = _Chunks()
+    chunks = _ChunkDecoder()
     got = b"".join(chunks.feed(piece) for piece in pieces(wire, at))
     assert got == b"".join(parts)
     assert chunks.ended
     assert chunks.rest == b""
-    chunks = _Chunks()
+    chunks = _ChunkDecoder()
     got = b"".join(chunks.feed(piece) for piece in pieces(wire[: round(where * len(wire))], at))
     assert b"".join(parts).startswith(got)
     assert chunks.ended == (round(where * len(wire)) == len(wire))
@@ -58,7 +58,7 @@ def test_any_junk_in_the_chunked_coding_is_harmless(
 ) -> None:
     """It ends, breaks or waits; what came before the junk is handed out first."""
     wire = b"".join(map(chunk, parts))
-    chunks = _Chunks()
+    chunks = _ChunkDecoder()
     got = b"".join(chunks.feed(piece) for piece in pieces(wire + junk, at))
     assert got.startswith(b"".join(parts))
 
@@ -92,10 +92,13 @@ units = st.lists(
 
 FORMS: dict[str, tuple[Any, str, type]] = {
     "OpenAI's text": (decode_openai, '{"choices": [{"delta": {"content": "?"}}]}', str),
-    "OpenAI's reasoning": (decode_openai, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta),
+    "OpenAI's reasoning": (
+        decode_openai, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta
+    ),
     "OpenAI's refusal": (decode_openai, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
     "OpenAI's tool call": (
-        decode_openai, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
+        decode_openai,
+        '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
         ToolCall,
     ),
     "Anthropic's text": (decode_anthropic, '{"type": "text_delta", "text": "?"}', str),

@@ -122,7 +122,7 @@ def test_a_servers_words_stay_on_one_line_of_the_log(caplog: pytest.LogCaptureFi
 
 def ask(server: Server) -> Any:
     provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1, timeouts=0.5)
-    return provider.opening(PROMPT)
+    return provider.prepare(PROMPT)
 
 
 SECRETS = [status(401, WORDS), status(500, WORDS), error(WORDS), html(), [text("Hel"), cut()]]
@@ -159,7 +159,7 @@ def test_a_failover_tells_nobody_whom_it_asked(caplog: pytest.LogCaptureFixture)
     """The addresses are the operator's."""
     with serve(status(500, WORDS)) as server:
         provider = OpenAICompatible("m", base_url=server.url, retry=1)
-        sent = b"".join(sse(Failover([provider]).opening("Hi"))).decode()
+        sent = b"".join(sse(Failover([provider]).prepare("Hi"))).decode()
     assert str(server.port) not in sent
     assert WORDS not in sent
     assert len(caplog.records) == 1

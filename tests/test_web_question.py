@@ -49,7 +49,7 @@ def test_a_question_becomes_messages(posted: Any, messages: Any) -> None:
     asked = question(posted)
     assert asked == messages
     provider = ScriptedProvider([text("ok")])
-    provider.opening(asked)
+    provider.prepare(asked)
     assert asked is not posted
 
 
@@ -228,6 +228,6 @@ def test_images_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_operators_mistake_is_no_question_error() -> None:
     """Such as a provider without a model: the browser gets a plain sentence."""
     with pytest.raises(ProviderError) as caught:
-        OpenAICompatible(base_url="http://127.0.0.1:9").opening(question("Hi"))
+        OpenAICompatible(base_url="http://127.0.0.1:9").prepare(question("Hi"))
     assert not isinstance(caught.value, QuestionError)
     assert "model:" not in error_data(caught.value)["message"]

@@ -23,7 +23,7 @@ from django.views.static import serve as serve_file
 
 from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
-from providers_sync.providers import named
+from providers_sync.providers import get_provider
 from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
 
 PAGE = Path(__file__).parent.parent / "chat_page"
@@ -33,7 +33,7 @@ PAGE = Path(__file__).parent.parent / "chat_page"
 def provider() -> Provider:
     """Return who answers; made at first use, as servers fork before it."""
     if name := os.environ.get("CHAT_PROVIDER"):
-        return named(name, os.environ.get("CHAT_MODEL"))
+        return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
 
 
@@ -54,7 +54,7 @@ def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     except (ValueError, RecursionError):
         return HttpResponse("The body must be JSON.", status=400, content_type="text/plain")
     try:
-        answer = provider().opening(question(posted))
+        answer = provider().prepare(question(posted))
     except ProviderError as error:
         status = 400 if isinstance(error, QuestionError) else 502
         return JsonResponse({"error": error_data(error)}, status=status)

@@ -14,7 +14,7 @@ from flask import Flask, Response, abort, request, send_from_directory
 
 from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
-from providers_sync.providers import named
+from providers_sync.providers import get_provider
 from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
 
 PAGE = Path(__file__).parent.parent / "chat_page"
@@ -28,7 +28,7 @@ app.config["TRUSTED_HOSTS"] = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost"
 def provider() -> Provider:
     """Return who answers; made at first use, as servers fork before it."""
     if name := os.environ.get("CHAT_PROVIDER"):
-        return named(name, os.environ.get("CHAT_MODEL"))
+        return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
 
 
@@ -45,7 +45,7 @@ def chat() -> Response:
         messages = question(request.get_json())
     except RecursionError:  # Flask refuses what is no JSON, but not what is nested too deeply
         abort(400)
-    return Response(sse(provider().opening(messages)), headers=SSE_HEADERS)
+    return Response(sse(provider().prepare(messages)), headers=SSE_HEADERS)
 
 
 @app.errorhandler(ProviderError)

@@ -22,7 +22,7 @@ from ..providers import Provider
 from .inputs import read
 from .ledger import LedgerError
 from .results import Result
-from .run import Run
+from .run import BatchRun
 
 __all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read"]
 
@@ -77,7 +77,7 @@ def map(
         raise InvalidRequestError("on_error must be 'record' or 'raise'")
     if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
         raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
-    return Run(
+    return BatchRun(
         provider,
         inputs,
         concurrency=concurrency,

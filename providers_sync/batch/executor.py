@@ -14,7 +14,7 @@ T = TypeVar("T")
 _Task = tuple["Future[Any]", Callable[[], Any]]
 
 
-class Threads(Executor):
+class DaemonThreadPool(Executor):
     """At most ``size`` threads, started as they are needed.
 
     The standard ThreadPoolExecutor joins its threads at exit: a script that has failed would wait
@@ -35,7 +35,7 @@ class Threads(Executor):
         if len(self._threads) < self._size:
             name = f"providers-sync-batch-{len(self._threads) + 1}"
             thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
-            start(thread)
+            start_thread(thread)
             self._threads.append(thread)
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
         return future
@@ -46,7 +46,7 @@ class Threads(Executor):
             self._tasks.put(None)
 
 
-def start(thread: threading.Thread) -> None:
+def start_thread(thread: threading.Thread) -> None:
     """Start a thread. Raises ``ProviderError`` where the system has no room for one more."""
     try:
         thread.start()

@@ -20,7 +20,7 @@ from itertools import accumulate
 from typing import BinaryIO
 
 from ..errors import ProviderError
-from .ledger_lines import NotJSON, Recorded, Unfit, is_hole, is_torn, parsed
+from .ledger_lines import InvalidLine, NotJSON, Recorded, is_hole, is_torn, parse_line
 
 if sys.platform == "win32":
     import msvcrt
@@ -77,7 +77,7 @@ class Ledger:
             return None
         try:
             self._reader.seek(offset)
-            return parsed(self._reader.readline())
+            return parse_line(self._reader.readline())
         except (OSError, ValueError, MemoryError) as error:  # somebody has written over it
             raise _failed("read", self.path, error) from error
 
@@ -132,12 +132,12 @@ class Ledger:
     def _checked(self, number: int, raw: bytes, good: int) -> Recorded | None:
         """Return what a line says, ``None`` for one that an accident has left."""
         try:
-            return parsed(raw)
+            return parse_line(raw)
         except NotJSON as error:
             if is_hole(raw) or is_torn(raw, good):
                 return None
             why = str(error)
-        except Unfit as error:
+        except InvalidLine as error:
             why = str(error)
         what = f"line {number} is not one of a ledger ({why})"
         raise _refused(self.path, f"{what}; give another file, or correct that line")

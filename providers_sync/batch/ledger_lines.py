@@ -7,7 +7,7 @@ import re
 import reprlib
 from typing import Any, NamedTuple, NoReturn
 
-from ..decoding.parsing import printable
+from ..decoding.parsing import join_surrogates
 from ..errors import APIStatusError
 from ..types import Outcome, Usage
 from .results import Reply
@@ -27,7 +27,7 @@ class NotJSON(ValueError):
     """The line is no JSON: torn, or somebody's text."""
 
 
-class Unfit(ValueError):
+class InvalidLine(ValueError):
     """The line is JSON, but no line of a ledger; the text says what is wrong with it."""
 
 
@@ -43,7 +43,7 @@ class Recorded(NamedTuple):
 # --- writing
 
 
-def line(row: Row, reply: Reply) -> bytes:
+def format_line(row: Row, reply: Reply) -> bytes:
     """Return the row's line, newline included."""
     record = {
         "id": row.fingerprint,
@@ -58,7 +58,7 @@ def line(row: Row, reply: Reply) -> bytes:
 def _response(row: Row, reply: Reply) -> dict[str, Any] | None:
     error = reply.error
     if isinstance(error, APIStatusError):
-        body: Any = {"error": {"message": printable(str(error))}}
+        body: Any = {"error": {"message": join_surrogates(str(error))}}
         return {"status_code": error.status_code, "request_id": error.request_id, "body": body}
     if error is not None:
         return None
@@ -81,7 +81,7 @@ def _completion(row: Row, reply: Reply) -> dict[str, Any]:
             for name, count in zip(_COUNTS, counts, strict=True)
         },
         _EXTRA: {
-            "verdict": reply.outcome,
+            "outcome": reply.outcome,
             "attempts": reply.attempts,
             "seconds": round(reply.seconds, 3),
         },
@@ -91,7 +91,7 @@ def _completion(row: Row, reply: Reply) -> dict[str, Any]:
 def _error(reply: Reply) -> dict[str, str] | None:
     if reply.error is None:
         return None
-    said = {"code": type(reply.error).__name__, "message": printable(str(reply.error))}
+    said = {"code": type(reply.error).__name__, "message": join_surrogates(str(reply.error))}
     partial = reply.message.get("content")
     return {**said, "partial": partial} if partial else said
 
@@ -99,14 +99,14 @@ def _error(reply: Reply) -> dict[str, str] | None:
 # --- reading
 
 
-def parsed(raw: bytes) -> Recorded:
-    """Return what a line says. Raises ``NotJSON``, and ``Unfit`` for any other shape than ours."""
+def parse_line(raw: bytes) -> Recorded:
+    """Parse a line. Raises ``NotJSON``, and ``InvalidLine`` for any shape but the ledger's."""
     record = _object(_value(raw), "it")
     try:
         name, custom_id = record["id"], record["custom_id"]
         response, error = record["response"], record["error"]
     except KeyError as missing:
-        raise Unfit(f"it has no {missing}") from missing
+        raise InvalidLine(f"it has no {missing}") from missing
     if name.__class__ is not str:
         _refuse("id", name, "text")
     if custom_id.__class__ is not str:
@@ -114,7 +114,7 @@ def parsed(raw: bytes) -> Recorded:
     if error is not None and not isinstance(error, (dict, str)):
         _refuse("error", error, "an object or null")
     if response is None and error is None:
-        raise Unfit("it has neither a response nor an error")
+        raise InvalidLine("it has neither a response nor an error")
     reply = None if response is None else _reply(_object(response, "response"), error is None)
     return Recorded(name, custom_id, reply)
 
@@ -125,9 +125,9 @@ def _value(raw: bytes) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise NotJSON("it is not JSON") from error
     except RecursionError as error:
-        raise Unfit("its JSON is nested too deeply") from error
+        raise InvalidLine("its JSON is nested too deeply") from error
     except ValueError as error:  # a number of more digits than Python reads, or NaN
-        raise Unfit(f"its JSON cannot be read: {error}") from error
+        raise InvalidLine(f"its JSON cannot be read: {error}") from error
 
 
 def _no_number(name: str) -> NoReturn:
@@ -147,7 +147,7 @@ def _reply(response: dict[str, Any], good: bool) -> Reply | None:
     if isinstance(body, dict) and not body.get("choices"):
         failed = failed or bool(body.get("error"))
     elif failed and isinstance(body, dict):  # neither may be thrown away
-        raise Unfit("it has an answer and an error too")
+        raise InvalidLine("it has an answer and an error too")
     if failed:
         return None
     return _answer(_object(body, "body"), _text(response, "request_id"))
@@ -156,12 +156,12 @@ def _reply(response: dict[str, Any], good: bool) -> Reply | None:
 def _answer(body: dict[str, Any], request_id: str | None) -> Reply:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise Unfit("its body has no 'choices', so it is no chat completion")
+        raise InvalidLine("its body has no 'choices', so it is no chat completion")
     choice = _object(choices[0], "choices[0]")
     extra = _object(body.get(_EXTRA) or {}, _EXTRA)
     return Reply(
         message=_message(_object(choice.get("message"), "message")),
-        outcome=_outcome(extra.get("verdict", Outcome.COMPLETE)),
+        outcome=_outcome(extra.get("outcome", Outcome.COMPLETE)),
         finish_reason=_text(choice, "finish_reason"),
         usage=_usage(body.get("usage")),
         model=_text(body, "model"),
@@ -187,7 +187,7 @@ def _outcome(value: object) -> Outcome:
     for good in _GOOD:
         if value == good:
             return good
-    raise Unfit(f"its verdict is none that an answer has: {' or '.join(_GOOD)}")
+    raise InvalidLine(f"its outcome is none that an answer has: {' or '.join(_GOOD)}")
 
 
 def _usage(value: object) -> Usage | None:
@@ -230,7 +230,7 @@ _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
 
 def _refuse(name: str, value: object, wanted: str) -> NoReturn:
     found = "null" if value is None else _KINDS.get(type(value), reprlib.repr(value))
-    raise Unfit(f"{name} is {found}, not {wanted}")
+    raise InvalidLine(f"{name} is {found}, not {wanted}")
 
 
 # --- what an accident leaves; both are for a line that is no JSON

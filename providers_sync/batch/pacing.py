@@ -10,7 +10,7 @@ from typing import Any
 from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
-from ..retry import trials, worthwhile
+from ..retry import attempts, is_retryable
 
 CATCH_UP_S = 0.05
 """How late a start may be without slowing the ones behind it; more would be a burst."""
@@ -20,7 +20,7 @@ LONGEST_HOLD_S = 3600.0
 """A server that asks for more ends the batch: somebody else should decide, and resume."""
 
 
-class Pace:
+class RateLimiter:
     """One clock for all requests of a batch: ``rate`` a minute, and none while held back."""
 
     def __init__(self, rate: float | None) -> None:
@@ -28,11 +28,11 @@ class Pace:
         self._next = 0.0
         self._held_until = 0.0
 
-    def due(self) -> float:
+    def next_start(self) -> float:
         """Return when the next request may start, by ``time.monotonic()``."""
         return max(self._next, self._held_until)
 
-    def started(self) -> None:
+    def note_start(self) -> None:
         """Note that a request starts now."""
         self._next = max(self._next, time.monotonic() - CATCH_UP_S) + self._interval
 
@@ -41,16 +41,16 @@ class Pace:
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
 
-def hold_asked(error: ProviderError) -> float | None:
+def pause_requested(error: ProviderError) -> float | None:
     """Return for how many seconds a server wants everybody to wait, if it does."""
-    if not isinstance(error, APIStatusError) or not worthwhile(error):
+    if not isinstance(error, APIStatusError) or not is_retryable(error):
         return None
     if error.retry_after is not None:
         return error.retry_after
     return HOLD_S if isinstance(error, RateLimitError) else None
 
 
-class Patience:
+class RetryBudget:
     """How often one row is asked: the provider's retry policy, seen by the whole batch.
 
     A 429 is no failure of its row. It counts as an attempt only if nobody got an answer since the
@@ -65,12 +65,14 @@ class Patience:
         self._trials: Any = None
         self._trial: Any = None
 
-    def again(self, reply_started: bool, error: ProviderError, progress: bool) -> float | None:
+    def delay_before_retry(
+        self, reply_started: bool, error: ProviderError, progress: bool
+    ) -> float | None:
         """Return the seconds until the row is asked again, ``None`` for never.
 
         ``progress``: whether another row was answered since this one was sent.
         """
-        if reply_started or self._policy in (None, 1) or not worthwhile(error):
+        if reply_started or self._policy in (None, 1) or not is_retryable(error):
             return None
         if isinstance(error, RateLimitError):
             if progress:
@@ -83,7 +85,7 @@ class Patience:
     def _next_trial(self, error: ProviderError) -> float | None:
         """Tell tenacity of the failure; it answers by a sleep, which we only note."""
         if self._trials is None:
-            self._trials = trials(self._policy, self._note, lambda: math.inf, lambda: False)
+            self._trials = attempts(self._policy, self._note, lambda: math.inf, lambda: False)
             self._trial = next(self._trials)
         try:
             with self._trial:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from .ledger import Ledger, LedgerError
-from .ledger_lines import line
-from .results import Reply, Result, failure, result
+from .ledger_lines import format_line
+from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
 
@@ -33,7 +33,7 @@ class Records:
         name = row.custom_id
         if name in self._names:
             error = LedgerError(f"custom_id {name!r} is in the input twice: each must be its own")
-            return result(row, failure(error))
+            return to_result(row, failed_reply(error))
         if row.named:
             self._names.add(name)
         record = self._ledger.recorded(name)
@@ -44,13 +44,13 @@ class Records:
                 f"{self.path} holds the answer to another input as {name!r}: give another ledger, "
                 "or the input that this one was made from"
             )
-            return result(row, failure(error))
-        return result(row, record.reply, recorded=True)
+            return to_result(row, failed_reply(error))
+        return to_result(row, record.reply, recorded=True)
 
     def write(self, done: Sequence[tuple[Row, Reply]]) -> None:
         """Bring finished rows to the disk, all at one stroke. Raises ``LedgerError``."""
         if self._ledger is not None and done:
-            self._ledger.append([line(row, final) for row, final in done])
+            self._ledger.append([format_line(row, final) for row, final in done])
 
     def close(self) -> None:
         """Close and unlock the ledger."""

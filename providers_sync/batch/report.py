@@ -97,14 +97,14 @@ class Tally:
         return "\n".join(lines)
 
 
-class Bar(Protocol):
+class ProgressDisplay(Protocol):
     """Shows a tally as it grows."""
 
     def show(self, tally: Tally) -> None:
         """Show it, if it is time."""
 
 
-class Line:
+class ProgressLine:
     """One line that is written over in a terminal; in a log, a line now and then."""
 
     def __init__(self, out: TextIO) -> None:
@@ -128,7 +128,7 @@ class Line:
 
 
 @contextlib.contextmanager
-def progress(total: int, out: TextIO) -> Iterator[Bar]:
+def progress(total: int, out: TextIO) -> Iterator[ProgressDisplay]:
     """Show progress: rich's bar in a terminal where it is installed, else one line."""
     try:
         if not out.isatty():
@@ -136,7 +136,7 @@ def progress(total: int, out: TextIO) -> Iterator[Bar]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
-        yield Line(out)
+        yield ProgressLine(out)
         return
     columns = [BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}")]
     with Progress(*columns, console=Console(file=out)) as bar:

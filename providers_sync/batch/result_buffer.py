@@ -7,7 +7,7 @@ from collections import deque
 from .results import Result
 
 
-class Shelf:
+class ResultBuffer:
     """Not locked: its user is."""
 
     def __init__(self, ordered: bool) -> None:
@@ -30,7 +30,7 @@ class Shelf:
         """Return the next result if it is there."""
         return self._ready.popleft() if self._ready else None
 
-    def clear_order(self) -> None:
+    def release_order(self) -> None:
         """Give out all that is there: a row before it will never come."""
         self._ordered = False
         self._ready.extend(self._early[number] for number in sorted(self._early))

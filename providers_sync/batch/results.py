@@ -38,7 +38,7 @@ class Result:
     """As it was given."""
     text: str
     """The answer; where there is an error, what had arrived before it."""
-    verdict: Outcome
+    outcome: Outcome
     error: ProviderError | None
     finish_reason: str | None
     """Why the model stopped: ``stop``, ``length``, …"""
@@ -54,13 +54,13 @@ class Result:
     """Whether an earlier run had the answer and it was read from the ledger."""
 
 
-def result(row: Row, reply: Reply, recorded: bool = False) -> Result:
+def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
     """Return what the caller gets."""
     return Result(
         custom_id=row.custom_id,
         input=row.input,
         text=reply.message.get("content") or "",
-        verdict=reply.outcome,
+        outcome=reply.outcome,
         error=reply.error,
         finish_reason=reply.finish_reason,
         usage=reply.usage,
@@ -72,6 +72,6 @@ def result(row: Row, reply: Reply, recorded: bool = False) -> Result:
     )
 
 
-def failure(error: ProviderError) -> Reply:
+def failed_reply(error: ProviderError) -> Reply:
     """Return the reply for a row that could not be asked."""
     return Reply({"role": "assistant", "content": ""}, error.outcome, error=error)

@@ -1,12 +1,12 @@
 """Any accepted input → a row: its name, what is asked, and the fingerprint of both.
 
->>> row("Hello", 1)
+>>> to_row("Hello", 1)
 Row(number=1, custom_id='row-1', messages=[{'role': 'user', 'content': 'Hello'}])
->>> row({"prompt": "Hello", "custom_id": "a"}, 1)
+>>> to_row({"prompt": "Hello", "custom_id": "a"}, 1)
 Row(number=1, custom_id='a', messages=[{'role': 'user', 'content': 'Hello'}])
->>> row({"custom_id": "b", "body": {"model": "m", "messages": "Hi", "temperature": 0}}, 1).options
-{'temperature': 0}
->>> str(row({"question": "Hello"}, 7).error)
+>>> to_row({"custom_id": "b", "body": {"model": "m", "messages": "Hi", "seed": 0}}, 1).options
+{'seed': 0}
+>>> str(to_row({"question": "Hello"}, 7).error)
 "row 7 needs a 'prompt', 'messages', or OpenAI's 'body'; it has 'question'"
 """
 
@@ -61,7 +61,7 @@ class Row:
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def row(value: Any, number: int) -> Row:
+def to_row(value: Any, number: int) -> Row:
     """Return the ``number``-th input as a row; what is wrong with it is in the row's ``error``."""
     own: str | None = None
     asked, model = value, None

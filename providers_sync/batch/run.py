@@ -18,18 +18,18 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import SIGNAL_S
+from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken
-from .executor import Threads, start
+from .executor import DaemonThreadPool, start_thread
 from .ledger import LedgerError
-from .pacing import LONGEST_HOLD_S, Pace, Patience, hold_asked
+from .pacing import LONGEST_HOLD_S, RateLimiter, RetryBudget, pause_requested
 from .records import Records
-from .result_buffer import Shelf
-from .results import Reply, Result, result
-from .rows import Row, row
-from .worker import brought, submit
+from .result_buffer import ResultBuffer
+from .results import Reply, Result, to_result
+from .rows import Row, to_row
+from .worker import reply_of, submit
 
 AHEAD = 2
 """Rows taken and not handed over, for each that may be in flight: nobody waits for the reader."""
@@ -39,18 +39,18 @@ GO_ON = "what is recorded in {} stays: run the same again to go on"
 
 
 @dataclass
-class Flight:
+class InFlight:
     """A row on its way, through one attempt or more."""
 
     row: Row
-    patience: Patience
+    retry_budget: RetryBudget
     attempts: int = 0
     seconds: float = 0.0
     answered_before: int = 0
     """How many rows had an answer when this one was sent."""
 
 
-class Run:
+class BatchRun:
     """See ``map``, whose arguments these are; ``results()`` is what it returns."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Run:
         raises: bool,
     ) -> None:
         self._provider = provider
-        self._rows = (row(value, number) for number, value in enumerate(inputs, 1))
+        self._rows = (to_row(value, number) for number, value in enumerate(inputs, 1))
         self._concurrency = concurrency
         self._executor = executor
         self._ledger = ledger
@@ -74,13 +74,13 @@ class Run:
         self._ahead = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
         self._key = uuid.uuid4().hex
         self._token = CancelToken()
-        self._inbox: queue.SimpleQueue[tuple[Flight, Future[Reply]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[InFlight, Future[Reply]] | None] = queue.SimpleQueue()
         # What follows is shared with the recorder, under this lock.
         self._changed = threading.Condition()
-        self._pace = Pace(rate)
-        self._shelf = Shelf(ordered)
-        self._retries: list[tuple[float, int, Flight]] = []
-        self._waiting: Flight | None = None  # a row that was read before its turn
+        self._pace = RateLimiter(rate)
+        self._shelf = ResultBuffer(ordered)
+        self._retries: list[tuple[float, int, InFlight]] = []
+        self._waiting: InFlight | None = None  # a row that was read before its turn
         self._in_flight: set[Future[Reply]] = set()
         self._unsettled = 0
         self._open = 0
@@ -91,14 +91,14 @@ class Run:
 
     def results(self) -> Generator[Result, None, None]:
         """Yield every row's result; the end of the generator stops whatever still runs."""
-        own = Threads(self._concurrency) if self._executor is None else None
+        own = DaemonThreadPool(self._concurrency) if self._executor is None else None
         executor = own or self._executor
         assert executor is not None
         name = "providers-sync-recorder"
         recorder = threading.Thread(target=self._record, name=name, daemon=True)
         records = self._records = Records(self._ledger)
         try:
-            start(recorder)
+            start_thread(recorder)
             while (found := self._next_result(executor)) is not None:
                 if found.error is not None and self._raises:
                     raise found.error
@@ -134,7 +134,7 @@ class Run:
                     return None
                 wait = self._start_in()
                 if wait > 0:
-                    self._changed.wait(min(wait, SIGNAL_S))
+                    self._changed.wait(min(wait, MAIN_THREAD_WAIT_S))
 
     # --- starting, in the caller's thread
 
@@ -145,9 +145,9 @@ class Run:
         due = self._retries[0][0] if self._retries else math.inf
         if self._waiting is not None or (self._more and self._open < self._ahead):
             due = 0.0
-        return max(due, self._pace.due()) - time.monotonic()
+        return max(due, self._pace.next_start()) - time.monotonic()
 
-    def _next_flight(self) -> Flight | None:
+    def _next_flight(self) -> InFlight | None:
         """Return what to send now, if anything: rows that were sent before go first."""
         while True:
             with self._changed:
@@ -166,7 +166,7 @@ class Run:
             with self._changed:
                 self._waiting = flight if self._failure is None else None
 
-    def _fresh(self) -> Flight | None:
+    def _fresh(self) -> InFlight | None:
         """Read the next input; ``None`` where there is none, or its answer is known."""
         try:
             taken = next(self._rows, None)
@@ -182,13 +182,13 @@ class Run:
             if known is not None:
                 self._shelf.put(taken.number, known)
                 return None
-        return Flight(taken, Patience(self._provider))
+        return InFlight(taken, RetryBudget(self._provider))
 
-    def _start(self, flight: Flight, executor: Executor) -> None:
+    def _start(self, flight: InFlight, executor: Executor) -> None:
         with self._changed:
             self._unsettled += 1
             if flight.row.error is None:
-                self._pace.started()
+                self._pace.note_start()
             flight.answered_before = self._answered
         try:
             ticket = f"{self._key}:{flight.row.number}:{flight.attempts}"
@@ -213,7 +213,7 @@ class Run:
         finally:
             self._records.close()
 
-    def _group(self) -> list[tuple[Flight, Future[Reply]]]:
+    def _group(self) -> list[tuple[InFlight, Future[Reply]]]:
         """Return all that has finished, waiting for the first; nothing at the end."""
         group = []
         item = self._inbox.get()
@@ -227,7 +227,7 @@ class Run:
             self._inbox.put(None)
         return group
 
-    def _settle_all(self, group: list[tuple[Flight, Future[Reply]]]) -> None:
+    def _settle_all(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
         with self._changed:
             settled = [(flight.row, self._settle(flight, future)) for flight, future in group]
             self._in_flight.difference_update(future for _, future in group)
@@ -241,13 +241,13 @@ class Run:
         with self._changed:
             self._unsettled -= len(group)
             for asked, final in done:
-                self._shelf.put(asked.number, result(asked, final))
+                self._shelf.put(asked.number, to_result(asked, final))
             self._changed.notify_all()
 
-    def _settle(self, flight: Flight, future: Future[Reply]) -> Reply | None:
+    def _settle(self, flight: InFlight, future: Future[Reply]) -> Reply | None:
         """Return the row's last word; ``None`` where it is asked again, or was stopped."""
         try:
-            came = brought(future)
+            came = reply_of(future)
         except ProviderError as error:
             if not self._halted:
                 self._fail(error)
@@ -262,15 +262,15 @@ class Run:
             return None
         return replace(came, attempts=flight.attempts, seconds=flight.seconds)
 
-    def _again(self, flight: Flight, came: Reply, error: ProviderError) -> bool:
+    def _again(self, flight: InFlight, came: Reply, error: ProviderError) -> bool:
         """Put a failed row back in line, if it is worth it; let everybody wait if asked to."""
-        hold = hold_asked(error)
+        hold = pause_requested(error)
         if hold is not None and hold > LONGEST_HOLD_S:
             self._fail(error)
         elif hold is not None:
             self._pace.hold(hold)
         progress = self._answered > flight.answered_before
-        wait = flight.patience.again(came.started, error, progress)
+        wait = flight.retry_budget.delay_before_retry(came.started, error, progress)
         if wait is None or self._failure is not None or self._halted:
             return False
         heapq.heappush(self._retries, (time.monotonic() + wait, flight.row.number, flight))
@@ -286,7 +286,7 @@ class Run:
             self._more = False
             self._waiting = None
             self._retries.clear()
-            self._shelf.clear_order()
+            self._shelf.release_order()
             self._halted = self._halted or halt
             self._changed.notify_all()
 

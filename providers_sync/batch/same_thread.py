@@ -11,8 +11,8 @@ import os
 import threading
 import time
 
-from ..stream import Opening, Pipe, Stream
-from .executor import start
+from ..stream import Channel, PreparedCall, Stream, attach
+from .executor import start_thread
 
 LOOK_S = 0.01
 """Between two looks at the clocks: so late may one fire."""
@@ -20,56 +20,56 @@ LINGER_S = 0.1
 """How long the keeper outlives the last answer: the next is often close behind."""
 
 
-def whole(opening: Opening) -> Stream:
+def run_in_this_thread(call: PreparedCall) -> Stream:
     """Run a call to its end; return its stream, which has everything and never waits.
 
     Reading it raises what went wrong. The call's ``CancelToken`` stops it from any thread.
     Raises ``ProviderError``, and sends nothing, where no thread can be started for the clocks.
     """
-    pipe = _Basin(opening.timeouts)
-    stream = Stream(pipe, opening.cancel, opening.model)
-    if opening.cancel is not None:
-        opening.cancel._attach(stream)
+    pipe = _UnboundedChannel(call.timeouts)
+    stream = Stream(pipe, call.cancel, call.model)
+    if call.cancel is not None:
+        attach(call.cancel, stream)
     if stream.outcome is None:
         try:
-            _keeper.add(pipe)
+            _watcher.add(pipe)
         except BaseException:
             stream.close()
             raise
         try:
-            pipe.run(opening.source)
+            pipe.run(call.source)
         finally:
-            _keeper.remove(pipe)
+            _watcher.remove(pipe)
         cause = pipe.error and pipe.error.__cause__
         if isinstance(cause, (KeyboardInterrupt, SystemExit)):  # this may be a main thread
             raise cause
     return stream
 
 
-class _Basin(Pipe):
+class _UnboundedChannel(Channel):
     """A pipe that is read when all is there."""
 
     def _wait_for_room(self) -> None:
         """There is nobody to wait for."""
 
 
-class _Keeper:
+class _TimeoutWatcher:
     """Fires the clocks of the pipes that run in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pipes: set[Pipe] = set()
+        self._pipes: set[Channel] = set()
         self._runs = False
 
-    def add(self, pipe: Pipe) -> None:
+    def add(self, pipe: Channel) -> None:
         with self._lock:
             if not self._runs:
                 name = "providers-sync-clocks"
-                start(threading.Thread(target=self._run, name=name, daemon=True))
+                start_thread(threading.Thread(target=self._run, name=name, daemon=True))
                 self._runs = True  # not before: without a thread, the next call must try again
             self._pipes.add(pipe)
 
-    def remove(self, pipe: Pipe) -> None:
+    def remove(self, pipe: Channel) -> None:
         with self._lock:
             self._pipes.discard(pipe)
 
@@ -85,14 +85,14 @@ class _Keeper:
                     self._runs = False
                     return
             for pipe in pipes:
-                if pipe.clocks.left() <= 0:
-                    pipe.news(_nothing)
+                if pipe.deadlines.time_left() <= 0:
+                    pipe.poll(_nothing)
 
 
 def _nothing() -> None:
     """Nobody waits."""
 
 
-_keeper = _Keeper()
+_watcher = _TimeoutWatcher()
 if hasattr(os, "register_at_fork"):  # the child has neither the thread nor the calls
-    os.register_at_fork(after_in_child=_keeper.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=_watcher.__init__)  # type: ignore[misc]

@@ -7,15 +7,15 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import replace
 from typing import Any
 
-from ..decoding.parsing import printable
+from ..decoding.parsing import join_surrogates
 from ..errors import ProviderError
 from ..providers import Provider
-from ..stream import CancelToken, Stream
+from ..stream import CancelToken, Stream, channel_of
 from ..types import Outcome
-from .executor import Threads
-from .results import Reply, failure
+from .executor import DaemonThreadPool
+from .results import Reply, failed_reply
 from .rows import Row
-from .same_thread import whole
+from .same_thread import run_in_this_thread
 
 KEPT_PROVIDERS = 4
 """In a worker process; one a batch, so that its connections live from row to row."""
@@ -32,19 +32,19 @@ def submit(
     """
     if row.error is not None:
         future: Future[Reply] = Future()
-        future.set_result(failure(row.error))
+        future.set_result(failed_reply(row.error))
         return future
     try:
-        if isinstance(executor, (Threads, ThreadPoolExecutor)):
+        if isinstance(executor, (DaemonThreadPool, ThreadPoolExecutor)):
             return executor.submit(ask, provider, row, cancel)
-        return executor.submit(ask_elsewhere, provider, replace(row, input=None), ticket)
+        return executor.submit(ask_in_process, provider, replace(row, input=None), ticket)
     except ProviderError:
         raise
     except Exception as error:  # it was shut down, is broken, or finds no thread or process
         raise _broken(error) from error
 
 
-def brought(future: Future[Reply]) -> Reply:
+def reply_of(future: Future[Reply]) -> Reply:
     """Return what a finished future holds.
 
     Raises ``ProviderError`` where the executor, and not the row, is at its end.
@@ -56,23 +56,21 @@ def brought(future: Future[Reply]) -> Reply:
         return future.result()
     if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
         raise _broken(error) from error
-    return failure(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
+    return failed_reply(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
 
 
 def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
     """Ask once and return what came, good or bad; whether to ask again is the run's business."""
     began = time.monotonic()
     try:
-        opening = provider.opening(
-            row.messages, row.model, retry=None, cancel=cancel, **row.options
-        )
-        stream = whole(opening)
+        call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **row.options)
+        stream = run_in_this_thread(call)
     except ProviderError as error:  # nothing was sent
-        return failure(_bare(error))
+        return failed_reply(_bare(error))
     return replace(_read(stream), seconds=time.monotonic() - began)
 
 
-def ask_elsewhere(provider: Provider, row: Row, ticket: str) -> Reply:
+def ask_in_process(provider: Provider, row: Row, ticket: str) -> Reply:
     """Ask from a process that serves many batches.
 
     ``ticket`` (``batch:row:attempt``) also keeps dask from taking equal calls for one.
@@ -98,7 +96,7 @@ def _read(stream: Stream) -> Reply:
         model=_said(stream.model),
         request_id=_said(stream.request_id),
         error=error,
-        started=stream._pipe.started,
+        started=channel_of(stream).started,
         attempts=stream.stats.attempts,
     )
 
@@ -118,7 +116,7 @@ def _message(stream: Stream) -> dict[str, Any]:
         "role": "assistant",
         "content": text or (None if calls else ""),
         "reasoning_content": _said(stream.reasoning),
-        "refusal": _said("".join(stream._refusal)),
+        "refusal": _said(stream.refusal),
         "tool_calls": calls,
     }
     return {name: value for name, value in message.items() if value or name == "content"}
@@ -126,7 +124,7 @@ def _message(stream: Stream) -> dict[str, Any]:
 
 def _said(value: object) -> str | None:
     """Return what a server said as text that every JSON reader takes; nothing stays nothing."""
-    return None if value is None else printable(str(value))
+    return None if value is None else join_surrogates(str(value))
 
 
 def _broken(error: BaseException) -> ProviderError:

@@ -19,21 +19,21 @@ from ..types import (
     ReasoningDelta,
     Refusal,
     ServedModel,
-    ToolCallBegun,
+    ToolCallStarted,
     Usage,
 )
 from .parsing import (
     WRONG_SHAPE,
-    Surrogates,
-    Template,
-    ToolCalls,
-    count,
+    EventTemplate,
+    SurrogateJoiner,
+    ToolCallAssembler,
     excerpt,
-    parse,
-    printable,
+    join_surrogates,
+    parse_json,
+    read_whole,
     server_error,
-    sniff,
-    whole,
+    sniff_format,
+    token_count,
 )
 from .sse import events
 
@@ -43,7 +43,7 @@ def decode_openai(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]
     source = iter(chunks)
     if content_type == "text/event-stream":
         return _Chat().streamed(source)
-    kind, source = sniff(source)
+    kind, source = sniff_format(source)
     if kind == "html" and not content_type:
         raise MalformedStream("the server sent a web page instead of an answer")
     if kind == "json" or content_type.endswith("json"):
@@ -55,16 +55,16 @@ class _Chat:
     """The state of one answer."""
 
     def __init__(self) -> None:
-        self._text = Surrogates()
-        self._beside: dict[type[ReasoningDelta] | type[Refusal], Surrogates]
-        self._beside = {ReasoningDelta: Surrogates(), Refusal: Surrogates()}
-        self._calls = ToolCalls()
+        self._text = SurrogateJoiner()
+        self._beside: dict[type[ReasoningDelta] | type[Refusal], SurrogateJoiner]
+        self._beside = {ReasoningDelta: SurrogateJoiner(), Refusal: SurrogateJoiner()}
+        self._calls = ToolCallAssembler()
         self._model: str | None = None
         self._finished = False
 
     def streamed(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
-        mend = self._text.mend
-        template = Template()
+        mend = self._text.feed
+        template = EventTemplate()
         match = template.match
         for event in events(chunks):
             data = event.data
@@ -79,7 +79,7 @@ class _Chat:
                 raise server_error(data)
             if not data.strip():
                 continue  # some proxies keep the connection alive so
-            value = parse(data)
+            value = parse_json(data)
             kinds = []
             for delta in self._deltas(value, "delta"):
                 kinds.append(delta.__class__)
@@ -97,12 +97,12 @@ class _Chat:
 
     def whole(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
         """Decode an answer that came as one JSON object, which is its own end marker."""
-        text = whole(chunks).decode("utf-8-sig", "replace")
+        text = read_whole(chunks).decode("utf-8-sig", "replace")
         if not text.strip():
             raise StreamTruncated("the answer is empty")
-        for delta in self._deltas(parse(text), "message"):
+        for delta in self._deltas(parse_json(text), "message"):
             if isinstance(delta, str):
-                yield self._text.mend(delta) + self._text.rest()
+                yield self._text.feed(delta) + self._text.end()
             else:
                 yield from self._printable(delta)
         yield from self._end()
@@ -111,23 +111,23 @@ class _Chat:
         """Mend what is text of another kind."""
         if isinstance(delta, (ReasoningDelta, Refusal)):
             kind = type(delta)
-            if text := self._beside[kind].mend(delta.text):
+            if text := self._beside[kind].feed(delta.text):
                 yield kind(text)
         else:
             yield delta
 
     def _halves(self) -> Iterator[Delta]:
-        if rest := self._text.rest():
+        if rest := self._text.end():
             yield rest
         for kind, halves in self._beside.items():
-            if rest := halves.rest():
+            if rest := halves.end():
                 yield kind(rest)
 
     def _end(self, reason: str | None = None) -> Iterator[Delta]:
         yield from self._halves()
         if not self._finished:
             self._finished = True
-            yield from self._calls.whole()
+            yield from self._calls.finished()
             yield Finish(reason)
 
     def _deltas(self, value: Any, key: str) -> Iterator[Delta]:
@@ -141,12 +141,12 @@ class _Chat:
             raise MalformedStream(f"an event has no 'choices': {excerpt(value)}")
         if self._model is None and isinstance(model := value.get("model"), str):
             self._model = model
-            yield ServedModel(printable(model))
+            yield ServedModel(join_surrogates(model))
         if choices:
             yield from self._choice(choices, key)
         if isinstance(usage := value.get("usage"), dict):
             names = ("prompt_tokens", "completion_tokens", "total_tokens")
-            yield Usage(*(count(usage.get(name)) for name in names))
+            yield Usage(*(token_count(usage.get(name)) for name in names))
 
     def _choice(self, choices: Any, key: str) -> Iterator[Delta]:
         try:
@@ -161,7 +161,7 @@ class _Chat:
                 else:
                     yield from _parts(text)
             if reason := choice.get("finish_reason"):
-                yield from self._end(printable(str(reason)))
+                yield from self._end(join_surrogates(str(reason)))
         except WRONG_SHAPE as error:
             raise MalformedStream(f"an event's 'choices' has the wrong shape: {error}") from error
 
@@ -181,7 +181,7 @@ class _Chat:
                 function.get("name") or "",
                 arguments if isinstance(arguments, str) else json.dumps(arguments or {}),
             )
-            yield ToolCallBegun()
+            yield ToolCallStarted()
 
 
 def _parts(content: Any) -> Iterator[Delta]:
@@ -208,7 +208,7 @@ def decode_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         yield from _plain_json(source)
         return
     if not content_type:
-        kind, source = sniff(source)
+        kind, source = sniff_format(source)
         if kind == "html":
             raise MalformedStream("the server sent a web page instead of an answer")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -225,9 +225,9 @@ def decode_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
 
 def _plain_json(chunks: Iterator[bytes]) -> Iterator[Delta]:
     """A JSON body where plain text is due: an error, OpenAI's shape, or simply the text."""
-    data = whole(chunks)
+    data = read_whole(chunks)
     try:
-        value = parse(data.decode("utf-8-sig", "replace"))
+        value = parse_json(data.decode("utf-8-sig", "replace"))
     except MalformedStream:
         value = None
     if isinstance(value, dict) and ("error" in value or "choices" in value):

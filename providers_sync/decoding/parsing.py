@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import JSON_BYTES, JSON_VALUES, SPACE_BYTES, TOOL_CALLS
+from ..config import JSON_BYTES, JSON_VALUES, LEADING_SPACE_BYTES, TOOL_CALLS
 from ..errors import MalformedStream, ServerError
 from ..types import ToolCall
 
@@ -23,7 +23,7 @@ _decode_json = json.JSONDecoder().raw_decode
 _decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 
-def parse(data: str) -> Any:
+def parse_json(data: str) -> Any:
     """Parse the JSON of one event; ``MalformedStream`` says where it is broken."""
     if is_dense(data):
         raise MalformedStream(f"the JSON of an event has more than {JSON_VALUES} values")
@@ -46,7 +46,7 @@ def is_dense(data: str) -> bool:
     return len(data) > JSON_VALUES and sum(map(data.count, ",[{")) > JSON_VALUES
 
 
-class Template:
+class EventTemplate:
     """Reads the one string that differs between an event and those before it.
 
     A server's deltas are the same JSON but for their text. Where the bytes before and after the
@@ -106,22 +106,22 @@ _PROBE = "\x00 a text that no server sends \x00"
 
 def excerpt(value: object) -> str:
     """Return the beginning of a value, for an error's text."""
-    text = shown(value)
+    text = describe(value)
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def shown(value: object) -> str:
+def describe(value: object) -> str:
     """Return a text as it is, of anything else the outline: it may be large, and nested deeply."""
     return value if isinstance(value, str) else reprlib.repr(value)
 
 
-class Surrogates:
+class SurrogateJoiner:
     """Joins an escaped surrogate pair that came in two pieces; a lone half becomes U+FFFD."""
 
     def __init__(self) -> None:
         self._held = ""
 
-    def mend(self, text: str) -> str:
+    def feed(self, text: str) -> str:
         """Return ``text`` printable; a high half at its end waits for the next piece."""
         if not self._held and text.isascii():
             return text
@@ -133,23 +133,23 @@ class Surrogates:
             return text
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-    def rest(self) -> str:
+    def end(self) -> str:
         """Return what still waits, as it must be shown at the end."""
         held, self._held = self._held, ""
         return "\ufffd" if held else ""
 
 
-def printable(text: str) -> str:
+def join_surrogates(text: str) -> str:
     r"""Return a whole text with its surrogates joined, and lone ones replaced.
 
-    >>> printable("\ud83d\ude00 \ud83d")
+    >>> join_surrogates("\ud83d\ude00 \ud83d")
     '😀 �'
     """
-    halves = Surrogates()
-    return halves.mend(text) + halves.rest()
+    halves = SurrogateJoiner()
+    return halves.feed(text) + halves.end()
 
 
-class ToolCalls:
+class ToolCallAssembler:
     """Puts tool calls together from their pieces."""
 
     def __init__(self) -> None:
@@ -174,12 +174,12 @@ class ToolCalls:
         """Begin a call; ``arguments`` that are there already come as an object."""
         self.add(key, call_id, name, json.dumps(arguments) if arguments else "")
 
-    def whole(self) -> Iterator[ToolCall]:
+    def finished(self) -> Iterator[ToolCall]:
         """Yield the calls, now whole, in their order, and forget them."""
         calls, self._calls, self._open = self._calls, [], {}
         for call in calls:
-            raw = printable("".join(call["raw"]))
-            call_id, name = printable(str(call["id"])), printable(str(call["name"]))
+            raw = join_surrogates("".join(call["raw"]))
+            call_id, name = join_surrogates(str(call["id"])), join_surrogates(str(call["name"]))
             yield ToolCall(call_id, name, _arguments(raw), raw)
 
 
@@ -187,13 +187,13 @@ def _arguments(raw: str) -> dict[str, Any] | None:
     try:
         value = None if is_dense(raw) else json.loads(raw or "{}")
         if "\\ud" in raw.lower():  # escapes hide halves of surrogate pairs from printable()
-            value = json.loads(printable(json.dumps(value, ensure_ascii=False)))
+            value = json.loads(join_surrogates(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def whole(chunks: Iterator[bytes]) -> bytes:
+def read_whole(chunks: Iterator[bytes]) -> bytes:
     """Return a body that has to be read to its end before it means anything, within a cap."""
     body = bytearray()
     for data in chunks:
@@ -203,7 +203,7 @@ def whole(chunks: Iterator[bytes]) -> bytes:
     return bytes(body)
 
 
-def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+def sniff_format(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
     """Tell ``html``, ``json`` or ``other`` from the first bytes; the stream stays complete."""
 
     def again() -> Iterator[bytes]:
@@ -217,7 +217,7 @@ def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
         start = head.lstrip().removeprefix(codecs.BOM_UTF8)
         if start and (not start.startswith(b"<") or b">" in start or len(start) > 64):
             break
-        if len(head) > SPACE_BYTES:
+        if len(head) > LEADING_SPACE_BYTES:
             break
     start = head.lstrip().removeprefix(codecs.BOM_UTF8)
     if _HTML.match(start):
@@ -225,10 +225,10 @@ def sniff(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
     return ("json" if start.lstrip().startswith(b"{") else "other"), again()
 
 
-def count(value: Any) -> int | None:
+def token_count(value: Any) -> int | None:
     """Return a number of tokens, or ``None`` for anything else.
 
-    >>> count(7), count(True), count("7"), count(2**63)
+    >>> token_count(7), token_count(True), token_count("7"), token_count(2**63)
     (7, None, None, None)
     """
     return value if type(value) is int and 0 <= value < 2**63 else None
@@ -238,15 +238,19 @@ def server_error(value: Any) -> ServerError:
     """Return the error that an event reports: ``{"error": {"message", …}}`` or text."""
     if isinstance(value, str):
         try:
-            value = parse(value)
+            value = parse_json(value)
         except MalformedStream:
             value = {"message": value}
     detail = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(detail, dict):
         detail = {"message": detail}
     kind, code = (
-        printable(shown(detail[k])[:NAME_CHARACTERS]) if detail.get(k) is not None else None
+        join_surrogates(describe(detail[k])[:NAME_CHARACTERS])
+        if detail.get(k) is not None
+        else None
         for k in ("type", "code")
     )
-    message = printable(shown(detail.get("message") or kind or code or "no reason given")[:2000])
+    message = join_surrogates(
+        describe(detail.get("message") or kind or code or "no reason given")[:2000]
+    )
     return ServerError(f"the server reports an error: {message}", type=kind, code=code)

@@ -16,11 +16,11 @@ from .ai365vip import AI365VIP
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
 from .models import (
-    About,
-    Catalogue,
+    AnswerInfo,
     ChatRequest,
     Dialect,
     Ending,
+    ModelList,
     Piece,
     RequestError,
     Writer,
@@ -31,7 +31,7 @@ from .vitalentum import VITALENTUM
 
 DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP, OPENAI, ANTHROPIC)
 """Every protocol that the gateway speaks."""
-CATALOGUES = (OPENAI_MODELS, ANTHROPIC_MODELS)
+MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
 
 
 def error_body(error: RequestError, path: str) -> bytes:
@@ -43,16 +43,16 @@ def error_body(error: RequestError, path: str) -> bytes:
 __all__ = [
     "AI365VIP",
     "ANTHROPIC",
-    "CATALOGUES",
     "CODELINKAVA",
     "DIALECTS",
+    "MODEL_LISTS",
     "OPENAI",
     "VITALENTUM",
-    "About",
-    "Catalogue",
+    "AnswerInfo",
     "ChatRequest",
     "Dialect",
     "Ending",
+    "ModelList",
     "Piece",
     "RequestError",
     "Writer",

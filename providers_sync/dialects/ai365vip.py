@@ -7,16 +7,16 @@ from typing import Any
 
 from ..types import Refusal, Usage
 from . import validation
-from .models import About, ChatRequest, Dialect, Ending, Piece, RequestError
+from .models import AnswerInfo, ChatRequest, Dialect, Ending, Piece, RequestError
 
 
 def read_ai365vip(body: Any) -> ChatRequest:
     """Read ``prompt`` as the system message and the one user message as it stands."""
-    fields = validation.an_object(body, "the body")
-    model = validation.an_object(fields.get("model"), "model").get("id")
-    name = validation.a_name(model, "model.id")
-    prompt = validation.text(fields.get("prompt") or "", "prompt")
-    messages = validation.conversation(fields.get("messages"))
+    fields = validation.check_object(body, "the body")
+    model = validation.check_object(fields.get("model"), "model").get("id")
+    name = validation.check_name(model, "model.id")
+    prompt = validation.check_text(fields.get("prompt") or "", "prompt")
+    messages = validation.check_messages(fields.get("messages"))
     if prompt:
         messages.insert(0, {"role": "system", "content": prompt})
     if fields.get("tools"):
@@ -31,7 +31,7 @@ class PlainWriter:
 
     content_type = "text/plain; charset=utf-8"
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: AnswerInfo) -> None:
         """Take what every writer is given; this protocol carries none of it."""
 
     def start(self, usage: Usage) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from ..types import Message, Messages
 from . import validation
 from .anthropic_writer import BlockWriter
-from .models import Catalogue, ChatRequest, Dialect, RequestError
+from .models import ChatRequest, Dialect, ModelList, RequestError
 
 OWN = {
     *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
@@ -37,8 +37,8 @@ def read_anthropic(body: Any) -> ChatRequest:
 {'role': 'user', 'content': 'Hi'}], options={'max_tokens': 9, 'stop': ['.']}, model='m', \
 stream=False, include_usage=False)
     """
-    fields = validation.an_object(body, "the body")
-    model = validation.a_name(fields.get("model"), "model")
+    fields = validation.check_object(body, "the body")
+    model = validation.check_name(fields.get("model"), "model")
     if fields.get("max_tokens") is None:
         raise RequestError("max_tokens: field required; it must be a whole number above 0")
     turns = fields.get("messages")
@@ -48,8 +48,8 @@ stream=False, include_usage=False)
     for i, turn in enumerate(turns):
         messages += _turn(turn, f"messages[{i}]")
     given = {name: value for name, value in fields.items() if name not in OWN}
-    options = validation.options({**given, **_renamed(fields)}, ())
-    return ChatRequest(messages, options, model, stream=validation.whether(fields, "stream"))
+    options = validation.check_options({**given, **_renamed(fields)}, ())
+    return ChatRequest(messages, options, model, stream=validation.check_flag(fields, "stream"))
 
 
 # --- what is said
@@ -61,13 +61,13 @@ def _system(value: Any) -> Messages:
         return []
     if isinstance(value, list):
         value = "\n\n".join(block["text"] for block in _blocks(value, "system", "system"))
-    content = validation.text(value, "system")
+    content = validation.check_text(value, "system")
     return [{"role": "system", "content": content}] if content else []
 
 
 def _turn(value: Any, name: str) -> Messages:
     """Return one turn as messages: each tool result becomes one of its own."""
-    turn = validation.an_object(value, name)
+    turn = validation.check_object(value, name)
     role, content = turn.get("role"), turn.get("content")
     if role != "user" and role != "assistant":
         raise RequestError(f"{name}.role must be user or assistant; system stands beside messages")
@@ -75,7 +75,7 @@ def _turn(value: Any, name: str) -> Messages:
         return [{"role": role, "content": content}]
     if not isinstance(content, list) or not content:
         raise RequestError(
-            f"{name}.content must be text or a list of blocks, not {validation.kind(content)}"
+            f"{name}.content must be text or a list of blocks, not {validation.json_type(content)}"
         )
     blocks = _blocks(content, f"{name}.content", role)
     return _asked(blocks) if role == "user" else [_said(blocks)]
@@ -110,31 +110,33 @@ def _blocks(values: list[Any], name: str, place: str) -> list[dict[str, Any]]:
 
 
 def _block(value: Any, name: str, place: str) -> dict[str, Any]:
-    block = validation.an_object(value, name)
+    block = validation.check_object(value, name)
     kind = block.get("type")
     if kind not in BLOCKS[place]:
         known = ", ".join(BLOCKS[place])
         raise RequestError(f"{name}.type {kind!r} is not supported here: give {known}")
     if kind == "text":
-        return {"type": "text", "text": validation.text(block.get("text"), f"{name}.text")}
+        return {"type": "text", "text": validation.check_text(block.get("text"), f"{name}.text")}
     if kind == "image":
-        url = _image(validation.an_object(block.get("source"), f"{name}.source"), f"{name}.source")
+        url = _image(
+            validation.check_object(block.get("source"), f"{name}.source"), f"{name}.source"
+        )
         return {"type": "image_url", "image_url": {"url": url}}
     if kind == "tool_use":
         return _tool_use(block, name)
     if kind == "tool_result":
         return _result(block, name)
     # What a redacted thought says, only Anthropic can read.
-    said = validation.text(block.get("thinking", ""), f"{name}.thinking")
+    said = validation.check_text(block.get("thinking", ""), f"{name}.thinking")
     return {"type": "thinking", "thinking": said}
 
 
 def _tool_use(block: dict[str, Any], name: str) -> dict[str, Any]:
     function = {
-        "name": validation.a_name(block.get("name"), f"{name}.name", "a tool"),
-        "arguments": json.dumps(validation.an_object(block.get("input"), f"{name}.input")),
+        "name": validation.check_name(block.get("name"), f"{name}.name", "a tool"),
+        "arguments": json.dumps(validation.check_object(block.get("input"), f"{name}.input")),
     }
-    call_id = validation.text(block.get("id"), f"{name}.id")
+    call_id = validation.check_text(block.get("id"), f"{name}.id")
     return {"id": call_id, "type": "function", "function": function}
 
 
@@ -146,9 +148,9 @@ def _result(block: dict[str, Any], name: str) -> dict[str, Any]:
             content = "".join(part["text"] for part in content)
     elif not isinstance(content, str):
         raise RequestError(
-            f"{name}.content must be text or a list of blocks, not {validation.kind(content)}"
+            f"{name}.content must be text or a list of blocks, not {validation.json_type(content)}"
         )
-    call_id = validation.text(block.get("tool_use_id"), f"{name}.tool_use_id")
+    call_id = validation.check_text(block.get("tool_use_id"), f"{name}.tool_use_id")
     result = {"type": "tool", "role": "tool", "tool_call_id": call_id, "content": content}
     # OpenAI's protocol has no word for it; an engine that knows the word may use it.
     return {**result, "is_error": True} if block.get("is_error") else result
@@ -156,10 +158,10 @@ def _result(block: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _image(source: dict[str, Any], name: str) -> str:
     if source.get("type") == "url":
-        return validation.text(source.get("url"), f"{name}.url")
+        return validation.check_text(source.get("url"), f"{name}.url")
     if source.get("type") == "base64":
-        kind = validation.text(source.get("media_type"), f"{name}.media_type")
-        return f"data:{kind};base64,{validation.text(source.get('data'), f'{name}.data')}"
+        kind = validation.check_text(source.get("media_type"), f"{name}.media_type")
+        return f"data:{kind};base64,{validation.check_text(source.get('data'), f'{name}.data')}"
     raise RequestError(f"{name}.type must be base64 or url")
 
 
@@ -170,33 +172,33 @@ def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
     """Return what OpenAI has other words for."""
     options: dict[str, Any] = {}
     if (stop := fields.get("stop_sequences")) is not None:
-        options["stop"] = validation.a_list(stop, "stop_sequences")
+        options["stop"] = validation.check_list(stop, "stop_sequences")
     if (tools := fields.get("tools")) is not None:
-        named = enumerate(validation.a_list(tools, "tools"))
+        named = enumerate(validation.check_list(tools, "tools"))
         options["tools"] = [_tool(each, f"tools[{i}]") for i, each in named]
     if (choice := fields.get("tool_choice")) is not None:
-        options |= _choice(validation.an_object(choice, "tool_choice"))
-    config = validation.an_object(fields.get("output_config") or {}, "output_config")
+        options |= _choice(validation.check_object(choice, "tool_choice"))
+    config = validation.check_object(fields.get("output_config") or {}, "output_config")
     if (wanted := config.get("format")) is not None:
-        schema = validation.an_object(wanted, "output_config.format").get("schema")
-        schema = validation.an_object(schema, "output_config.format.schema")
+        schema = validation.check_object(wanted, "output_config.format").get("schema")
+        schema = validation.check_object(schema, "output_config.format.schema")
         named_schema = {"name": "output", "schema": schema}
         options["response_format"] = {"type": "json_schema", "json_schema": named_schema}
     return options
 
 
 def _tool(value: Any, name: str) -> dict[str, Any]:
-    tool = validation.an_object(value, name)
+    tool = validation.check_object(value, name)
     if tool.get("type") not in (None, "custom"):
         raise RequestError(
             f"{name}.type {tool['type']!r} is not supported here; define it yourself"
         )
     function = {
-        "name": validation.a_name(tool.get("name"), f"{name}.name", "a tool"),
-        "parameters": validation.an_object(tool.get("input_schema"), f"{name}.input_schema"),
+        "name": validation.check_name(tool.get("name"), f"{name}.name", "a tool"),
+        "parameters": validation.check_object(tool.get("input_schema"), f"{name}.input_schema"),
     }
     if tool.get("description") is not None:
-        function["description"] = validation.text(tool["description"], f"{name}.description")
+        function["description"] = validation.check_text(tool["description"], f"{name}.description")
     return {"type": "function", "function": function}
 
 
@@ -225,4 +227,4 @@ def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
 ANTHROPIC = Dialect(
     "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, BlockWriter
 )
-ANTHROPIC_MODELS = Catalogue("/anthropic/v1/models", _model, _models)
+ANTHROPIC_MODELS = ModelList("/anthropic/v1/models", _model, _models)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .models import About, Ending, Piece, RequestError, json_bytes, slices
+from .models import AnswerInfo, Ending, Piece, RequestError, json_bytes, slices
 
 REASONS = {
     "stop": "end_turn",
@@ -42,7 +42,7 @@ class BlockWriter:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: AnswerInfo) -> None:
         self._message: dict[str, Any] = {
             "id": f"msg_{about.key}",
             "type": "message",

@@ -11,8 +11,8 @@ from .openai_writer import ChunkWriter
 
 def read_codelinkava(body: Any) -> ChatRequest:
     """Read ``messages`` as they are."""
-    fields = validation.an_object(body, "the body")
-    messages = validation.conversation(fields.get("messages"))
+    fields = validation.check_object(body, "the body")
+    messages = validation.check_messages(fields.get("messages"))
     return validation.always_streamed(fields, messages, None, {"messages"})
 
 

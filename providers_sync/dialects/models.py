@@ -59,7 +59,7 @@ class ChatRequest:
 
 
 @dataclass(frozen=True)
-class About:
+class AnswerInfo:
     """What an answer says of itself."""
 
     key: str
@@ -114,11 +114,11 @@ class Dialect:
     """The path that clients post to."""
     read: Callable[[Any], ChatRequest]
     """Parsed JSON body → request. Raises ``RequestError`` that names the item."""
-    writer: Callable[[About], Writer]
+    writer: Callable[[AnswerInfo], Writer]
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ModelList:
     """A protocol's list of models."""
 
     path: str

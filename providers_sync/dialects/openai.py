@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import validation
-from .models import Catalogue, ChatRequest, Dialect
+from .models import ChatRequest, Dialect, ModelList
 from .openai_writer import ChunkWriter
 
 OWN = {"model", "messages", "stream", "stream_options"}
@@ -16,12 +16,12 @@ OWN = {"model", "messages", "stream", "stream_options"}
 
 def read_openai(body: Any) -> ChatRequest:
     """Read a request; unknown fields are options."""
-    fields = validation.an_object(body, "the body")
+    fields = validation.check_object(body, "the body")
     return ChatRequest(
-        model=validation.a_name(fields.get("model"), "model"),
-        messages=validation.conversation(fields.get("messages")),
-        options=validation.options(fields, OWN),
-        stream=validation.whether(fields, "stream"),
+        model=validation.check_name(fields.get("model"), "model"),
+        messages=validation.check_messages(fields.get("messages")),
+        options=validation.check_options(fields, OWN),
+        stream=validation.check_flag(fields, "stream"),
         include_usage=validation.include_usage(fields),
     )
 
@@ -35,4 +35,4 @@ def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 OPENAI = Dialect("openai", "/v1", "/v1/chat/completions", read_openai, ChunkWriter)
-OPENAI_MODELS = Catalogue("/v1/models", _model, _models)
+OPENAI_MODELS = ModelList("/v1/models", _model, _models)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .models import About, Ending, Piece, RequestError, json_bytes, slices
+from .models import AnswerInfo, Ending, Piece, RequestError, json_bytes, slices
 
 
 class ChunkWriter:
@@ -18,7 +18,7 @@ class ChunkWriter:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: AnswerInfo) -> None:
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{about.key}",
             "object": "chat.completion.chunk",

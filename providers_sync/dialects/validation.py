@@ -12,7 +12,7 @@ MAX_STOPS = 64
 """Sequences that end an answer; OpenAI takes four. Each is looked for in all of it."""
 
 
-def kind(value: Any) -> str:
+def json_type(value: Any) -> str:
     """Return the JSON name of a value's type, for error texts."""
     if value is None:
         return "null"
@@ -20,43 +20,43 @@ def kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def an_object(value: Any, name: str) -> dict[str, Any]:
+def check_object(value: Any, name: str) -> dict[str, Any]:
     """Return a JSON object, or say that it is none."""
     if not isinstance(value, dict):
-        raise RequestError(f"{name} must be a JSON object, not {kind(value)}")
+        raise RequestError(f"{name} must be a JSON object, not {json_type(value)}")
     return value
 
 
-def a_list(value: Any, name: str) -> list[Any]:
+def check_list(value: Any, name: str) -> list[Any]:
     """Return a list, or say that it is none."""
     if not isinstance(value, list):
-        raise RequestError(f"{name} must be a list, not {kind(value)}")
+        raise RequestError(f"{name} must be a list, not {json_type(value)}")
     return value
 
 
-def text(value: Any, name: str) -> str:
+def check_text(value: Any, name: str) -> str:
     """Return text, or say that it is none."""
     if not isinstance(value, str):
-        raise RequestError(f"{name} must be text, not {kind(value)}")
+        raise RequestError(f"{name} must be text, not {json_type(value)}")
     return value
 
 
-def a_name(value: Any, name: str, what: str = "a model") -> str:
+def check_name(value: Any, name: str, what: str = "a model") -> str:
     """Return text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise RequestError(f"{name} must be the name of {what}, not {kind(value)}")
+        raise RequestError(f"{name} must be the name of {what}, not {json_type(value)}")
     return value
 
 
-def whether(fields: dict[str, Any], name: str) -> bool:
+def check_flag(fields: dict[str, Any], name: str) -> bool:
     """Return a flag; absent and ``null`` are false."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
-        raise RequestError(f"{name} must be true or false, not {kind(value)}")
+        raise RequestError(f"{name} must be true or false, not {json_type(value)}")
     return bool(value)
 
 
-def conversation(value: Any) -> Messages:
+def check_messages(value: Any) -> Messages:
     """Return messages in OpenAI's form: ``role``, and ``content`` of text or parts."""
     if not isinstance(value, list) or not value:
         raise RequestError("messages must be a list with at least one message")
@@ -64,48 +64,50 @@ def conversation(value: Any) -> Messages:
 
 
 def _message(value: Any, name: str) -> Message:
-    message = an_object(value, name)
+    message = check_object(value, name)
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
-        raise RequestError(f"{name}.role must be text such as user, not {kind(role)}")
+        raise RequestError(f"{name}.role must be text such as user, not {json_type(role)}")
     calls = message.get("tool_calls")
     if calls is not None:
-        for i, call in enumerate(a_list(calls, f"{name}.tool_calls")):
+        for i, call in enumerate(check_list(calls, f"{name}.tool_calls")):
             _tool_call(call, f"{name}.tool_calls[{i}]")
     if role == "tool":
-        text(message.get("tool_call_id"), f"{name}.tool_call_id")
+        check_text(message.get("tool_call_id"), f"{name}.tool_call_id")
     if isinstance(content, list):
         for i, part in enumerate(content):
             _part(part, f"{name}.content[{i}]")
     elif not isinstance(content, str) and not (content is None and calls):
-        raise RequestError(f"{name}.content must be text or a list of parts, not {kind(content)}")
+        raise RequestError(
+            f"{name}.content must be text or a list of parts, not {json_type(content)}"
+        )
     return message
 
 
 def _tool_call(value: Any, name: str) -> None:
-    call = an_object(value, name)
-    text(call.get("id"), f"{name}.id")
-    function = an_object(call.get("function"), f"{name}.function")
-    a_name(function.get("name"), f"{name}.function.name", "a tool")
-    text(function.get("arguments"), f"{name}.function.arguments")
+    call = check_object(value, name)
+    check_text(call.get("id"), f"{name}.id")
+    function = check_object(call.get("function"), f"{name}.function")
+    check_name(function.get("name"), f"{name}.function.name", "a tool")
+    check_text(function.get("arguments"), f"{name}.function.arguments")
 
 
 def _part(value: Any, name: str) -> None:
-    part = an_object(value, name)
-    text(part.get("type"), f"{name}.type")
+    part = check_object(value, name)
+    check_text(part.get("type"), f"{name}.type")
     if part["type"] == "text":
-        text(part.get("text"), f"{name}.text")
+        check_text(part.get("text"), f"{name}.text")
     elif part["type"] == "image_url":
-        image = an_object(part.get("image_url"), f"{name}.image_url")
-        text(image.get("url"), f"{name}.image_url.url")
+        image = check_object(part.get("image_url"), f"{name}.image_url")
+        check_text(image.get("url"), f"{name}.image_url.url")
 
 
-def options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
+def check_options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
     """Return what is left beside the protocol's own keys; ``null`` means not given."""
     given = {k: v for k, v in fields.items() if k not in own and v is not None}
     temperature = given.get("temperature", 0)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise RequestError(f"temperature must be a number, not {kind(temperature)}")
+        raise RequestError(f"temperature must be a number, not {json_type(temperature)}")
     for name in ("max_tokens", "max_completion_tokens"):
         limit = given.get(name, 1)
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -114,30 +116,32 @@ def options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
         raise RequestError("n must be 1: this gateway gives one answer a request")
     _stop(given.get("stop", []))
     if "response_format" in given:
-        wanted = an_object(given["response_format"], "response_format")
-        if text(wanted.get("type"), "response_format.type") == "json_schema":
-            schema = an_object(wanted.get("json_schema"), "response_format.json_schema")
-            an_object(schema.get("schema", {}), "response_format.json_schema.schema")
+        wanted = check_object(given["response_format"], "response_format")
+        if check_text(wanted.get("type"), "response_format.type") == "json_schema":
+            schema = check_object(wanted.get("json_schema"), "response_format.json_schema")
+            check_object(schema.get("schema", {}), "response_format.json_schema.schema")
     _tools(given)
     return given
 
 
 def _stop(value: Any) -> None:
     """Check ``stop``: text or a list of a few."""
-    stops = [value] if isinstance(value, str) else a_list(value, "stop")
+    stops = [value] if isinstance(value, str) else check_list(value, "stop")
     if len(stops) > MAX_STOPS:
         raise RequestError(f"stop: {MAX_STOPS} sequences are the most, not {len(stops)}")
     for i, each in enumerate(stops):
-        text(each, f"stop[{i}]")
+        check_text(each, f"stop[{i}]")
 
 
 def _tools(given: dict[str, Any]) -> None:
     """Check ``tools`` and ``tool_choice`` in OpenAI's form."""
     names = []
-    for i, each in enumerate(a_list(given.get("tools", []), "tools")):
-        function = an_object(an_object(each, f"tools[{i}]").get("function"), f"tools[{i}].function")
-        names.append(a_name(function.get("name"), f"tools[{i}].function.name", "a tool"))
-        an_object(function.get("parameters") or {}, f"tools[{i}].function.parameters")
+    for i, each in enumerate(check_list(given.get("tools", []), "tools")):
+        function = check_object(
+            check_object(each, f"tools[{i}]").get("function"), f"tools[{i}].function"
+        )
+        names.append(check_name(function.get("name"), f"tools[{i}].function.name", "a tool"))
+        check_object(function.get("parameters") or {}, f"tools[{i}].function.parameters")
     choice = given.get("tool_choice", "auto")
     if choice in ("none", "auto"):
         return
@@ -149,7 +153,9 @@ def _tools(given: dict[str, Any]) -> None:
         raise RequestError(
             "tool_choice must be none, auto, required or an object that names a tool"
         )
-    chosen = an_object(an_object(choice, "tool_choice").get("function"), "tool_choice.function")
+    chosen = check_object(
+        check_object(choice, "tool_choice").get("function"), "tool_choice.function"
+    )
     if chosen.get("name") not in names:
         raise RequestError("tool_choice.function.name must be the name of one of the tools")
 
@@ -158,11 +164,13 @@ def always_streamed(
     fields: dict[str, Any], messages: Messages, model: str | None, own: set[str]
 ) -> ChatRequest:
     """Return a request of a protocol that knows nothing but streams."""
-    given = options(fields, own | {"stream", "stream_options"})
+    given = check_options(fields, own | {"stream", "stream_options"})
     return ChatRequest(messages, given, model, include_usage=include_usage(fields))
 
 
 def include_usage(fields: dict[str, Any]) -> bool:
     """Return whether OpenAI's ``stream_options`` ask for a count of tokens."""
     wanted = fields.get("stream_options")
-    return wanted is not None and an_object(wanted, "stream_options").get("include_usage") is True
+    return (
+        wanted is not None and check_object(wanted, "stream_options").get("include_usage") is True
+    )

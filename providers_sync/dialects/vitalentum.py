@@ -21,7 +21,7 @@ def read_vitalentum(body: Any) -> ChatRequest:
     >>> read_vitalentum(sent).messages
     [{'role': 'user', 'content': 'Hi'}]
     """
-    fields = validation.an_object(body, "the body")
+    fields = validation.check_object(body, "the body")
     text = fields.get("conversation")
     if not isinstance(text, str):
         raise RequestError("conversation must be a string of JSON")
@@ -29,7 +29,7 @@ def read_vitalentum(body: Any) -> ChatRequest:
         conversation = json.loads(text)
     except (ValueError, RecursionError):
         raise RequestError("conversation is not valid JSON") from None
-    history = validation.an_object(conversation, "conversation").get("history")
+    history = validation.check_object(conversation, "conversation").get("history")
     if not isinstance(history, list) or not history:
         raise RequestError("conversation.history must be a list with at least one turn")
     messages = [_turn(turn, f"conversation.history[{i}]") for i, turn in enumerate(history)]
@@ -37,11 +37,11 @@ def read_vitalentum(body: Any) -> ChatRequest:
 
 
 def _turn(value: Any, name: str) -> Message:
-    turn = validation.an_object(value, name)
+    turn = validation.check_object(value, name)
     role = SPEAKERS.get(str(turn.get("speaker")))
     if role is None:
         raise RequestError(f"{name}.speaker must be human or bot")
-    return {"role": role, "content": validation.text(turn.get("text"), f"{name}.text")}
+    return {"role": role, "content": validation.check_text(turn.get("text"), f"{name}.text")}
 
 
 VITALENTUM = Dialect(

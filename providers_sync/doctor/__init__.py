@@ -22,12 +22,21 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
-from ..providers import PRESETS, PROVIDERS, Provider, named
+from ..providers import PRESETS, PROVIDERS, Provider, get_provider
+from ..providers.base import api_key_of, get_text, uses_default_url
 from ..transport import SECRET_LENGTH
 from ..types import ReasoningDelta, TextDelta
-from .buffering import judge
+from .buffering import detect_buffering
 from .finding import Finding, note, ok, wrong
-from .network import Patient, connect, explain_tls, is_here, look_at_proxy, look_up, past_proxy
+from .network import (
+    Examination,
+    bypass_advice,
+    check_connection,
+    check_proxy,
+    explain_tls,
+    is_this_machine,
+    resolve_host,
+)
 
 __all__ = ["Finding", "configured", "examine"]
 
@@ -73,15 +82,15 @@ def examine(
     ``name`` is one of ``PROVIDERS`` or ``PRESETS``. It asks one short question at the end.
     """
     try:
-        provider = named(name, model, **({"base_url": base_url} if base_url else {}))
+        provider = get_provider(name, model, **({"base_url": base_url} if base_url else {}))
     except InvalidRequestError as error:
         yield wrong("settings", str(error))
         return
-    patient = Patient(provider, _origin(name, provider, base_url), model)
-    for look in (_address, _key, look_at_proxy, look_up, connect, _talk, _ask):
+    patient = Examination(provider, _origin(name, provider, base_url), model)
+    for look in (_address, _key, check_proxy, resolve_host, check_connection, _talk, _ask):
         for finding in look(patient):
             yield finding
-            if finding.verdict == "wrong":
+            if finding.level == "wrong":
                 return
 
 
@@ -90,12 +99,12 @@ def _origin(name: str, provider: Provider, base_url: str | None) -> str:
         return "--base-url"
     if name in PRESETS:
         return PRESET
-    return DEFAULT if provider._at_home else provider.base_url_variable
+    return DEFAULT if uses_default_url(provider) else provider.base_url_variable
 
 
-def _address(patient: Patient) -> Iterator[Finding]:
+def _address(patient: Examination) -> Iterator[Finding]:
     provider = patient.provider
-    if provider._at_home and not provider.working:
+    if uses_default_url(provider) and not provider.working:
         yield wrong(
             "address",
             f"{provider.base_url} is gone: the public service does not exist any more",
@@ -106,12 +115,12 @@ def _address(patient: Patient) -> Iterator[Finding]:
         yield ok("address", f"{provider.base_url}, from {patient.address_from}")
 
 
-def _key(patient: Patient) -> Iterator[Finding]:
+def _key(patient: Examination) -> Iterator[Finding]:
     """Say whether a key is going to be sent, and never which."""
     provider, variable = patient.provider, patient.provider.api_key_variable
-    if provider._api_key:
+    if api_key_of(provider):
         yield ok("key", f"from {variable}")
-        if not patient.is_tls and not is_here(patient.host):
+        if not patient.is_tls and not is_this_machine(patient.host):
             yield note("key", "it travels unprotected: the address is http://", "use https://")
     elif variable is None:
         yield ok("key", "none, and none is usual here")
@@ -127,22 +136,22 @@ def _key(patient: Patient) -> Iterator[Finding]:
         yield ok("key", f"none; {variable} is not set")
 
 
-def _talk(patient: Patient) -> Iterator[Finding]:
+def _talk(patient: Examination) -> Iterator[Finding]:
     """Exchange a few words that cost nothing: they show TLS, the key and the models."""
     provider = patient.provider
     path = LISTS.get(provider.api_endpoint)
     listed = None
     try:
-        listed = provider._get(path or provider.api_endpoint, CLOCKS, 1, None)
+        listed = get_text(provider, path or provider.api_endpoint, CLOCKS)
     except (APIStatusError, MalformedStream) as error:
         yield _tls(patient)
         yield from _status(patient, error, bool(path))
     except ProviderError as error:
-        tls = transport.tls_error(error)
+        tls = transport.find_tls_error(error)
         if tls is not None:
             yield explain_tls(tls, patient.host)
         else:
-            yield wrong("server", _clean(str(error), provider), past_proxy(patient))
+            yield wrong("server", _clean(str(error), provider), bypass_advice(patient))
         return
     else:
         yield _tls(patient)
@@ -150,35 +159,35 @@ def _talk(patient: Patient) -> Iterator[Finding]:
         yield from _models(patient, listed)
 
 
-def _tls(patient: Patient) -> Finding:
+def _tls(patient: Examination) -> Finding:
     return ok(
         "TLS", f"the certificate of {patient.host} is good" if patient.is_tls else "none: http://"
     )
 
 
-def _status(patient: Patient, error: ProviderError, is_list: bool) -> Iterator[Finding]:
+def _status(patient: Examination, error: ProviderError, is_list: bool) -> Iterator[Finding]:
     """Say what an answer that is no list of models tells."""
     status = error.status_code if isinstance(error, APIStatusError) else 200
     said = _clean(str(error), patient.provider)
     if status in (401, 403):
-        sent = "refuses the key" if patient.provider._api_key else "wants a key"
+        sent = "refuses the key" if api_key_of(patient.provider) else "wants a key"
         variable = patient.provider.api_key_variable
         set_it = f"set {variable}" if variable else "give it as api_key="
-        advice = CHECK_KEY if patient.provider._api_key else set_it
+        advice = CHECK_KEY if api_key_of(patient.provider) else set_it
         yield wrong("key", f"the server {sent} ({status})", advice)
     elif status == 407:
         yield wrong("proxy", "it wants a name and a password", "http://NAME:PASSWORD@HOST:PORT")
     elif status in (301, 302, 303, 307, 308):
         yield wrong("address", said)
     elif status >= 500:
-        yield wrong("server", said, past_proxy(patient) or "the server is in trouble: try later")
+        yield wrong("server", said, bypass_advice(patient) or "the server is in trouble: try later")
     elif is_list and isinstance(error, MalformedStream):
         yield wrong("address", said, "an API's address often ends in /v1")
     else:
         yield ok("server", f"it answers (a GET gets {status})")
 
 
-def _models(patient: Patient, listed: str | None) -> Iterator[Finding]:
+def _models(patient: Examination, listed: str | None) -> Iterator[Finding]:
     """Say whether the server lists the model; without one, take the first it lists."""
     names = _names(listed)
     shown = ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
@@ -202,7 +211,7 @@ def _names(listed: str | None) -> list[str]:
         return []
 
 
-def _ask(patient: Patient) -> Iterator[Finding]:
+def _ask(patient: Examination) -> Iterator[Finding]:
     """Ask a short question and look at the moments at which the answer's pieces come."""
     times: list[float] = []
     began = time.monotonic()
@@ -218,12 +227,12 @@ def _ask(patient: Patient) -> Iterator[Finding]:
         yield wrong("answer", begun + text, advice)
         return
     yield ok("answer", f"{stream.outcome}: {len(stream.text)} characters")
-    yield judge(began, times, stream.headers)
+    yield detect_buffering(began, times, stream.headers)
 
 
 def _clean(text: str, provider: Provider) -> str:
     """Return ``text`` without any word that holds part of the key: servers like to quote it."""
-    key = provider._api_key or ""
+    key = api_key_of(provider) or ""
     hints = (key[:8], key[-4:]) if len(key) >= SECRET_LENGTH else ()
     words = ["***" if any(hint in word for hint in hints) else word for word in text.split()]
     return " ".join(words)

@@ -26,7 +26,7 @@ ADVICE = (
 )
 
 
-def judge(began: float, times: Sequence[float], headers: Mapping[str, str]) -> Finding:
+def detect_buffering(began: float, times: Sequence[float], headers: Mapping[str, str]) -> Finding:
     """Say what the pieces' arrival times tell; all are of one clock, in seconds."""
     if not times:
         return note("stream", "the answer is empty, so nothing can be told of its arrival")

@@ -16,10 +16,10 @@ class Finding:
     """One word: ``DNS``, ``TLS``, ``key``, …"""
     text: str
     advice: str = ""
-    verdict: Literal["ok", "note", "wrong"] = "ok"
+    level: Literal["ok", "note", "wrong"] = "ok"
 
     def __str__(self) -> str:
-        mark = {"ok": "ok  ", "note": "note", "wrong": "BAD "}[self.verdict]
+        mark = {"ok": "ok  ", "note": "note", "wrong": "BAD "}[self.level]
         advice = f"\n{'':16}→ {one_line(self.advice)}" if self.advice else ""
         return f"  {mark} {self.about:<8} {one_line(self.text)}{advice}"
 

@@ -43,7 +43,7 @@ CERTIFICATES = {
 
 
 @dataclass
-class Patient:
+class Examination:
     """A provider under examination, and what has been found out about it so far."""
 
     provider: Provider
@@ -75,14 +75,14 @@ def _endpoint(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or PORTS.get(parts.scheme, SOCKS_PORT)
 
 
-def is_here(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
     """Tell whether a host is this machine."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
 
 
-def look_at_proxy(patient: Patient) -> Iterator[Finding]:
+def check_proxy(patient: Examination) -> Iterator[Finding]:
     """Say which proxy is used, who set it, or what keeps it out."""
     scheme = urlsplit(patient.provider.base_url).scheme
     names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
@@ -99,17 +99,17 @@ def look_at_proxy(patient: Patient) -> Iterator[Finding]:
         yield wrong("proxy", f"its address makes no sense, from {variable}", "http://HOST:PORT")
         return
     through = f"through {host}:{port}, from {variable}"
-    if is_here(patient.host) and not is_here(host):
+    if is_this_machine(patient.host) and not is_this_machine(host):
         yield note("proxy", f"{through}, though the server is on this machine", _past(patient))
     else:
         yield ok("proxy", through)
 
 
-def _past(patient: Patient) -> str:
+def _past(patient: Examination) -> str:
     return f"to go past the proxy: set NO_PROXY={patient.host}"
 
 
-def look_up(patient: Patient) -> Iterator[Finding]:
+def resolve_host(patient: Examination) -> Iterator[Finding]:
     """Resolve the name of the first hop."""
     host, port = patient.hop()
     began = time.monotonic()
@@ -136,7 +136,7 @@ def look_up(patient: Patient) -> Iterator[Finding]:
         yield ok("DNS", found if found == host else f"{host} is {found} ({took:.2f} s)")
 
 
-def connect(patient: Patient) -> Iterator[Finding]:
+def check_connection(patient: Examination) -> Iterator[Finding]:
     """Connect to the first hop, and let the connection go."""
     port = patient.hop()[1]
     failures = []
@@ -158,7 +158,7 @@ def connect(patient: Patient) -> Iterator[Finding]:
             return
     advice = "look whether the server runs, and for a slip in its port"
     whom = "the proxy" if patient.proxy else "the server"
-    yield wrong("TCP", f"{whom}: {'; '.join(failures)}", past_proxy(patient) or advice)
+    yield wrong("TCP", f"{whom}: {'; '.join(failures)}", bypass_advice(patient) or advice)
 
 
 def _try(address: Any, seconds: float) -> None:
@@ -176,7 +176,7 @@ def _why(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def past_proxy(patient: Patient) -> str:
+def bypass_advice(patient: Examination) -> str:
     """Return the advice to go past the proxy, if the server can be reached so."""
     if patient.proxy is None:
         return ""

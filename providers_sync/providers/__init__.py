@@ -21,7 +21,7 @@ PROVIDERS: dict[str, type[Provider]] = {
 }
 
 
-def named(name: str, model: str | None = None, **settings: Any) -> Provider:
+def get_provider(name: str, model: str | None = None, **settings: Any) -> Provider:
     """Return the provider known by ``name``, one of ``PROVIDERS`` or a preset of OpenAI's protocol.
 
     Raises ``InvalidRequestError`` that lists the known names.
@@ -43,5 +43,5 @@ __all__ = [
     "OpenAICompatible",
     "Provider",
     "Vitalentum",
-    "named",
+    "get_provider",
 ]

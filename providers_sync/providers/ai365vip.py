@@ -8,7 +8,7 @@ from typing import Any
 from .. import decoding
 from ..messages import plain_text
 from ..types import Delta, Messages
-from .base import Provider, merged
+from .base import Provider, build_body
 
 
 class AI365VIP(Provider):
@@ -39,7 +39,7 @@ class AI365VIP(Provider):
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """The model is an object, the conversation one user message."""
         name = "GPT-4o" if model == "gpt-4o" else "GPT-3.5"
-        return merged(
+        return build_body(
             {
                 "model": {"id": model, "name": name, "maxLength": 3000, "tokenLimit": 2048},
                 "messages": [{"role": "user", "content": _prompt(plain_text(messages))}],

@@ -9,7 +9,7 @@ from .. import decoding
 from ..config import ANTHROPIC_MAX_TOKENS
 from ..messages import blocks, lift_system
 from ..types import Delta, Messages
-from .base import Provider, merged
+from .base import Provider, build_body
 
 
 class Anthropic(Provider):
@@ -42,7 +42,7 @@ class Anthropic(Provider):
             "messages": blocks(turns),
             "stream": True,
         }
-        return merged(own, _translated(options))
+        return build_body(own, _translated(options))
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         """Events of the protocol's own types; ``message_stop`` is the end marker."""
@@ -74,7 +74,7 @@ def _tool(tool: Any) -> Any:
         return tool
     own = {"name": function.get("name"), "description": function.get("description")}
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return merged(own, {"input_schema": schema})
+    return build_body(own, {"input_schema": schema})
 
 
 def _tool_choice(choice: Any) -> Any:

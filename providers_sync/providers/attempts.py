@@ -16,13 +16,13 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
-from ..stream import Ended, Pipe
+from ..stream import CallEnded, Channel
 from ..types import Delta
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
 
-class Request:
+class HTTPRequest:
     """What is asked: encoded when it is made, so that bad input is refused in time."""
 
     def __init__(
@@ -37,15 +37,15 @@ class Request:
         self.url = url
         self.headers = headers
         self.body = body
-        self.data = None if body is None else encoded(body)
+        self.data = None if body is None else encode_json(body)
         self.decode = decode
 
-    def with_body(self, body: dict[str, Any]) -> Request:
+    def with_body(self, body: dict[str, Any]) -> HTTPRequest:
         """Return the same request with another body."""
-        return Request(self.method, self.url, self.headers, body, self.decode)
+        return HTTPRequest(self.method, self.url, self.headers, body, self.decode)
 
 
-class Asking:
+class AttemptLoop:
     """The source of one answer: asks by ``send``, again as ``policy`` says.
 
     ``amended`` returns a body to try where the server has refused the first; ``explain`` completes
@@ -54,11 +54,11 @@ class Asking:
 
     def __init__(
         self,
-        request: Request,
+        request: HTTPRequest,
         policy: Any,
-        send: Callable[[Request, transport.Call], transport.Answer],
+        send: Callable[[HTTPRequest, transport.Call], transport.Response],
         amended: Callable[[dict[str, Any], APIStatusError], dict[str, Any] | None],
-        explain: Callable[[Exception, Request], None],
+        explain: Callable[[Exception, HTTPRequest], None],
     ) -> None:
         self._request = request
         self._policy = policy
@@ -66,27 +66,29 @@ class Asking:
         self._amended = amended
         self._explain = explain
 
-    def __call__(self, pipe: Pipe) -> Iterator[Delta]:
+    def __call__(self, pipe: Channel) -> Iterator[Delta]:
         try:
             yield from self._attempts(pipe)
-        except Ended:
+        except CallEnded:
             raise
         except Exception as error:  # also what a provider of one's own raises
             self._explain(error, self._request)
             raise
 
-    def _attempts(self, pipe: Pipe) -> Iterator[Delta]:
+    def _attempts(self, pipe: Channel) -> Iterator[Delta]:
         failure: ProviderError | None = None
         try:
             yield from self._attempt(pipe)
             return
         except ProviderError as error:
-            if pipe.has_begun() or self._policy in (None, 1) or not retry.worthwhile(error):
+            if pipe.has_begun() or self._policy in (None, 1) or not retry.is_retryable(error):
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        clocks = pipe.clocks
-        for trial in retry.trials(self._policy, pipe.sleep, clocks.total_left, pipe.has_begun):
+        clocks = pipe.deadlines
+        for trial in retry.attempts(
+            self._policy, pipe.sleep, clocks.total_time_left, pipe.has_begun
+        ):
             trial.retry_state.start_time = clocks.began  # for stop_after_delay and its like
             with trial:
                 if failure is not None:
@@ -94,61 +96,63 @@ class Asking:
                     raise first
                 yield from self._attempt(pipe)
 
-    def _attempt(self, pipe: Pipe) -> Iterator[Delta]:
-        total = pipe.clocks.total_left()
+    def _attempt(self, pipe: Channel) -> Iterator[Delta]:
+        total = pipe.deadlines.total_time_left()
         call = transport.Call(
             connect_s=pipe.timeouts.connect,
             read_s=None if pipe.timeouts.total is None else max(total, 0.001),
             on_connected=pipe.connected,
             on_sent=pipe.sent,
         )
-        pipe.attempt(call.stop)
+        pipe.start_attempt(call.stop)
         try:
             yield from self._answer(pipe, call)
             return
-        except transport.Stopped:
-            raise pipe.interrupted() from None
+        except transport.CallStopped:
+            raise pipe.interruption() from None
         except APIStatusError as error:
             body = self._request.body and self._amended(self._request.body, error)
             if not body:
                 raise
             self._request = self._request.with_body(body)
         finally:
-            call.release()
+            call.release_socket()
         yield from self._attempt(pipe)
 
-    def _answer(self, pipe: Pipe, call: transport.Call) -> Iterator[Delta]:
+    def _answer(self, pipe: Channel, call: transport.Call) -> Iterator[Delta]:
         answer = self._send(self._request, call)
         try:
             if not 200 <= answer.status < 300:
-                raise transport.status_error(answer, min(ERROR_BODY_S, pipe.clocks.left() / 2))
+                raise transport.status_error(
+                    answer, min(ERROR_BODY_S, pipe.deadlines.time_left() / 2)
+                )
             _check_content_type(answer)
-            pipe.opened(answer.headers, answer.request_id)
+            pipe.headers_received(answer.headers, answer.request_id)
             try:
                 yield from self._request.decode(_body(answer, pipe), answer.content_type)
             except (StreamCut, StreamTruncated):
-                if not pipe.marked:
+                if not pipe.has_end_marker:
                     raise
             if not answer.has_ended:  # what we have is not held back by what may follow
                 pipe.flush()
-            answer.finish()
+            answer.return_connection()
         finally:
             answer.close()
 
 
-def _body(answer: transport.Answer, pipe: Pipe) -> Iterator[bytes]:
+def _body(answer: transport.Response, pipe: Channel) -> Iterator[bytes]:
     """Yield the body as it arrives; what was decoded so far is handed over before each wait."""
-    data = answer.read_at_hand()
+    data = answer.read_available()
     while True:
         if data:
-            pipe.received(len(data))
+            pipe.bytes_received(len(data))
             yield data
         pipe.flush()
         if not (data := answer.read()):
             return
 
 
-def _check_content_type(answer: transport.Answer) -> None:
+def _check_content_type(answer: transport.Response) -> None:
     kind = answer.content_type
     if kind == "text/html":
         raise MalformedStream(f"{answer.url} sent a web page instead of an answer; check base_url")
@@ -156,7 +160,7 @@ def _check_content_type(answer: transport.Answer) -> None:
         raise MalformedStream(f"{answer.url} sent {kind} instead of an answer; check base_url")
 
 
-def encoded(body: dict[str, Any]) -> bytes:
+def encode_json(body: dict[str, Any]) -> bytes:
     """Return the body as JSON, naming the item that JSON cannot hold."""
     try:
         return json.dumps(body, allow_nan=False).encode("ascii")

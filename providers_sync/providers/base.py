@@ -18,18 +18,18 @@ from ..errors import (
     ModelNotSupportedError,
 )
 from ..messages import conversation
-from ..stream import CancelToken, Opening, Source, Stream
+from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
-from .attempts import Asking, Request, encoded
+from .attempts import AttemptLoop, HTTPRequest, encode_json
 from .validation import (
-    check_header,
-    checked_headers,
-    checked_options,
-    checked_proxy,
-    checked_url,
-    checked_verify,
-    hidden,
-    setting,
+    find_setting,
+    mask_argument,
+    validate_header_value,
+    validate_headers,
+    validate_options,
+    validate_proxy,
+    validate_url,
+    validate_verify,
 )
 
 if TYPE_CHECKING:
@@ -92,21 +92,25 @@ class Provider:
     ) -> None:
         # Before anything can fail: tools that report errors show local variables.
         api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
-        base_url, proxy, headers = hidden(base_url), hidden(proxy), hidden(headers)
-        defaults = transport.masked(defaults)
-        headers, proxy = checked_headers(headers), checked_proxy(proxy)
+        base_url, proxy, headers = (
+            mask_argument(base_url),
+            mask_argument(proxy),
+            mask_argument(headers),
+        )
+        defaults = transport.mask_secrets(defaults)
+        headers, proxy = validate_headers(headers), validate_proxy(proxy)
         self.model = model
-        given = setting(base_url, "base_url", self.base_url_variable)
-        self.base_url = checked_url(*given) if given else self.default_base_url
-        self._at_home = given is None
-        self._api_key = self._key(api_key)
+        given = find_setting(base_url, "base_url", self.base_url_variable)
+        self.base_url = validate_url(*given) if given else self.default_base_url
+        self._uses_default_url = given is None
+        self._api_key = self._find_api_key(api_key)
         self._extra_headers = headers
         self._proxy = proxy
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        self._retry = retry if retry is NOT_GIVEN else _retry.checked(retry)
-        self._verify = checked_verify(verify)
-        self._defaults = checked_options(defaults)
-        encoded(self._defaults)  # what JSON cannot hold is refused here already
+        self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
+        self._verify = validate_verify(verify)
+        self._defaults = validate_options(defaults)
+        encode_json(self._defaults)  # what JSON cannot hold is refused here already
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
@@ -149,8 +153,8 @@ class Provider:
         other ``ProviderError`` classes where the server cannot be reached or refuses.
         """
         # Masked, where an error shows local variables.
-        headers, options = hidden(headers), transport.masked(options)
-        return self.opening(
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
+        return self.prepare(
             messages,
             model,
             timeouts=timeouts,
@@ -160,7 +164,7 @@ class Provider:
             **options,
         ).open()
 
-    def opening(
+    def prepare(
         self,
         messages: Prompt,
         model: str | None = None,
@@ -170,20 +174,20 @@ class Provider:
         headers: Mapping[str, str | None] | None = None,
         cancel: CancelToken | None = None,
         **options: Any,
-    ) -> Opening:
+    ) -> PreparedCall:
         """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
-        headers, options = hidden(headers), transport.masked(options)
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
-        source, clocks, wanted = self._prepare(
+        source, clocks, wanted = self._plan_call(
             messages, model, options, timeouts=timeouts, retry=retry, headers=headers
         )
-        return Opening(source, clocks, cancel, wanted)
+        return PreparedCall(source, clocks, cancel, wanted)
 
-    def _prepare(
+    def _plan_call(
         self,
         messages: Prompt,
         model: str | None,
@@ -199,23 +203,25 @@ class Provider:
         ``attempts`` is used where neither the call nor the provider says ``retry=``.
         """
         wanted = self.get_model(model or self.model)
-        merged = {**self._defaults, **checked_options(options)}
-        request = Request(
+        merged = {**self._defaults, **validate_options(options)}
+        request = HTTPRequest(
             "POST",
             self.base_url + self.api_endpoint,
-            self._request_headers(checked_headers(headers)),
+            self._request_headers(validate_headers(headers)),
             self.body(conversation(messages), wanted, merged),
             self.decode,
         )
-        return self._asking(request, retry, attempts), self._clocks(timeouts), wanted
+        return self._attempt_loop(request, retry, attempts), self._call_timeouts(timeouts), wanted
 
-    def _asking(self, request: Request, retry: Any, attempts: int = ATTEMPTS) -> Asking:
-        given = self._retry if retry is NOT_GIVEN else _retry.checked(retry)
+    def _attempt_loop(
+        self, request: HTTPRequest, retry: Any, attempts: int = ATTEMPTS
+    ) -> AttemptLoop:
+        given = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         policy = attempts if given is NOT_GIVEN else given
         send = functools.partial(self._send, self._transport())
-        return Asking(request, policy, send, self.amended, self._explain)
+        return AttemptLoop(request, policy, send, self.amended, self._explain)
 
-    def _clocks(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:
+    def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:
         return self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
 
     def complete(
@@ -230,7 +236,7 @@ class Provider:
         **options: Any,
     ) -> Completion:
         """Ask, wait for the whole answer and return it; takes and raises what ``stream`` does."""
-        headers, options = hidden(headers), transport.masked(options)
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
         with self.stream(
             messages,
             model,
@@ -252,9 +258,9 @@ class Provider:
     ) -> str:
         """Return the body of a GET, under the same clocks, retries and stop button."""
         headers = self._request_headers({})
-        request = Request("GET", self.base_url + path, headers, None, decode or _as_text)
-        source, clocks = self._asking(request, retry), self._clocks(timeouts)
-        with Opening(source, clocks, cancel).open() as stream:
+        request = HTTPRequest("GET", self.base_url + path, headers, None, decode or _as_text)
+        source, clocks = self._attempt_loop(request, retry), self._call_timeouts(timeouts)
+        with PreparedCall(source, clocks, cancel).open() as stream:
             return stream.read()
 
     @classmethod
@@ -269,14 +275,14 @@ class Provider:
         """
         from ..aio import AsyncStream  # late: it loads asyncio
 
-        proxy, kwargs = hidden(proxy), transport.masked(kwargs)
+        proxy, kwargs = mask_argument(proxy), transport.mask_secrets(kwargs)
 
-        def opening() -> Opening:
+        def prepare() -> PreparedCall:
             settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
             provider = cls(proxy=proxy, **settings)
-            return provider.opening(messages, model if cls.sends_model else None, **kwargs)
+            return provider.prepare(messages, model if cls.sends_model else None, **kwargs)
 
-        return AsyncStream(opening)
+        return AsyncStream(prepare)
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
@@ -305,21 +311,21 @@ class Provider:
 
     # --- configuration
 
-    def _key(self, given: str | None) -> str | None:
+    def _find_api_key(self, given: str | None) -> str | None:
         """A key from the environment goes to the vendor's own address or to ``*_BASE_URL`` only."""
         homes = {getattr(self, "default_base_url", None)}  # a provider of one's own may have none
         homes.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
         variable = self.api_key_variable if self.base_url in homes else None
-        found = setting(given, "api_key", variable)
+        found = find_setting(given, "api_key", variable)
         if found is None:
             return None
         key, name = transport.Secret(found[0]), found[1]
-        check_header(name, key)
+        validate_header_value(name, key)
         return key
 
     def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
         merged: dict[str, tuple[str, str | None]] = {}
-        key = checked_headers(self.authorization(self._api_key)) if self._api_key else {}
+        key = validate_headers(self.authorization(self._api_key)) if self._api_key else {}
         own = {
             "Content-Type": "application/json",
             "User-Agent": f"providers-sync/{__version__}",
@@ -328,7 +334,7 @@ class Provider:
         for layer in (own, self.headers, key, self._extra_headers, extra):
             for name, value in layer.items():
                 merged[name.lower()] = (name, value)
-        return transport.masked(
+        return transport.mask_secrets(
             {name: value for name, value in merged.values() if value is not None}
         )
 
@@ -340,9 +346,11 @@ class Provider:
         return self._transports[pid]
 
     def _send(
-        self, connections: transport.Transport, request: Request, call: transport.Call
-    ) -> transport.Answer:
-        if self._at_home and not self.working:  # the domain may belong to somebody else by now
+        self, connections: transport.Transport, request: HTTPRequest, call: transport.Call
+    ) -> transport.Response:
+        if (
+            self._uses_default_url and not self.working
+        ):  # the domain may belong to somebody else by now
             text = _GONE.format(name=type(self).__name__, variable=self.base_url_variable)
             error = APIConnectionError(text)
             error.retryable = False
@@ -357,14 +365,14 @@ class Provider:
             verify=self._verify,
         )
 
-    def _explain(self, error: Exception, request: Request) -> None:
+    def _explain(self, error: Exception, request: HTTPRequest) -> None:
         """Add what to do where no key was given, and keep secrets out of the text."""
         if isinstance(error, AuthenticationError) and not self._api_key:
             variable = self.api_key_variable
             text = "; no key was given: api_key=" + (f" or {variable}" if variable else "")
             error.args = (str(error) + text,)
         proxies = transport.proxies_in_use(self._proxy)
-        transport.hide(transport.secrets(request.headers, proxies), error)
+        transport.redact(transport.collect_secrets(request.headers, proxies), error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transports": {}}
@@ -374,13 +382,31 @@ class Provider:
 
 
 def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-    yield decoding.whole(iter(chunks)).decode("utf-8", "replace")
+    yield decoding.read_whole(iter(chunks)).decode("utf-8", "replace")
     yield Finish()
 
 
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Return a body from layers, the later ones winning; a value of ``None`` drops its key."""
     body: dict[str, Any] = {}
     for layer in layers:
         body.update(layer)
     return {name: value for name, value in body.items() if value is not None}
+
+
+# --- for this package's own tools: not part of the public API of a Provider
+
+
+def api_key_of(provider: Provider) -> str | None:
+    """Return the key that a provider sends. It must never be shown."""
+    return provider._api_key
+
+
+def uses_default_url(provider: Provider) -> bool:
+    """Tell whether a provider was given no ``base_url``, not even by the environment."""
+    return provider._uses_default_url
+
+
+def get_text(provider: Provider, path: str, timeouts: Timeouts) -> str:
+    """Send one GET to ``{base_url}{path}`` and return the body; raises like ``stream``."""
+    return provider._get(path, timeouts, 1, None)

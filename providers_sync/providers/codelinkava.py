@@ -6,7 +6,7 @@ from typing import Any
 
 from ..messages import plain_text
 from ..types import Messages
-from .base import Provider, merged
+from .base import Provider, build_body
 
 
 class CodeLinkAva(Provider):
@@ -42,4 +42,4 @@ class CodeLinkAva(Provider):
             {**message, "content": text}
             for message, (_, text) in zip(messages, plain_text(messages), strict=True)
         ]
-        return merged({"messages": turns, "temperature": 0.6, "stream": True}, options)
+        return build_body({"messages": turns, "temperature": 0.6, "stream": True}, options)

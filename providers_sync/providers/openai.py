@@ -13,7 +13,7 @@ from ..errors import APIStatusError, InvalidRequestError, MalformedStream
 from ..messages import with_image_urls
 from ..stream import CancelToken
 from ..types import Delta, Finish, Messages
-from .base import Provider, merged
+from .base import Provider, build_body
 
 
 class Preset(NamedTuple):
@@ -69,7 +69,7 @@ class OpenAICompatible(Provider):
         ``OpenAICompatible.preset("groq", "llama-3.3-70b-versatile")``; ``settings`` are those of
         the constructor. Raises ``InvalidRequestError`` that lists the known names.
         """
-        settings = transport.masked(settings)  # where an error shows local variables
+        settings = transport.mask_secrets(settings)  # where an error shows local variables
         if name not in PRESETS:
             raise InvalidRequestError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         preset = PRESETS[name]
@@ -91,7 +91,7 @@ class OpenAICompatible(Provider):
         }
         if options.get("stream") is False:
             own.pop("stream_options")
-        return merged(own, options)
+        return build_body(own, options)
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
         """Some servers reject ``stream_options``: then the answer comes without usage."""
@@ -118,8 +118,10 @@ class OpenAICompatible(Provider):
 def _names(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     """Yield the names of a list of models, as JSON."""
     try:
-        models = decoding.parse(decoding.whole(iter(chunks)).decode("utf-8-sig", "replace"))
-        yield json.dumps([decoding.printable(str(model["id"])) for model in models["data"]])
+        models = decoding.parse_json(
+            decoding.read_whole(iter(chunks)).decode("utf-8-sig", "replace")
+        )
+        yield json.dumps([decoding.join_surrogates(str(model["id"])) for model in models["data"]])
     except (MalformedStream, *decoding.WRONG_SHAPE) as error:
         raise MalformedStream("the list of models is not what OpenAI's protocol says") from error
     yield Finish()

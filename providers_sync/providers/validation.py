@@ -18,24 +18,24 @@ _RIGHT_WORDS = {
 }
 
 
-def setting(given: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
+def find_setting(given: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
     """Return a value with the name to complain under: given, or else from the environment."""
     if given is not None:
         if not isinstance(given, str) or not given:
             raise InvalidRequestError(f"{name} must be a string that is not empty, or None")
         return given, name
-    value = hidden(os.environ.get(variable)) if variable else None
+    value = mask_argument(os.environ.get(variable)) if variable else None
     return (value, str(variable)) if value else None
 
 
-def hidden(given: Any) -> Any:
+def mask_argument(given: Any) -> Any:
     """Return what the caller gave, masked where it holds a secret: headers, or an address."""
     if isinstance(given, Mapping):
-        return transport.masked(given)
+        return transport.mask_secrets(given)
     return transport.Secret(given) if isinstance(given, str) and "@" in given else given
 
 
-def checked_url(value: str, name: str) -> str:
+def validate_url(value: str, name: str) -> str:
     if problem := _problem(value):
         raise InvalidRequestError(f"{name} must {problem}")
     return value.rstrip("/")
@@ -56,8 +56,8 @@ def _problem(value: str) -> str | None:
     return None
 
 
-def checked_headers(headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
-    headers = hidden({} if headers is None else headers)
+def validate_headers(headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
+    headers = mask_argument({} if headers is None else headers)
     if problem := _wrong_type(headers):
         del headers  # it could not be masked
         raise InvalidRequestError(problem)
@@ -65,7 +65,7 @@ def checked_headers(headers: Mapping[str, str | None] | None) -> dict[str, str |
         if not isinstance(name, str) or not name.isascii() or not _is_token(name):
             raise InvalidRequestError(f"{name!r} is not a header name")
         if value is not None:
-            check_header(f"header {name!r}", value)
+            validate_header_value(f"header {name!r}", value)
     return dict(headers)
 
 
@@ -82,7 +82,7 @@ def _is_token(name: str) -> bool:
     return bool(name) and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
 
 
-def check_header(name: str, value: object) -> None:
+def validate_header_value(name: str, value: object) -> None:
     """Refuse what cannot be a header's value, without showing it: it may be a secret."""
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
@@ -96,7 +96,7 @@ def check_header(name: str, value: object) -> None:
         raise InvalidRequestError(f"{name} holds characters that no header can carry") from None
 
 
-def checked_proxy(proxy: object) -> str | Literal[False] | None:
+def validate_proxy(proxy: object) -> str | Literal[False] | None:
     if proxy is NOT_GIVEN or proxy is None:
         return None
     if proxy is False:
@@ -109,7 +109,7 @@ def checked_proxy(proxy: object) -> str | Literal[False] | None:
     return transport.Secret(proxy) if "@" in proxy else proxy
 
 
-def checked_verify(verify: object) -> bool | str:
+def validate_verify(verify: object) -> bool | str:
     if isinstance(verify, bool):
         return verify
     if isinstance(verify, (str, os.PathLike)):
@@ -120,7 +120,7 @@ def checked_verify(verify: object) -> bool | str:
     raise InvalidRequestError("verify must be True, False or the path of a CA file")
 
 
-def checked_options(options: dict[str, Any]) -> dict[str, Any]:
+def validate_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, right in _RIGHT_WORDS.items():
         if name in options:
             raise InvalidRequestError(f"{name}= is not known here; the word is {right}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..messages import plain_text
 from ..types import Messages
-from .base import Provider, merged
+from .base import Provider, build_body
 
 
 class Vitalentum(Provider):
@@ -42,4 +42,4 @@ class Vitalentum(Provider):
             for role, text in plain_text(messages)
         ]
         conversation = json.dumps({"history": history})
-        return merged({"conversation": conversation, "temperature": 0.7}, options)
+        return build_body({"conversation": conversation, "temperature": 0.7}, options)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 
 from .blocks import Code, Definitions, Quote, Text, split
-from .escaping import cleaned, code_block, is_harmless
+from .escaping import clean, code_block, is_harmless
 from .formulas import DELIMITERS
 from .inline import inline
 
@@ -35,7 +35,7 @@ def safe_markdown(text: str) -> str:
     >>> safe_markdown("![a cat](https://example.org/cat.png) [b](javascript:f())")
     '[a cat](https://example.org/cat.png) &#91;b&#93;(javascript:f())'
     """
-    blocks, definitions = split(cleaned(text))
+    blocks, definitions = split(clean(text))
     return "\n".join(_lines(blocks, definitions)).strip("\n")
 
 

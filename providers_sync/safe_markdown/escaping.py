@@ -17,32 +17,32 @@ _HARMFUL = re.compile(r"[<$\\`]|&[#A-Za-z]|!\[|\]\s*[\[(:]|@@|~~~")
 """What must not stand in code that a notebook might take for text."""
 
 
-def cleaned(text: str) -> str:
+def clean(text: str) -> str:
     """Return ``text`` with line feeds only, and with other control characters made visible."""
     return text.replace("\r\n", "\n").translate(_CLEANED)
 
 
-def encoded(text: str) -> str:
+def as_entities(text: str) -> str:
     """Return ``text`` with every ASCII punctuation mark as an entity: it is neither Markdown nor
     HTML, nor an address that is made a link.
 
-    >>> encoded("<b>")
+    >>> as_entities("<b>")
     '&#60;b&#62;'
     """
     return _MARKS.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
-def literal(text: str) -> str:
+def escape(text: str) -> str:
     r"""Return ``encoded`` text that MathJax does not take for a formula either.
 
     MathJax reads the finished page, where an entity is a plain character again; but it never looks
     for a formula across the border of an element.
 
-    >>> literal("$*")
+    >>> escape("$*")
     '<span>&#36;</span>&#42;'
     """
     return "".join(
-        f"<span>&#{ord(character)};</span>" if character in "$\\" else encoded(character)
+        f"<span>&#{ord(character)};</span>" if character in "$\\" else as_entities(character)
         for character in text
     )
 
@@ -61,10 +61,10 @@ def code_span(code: str, in_table: bool = False) -> str:
         return f"`{code}`"
     if code[0] == code[-1] == " " and code.strip():
         code = code[1:-1]
-    return f"<code>{encoded(code)}</code>"
+    return f"<code>{as_entities(code)}</code>"
 
 
 def code_block(lines: list[str]) -> str:
     """Return lines of code as one line of HTML: whatever surrounds it, it cannot be torn apart."""
     code = "\n".join(lines)
-    return f"<pre><code>{encoded(code)}</code></pre>"
+    return f"<pre><code>{as_entities(code)}</code></pre>"

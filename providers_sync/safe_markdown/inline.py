@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from . import links
-from .escaping import cleaned, code_span, encoded, literal
+from .escaping import as_entities, clean, code_span, escape
 from .formulas import ENVIRONMENT, formula, is_price
 
 _TOKEN = re.compile(r"\\|`+|\$+|<|&(?=[#\w])|!+\[?|\[|\]|@@+|~{3,}|:{3,}|(?i:ftp:)|\n\n+")
@@ -105,7 +105,7 @@ class _Inline:
         elif kind in "fF":  # notebooks make links of these addresses, too
             self._parts.append(f"{token[:-1]}&#58;")
         else:  # "~~~" or ":::"; "!" before a link; "@@", of which JupyterLab makes markers
-            self._parts.append(encoded(token))
+            self._parts.append(as_entities(token))
         return end
 
     # --- code
@@ -209,7 +209,7 @@ class _Inline:
         if not found or meant == found[0]:
             self._parts.append("&amp;")
             return at + 1
-        self._parts.append(literal(cleaned(meant)))
+        self._parts.append(escape(clean(meant)))
         return found.end()
 
     def _angle(self, at: int) -> int:
@@ -217,14 +217,14 @@ class _Inline:
         if found:
             written = found[1] if ":" in found[1] else f"mailto:{found[1]}"
             if target := links.target(written):
-                self._parts.append(f"[{literal(found[1])}]({target})")
+                self._parts.append(f"[{escape(found[1])}]({target})")
                 self._last_link = len(self._parts)
                 return found.end()
         self._parts.append("&lt;")
         return at + 1
 
     def _as_is(self, at: int, end: int) -> int:
-        self._parts.append(literal(self._text[at:end]))
+        self._parts.append(escape(self._text[at:end]))
         return end
 
     # --- links
@@ -233,9 +233,9 @@ class _Inline:
         if _BOX.match(self._text, at) and self._begins_item(at):
             self._parts.append(self._text[at : at + 3])
             return at + 3
-        self._parts.append(encoded(token[:-2]))
+        self._parts.append(as_entities(token[:-2]))
         self._openers.append(_Opener(len(self._parts), end))
-        self._parts.append(encoded(token[-2:]))
+        self._parts.append(as_entities(token[-2:]))
         return end
 
     def _begins_item(self, at: int) -> bool:
@@ -248,7 +248,7 @@ class _Inline:
             target, end = self._target(opener, at)
             if target:
                 if not "".join(self._parts[opener.part + 1 :]).strip():
-                    self._parts.append(encoded(html.unescape(target)))
+                    self._parts.append(as_entities(html.unescape(target)))
                 self._parts[opener.part] = "["
                 self._parts.append(f"]({target})")
                 self._last_link = len(self._parts)

@@ -16,8 +16,8 @@ from typing import Any
 
 from waitress.adjustments import Adjustments
 
-from ..engines import start
-from .connections import Listener, NoThread, Rarely
+from ..engines import start_thread
+from .connections import Listener, NoThread, ThrottledWarning
 
 BUFFER_BYTES = 256 * 1024
 """Of one answer, for a client that reads slowly; then its engine waits."""
@@ -29,17 +29,17 @@ STOP_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Threads:
+class ThreadPerRequest:
     """Waitress's task dispatcher: a daemon thread a request, so no stream waits for another."""
 
     def __init__(self) -> None:
         self._alive: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self._warn = Rarely()
+        self._warn = ThrottledWarning()
 
     def add_task(self, channel: Any) -> None:
         """Serve the request that waits in ``channel``; without a thread it is refused."""
-        channel.has_asked()
+        channel.request_received()
         thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
         try:
             with self._lock:  # shutdown() may join only what has been started
@@ -73,13 +73,13 @@ class Threads:
                 self._alive.discard(threading.current_thread())
 
 
-class Server:
+class WSGIServer:
     """Runs a WSGI application on a listening socket until ``close``."""
 
     def __init__(
         self, app: Callable[..., Any], listener: socket.socket, *, max_body_bytes: int
     ) -> None:
-        self._threads = Threads()
+        self._threads = ThreadPerRequest()
         self._stopped = False
         settings = Adjustments(
             sockets=[listener],
@@ -103,7 +103,7 @@ class Server:
         )
         self._loop = threading.Thread(target=self._server.run, name="gateway", daemon=True)
         try:
-            start(self._loop)
+            start_thread(self._loop)
         except BaseException:
             self._server.close()
             raise

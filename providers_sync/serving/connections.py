@@ -41,7 +41,7 @@ FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = logging.getLogger(__name__)
 
 
-class Rarely:
+class ThrottledWarning:
     """Warns, but of one thing once in ``COMPLAIN_S``: hostile clients must not fill the disk."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class TooSlow(Error):  # type: ignore[misc]
     reason = "Request Timeout"
 
 
-class _Parser(HTTPRequestParser):  # type: ignore[misc]
+class _StrictRequestParser(HTTPRequestParser):  # type: ignore[misc]
     """Refuses two contradicting lengths: a proxy in front may see the next request elsewhere."""
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -94,11 +94,11 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
+class ClientChannel(HTTPChannel):  # type: ignore[misc]
     """A connection, and since when it has been waiting for its client."""
 
     error_task_class = _ErrorTask
-    parser_class = _Parser
+    parser_class = _StrictRequestParser
     requests: list[Any]
     request: Any
 
@@ -126,7 +126,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.begun = time.monotonic()
         return bool(super().received(data))
 
-    def has_asked(self) -> None:
+    def request_received(self) -> None:
         """Note that a whole request is here."""
         self.begun, self.idle_since = None, time.monotonic()
 
@@ -145,7 +145,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.warn("a connection broke off: %r", sys.exc_info()[1])
         self.handle_close()
 
-    def look(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Close the connection if its client has had its time."""
         if self.is_answering:
             self.idle_since = now
@@ -172,11 +172,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 class Listener(TcpWSGIServer):  # type: ignore[misc]
     """Accepts connections; where there are too many, those that wait longest are dropped."""
 
-    channel_class = Channel
+    channel_class = ClientChannel
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self._next_look = self._rests_until = 0.0
-        self.warn = Rarely()
+        self.warn = ThrottledWarning()
         super().__init__(*arguments, **settings)
 
     def readable(self) -> bool:
@@ -185,7 +185,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         if now >= self._next_look:
             self._next_look = now + LOOK_S
             for channel in list(self.active_channels.values()):
-                channel.look(now)
+                channel.check_timeouts(now)
         if not self.accepting or now < self._rests_until:
             return False
         return len(self.active_channels) < MAX_CONNECTIONS or self._droppable() is not None
@@ -213,7 +213,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
                     dropped.handle_close()
             raise
 
-    def _droppable(self) -> Channel | None:
+    def _droppable(self) -> ClientChannel | None:
         """Return the connection that a new one may replace: an idle one before a slow one."""
         latest = time.monotonic() - GRACE_S
         waiting = [

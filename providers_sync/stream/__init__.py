@@ -1,15 +1,38 @@
-"""The thread behind a stream, its bounded buffer, its clocks and its verdict; knows no HTTP.
+"""Streams of deltas: worker threads, buffers, timeouts, outcomes. Knows neither HTTP nor JSON.
 
-A source is a callable that takes the ``Pipe``, yields the deltas of one answer and tells the pipe
-where it stands: ``attempt`` (with a callable that stops it), ``connected``, ``sent``, ``opened``,
-``received`` after every read, ``flush`` before the next. It runs in a daemon thread, which holds
-the pipe and never the ``Stream``: when the last reference to the ``Stream`` goes, so does all else.
-A reader outside the main thread that waits word by word may borrow it (``direct``).
+A *source* is a callable that takes the ``Channel`` and yields the deltas of one answer. It reports
+its progress to the channel: ``start_attempt`` (with a callable that stops the attempt),
+``connected``, ``sent``, ``headers_received``, ``bytes_received`` after every read, and ``flush``
+before the next read. It runs in a daemon thread that holds the channel and never the ``Stream``, so
+dropping the last reference to a ``Stream`` releases everything else. A caller outside the main
+thread that reads chunk by chunk may run the source itself (``direct_channel``).
 """
 
-from .cancel import CancelToken
-from .channel import Ended, Pipe, Source
-from .prepared import Opening
-from .stream import Stream, open_streams
+from .cancel import CancelToken, attach
+from .channel import CallEnded, Channel, Source
+from .prepared import PreparedCall
+from .stream import (
+    Stream,
+    call_at_end,
+    channel_of,
+    current_batch,
+    fetch_batch,
+    open_streams,
+    raise_early_failure,
+)
 
-__all__ = ["CancelToken", "Ended", "Opening", "Pipe", "Source", "Stream", "open_streams"]
+__all__ = [
+    "CallEnded",
+    "CancelToken",
+    "Channel",
+    "PreparedCall",
+    "Source",
+    "Stream",
+    "attach",
+    "call_at_end",
+    "channel_of",
+    "current_batch",
+    "fetch_batch",
+    "open_streams",
+    "raise_early_failure",
+]

@@ -35,14 +35,18 @@ class CancelToken:
         for stream in streams:
             stream.cancel()
 
-    def _attach(self, stream: Any) -> None:
-        with self._lock:
-            self._streams.add(stream)
-            cancelled = self._cancelled
-        if cancelled:
-            stream.cancel()
 
-    def _detach(self, stream: Any) -> None:
-        if not is_finalizing():
-            with self._lock:
-                self._streams.discard(stream)
+def attach(token: CancelToken, stream: Any) -> None:
+    """Let ``token`` cancel ``stream``; at once if it is cancelled already."""
+    with token._lock:
+        token._streams.add(stream)
+        cancelled = token._cancelled
+    if cancelled:
+        stream.cancel()
+
+
+def detach(token: CancelToken, stream: Any) -> None:
+    """Forget a stream that has ended."""
+    if not is_finalizing():
+        with token._lock:
+            token._streams.discard(stream)

@@ -21,34 +21,34 @@ _TEXT = {
 }
 
 
-class Clocks:
+class Deadlines:
     """One clock runs at a time, beside ``total``; ``due`` is the one of the two that ends first."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.began = time.monotonic()
         self._total = self.began + (timeouts.total or math.inf), "total"
-        self.due = self._total
+        self.next_due = self._total
         """When, on the monotonic clock, and which."""
 
     def set(self, clock: str, allowed: float | None, now: float | None = None) -> None:
         """Start ``clock``, which allows so many seconds from now on."""
         at = (now or time.monotonic()) + (allowed or math.inf)
-        self.due = (at, clock) if at < self._total[0] else self._total
+        self.next_due = (at, clock) if at < self._total[0] else self._total
 
-    def rest(self) -> None:
+    def only_total(self) -> None:
         """Let none run but ``total``."""
-        self.due = self._total
+        self.next_due = self._total
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Return the seconds until the clock that runs now."""
-        return self.due[0] - time.monotonic()
+        return self.next_due[0] - time.monotonic()
 
-    def total_left(self) -> float:
+    def total_time_left(self) -> float:
         """Return the seconds until ``total``."""
         return self._total[0] - time.monotonic()
 
 
-def timeout(clock: str, timeouts: Timeouts) -> APITimeoutError:
+def timeout_error(clock: str, timeouts: Timeouts) -> APITimeoutError:
     """Return what is raised when ``clock`` has fired."""
     limit = f"{getattr(timeouts, clock):g}"
     return APITimeoutError(f"{_TEXT[clock].format(limit)} ({clock} clock)", clock=clock)

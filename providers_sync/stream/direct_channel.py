@@ -17,21 +17,21 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 
-from ..config import ALONE_READS, AWAY_S, Timeouts
+from ..config import READER_AWAY_S, SINGLE_EVENT_READS, Timeouts
 from ..types import Delta
-from .channel import Ended, Pipe
+from .channel import CallEnded, Channel
 
-KEEPER_S = 4 * AWAY_S
+KEEPER_S = 4 * READER_AWAY_S
 """The longest sleep of the thread while the reader reads."""
 
 
-class DirectPipe(Pipe):
+class DirectChannel(Channel):
     """A pipe that lends its source to the reader."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__(timeouts)
         self._deltas: Iterator[Delta] = iter(())
-        self._alone = ALONE_READS
+        self._alone = SINGLE_EVENT_READS
         """Reads in a row that brought one event; until the first crowd, all are taken for such."""
         self._is_wanted = False
         """Whether a reader waits that could read for itself."""
@@ -50,9 +50,11 @@ class DirectPipe(Pipe):
         self._deltas = deltas
         for delta in deltas:
             self._collect(delta)
-            may_lend = self._is_wanted and not self.marked and self._alone >= ALONE_READS
+            may_lend = (
+                self._is_wanted and not self.has_end_marker and self._alone >= SINGLE_EVENT_READS
+            )
             if may_lend and self.has_begun():
-                self._lend(deltas)
+                self._lend_source(deltas)
         self._end(None)
 
     def flush(self) -> None:
@@ -61,38 +63,38 @@ class DirectPipe(Pipe):
             self._alone = self._alone + 1 if len(self._collected) == 1 else 0
         super().flush()
 
-    def received(self, size: int) -> None:
+    def bytes_received(self, size: int) -> None:
         """Note a read of ``size`` body bytes."""
         self._has_read = True
-        super().received(size)
+        super().bytes_received(size)
 
-    def _lend(self, deltas: Iterator[Delta]) -> None:
-        """Let the reader read until it stays away or finds a crowd; raise ``Ended`` at the end."""
+    def _lend_source(self, deltas: Iterator[Delta]) -> None:
+        """Let the reader read until it stays away or finds a crowd; ends with ``CallEnded``."""
         with self.lock:
             self._hand_over()
             self._announce()
             self._is_wanted, self._is_lent, self._crowded = False, True, 0
-            pause, seen = AWAY_S, self._steps
+            pause, seen = READER_AWAY_S, self._steps
             while not self.ended and self._is_lent:
-                self._waits_until = self.clocks.due[0]
-                self._signals.changed.wait(max(min(pause, self.clocks.left()), 0.001))
-                pause = min(2 * pause, KEEPER_S) if self._is_reading else AWAY_S
+                self._waits_until = self.deadlines.next_due[0]
+                self._wakeup.changed.wait(max(min(pause, self.deadlines.time_left()), 0.001))
+                pause = min(2 * pause, KEEPER_S) if self._is_reading else READER_AWAY_S
                 if self._keeps_clock() and not self._is_reading and self._steps == seen:
                     break
                 seen = self._steps
             self._is_lent = False
             while self._is_reading:  # the source can be closed by one only
-                self._signals.changed.wait()
+                self._wakeup.changed.wait()
             if not self.ended:
                 self._set_clock("idle", self._idle)
                 return
         if isinstance(deltas, Generator):
             deltas.close()
-        raise Ended
+        raise CallEnded
 
     def _keeps_clock(self) -> bool:
         """Fire what is due; return whether the call goes on. A reader that is away has no idle."""
-        due, clock = self.clocks.due
+        due, clock = self.deadlines.next_due
         if due <= time.monotonic() and (self._is_reading or clock == "total"):
             self._fire(clock)
         return not self.ended
@@ -118,7 +120,7 @@ class DirectPipe(Pipe):
         if self._is_lent:
             with self.lock:
                 self._is_lent = self._is_reading
-                self._signals.notify()
+                self._wakeup.notify()
 
     def _borrow(self) -> bool:
         with self.lock:
@@ -132,7 +134,7 @@ class DirectPipe(Pipe):
         """Read on to the next event."""
         self._has_read = False
         try:
-            self._judge(self._next)
+            self._run_guarded(self._next)
         finally:
             with self.lock:
                 self._is_reading = False
@@ -141,10 +143,10 @@ class DirectPipe(Pipe):
                 self._note_first_text()
                 self.buffer += self._collected
                 self._collected = []
-                if self._crowded > ALONE_READS:
+                if self._crowded > SINGLE_EVENT_READS:
                     self._is_lent, self._alone = False, 0
                 if self.ended or not self._is_lent:
-                    self._signals.notify()
+                    self._wakeup.notify()
         cause = self.error and self.error.__cause__
         if cause and not isinstance(cause, Exception):  # meant for this thread
             raise cause

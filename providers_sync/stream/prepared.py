@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ..config import Timeouts
 from .cancel import CancelToken
 from .channel import Source
-from .direct_channel import DirectPipe
-from .stream import Stream
+from .direct_channel import DirectChannel
+from .stream import Stream, channel_of, raise_early_failure, start
 
 
 @dataclass(frozen=True)
-class Opening:
+class PreparedCall:
     """A call made ready: everything checked, nothing sent."""
 
     source: Source
@@ -28,19 +28,19 @@ class Opening:
         """
         stream = self.begin()
         try:
-            stream._pipe.wait_open()
+            channel_of(stream).wait_for_headers()
         except BaseException:  # Ctrl-C while waiting
             stream.close()
             raise
-        stream._opened()
+        raise_early_failure(stream)
         return stream
 
     def begin(self) -> Stream:
         """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
-        stream = self.idle()
-        stream._begin(self.source)
+        stream = self.unstarted()
+        start(stream, self.source)
         return stream
 
-    def idle(self) -> Stream:
+    def unstarted(self) -> Stream:
         """Return its stream before anything runs, for a reader who has left already."""
-        return Stream(DirectPipe(self.timeouts), self.cancel, self.model)
+        return Stream(DirectChannel(self.timeouts), self.cancel, self.model)

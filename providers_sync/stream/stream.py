@@ -12,7 +12,7 @@ from sys import is_finalizing
 from types import TracebackType
 from typing import Any, NoReturn
 
-from ..errors import Attempt, ProviderError, StreamCancelled
+from ..errors import ProviderError, ProviderFailure, StreamCancelled
 from ..types import (
     Completion,
     Delta,
@@ -25,12 +25,12 @@ from ..types import (
     Stats,
     TextDelta,
     ToolCall,
-    ToolCallBegun,
+    ToolCallStarted,
     Usage,
 )
 from . import workers
-from .cancel import CancelToken
-from .channel import Pipe, Source
+from .cancel import CancelToken, attach, detach
+from .channel import Channel, Source
 
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -46,7 +46,7 @@ def open_streams() -> list[Stream]:
 
 def _after_fork() -> None:
     for stream in list(_streams):
-        stream._pipe.disown("the stream belongs to the process that opened it")
+        stream._channel.abandon("the stream belongs to the process that opened it")
 
 
 if hasattr(os, "register_at_fork"):
@@ -61,8 +61,8 @@ class Stream:
     handed over; after ``cancel()`` it raises ``StreamCancelled`` at once.
     """
 
-    def __init__(self, pipe: Pipe, cancel: CancelToken | None, model: str | None) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Channel, cancel: CancelToken | None, model: str | None) -> None:
+        self._channel = pipe
         self._token = cancel
         self._outcome: Outcome | None = None
         self._error: ProviderError | None = None
@@ -86,15 +86,14 @@ class Stream:
         """Called once, by whoever ends the stream, when the verdict is there."""
         _streams.add(self)
 
-    def _begin(self, source: Source) -> None:
+    def _start(self, source: Source) -> None:
         if self._token is not None:
-            self._token._attach(self)
+            attach(self._token, self)
         if self._outcome is None:
-            workers.run(self._pipe.run, source)
+            workers.run(self._channel.run, source)
 
-    def _opened(self) -> None:
-        """Raise what has gone wrong before the headers."""
-        if not self._pipe.is_open or self._outcome is not None:
+    def _raise_early_failure(self) -> None:
+        if not self._channel.is_open or self._outcome is not None:
             self._refill()
 
     @property
@@ -103,8 +102,8 @@ class Stream:
         if is_finalizing():
             # What is finalized now may close a stream. Its thread will not run again, and where
             # it was stopped with the lock in its hand, the exit would wait for ever.
-            self._pipe.disown("the interpreter is at its end")
-        return self._pipe.lock
+            self._channel.abandon("the interpreter is at its end")
+        return self._channel.lock
 
     # --- reading
 
@@ -139,7 +138,7 @@ class Stream:
                 yield TextDelta(delta)
             else:
                 self._note(delta)
-                if not isinstance(delta, (ServedModel, ToolCallBegun)):
+                if not isinstance(delta, (ServedModel, ToolCallStarted)):
                     yield delta
 
     def read(self) -> str:
@@ -158,7 +157,7 @@ class Stream:
         """
         if self._outcome is not None or operator.length_hint(self._rest):
             return True
-        return self._pipe.wait(seconds)
+        return self._channel.wait(seconds)
 
     def _refill(self, rest: Iterator[Delta] | None = None) -> bool:
         """Get the next batch; ``False`` at a good end. Raises the error at a bad one.
@@ -172,13 +171,13 @@ class Stream:
                 rest = self._rest
         if self._outcome is None and rest is self._rest:
             try:
-                self._pipe.wait()
+                self._channel.wait()
             except BaseException:  # Ctrl-C while waiting
                 self.close()
                 raise
         with self._lock:
             if self._outcome is None and rest is self._rest:
-                if self._pipe.buffer:
+                if self._channel.buffer:
                     self._take()
                 else:
                     self._finish()
@@ -188,12 +187,12 @@ class Stream:
 
     def _take(self) -> None:
         """Take the buffer from the pipe."""
-        pipe, (length, chunks, _) = self._pipe, self._at
+        pipe, (length, chunks, _) = self._channel, self._at
         batch = pipe.buffer
         rest = iter(batch)
         # A signal handler that has cancelled meanwhile has taken the buffer already.
         pipe.buffer, self._at, self._rest = [], (length, chunks, self._at[2] or batch), rest
-        pipe.taken()
+        pipe.buffer_taken()
         if self._outcome is not None:
             self._rest = iter(())
 
@@ -231,9 +230,9 @@ class Stream:
     def _finish(self) -> None:
         if self._outcome is not None:
             return
-        error = self._error = self._pipe.error
+        error = self._error = self._channel.error
         if error is None:
-            self._outcome = Outcome.COMPLETE if self._pipe.marked else Outcome.UNVERIFIED
+            self._outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         else:
             self._outcome = error.outcome
             error.partial = self.text
@@ -242,7 +241,7 @@ class Stream:
 
     def _let_go(self) -> None:
         if self._token is not None:
-            self._token._detach(self)
+            detach(self._token, self)
         if self._on_end is not None:
             self._on_end(self)
 
@@ -265,7 +264,7 @@ class Stream:
             if self._outcome is not None:
                 return
             self._outcome = Outcome.CANCELLED
-            rest = self._pipe.stop(error)
+            rest = self._channel.stop(error)
             self._rest, waiting = iter(()), self._rest
             for delta in [*waiting, *rest]:
                 if delta.__class__ is not str:
@@ -316,6 +315,11 @@ class Stream:
         """What the model has thought aloud so far; not part of ``.text``."""
         return "".join(self._reasoning)
 
+    @property
+    def refusal(self) -> str:
+        """Why the model refused, where the server keeps that apart from the text."""
+        return "".join(self._refusal)
+
     def _handed_over(self) -> list[Delta]:
         batch = self._at[2]
         return batch[: len(batch) - operator.length_hint(self._rest)]
@@ -323,28 +327,28 @@ class Stream:
     @property
     def headers(self) -> Mapping[str, str]:
         """The response headers of the last attempt, by name, whatever its case."""
-        return self._pipe.headers
+        return self._channel.headers
 
     @property
-    def attempts(self) -> tuple[Attempt, ...]:
+    def attempts(self) -> tuple[ProviderFailure, ...]:
         """The providers of a ``Failover`` that failed before this answer; empty elsewhere."""
-        return tuple(self._pipe.failures)
+        return tuple(self._channel.failures)
 
     @property
     def request_id(self) -> str | None:
         """The server's name for the last attempt's request, if it gives one."""
-        return self._pipe.request_id
+        return self._channel.request_id
 
     @property
     def stats(self) -> Stats:
         """Times, chunks, bytes and attempts so far."""
-        pipe = self._pipe
+        pipe = self._channel
         with self._lock:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
             first, end = pipe.first_text_at, pipe.ended_at or time.monotonic()
             return Stats(
-                first_chunk_s=None if first is None else first - pipe.clocks.began,
-                duration_s=end - pipe.clocks.began,
+                first_chunk_s=None if first is None else first - pipe.deadlines.began,
+                duration_s=end - pipe.deadlines.began,
                 chunks=self._at[1] + chunks,
                 bytes=pipe.bytes,
                 attempts=pipe.attempts,
@@ -363,8 +367,49 @@ class Stream:
             stats=self.stats,
             reasoning=self.reasoning,
             tool_calls=tuple(self.tool_calls),
-            refusal="".join(self._refusal),
+            refusal=self.refusal,
         )
 
     def __repr__(self) -> str:
         return f"<Stream of {self.model}: {self._outcome or 'running'}, {self.stats.chunks} chunks>"
+
+
+# --- for this package's own adapters: not part of the public API of a Stream
+
+
+def channel_of(stream: Stream) -> Channel:
+    """Return the channel between the stream's thread and its readers."""
+    return stream._channel
+
+
+def start(stream: Stream, source: Source) -> None:
+    """Run the source of a new stream in a thread."""
+    stream._start(source)
+
+
+def raise_early_failure(stream: Stream) -> None:
+    """Raise what went wrong before the headers, if anything did."""
+    stream._raise_early_failure()
+
+
+def current_batch(stream: Stream) -> Iterator[Delta]:
+    """Return the iterator over the deltas that were fetched and not all read yet."""
+    return stream._rest
+
+
+def fetch_batch(stream: Stream, read: Iterator[Delta] | None = None) -> bool:
+    """Wait for the next batch; return ``False`` at a good end, raise the error at a bad one.
+
+    ``read`` is the batch that the caller has read: where another reader has fetched one meanwhile,
+    that one is kept.
+    """
+    return stream._refill(read)
+
+
+def call_at_end(stream: Stream, callback: Callable[[Stream], None]) -> None:
+    """Call ``callback(stream)`` once, when the stream has ended; at once if it has."""
+    with stream._channel.lock:  # another thread may be stopping it
+        stream._on_end = callback
+        has_ended = stream.outcome is not None
+    if has_ended:
+        callback(stream)

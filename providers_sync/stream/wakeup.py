@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..config import SIGNAL_S
+from ..config import MAIN_THREAD_WAIT_S
 
 
-class Signals:
+class Wakeup:
     """A lock, a condition for the thread, a bell for the reader, a callable for an event loop."""
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class Signals:
     def notify(self) -> None:
         """Wake everybody; under the lock."""
         self.changed.notify_all()
-        self.ring()
+        self.wake_reader()
         wake, self.wake = self.wake, None
         if wake is not None:
             wake()
 
-    def ring(self) -> None:
+    def wake_reader(self) -> None:
         """Wake a reader, or the next that waits; under the lock."""
         if self._bell.locked():
             self._bell.release()
@@ -37,4 +37,6 @@ class Signals:
     def wait(self, seconds: float) -> None:
         """Wait for the bell, at most so long; without the lock."""
         is_main = threading.current_thread() is threading.main_thread()
-        self._bell.acquire(True, min(seconds, SIGNAL_S if is_main else threading.TIMEOUT_MAX))
+        self._bell.acquire(
+            True, min(seconds, MAIN_THREAD_WAIT_S if is_main else threading.TIMEOUT_MAX)
+        )

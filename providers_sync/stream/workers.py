@@ -1,7 +1,7 @@
 """Daemon threads that stay a moment after their work, for the next stream.
 
 A new thread costs a request as much again as its own work (a cold core, a fresh stack and arena);
-one that has just ended a stream is warm. After ``LINGER_S`` without work it ends.
+one that has just ended a stream is warm. After ``IDLE_THREAD_S`` without work it ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sys import is_finalizing
 from typing import Any
 
-from ..config import LINGER_S
+from ..config import IDLE_THREAD_S
 
 _idle: list[_Worker] = []
 """Those who wait, the last one on top. Single list operations need no lock."""
@@ -45,14 +45,14 @@ class _Worker:
         self.work: tuple[Callable[..., None], tuple[Any, ...]] | None = None
 
     def run(self) -> None:
-        """Work until nobody has rung for ``LINGER_S`` seconds."""
+        """Work until nobody has rung for ``IDLE_THREAD_S`` seconds."""
         while self.work is not None:
             work, arguments = self.work
             work(*arguments)
             del work, arguments  # an idle thread must keep no stream alive
             self.work = None
             _idle.append(self)
-            if not self.bell.acquire(timeout=LINGER_S):
+            if not self.bell.acquire(timeout=IDLE_THREAD_S):
                 try:
                     _idle.remove(self)
                 except ValueError:  # taken in this very moment: the bell is about to ring

@@ -14,20 +14,20 @@ SIZE = os.terminal_size((80, 24))
 """Where the terminal does not say."""
 
 
-class Line(NamedTuple):
+class ScreenLine(NamedTuple):
     """One line as the terminal gets it, and how many columns it takes."""
 
     text: str
     cells: int
 
 
-class Painter:
+class LiveRegion:
     """Paints onto a terminal; whole lines go out in one write, so that nothing flickers."""
 
     def __init__(self, out: TextIO, size: Callable[[], os.terminal_size] | None = None) -> None:
         self._out = out
         self._size = size or self._ask_size
-        self._lines: list[Line] = []
+        self._lines: list[ScreenLine] = []
         self._columns = 0
 
     @property
@@ -35,7 +35,7 @@ class Painter:
         """The columns to use; the last one stays free, as terminals differ on what follows it."""
         return max(self._size().columns - 1, 1)
 
-    def paint(self, done: Sequence[Line], live: Sequence[Line] = ()) -> None:
+    def update(self, done: Sequence[ScreenLine], live: Sequence[ScreenLine] = ()) -> None:
         """Put the finished lines where the live ones were, and the new live ones below."""
         live = self._cropped(live)
         new = [*done, *live]
@@ -67,14 +67,14 @@ class Painter:
         # Lines that were wrapped remember it, until they are cleared.
         return way + ("\x1b[J" if self._size().columns != self._columns else "")
 
-    def _rows(self, line: Line) -> int:
+    def _rows(self, line: ScreenLine) -> int:
         """A terminal that has become narrower has wrapped the lines that are on it."""
         return max(1, -(-line.cells // max(self._size().columns, 1)))
 
-    def _cropped(self, live: Sequence[Line]) -> list[Line]:
+    def _cropped(self, live: Sequence[ScreenLine]) -> list[ScreenLine]:
         """Keep the end: what has left the screen could not be painted over."""
         left = max(self._size().lines * 2 // 3, 1)
-        shown: list[Line] = []
+        shown: list[ScreenLine] = []
         for line in reversed(live):
             left -= self._rows(line)
             if left < 0:

@@ -23,7 +23,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from ..printable import visible
-from .live import Line
+from .live import ScreenLine
 from .markdown_blocks import Block, parser, split_lines
 
 CODE_THEME = "monokai"
@@ -115,7 +115,7 @@ class Renderer:
         self._has_colors = bool(seen.color_system) and not seen.no_color
         self._parser = parser()
 
-    def lines(self, block: Block, width: int) -> list[Line]:
+    def lines(self, block: Block, width: int) -> list[ScreenLine]:
         """Return the block's lines, none wider than ``width``; a gap above unless it is joined."""
         tokens = self._parser.parse(block.source)
         if block.code_before and tokens and tokens[0].type == "fence":
@@ -126,14 +126,14 @@ class Renderer:
             # What follows the code stands in the same block until its first line is whole.
             _, end = tokens[0].map or (0, 0)
             after = self.lines(Block("".join(split_lines(block.source)[end:])), width)
-            return [*lines, Line("", 0), *after] if after else lines
+            return [*lines, ScreenLine("", 0), *after] if after else lines
         lines = self._laid_out(_Markdown(list(map(_kept, tokens))), width)
         source = html.unescape(_MARKS.sub("", block.source))
         if _letters(source) - _letters("".join(t for t, _ in lines)):
             lines = self._laid_out(Text(_fit(block.source.rstrip())), width)
         return lines
 
-    def _laid_out(self, shown: RenderableType, width: int) -> list[Line]:
+    def _laid_out(self, shown: RenderableType, width: int) -> list[ScreenLine]:
         options = self._console.options.update(width=width, height=None)
         rows = self._console.render_lines(shown, options, pad=False)
         lines = [self._line(row) for row in rows]
@@ -143,7 +143,7 @@ class Renderer:
             lines.pop(0)
         return lines
 
-    def _line(self, row: list[Segment]) -> Line:
+    def _line(self, row: list[Segment]) -> ScreenLine:
         while row and not (self._has_colors and row[-1].style and row[-1].style.bgcolor):
             text = row[-1].text.rstrip(" ")
             row = [*row[:-1], Segment(text, row[-1].style)] if text else row[:-1]
@@ -152,7 +152,7 @@ class Renderer:
         with self._console.capture() as captured:
             self._console.print(Segments(row), end="")
         text = captured.get().replace(_STAND_IN, _JOINER)
-        return Line(text, Segment.get_line_length(row))
+        return ScreenLine(text, Segment.get_line_length(row))
 
 
 def _syntax(code: str, language: str) -> Syntax:

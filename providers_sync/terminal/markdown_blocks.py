@@ -35,7 +35,7 @@ def parser() -> MarkdownIt:
     return rules.disable(["reference", "html_block", "html_inline"])
 
 
-class Blocks:
+class BlockSplitter:
     """Takes text as it comes and hands out finished blocks, each once and in order."""
 
     def __init__(self) -> None:

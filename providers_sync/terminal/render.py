@@ -8,7 +8,7 @@ from typing import Any
 
 from ..defaults import find_model
 from ..errors import ProviderError, StreamCancelled
-from ..interrupt import StopButton
+from ..interrupt import InterruptHandler
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from ..types import Messages, TextDelta
@@ -51,7 +51,7 @@ def answer(call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool
     """Show the answer that ``call`` returns; raises its ``ProviderError``, Ctrl-C's included."""
     stream = None
     token = CancelToken()
-    with StopButton(token.cancel), no_echo(), contextlib.closing(screen):
+    with InterruptHandler(token.cancel), no_echo(), contextlib.closing(screen):
         screen.begin()
         try:
             stream = call(token)
@@ -87,13 +87,12 @@ def _with_rests(stream: Stream, screen: Screen) -> Iterator[Any]:
     for event in stream.events():
         yield event
         yield from stream.ready_events()
-        screen.rest()
+        screen.flush()
 
 
 def _say_the_rest(stream: Stream) -> None:
     """Say what is part of the answer and not of its text."""
-    refusal = "".join(stream._refusal)
-    if refusal:
-        note(f"the model refused: {refusal}")
+    if stream.refusal:
+        note(f"the model refused: {stream.refusal}")
     for call in stream.tool_calls:
         note(f"the model calls {call.name}({call.raw})")

@@ -16,7 +16,7 @@ from ..types import Event, ReasoningDelta, Refusal, Stats, TextDelta, ToolCall, 
 from .spinner import Spinner
 
 if TYPE_CHECKING:
-    from .live import Line
+    from .live import ScreenLine
     from .markdown_blocks import Block
 
 PAINT_EVERY_S = 0.05
@@ -35,7 +35,7 @@ class Screen:
     def show(self, event: Event) -> None:
         """Take an event of the answer."""
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         """Show what has been taken: nothing more is at hand for the moment."""
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
@@ -57,7 +57,7 @@ class PlainScreen(Screen):
             self.out.write(event.text)
             self._last = event.text
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         self.out.flush()
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
@@ -73,7 +73,7 @@ class JsonScreen(Screen):
     def show(self, event: Event) -> None:
         self._write(_KINDS.get(type(event), "finish"), event.__dict__)
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         self.out.flush()
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
@@ -145,25 +145,25 @@ class MarkdownScreen(TerminalScreen):
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
-        from .live import Line, Painter
+        from .live import LiveRegion, ScreenLine
         from .markdown import Renderer  # where rich is missing this raises, before anything else
 
-        self._gap = Line("", 0)
-        self._lines: Callable[[Block, int], list[Line]] = Renderer(out).lines
-        self._painter = Painter(out)
+        self._gap = ScreenLine("", 0)
+        self._lines: Callable[[Block, int], list[ScreenLine]] = Renderer(out).lines
+        self._painter = LiveRegion(out)
         self._reset()
 
     def _reset(self) -> None:
-        from .markdown_blocks import Blocks
+        from .markdown_blocks import BlockSplitter
 
-        self._blocks = Blocks()
+        self._blocks = BlockSplitter()
         self._is_first = True
         self._painted_at = 0.0
 
     def write(self, text: str) -> None:
         self._blocks.feed(text)
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         if self._spinner:
             return
         wait = self._painted_at + PAINT_EVERY_S - time.monotonic()
@@ -179,15 +179,15 @@ class MarkdownScreen(TerminalScreen):
         self._reset()
 
     def _paint(self, is_over: bool) -> None:
-        done: list[Line] = []
+        done: list[ScreenLine] = []
         for block in self._blocks.finished():
             done += self._block(block)
             self._is_first = False
         rest = self._blocks.rest()
         live = self._block(rest) if rest else []
-        self._painter.paint([*done, *live] if is_over else done, [] if is_over else live)
+        self._painter.update([*done, *live] if is_over else done, [] if is_over else live)
 
-    def _block(self, block: Block) -> list[Line]:
+    def _block(self, block: Block) -> list[ScreenLine]:
         lines = self._lines(block, self._painter.width)
         gap = lines and not (self._is_first or block.joined)
         return [self._gap, *lines] if gap else lines

@@ -125,7 +125,7 @@ class Session:
             _say("")
 
     def _way_on(self) -> str:
-        has_words = self._chat.cut is not None and self._chat.cut.text
+        has_words = self._chat.interrupted is not None and self._chat.interrupted.text
         return "; /resume goes on with it, a new question drops it" if has_words else ""
 
     def _fail(self, message: str) -> None:
@@ -159,7 +159,7 @@ class Session:
         _say("There is nothing to take back." if asked is None else f"Taken back: {asked}")
 
     def _resume(self, _: str) -> None:
-        if self._chat.cut is None:
+        if self._chat.interrupted is None:
             raise InvalidRequestError("no answer was stopped or cut")
         self._answer(lambda token: self._chat.resume(cancel=token))
 

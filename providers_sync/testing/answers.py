@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from .encoders import ScriptError, Speech, to_json
+from .encoders import Encoder, ScriptError, to_json
 from .records import Request
-from .step_types import Like, Step, steps
+from .step_types import Step, StepLike, to_steps
 
 AUTO = "auto"
 FRAMINGS = ("chunked", "one-chunk", "length", "close")
@@ -43,12 +43,12 @@ class Answer:
     before: tuple[Step, ...] = ()
     inside: tuple[Step, ...] = ()
     protocol: str | None = None
-    body: Callable[[Speech], tuple[str, bytes]] | None = None
+    body: Callable[[Encoder], tuple[str, bytes]] | None = None
     """A body that depends on the protocol: returns content type and bytes."""
 
 
 def answer(
-    *likes: Like,
+    *likes: StepLike,
     status: int = 200,
     headers: Mapping[str, str | None] | None = None,
     content_type: str | None = AUTO,
@@ -59,9 +59,9 @@ def answer(
     end: bool = True,
     keep_alive: bool = True,
     head_every: float | None = None,
-    connect: Iterable[Like] = (),
-    before: Iterable[Like] = (),
-    inside: Iterable[Like] = (),
+    connect: Iterable[StepLike] = (),
+    before: Iterable[StepLike] = (),
+    inside: Iterable[StepLike] = (),
     protocol: str | None = None,
 ) -> Answer:
     """Say everything about one answer; a plain list of steps is ``answer(*steps)``.
@@ -90,7 +90,7 @@ def answer(
     if framing not in FRAMINGS:
         raise ScriptError(f"no framing {framing!r}; there are {', '.join(FRAMINGS)}")
     return Answer(
-        steps(likes),
+        to_steps(likes),
         status=status,
         headers=dict(headers or {}),
         content_type=content_type,
@@ -101,9 +101,9 @@ def answer(
         end=end,
         keep_alive=keep_alive,
         head_every=head_every,
-        connect=steps(connect),
-        before=steps(before),
-        inside=steps(inside),
+        connect=to_steps(connect),
+        before=to_steps(before),
+        inside=to_steps(inside),
         protocol=protocol,
     )
 
@@ -123,8 +123,8 @@ def status(
     """
     kind = type or ERROR_TYPES.get(code, "api_error")
 
-    def body(speech: Speech) -> tuple[str, bytes]:
-        return speech.failure(message, kind, error_code)
+    def body(encoder: Encoder) -> tuple[str, bytes]:
+        return encoder.failure(message, kind, error_code)
 
     return Answer(status=code, headers=dict(headers or {}), framing="length", end=False, body=body)
 
@@ -150,7 +150,7 @@ def json_body(value: Any, code: int = 200) -> Answer:
 
 def whole(text: str) -> Answer:
     """Send the protocol's answer in one JSON document, as if ``stream`` had not been asked for."""
-    return Answer(framing="length", end=False, body=lambda speech: speech.whole(text))
+    return Answer(framing="length", end=False, body=lambda encoder: encoder.whole(text))
 
 
 def empty() -> Answer:
@@ -186,7 +186,7 @@ def to_answer(script: Any) -> Answer:
     raise ScriptError(f"{script!r} is no answer: give a list of steps, answer(…) or status(…)")
 
 
-class Cues:
+class AnswerQueue:
     """The answers in the order they are given out; the last one repeats."""
 
     def __init__(self, script: Script) -> None:
@@ -214,10 +214,10 @@ class Cues:
         self._given = min(self._given + 1, len(self._answers) - 1)
 
 
-Cue = Union[Answer, Callable[[Request], Any]]
+AnswerSource = Union[Answer, Callable[[Request], Any]]
 
 
-def _answers(script: Any) -> list[Cue]:
+def _answers(script: Any) -> list[AnswerSource]:
     if isinstance(script, Fault):
         return _answers(script.script)
     if callable(script):

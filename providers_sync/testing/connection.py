@@ -19,15 +19,15 @@ EVENT_POLL_S = 0.002
 """How often a held script looks at the event: a socket and an event share no wait."""
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client closed the connection."""
 
 
-class Stopped(Exception):
+class ServerStopped(Exception):
     """The server is being stopped."""
 
 
-class Stop:
+class StopFlag:
     """A flag that also wakes everybody who waits in a poll."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Stop:
         self.ear.close()
 
 
-class Line:
+class ClientConnection:
     """A non-blocking connection with an inbox; used by one thread."""
 
-    def __init__(self, sock: socket.socket, stop: Stop) -> None:
+    def __init__(self, sock: socket.socket, stop: StopFlag) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._stop = stop
@@ -67,14 +67,14 @@ class Line:
         return found
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        """Shake hands as a TLS server; ``Gone`` tells why it failed."""
+        """Shake hands as a TLS server; ``ClientGone`` tells why it failed."""
         self._poll.unregister(self._sock)
         try:
             self._sock = context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False
             )
         except OSError as error:  # the client has left already
-            raise Gone(str(error)) from error
+            raise ClientGone(str(error)) from error
         finally:
             if self._sock.fileno() >= 0:
                 self._poll.register(self._sock, selectors.EVENT_READ)
@@ -87,14 +87,14 @@ class Line:
             except ssl.SSLWantWriteError:
                 self._ready(selectors.EVENT_WRITE, None)
             except OSError as error:
-                raise Gone(str(error)) from error
+                raise ClientGone(str(error)) from error
 
     def send(self, data: bytes) -> None:
         """Send everything, however slowly the client reads."""
         view = memoryview(data)
         while view:
             if self._stop.is_set:
-                raise Stopped
+                raise ServerStopped
             try:
                 view = view[self._sock.send(view) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
@@ -103,7 +103,7 @@ class Line:
             except ssl.SSLWantReadError:
                 self._ready(selectors.EVENT_READ, None)
             except OSError as error:
-                raise Gone(str(error)) from error
+                raise ClientGone(str(error)) from error
 
     def watch(self, seconds: float | None) -> None:
         """Let so many seconds pass (for ever with ``None``), keeping what the client sends."""
@@ -153,7 +153,7 @@ class Line:
                 self._receive()
                 self._inbox.clear()
                 self._ready(selectors.EVENT_READ, None)
-        except (OSError, Gone):
+        except (OSError, ClientGone):
             pass
 
     def reset(self) -> None:
@@ -178,12 +178,12 @@ class Line:
         found = 0
         for key, mask in self._poll.select(timeout):
             if key.fileobj is self._stop.ear:
-                raise Stopped
+                raise ServerStopped
             found |= mask
         return found
 
     def _receive(self) -> None:
-        """Take all that has come; ``Gone`` waits for the next call if words came before it."""
+        """Take all that has come; ``ClientGone`` comes with the next call if data came first."""
         size = len(self._inbox)
         while True:
             try:
@@ -193,9 +193,9 @@ class Line:
             except OSError as error:
                 if len(self._inbox) > size:
                     return
-                raise Gone(str(error)) from error
+                raise ClientGone(str(error)) from error
             if not data:
                 if len(self._inbox) > size:
                     return
-                raise Gone("closed by the client")
+                raise ClientGone("closed by the client")
             self._inbox += data

@@ -33,14 +33,14 @@ def to_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-class Speech:
+class Encoder:
     """One answer in plain UTF-8 text, without events or an end marker (AI365VIP)."""
 
     name: ClassVar[str] = "plain"
     content_type: ClassVar[str] = "text/plain; charset=utf-8"
 
     def __init__(self) -> None:
-        self.over = False
+        self.is_over = False
         """True once the end marker or an error was said: nothing is added at the end."""
 
     def text(self, text: str) -> bytes:
@@ -79,7 +79,7 @@ class Speech:
         return b""
 
     def done(self) -> bytes:
-        self.over = True
+        self.is_over = True
         return b""
 
     def garbage(self) -> bytes:
@@ -98,7 +98,7 @@ class Speech:
         return self.content_type, message.encode()
 
 
-class EventStream(Speech):
+class EventStreamEncoder(Encoder):
     """``data: {json}`` events with ``choices[0].delta.content`` (Vitalentum, CodeLinkAva)."""
 
     name = "codelinkava"
@@ -131,18 +131,18 @@ class EventStream(Speech):
         return self.event({"choices": [], "usage": tokens(input_tokens, output_tokens)})
 
     def done(self) -> bytes:
-        self.over = True
+        self.is_over = True
         return self.event("[DONE]")
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
-        self.over = True
+        self.is_over = True
         return self.event({"error": {"message": message, "type": type, "code": code}})
 
     def garbage(self) -> bytes:
         return b'data: {"choices": [{"delta": {"content": oops\n\n'
 
     def ending(self) -> bytes:
-        return b"" if self.over else self.done()
+        return b"" if self.is_over else self.done()
 
     def whole(self, text: str) -> tuple[str, bytes]:
         message = {"role": "assistant", "content": text}

@@ -24,10 +24,10 @@ from urllib.parse import urlsplit
 from .. import transport
 from ..errors import ProviderError
 from . import player
-from .answers import Answer, Cues, Script
+from .answers import Answer, AnswerQueue, Script
 from .connection import EVENT_POLL_S
-from .encoders import ScriptError, Speech
-from .protocols import guess, speech_for
+from .encoders import Encoder, ScriptError
+from .protocols import encoder_for, guess_protocol
 from .records import Headers, Log, Request
 from .step_types import Raw, Step
 
@@ -35,16 +35,16 @@ HEADER_BYTES = 64 * 1024
 """What http.client allows a header line."""
 
 
-class Waiting:
-    """The half of an ``Out`` that is the same before and inside the body: time."""
+class InMemoryOutput:
+    """The half of an ``Output`` that is the same before and inside the body: time."""
 
-    def __init__(self, call: transport.Call, speech: Speech) -> None:
-        self.speech = speech
+    def __init__(self, call: transport.Call, encoder: Encoder) -> None:
+        self.encoder = encoder
         self.call = call
         self.timeout: float | None = None
 
     def pause(self, seconds: float | None) -> None:
-        """Let time pass; ``Stopped`` ends it, as does the timeout of an error's body."""
+        """Let time pass; ``CallStopped`` ends it, as does the timeout of an error's body."""
         limit = self.timeout
         if limit is not None and (seconds is None or seconds > limit):
             self.call.wait_for(_never, limit)
@@ -65,17 +65,17 @@ class Waiting:
         pass
 
 
-class Head(Waiting):
-    """An ``Out`` before the body: what is said here are header lines."""
+class InMemoryHead(InMemoryOutput):
+    """An ``Output`` before the body: what is said here are header lines."""
 
-    def __init__(self, call: transport.Call, speech: Speech) -> None:
-        super().__init__(call, speech)
+    def __init__(self, call: transport.Call, encoder: Encoder) -> None:
+        super().__init__(call, encoder)
         self.said = bytearray()
 
     def play(self, steps: Iterable[Step]) -> None:
         for step in steps:
-            for move in step.moves(self.speech):
-                self.call.check()
+            for move in step.substeps(self.encoder):
+                self.call.raise_if_stopped()
                 move.play(self)
 
     def body(self, data: bytes) -> None:
@@ -102,20 +102,20 @@ class Head(Waiting):
         return first.split(" ", 2)[2], headers
 
 
-class Body(Waiting):
-    """An ``Out`` that is read: it plays the script until there is something to return."""
+class InMemoryBody(InMemoryOutput):
+    """An ``Output`` that is read: it plays the script until there is something to return."""
 
     def __init__(
         self,
         call: transport.Call,
-        speech: Speech,
+        encoder: Encoder,
         answer: Answer,
         steps: Iterable[Step],
         size: int | None,
         secure: bool,
     ) -> None:
-        super().__init__(call, speech)
-        self._moves = _moves(answer, steps, speech)
+        super().__init__(call, encoder)
+        self._moves = _moves(answer, steps, encoder)
         self._said = bytearray()
         self._left = size
         self._is_chunked = answer.framing == "chunked"
@@ -126,7 +126,7 @@ class Body(Waiting):
     def read(self, size: int) -> bytes:
         """Return what has been said, playing on until it is at least one byte; ``b""`` ends it."""
         while not self._said and self._left != 0:
-            self.call.check()
+            self.call.raise_if_stopped()
             move = next(self._moves, None)
             if move is None:
                 if self._is_broken or self._left:
@@ -159,11 +159,11 @@ class Body(Waiting):
         self._moves = iter(())
 
 
-def _moves(answer: Answer, steps: Iterable[Step], speech: Speech) -> Iterator[Step]:
+def _moves(answer: Answer, steps: Iterable[Step], encoder: Encoder) -> Iterator[Step]:
     for step in steps:
-        yield from step.moves(speech)
+        yield from step.substeps(encoder)
     if answer.end:
-        yield Raw(speech.ending())
+        yield Raw(encoder.ending())
 
 
 def _never() -> bool:
@@ -174,10 +174,10 @@ def _reset() -> ConnectionResetError:
     return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
-class Response:
+class InMemoryResponse:
     """What requests would return: the headers, and itself as the raw body and its socket."""
 
-    def __init__(self, url: str, status: int, head: Head, body: Body) -> None:
+    def __init__(self, url: str, status: int, head: InMemoryHead, body: InMemoryBody) -> None:
         self.url = url
         self.status_code = status
         self.reason, self.headers = head.parsed()
@@ -196,12 +196,12 @@ class Response:
             raise self.mistaken(error) from error
 
 
-class MemoryTransport(transport.Transport):
+class InMemoryTransport(transport.Transport):
     """Answers every request from a script. It has no session: nothing can reach a network."""
 
     def __init__(self, script: Script, protocol: str | None) -> None:
         if protocol is not None:
-            speech_for(protocol)  # says at once what is wrong with the name
+            encoder_for(protocol)  # says at once what is wrong with the name
         self.log = Log(None)
         self.errors: list[Exception] = []
         self._protocol = protocol
@@ -209,7 +209,7 @@ class MemoryTransport(transport.Transport):
 
     def play(self, script: Script) -> None:
         """Play another script from the next request on."""
-        self._cues = Cues(script)
+        self._cues = AnswerQueue(script)
 
     def send(
         self,
@@ -221,9 +221,9 @@ class MemoryTransport(transport.Transport):
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
-    ) -> transport.Answer:
+    ) -> transport.Response:
         """Return the script's next answer once its headers are there; raises as over a network."""
-        call.check()
+        call.raise_if_stopped()
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         connection = self.log.opened()
@@ -236,21 +236,21 @@ class MemoryTransport(transport.Transport):
             raise
         response.close = lambda: self.log.closed(connection)
         call.socket = cast(Any, response)
-        return transport.Answer(cast(Any, response), call)
+        return transport.Response(cast(Any, response), call)
 
-    def _response(self, request: Request, url: str, call: transport.Call) -> Response:
+    def _response(self, request: Request, url: str, call: transport.Call) -> InMemoryResponse:
         try:
             answer = self._cues.for_request(request)
-            name = answer.protocol or self._protocol or guess(request.path, request.body)
-            speech = speech_for(name)
+            name = answer.protocol or self._protocol or guess_protocol(request.path, request.body)
+            encoder = encoder_for(name)
         except Exception as error:
             raise self._mistaken(error) from error
         try:
-            response = _begun(answer, url, call, speech)
+            response = _begun(answer, url, call, encoder)
         except ScriptError as error:
             raise self._mistaken(error) from error
         except (OSError, HTTPException) as error:
-            call.check()
+            call.raise_if_stopped()
             raise transport.connection_error(error, url, call) from error
         response.mistaken = self._mistaken
         return response
@@ -261,10 +261,10 @@ class MemoryTransport(transport.Transport):
         return ProviderError(f"the script is wrong: {type(error).__name__}: {error}")
 
 
-def _begun(answer: Answer, url: str, call: transport.Call, speech: Speech) -> Response:
+def _begun(answer: Answer, url: str, call: transport.Call, encoder: Encoder) -> InMemoryResponse:
     """Play everything before the body, keeping the clocks informed."""
     secure = url.startswith("https:")
-    head = Head(call, speech)
+    head = InMemoryHead(call, encoder)
     if not secure:  # with TLS what is played at connecting belongs to the handshake
         call.connected()
     head.play(answer.connect)
@@ -273,13 +273,13 @@ def _begun(answer: Answer, url: str, call: transport.Call, speech: Speech) -> Re
     call.sent()
     head.play(answer.before)
     head.forget_interim()
-    kind, steps = player.body_of(answer, speech)
-    size = player.size_of(answer, steps, type(speech)())
+    kind, steps = player.body_of(answer, encoder)
+    size = player.size_of(answer, steps, type(encoder)())
     block = player.head(answer, kind, size)
     if answer.head_every is not None:
         head.pause(answer.head_every * len(block))
     head.body(block)
     head.play(answer.inside)
     sized = answer.framing in ("length", "one-chunk") and not answer.gzip
-    body = Body(call, speech, answer, steps, size if sized else None, secure)
-    return Response(url, answer.status, head, body)
+    body = InMemoryBody(call, encoder, answer, steps, size if sized else None, secure)
+    return InMemoryResponse(url, answer.status, head, body)

@@ -7,27 +7,27 @@ import threading
 import zlib
 
 from .answers import AUTO, Answer
-from .connection import Line
-from .encoders import Speech
+from .connection import ClientConnection
+from .encoders import Encoder
 from .step_types import Raw, Step
 
 FOR_EVER_BYTES = 1 << 30
 """What a script without an end promises where a size must be promised."""
 
 
-class HangUp(Exception):
+class EndConnection(Exception):
     """A step ends the connection."""
 
     def __init__(self, reset: bool) -> None:
         self.reset = reset
 
 
-class Bare:
-    """An ``Out`` outside any body: whatever is sent goes straight onto the connection."""
+class RawOutput:
+    """An ``Output`` outside any body: whatever is sent goes straight onto the connection."""
 
-    def __init__(self, line: Line, speech: Speech) -> None:
+    def __init__(self, line: ClientConnection, encoder: Encoder) -> None:
         self.line = line
-        self.speech = speech
+        self.encoder = encoder
 
     def body(self, data: bytes) -> None:
         self.line.send(data)
@@ -48,13 +48,13 @@ class Bare:
         self.line.watch(None)
 
     def hang_up(self, reset: bool) -> None:
-        raise HangUp(reset)
+        raise EndConnection(reset)
 
     def forever(self) -> None:
         pass
 
 
-class Coding:
+class ContentCoding:
     """The content coding of one body: none, or gzip flushed at every step."""
 
     def __init__(self, answer: Answer) -> None:
@@ -70,15 +70,15 @@ class Coding:
         return self._gzip.flush() if self._gzip and self._trailer else b""
 
 
-class Framed(Bare):
-    """An ``Out`` inside a body."""
+class BodyOutput(RawOutput):
+    """An ``Output`` inside a body."""
 
-    def __init__(self, line: Line, speech: Speech, answer: Answer, size: int) -> None:
-        super().__init__(line, speech)
+    def __init__(self, line: ClientConnection, encoder: Encoder, answer: Answer, size: int) -> None:
+        super().__init__(line, encoder)
         self._chunked = answer.framing == "chunked"
         self._one_chunk = answer.framing == "one-chunk"
         self._sized = self._one_chunk or answer.framing == "length"
-        self._coding = Coding(answer)
+        self._coding = ContentCoding(answer)
         self._size = self._left = size
 
     def start(self) -> None:
@@ -108,13 +108,13 @@ class EndlessError(Exception):
     """The measured script has no end."""
 
 
-class Measure:
-    """An ``Out`` that only counts the bytes of the body, as if nothing went wrong."""
+class SizeCounter:
+    """An ``Output`` that only counts the bytes of the body, as if nothing went wrong."""
 
-    def __init__(self, speech: Speech, answer: Answer) -> None:
-        self.speech = speech
+    def __init__(self, encoder: Encoder, answer: Answer) -> None:
+        self.encoder = encoder
         self.size = 0
-        self._coding = Coding(answer)
+        self._coding = ContentCoding(answer)
 
     def body(self, data: bytes) -> None:
         self.size += len(self._coding.encode(data))
@@ -144,55 +144,55 @@ class Measure:
         raise EndlessError
 
 
-def play(answer: Answer, line: Line, speech: Speech) -> bool:
+def play_answer(answer: Answer, line: ClientConnection, encoder: Encoder) -> bool:
     """Play a whole answer; True if the connection can be used again."""
-    kind, steps = body_of(answer, speech)
-    size = size_of(answer, steps, type(speech)())
-    bare = Bare(line, speech)
+    kind, steps = body_of(answer, encoder)
+    size = size_of(answer, steps, type(encoder)())
+    bare = RawOutput(line, encoder)
     for step in answer.before:
         step.play(bare)
     _send(line, head(answer, kind, size), answer.head_every)
     for step in answer.inside:
         step.play(bare)
     _send(line, b"\r\n", answer.head_every)
-    framed = Framed(line, speech, answer, size)
+    framed = BodyOutput(line, encoder, answer, size)
     framed.start()
     for step in steps:
         step.play(framed)
     if answer.end:
-        framed.body(speech.ending())
+        framed.body(encoder.ending())
     return framed.end() and answer.keep_alive
 
 
-def connect(answer: Answer, line: Line, speech: Speech) -> None:
+def play_connect(answer: Answer, line: ClientConnection, encoder: Encoder) -> None:
     """Play what comes before TLS and HTTP."""
     for step in answer.connect:
-        step.play(Bare(line, speech))
+        step.play(RawOutput(line, encoder))
 
 
-def body_of(answer: Answer, speech: Speech) -> tuple[str | None, tuple[Step, ...]]:
+def body_of(answer: Answer, encoder: Encoder) -> tuple[str | None, tuple[Step, ...]]:
     """Return the content type and the steps of the body."""
-    kind, steps = speech.content_type, answer.steps
+    kind, steps = encoder.content_type, answer.steps
     if answer.body:
-        kind, data = answer.body(speech)
+        kind, data = answer.body(encoder)
         steps = (Raw(data), *steps)
     return (kind if answer.content_type == AUTO else answer.content_type), steps
 
 
-def size_of(answer: Answer, steps: tuple[Step, ...], speech: Speech) -> int:
+def size_of(answer: Answer, steps: tuple[Step, ...], encoder: Encoder) -> int:
     """Return the size that the framing promises, 0 where it promises none."""
     if answer.framing in ("chunked", "close"):
         return 0
     if answer.length is not None:
         return answer.length
-    measure = Measure(speech, answer)
+    measure = SizeCounter(encoder, answer)
     try:
         for step in steps:
             step.play(measure)
     except EndlessError:
         return FOR_EVER_BYTES
     if answer.end:
-        measure.body(speech.ending())
+        measure.body(encoder.ending())
     measure.end()
     return measure.size
 
@@ -223,7 +223,7 @@ def _reason(status: int) -> str:
         return "Overloaded" if status == 529 else "Unknown"
 
 
-def _send(line: Line, data: bytes, every: float | None) -> None:
+def _send(line: ClientConnection, data: bytes, every: float | None) -> None:
     if every is None:
         line.send(data)
         return

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .encoders import MODEL, EventStream, ScriptError, Speech, split_text, to_json
+from .encoders import MODEL, Encoder, EventStreamEncoder, ScriptError, split_text, to_json
 
 
-class Vitalentum(EventStream):
+class VitalentumEncoder(EventStreamEncoder):
     """The same events under the other name."""
 
     name = "vitalentum"
 
 
-class OpenAI(EventStream):
+class OpenAIEncoder(EventStreamEncoder):
     """OpenAI's chat completion chunks: role, finish reason, ``[DONE]``."""
 
     name = "openai"
@@ -53,12 +53,12 @@ class OpenAI(EventStream):
         return self._chunk({}, reason or ("tool_calls" if self._calls else "stop"))
 
     def ending(self) -> bytes:
-        if self.over:
+        if self.is_over:
             return b""
         return (b"" if self._finished else self.finish(None)) + self.done()
 
 
-class Anthropic(EventStream):
+class AnthropicEncoder(EventStreamEncoder):
     """Anthropic's named events; ``message_start`` and the content blocks are added as needed."""
 
     name = "anthropic"
@@ -144,15 +144,15 @@ class Anthropic(EventStream):
         return said + self.event({"type": "message_delta", "delta": {}, "usage": usage})
 
     def done(self) -> bytes:
-        self.over = True
+        self.is_over = True
         return self.event({"type": "message_stop"})
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
-        self.over = True
+        self.is_over = True
         return self.event({"type": "error", "error": {"type": type, "message": message}})
 
     def ending(self) -> bytes:
-        if self.over:
+        if self.is_over:
             return b""
         return (b"" if self._finished else self.finish(None)) + self.done()
 
@@ -175,33 +175,41 @@ class Anthropic(EventStream):
         return "application/json", to_json(body)
 
 
-class AI365VIP(Speech):
+class AI365VIPEncoder(Encoder):
     """Plain text under its provider's name."""
 
     name = "ai365vip"
 
 
-SPEECHES: dict[str, type[Speech]] = {
-    kind.name: kind for kind in (OpenAI, Anthropic, Vitalentum, EventStream, AI365VIP, Speech)
+ENCODERS: dict[str, type[Encoder]] = {
+    kind.name: kind
+    for kind in (
+        OpenAIEncoder,
+        AnthropicEncoder,
+        VitalentumEncoder,
+        EventStreamEncoder,
+        AI365VIPEncoder,
+        Encoder,
+    )
 }
 """Every protocol by its name; ``plain`` and ``ai365vip`` are the same."""
 
 
-def speech_for(name: str) -> Speech:
-    """Return a new speech of the protocol ``name``, or say which names there are."""
+def encoder_for(name: str) -> Encoder:
+    """Return a new encoder of the protocol ``name``, or say which names there are."""
     try:
-        return SPEECHES[name]()
+        return ENCODERS[name]()
     except KeyError:
-        raise ScriptError(f"no protocol {name!r}; there are {', '.join(SPEECHES)}") from None
+        raise ScriptError(f"no protocol {name!r}; there are {', '.join(ENCODERS)}") from None
 
 
-def guess(path: str, body: bytes) -> str:
+def guess_protocol(path: str, body: bytes) -> str:
     """Return the protocol that a request speaks.
 
-    >>> guess("/v1/messages", b""), guess("/api/converse-edge", b""), guess("/x", b"")
-    ('anthropic', 'vitalentum', 'openai')
-    >>> guess("/api/chat", b'{"key": "", "prompt": ""}'), guess("/api/chat", b"{}")
-    ('ai365vip', 'codelinkava')
+    >>> [guess_protocol(path, b"") for path in ("/v1/messages", "/api/converse-edge", "/x")]
+    ['anthropic', 'vitalentum', 'openai']
+    >>> [guess_protocol("/api/chat", body) for body in (b'{"key": "", "prompt": ""}', b"{}")]
+    ['ai365vip', 'codelinkava']
     """
     path = path.partition("?")[0].rstrip("/")
     if path.endswith("/messages"):

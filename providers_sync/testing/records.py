@@ -86,7 +86,7 @@ class Connection:
 T = TypeVar("T")
 
 
-class Shelf(Generic[T]):
+class RecentItems(Generic[T]):
     """Things counted from 1, of which the last ``keep`` are kept."""
 
     def __init__(self, keep: int | None) -> None:
@@ -109,8 +109,8 @@ class Log:
 
     def __init__(self, keep: int | None) -> None:
         self._changed = threading.Condition()
-        self._requests: Shelf[Request] = Shelf(keep)
-        self._connections: Shelf[Connection] = Shelf(keep)
+        self._requests: RecentItems[Request] = RecentItems(keep)
+        self._connections: RecentItems[Connection] = RecentItems(keep)
 
     def requests(self) -> list[Request]:
         with self._changed:

@@ -12,10 +12,10 @@ from ..errors import InvalidRequestError
 from ..messages import conversation
 from ..providers.base import Provider
 from ..providers.openai import OpenAICompatible
-from ..stream import Pipe, Source
+from ..stream import Channel, Source
 from ..types import Delta, Messages, Prompt
 from .answers import Script
-from .in_memory import MemoryTransport
+from .in_memory import InMemoryTransport
 from .records import Request
 
 MODEL = "scripted-model"
@@ -77,18 +77,18 @@ class ScriptedProvider(Provider):
             like = OpenAICompatible(**{"model": MODEL, "base_url": ADDRESS, **settings})
         elif settings:
             raise InvalidRequestError(f"{', '.join(settings)}: settings are those of like=")
-        elif not isinstance(like, Provider) or type(like)._prepare is not Provider._prepare:
+        elif not isinstance(like, Provider) or type(like)._plan_call is not Provider._plan_call:
             raise InvalidRequestError(
                 f"like= must be one provider of its own, not {like!r}; "
                 "for a Failover make a ScriptedProvider of each"
             )
         self.asked: list[Asked] = []
         """Every call, in order, each once, however often it was tried."""
-        self._memory = MemoryTransport(script, protocol)
+        self._memory = InMemoryTransport(script, protocol)
         self._like = copy.copy(like)
         # In place of its method: what it sends goes here, from whatever process. The service of a
         # provider whose own is gone is the script.
-        vars(self._like).update(_transport=lambda: self._memory, _at_home=False)
+        vars(self._like).update(_transport=lambda: self._memory, _uses_default_url=False)
         self.model, self.base_url = like.model, like.base_url
         # Attributes of the class elsewhere; here they follow the one that is played.
         vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
@@ -121,7 +121,7 @@ class ScriptedProvider(Provider):
         """
         return self._memory.log.wait_closed(n, timeout)
 
-    def _prepare(
+    def _plan_call(
         self,
         messages: Prompt,
         model: str | None,
@@ -133,7 +133,7 @@ class ScriptedProvider(Provider):
         attempts: int = ATTEMPTS,
     ) -> tuple[Source, Timeouts, str]:
         """Prepare what the played provider does, and note the call when it begins."""
-        source, clocks, wanted = self._like._prepare(
+        source, clocks, wanted = self._like._plan_call(
             messages,
             model,
             options,
@@ -144,7 +144,7 @@ class ScriptedProvider(Provider):
         )
         asked = Asked(conversation(messages), wanted, dict(options), dict(headers or {}), clocks)
 
-        def noted(pipe: Pipe) -> Iterator[Delta]:
+        def noted(pipe: Channel) -> Iterator[Delta]:
             self.asked.append(asked)
             yield from source(pipe)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from . import player
-from .answers import Cues, Script
-from .connection import Gone, Line, Stop, Stopped
-from .protocols import guess, speech_for
+from .answers import AnswerQueue, Script
+from .connection import ClientConnection, ClientGone, ServerStopped, StopFlag
+from .protocols import encoder_for, guess_protocol
 from .records import Connection, Headers, Log, Request
 
 HOST = "127.0.0.1"
@@ -36,7 +36,7 @@ class Server:
         keep: int | None = None,
     ) -> None:
         if protocol is not None:
-            speech_for(protocol)  # says at once what is wrong with the name
+            encoder_for(protocol)  # says at once what is wrong with the name
         self.port = port
         """The port it listens on, once entered."""
         self.host = host
@@ -44,14 +44,14 @@ class Server:
         """What went wrong in the script itself; the end of the ``with`` raises the first."""
         self._protocol = protocol
         self._tls = tls
-        self._cues = Cues(script)
+        self._cues = AnswerQueue(script)
         self._log = Log(keep)
         self._threads: list[threading.Thread] = []
         self._crowd = CROWD
 
     def play(self, script: Script) -> None:
         """Play another script from the next request on."""
-        self._cues = Cues(script)
+        self._cues = AnswerQueue(script)
 
     @property
     def url(self) -> str:
@@ -95,7 +95,7 @@ class Server:
         return self._log.wait_closed(n, timeout)
 
     def __enter__(self) -> Server:
-        self._stop = Stop()
+        self._stop = StopFlag()
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             self._listener = socket.create_server(
@@ -136,22 +136,22 @@ class Server:
         thread.start()
 
     def _accept(self) -> None:
-        line = Line(self._listener, self._stop)
+        line = ClientConnection(self._listener, self._stop)
         try:
             while True:
                 for sock in line.accept():
                     connection = self._log.opened()
                     self._start(self._serve, str(connection.number), sock, connection)
-        except Stopped:
+        except ServerStopped:
             pass
         finally:
             line.close()
 
     def _serve(self, sock: socket.socket, connection: Connection) -> None:
-        line = Line(sock, self._stop)
+        line = ClientConnection(sock, self._stop)
         try:
             self._talk(line, connection)
-        except Stopped:
+        except ServerStopped:
             connection.closed_by = connection.closed_by or "server"
         except Exception as error:  # noqa: BLE001 - raised again at the end of the with
             self.errors.append(error)
@@ -159,16 +159,16 @@ class Server:
             line.close()
             self._log.closed(connection)
 
-    def _talk(self, line: Line, connection: Connection) -> None:
+    def _talk(self, line: ClientConnection, connection: Connection) -> None:
         """Serve requests until one side ends it."""
         try:
             self._exchange(line, connection)
             line.say_goodbye()
-        except Gone as error:
+        except ClientGone as error:
             connection.closed_by = "client"
             connection.error = str(error)
             return
-        except player.HangUp as hang_up:
+        except player.EndConnection as hang_up:
             if hang_up.reset:
                 connection.closed_by = "server"
                 line.reset()
@@ -176,22 +176,24 @@ class Server:
         connection.closed_by = "server"
         line.half_close()
 
-    def _exchange(self, line: Line, connection: Connection) -> None:
+    def _exchange(self, line: ClientConnection, connection: Connection) -> None:
         taken = self._cues.at_connect()
         if taken:
-            player.connect(taken, line, speech_for(taken.protocol or self._protocol or "plain"))
+            player.play_connect(
+                taken, line, encoder_for(taken.protocol or self._protocol or "plain")
+            )
         if self._tls:
             line.start_tls(self._tls)
         while True:
             request = self._receive(line, connection)
             answer = taken or self._cues.for_request(request)
             taken = None
-            name = answer.protocol or self._protocol or guess(request.path, request.body)
-            again = player.play(answer, line, speech_for(name))
+            name = answer.protocol or self._protocol or guess_protocol(request.path, request.body)
+            again = player.play_answer(answer, line, encoder_for(name))
             if not again or request.headers.get("connection", "").lower() == "close":
                 return
 
-    def _receive(self, line: Line, connection: Connection) -> Request:
+    def _receive(self, line: ClientConnection, connection: Connection) -> Request:
         first, *rest = line.read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         pairs = [(name, value.strip()) for name, _, value in (each.partition(":") for each in rest)]
         headers = Headers(pairs)
@@ -201,7 +203,7 @@ class Server:
         return self._log.received(connection, method, path, headers, body)
 
 
-def _body(line: Line, headers: Headers) -> bytes:
+def _body(line: ClientConnection, headers: Headers) -> bytes:
     if headers.get("transfer-encoding", "").lower() != "chunked":
         return line.read_exactly(int(headers.get("content-length", "0")))
     body = b""

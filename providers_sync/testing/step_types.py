@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
-from .encoders import ScriptError, Speech
+from .encoders import Encoder, ScriptError
 
 
-class Out(Protocol):
+class Output(Protocol):
     """Where a step is played: the real connection, or a measuring stand-in."""
 
-    speech: Speech
+    encoder: Encoder
 
     def body(self, data: bytes) -> None:
         """Send inside the body's framing."""
@@ -43,26 +43,26 @@ class Out(Protocol):
 class Step:
     """One thing that the server does. Frozen: a script can be used again and shared."""
 
-    def moves(self, speech: Speech) -> Iterator[Step]:
+    def substeps(self, encoder: Encoder) -> Iterator[Step]:
         """Yield the steps it is made of, in turn, for a player who must stop between them."""
         yield self
 
-    def play(self, out: Out) -> None:
+    def play(self, out: Output) -> None:
         raise NotImplementedError
 
 
-class Piece(Step):
+class BodyStep(Step):
     """A step that is bytes of the body, so that it can be dripped and cut as well."""
 
-    def render(self, speech: Speech) -> bytes:
+    def render(self, encoder: Encoder) -> bytes:
         raise NotImplementedError
 
-    def play(self, out: Out) -> None:
-        out.body(self.render(out.speech))
+    def play(self, out: Output) -> None:
+        out.body(self.render(out.encoder))
 
 
 @dataclass(frozen=True)
-class Say(Piece):
+class ProtocolStep(BodyStep):
     """A word of the protocol, said as the protocol says it."""
 
     word: str
@@ -71,30 +71,30 @@ class Say(Piece):
     def __repr__(self) -> str:
         return f"{self.word}({', '.join(map(repr, self.args))})"
 
-    def render(self, speech: Speech) -> bytes:
-        said: bytes = getattr(speech, self.word)(*self.args)
+    def render(self, encoder: Encoder) -> bytes:
+        said: bytes = getattr(encoder, self.word)(*self.args)
         return said
 
 
 @dataclass(frozen=True)
-class Raw(Piece):
+class Raw(BodyStep):
     """Bytes as they stand."""
 
     data: bytes
 
-    def render(self, speech: Speech) -> bytes:
+    def render(self, encoder: Encoder) -> bytes:
         return self.data
 
 
 @dataclass(frozen=True)
-class Part(Piece):
+class Part(BodyStep):
     """The beginning of a piece."""
 
-    piece: Piece
+    piece: BodyStep
     until: int | bytes | None
 
-    def render(self, speech: Speech) -> bytes:
-        data = self.piece.render(speech)
+    def render(self, encoder: Encoder) -> bytes:
+        data = self.piece.render(encoder)
         if self.until is None:
             return data[: len(data) // 2]
         if isinstance(self.until, int):
@@ -109,19 +109,19 @@ class Part(Piece):
 class Drip(Step):
     """A piece that is sent little by little."""
 
-    piece: Piece
+    piece: BodyStep
     every: float
     size: int
 
-    def moves(self, speech: Speech) -> Iterator[Step]:
-        data = self.piece.render(speech)
-        rest = Act(f"pause({self.every})", lambda out: out.pause(self.every))
+    def substeps(self, encoder: Encoder) -> Iterator[Step]:
+        data = self.piece.render(encoder)
+        rest = ConnectionStep(f"pause({self.every})", lambda out: out.pause(self.every))
         for at in range(0, len(data), self.size):
             yield Raw(data[at : at + self.size])
             yield rest
 
-    def play(self, out: Out) -> None:
-        for move in self.moves(out.speech):
+    def play(self, out: Output) -> None:
+        for move in self.substeps(out.encoder):
             move.play(out)
 
 
@@ -132,55 +132,55 @@ class Repeat(Step):
     steps: tuple[Step, ...]
     times: int | None
 
-    def moves(self, speech: Speech) -> Iterator[Step]:
+    def substeps(self, encoder: Encoder) -> Iterator[Step]:
         played = 0
         while played != self.times:
             for step in self.steps:
-                yield from step.moves(speech)
+                yield from step.substeps(encoder)
             played += 1
 
-    def play(self, out: Out) -> None:
+    def play(self, out: Output) -> None:
         if self.times is None:
             out.forever()
-        for move in self.moves(out.speech):
+        for move in self.substeps(out.encoder):
             move.play(out)
 
 
 @dataclass(frozen=True)
-class Act(Step):
+class ConnectionStep(Step):
     """A step that is not bytes; ``does`` is what it does to the connection."""
 
     name: str
-    does: Callable[[Out], None] = field(repr=False)
+    does: Callable[[Output], None] = field(repr=False)
 
-    def play(self, out: Out) -> None:
+    def play(self, out: Output) -> None:
         self.does(out)
 
 
-Like = Union[Step, str, bytes]
+StepLike = Union[Step, str, bytes]
 """Where a step is wanted, a string means ``text()`` and bytes mean ``raw()``."""
 
 
-def step(like: Like) -> Step:
+def to_step(like: StepLike) -> Step:
     """Return ``like`` as a step."""
     if isinstance(like, Step):
         return like
     if isinstance(like, str):
-        return Say("text", (like,))
+        return ProtocolStep("text", (like,))
     if isinstance(like, (bytes, bytearray)):
         return Raw(bytes(like))
     raise ScriptError(f"{like!r} is no step: use text('…'), raw(b'…'), pause(1), cut() …")
 
 
-def steps(likes: Iterable[Like]) -> tuple[Step, ...]:
+def to_steps(likes: Iterable[StepLike]) -> tuple[Step, ...]:
     """Return ``likes`` as steps."""
-    return tuple(step(like) for like in likes)
+    return tuple(to_step(like) for like in likes)
 
 
-def piece(like: Like) -> Piece:
+def to_body_step(like: StepLike) -> BodyStep:
     """Return ``like`` as bytes of the body."""
-    found = step(like)
-    if isinstance(found, Piece):
+    found = to_step(like)
+    if isinstance(found, BodyStep):
         return found
     raise ScriptError(
         f"{found!r} is no bytes of the body; drip() and part() want text, raw, event …"

@@ -7,22 +7,33 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from .step_types import Act, Drip, Like, Part, Raw, Repeat, Say, Step, piece, steps
+from .step_types import (
+    ConnectionStep,
+    Drip,
+    Part,
+    ProtocolStep,
+    Raw,
+    Repeat,
+    Step,
+    StepLike,
+    to_body_step,
+    to_steps,
+)
 
 
 def text(text: str) -> Step:
     """Say a piece of the answer: ``text("Hello ")``."""
-    return Say("text", (text,))
+    return ProtocolStep("text", (text,))
 
 
 def reasoning(text: str) -> Step:
     """Say a piece of the model's reasoning (OpenAI ``reasoning_content``, Anthropic thinking)."""
-    return Say("reasoning", (text,))
+    return ProtocolStep("reasoning", (text,))
 
 
 def refusal(text: str) -> Step:
     """Say a piece of the model's refusal (OpenAI only)."""
-    return Say("refusal", (text,))
+    return ProtocolStep("refusal", (text,))
 
 
 def tool_call(
@@ -34,37 +45,37 @@ def tool_call(
     ``pieces`` events. OpenAI and Anthropic only.
     """
     raw_arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return Say("tool_call", (name, raw_arguments, id, pieces))
+    return ProtocolStep("tool_call", (name, raw_arguments, id, pieces))
 
 
 def event(data: Any, name: str | None = None) -> Step:
     """Send one event: ``event({"choices": []})`` as JSON, ``event("{oops")`` as it stands."""
-    return Say("event", (data, name))
+    return ProtocolStep("event", (data, name))
 
 
 def comment(text: str = "") -> Step:
     """Send an event-stream comment, which means nothing."""
-    return Say("comment", (text,))
+    return ProtocolStep("comment", (text,))
 
 
 def ping(every: float = 1.0, times: int | None = None) -> Step:
     """Send the protocol's keep-alive every so many seconds, for ever unless ``times`` is given."""
-    return repeat(Say("ping"), pause(every), times=times)
+    return repeat(ProtocolStep("ping"), pause(every), times=times)
 
 
 def usage(input_tokens: int, output_tokens: int) -> Step:
     """Report the tokens used."""
-    return Say("usage", (input_tokens, output_tokens))
+    return ProtocolStep("usage", (input_tokens, output_tokens))
 
 
 def finish(reason: str | None = None) -> Step:
     """Say why the answer ends; by default ``stop`` or ``end_turn``, after a call the tool's."""
-    return Say("finish", (reason,))
+    return ProtocolStep("finish", (reason,))
 
 
 def done() -> Step:
     """Say the end marker: ``data: [DONE]``, or Anthropic's ``message_stop``."""
-    return Say("done")
+    return ProtocolStep("done")
 
 
 def error(
@@ -74,12 +85,12 @@ def error(
 
     ``error("Overloaded", "overloaded_error")`` is the overload of Anthropic.
     """
-    return Say("error", (message, type, code))
+    return ProtocolStep("error", (message, type, code))
 
 
 def garbage() -> Step:
     """Send what the protocol does not know: an event of broken JSON, or bytes that are no UTF-8."""
-    return Say("garbage")
+    return ProtocolStep("garbage")
 
 
 def raw(data: bytes) -> Step:
@@ -92,45 +103,45 @@ def wire(data: bytes) -> Step:
 
     ``[text("Hel"), wire(b"1f"), cut()]`` breaks off inside a chunk's size line.
     """
-    return Act(f"wire({data!r})", lambda out: out.wire(data))
+    return ConnectionStep(f"wire({data!r})", lambda out: out.wire(data))
 
 
-def part(like: Like, until: int | bytes | None = None) -> Step:
+def part(like: StepLike, until: int | bytes | None = None) -> Step:
     """Send the beginning of a piece: half of it, so many bytes (-1: all but the last), or up to
     and with these bytes.
 
     ``[text("Hel"), part(text("lo")), cut()]`` breaks off inside an event, and
     ``part("é", b"\\xc3")`` inside a character.
     """
-    return Part(piece(like), until)
+    return Part(to_body_step(like), until)
 
 
-def drip(like: Like, every: float = 0.05, size: int = 1) -> Step:
+def drip(like: StepLike, every: float = 0.05, size: int = 1) -> Step:
     """Send a piece byte by byte (``size`` at a time), each followed by ``every`` seconds.
 
     ``drip("Hello", every=1)``; for ever: ``repeat(drip(b"x", every=1))``.
     """
-    return Drip(piece(like), every, size)
+    return Drip(to_body_step(like), every, size)
 
 
-def repeat(*likes: Like, times: int | None = None) -> Step:
+def repeat(*likes: StepLike, times: int | None = None) -> Step:
     """Play some steps again and again, for ever unless ``times`` is given."""
-    return Repeat(steps(likes), times)
+    return Repeat(to_steps(likes), times)
 
 
 def pause(seconds: float) -> Step:
     """Say nothing for so many seconds."""
-    return Act(f"pause({seconds})", lambda out: out.pause(seconds))
+    return ConnectionStep(f"pause({seconds})", lambda out: out.pause(seconds))
 
 
 def wait(event: threading.Event) -> Step:
     """Hold until the test sets the event."""
-    return Act("wait()", lambda out: out.wait(event))
+    return ConnectionStep("wait()", lambda out: out.wait(event))
 
 
 def signal(event: threading.Event) -> Step:
     """Set the event: the script has come this far."""
-    return Act("signal()", lambda out: out.signal(event))
+    return ConnectionStep("signal()", lambda out: out.signal(event))
 
 
 def cut() -> Step:
@@ -138,14 +149,14 @@ def cut() -> Step:
 
     Over TLS without a ``close_notify``, as a crash does it.
     """
-    return Act("cut()", lambda out: out.hang_up(False))
+    return ConnectionStep("cut()", lambda out: out.hang_up(False))
 
 
 def reset() -> Step:
     """End the connection here with a TCP reset."""
-    return Act("reset()", lambda out: out.hang_up(True))
+    return ConnectionStep("reset()", lambda out: out.hang_up(True))
 
 
 def stall() -> Step:
     """Say nothing more until the client goes away or the server stops."""
-    return Act("stall()", lambda out: out.stall())
+    return ConnectionStep("stall()", lambda out: out.stall())

@@ -7,26 +7,26 @@ thread. Name resolution cannot be interrupted, so it has a thread of its own tha
 
 from __future__ import annotations
 
-from .call import Call, Stopped
-from .problems import connection_error, tls_error
-from .redaction import SECRET_LENGTH, Secret, hide, masked, proxies_in_use, secrets
-from .response import Answer
+from .call import Call, CallStopped
+from .problems import connection_error, find_tls_error
+from .redaction import SECRET_LENGTH, Secret, collect_secrets, mask_secrets, proxies_in_use, redact
+from .response import Response
 from .session import Transport, proxy_for
 from .status import status_error
 
 __all__ = [
     "SECRET_LENGTH",
-    "Answer",
     "Call",
+    "CallStopped",
+    "Response",
     "Secret",
-    "Stopped",
     "Transport",
+    "collect_secrets",
     "connection_error",
-    "hide",
-    "masked",
+    "find_tls_error",
+    "mask_secrets",
     "proxies_in_use",
     "proxy_for",
-    "secrets",
+    "redact",
     "status_error",
-    "tls_error",
 ]

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import urllib3.util.connection
 
-from ..config import SOCKET_S
+from ..config import SOCKET_WAIT_S
 from .resolver import look_up
 
 
-class Stopped(Exception):
+class CallStopped(Exception):
     """The call was stopped from our side; never leaves the package."""
 
 
@@ -32,9 +32,9 @@ class Call:
         on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         self.stopped = False
-        self.up = False
+        self.is_connected = False
         """Whether a connection stands; until then a timeout is the connect clock's."""
-        self.read_s = None if read_s is None else min(read_s, SOCKET_S)
+        self.read_s = None if read_s is None else min(read_s, SOCKET_WAIT_S)
         """A backstop for one blocked read; the clocks proper are kept by the reader."""
         self.sent = on_sent
         self._on_connected = on_connected
@@ -42,7 +42,7 @@ class Call:
         """The connection's own socket, for the thread that reads."""
         self.response: HTTPResponse | None = None
         """http.client's response, once its headers are read."""
-        self.has_all = False
+        self.read_to_end = False
         """Whether the answer was read to its proven end, so that the connection may be reused."""
         self._deadline = None if connect_s is None else time.monotonic() + connect_s
         self._duplicate: socket.socket | None = None
@@ -58,45 +58,45 @@ class Call:
                     self._duplicate.shutdown(socket.SHUT_RDWR)
             self._lock.notify_all()
 
-    def check(self) -> None:
-        """Raise ``Stopped`` if the call was stopped."""
+    def raise_if_stopped(self) -> None:
+        """Raise ``CallStopped`` if the call was stopped."""
         if self.stopped:
-            raise Stopped
+            raise CallStopped
 
     def wait_for(self, happened: Callable[[], bool], wait_s: float | None) -> None:
-        """Wait until something has happened or the time is over; ``Stopped`` if stopped before."""
+        """Wait until ``happened()`` or for ``wait_s`` seconds; raise ``CallStopped`` if stopped."""
         with self._lock:
             self._lock.wait_for(lambda: happened() or self.stopped, wait_s)
-        self.check()
+        self.raise_if_stopped()
 
     def connected(self) -> None:
         """Note that the connection stands and the request goes out."""
-        self.up = True
+        self.is_connected = True
         self._on_connected()
 
-    def watch(self, sock: socket.socket) -> None:
+    def track_socket(self, sock: socket.socket) -> None:
         """Take a duplicate of ``sock`` to stop it by."""
         with self._lock:
-            self.release()
+            self.release_socket()
             # Not sock.dup(): a TLS socket refuses it, and this must be the TCP socket beneath.
             self._duplicate = socket.socket(fileno=socket.dup(sock.fileno()))
-        self.check()
+        self.raise_if_stopped()
 
-    def release(self) -> None:
+    def release_socket(self) -> None:
         """Let the socket go, before it serves somebody else."""
         with self._lock:
             duplicate, self._duplicate = self._duplicate, None
             if duplicate is not None:
                 duplicate.close()
 
-    def connect_left(self, shares: int = 1) -> float | None:
+    def connect_time_left(self, shares: int = 1) -> float | None:
         """Return the seconds left for connecting, divided fairly among the addresses to try."""
         if self._deadline is None:
             return None
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
-        return min(left / shares, SOCKET_S)
+        return min(left / shares, SOCKET_WAIT_S)
 
     def resolve(self, host: str, port: int) -> list[Any]:
         """Return the addresses of ``host``, giving up when stopped or out of time."""
@@ -113,7 +113,7 @@ class Call:
                 self._lock.notify_all()
 
         look_up((host, port, family), take)
-        self.wait_for(lambda: bool(found), self.connect_left())
+        self.wait_for(lambda: bool(found), self.connect_time_left())
         if not found:
             raise TimeoutError(f"the name {host} was not resolved in time")
         if isinstance(found[0], Exception):

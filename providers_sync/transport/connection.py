@@ -22,8 +22,8 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
-from .call import Call, Stopped, current_call
-from .framing import take_time_from_kernel
+from .call import Call, CallStopped, current_call
+from .framing import clear_kernel_timeout
 
 
 class _WholeLines:
@@ -96,7 +96,7 @@ class _WatchedConnection:
             # ends with its connection is whole only with a close_notify (RFC 9112, 9.8).
             self.sock.suppress_ragged_eofs = False
         if self.call is not None:
-            self.call.check()
+            self.call.raise_if_stopped()
             self.sock.settimeout(self.call.read_s)
             self.call.connected()
 
@@ -105,7 +105,7 @@ class _WatchedConnection:
         if call is None or not self.makes_own_socket:
             sock = cast(socket.socket, super()._new_conn())  # type: ignore[misc]
             if call is not None:
-                call.watch(sock)
+                call.track_socket(sock)
             return sock
         failure: OSError | None = None
         addresses = call.resolve(self._dns_host.strip("[]"), self.port)
@@ -114,7 +114,7 @@ class _WatchedConnection:
                 return _connected(address, call, len(addresses) - index, self.socket_options)
             except OSError as error:
                 failure = error
-                call.check()
+                call.raise_if_stopped()
         # Not as an OSError: urllib3 takes a reset for one in sending, and reads from no socket.
         raise ProtocolError("no address took the connection", failure) from failure
 
@@ -130,7 +130,7 @@ class _WatchedConnection:
             if call.response is not None:  # its headers are refused; it may hold the socket
                 call.response.close()
             raise
-        call.check()
+        call.raise_if_stopped()
         return response
 
 
@@ -153,12 +153,12 @@ def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.so
     try:
         for option in options or ():
             sock.setsockopt(*option)
-        call.watch(sock)
-        sock.settimeout(call.connect_left(shares))
+        call.track_socket(sock)
+        sock.settimeout(call.connect_time_left(shares))
         sock.connect(target)
-        sock.settimeout(call.connect_left())  # for a proxy's CONNECT and the TLS handshake
+        sock.settimeout(call.connect_time_left())  # for a proxy's CONNECT and the TLS handshake
     except BaseException:
-        call.release()
+        call.release_socket()
         sock.close()
         raise
     return sock
@@ -172,12 +172,12 @@ class _WatchedPool:
         call = connection.call = current_call()
         if call is not None and connection.sock is not None:
             try:
-                call.watch(connection.sock)
-            except Stopped:
+                call.track_socket(connection.sock)
+            except CallStopped:
                 connection.close()
                 raise
             if call.read_s is None:  # else Python's own timeout is in force, and this one is not
-                take_time_from_kernel(connection.sock)
+                clear_kernel_timeout(connection.sock)
             connection.sock.settimeout(call.read_s)
             call.connected()
         return connection
@@ -185,8 +185,8 @@ class _WatchedPool:
     def _put_conn(self: Any, connection: Any) -> None:
         # First of all: a stop that comes late must not hit the next user of this connection.
         if connection is not None and connection.call is not None:
-            connection.call.release()
-            if not connection.call.has_all:  # else the rest would be the next caller's answer
+            connection.call.release_socket()
+            if not connection.call.read_to_end:  # else the rest would be the next caller's answer
                 connection.close()
             connection.call = None
         super()._put_conn(connection)  # type: ignore[misc]

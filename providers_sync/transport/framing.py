@@ -17,7 +17,7 @@ import time
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
-from ..config import READ_BYTES, TRICKLE_BYTES
+from ..config import READ_BYTES, SMALL_READ_BYTES
 
 LINE_BYTES = 64 * 1024
 """What http.client allows a line of the framing."""
@@ -25,14 +25,14 @@ TRAILERS = 100
 """As many as http.client allows headers."""
 
 
-class Body:
+class BodyReader:
     """The body of a response whose headers http.client has read; not for compressed ones."""
 
     def __init__(self, response: HTTPResponse, sock: Any) -> None:
         self._response = response
         self._socket = sock
         self._receive: Any = response.fp.read1
-        self._chunks = _Chunks() if response.chunked else None
+        self._chunks = _ChunkDecoder() if response.chunked else None
         self._left: int | None = None if response.chunked else response.length
         self.ended = self._left == 0
         """Whether the framing has shown the end."""
@@ -56,7 +56,7 @@ class Body:
                 return data
         return b""
 
-    def read_at_hand(self) -> bytes:
+    def read_available(self) -> bytes:
         """Return what has come with the headers, without waiting; ``b""`` says nothing.
 
         Only before the first ``read``. Raises what ``read`` raises. TLS cannot tell.
@@ -83,7 +83,7 @@ class Body:
         data: bytes = self._receive(self._size)
         self._receive = self._socket.recv  # what came with the headers is taken
         self._has_read = True
-        self._size = READ_BYTES if len(data) >= TRICKLE_BYTES else TRICKLE_BYTES
+        self._size = READ_BYTES if len(data) >= SMALL_READ_BYTES else SMALL_READ_BYTES
         if self._chunks is not None:
             if not data:
                 raise IncompleteRead(b"")
@@ -127,7 +127,7 @@ class Body:
                 self._socket.settimeout(wait_s)
 
 
-def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:
+def set_kernel_timeout(sock: Any, read_s: float | None) -> None:
     """Let ``sock`` wait ``read_s`` seconds in ``recv`` alone, which then raises BlockingIOError.
 
     A timeout of Python's own costs each read a ``poll``, and a turn of the interpreter's lock more:
@@ -142,7 +142,7 @@ def leave_time_to_kernel(sock: Any, read_s: float | None) -> None:
             sock.settimeout(read_s)
 
 
-def take_time_from_kernel(sock: Any) -> None:
+def clear_kernel_timeout(sock: Any) -> None:
     """Undo ``leave_time_to_kernel``: the next user of the connection may have other times."""
     if sys.platform == "linux" and _is_plain(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
@@ -152,7 +152,7 @@ def _is_plain(sock: Any) -> bool:
     return isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket)
 
 
-class _Chunks:
+class _ChunkDecoder:
     """Takes the chunked coding off, whatever pieces it comes in."""
 
     def __init__(self) -> None:

@@ -11,15 +11,15 @@ from http.client import IncompleteRead
 from typing import Any
 
 from ..config import READ_BYTES
-from .framing import Body
+from .framing import BodyReader
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class GzippedBody:
+class GzipBodyReader:
     """A ``Body`` whose bytes are gzip; those it gives are not."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: BodyReader) -> None:
         self._body = body
         self._member = zlib.decompressobj(_GZIP)
         self._is_padding = False

@@ -15,7 +15,7 @@ from ..errors import APIConnectionError, APITimeoutError, MalformedStream, Provi
 from .call import Call
 
 
-def chain(
+def error_chain(
     error: BaseException | None, follows: Callable[[BaseException], bool] = lambda context: True
 ) -> Iterator[BaseException]:
     """Yield an error and everything it wraps: causes, reasons, arguments, the contexts wanted."""
@@ -32,14 +32,14 @@ def chain(
             waiting += error.args
 
 
-def tls_error(error: BaseException) -> ssl.SSLError | None:
+def find_tls_error(error: BaseException) -> ssl.SSLError | None:
     """Return the failure of TLS behind an error, if there is one."""
-    return next((inner for inner in chain(error) if isinstance(inner, ssl.SSLError)), None)
+    return next((inner for inner in error_chain(error) if isinstance(inner, ssl.SSLError)), None)
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the innermost reason in plain words; never the text of a foreign error as it is."""
-    for inner in chain(error):
+    for inner in error_chain(error):
         if isinstance(inner, socket.gaierror):
             return "its name is not known (DNS)"
         if isinstance(inner, ssl.SSLError):
@@ -64,7 +64,7 @@ def connection_error(
 
     ``in_tunnel`` tells that a proxy was still in the way.
     """
-    behind = list(chain(error))
+    behind = list(error_chain(error))
     where = urllib3.util.parse_url(url).netloc or url
     if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in behind):
         return MalformedStream(f"{where} gives its answer two lengths that contradict each other")
@@ -73,7 +73,7 @@ def connection_error(
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     refusals = urllib3.exceptions.NewConnectionError  # one of urllib3's timeouts, by descent only
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusals) for inner in behind):
-        if not call.up:
+        if not call.is_connected:
             return APITimeoutError(f"no connection to {where} in time", clock="connect")
         return APITimeoutError(f"no answer from {where} within the total time", clock="total")
     for inner in behind:
@@ -94,7 +94,7 @@ def connection_error(
         return _hopeless(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
         )
-    return APIConnectionError(f"cannot connect to {where}: {reason(error)}")
+    return APIConnectionError(f"cannot connect to {where}: {describe_error(error)}")
 
 
 _PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)

@@ -18,7 +18,7 @@ from urllib.request import getproxies
 from requests.structures import CaseInsensitiveDict
 
 from ..errors import ProviderError
-from .problems import chain
+from .problems import error_chain
 
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 SECRET_LENGTH = 5
@@ -41,10 +41,10 @@ class Secret(str):
         return "'***'"
 
 
-def masked(headers: Mapping[str, Any]) -> dict[str, Any]:
+def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return headers or settings whose secret values have no ``repr``, nor have addresses' users.
 
-    >>> masked({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
+    >>> mask_secrets({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
     {'Authorization': '***', 'Accept': '*/*'}
     """
     return {
@@ -58,12 +58,12 @@ def _is_secret(name: object, value: object) -> bool:
     return bool(_SECRET_NAME.search(name) or _IN_ADDRESS.search(value[:1000]))
 
 
-def secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> list[str]:
+def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> list[str]:
     """Return what must not be shown: the values of secret headers and the passwords of proxies.
 
-    >>> secrets({"Authorization": "Bearer sk-1234", "Accept": "text/plain"})
+    >>> collect_secrets({"Authorization": "Bearer sk-1234", "Accept": "text/plain"})
     ['Bearer sk-1234', 'sk-1234']
-    >>> secrets({}, ["http://me:s3cret%21@localhost"])
+    >>> collect_secrets({}, ["http://me:s3cret%21@localhost"])
     ['me:s3cret%21', 's3cret%21', 'me:s3cret!', 's3cret!', 'bWU6czNjcmV0IQ==']
     """
     values = [value for name, value in headers.items() if _SECRET_NAME.search(name)]
@@ -81,14 +81,14 @@ def proxies_in_use(proxy: str | bool | None) -> list[str]:
     return [proxy] if isinstance(proxy, str) else list(getproxies().values())
 
 
-def hide(words: list[str], error: Exception) -> None:
+def redact(words: list[str], error: Exception) -> None:
     """Put stars for these words in an error and everything behind it; empty what may hold more.
 
     Requests, connections and local variables hold headers: tools that report errors show them.
     """
     # A key before the whole header it stands in: of what is spelled otherwise no end is left over.
     spelled = [_spellings(word) for word in sorted(words, key=len)]
-    for inner in chain(error, _is_of_the_call):
+    for inner in error_chain(error, _is_of_the_call):
         inner.args = tuple(_starred(spelled, arg) for arg in inner.args)
         _clear_frames(inner.__traceback__)
         if type(inner).__module__.partition(".")[0] in _CLEARED - {"providers_sync"}:

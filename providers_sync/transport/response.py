@@ -14,13 +14,13 @@ import urllib3.exceptions
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
-from .call import Call, Stopped
-from .framing import Body, leave_time_to_kernel
-from .gzip_body import GzippedBody
-from .problems import reason
+from .call import Call, CallStopped
+from .framing import BodyReader, set_kernel_timeout
+from .gzip_body import GzipBodyReader
+from .problems import describe_error
 
 
-class Answer:
+class Response:
     """The server's response: headers at hand, the body read piece by piece."""
 
     def __init__(self, response: requests.Response, call: Call) -> None:
@@ -29,11 +29,11 @@ class Answer:
         self._call = call
         http = call.response
         self._coding = response.headers.get("Content-Encoding", "identity")
-        self._framing = Body(http, call.socket) if http is not None and http.fp else None
-        self._body: Body | GzippedBody | None = None
+        self._framing = BodyReader(http, call.socket) if http is not None and http.fp else None
+        self._body: BodyReader | GzipBodyReader | None = None
         """What takes framing and coding off; ``None`` where urllib3 does it."""
         if self._framing is not None and self._coding in ("identity", "gzip"):
-            self._body = GzippedBody(self._framing) if self._coding == "gzip" else self._framing
+            self._body = GzipBodyReader(self._framing) if self._coding == "gzip" else self._framing
         self._reads = 0
         self.status = int(response.status_code)
         self._is_framed = http is not None and _is_plainly_framed(http)
@@ -56,21 +56,21 @@ class Answer:
         """The server's name for this request, for its support desk."""
         return self.header("x-request-id", "request-id")
 
-    def read_at_hand(self) -> bytes:
+    def read_available(self) -> bytes:
         """Return what has come with the headers, without waiting; ``b""`` says nothing.
 
         Raises what ``read`` raises.
         """
-        return self._read(self._body.read_at_hand) if isinstance(self._body, Body) else b""
+        return self._read(self._body.read_available) if isinstance(self._body, BodyReader) else b""
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
 
-        Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``Stopped``.
+        Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``CallStopped``.
         """
         self._reads += 1
         if self._reads == 2 and self._body is not None:  # a short answer is read at once
-            leave_time_to_kernel(self._call.socket, self._call.read_s)
+            set_kernel_timeout(self._call.socket, self._call.read_s)
         return self._read(self._read_any)
 
     def _read(self, read: Callable[[], bytes]) -> bytes:
@@ -79,13 +79,15 @@ class Answer:
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
-            self._call.check()
+            self._call.raise_if_stopped()
             raise MalformedStream("the compressed body is broken") from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            self._call.check()
-            raise StreamCut(f"the connection broke in the answer: {reason(error)}") from error
+            self._call.raise_if_stopped()
+            raise StreamCut(
+                f"the connection broke in the answer: {describe_error(error)}"
+            ) from error
         # A shutdown looks like a clean end, and real data may still arrive after it.
-        self._call.check()
+        self._call.raise_if_stopped()
         if not data and self._body is None and _is_unfinished(self._raw):
             raise StreamCut("the compressed body ends too early")
         return data
@@ -121,7 +123,7 @@ class Answer:
             return _inflated(bytes(received))
         return bytes(received[:ERROR_BODY_BYTES])
 
-    def finish(self) -> None:
+    def return_connection(self) -> None:
         """Give the connection back for the next request, reading on, briefly, if there is more.
 
         Behind the protocol's end marker comes the end of the framing; nobody waits for it.
@@ -131,11 +133,11 @@ class Answer:
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
             self._framing.deadline = time.monotonic() + DRAIN_S  # whatever drips
-            with contextlib.suppress(ProviderError, Stopped, OSError):
+            with contextlib.suppress(ProviderError, CallStopped, OSError):
                 self._read(self._read_any)
         if self._is_framed and self._body.is_reusable():
             self._body.close()
-            self._call.has_all = True
+            self._call.read_to_end = True
             self._raw.release_conn()
 
     def close(self) -> None:

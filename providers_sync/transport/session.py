@@ -13,10 +13,10 @@ import requests.structures
 import requests.utils
 
 from ..config import POOL_SIZE
-from .call import Call, Stopped, current
+from .call import Call, CallStopped, current
 from .connection import Adapter
 from .problems import connection_error
-from .response import Answer
+from .response import Response
 
 
 class Transport:
@@ -41,12 +41,12 @@ class Transport:
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and return the answer once its headers are there, whatever its status.
 
-        Raises ``Stopped``, ``APIConnectionError`` or ``APITimeoutError``.
+        Raises ``CallStopped``, ``APIConnectionError`` or ``APITimeoutError``.
         """
-        call.check()
+        call.raise_if_stopped()
         request = self._prepared(method, url)
         request.headers = requests.structures.CaseInsensitiveDict(headers)
         request.prepare_body(body, None)
@@ -56,19 +56,19 @@ class Transport:
             response = self._session.get_adapter(url).send(
                 request,
                 stream=True,
-                timeout=cast(Any, (call.connect_left(), call.read_s)),
+                timeout=cast(Any, (call.connect_time_left(), call.read_s)),
                 verify=_verify(verify),
                 proxies=_proxies(url, proxy),
             )
-        except Stopped:
+        except CallStopped:
             raise
         except Exception as error:
-            call.check()
-            in_tunnel = not call.up and proxy_for(url, proxy) is not None
+            call.raise_if_stopped()
+            in_tunnel = not call.is_connected and proxy_for(url, proxy) is not None
             raise connection_error(error, url, call, in_tunnel) from error
         finally:
             current.call = None
-        return Answer(response, call)
+        return Response(response, call)
 
     def _prepared(self, method: str, url: str) -> requests.PreparedRequest:
         """Return a new request for an address, whose parsing is done once.

@@ -8,14 +8,14 @@ import math
 import time
 
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
-from .response import Answer
+from .response import Response
 
 
-def status_error(answer: Answer, wait_s: float) -> APIStatusError:
+def status_error(answer: Response, wait_s: float) -> APIStatusError:
     """Return the error for an answer whose status is not 2xx, with the server's own words."""
     body = answer.read_error(wait_s).decode("utf-8", "replace")
     if answer.has_ended:
-        answer.finish()
+        answer.return_connection()
     kind = {401: AuthenticationError, 403: AuthenticationError, 429: RateLimitError}.get(
         answer.status, APIStatusError
     )
@@ -52,7 +52,7 @@ def _server_message(body: str) -> str:
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair: "?"
 
 
-def _retry_after(answer: Answer) -> float | None:
+def _retry_after(answer: Response) -> float | None:
     """Return the wait in seconds that a server asks for, as a number or an HTTP date."""
     if (text := answer.header("retry-after")) is None:
         return None

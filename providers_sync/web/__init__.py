@@ -6,7 +6,7 @@
 
     @app.post("/chat")                                      # Flask
     def chat():
-        answer = provider.opening(question(request.get_json()))
+        answer = provider.prepare(question(request.get_json()))
         return Response(sse(answer), headers=SSE_HEADERS)
 
     return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)          # Django
@@ -17,7 +17,7 @@
 ``question`` checks what a browser has posted. ``error_data`` is what a browser may know of an
 error; the details go to the logger ``providers_sync``.
 
-``sse`` and ``plain`` take a ``Stream``, or the ``opening()`` of a provider. ``stream()`` returns
+``sse`` and ``plain`` take a ``Stream``, or the ``prepare()`` of a provider. ``stream()`` returns
 when the model's server has answered, so the view can still choose a status, but until then nobody
 notices a browser that leaves; an opening is asked when the body is first read, and whatever goes
 wrong is told in the body. When the server closes the body, or drops it, the answer stops at once.
@@ -38,16 +38,16 @@ Where ``done`` is missing, the connection to the browser itself was cut.
 
 from __future__ import annotations
 
-from .bodies import PLAIN_HEADERS, SSE_HEADERS, Answer, Body, plain, sse
+from .bodies import PLAIN_HEADERS, SSE_HEADERS, Streamable, WSGIBody, plain, sse
 from .browser_input import QuestionError, question
 from .public_errors import error_data
 
 __all__ = [
     "PLAIN_HEADERS",
     "SSE_HEADERS",
-    "Answer",
-    "Body",
     "QuestionError",
+    "Streamable",
+    "WSGIBody",
     "error_data",
     "plain",
     "question",

@@ -8,12 +8,12 @@ from typing import Any, Union
 
 from ..config import KEEP_ALIVE_S
 from ..errors import ProviderError, StreamCancelled
-from ..stream import Opening, Stream
+from ..stream import PreparedCall, Stream, fetch_batch
 from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
-from .public_errors import told
+from .public_errors import report_error
 
-Answer = Union[Stream, Opening]
-"""What becomes a body: ``provider.stream(…)``, or ``provider.opening(…)``."""
+Streamable = Union[Stream, PreparedCall]
+"""What becomes a body: ``provider.stream(…)``, or ``provider.prepare(…)``."""
 
 _UNBUFFERED = {
     "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would hold text back
@@ -31,17 +31,17 @@ _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _COMMENT = b":\n\n"
 
 
-class Body(Iterator[bytes]):
+class WSGIBody(Iterator[bytes]):
     """An answer as a WSGI body; made by ``sse()`` and ``plain()``.
 
     ``close()`` stops the answer, from any thread, whether or not the body was ever read; so does
     dropping it.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        if not isinstance(answer, (Stream, Opening)):
+    def __init__(self, answer: Streamable) -> None:
+        if not isinstance(answer, (Stream, PreparedCall)):
             raise TypeError(
-                "give provider.stream(…) or provider.opening(…), "
+                "give provider.stream(…) or provider.prepare(…), "
                 f"not {type(answer).__name__} {answer!r:.40}"
             )
         self._answer = answer
@@ -60,7 +60,7 @@ class Body(Iterator[bytes]):
 
     def _begun(self) -> Stream:
         if self._stream is None:
-            assert isinstance(self._answer, Opening)
+            assert isinstance(self._answer, PreparedCall)
             self._stream = self._answer.begin()
             if self._closed:  # meanwhile, by another thread
                 self._stream.close()
@@ -73,13 +73,13 @@ class Body(Iterator[bytes]):
             self._stream.close()
 
 
-class _Plain(Body):
+class _Plain(WSGIBody):
     def _next(self) -> bytes:
         stream = self._begun()
         try:
             text = next(stream, None)
         except ProviderError as error:
-            told(error, stream.request_id)  # to the log alone: it has no place in the text
+            report_error(error, stream.request_id)  # to the log alone: it has no place in the text
             if isinstance(error, OSError):
                 # Werkzeug takes that for a browser that has left, and would let this one wait.
                 raise _broken_off(error) from error
@@ -91,8 +91,8 @@ class _Plain(Body):
         raise StopIteration
 
 
-class _Events(Body):
-    def __init__(self, answer: Answer) -> None:
+class _Events(WSGIBody):
+    def __init__(self, answer: Streamable) -> None:
         super().__init__(answer)
         self._chunks: Iterator[bytes] | None = None
 
@@ -103,7 +103,7 @@ class _Events(Body):
         return next(self._chunks)
 
 
-def sse(answer: Answer) -> Body:
+def sse(answer: Streamable) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
     Raises nothing while it is read: a failure is an ``error`` event, and ``done`` is the last one.
@@ -113,7 +113,7 @@ def sse(answer: Answer) -> Body:
     return _Events(answer)
 
 
-def plain(answer: Answer) -> Body:
+def plain(answer: Streamable) -> WSGIBody:
     """Return the answer as its bare text in UTF-8, for a response with ``PLAIN_HEADERS``.
 
     Where the answer fails, a ``ProviderError`` comes out of the iterator: the server breaks the
@@ -133,10 +133,10 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
                 yield events
             while not stream.wait(KEEP_ALIVE_S):
                 yield _COMMENT
-            more = stream._refill()
-        failure = told(_stopped()) if stream.outcome is Outcome.CANCELLED else None
+            more = fetch_batch(stream)
+        failure = report_error(_stopped()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
-        failure = told(error, stream.request_id)
+        failure = report_error(error, stream.request_id)
     if failure:
         yield _event("error", failure)
     yield _event("done", _verdict(stream))

@@ -35,7 +35,7 @@ def question(
     max_messages: int = QUESTION_MESSAGES,
     max_characters: int = QUESTION_CHARACTERS,
 ) -> Messages:
-    """Check what a browser has posted, and return it as messages for ``opening()`` or ``stream()``.
+    """Check what a browser has posted, and return it as messages for ``prepare()`` or ``stream()``.
 
     ``value`` is parsed JSON: the text of a question, a message, or a list of messages. A message
     has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text parts,

@@ -60,10 +60,10 @@ def error_data(error: ProviderError) -> dict[str, str]:
     server's own words and hints for the operator go to the logger ``providers_sync``, once an
     error, in a line with the same ``reference``.
     """
-    return told(error)
+    return report_error(error)
 
 
-def told(error: ProviderError, request_id: str | None = None) -> dict[str, str]:
+def report_error(error: ProviderError, request_id: str | None = None) -> dict[str, str]:
     """Do what ``error_data`` does; ``request_id`` is for the log, where the error has none."""
     reference = error.__dict__.get("_reference")
     if reference is None:

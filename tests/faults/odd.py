@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from providers_sync.testing import answer, done, drip, event, finish, repeat, text
-from providers_sync.testing.encoders import Speech
-from providers_sync.testing.step_types import Piece
+from providers_sync.testing.encoders import Encoder
+from providers_sync.testing.step_types import BodyStep
 
 from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
 
@@ -22,13 +22,13 @@ def choice(content: Any, **rest: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Changed(Piece):
+class Changed(BodyStep):
     """A whole answer as the protocol says it, and then its bytes changed."""
 
     change: Callable[[bytes], bytes]
     words: tuple[str, ...] = tuple(WORDS)
 
-    def render(self, speech: Speech) -> bytes:
+    def render(self, speech: Encoder) -> bytes:
         return self.change(b"".join(map(speech.text, self.words)) + speech.ending())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from providers_sync import Provider
 from providers_sync.stream import prepared
-from providers_sync.stream.direct_channel import DirectPipe
+from providers_sync.stream.direct_channel import DirectChannel
 
 from .row import Row
 from .table import TABLE
@@ -29,7 +29,7 @@ CASES = [
 ]
 
 
-class Eager(DirectPipe):
+class Eager(DirectChannel):
     """Lends the source from the first event on, whether a reader has begun to wait or not."""
 
     _is_wanted = property(lambda self: True, lambda self, wanted: None)  # type: ignore[assignment]
@@ -53,5 +53,5 @@ def test_fault_ends_as_the_table_says_in_a_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that the table promises holds there too."""
-    monkeypatch.setattr(prepared, "DirectPipe", Eager)
+    monkeypatch.setattr(prepared, "DirectChannel", Eager)
     check(row, kind, wire, place, watched_from_a_thread)

@@ -225,7 +225,9 @@ NESTED = {
         '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}, '
         '"index": 0, "y": %s}',
     ),
-    "Anthropic's delta": (decode_anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'),
+    "Anthropic's delta": (
+        decode_anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'
+    ),
     "Anthropic's input": (
         decode_anthropic,
         '{"type": "content_block_start", "index": 0, "content_block": '

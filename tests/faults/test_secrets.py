@@ -32,7 +32,7 @@ from providers_sync import (
     transport,
 )
 from providers_sync.testing import answer, cut, error, event, redirect, serve, status, wire
-from providers_sync.transport.problems import chain
+from providers_sync.transport.problems import error_chain
 
 KEY = "sk-Never-Shown-ABCdef0123456789"
 SHOWN = KEY[:12].lower()
@@ -331,7 +331,7 @@ def test_error_of_the_caller_keeps_its_local_variables() -> None:
         fail("mine")
     error = ProviderError(f"No: {KEY}")
     error.__context__ = own.value
-    transport.hide([KEY], error)
+    transport.redact([KEY], error)
     assert str(error) == "No: ***"
     assert own.traceback[-1].locals["kept"] == "mine"
 
@@ -343,7 +343,7 @@ def test_exception_of_the_caller_keeps_its_attributes() -> None:
     own.value.request = "kept"
     error = ProviderError(f"No: {KEY}")
     error.__context__ = own.value
-    transport.hide([KEY], error)
+    transport.redact([KEY], error)
     assert str(error) == "No: ***"
     assert own.value.request == "kept"
     assert KEY in str(own.value)
@@ -352,7 +352,7 @@ def test_exception_of_the_caller_keeps_its_attributes() -> None:
 def our_locals(failure: BaseException) -> str:
     """The local variables of all functions but those of the tests, of every cause."""
     told = []
-    for each in chain(failure):
+    for each in error_chain(failure):
         report = traceback.TracebackException.from_exception(each, capture_locals=True)
         told += [repr(frame.locals) for frame in report.stack if "/tests/" not in frame.filename]
     assert told
@@ -385,7 +385,7 @@ def test_key_that_is_spelled_otherwise_is_not_shown(how: str) -> None:
 def test_short_key_does_not_garble_other_words() -> None:
     """Local servers want any; what is hidden is the word itself."""
     error = ProviderError('Bad token: max_tokens is 5, tokens are 7, "token"')
-    transport.hide(transport.secrets({"Authorization": "Bearer token"}), error)
+    transport.redact(transport.collect_secrets({"Authorization": "Bearer token"}), error)
     assert str(error) == 'Bad ***: max_tokens is 5, tokens are 7, "***"'
 
 

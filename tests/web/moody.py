@@ -9,7 +9,7 @@ from pathlib import Path
 from flask import Response, request
 
 from providers_sync import OpenAICompatible, Timeouts
-from providers_sync.stream import Opening
+from providers_sync.stream import PreparedCall
 from providers_sync.types import Message
 from providers_sync.web import PLAIN_HEADERS, plain, question
 
@@ -28,9 +28,9 @@ PROVIDERS = {
 class Moody:
     """Asks another provider for some questions."""
 
-    def opening(self, messages: list[Message]) -> Opening:
+    def prepare(self, messages: list[Message]) -> PreparedCall:
         provider = PROVIDERS.get(messages[-1]["content"], PATIENT)
-        return provider.opening(messages)
+        return provider.prepare(messages)
 
 
 example.provider = Moody  # type: ignore[assignment]

@@ -15,7 +15,7 @@ import pytest
 from running import events
 
 from providers_sync import CancelToken, OpenAICompatible, ProviderError, StreamCancelled, StreamCut
-from providers_sync.stream import Opening, Stream
+from providers_sync.stream import PreparedCall, Stream
 from providers_sync.testing import (
     FAULTS,
     Server,
@@ -31,7 +31,7 @@ from providers_sync.testing import (
     tool_call,
     usage,
 )
-from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, Body, plain, sse
+from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, WSGIBody, plain, sse
 
 SECRET = "sk-very-secret"
 
@@ -40,8 +40,8 @@ def ask(server: Server, **settings: Any) -> Stream:
     return OpenAICompatible("m", base_url=server.url, api_key=SECRET, **settings).stream("Hi")
 
 
-def opening(server: Server, **settings: Any) -> Opening:
-    return OpenAICompatible("m", base_url=server.url, api_key=SECRET, **settings).opening("Hi")
+def opening(server: Server, **settings: Any) -> PreparedCall:
+    return OpenAICompatible("m", base_url=server.url, api_key=SECRET, **settings).prepare("Hi")
 
 
 def test_sse_tells_everything_and_the_verdict() -> None:
@@ -179,7 +179,7 @@ def test_plain_that_fails_ends_on_werkzeugs_server(fault: str, refused: tuple[st
         start_response("200 OK", list(PLAIN_HEADERS.items()))
         url = "http://{}:{}".format(*refused) if fault == "refused" else server.url
         provider = OpenAICompatible("m", base_url=url, retry=1, timeouts=0.3)
-        return plain(provider.opening("Hi"))
+        return plain(provider.prepare("Hi"))
 
     with serve([text("Hel"), stall()]) as server:
         site = make_server("127.0.0.1", 0, app, threaded=True)
@@ -217,7 +217,7 @@ def test_plain_of_a_closed_stream_is_no_clean_end() -> None:
 @pytest.mark.parametrize("read", [0, 1, 2])
 @pytest.mark.parametrize("end", ["close", "drop"])
 def test_closing_or_dropping_stops_the_model(
-    make: Callable[[Any], Body], read: int, end: str
+    make: Callable[[Any], WSGIBody], read: int, end: str
 ) -> None:
     """Before the first byte or after it, the connection to the model's server ends at once."""
     with serve([text("Hel"), text("lo"), stall()]) as server:
@@ -246,7 +246,7 @@ def test_closing_from_another_thread_frees_the_reader() -> None:
 
 
 @pytest.mark.parametrize("make", [sse, plain])
-def test_an_opening_is_not_asked_before_the_body_is_read(make: Callable[[Any], Body]) -> None:
+def test_an_opening_is_not_asked_before_the_body_is_read(make: Callable[[Any], WSGIBody]) -> None:
     """A body that nobody wants costs nothing."""
     with serve() as server:
         make(opening(server)).close()
@@ -255,7 +255,7 @@ def test_an_opening_is_not_asked_before_the_body_is_read(make: Callable[[Any], B
 
 
 @pytest.mark.parametrize(("make", "headers"), [(sse, SSE_HEADERS), (plain, PLAIN_HEADERS)])
-def test_a_body_is_valid_wsgi(make: Callable[[Any], Body], headers: dict[str, str]) -> None:
+def test_a_body_is_valid_wsgi(make: Callable[[Any], WSGIBody], headers: dict[str, str]) -> None:
     """The standard library's validator finds nothing wrong with body and headers."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
