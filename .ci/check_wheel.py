@@ -1,4 +1,4 @@
-"""Look at the installed wheel: run by ``.ci/wheel`` in an environment with nothing else."""
+"""Check the installed wheel: run by ``.ci/wheel`` in an environment with nothing else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 PACKAGES = 8
 MEGABYTES = 6.0
 TOOLS = {"pip", "setuptools"}
-"""What ``python -m venv`` itself puts there."""
+"""Installed by ``python -m venv`` itself."""
 UNWANTED = ["asyncio", "werkzeug", "waitress", "xllamacpp", "tenacity", "providers_sync.cli"]
 BIN = Path(sys.executable).parent
 
 
 def main() -> None:
-    """Check one thing after the other; the first that fails ends it."""
+    """Run all checks; stop at the first that fails."""
     packages = sorted(
         {each.name for each in importlib.metadata.distributions() if each.name not in TOOLS}
     )
@@ -38,7 +38,7 @@ def main() -> None:
     version = importlib.metadata.version("providers-sync")
     for command in ([str(BIN / "providers-sync")], [sys.executable, "-m", "providers_sync"]):
         assert run([*command, "--version"]) == f"providers-sync {version}\n"
-    print(f"providers-sync --version says {version}")
+    print(f"providers-sync --version prints {version}")
 
     files = {str(file) for file in importlib.metadata.files("providers-sync") or ()}
     assert {"providers_sync/py.typed", "pytest_providers_sync.py"} <= files
@@ -48,38 +48,38 @@ def main() -> None:
     missing(["serve", "--engine", "echo"], "pip install 'providers-sync[gateway]'")
     missing(["ask", "--local", "Hello"], "pip install 'providers-sync[gateway]'")
     local = "from providers_sync.local import LocalServer; LocalServer({!r})".format
-    said = run([sys.executable, "-c", local(__file__)], code=1).splitlines()[-1]
-    print(f"LocalServer() -> {said}")
-    assert "pip install 'providers-sync[local]'" in said
+    output = run([sys.executable, "-c", local(__file__)], code=1).splitlines()[-1]
+    print(f"LocalServer() -> {output}")
+    assert "pip install 'providers-sync[local]'" in output
 
 
 def installed_bytes() -> int:
-    """Return the size of all that was installed beside Python and its tools."""
+    """Return the size of everything installed except Python and its tools."""
     folder = Path(sysconfig.get_path("purelib"))
-    mine = [entry for entry in folder.iterdir() if not is_tool(entry.name)]
-    files = [file for entry in mine for file in (entry, *entry.rglob("*")) if file.is_file()]
+    entries = [entry for entry in folder.iterdir() if not is_tool(entry.name)]
+    files = [file for entry in entries for file in (entry, *entry.rglob("*")) if file.is_file()]
     return sum(file.stat().st_size for file in files)
 
 
 def is_tool(name: str) -> bool:
-    """Tell whether this entry of site-packages came with ``python -m venv``."""
+    """Return whether this entry of site-packages came with ``python -m venv``."""
     tools = (*TOOLS, "pkg_resources", "_distutils_hack", "distutils-precedence")
     return name.startswith(tools)
 
 
 def run(command: list[str], code: int = 0) -> str:
-    """Run a command that must end with ``code``; return what it prints, errors included."""
+    """Run a command that must exit with ``code``; return its output, stderr included."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    assert done.returncode == code, f"{command} exited with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
 
 def missing(arguments: list[str], remedy: str) -> None:
-    """Check that a command without its extra says in one line what to install."""
-    said = run([str(BIN / "providers-sync"), *arguments], code=1)
-    print(f"providers-sync {' '.join(arguments)} -> {said.strip()}")
-    assert remedy in said
-    assert said.count("\n") == 1
+    """Check that a command without its extra prints one line that says what to install."""
+    output = run([str(BIN / "providers-sync"), *arguments], code=1)
+    print(f"providers-sync {' '.join(arguments)} -> {output.strip()}")
+    assert remedy in output
+    assert output.count("\n") == 1
 
 
 if __name__ == "__main__":

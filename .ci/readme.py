@@ -1,4 +1,4 @@
-"""Run the README's plain commands, those without make, as they stand, in a copy of the checkout."""
+"""Run the README's commands (all but make's) unchanged in a copy of the checkout."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = ("make ", "providers-sync ")
-"""Run by other steps of ``.ci/run``; or they want a server, which their tests have."""
-WHOLE_SUITE = ".venv/bin/python -m pytest"
+SKIPPED = ("make ", "providers-sync ", ". ")
+"""``.ci/run`` runs make itself; the commands need a server, and tests run them with one."""
+FULL_SUITE = ".venv/bin/python -m pytest"
 
 
 def main() -> None:
-    """Run command after command; the first that fails ends it."""
+    """Run one command after the other; stop at the first that fails."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```console\n(.*?)^```$", readme, re.M | re.S)
     commands = [line[2:] for block in blocks for line in block.splitlines() if line[:2] == "$ "]
-    # python3 is the Python that this step runs on, whatever the machine's own is.
+    # python3 must be the Python that runs this script, not the one of the machine.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     quiet = {"PIP_QUIET": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PATH": path}
     with tempfile.TemporaryDirectory() as folder:
         copy(Path(folder))
         for command in commands:
-            if command.startswith(ELSEWHERE):
-                print(f"$ {command}   (not here)", flush=True)
+            if command.startswith(SKIPPED):
+                print(f"$ {command}   (skipped)", flush=True)
                 continue
-            if command == WHOLE_SUITE:  # it has passed before; here it is enough that it starts
+            if command == FULL_SUITE:  # it has passed before: here it only has to start
                 command += " tests/test_readme.py"
             print(f"$ {command}", flush=True)
             subprocess.run(
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def copy(folder: Path) -> None:
-    """Put the checkout's files into ``folder``, without what was made in it."""
+    """Copy the checkout's own files to ``folder``, without generated ones."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
