@@ -135,7 +135,7 @@ class Timeouts:
     first_token: float | None = FIRST_TOKEN_S
     """From the request to the first text, reasoning, refusal or tool call; per attempt."""
     idle: float | None = IDLE_S
-    """Without a byte after that, while we wait for the server; paused while the caller pauses."""
+    """Without a byte after that, while waiting for the server; a paused caller suspends it."""
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 

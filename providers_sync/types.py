@@ -94,7 +94,7 @@ Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Usage, Finish]
 
 @dataclass(frozen=True)
 class Stats:
-    """Measurements of the client; times in seconds from the call."""
+    """Measured by the client; times in seconds from the call."""
 
     first_chunk_s: float | None
     """Until the first chunk of text arrived; ``None`` while there is none."""

@@ -1,4 +1,4 @@
-"""``CancelToken``: cancels calls, also calls that have not returned yet."""
+"""``CancelToken``, which cancels calls, also calls that have not returned yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class CancelToken:
-    """Cancels calls that have not returned yet; pass it as ``cancel=`` to any number of calls.
+    """Cancels calls, even before they return; pass it as ``cancel=`` to any number of calls.
 
     ``cancel()`` may be called from any thread, a signal handler or a finalizer, and in every phase
     of a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled.

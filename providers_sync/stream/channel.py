@@ -90,9 +90,7 @@ class Channel:
             self._note_end_marker()
 
     def _drop_previous(self, kind: type) -> None:
-        """Drop the previous delta of this kind: before the first event, a server may send any
-        number of them.
-        """
+        """Drop the previous delta of this kind: before any event, a server may send many."""
         for at in range(len(self._collected) - 1, -1, -1):
             if self._collected[at].__class__ is kind:
                 del self._collected[at]
@@ -109,9 +107,7 @@ class Channel:
         except ProviderError as error:
             self._end(error)
         except BaseException as error:  # noqa: BLE001 (the caller must never wait forever)
-            failure = ProviderError(
-                f"unexpected {type(error).__name__} in the stream's worker thread"
-            )
+            failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
             failure.__cause__ = error
             self._end(failure)
 
@@ -146,8 +142,8 @@ class Channel:
     def headers_received(self, headers: Mapping[str, str], request_id: str | None) -> None:
         """Record headers of a successful response: the call may return.
 
-        The threads that wait for them are woken before the next read, together with whatever body
-        data came along: for a short answer, waking a thread is most of the cost.
+        Waiting threads are woken before the next read, once for the headers and any body data that
+        came with them: for a short answer, waking a thread is most of the cost.
         """
         with self.lock:
             self._check()
