@@ -343,7 +343,7 @@ def test_stream_ends_at_the_marker_while_the_connection_stays_open() -> None:
 
 
 def test_error_names_the_expired_timeout() -> None:
-    """For silence before the answer and in the middle of it."""
+    """For silence before the answer, silence in the middle of it, and ``total``."""
     with serve([stall()]) as server, pytest.raises(TimeoutError) as caught:
         openai(server.url, timeouts=Timeouts(first_token=0.2)).complete("Hi")
     assert (caught.value.clock, caught.value.outcome) == ("first_token", "stalled")  # type: ignore[attr-defined]
