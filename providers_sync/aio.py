@@ -1,12 +1,12 @@
-"""Async over a ``Stream``: the stream's own thread reads, and wakes the event loop.
+"""Async streaming and completion (``AsyncStream``): an asyncio adapter over ``Stream``.
 
 ::
 
     async for chunk in aio.stream(provider, "Hello"):
         print(chunk, end="", flush=True)
 
-Only what blocks briefly (checking and encoding the request) goes to ``asyncio.to_thread``; waiting
-holds no thread of the executor.
+The stream's worker thread reads and wakes the event loop. Only short blocking work (validating and
+encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of the executor.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ HOUR_S = 3600.0
 
 
 class SupportsPrepare(Protocol):
-    """What an adapter wants of a provider."""
+    """The protocol that a provider must satisfy."""
 
     def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
-        """Make a call ready."""
+        """Return a validated call that has not been sent."""
 
 
 def stream(
@@ -43,7 +43,7 @@ def stream(
 ) -> AsyncStream:
     """Return the answer as an async iterator; takes and raises what ``provider.stream`` does.
 
-    Nothing is sent before the first ``await``, and everything raises there or later.
+    Nothing is sent and nothing raised before the first ``await``.
     """
     return AsyncStream(lambda: provider.prepare(messages, model, **options))
 
@@ -51,13 +51,13 @@ def stream(
 async def complete(
     provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
 ) -> Completion:
-    """Wait for the whole answer and return it."""
+    """Wait for the complete answer and return it."""
     async with stream(provider, messages, model, **options) as answer:
         return await answer.completion()
 
 
 class _AnswerState:
-    """What an ``AsyncStream`` and the generator behind it share; neither holds the other."""
+    """State shared by an ``AsyncStream`` and its generator; neither references the other."""
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self.stream: Stream | None = None
@@ -99,13 +99,13 @@ class AsyncStream:
     """A streamed answer for an event loop: an async iterator of its text.
 
     Cancelling the task that reads, leaving the loop over it, dropping it and ``aclose()`` stop the
-    answer at once. Also an async context manager; ``await answer`` returns it once the server has
-    begun.
+    answer at once. Also an async context manager; ``await stream`` returns it once the server has
+    started to answer.
     """
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self._answer = _AnswerState(prepare)
-        # A generator, so that the loop knows of it and ends it when the loop itself is ended.
+        # A generator, so that the event loop tracks it and closes it at the loop's own shutdown.
         self._chunks: Any = self._answer.chunks()
 
     @property
@@ -125,7 +125,7 @@ class AsyncStream:
         return self._chunks.__anext__()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield typed events instead of text, from where the reader stands."""
+        """Yield typed events instead of text, from the current position on."""
         stream = await self._answer.open()
         try:
             while True:
@@ -139,7 +139,7 @@ class AsyncStream:
             stream.close()
 
     async def completion(self) -> Completion:
-        """Read the rest and return the whole answer."""
+        """Read the rest and return the complete answer."""
         stream = await self._answer.open()
         try:
             more = True
@@ -153,7 +153,7 @@ class AsyncStream:
     # --- stopping
 
     async def aclose(self) -> None:
-        """Stop now; a reader that waits comes to its end. After the end this changes nothing."""
+        """Stop now; a waiting iteration ends. After the end this changes nothing."""
         self._answer.is_closed = True
         if self._stream is not None:
             self._stream.close()
@@ -176,7 +176,7 @@ class AsyncStream:
         if self._stream is not None:
             self._stream.close()
 
-    # --- looking
+    # --- state and results
 
     @property
     def text(self) -> str:
@@ -185,19 +185,19 @@ class AsyncStream:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The verdict; ``None`` until the reader has come to the end."""
+        """The outcome; ``None`` until the stream has been read to its end or stopped."""
         if self._stream is None:
             return Outcome.CANCELLED if self._answer.is_closed else None
         return self._stream.outcome
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, as the server says it."""
+        """Why the model stopped, as the server reports it."""
         return self._stream.finish_reason if self._stream else None
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens counted by the server, if it says."""
+        """Tokens counted by the server, if it reports them."""
         return self._stream.usage if self._stream else None
 
     @property
@@ -207,29 +207,29 @@ class AsyncStream:
 
 
 async def _wait(stream: Stream, for_headers: bool = False) -> None:
-    """Wait until the stream has news, holding no thread."""
+    """Wait until the stream has events or has ended, without blocking a thread."""
     channel = channel_of(stream)
     loop = asyncio.get_running_loop()
     while True:
         changed: asyncio.Future[None] = loop.create_future()
         if channel.poll(_waker(loop, changed), for_headers):
             return
-        # The loop's clock also keeps this task alive: the stream's thread must not.
-        clock = loop.call_later(max(min(channel.deadlines.time_left(), HOUR_S), 0), _set, changed)
+        # The loop's timer also keeps this task alive: the stream's thread must not.
+        timer = loop.call_later(max(min(channel.deadlines.time_left(), HOUR_S), 0), _set, changed)
         try:
             await changed
         finally:
-            clock.cancel()
+            timer.cancel()
 
 
 def _waker(loop: asyncio.AbstractEventLoop, changed: asyncio.Future[None]) -> Callable[[], None]:
-    reader = weakref.ref(changed)
+    reference = weakref.ref(changed)
 
     def wake() -> None:
-        waiting = reader()
-        if waiting is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_set, waiting)
+        future = reference()
+        if future is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits any more
+                loop.call_soon_threadsafe(_set, future)
 
     return wake
 

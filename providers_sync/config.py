@@ -1,4 +1,4 @@
-"""The clocks of a call, and every default number with its reason."""
+"""``Timeouts``, the package version, and every default and limit with its reason."""
 
 from __future__ import annotations
 
@@ -14,82 +14,84 @@ __version__ = "0.1.0"
 CONNECT_S = 10.0
 """A TCP connect across the world with two lost SYNs takes 3 s; TLS and a proxy as much again."""
 FIRST_TOKEN_S = 120.0
-"""Reasoning models think for a minute before they speak."""
+"""Reasoning models think for a minute before they send anything."""
 IDLE_S = 60.0
 """Between two bytes a healthy server is silent for seconds at most; servers ping every 15–30 s."""
 TOTAL_S = 600.0
-"""Ten minutes: longer than any answer a person waits for."""
+"""Ten minutes: longer than a person waits for any answer."""
 AFTER_FINISH_S = 5.0
-"""Usage and ``[DONE]`` follow a finish reason at once; the answer is whole, so wait little."""
+"""Usage and ``[DONE]`` follow a finish reason at once; the answer is complete, so wait briefly."""
 
 ATTEMPTS = 3
-"""One slip and one unlucky repeat; more only adds load to a server in trouble."""
+"""One failure and one unlucky repeat; more only adds load to a server in trouble."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 8.0
 """The wait before attempt n is random between half and all of min(0.5 · 2ⁿ⁻², 8) seconds."""
 RETRY_AFTER_CAP_S = 60.0
 """A longer ``Retry-After`` is for the caller to decide on."""
 FAILOVER_FAILURES = 3
-"""One slip and one unlucky repeat are no pattern; the third in a row is."""
+"""One failure and one unlucky repeat are no pattern; the third in a row is."""
 FAILOVER_COOLDOWN_S = 30.0
-"""A restart takes about as long; and while it lasts, one call in 30 s pays for looking again."""
+"""A restart takes about as long; while it lasts, one call in 30 s pays for trying again."""
 
 SOCKET_WAIT_S = 1_000_000.0
-"""One wait of a socket, at most: Python counts it in 32 bits of milliseconds. Eleven days."""
+"""The longest wait of a socket, eleven days: Python counts it in 32 bits of milliseconds."""
 READ_BYTES = 64 * 1024
-"""One read; the usual size of a socket's receive buffer."""
+"""Per read; the usual size of a socket's receive buffer."""
 SMALL_READ_BYTES = 1024
-"""One read of a stream that sends word by word; 4 KiB cost 200 streams 4 MB."""
+"""Per read of a stream that sends word by word; 4 KiB cost 200 streams 4 MB."""
 BUFFER_BYTES = 256 * 1024
-"""What may wait for a slow reader; then the server is held back."""
+"""Buffered for a slow caller; beyond that the connection is not read, which slows the server."""
 EVENT_BYTES = 64 * 1024 * 1024
-"""One event; the largest honest ones carry an image of 5–10 MB in base64, or a few. Bounds memory:
-reading an event takes four times its size for a moment, ten times with an emoji in it."""
+"""Per event; the largest legitimate ones carry one or a few images of 5–10 MB in base64. Bounds
+memory: reading an event takes four times its size for a moment, ten times with an emoji in it."""
 EVENT_LINES = 1000
-"""Lines of one event; honest ones have a handful. Bounds sseclient's quadratic joining."""
+"""Lines per event; legitimate ones have a handful. Bounds sseclient's quadratic joining."""
 EVENT_LINES_BYTES = 1024 * 1024 * 1024
-"""Lines of one event times its size, for the same reason: 1000 of 1 MiB, 16 of 64 MiB."""
+"""Lines of an event times its size, for the same reason: 1000 of 1 MiB, 16 of 64 MiB."""
 LEADING_SPACE_BYTES = 64 * 1024
-"""White space before an answer, while its kind is not known yet; honest servers send a line."""
+"""White space before an answer whose kind is not known yet; legitimate servers send a line."""
 TOOL_CALLS = 10_000
-"""In one answer; models make a few hundred at most. Bounds memory."""
+"""Per answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
-"""A whole JSON answer where a stream was expected."""
+"""A complete JSON answer where a stream was expected."""
 JSON_VALUES = 2_000_000
-"""In one event or whole answer, told by commas and brackets, those of its texts among them. Honest
-large ones are pictures, which have none. Bounds memory: a value of two bytes takes a hundred."""
+"""Per event or complete JSON answer, counted by commas and brackets, including those in its texts.
+The large legitimate ones are images, which have none. Bounds memory: a value of two bytes takes a
+hundred."""
 IMAGE_BYTES = 20 * 1024 * 1024
-"""One image from a file or as bytes; vendors take some 5 to 20 MB. Bounds memory."""
+"""Per image, from a file or as bytes; vendors accept 5 to 20 MB. Bounds memory."""
 QUESTION_MESSAGES = 200
-"""Messages from a browser, and their parts: a hundred questions with their answers."""
+"""Messages from a browser, and parts of them: a hundred questions with their answers."""
 QUESTION_CHARACTERS = 200_000
-"""Text from a browser in all: some 50,000 tokens, which every current model has room for."""
+"""Total text from a browser: some 50,000 tokens, which fits every current model."""
 ANTHROPIC_MAX_TOKENS = 4096
-"""Anthropic wants a limit; this is some 3000 words, and within every model's own limit."""
+"""Anthropic requires a limit; this is some 3000 words, and within every model's own limit."""
 ERROR_BODY_BYTES = 64 * 1024
-"""Kept of an error response."""
+"""Kept of the body of an error response."""
 POOL_SIZE = 256
 """Connections kept per host: as many streams as a busy threaded server runs at once."""
 ERROR_BODY_S = 1.0
-"""For the body of an error response: the status is known, its text is only a courtesy."""
+"""For the body of an error response: the status is known, the body only adds detail."""
 IDLE_THREAD_S = 0.1
-"""A thread without work stays so long: a loop over questions asks again sooner."""
+"""How long an idle worker thread is kept: a loop over questions sends the next one sooner."""
 DRAIN_S = 0.02
-"""For the last bytes after the end marker, which give the connection back to the pool."""
+"""For the last bytes after the end marker; once read, the pool can reuse the connection."""
 
-READER_AWAY_S = 0.1
-"""A reader who stays away so long is no longer waited for: the thread reads on."""
+CALLER_IDLE_S = 0.1
+"""After this long without a direct read by the caller, the worker thread reads again itself."""
 SINGLE_EVENT_READS = 3
-"""Reads in a row that bring one event each, until a waiting reader may read for itself."""
+"""Consecutive reads with one event each before a waiting caller may read the source directly."""
 MAIN_THREAD_WAIT_S = 0.1
-"""The main thread looks up this often: a signal that comes just before a wait does not end it."""
+"""The main thread waits in slices: a signal delivered just before ``acquire()`` blocks would not
+interrupt it."""
 KEEP_ALIVE_S = 0.25
-"""Between two comments to a browser. The first write after it has left is answered with a reset,
-the second fails, and waitress tells with the third only: all well within a second."""
+"""Between two comments to a browser. After it has disconnected, the first write is answered with a
+reset, the second fails, and waitress reports it with the third only: all well within a second."""
 
 
 class NotGiven(enum.Enum):
-    """Tells "not given" from ``None``, which means "none"."""
+    """The type of a default that means "not given", where ``None`` means "none"."""
 
     NOT_GIVEN = "not given"
 
@@ -98,7 +100,10 @@ NOT_GIVEN = NotGiven.NOT_GIVEN
 
 
 def seconds(value: object, name: str) -> float:
-    """Return ``value`` as a positive, finite number of seconds, or say what is wrong with it."""
+    """Return ``value`` as a positive, finite number of seconds.
+
+    Raises ``InvalidRequestError``, which names the argument ``name``, for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidRequestError(
             f"{name} must be a number of seconds or None, not {type(value).__name__}"
@@ -117,7 +122,7 @@ def seconds(value: object, name: str) -> float:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """The four clocks of a call, in seconds; ``None`` switches one off.
+    """The four timeouts of a call, in seconds; ``None`` switches one off.
 
     >>> Timeouts(total=30)
     Timeouts(connect=10.0, first_token=120.0, idle=60.0, total=30.0)
@@ -126,11 +131,11 @@ class Timeouts:
     """
 
     connect: float | None = CONNECT_S
-    """DNS, every address, proxy and TLS handshake together; for each attempt anew."""
+    """DNS, every address, proxy and TLS handshake together; per attempt."""
     first_token: float | None = FIRST_TOKEN_S
-    """From the request to the first text, reasoning, refusal or tool call; for each attempt."""
+    """From the request to the first text, reasoning, refusal or tool call; per attempt."""
     idle: float | None = IDLE_S
-    """Without a byte after that, while we wait for the server; a paused reader stops it."""
+    """Without a byte after that, while waiting for the server; a paused caller suspends it."""
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 
@@ -141,7 +146,7 @@ class Timeouts:
 
     @classmethod
     def of(cls, value: Any) -> Timeouts:
-        """Return the clocks meant by ``Timeouts``, a number (``total``) or ``None`` (no clocks)."""
+        """Return the timeouts for ``Timeouts``, a number (``total``) or ``None`` (no timeouts)."""
         if isinstance(value, Timeouts):
             return value
         if value is None:

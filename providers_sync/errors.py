@@ -1,4 +1,4 @@
-"""The one family of errors.
+"""The exception classes of the package.
 
 ::
 
@@ -6,19 +6,19 @@
     ├── InvalidRequestError          also a ValueError; nothing was sent
     │   └── ModelNotSupportedError
     ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset
-    ├── APITimeoutError              also a TimeoutError; .clock names the clock that fired
+    ├── APITimeoutError              also a TimeoutError; .clock names the timeout that expired
     ├── APIStatusError               .status_code .body .headers .request_id .retry_after
     │   ├── AuthenticationError      401, 403
     │   └── RateLimitError           429
-    ├── FailoverError                none of a Failover's providers has answered; .attempts
+    ├── FailoverError                none of a Failover's providers answered; .attempts
     └── StreamError
         ├── StreamTruncated          a clean end where the end marker is missing
         ├── StreamCut                the connection broke in the middle
-        ├── MalformedStream          also a ValueError: not the protocol that was expected
+        ├── MalformedStream          also a ValueError: not the expected protocol
         ├── ServerError              an error event inside the stream; .type .code
         └── StreamCancelled          cancel() was called
 
-Every error pickles, and carries the foreign exception behind it as ``__cause__``.
+Every error can be pickled, and carries the exception that caused it as ``__cause__``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class ProviderError(Exception):
     partial: str
     """The text that had arrived before the error."""
     outcome: Outcome
-    """The verdict on the answer."""
+    """The outcome of the answer."""
     attempts: tuple[ProviderFailure, ...] = ()
-    """The providers of a ``Failover`` that had failed before, in order; empty elsewhere."""
+    """The providers of a ``Failover`` that had failed before, in order; otherwise empty."""
     default_outcome = Outcome.FAILED
 
     def __init__(self, message: str) -> None:
@@ -53,7 +53,7 @@ class ProviderError(Exception):
 def _rebuild(
     kind: type[ProviderError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> ProviderError:
-    """Make a pickled error again without calling a constructor that may want more."""
+    """Rebuild a pickled error without its constructor, which may require more arguments."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -61,21 +61,21 @@ def _rebuild(
 
 
 class InvalidRequestError(ProviderError, ValueError):
-    """The call is wrong; the text names the item and the remedy. Nothing was sent."""
+    """The call is invalid; the message names the item and the remedy. Nothing was sent."""
 
 
 class ModelNotSupportedError(InvalidRequestError):
-    """The provider does not know this model; the text lists those it knows."""
+    """The provider does not know this model; the message lists those it knows."""
 
 
 class APIConnectionError(ProviderError, ConnectionError):
-    """The server could not be reached, or hung up before it answered."""
+    """The server could not be reached, or closed the connection before it answered."""
 
     retryable = True
     """False where another attempt cannot help, as with a certificate that fails to verify."""
 
 
-_CLOCK_OUTCOMES = {
+_TIMEOUT_OUTCOMES = {
     "first_token": Outcome.STALLED,
     "idle": Outcome.STALLED,
     "total": Outcome.DEADLINE,
@@ -83,11 +83,11 @@ _CLOCK_OUTCOMES = {
 
 
 class APITimeoutError(ProviderError, TimeoutError):
-    """One of the clocks of ``Timeouts`` fired."""
+    """One of the ``Timeouts`` expired."""
 
     def __init__(self, message: str, *, clock: str) -> None:
         super().__init__(message)
-        self.outcome = _CLOCK_OUTCOMES.get(clock, Outcome.FAILED)
+        self.outcome = _TIMEOUT_OUTCOMES.get(clock, Outcome.FAILED)
         self.clock = clock
         """``connect``, ``first_token``, ``idle`` or ``total``."""
 
@@ -110,10 +110,10 @@ class APIStatusError(ProviderError):
         self.body = body
         """At most 64 KiB of the response body, as text."""
         self.headers = headers or {}
-        """Those of the response, by name, whatever its case."""
+        """The response headers; names are case-insensitive."""
         self.request_id = request_id
         self.retry_after = retry_after
-        """Seconds the server asks to wait, if it does."""
+        """Seconds the server asks to wait; ``None`` if it does not."""
 
 
 class AuthenticationError(APIStatusError):
@@ -129,29 +129,29 @@ class ProviderFailure:
     """One provider's failure within a ``Failover``."""
 
     provider: Any
-    """The provider; a pickled attempt holds its ``repr`` instead, as a provider holds a key."""
+    """The provider; after pickling its ``repr`` instead, because a provider holds an API key."""
     error: ProviderError
     seconds: float
-    """From asking it to its failure."""
+    """From the request to the failure."""
 
     def __reduce__(self) -> tuple[type[ProviderFailure], tuple[Any, ...]]:
-        return type(self), (_shown(self.provider), self.error, self.seconds)
+        return type(self), (_as_text(self.provider), self.error, self.seconds)
 
 
-def _shown(provider: Any) -> str:
+def _as_text(provider: Any) -> str:
     return provider if isinstance(provider, str) else repr(provider)
 
 
 class FailoverError(ProviderError):
-    """No provider of a ``Failover`` has answered; ``.attempts`` holds why, the text says it."""
+    """No provider of a ``Failover`` answered; ``.attempts`` and the message contain the reasons."""
 
 
 class StreamError(ProviderError):
-    """The answer began and then went wrong; ``.partial`` holds what arrived."""
+    """The answer started and then failed; ``.partial`` holds what had arrived."""
 
 
 class StreamTruncated(StreamError):
-    """The stream ended cleanly, yet without the protocol's end marker, or empty."""
+    """The stream ended cleanly, but without the protocol's end marker, or empty."""
 
     default_outcome = Outcome.TRUNCATED
 
@@ -163,7 +163,7 @@ class StreamCut(StreamError):
 
 
 class MalformedStream(StreamError, ValueError):
-    """What came is not the protocol: a web page, broken JSON, an event beyond the size cap."""
+    """The response does not follow the protocol: a web page, broken JSON, an oversized event."""
 
 
 _BUSY_CODES = {"429", "503", "529"}
@@ -171,7 +171,7 @@ _BUSY_WORDS = ("overload", "rate_limit", "unavailable", "capacity")
 
 
 class ServerError(StreamError):
-    """The server reported an error inside a stream that it had begun with status 200."""
+    """The server reported an error inside a stream that it had started with status 200."""
 
     def __init__(self, message: str, *, type: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -179,7 +179,7 @@ class ServerError(StreamError):
         self.code = code
         names = f"{type} {code}".lower()
         self.overloaded = code in _BUSY_CODES or any(word in names for word in _BUSY_WORDS)
-        """The server is too busy now; another attempt may help."""
+        """Whether the server is too busy now; another attempt may help."""
 
 
 class StreamCancelled(StreamError):

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt, and after how long; the only importer of tenacity."""
+"""Retries: which failures are retried, and after how long. The only importer of tenacity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATUSES = {408, 409, 429}
 
 
 def validate_policy(value: Any) -> Any:
-    """Return ``value`` if it is what ``retry=`` takes: ``None``, a number, a ``Retrying``."""
+    """Return ``value`` if ``retry=`` accepts it: ``None``, a number, a ``Retrying``."""
     if value is None or (hasattr(value, "stop") and hasattr(value, "wait")):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -36,7 +36,7 @@ def validate_policy(value: Any) -> Any:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Tell whether another attempt may help, given that no event of the answer has come yet."""
+    """Return whether another attempt may help, given that no event of the answer has arrived."""
     if isinstance(error, APIConnectionError):
         return error.retryable
     if isinstance(error, APITimeoutError):
@@ -52,31 +52,31 @@ def attempts(
     policy: Any,
     sleep: Callable[[float], None],
     time_left: Callable[[], float],
-    has_begun: Callable[[], bool],
+    has_started: Callable[[], bool],
 ) -> Iterator[tenacity.AttemptManager]:
     """Yield tenacity's attempts; the body of each runs under ``with attempt:``.
 
-    Nothing is repeated once ``has_begun()``: the reader has had some of the answer. ``sleep`` must
-    end early when the call is stopped; a wait that would outlast ``time_left()``, or a
-    ``Retry-After`` beyond the cap, is not begun: the failure is raised at once.
+    Nothing is retried once ``has_started()``: the caller has received part of the answer.
+    ``sleep`` must end early when the call is stopped. Where a wait would outlast ``time_left()``,
+    or ``Retry-After`` exceeds the cap, the failure is raised at once instead.
     """
     import tenacity  # at first use: it loads asyncio where tornado is installed
 
     def give_up(state: tenacity.RetryCallState) -> bool:
-        asked = _asked(state)
-        return (asked or 0) > RETRY_AFTER_CAP_S or state.upcoming_sleep >= time_left()
+        retry_after = _retry_after(state)
+        return (retry_after or 0) > RETRY_AFTER_CAP_S or state.upcoming_sleep >= time_left()
 
     def wait(state: tenacity.RetryCallState) -> float:
-        asked = _asked(state)
-        if asked is not None:
-            return asked * random.uniform(1.0, 1.1)  # so that a crowd does not return as one
-        return float(policy.wait(state)) if borrowed else _backoff(state.attempt_number)
+        retry_after = _retry_after(state)
+        if retry_after is not None:
+            return retry_after * random.uniform(1.0, 1.1)  # so that many clients spread out
+        return float(policy.wait(state)) if is_custom else _backoff(state.attempt_number)
 
-    borrowed = hasattr(policy, "stop")
-    stop = policy.stop if borrowed else tenacity.stop_after_attempt(policy or 1)
+    is_custom = hasattr(policy, "stop")
+    stop = policy.stop if is_custom else tenacity.stop_after_attempt(policy or 1)
     return iter(
         tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: is_retryable(e) and not has_begun()),
+            retry=tenacity.retry_if_exception(lambda e: is_retryable(e) and not has_started()),
             stop=lambda state: stop(state) or give_up(state),
             wait=wait,
             sleep=sleep,
@@ -85,7 +85,7 @@ def attempts(
     )
 
 
-def _asked(state: tenacity.RetryCallState) -> float | None:
+def _retry_after(state: tenacity.RetryCallState) -> float | None:
     error = state.outcome.exception() if state.outcome else None
     return error.retry_after if isinstance(error, APIStatusError) else None
 

@@ -1,4 +1,4 @@
-"""The frozen nouns of an answer: messages, events, usage, stats and the verdict."""
+"""The public data types: messages, events, usage, stats, outcome and completion."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Prompt = Union[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 
 
 class Outcome(str, enum.Enum):
-    """The verdict on an answer; a ``str``, so ``outcome == "complete"`` holds."""
+    """How an answer ended; a ``str``, so ``outcome == "complete"`` holds."""
 
     COMPLETE = "complete"
-    """The protocol's end marker was seen: the text is whole."""
+    """The protocol's end marker was received: the text is complete."""
     UNVERIFIED = "unverified"
     """A clean end in a protocol that has no end marker."""
     TRUNCATED = "truncated"
@@ -29,9 +29,9 @@ class Outcome(str, enum.Enum):
     CUT = "cut"
     """The connection broke in the middle."""
     STALLED = "stalled"
-    """The server fell silent: the ``first_token`` or the ``idle`` clock."""
+    """The server fell silent: the ``first_token`` or the ``idle`` timeout expired."""
     DEADLINE = "deadline"
-    """The ``total`` clock."""
+    """The ``total`` timeout expired."""
     FAILED = "failed"
     """No answer: refused, bad status, malformed, or an error event in the stream."""
     CANCELLED = "cancelled"
@@ -43,28 +43,28 @@ class Outcome(str, enum.Enum):
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A piece of the answer's text, never empty."""
+    """A chunk of the answer's text, never empty."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """A piece of the model's reasoning, which is not part of the answer's text."""
+    """A chunk of the model's reasoning, which is not part of the answer's text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A piece of the model's refusal to answer."""
+    """A chunk of the model's refusal to answer."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call the model asks for; ``arguments`` is ``None`` where ``raw`` is not a JSON object."""
+    """A tool call of the model; ``arguments`` is ``None`` where ``raw`` is not a JSON object."""
 
     id: str
     name: str
@@ -74,7 +74,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens counted by the server; ``None`` where it did not say."""
+    """Tokens counted by the server; ``None`` where it did not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -94,14 +94,14 @@ Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Usage, Finish]
 
 @dataclass(frozen=True)
 class Stats:
-    """Measured on this side; times in seconds from the call."""
+    """Measured by the client; times in seconds from the call."""
 
     first_chunk_s: float | None
-    """Until the first piece of text had arrived; ``None`` while there is none."""
+    """Until the first chunk of text arrived; ``None`` while there is none."""
     duration_s: float
     """Until the end, or until now while the stream runs."""
     chunks: int
-    """Pieces of text handed over."""
+    """Chunks of text handed over."""
     bytes: int
     """Body bytes received, after content decoding, over all attempts."""
     attempts: int
@@ -110,23 +110,23 @@ class Stats:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """Between the rooms only: the model's name as the server gives it; not a public event."""
+    """Internal: the model's name as the server reports it; not a public event."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class ToolCallStarted:
-    """Between the rooms only: the first piece of a tool call has come; not a public event."""
+    """Internal: the first fragment of a tool call has arrived; not a public event."""
 
 
 Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallStarted, Usage, Finish, ServedModel]
-"""Between the rooms only: what decoders make. Text is a bare ``str``, for speed."""
+"""Internal: what decoders yield. Text is a bare ``str``, for speed."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer; ``str(completion)`` is its text."""
+    """A complete answer; ``str(completion)`` is its text."""
 
     text: str
     finish_reason: str | None
@@ -135,16 +135,16 @@ class Completion:
     outcome: Outcome
     stats: Stats
     reasoning: str = ""
-    """What the model thought aloud, where the server shows it."""
+    """The model's reasoning, where the server sends it."""
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
-    """Why the model refused, where the server keeps that apart from the text."""
+    """The model's refusal, where the server sends it separately from the text."""
 
     def __str__(self) -> str:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        """Show itself in a notebook, without the HTML, images and odd links of the model."""
+        """Return Markdown for a notebook, without the model's HTML, images and unsafe links."""
         from .safe_markdown import safe_markdown  # only notebooks need it
 
         return safe_markdown(self.text)

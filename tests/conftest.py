@@ -1,4 +1,4 @@
-"""What every test gets: no leaks, no outside network; and what TLS and connection tests ask for."""
+"""Fixtures for all tests: leak checks, a ban on outside connections, TLS and gateway fixtures."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ import pytest
 from providers_sync.stream import workers
 
 EXEMPT_THREAD = "providers-sync-resolver"
-"""A thread inside DNS cannot be interrupted; it ends with the resolver and owns no socket."""
+"""A thread in a DNS query cannot be interrupted; it ends with the resolver and owns no socket."""
 SETTLE_S = 2.0
-"""How long the threads and sockets of a test may take to end."""
+"""How long the threads and sockets of a test may take to close."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in its background so, and then no test of Ctrl-C could pass.
+    # A shell starts background jobs with SIGINT ignored, and then no test of Ctrl-C could pass.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 workers.IDLE_THREAD_S = 0.01
-"""An idle thread is waited for after every test, and a tenth of a second each is minutes in all."""
+"""Every test waits for idle threads: a tenth of a second each would add up to minutes."""
 
 failed = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For races: what fails once in a hundred times is wrong."""
+    """Add ``--repeat``, which finds races: a test that fails once in a hundred runs is a bug."""
     parser.addoption("--repeat", type=int, default=1, metavar="N", help="run all tests N times")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Round after round, so that no test is alone with itself."""
+    """Repeat the full list of tests, so that each run of a test follows the other tests."""
     items *= config.getoption("repeat")
 
 
 def pytest_collection_finish() -> None:
-    """Keep what is loaded by now out of every later collection, which it would make dearer."""
+    """Freeze all loaded objects: later garbage collections would spend time on them."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
-    """Let plugins that count references at their end see all objects again."""
+    """Unfreeze, so that plugins that count references at the end see all objects."""
     gc.unfreeze()
 
 
@@ -61,7 +61,7 @@ def pytest_sessionfinish() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
-    """Remember a failure: its traceback keeps sockets alive, which is no leak of ours."""
+    """Record a failure: its traceback keeps sockets alive, which is not a leak."""
     if call.excinfo is not None:
         item.stash[failed] = True
     return (yield)
@@ -71,9 +71,9 @@ def open_sockets() -> set[str]:
     """Return ``socket:[inode]`` of every socket this process has open (Linux; elsewhere none)."""
     found = set()
     folder = Path("/proc/self/fd")
-    for each in os.listdir(folder) if folder.is_dir() else ():
-        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
-            target = os.readlink(folder / each)
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
+            target = os.readlink(folder / name)
             if target.startswith("socket:"):
                 found.add(target)
     return found
@@ -81,50 +81,50 @@ def open_sockets() -> set[str]:
 
 def new_threads(before: set[threading.Thread], deadline: float) -> list[threading.Thread]:
     """Return the threads that are not in ``before`` and still run at the deadline."""
-    fresh = [
+    threads = [
         thread
         for thread in threading.enumerate()
         if thread not in before and thread.name != EXEMPT_THREAD
     ]
-    for thread in fresh:
+    for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [thread for thread in fresh if thread.is_alive()]
+    return [thread for thread in threads if thread.is_alive()]
 
 
 def new_sockets(before: set[str], deadline: float) -> set[str]:
     """Return the sockets that are not in ``before`` and still open at the deadline."""
-    while fresh := open_sockets() - before:
-        gc.collect()  # costs time, so only where it may help: a socket inside a cycle is no leak
+    while sockets := open_sockets() - before:
+        gc.collect()  # slow, so only where it may help: a socket in a reference cycle is no leak
         if time.monotonic() >= deadline:
             break
         time.sleep(0.01)  # the kernel has no event for a closed descriptor
-    return fresh
+    return sockets
 
 
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread or a socket behind.
 
-    The baseline is taken after fixtures of a wider scope were made, and the check comes after
-    fixtures of the test itself have been torn down.
+    The baseline is taken after the setup of fixtures with a wider scope, and the check runs after
+    the teardown of the test's own fixtures.
     """
     threads, sockets = set(threading.enumerate()), open_sockets()
     yield
     if request.node.stash.get(failed, False):
         return
     deadline = time.monotonic() + SETTLE_S
-    left_threads = new_threads(threads, deadline)
-    left_sockets = new_sockets(sockets, deadline)
-    if left_threads or left_sockets:
-        names = ", ".join(thread.name for thread in left_threads) or "none"
+    leaked_threads = new_threads(threads, deadline)
+    leaked_sockets = new_sockets(sockets, deadline)
+    if leaked_threads or leaked_sockets:
+        names = ", ".join(thread.name for thread in leaked_threads) or "none"
         pytest.fail(
-            f"left behind: threads: {names}; sockets: {', '.join(left_sockets) or 'none'}",
+            f"left behind: threads: {names}; sockets: {', '.join(leaked_sockets) or 'none'}",
             pytrace=False,
         )
 
 
 def is_outside(family: int, address: Any) -> bool:
-    """Return whether connecting there leaves this machine."""
+    """Return whether a connection to this address leaves this machine."""
     if family not in (socket.AF_INET, socket.AF_INET6):
         return False
     host = str(address[0]).partition("%")[0]
@@ -132,17 +132,17 @@ def is_outside(family: int, address: Any) -> bool:
         return False
     try:
         ip = ipaddress.ip_address(host)
-    except ValueError:  # a name: connect() would ask DNS for it
+    except ValueError:  # a name: connect() would send a DNS query
         return True
     return not (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 @pytest.fixture(autouse=True)
 def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test at once that connects beyond loopback, from whatever thread."""
+    """Fail a test at once that connects beyond loopback, from any thread."""
     attempts: list[str] = []
 
-    def guarded(real: Any) -> Any:
+    def guard(real: Any) -> Any:
         def connect(self: socket.socket, address: Any) -> Any:
             if is_outside(self.family, address):
                 attempts.append(str(address))
@@ -151,8 +151,8 @@ def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         return connect
 
-    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guard(socket.socket.connect_ex))
     yield
     if attempts:  # a thread of the code under test may have swallowed the failure
         pytest.fail(f"connected beyond loopback: {', '.join(attempts)}", pytrace=False)
@@ -160,15 +160,15 @@ def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def authority() -> Any:
-    """A certificate authority of the tests (a ``trustme.CA``)."""
-    import trustme  # only tests of TLS need it
+    """The certificate authority of the tests (a ``trustme.CA``)."""
+    import trustme  # only TLS tests need it
 
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
 def ca(authority: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path of the bundle that trusts ``authority``: for ``verify=``."""
+    """The path of a CA bundle that trusts ``authority``: for ``verify=``."""
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)
@@ -180,7 +180,7 @@ def server_context() -> ssl.SSLContext:
 
 @pytest.fixture(scope="session")
 def tls(authority: Any) -> ssl.SSLContext:
-    """A server context good for 127.0.0.1, ::1 and localhost."""
+    """A server context with a certificate for 127.0.0.1, ::1 and localhost."""
     context = server_context()
     authority.issue_cert("127.0.0.1", "::1", "localhost").configure_cert(context)
     return context
@@ -188,7 +188,7 @@ def tls(authority: Any) -> ssl.SSLContext:
 
 @pytest.fixture(scope="session")
 def tls_wrong_host(authority: Any) -> ssl.SSLContext:
-    """A server context whose certificate is trusted and belongs to another host."""
+    """A server context whose certificate is trusted but belongs to another host."""
     context = server_context()
     authority.issue_cert("elsewhere.example").configure_cert(context)
     return context
@@ -196,12 +196,12 @@ def tls_wrong_host(authority: Any) -> ssl.SSLContext:
 
 @pytest.fixture(scope="session")
 def tls_self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server context whose certificate nobody but itself has signed."""
+    """A server context with a self-signed certificate."""
     import trustme
 
-    alone = trustme.CA()
-    path = tmp_path_factory.mktemp("tls") / "alone.pem"
-    path.write_bytes(alone.private_key_pem.bytes() + alone.cert_pem.bytes())
+    own = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "self-signed.pem"
+    path.write_bytes(own.private_key_pem.bytes() + own.cert_pem.bytes())
     context = server_context()
     context.load_cert_chain(path)
     return context
@@ -209,7 +209,7 @@ def tls_self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 @pytest.fixture
 def refused() -> Iterator[tuple[str, int]]:
-    """A loopback address where nobody listens, kept from others while the test runs."""
+    """A loopback address that refuses connections, reserved while the test runs."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()
@@ -222,7 +222,7 @@ def blackhole() -> Iterator[tuple[str, int]]:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(4):  # one is queued, the others' SYNs are dropped, as is every later one
+        for _ in range(4):  # the first is queued; the SYNs of these and later ones are dropped
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
@@ -240,7 +240,7 @@ def echo() -> Iterator[Any]:
 
 @pytest.fixture
 def scripted() -> Iterator[tuple[Any, Any]]:
-    """A gateway whose engine says what the test tells it to, and the engine."""
+    """A gateway whose engine sends what the test scripts, and the engine."""
     from gateway_kit import Scripted
 
     from providers_sync.gateway import serve
@@ -252,7 +252,7 @@ def scripted() -> Iterator[tuple[Any, Any]]:
 
 @pytest.fixture(scope="session")
 def local() -> Iterator[tuple[Any, Any]]:
-    """A gateway on the real model, and its engine; one for all tests."""
+    """A gateway with the real model, and its engine; shared by all tests."""
     from gateway_kit import Recording, needs_model
 
     from providers_sync.gateway import serve

@@ -1,4 +1,4 @@
-"""The async adapter: one event loop, no waiting threads, nothing left behind."""
+"""The async adapter: streaming in one event loop, without blocked threads or leaks."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def openai(url: str, **settings: Any) -> OpenAICompatible:
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine; whatever asyncio complains of fails the test."""
-    complaints: list[dict[str, Any]] = []
+    """Run a coroutine; fail on anything that asyncio reports to the exception handler."""
+    errors: list[dict[str, Any]] = []
 
     async def watched() -> Any:
-        asyncio.get_running_loop().set_exception_handler(lambda _, c: complaints.append(c))
+        asyncio.get_running_loop().set_exception_handler(lambda _, c: errors.append(c))
         result = await main
         assert len(asyncio.all_tasks()) == 1
         return result
 
     result = asyncio.run(watched())
     gc.collect()
-    assert complaints == []
+    assert errors == []
     return result
 
 
-def test_stream_gives_the_chunks_and_the_verdict() -> None:
+def test_stream_yields_the_chunks_and_sets_the_outcome() -> None:
     """The same chunks as the sync iterator, then the outcome."""
 
     async def main(url: str) -> None:
@@ -79,7 +79,7 @@ def test_complete_and_events() -> None:
 
 
 def test_events_and_chunks_share_the_cursor() -> None:
-    """Whichever of the two stood still, it goes on where the other one has come to."""
+    """Each of the two continues where the other one stopped."""
     go = threading.Event()
     event = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
     more = b"".join(event % word for word in (b"b", b"c", b"d"))
@@ -98,8 +98,8 @@ def test_events_and_chunks_share_the_cursor() -> None:
         run(main(server.url))
 
 
-def test_everything_raises_at_the_first_await() -> None:
-    """Making the stream raises nothing and sends nothing."""
+def test_errors_are_raised_at_the_first_await() -> None:
+    """Creating the stream raises nothing and sends nothing."""
 
     async def main(url: str) -> None:
         bad = aio.stream(openai(url), [])
@@ -115,35 +115,35 @@ def test_everything_raises_at_the_first_await() -> None:
         assert server.connections == []
 
 
-def test_fault_comes_after_the_text() -> None:
-    """All that was received is handed over, then the error with the same text in it."""
+def test_error_is_raised_after_the_text() -> None:
+    """All received text is handed over, then the error is raised with the same text in it."""
 
     async def main(url: str) -> None:
-        got = []
+        chunks = []
         stream = aio.stream(openai(url), "Hi")
         with pytest.raises(StreamCut) as caught:  # noqa: PT012
             async for chunk in stream:
-                got.append(chunk)
-        assert "".join(got) == caught.value.partial == stream.text == "Hello wörld"
+                chunks.append(chunk)
+        assert "".join(chunks) == caught.value.partial == stream.text == "Hello wörld"
         assert stream.outcome is Outcome.CUT
 
     with serve([*WORDS, cut()]) as server:
         run(main(server.url))
 
 
-@pytest.mark.parametrize("clock", ["first_token", "idle", "total"])
-def test_clocks_hold_without_a_thread_that_waits(clock: str) -> None:
-    """Silence ends by the clock, within a quarter of a second."""
+@pytest.mark.parametrize("timeout", ["first_token", "idle", "total"])
+def test_timeouts_expire_without_a_waiting_thread(timeout: str) -> None:
+    """A silent stream ends within a quarter of a second after the timeout."""
 
     async def main(url: str) -> None:
-        provider = openai(url, timeouts=Timeouts(**{clock: 0.2}))
-        began = time.monotonic()
+        provider = openai(url, timeouts=Timeouts(**{timeout: 0.2}))
+        start = time.monotonic()
         with pytest.raises(TimeoutError) as caught:
             await aio.complete(provider, "Hi")
-        assert caught.value.clock == clock  # type: ignore[attr-defined]
-        assert time.monotonic() - began < 0.45
+        assert caught.value.clock == timeout  # type: ignore[attr-defined]
+        assert time.monotonic() - start < 0.45
 
-    with serve([stall()] if clock == "first_token" else [*WORDS, stall()]) as server:
+    with serve([stall()] if timeout == "first_token" else [*WORDS, stall()]) as server:
         run(main(server.url))
 
 
@@ -159,14 +159,14 @@ async def leave_by_aclose(stream: aio.AsyncStream) -> None:
 
 
 async def leave_by_cancelling(stream: aio.AsyncStream) -> None:
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def read() -> None:
         async for _ in stream:
-            heard.set()
+            received.set()
 
     task = asyncio.create_task(read())
-    await heard.wait()
+    await received.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -188,8 +188,8 @@ async def leave_by_with(stream: aio.AsyncStream) -> None:
         await stream.__anext__()
 
 
-async def leave_by_waiting_elsewhere(stream: aio.AsyncStream) -> None:
-    """Another task closes the stream under the reader's wait: the reader is at its end."""
+async def leave_by_aclose_in_another_task(stream: aio.AsyncStream) -> None:
+    """Another task closes the stream while one waits for it: the waiting iteration ends."""
     task = asyncio.create_task(_join(stream))
     while stream.text != "a":
         await asyncio.sleep(0)
@@ -202,13 +202,13 @@ async def _join(stream: AsyncIterator[str]) -> str:
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
-def test_leaving_before_it_begins_sends_nothing(reads: bool) -> None:
-    """Unread, or while its question is made ready for another task: closed is closed."""
-    begun, go = threading.Event(), threading.Event()
+def test_closing_before_the_start_sends_nothing(reads: bool) -> None:
+    """Unread, or while another task still prepares the request: the stream stays closed."""
+    preparing, go = threading.Event(), threading.Event()
 
     class Slow(OpenAICompatible):
         def prepare(self, *args: Any, **options: Any) -> Any:
-            begun.set()
+            preparing.set()
             assert go.wait(10)
             return super().prepare(*args, **options)
 
@@ -216,7 +216,7 @@ def test_leaving_before_it_begins_sends_nothing(reads: bool) -> None:
         stream = aio.stream(Slow("m", base_url=url), "Hi")
         task = asyncio.create_task(_join(stream)) if reads else None
         if task:
-            await asyncio.to_thread(begun.wait, 10)
+            await asyncio.to_thread(preparing.wait, 10)
         await stream.aclose()
         assert stream.outcome is Outcome.CANCELLED
         go.set()
@@ -230,8 +230,8 @@ def test_leaving_before_it_begins_sends_nothing(reads: bool) -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_leaving_about_when_it_begins_stops_it(turns: int) -> None:
-    """Turn after turn of the loop: whoever has come first, the reader is at its end."""
+def test_closing_around_the_start_stops_the_stream(turns: int) -> None:
+    """After any number of event loop iterations, whichever task comes first: iteration ends."""
 
     async def main(url: str) -> None:
         stream = aio.stream(openai(url), "Hi")
@@ -248,21 +248,21 @@ def test_leaving_about_when_it_begins_stops_it(turns: int) -> None:
             server.wait_closed(request.connection, timeout=1)
 
 
-WAYS = [
+EXITS = [
     leave_by_break,
     leave_by_aclose,
     leave_by_cancelling,
     leave_by_wait_for,
     leave_by_with,
-    leave_by_waiting_elsewhere,
+    leave_by_aclose_in_another_task,
 ]
 
 
-@pytest.mark.parametrize("leave", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("leave", EXITS, ids=lambda leave: leave.__name__)
 def test_leaving_stops_the_stream_at_once(
     leave: Callable[[aio.AsyncStream], Coroutine[Any, Any, None]],
 ) -> None:
-    """However the reader leaves, the server sees the close, and asyncio has no complaint."""
+    """However the caller leaves, the server sees the close, and asyncio reports no error."""
 
     async def main(url: str) -> None:
         await leave(aio.stream(openai(url), "Hi"))
@@ -281,11 +281,11 @@ def test_cancelling_returns_at_once(script: str) -> None:
         for round_ in range(1, 21):
             task = asyncio.create_task(aio.complete(openai(url), "Hi"))
             await asyncio.to_thread(server.wait_request, round_)
-            began = time.monotonic()
+            start = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            delays.append(time.monotonic() - began)
+            delays.append(time.monotonic() - start)
         return delays
 
     with serve(answer(before=[stall()]) if script == "headers" else [stall()]) as server:
@@ -293,25 +293,25 @@ def test_cancelling_returns_at_once(script: str) -> None:
         server.wait_closed(20, timeout=1)
 
 
-def test_loop_that_ends_takes_its_streams_along() -> None:
+def test_end_of_the_event_loop_closes_its_streams() -> None:
     """``asyncio.run`` returns while a stream is open: the server sees the close."""
 
     async def main(url: str) -> None:
-        global kept
-        kept = aio.stream(openai(url), "Hi")
-        assert await kept.__anext__() == "a"
+        global open_stream
+        open_stream = aio.stream(openai(url), "Hi")
+        assert await open_stream.__anext__() == "a"
 
     with serve([text("a"), stall()]) as server:
         asyncio.run(main(server.url))
         server.wait_closed(1, timeout=1)
-        assert kept.outcome is Outcome.CANCELLED
+        assert open_stream.outcome is Outcome.CANCELLED
 
 
-kept: aio.AsyncStream
+open_stream: aio.AsyncStream
 
 
 def test_token_cancels_from_a_thread() -> None:
-    """A ``CancelToken`` works as it does for the sync stream."""
+    """A ``CancelToken`` works as with the sync stream."""
 
     async def main(url: str) -> None:
         token = CancelToken()
@@ -325,8 +325,8 @@ def test_token_cancels_from_a_thread() -> None:
         run(main(server.url))
 
 
-def test_hundred_silent_streams_leave_the_executor_free() -> None:
-    """An unrelated ``to_thread`` call is as quick as ever while a hundred streams wait."""
+def test_hundred_silent_streams_do_not_block_the_executor() -> None:
+    """An unrelated ``to_thread`` call takes no longer while a hundred streams wait."""
 
     async def main(url: str) -> float:
         provider = openai(url)
@@ -334,11 +334,11 @@ def test_hundred_silent_streams_leave_the_executor_free() -> None:
         await asyncio.to_thread(server.wait_request, 100)
         delays = []
         for _ in range(20):
-            began = time.monotonic()
+            start = time.monotonic()
             await asyncio.to_thread(lambda: None)
-            delays.append(time.monotonic() - began)
+            delays.append(time.monotonic() - start)
         go.set()
-        assert {each.text for each in await asyncio.gather(*tasks)} == {"ab"}
+        assert {completion.text for completion in await asyncio.gather(*tasks)} == {"ab"}
         return statistics.median(delays)
 
     go = threading.Event()
@@ -347,16 +347,16 @@ def test_hundred_silent_streams_leave_the_executor_free() -> None:
 
 
 def test_burst_costs_at_most_twice_the_sync_iterator() -> None:
-    """CPU per chunk of a coalesced burst, median of interleaved rounds."""
+    """Compare CPU time per chunk of a coalesced burst: median of interleaved rounds."""
     burst = [text("word")] * 5000
 
     async def read(url: str) -> int:
         return len([chunk async for chunk in aio.stream(openai(url), "Hi")])
 
-    def cost(what: Callable[[], int]) -> float:
-        began = time.process_time()
-        assert what() == 5000
-        return time.process_time() - began
+    def cost(read: Callable[[], int]) -> float:
+        start = time.process_time()
+        assert read() == 5000
+        return time.process_time() - start
 
     with serve(burst) as server:
         ratios = []

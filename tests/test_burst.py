@@ -1,4 +1,4 @@
-"""Answers of 200 KB right behind their headers, which http.client's buffer takes in part."""
+"""Answers of 200 KB sent together with their headers, so that http.client buffers part of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from providers_sync import AI365VIP, Anthropic, OpenAICompatible, Outcome, Provider
 
 BUFFERS = {"8-KiB": 8 * 1024, "128-KiB": 128 * 1024}
-"""What http.client's buffer holds: up to Python 3.13, and from 3.14 on."""
+"""The size of http.client's buffer: up to Python 3.13, and from 3.14 on."""
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Encoding: {}\r\n"
 
 
@@ -28,7 +28,7 @@ def one_chunk(body: bytes) -> bytes:
 
 
 def many_chunks(body: bytes) -> bytes:
-    """Return chunks of odd sizes, whose borders and those of the reads meet everywhere."""
+    """Return chunks of an odd size, so that reads end at every position within a chunk."""
     return b"".join(one_chunk(body[at : at + 997]) for at in range(0, len(body), 997))
 
 
@@ -82,7 +82,7 @@ PROTOCOLS: dict[str, tuple[Make, str, bytes, Callable[[str], bytes], bytes]] = {
     ),
     "plain": (AI365VIP, "text/plain", b"", str.encode, b""),
 }
-"""The provider, its media type, and what goes before, around and behind each piece of text."""
+"""The provider, its media type, the body's start, the encoder of one text, and the body's end."""
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
@@ -92,28 +92,28 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @functools.cache
 def compose(protocol: str, coding: str) -> tuple[str, bytes]:
-    """Return a text and the body that says it, which is 200 KB at least in every coding."""
-    _, _, before, around, behind = PROTOCOLS[protocol]
-    dice = random.Random(1)
-    pieces = [f"{dice.randbytes(300).hex()} é\n" for _ in range(700)]
-    return "".join(pieces), CODINGS[coding](before + b"".join(map(around, pieces)) + behind)
+    """Return a text and the body that contains it, of at least 200 KB in every coding."""
+    _, _, start, encode, end = PROTOCOLS[protocol]
+    generator = random.Random(1)
+    chunks = [f"{generator.randbytes(300).hex()} é\n" for _ in range(700)]
+    return "".join(chunks), CODINGS[coding](start + b"".join(map(encode, chunks)) + end)
 
 
 @contextlib.contextmanager
 def send_at_once(data: bytes, tls: ssl.SSLContext | None) -> Iterator[str]:
-    """Answer the first request with these bytes in one piece; give the server's address."""
+    """Answer the first request with these bytes in one write; yield the server's address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer_one, args=(listener, data, tls))
         thread.start()
         try:
             yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread where nobody has come
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread if no client has connected
             thread.join(10)
 
 
 def answer_one(listener: socket.socket, data: bytes, tls: ssl.SSLContext | None) -> None:
-    with contextlib.suppress(OSError):  # the client has gone, or has never come
+    with contextlib.suppress(OSError):  # the client has disconnected, or never connected
         accepted, _ = listener.accept()
         accepted.settimeout(10)
         with tls.wrap_socket(accepted, server_side=True) if tls else accepted as client:
@@ -122,16 +122,16 @@ def answer_one(listener: socket.socket, data: bytes, tls: ssl.SSLContext | None)
                 request += client.recv(65536)
             client.sendall(data)
             if isinstance(client, ssl.SSLSocket):
-                client.settimeout(0)  # say the end, and do not wait for the client's
+                client.settimeout(0)  # send close_notify without waiting for the client's
                 client.unwrap()
 
 
 def fill(self: socket.SocketIO, buffer: Any) -> int:
-    """Read as much as ``buffer`` takes: what a packet train does that is there already."""
-    view, got = memoryview(buffer), 0
-    while got < len(view) and (size := self._sock.recv_into(view[got:])):  # type: ignore[attr-defined]
-        got += size
-    return got
+    """Fill ``buffer`` completely, as a read does when many packets have arrived already."""
+    view, filled = memoryview(buffer), 0
+    while filled < len(view) and (size := self._sock.recv_into(view[filled:])):  # type: ignore[attr-defined]
+        filled += size
+    return filled
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
@@ -139,7 +139,7 @@ def fill(self: socket.SocketIO, buffer: Any) -> int:
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_burst_behind_the_headers_is_whole(
+def test_burst_after_the_headers_is_complete(
     protocol: str,
     framing: str,
     coding: str,
@@ -148,7 +148,7 @@ def test_burst_behind_the_headers_is_whole(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not a character is missing, however much of it http.client's buffer has taken."""
+    """No character is missing, however much of it http.client has buffered."""
     tls = request.getfixturevalue("tls") if security == "tls" else None
     verify = request.getfixturevalue("ca") if security == "tls" else True
     make, media_type, *_ = PROTOCOLS[protocol]

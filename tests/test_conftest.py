@@ -1,4 +1,4 @@
-"""What our conftest promises: no leaks, no outside network, addresses that fail."""
+"""The fixtures of conftest.py: leak checks, no outside network, addresses that fail."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ pytest_plugins = ["pytester"]
 
 
 def test_refused_address_refuses(refused: tuple[str, int]) -> None:
-    """Nobody listens there."""
+    """A connect fails with ``ConnectionRefusedError``."""
     with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(refused)
 
 
 def test_blackhole_never_answers(blackhole: tuple[str, int]) -> None:
-    """A connect hangs until its own clock fires."""
+    """A connect hangs until its own timeout expires."""
     with pytest.raises(TimeoutError):
         socket.create_connection(blackhole, timeout=0.2)
 
@@ -58,9 +58,9 @@ def test_unix():
 
 
 def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) -> None:
-    """What our conftest promises, tried in a session of its own."""
-    ours = Path(__file__).with_name("conftest.py").read_text("utf-8")
-    pytester.makeconftest(ours.replace("SETTLE_S = 2.0", "SETTLE_S = 0.5"))
+    """Run leaking tests in a separate pytest session."""
+    source = Path(__file__).with_name("conftest.py").read_text("utf-8")
+    pytester.makeconftest(source.replace("SETTLE_S = 2.0", "SETTLE_S = 0.5"))
     pytester.makepyfile(LEAKS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=30)
     result.assert_outcomes(passed=6, failed=2, errors=5)
@@ -76,7 +76,7 @@ def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) ->
 
 
 def test_repeat_runs_all_tests_round_after_round(pytester: pytest.Pytester) -> None:
-    """What one round leaves behind, the next one finds; a fixture is made anew each time."""
+    """Module state survives from one round to the next; a fixture is created anew each time."""
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text("utf-8"))
     pytester.makepyfile(
         """

@@ -307,7 +307,7 @@ def test_each_provider_keeps_its_own_clocks() -> None:
         began = time.monotonic()
         stream = Failover([first, second]).stream("Hi")
         assert 0.15 < time.monotonic() - began < 1
-        with pytest.raises(APITimeoutError, match=r"0\.3 s.*idle clock"):
+        with pytest.raises(APITimeoutError, match=r"0\.3 s.*idle timeout"):
             stream.read()
         assert "0.2 s" in str(stream.attempts[0].error)
 

@@ -1,4 +1,4 @@
-"""What ``import providers_sync`` loads, costs and offers."""
+"""``import providers_sync``: what it loads, its CPU time, and the public names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def python(code: str, **environment: str) -> str:
 
 @pytest.fixture
 def tornado(tmp_path: Path) -> str:
-    """Return a folder with a stand-in for tornado, which brings asyncio as the real one does."""
+    """Return a folder with a stand-in for tornado, which imports asyncio like the real one."""
     package = tmp_path / "tornado"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -54,8 +54,8 @@ def tornado(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["ours", "theirs"])
-def test_tornado_brings_asyncio_through_tenacity_only(tornado, name):
-    """The stand-in does what it is for: with it, tenacity loads asyncio, and the face does not."""
+def test_tornado_loads_asyncio_through_tenacity_only(tornado, name):
+    """Check the stand-in: with it, tenacity loads asyncio, and ``providers_sync`` does not."""
     loaded = python(
         f"{OURS if name == 'ours' else THEIRS}; import sys; print('asyncio' in sys.modules)",
         path=tornado,
@@ -64,13 +64,13 @@ def test_tornado_brings_asyncio_through_tenacity_only(tornado, name):
 
 
 def test_import_loads_no_server_no_command_line_no_asyncio(tornado):
-    """The face opens no door, and tenacity waits for the first failure."""
+    """Optional modules are not loaded, and tenacity is not before the first failure."""
     code = f"{OURS}; import sys; print([name for name in {UNWANTED} if name in sys.modules])"
     assert python(code, path=tornado).strip() == "[]"
 
 
-def test_doors_open_by_their_name_alone():
-    """``providers_sync.gateway.serve`` works after ``import providers_sync``; misspelt, it says."""
+def test_submodules_load_on_attribute_access():
+    """``providers_sync.gateway.serve`` works after ``import providers_sync``; a typo raises."""
     code = (
         f"{OURS}; print(callable(providers_sync.gateway.serve), callable(providers_sync.aio.stream)"
         ", callable(providers_sync.batch.map), hasattr(providers_sync, 'gatewy'))"
@@ -79,9 +79,9 @@ def test_doors_open_by_their_name_alone():
 
 
 def test_import_costs_what_its_dependencies_cost(tmp_path):
-    """At most 1.1 times their CPU time: least of interleaved runs, as noise only adds.
+    """At most 1.1 times their CPU time: the minimum of interleaved runs, because noise only adds.
 
-    It stops as soon as the goal is met, so a quiet machine needs seven pairs.
+    The test stops as soon as the limit is met, so a quiet machine needs seven pairs.
     """
     ours, theirs = [], []
     _cpu(OURS, tmp_path), _cpu(THEIRS, tmp_path)  # compile both
@@ -96,7 +96,7 @@ def test_import_costs_what_its_dependencies_cost(tmp_path):
 
 
 def _cpu(code: str, cache: Path) -> float:
-    """Return the CPU seconds of ``code``; its compiled modules are kept in ``cache``."""
+    """Return the CPU seconds of ``code``; compiled modules are stored in ``cache``."""
     return float(
         python(
             f"import time; t = time.process_time(); {code}; print(time.process_time() - t)",
@@ -106,14 +106,14 @@ def _cpu(code: str, cache: Path) -> float:
     )
 
 
-def test_public_api_holds_the_promised_names():
-    """A name that is added or removed changes the contract, and this list with it."""
+def test_public_api_contains_the_listed_names():
+    """Adding or removing a public name requires a change of this list."""
     assert providers_sync.__all__ == PUBLIC_API
     assert all(hasattr(providers_sync, name) for name in PUBLIC_API)
 
 
 def test_dir_and_help_show_public_names_only():
-    """Tab completion and ``help()`` offer the public API: nothing that the module imports."""
+    """Tab completion and ``help()`` show the public API and nothing that the module imports."""
     printed = python(f"{OURS}; print(*dir(providers_sync)); help(providers_sync)")
     names, _, shown = printed.partition("\n")
     assert names.split() == sorted(PUBLIC_API)  # the lazy ones too, before their first use

@@ -1,4 +1,4 @@
-"""The retry law: what is tried again, how soon, how often, and never after the first event."""
+"""Retries: what is retried, after how long, how often, and never after the first event."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def openai(url: str, **settings: Any) -> Provider:
     return OpenAICompatible("m", base_url=url, **{"retry": AT_ONCE, **settings})
 
 
-# --- what is tried again
+# --- what is retried
 
 EVENTS = {
     "text": text("Hel"),
@@ -61,8 +61,8 @@ EVENTS = {
 
 @pytest.mark.parametrize("kind", EVENTS)
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_nothing_is_tried_again_after_the_first_event(kind: str, before: int) -> None:
-    """Whichever attempt it is that an event of whatever kind came in."""
+def test_nothing_is_retried_after_the_first_event(kind: str, before: int) -> None:
+    """In whichever attempt an event of any kind arrived."""
     script = [*[status(503)] * before, answer(EVENTS[kind], cut()), GOOD]
     with serve(script) as server:
         with pytest.raises(StreamCut) as caught:
@@ -80,8 +80,8 @@ NOT_EVENTS = {
 
 
 @pytest.mark.parametrize("kind", NOT_EVENTS)
-def test_what_is_no_event_does_not_forbid_another_attempt(kind: str) -> None:
-    """Nobody has seen anything of the answer yet."""
+def test_deltas_that_are_no_events_do_not_prevent_a_retry(kind: str) -> None:
+    """The caller has received nothing of the answer yet."""
     with serve([answer(NOT_EVENTS[kind], cut()), GOOD]) as server:
         stream = openai(server.url).stream("Hi")
         assert stream.read() == "Hello"
@@ -90,16 +90,16 @@ def test_what_is_no_event_does_not_forbid_another_attempt(kind: str) -> None:
 
 
 @pytest.mark.parametrize("code", [408, 409, 429, 500, 501, 502, 503, 504, 520, 529, 599])
-def test_status_that_may_pass_is_tried_again(code: int) -> None:
-    """Timeouts, conflicts, limits and all of the server's own troubles."""
+def test_temporary_status_is_retried(code: int) -> None:
+    """Timeouts, conflicts, rate limits and all server errors."""
     with serve([status(code), GOOD]) as server:
         assert openai(server.url).complete("Hi").text == "Hello"
         assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("code", [301, 400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 451])
-def test_status_that_stays_is_not_tried_again(code: int) -> None:
-    """The same request would fail the same way."""
+def test_permanent_status_is_not_retried(code: int) -> None:
+    """The same request would fail again."""
     with serve([status(code), GOOD]) as server:
         with pytest.raises(APIStatusError) as caught:
             openai(server.url).complete("Hi")
@@ -107,21 +107,21 @@ def test_status_that_stays_is_not_tried_again(code: int) -> None:
         assert len(server.requests) == 1
 
 
-CLOCKS = {
+TIMEOUTS = {
     "first_token": ([pause(5)], Timeouts(first_token=0.2)),
     "idle": ([text("Hel"), pause(5)], Timeouts(idle=0.2)),
     "total": ([pause(5)], Timeouts(total=0.2)),
 }
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
-def test_clock_that_fired_is_not_wound_up_again(clock: str) -> None:
-    """The user waited as long as was allowed; only ``connect`` is tried again."""
-    script, timeouts = CLOCKS[clock]
+@pytest.mark.parametrize("timeout", TIMEOUTS)
+def test_expired_timeout_is_not_retried(timeout: str) -> None:
+    """The user has waited as long as the limit allows; only ``connect`` is retried."""
+    script, timeouts = TIMEOUTS[timeout]
     with serve(script) as server:
         with pytest.raises(APITimeoutError) as caught:
             openai(server.url, timeouts=timeouts).complete("Hi")
-        assert caught.value.clock == clock
+        assert caught.value.clock == timeout
         assert len(server.requests) == 1
 
 
@@ -140,15 +140,15 @@ def test_every_attempt_sends_the_same_request() -> None:
 
 
 @pytest.mark.parametrize(("retry", "requests"), [(None, 1), (1, 1), (2, 2), (4, 4)])
-@pytest.mark.parametrize("own", [True, False], ids=["provider", "call"])
-def test_number_of_attempts_is_what_was_asked_for(
-    retry: int | None, requests: int, own: bool
+@pytest.mark.parametrize("by_provider", [True, False], ids=["provider", "call"])
+def test_number_of_attempts_equals_the_retry_setting(
+    retry: int | None, requests: int, by_provider: bool
 ) -> None:
-    """Given to the provider or to the call; with ``Retry-After: 0`` there is no wait."""
+    """Set on the provider or in the call; with ``Retry-After: 0`` there is no wait."""
     with serve(status(429, headers={"Retry-After": "0"})) as server:
-        provider = openai(server.url, **{"retry": retry} if own else {})
+        provider = openai(server.url, **{"retry": retry} if by_provider else {})
         with pytest.raises(RateLimitError):
-            provider.complete("Hi", **{} if own else {"retry": retry})
+            provider.complete("Hi", **{} if by_provider else {"retry": retry})
         assert len(server.requests) == requests
 
 
@@ -163,7 +163,7 @@ def test_default_is_three_attempts_with_growing_waits() -> None:
 
 
 @pytest.mark.parametrize("retry", [0, -1, 1.5, True, "3", object()])
-def test_retry_that_makes_no_sense_is_refused_at_once(retry: Any) -> None:
+def test_invalid_retry_is_rejected_at_once(retry: Any) -> None:
     """By the provider and by the call, before anything is sent."""
     with pytest.raises(InvalidRequestError, match="retry"):
         OpenAICompatible("m", retry=retry)
@@ -171,10 +171,10 @@ def test_retry_that_makes_no_sense_is_refused_at_once(retry: Any) -> None:
         OpenAICompatible("m", base_url="http://127.0.0.1:9").stream("Hi", retry=retry)
 
 
-# --- tenacity's own rules
+# --- tenacity policies
 
 
-def test_stop_and_wait_of_a_retrying_are_honoured() -> None:
+def test_stop_and_wait_of_a_retrying_are_used() -> None:
     """Five attempts, each a little later than the one before."""
     policy = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_incrementing(0.03, 0.03)
@@ -185,12 +185,12 @@ def test_stop_and_wait_of_a_retrying_are_honoured() -> None:
         times = [request.at for request in server.requests]
     waits = [b - a for a, b in zip(times, times[1:])]  # noqa: B905, RUF007
     assert len(times) == 5
-    for wait, wanted in zip(waits, (0.03, 0.06, 0.09, 0.12), strict=True):
-        assert wanted <= wait < wanted + 0.1
+    for wait, expected in zip(waits, (0.03, 0.06, 0.09, 0.12), strict=True):
+        assert expected <= wait < expected + 0.1
 
 
 def test_stop_after_delay_counts_from_the_call() -> None:
-    """The first attempt takes its share of the time."""
+    """The duration of the first attempt counts."""
     policy = tenacity.Retrying(stop=tenacity.stop_after_delay(0.2), wait=tenacity.wait_none())
     with serve(answer(before=[pause(0.3)], status=503)) as server:
         with pytest.raises(APIStatusError):
@@ -198,8 +198,8 @@ def test_stop_after_delay_counts_from_the_call() -> None:
         assert len(server.requests) == 1
 
 
-def test_what_a_retrying_says_of_exceptions_and_sleeping_is_ours() -> None:
-    """Only ``stop`` and ``wait`` are borrowed, so that cancelling and the law still hold."""
+def test_exception_filter_and_sleep_of_a_retrying_are_ignored() -> None:
+    """Only ``stop`` and ``wait`` are used, so that cancellation and our retry rules still apply."""
     slept: list[float] = []
     policy = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(3),
@@ -215,25 +215,25 @@ def test_what_a_retrying_says_of_exceptions_and_sleeping_is_ours() -> None:
     assert slept == []
 
 
-def test_shared_retrying_counts_for_each_call_alone() -> None:
+def test_shared_retrying_counts_separately_for_each_call() -> None:
     """One policy, sixteen threads, three attempts each."""
     with serve(status(503)) as server:
         provider = openai(server.url)
 
-        def ask(_: int) -> None:
+        def call(_: int) -> None:
             with pytest.raises(APIStatusError):
                 provider.complete("Hi")
 
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(ask, range(16)))
+            list(pool.map(call, range(16)))
         assert len(server.requests) == 16 * 3
 
 
-# --- how soon
+# --- after how long
 
 
 def waits(error: Callable[[], ProviderError], count: int = 2) -> list[float]:
-    """Return the waits between attempts that all fail so."""
+    """Return the waits between attempts that all fail with this error."""
     slept: list[float] = []
     with pytest.raises(ProviderError):  # noqa: PT012 (the loop is what raises)
         for attempt in attempts(count, slept.append, lambda: math.inf, lambda: False):
@@ -247,7 +247,7 @@ def failure(retry_after: float | None = None) -> Callable[[], ProviderError]:
 
 
 def assert_spread(values: list[float], low: float, high: float) -> None:
-    """Every tenth of the range has about a tenth of the values."""
+    """Check that every tenth of the range has about a tenth of the values."""
     assert min(values) >= low
     assert max(values) <= high
     for tenth in range(10):
@@ -256,77 +256,77 @@ def assert_spread(values: list[float], low: float, high: float) -> None:
         assert 0.06 < share < 0.14
 
 
-def test_two_thousand_streams_do_not_come_back_as_one() -> None:
-    """Their second and third attempts are spread over the whole back-off."""
+def test_two_thousand_streams_do_not_retry_at_the_same_time() -> None:
+    """Their second and third attempts are spread over the full back-off."""
     first, second = zip(*(waits(failure(), 3) for _ in range(2000)), strict=True)
     assert_spread(list(first), 0.25, 0.5)
     assert_spread(list(second), 0.5, 1.0)
 
 
-def test_two_thousand_streams_told_to_wait_do_not_come_back_as_one() -> None:
-    """Never sooner than asked, and spread behind that."""
+def test_two_thousand_streams_with_retry_after_do_not_retry_at_the_same_time() -> None:
+    """Never sooner than ``Retry-After``, and spread over the time after it."""
     assert_spread([waits(failure(2.0))[0] for _ in range(2000)], 2.0, 2.2)
 
 
 def test_back_off_is_capped() -> None:
-    """However many attempts: no wait over eight seconds."""
-    found = waits(failure(), 12)
-    assert len(found) == 11
-    assert all(4 <= wait <= 8 for wait in found[5:])
+    """No wait exceeds eight seconds, however many attempts there are."""
+    slept = waits(failure(), 12)
+    assert len(slept) == 11
+    assert all(4 <= wait <= 8 for wait in slept[5:])
 
 
-@pytest.mark.parametrize("asked", [0.0, 0.25, 7.5, 59.9, 60.0])
-def test_retry_after_within_the_cap_is_obeyed(asked: float) -> None:
+@pytest.mark.parametrize("retry_after", [0.0, 0.25, 7.5, 59.9, 60.0])
+def test_retry_after_within_the_cap_is_obeyed(retry_after: float) -> None:
     """Not sooner, and at most a tenth later."""
-    [wait] = waits(failure(asked))
-    assert asked <= wait <= asked * 1.1
+    [wait] = waits(failure(retry_after))
+    assert retry_after <= wait <= retry_after * 1.1
 
 
-@pytest.mark.parametrize("asked", ["60.5", "61", "3600", "86400"])
-def test_retry_after_beyond_the_cap_fails_at_once_with_the_number(asked: str) -> None:
-    """For the caller to decide on."""
-    with serve(status(429, "Slow down", headers={"Retry-After": asked})) as server:
-        began = time.monotonic()
-        with pytest.raises(RateLimitError, match=asked.replace(".", "[.]")) as caught:
+@pytest.mark.parametrize("retry_after", ["60.5", "61", "3600", "86400"])
+def test_retry_after_beyond_the_cap_fails_at_once_with_the_number(retry_after: str) -> None:
+    """The caller decides what to do."""
+    with serve(status(429, "Slow down", headers={"Retry-After": retry_after})) as server:
+        start = time.monotonic()
+        with pytest.raises(RateLimitError, match=retry_after.replace(".", "[.]")) as caught:
             openai(server.url, retry=5).complete("Hi")
-        assert time.monotonic() - began < 0.25
-        assert caught.value.retry_after == float(asked)
+        assert time.monotonic() - start < 0.25
+        assert caught.value.retry_after == float(retry_after)
         assert len(server.requests) == 1
 
 
-# --- the clock over all of it
+# --- the total timeout and cancellation
 
 
-def test_every_attempt_is_bounded_by_the_total_clock() -> None:
+def test_every_attempt_is_bounded_by_the_total_timeout() -> None:
     """Attempts of 0.2 s under a total of 0.5 s: the third one is stopped in the middle."""
     policy = tenacity.Retrying(stop=tenacity.stop_never, wait=tenacity.wait_none())
     with serve(answer(before=[pause(0.2)], status=503)) as server:
-        began = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(APITimeoutError) as caught:
             openai(server.url, retry=policy, timeouts=0.5).complete("Hi")
-        assert 0.5 <= time.monotonic() - began < 0.5 + 0.25
+        assert 0.5 <= time.monotonic() - start < 0.5 + 0.25
         assert (caught.value.clock, caught.value.outcome) == ("total", "deadline")
         assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("wait", [5.0, 0.6])
-def test_wait_that_would_outlast_the_total_clock_is_not_begun(wait: float) -> None:
-    """The failure itself is told, at once: it says more than a clock."""
+def test_wait_that_would_outlast_the_total_timeout_is_not_started(wait: float) -> None:
+    """The failure itself is raised, at once: it explains more than a timeout."""
     policy = tenacity.Retrying(stop=tenacity.stop_never, wait=tenacity.wait_fixed(wait))
     with serve(status(503, "Down for repair")) as server:
-        began = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(APIStatusError, match="Down for repair"):
             openai(server.url, retry=policy, timeouts=0.5).complete("Hi")
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - start < 0.25
         assert len(server.requests) == 1
 
 
 def test_cancel_ends_a_back_off_at_once_and_nothing_more_is_sent() -> None:
-    """Not even the one attempt that would have followed."""
-    begun = threading.Event()
+    """Not even the attempt that would have followed."""
+    waiting = threading.Event()
 
     def wait(_: Any) -> float:
-        begun.set()
+        waiting.set()
         return 0.5
 
     policy = tenacity.Retrying(stop=tenacity.stop_never, wait=wait)
@@ -334,18 +334,18 @@ def test_cancel_ends_a_back_off_at_once_and_nothing_more_is_sent() -> None:
         token = CancelToken()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             call = pool.submit(openai(server.url, retry=policy).complete, "Hi", cancel=token)
-            assert begun.wait(5)
-            began = time.monotonic()
+            assert waiting.wait(5)
+            start = time.monotonic()
             token.cancel()
             with pytest.raises(StreamCancelled):
                 call.result(5)
-            assert time.monotonic() - began < 0.25
+            assert time.monotonic() - start < 0.25
         time.sleep(0.6)  # longer than the wait that was cut short
         assert len(server.requests) == 1
 
 
 def test_error_of_the_last_attempt_is_the_one_that_is_raised() -> None:
-    """With its own status and headers, and nothing of tenacity's."""
+    """With its own status and headers, and not wrapped in a tenacity error."""
     script = [status(503), status(502), status(500, "Third", headers={"X-Request-Id": "r3"})]
     with serve(script) as server:
         with pytest.raises(APIStatusError, match="Third") as caught:

@@ -1,4 +1,4 @@
-"""The stream as its reader sees it: iterating, looking, stopping, letting go."""
+"""``Stream`` from the caller's side: iteration, state, cancellation, cleanup."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def openai(url: str, **settings: object) -> Provider:
     return OpenAICompatible("m", base_url=url, **settings)  # type: ignore[arg-type]
 
 
-def test_iterating_gives_the_servers_chunks() -> None:
-    """One chunk of text for each delta, then the verdict and all the numbers."""
+def test_iteration_yields_the_servers_chunks() -> None:
+    """One chunk of text for each delta, then the outcome and all statistics."""
     script = [*WORDS, finish("length"), usage(3, 4)]
     with serve(answer(*script, headers={"X-Request-Id": "r1"})) as server:
         stream = openai(server.url).stream("Hi")
@@ -74,8 +74,8 @@ def test_iterating_gives_the_servers_chunks() -> None:
         assert stream.stats == stats
 
 
-def test_headers_are_found_in_any_case() -> None:
-    """As HTTP has it; also those of an error, whose secrets stay hidden and which pickles."""
+def test_header_names_are_case_insensitive() -> None:
+    """Also those of an error, which redacts secrets and can be pickled."""
     with serve(answer(*WORDS, headers={"X-Spent": "3"})) as server:
         stream = openai(server.url).stream("Hi")
         assert (stream.headers["x-spent"], stream.headers["X-SPENT"]) == ("3", "3")
@@ -87,16 +87,16 @@ def test_headers_are_found_in_any_case() -> None:
             assert (error.headers["x-left"], error.headers["x-echo"]) == ("7", "***")
 
 
-def test_clock_longer_than_a_socket_can_wait_does_not_fire() -> None:
+def test_timeout_longer_than_a_socket_can_wait_does_not_expire() -> None:
     """In 32 bits of milliseconds these would be less than a second, or too much for Python."""
     for total in (4_294_967.5, 1e10):
         with serve(answer(*WORDS, before=[pause(0.6)])) as server:
-            clocks = Timeouts(connect=total, first_token=total, idle=total, total=total)
-            assert openai(server.url, timeouts=clocks, retry=None).complete("Hi").text
+            timeouts = Timeouts(connect=total, first_token=total, idle=total, total=total)
+            assert openai(server.url, timeouts=timeouts, retry=None).complete("Hi").text
 
 
-def test_cause_of_headers_cut_is_the_cut() -> None:
-    """Not what closing the half-made response brings."""
+def test_cause_of_cut_headers_is_the_cut() -> None:
+    """Not an error from closing the incomplete response."""
     script = answer(inside=[wire(b"X-Half: on"), cut()])
     with serve(script) as server, pytest.raises(APIConnectionError) as caught:
         openai(server.url, retry=None).stream("Hi")
@@ -104,7 +104,7 @@ def test_cause_of_headers_cut_is_the_cut() -> None:
 
 
 def test_text_grows_with_what_was_handed_over() -> None:
-    """While it runs, ``.text`` is what the reader has had."""
+    """While the stream runs, ``.text`` is what the caller has received."""
     with serve(WORDS) as server:
         stream = openai(server.url).stream("Hi")
         assert (next(stream), stream.text) == ("Hel", "Hel")
@@ -115,7 +115,7 @@ def test_text_grows_with_what_was_handed_over() -> None:
 
 
 def test_events_share_the_cursor_with_the_iterator() -> None:
-    """Typed events go on where the iterator stood, and the other way round."""
+    """Typed events continue where the iterator stopped, and the other way round."""
     with serve([*WORDS, finish("stop"), usage(1, 2)]) as server:
         stream = openai(server.url).stream("Hi")
         events = stream.events()
@@ -125,12 +125,12 @@ def test_events_share_the_cursor_with_the_iterator() -> None:
         assert stream.outcome is Outcome.COMPLETE
 
 
-def test_events_that_stood_still_go_on_in_the_iterators_batch() -> None:
-    """What came in one read with what ``next()`` took is not lost."""
+def test_suspended_events_continue_in_the_iterators_batch() -> None:
+    """Events that arrived in the same read as the one that ``next()`` took are not lost."""
     go = threading.Event()
-    said = [{"delta": {"content": each}} for each in ("lo ", "wörld")]
-    said.append({"delta": {}, "finish_reason": "stop"})
-    rest = "".join(f"data: {json.dumps({'choices': [each]})}\n\n" for each in said)
+    choices = [{"delta": {"content": chunk}} for chunk in ("lo ", "wörld")]
+    choices.append({"delta": {}, "finish_reason": "stop"})
+    rest = "".join(f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices)
     with serve(["Hel", wait(go), raw(f"{rest}data: [DONE]\n\n".encode())]) as server:
         stream = openai(server.url).stream("Hi")
         events = stream.events()
@@ -140,7 +140,7 @@ def test_events_that_stood_still_go_on_in_the_iterators_batch() -> None:
         assert list(events) == [TextDelta("wörld"), Finish("stop")]
 
 
-def test_complete_returns_the_whole_answer() -> None:
+def test_complete_returns_the_full_answer() -> None:
     """``str()`` of a completion is its text."""
     with serve([*WORDS, usage(1, 2)]) as server:
         completion = openai(server.url).complete("Hi")
@@ -150,7 +150,7 @@ def test_complete_returns_the_whole_answer() -> None:
 
 
 def test_clean_end_without_marker_is_never_complete() -> None:
-    """AI365VIP's is ``unverified``; the others' is a truncation with the text in hand."""
+    """AI365VIP's is ``unverified``; the others raise ``StreamTruncated`` with the partial text."""
     with serve(answer(*WORDS, end=False)) as server:
         assert AI365VIP(base_url=server.url).complete("Hi").outcome is Outcome.UNVERIFIED
         with pytest.raises(StreamTruncated) as caught:
@@ -160,7 +160,7 @@ def test_clean_end_without_marker_is_never_complete() -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "one-chunk"])
 def test_cut_framing_never_looks_clean(framing: str) -> None:
-    """Where the framing shows a cut, the plain-text provider reports it too."""
+    """Where the framing reveals a cut, the plain-text provider reports it too."""
     with serve(answer(*WORDS, cut(), framing=framing, length=100)) as server:
         with pytest.raises(StreamCut) as caught:
             AI365VIP(base_url=server.url).complete("Hi")
@@ -175,9 +175,9 @@ def test_next_after_an_error_raises_it_again() -> None:
             stream.read()
         stream.cancel()
         stream.close()
-        for again in (lambda: next(stream), stream.read, lambda: next(stream.events())):
+        for read in (lambda: next(stream), stream.read, lambda: next(stream.events())):
             with pytest.raises(StreamCut) as second:
-                again()
+                read()
             assert second.value is first.value
         assert (stream.outcome, stream.text) == (Outcome.CUT, "Hello wörld")
         copy = pickle.loads(pickle.dumps(first.value))
@@ -214,7 +214,7 @@ def test_cancel_keeps_text_that_was_not_handed_over() -> None:
         assert next(stream) == "Hel"
         go.set()
         while len(stream._channel.buffer) < 2:
-            threading.Event().wait(0.001)  # our thread tells nobody that it has read on
+            threading.Event().wait(0.001)  # the worker thread sends no signal for a further read
         stream.cancel()
         with pytest.raises(StreamCancelled) as caught:
             next(stream)
@@ -223,7 +223,7 @@ def test_cancel_keeps_text_that_was_not_handed_over() -> None:
         server.wait_closed(1, timeout=1)
 
 
-def test_cancelled_token_stops_a_call_before_it_begins() -> None:
+def test_cancelled_token_stops_a_call_before_it_starts() -> None:
     """Nothing is sent with a token that was cancelled already."""
     token = CancelToken()
     token.cancel()
@@ -242,7 +242,7 @@ PHASES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "tls"])
-def test_cancel_frees_a_blocked_reader_at_once(
+def test_cancel_unblocks_a_waiting_thread_at_once(
     phase: str, secure: bool, request: pytest.FixtureRequest
 ) -> None:
     """Before and after the headers, on HTTP and TLS: median of 20 under 50 ms, worst under 250."""
@@ -253,41 +253,41 @@ def test_cancel_frees_a_blocked_reader_at_once(
         provider = openai(server.url, verify=verify)
         for round_ in range(1, 21):
             token = CancelToken()
-            freed: list[float] = []
+            returned: list[float] = []
 
-            def read(token: CancelToken = token, freed: list[float] = freed) -> None:
+            def read(token: CancelToken = token, returned: list[float] = returned) -> None:
                 with pytest.raises(StreamCancelled):
                     provider.stream("Hi", cancel=token).read()
-                freed.append(time.monotonic())
+                returned.append(time.monotonic())
 
             reader = threading.Thread(target=read)
             reader.start()
             server.wait_request(round_)
-            began = time.monotonic()
+            start = time.monotonic()
             token.cancel()
             reader.join(5)
-            delays.append(freed[0] - began)
+            delays.append(returned[0] - start)
         server.wait_closed(20, timeout=1)
     assert sorted(delays)[10] < 0.05
     assert max(delays) < 0.25
 
 
-def test_wait_tells_silence_from_news_and_the_end() -> None:
-    """It ends with its time while the server is silent, and at once where there is news."""
-    speak = threading.Event()
-    with serve([text("Hel"), wait(speak), text("lo")]) as server:
+def test_wait_distinguishes_silence_from_events_and_the_end() -> None:
+    """It lasts its full time while the server is silent, and returns at once on an event."""
+    go = threading.Event()
+    with serve([text("Hel"), wait(go), text("lo")]) as server:
         stream = openai(server.url).stream("Hi")
         assert stream.wait(5)
         assert next(stream) == "Hel"
         assert not stream.wait(0.01)
-        speak.set()
+        go.set()
         assert stream.wait(5)
         assert stream.read() == "lo"
         assert stream.wait(5)
 
 
-def test_wait_keeps_the_clocks() -> None:
-    """A clock that fires ends the wait; its error is raised by ``next()``."""
+def test_wait_enforces_the_timeouts() -> None:
+    """A timeout that expires ends the wait; ``next()`` raises its error."""
     with serve([text("Hel"), stall()]) as server:
         stream = openai(server.url, timeouts=Timeouts(idle=0.05)).stream("Hi")
         assert next(stream) == "Hel"
@@ -297,7 +297,7 @@ def test_wait_keeps_the_clocks() -> None:
 
 
 def test_dropping_the_iterator_closes_the_connection() -> None:
-    """No ``with``, no ``close()``: the last reference is enough."""
+    """Without ``with`` or ``close()``: dropping the last reference is enough."""
     with serve([text("a"), stall()]) as server:
         for chunk in openai(server.url).stream("Hi"):
             assert chunk == "a"
@@ -315,8 +315,8 @@ ENDINGS: dict[str, Callable[[Provider], object]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_fifty_streams_each_way_leave_nothing(ending: str) -> None:
-    """The leak detector finds no thread and no socket after 50 streams of each ending."""
+def test_fifty_streams_of_each_ending_leak_nothing(ending: str) -> None:
+    """The leak check finds no thread and no socket after 50 streams of each ending."""
     end = ENDINGS[ending]
     with serve([*WORDS]) as server:
         provider = openai(server.url)
@@ -325,8 +325,8 @@ def test_fifty_streams_each_way_leave_nothing(ending: str) -> None:
     del provider
 
 
-def test_connection_is_kept_after_a_whole_answer() -> None:
-    """``[DONE]`` does not cost the connection: streams one after another share one."""
+def test_connection_is_reused_after_a_complete_answer() -> None:
+    """``[DONE]`` does not close the connection: consecutive streams share one."""
     with serve(WORDS) as server:
         provider = openai(server.url)
         for _ in range(10):
@@ -334,16 +334,16 @@ def test_connection_is_kept_after_a_whole_answer() -> None:
         assert len(server.connections) == 1
 
 
-def test_reader_ends_at_the_marker_while_the_connection_stays_open() -> None:
-    """After ``[DONE]`` nothing is waited for."""
+def test_stream_ends_at_the_marker_while_the_connection_stays_open() -> None:
+    """The call does not wait for anything after ``[DONE]``."""
     with serve([*WORDS, finish(), done(), stall()]) as server:
-        began = time.monotonic()
+        start = time.monotonic()
         assert openai(server.url).complete("Hi").outcome is Outcome.COMPLETE
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - start < 1
 
 
-def test_clocks_name_themselves() -> None:
-    """Silence before and in the middle, and a drip that never ends."""
+def test_error_names_the_expired_timeout() -> None:
+    """For silence before the answer, silence in the middle of it, and ``total``."""
     with serve([stall()]) as server, pytest.raises(TimeoutError) as caught:
         openai(server.url, timeouts=Timeouts(first_token=0.2)).complete("Hi")
     assert (caught.value.clock, caught.value.outcome) == ("first_token", "stalled")  # type: ignore[attr-defined]
@@ -356,18 +356,18 @@ def test_clocks_name_themselves() -> None:
 
 
 def test_error_in_the_same_read_as_the_first_event_is_not_retried() -> None:
-    """Words that came together with the failure have come, and are handed over."""
-    piece = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+    """Text that arrives together with the error is handed over."""
+    chunk = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
     failure = b'data: {"error": {"message": "Busy", "type": "overloaded_error"}}\n\n'
-    with serve([[raw(piece + failure)], ["other"]]) as server:
+    with serve([[raw(chunk + failure)], ["other"]]) as server:
         with pytest.raises(ServerError) as caught:
             openai(server.url).complete("Hi")
         assert (caught.value.partial, len(server.requests)) == ("Hel", 1)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_thread_of_a_silent_server_ends_while_nobody_reads(zipped: bool) -> None:
-    """The socket's own time is ``total``: no reader is there to keep the clock."""
+def test_worker_thread_of_a_silent_server_ends_without_a_caller(zipped: bool) -> None:
+    """The socket's own timeout is ``total``: no waiting caller enforces the deadline."""
     script = answer(text("a"), pause(0.02), text("b"), pause(0.02), text("c"), stall(), gzip=zipped)
     ended = threading.Event()
     with serve(script) as server:
@@ -379,11 +379,11 @@ def test_thread_of_a_silent_server_ends_while_nobody_reads(zipped: bool) -> None
     assert (caught.value.clock, caught.value.partial) == ("total", "abc")
 
 
-def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
-    """A reader that takes its time gets everything; memory holds a bounded part of it."""
+def test_paused_caller_suspends_idle_and_slows_the_server() -> None:
+    """A slow caller gets everything; memory holds a bounded part of it."""
     sent = threading.Event()
-    pieces = [text("x" * 1000)] * 20_000
-    with serve([*pieces, signal(sent)]) as server:
+    chunks = [text("x" * 1000)] * 20_000
+    with serve([*chunks, signal(sent)]) as server:
         stream = openai(server.url, timeouts=Timeouts(idle=0.3)).stream("Hi")
         next(stream)
         assert not sent.wait(1)
@@ -391,19 +391,19 @@ def test_paused_reader_stops_idle_and_holds_the_server_back() -> None:
 
 
 def test_stream_cannot_be_copied() -> None:
-    """A half-made copy, dropped, would close the original's connection."""
+    """Dropping a partial copy would close the original's connection."""
     with serve([text("a"), wait(go := threading.Event()), text("b")]) as server:
         stream = openai(server.url).stream("Hi")
-        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        for make_copy in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=r"completion\(\)"):
-                way(stream)
+                make_copy(stream)
         assert next(stream) == "a"
         go.set()
         assert stream.read() == "b"
 
 
 def test_provider_survives_copy_and_pickle() -> None:
-    """Configuration only: a copy answers like the original."""
+    """A provider holds only configuration: a copy answers like the original."""
     with serve(WORDS) as server:
         provider = openai(server.url, api_key="k", temperature=0)
         provider.complete("Hi")

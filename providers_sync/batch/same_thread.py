@@ -49,7 +49,7 @@ def run_in_this_thread(call: PreparedCall) -> Stream:
 class _UnboundedChannel(Channel):
     """A pipe that is read when all is there."""
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_space(self) -> None:
         """There is nobody to wait for."""
 
 

@@ -1,11 +1,13 @@
-"""Streams of deltas: worker threads, buffers, timeouts, outcomes. Knows neither HTTP nor JSON.
+"""``Stream``, ``CancelToken``, ``PreparedCall``; worker threads, buffers, timeouts and outcomes.
+
+This package knows neither HTTP nor JSON.
 
 A *source* is a callable that takes the ``Channel`` and yields the deltas of one answer. It reports
 its progress to the channel: ``start_attempt`` (with a callable that stops the attempt),
 ``connected``, ``sent``, ``headers_received``, ``bytes_received`` after every read, and ``flush``
-before the next read. It runs in a daemon thread that holds the channel and never the ``Stream``, so
-dropping the last reference to a ``Stream`` releases everything else. A caller outside the main
-thread that reads chunk by chunk may run the source itself (``direct_channel``).
+before the next read. It runs in a daemon thread that references the channel and never the
+``Stream``, so dropping the last reference to a ``Stream`` releases everything else. A caller
+outside the main thread that reads chunk by chunk may run the source itself (``direct_channel``).
 """
 
 from .cancel import CancelToken, attach

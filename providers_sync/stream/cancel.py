@@ -1,4 +1,4 @@
-"""A stop button that is made before there is anything to stop."""
+"""``CancelToken``, which cancels calls, also calls that have not returned yet."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class CancelToken:
-    """A stop button for calls that have not returned yet; give it as ``cancel=`` to any number.
+    """Cancels calls, even before they return; pass it as ``cancel=`` to any number of calls.
 
-    ``cancel()`` may come from any thread, a signal handler or a finalizer, and in every phase of
-    a call; the calls end with ``StreamCancelled``. A cancelled token stays so.
+    ``cancel()`` may be called from any thread, a signal handler or a finalizer, and in every phase
+    of a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class CancelToken:
     def cancel(self) -> None:
         """Stop every call that was given this token, now and later."""
         self._cancelled = True
-        if is_finalizing():  # nothing runs any more, and who holds the lock keeps it
+        if is_finalizing():  # no other thread runs any more, so a held lock is never released
             return
         with self._lock:
             streams = list(self._streams)
@@ -46,7 +46,7 @@ def attach(token: CancelToken, stream: Any) -> None:
 
 
 def detach(token: CancelToken, stream: Any) -> None:
-    """Forget a stream that has ended."""
+    """Remove a stream that has ended from ``token``."""
     if not is_finalizing():
         with token._lock:
             token._streams.discard(stream)

@@ -1,4 +1,4 @@
-"""What the thread and the reader share: the buffer between them, the clocks, the end."""
+"""The channel between the worker thread and the caller: delta buffer, deadlines, end state."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .wakeup import Wakeup
 Source = Callable[["Channel"], Iterator[Delta]]
 
 _NOT_EVENTS = (Usage, Finish, ServedModel)
-_LATEST_COUNTS = (Usage, ServedModel)
-"""Kinds of which the newest says all."""
+_LATEST_ONLY = (Usage, ServedModel)
+"""Kinds of which only the newest delta matters."""
 
 
 class CallEnded(Exception):
-    """The reader has gone or its clock has fired; ends the source, never leaves the package."""
+    """The caller has stopped or a timeout has expired; ends the source. Never raised to users."""
 
 
 class Channel:
-    """What the thread and the reader share: the buffer between them, the clocks, the end."""
+    """The state that the worker thread and the caller share: delta buffer, deadlines, end state."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
@@ -37,41 +37,43 @@ class Channel:
         self.request_id: str | None = None
         self.is_open = False
         self.started = False
-        """Whether an event has come: text, reasoning, refusal or tool call."""
+        """Whether an event has arrived: text, reasoning, refusal or tool call."""
         self.has_end_marker = False
-        """Whether the end marker has come."""
+        """Whether the end marker has arrived."""
         self.waits_for_first_event = False
         """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
         self.failures: list[ProviderFailure] = []
-        """The providers that failed before the one that is asked now."""
+        """The providers that failed before the current one."""
         self.on_end: Callable[[], None] | None = None
-        """Called, under the lock, when a clock or the source has ended the call."""
+        """Called, under the lock, when a timeout or the source has ended the call."""
         self.buffer: list[Delta] = []
-        """What the reader has not taken yet."""
+        """What the caller has not taken yet."""
         self.ended = False
         self.error: ProviderError | None = None
-        self._waits_until = -math.inf
-        """When the reader that waits looks at the clocks again by itself."""
+        self._next_check_at = -math.inf
+        """When the waiting caller checks the deadlines without being woken."""
         self._idle = timeouts.idle
-        self._fired: str | None = None
-        self._late: str | None = None
+        self._expired: str | None = None
+        """The timeout that ended the running attempt."""
+        self._overdue: str | None = None
+        """A timeout that takes effect after the data that was read has been handed over."""
         self._stop: Callable[[], None] = lambda: None
         self._collected: list[Delta] = []
         self._buffered = 0
         self._blocked = False
-        self._has_announced_headers = True
-        """Whether everybody has been woken since the headers came."""
+        self._has_signalled_headers = True
+        """Whether the waiting threads have been woken since the headers arrived."""
         self._make_locks()
-        self._set_clock("connect", timeouts.connect)
+        self._set_deadline("connect", timeouts.connect)
 
     def _make_locks(self) -> None:
         self._wakeup = Wakeup()
         self.lock = self._wakeup.lock
 
-    # --- the thread's side
+    # --- called by the worker thread
 
     def run(self, source: Source) -> None:
-        """Run the source to its end; every way out leaves a verdict."""
+        """Run the source to its end; every exit path sets the end state."""
         deltas = source(self)
         self._run_guarded(lambda: self._read(deltas))
 
@@ -81,14 +83,14 @@ class Channel:
         self._end(None)
 
     def _collect(self, delta: Delta) -> None:
-        if delta.__class__ in _LATEST_COUNTS and not self.started:
-            self._forget(delta.__class__)
+        if delta.__class__ in _LATEST_ONLY and not self.started:
+            self._drop_previous(delta.__class__)
         self._collected.append(delta)
         if delta.__class__ is Finish:
             self._note_end_marker()
 
-    def _forget(self, kind: type) -> None:
-        """Before the first event a server may count for ever: the newest count stands for all."""
+    def _drop_previous(self, kind: type) -> None:
+        """Drop the previous delta of this kind: before any event, a server may send many."""
         for at in range(len(self._collected) - 1, -1, -1):
             if self._collected[at].__class__ is kind:
                 del self._collected[at]
@@ -97,87 +99,88 @@ class Channel:
                 return
 
     def _run_guarded(self, work: Callable[[], None]) -> None:
-        """Do a part of the source's work; where that ends it, give the verdict."""
+        """Run a part of the source; where that ends it, set the end state."""
         try:
             work()
         except CallEnded:
             self._end(StreamCancelled("the stream was stopped"))
         except ProviderError as error:
             self._end(error)
-        except BaseException as error:  # noqa: BLE001 (the reader must never wait in vain)
-            failure = ProviderError(f"unexpected {type(error).__name__} in the stream's thread")
+        except BaseException as error:  # noqa: BLE001 (the caller must never wait forever)
+            failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
             failure.__cause__ = error
             self._end(failure)
 
     def _note_end_marker(self) -> None:
-        """The end marker: what may still follow is usage and ``[DONE]``."""
+        """Record the end marker: only usage and ``[DONE]`` may still follow."""
         with self.lock:
             self.has_end_marker = True
             self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
             self.deadlines.set("idle", self._idle)
 
     def start_attempt(self, stop: Callable[[], None]) -> None:
-        """Begin an attempt that ``stop`` interrupts from any thread."""
+        """Start an attempt that ``stop`` interrupts from any thread."""
         with self.lock:
             if self.deadlines.total_time_left() <= 0:
-                self._fire("total")
+                self._expire("total")
             self._check()
             self._stop = stop
-            self._fired = None
-            if self._ends_attempt(self._late):
-                self._late = None
+            self._expired = None
+            if self._ends_attempt(self._overdue):
+                self._overdue = None
             self.attempts += 1
             self._collected.clear()
             self.has_end_marker, self._idle = False, self.timeouts.idle
-            self._set_clock("connect", self.timeouts.connect)
+            self._set_deadline("connect", self.timeouts.connect)
 
     def connected(self) -> None:
-        """Note that the request is going out."""
-        self._set_clock("first_token", self.timeouts.first_token)
+        """Record that sending the request starts now."""
+        self._set_deadline("first_token", self.timeouts.first_token)
 
-    sent = connected  # the clock runs from the request; sending has the same time to itself
+    sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
     def headers_received(self, headers: Mapping[str, str], request_id: str | None) -> None:
-        """Note good headers: the call may return. Who waits for them is woken before the next wait.
+        """Record headers of a successful response: the call may return.
 
-        What has come with them is handed over in one, as being woken is most of a short answer.
+        Waiting threads are woken before the next read, once for the headers and any body data that
+        came with them: for a short answer, waking a thread is most of the cost.
         """
         with self.lock:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.waits_for_first_event
-            self._has_announced_headers = self.waits_for_first_event
+            self._has_signalled_headers = self.waits_for_first_event
 
     def bytes_received(self, size: int) -> None:
-        """Note a read of ``size`` body bytes."""
+        """Record a read of ``size`` body bytes."""
         now = time.monotonic()
         self.bytes += size
         self._buffered += size
-        due, clock = self.deadlines.next_due
-        if now > due and clock != "idle":
-            self._late = self._late or clock  # after what was read has been handed over
+        due, timeout = self.deadlines.next_due
+        if now > due and timeout != "idle":
+            self._overdue = self._overdue or timeout  # takes effect after this data's hand-over
         elif self.started:
             self.deadlines.set("idle", self._idle, now)
 
     def flush(self) -> None:
-        """Hand over what was decoded, waiting while the reader has too much before it."""
+        """Hand over the decoded deltas; block while the caller's buffer is full."""
         if self._collected and (self.started or self._is_first_event()):
             with self.lock:
                 self._hand_over()
-                self._announce()
+                self._notify()
                 if self._buffered > BUFFER_BYTES:
-                    self._wait_for_room()
-        elif not self._has_announced_headers or self._is_due_early():
-            self._announce()
-        if self._late:
-            self._fire(self._late)
+                    self._wait_for_space()
+        elif not self._has_signalled_headers or self._is_due_early():
+            self._notify()
+        if self._overdue:
+            self._expire(self._overdue)
         if self.ended:
             raise CallEnded
 
     def interruption(self) -> Exception:
         """Return why the running attempt was stopped from outside."""
-        if self._fired and not self.ended:
-            return timeout_error(self._fired, self.timeouts)
+        if self._expired and not self.ended:
+            return timeout_error(self._expired, self.timeouts)
         return CallEnded()
 
     def sleep(self, seconds: float) -> None:
@@ -185,19 +188,19 @@ class Channel:
         until = time.monotonic() + seconds
         with self.lock:
             self.deadlines.only_total()
-            self._announce()
-            while (left := until - time.monotonic()) > 0:
+            self._notify()
+            while (remaining := until - time.monotonic()) > 0:
                 self._check()
-                self._wakeup.changed.wait(left)
+                self._wakeup.changed.wait(remaining)
             self._check()
 
     def has_begun(self) -> bool:
-        """Tell whether an event has come, be it in the very read that ended in a failure."""
+        """Return whether an event has arrived, even in the very read that ended in a failure."""
         return self.started or self._is_first_event()
 
-    def _announce(self) -> None:
+    def _notify(self) -> None:
         with self.lock:
-            self._has_announced_headers = True
+            self._has_signalled_headers = True
             self._wakeup.notify()
 
     def _check(self) -> None:
@@ -205,8 +208,8 @@ class Channel:
             raise CallEnded
 
     def _is_first_event(self) -> bool:
-        with self.lock:  # a clock may be firing: the first event comes before it, or not at all
-            if self._fired or self._ends_attempt(self._late):
+        with self.lock:  # a timeout may be expiring: the first event comes before it or not at all
+            if self._expired or self._ends_attempt(self._overdue):
                 return False
             self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
             if self.started:
@@ -224,38 +227,38 @@ class Channel:
             self.is_open = self.is_open or self.started
         self._collected = []
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_space(self) -> None:
         self._blocked = True
         self.deadlines.only_total()
         while self._buffered > BUFFER_BYTES and not self.ended:
-            left = self.deadlines.total_time_left()
-            if left <= 0:
-                self._fire("total")
-            self._wakeup.changed.wait(None if left == math.inf else left)
+            remaining = self.deadlines.total_time_left()
+            if remaining <= 0:
+                self._expire("total")
+            self._wakeup.changed.wait(None if remaining == math.inf else remaining)
         self._blocked = False
 
-    def _set_clock(self, clock: str, allowed: float | None) -> None:
-        """Set a clock before a wait that no ``flush`` comes before."""
-        self.deadlines.set(clock, allowed)
+    def _set_deadline(self, timeout: str, seconds: float | None) -> None:
+        """Set the deadline of a wait that is not preceded by ``flush``."""
+        self.deadlines.set(timeout, seconds)
         if self._is_due_early():
-            self._announce()
+            self._notify()
 
     def _is_due_early(self) -> bool:
-        """Tell whether a reader that waits would oversleep the clock."""
-        return self.deadlines.next_due[0] < self._waits_until
+        """Return whether the next deadline comes before the waiting caller's next check."""
+        return self.deadlines.next_due[0] < self._next_check_at
 
     def _end(self, error: ProviderError | None) -> None:
         with self.lock:
-            if self._ends_attempt(self._late):
-                self._late = None  # it was the last attempt, and has ended by itself
+            if self._ends_attempt(self._overdue):
+                self._overdue = None  # it was the last attempt, and has ended on its own
             if self._collected and not self.ended:
                 self.started = self.started or self._is_first_event()
                 self._hand_over()
-            if self._late:
-                error = timeout_error(self._late, self.timeouts)
+            if self._overdue:
+                error = timeout_error(self._overdue, self.timeouts)
             self._set_end(error)
 
-    # --- either side, under the lock
+    # --- called by either side, under the lock
 
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
@@ -266,29 +269,29 @@ class Channel:
                 self.on_end()
         self._wakeup.notify()
 
-    def _fire(self, clock: str) -> None:
-        """A clock has run out: give up the attempt or the whole call."""
+    def _expire(self, timeout: str) -> None:
+        """Handle an expired timeout: end the attempt or the entire call."""
         with self.lock:
             if self.ended:
                 return
-            if self._ends_attempt(clock):
-                self._fired, self._late = clock, None
+            if self._ends_attempt(timeout):
+                self._expired, self._overdue = timeout, None
                 self.deadlines.only_total()
-            elif self.has_end_marker and not self._late:
-                self._set_end(None)  # the answer was whole; only its afterword is missing
+            elif self.has_end_marker and not self._overdue:
+                self._set_end(None)  # the answer is complete; only usage or [DONE] is missing
             else:
-                self._set_end(timeout_error(clock, self.timeouts))
+                self._set_end(timeout_error(timeout, self.timeouts))
             self._stop()
 
-    def _ends_attempt(self, clock: str | None) -> bool:
-        return clock == "connect" or (
-            clock == "first_token" and self.waits_for_first_event and not self.started
+    def _ends_attempt(self, timeout: str | None) -> bool:
+        return timeout == "connect" or (
+            timeout == "first_token" and self.waits_for_first_event and not self.started
         )
 
-    # --- the reader's side
+    # --- called by the caller's thread
 
     def wait_for_headers(self) -> None:
-        """Wait for good headers, or for the end."""
+        """Wait for the headers of a successful response, or for the end."""
         while not (self.is_open or self.ended):
             self._wait(math.inf)
 
@@ -296,66 +299,66 @@ class Channel:
         """Wait until there is something to take, or the end; ``False`` after so many seconds."""
         until = time.monotonic() + seconds
         while not (self.buffer or self.ended):
-            left = until - time.monotonic()
-            if left <= 0:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
                 return False
-            self._wait(left)
+            self._wait(remaining)
         return True
 
     def buffer_taken(self) -> None:
-        """Note, under the lock, that the reader has emptied ``buffer``."""
+        """Record, under the lock, that the caller has emptied ``buffer``."""
         self._buffered = 0
-        if self._blocked:  # from now on the thread waits for the server again
+        if self._blocked:  # from now on the worker thread waits for the server again
             self._blocked = False
-            self._set_clock("idle", self._idle)
+            self._set_deadline("idle", self._idle)
             self._wakeup.changed.notify_all()
 
     def poll(self, wake: Callable[[], None], for_headers: bool = False) -> bool:
-        """Tell whether ``wait_for_headers()`` (``for_headers``) or ``take()`` would return at once.
+        """Return whether ``wait()`` (``for_headers``: ``wait_for_headers()``) would return at once.
 
-        For a reader that must not block: if not, ``wake`` is called once, at the next change, from
-        any thread and under the lock; the reader comes back then, or when the clock is due.
+        For a caller that must not block: if not, ``wake`` is called once, at the next change, from
+        any thread and under the lock; the caller polls again then, or at the next deadline.
         """
         with self.lock:
             if self.deadlines.time_left() <= 0:
-                self._fire(self.deadlines.next_due[1])
+                self._expire(self.deadlines.next_due[1])
             ready = self.ended or (self.is_open if for_headers else bool(self.buffer))
-            self._waits_until = self.deadlines.next_due[0]
+            self._next_check_at = self.deadlines.next_due[0]
             self._wakeup.wake = None if ready else wake
             return ready
 
     def stop(self, error: ProviderError | None) -> list[Delta]:
-        """End the call from the reader's side; return what it had not taken yet."""
+        """End the call from the caller's side; return what was still in ``buffer``."""
         with self.lock:
-            # The thread may have ended before, but for the reader the call had not.
+            # The worker thread may have ended before, but for the caller the call had not.
             self.ended_at = self.ended_at or time.monotonic()
             self.ended, self.error = True, error
             self._wakeup.notify()
             self._stop()
-            left, self.buffer = self.buffer, []
-            return left
+            unread, self.buffer = self.buffer, []
+            return unread
 
-    def abandon(self, why: str) -> None:
-        """Go on without the thread, which is the parent's (in a forked child) or no more.
+    def abandon(self, reason: str) -> None:
+        """End the call without the worker thread: it is the parent's (after a fork) or has stopped.
 
         The connection stays untouched.
         """
-        self._make_locks()  # the old ones may be held for ever
+        self._make_locks()  # the old ones may be held forever
         self._stop = lambda: None
         self.on_end = None  # it may wait for a lock of the parent's
         with self.lock:
-            self._set_end(ProviderError(why))
+            self._set_end(ProviderError(reason))
 
     def _wait(self, at_most: float) -> None:
-        """Wait for the next change or clock, without the lock, at most so many seconds."""
+        """Wait for the next change or deadline, without the lock, at most so many seconds."""
         with self.lock:
-            due, clock = self.deadlines.next_due
-            left = due - time.monotonic()
-            if left <= 0:
-                self._fire(clock)
+            due, timeout = self.deadlines.next_due
+            remaining = due - time.monotonic()
+            if remaining <= 0:
+                self._expire(timeout)
                 return
-            self._waits_until = due
-        self._wakeup.wait(min(left, at_most))
+            self._next_check_at = due
+        self._wakeup.wait(min(remaining, at_most))
         if self.ended:
             with self.lock:
-                self._wakeup.wake_reader()  # for others who read the same stream
+                self._wakeup.wake_caller()  # for other threads that read the same stream

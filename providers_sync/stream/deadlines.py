@@ -1,8 +1,8 @@
-"""The clocks of one call: which is due next, and what it says when it fires.
+"""The deadlines of one call: which timeout expires next, when, and the error it raises.
 
-They are kept by whoever waits: the reader's own wait ends when the next clock is due, so that
-dripped bytes and keep-alives cannot put it off. While nobody waits, the thread looks at them after
-each read.
+The waiting side enforces them: the caller's own wait ends at the next deadline, so bytes that
+trickle in and keep-alives cannot postpone it. While no caller waits, the worker thread checks them
+after each read.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _TEXT = {
 
 
 class Deadlines:
-    """One clock runs at a time, beside ``total``; ``due`` is the one of the two that ends first."""
+    """The deadlines of one timeout at a time and of ``total``; ``next_due`` is the earlier one."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.began = time.monotonic()
         self._total = self.began + (timeouts.total or math.inf), "total"
         self.next_due = self._total
-        """When, on the monotonic clock, and which."""
+        """When, on the monotonic clock, and the timeout's name."""
 
-    def set(self, clock: str, allowed: float | None, now: float | None = None) -> None:
-        """Start ``clock``, which allows so many seconds from now on."""
-        at = (now or time.monotonic()) + (allowed or math.inf)
-        self.next_due = (at, clock) if at < self._total[0] else self._total
+    def set(self, timeout: str, seconds: float | None, now: float | None = None) -> None:
+        """Start ``timeout``, which expires so many seconds from now (``None``: never)."""
+        at = (now or time.monotonic()) + (seconds or math.inf)
+        self.next_due = (at, timeout) if at < self._total[0] else self._total
 
     def only_total(self) -> None:
-        """Let none run but ``total``."""
+        """Clear every deadline except ``total``."""
         self.next_due = self._total
 
     def time_left(self) -> float:
-        """Return the seconds until the clock that runs now."""
+        """Return the seconds until the next deadline."""
         return self.next_due[0] - time.monotonic()
 
     def total_time_left(self) -> float:
-        """Return the seconds until ``total``."""
+        """Return the seconds until ``total`` expires."""
         return self._total[0] - time.monotonic()
 
 
-def timeout_error(clock: str, timeouts: Timeouts) -> APITimeoutError:
-    """Return what is raised when ``clock`` has fired."""
-    limit = f"{getattr(timeouts, clock):g}"
-    return APITimeoutError(f"{_TEXT[clock].format(limit)} ({clock} clock)", clock=clock)
+def timeout_error(timeout: str, timeouts: Timeouts) -> APITimeoutError:
+    """Return the error to raise when ``timeout`` has expired."""
+    limit = f"{getattr(timeouts, timeout):g}"
+    return APITimeoutError(f"{_TEXT[timeout].format(limit)} ({timeout} timeout)", clock=timeout)

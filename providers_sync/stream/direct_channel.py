@@ -1,12 +1,12 @@
-"""A pipe whose reader, where it waits for one event at a time, reads for itself.
+"""A channel whose caller reads the source directly where events arrive one at a time.
 
 Handing an event over wakes another thread, which costs more than all other work on it: two hundred
-streams at once would keep a processor busy with that alone. So the thread lends the source to a
-reader that waits, and keeps its clocks meanwhile; it takes the source back when the reader stays
-away, and where a read brings many events, which batches carry better.
+streams at once would keep a processor busy with that alone. So the worker thread lets a waiting
+caller read the source directly and only enforces the deadlines meanwhile. It reads again itself
+when the caller stops reading, and where one read brings many events: those are cheaper in batches.
 
-The main thread never borrows: Ctrl-C may come there at any moment, and would leave the source half
-done. Nor does a greenlet, which can be killed in any wait.
+The main thread never reads directly: Ctrl-C may arrive there at any moment and would leave the
+source half executed. Nor does a greenlet, which can be killed in any wait.
 """
 
 from __future__ import annotations
@@ -17,121 +17,131 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 
-from ..config import READER_AWAY_S, SINGLE_EVENT_READS, Timeouts
+from ..config import CALLER_IDLE_S, SINGLE_EVENT_READS, Timeouts
 from ..types import Delta
 from .channel import CallEnded, Channel
 
-KEEPER_S = 4 * READER_AWAY_S
-"""The longest sleep of the thread while the reader reads."""
+MAX_PAUSE_S = 4 * CALLER_IDLE_S
+"""The longest sleep of the worker thread while the caller reads."""
 
 
 class DirectChannel(Channel):
-    """A pipe that lends its source to the reader."""
+    """A channel that can let the caller read the source directly."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__(timeouts)
         self._deltas: Iterator[Delta] = iter(())
-        self._alone = SINGLE_EVENT_READS
-        """Reads in a row that brought one event; until the first crowd, all are taken for such."""
-        self._is_wanted = False
-        """Whether a reader waits that could read for itself."""
-        self._is_lent = False
+        self._single_event_reads = SINGLE_EVENT_READS
+        """Consecutive reads that brought one event; assumed enough until a read brings more."""
+        self._caller_waits = False
+        """Whether a caller waits that could read directly."""
+        self._is_direct = False
+        """Whether callers may read the source now."""
         self._is_reading = False
-        """Whether a reader is in the source now."""
+        """Whether a caller is reading the source now."""
         self._steps = 0
-        """Of all readers; they tell the thread that one is there."""
-        self._crowded = 0
-        """Steps in a row that found an event without a read."""
+        """Direct reads of all callers; they show the worker thread that a caller is active."""
+        self._buffered_steps = 0
+        """Consecutive steps that found an event without a read."""
         self._has_read = False
 
-    # --- the thread's side
+    # --- called by the worker thread
 
     def _read(self, deltas: Iterator[Delta]) -> None:
         self._deltas = deltas
         for delta in deltas:
             self._collect(delta)
-            may_lend = (
-                self._is_wanted and not self.has_end_marker and self._alone >= SINGLE_EVENT_READS
+            may_read_directly = (
+                self._caller_waits
+                and not self.has_end_marker
+                and self._single_event_reads >= SINGLE_EVENT_READS
             )
-            if may_lend and self.has_begun():
-                self._lend_source(deltas)
+            if may_read_directly and self.has_begun():
+                self._let_caller_read(deltas)
         self._end(None)
 
     def flush(self) -> None:
-        """Hand over what was decoded, and note how much a read brings."""
+        """Hand over the decoded deltas, and record how many events a read brings."""
         if self._collected and self.started:
-            self._alone = self._alone + 1 if len(self._collected) == 1 else 0
+            is_single = len(self._collected) == 1
+            self._single_event_reads = self._single_event_reads + 1 if is_single else 0
         super().flush()
 
     def bytes_received(self, size: int) -> None:
-        """Note a read of ``size`` body bytes."""
+        """Record a read of ``size`` body bytes."""
         self._has_read = True
         super().bytes_received(size)
 
-    def _lend_source(self, deltas: Iterator[Delta]) -> None:
-        """Let the reader read until it stays away or finds a crowd; ends with ``CallEnded``."""
+    def _let_caller_read(self, deltas: Iterator[Delta]) -> None:
+        """Let the caller read directly until it stops reading or reads bring many events.
+
+        Raises ``CallEnded`` where the call has ended meanwhile.
+        """
         with self.lock:
             self._hand_over()
-            self._announce()
-            self._is_wanted, self._is_lent, self._crowded = False, True, 0
-            pause, seen = READER_AWAY_S, self._steps
-            while not self.ended and self._is_lent:
-                self._waits_until = self.deadlines.next_due[0]
+            self._notify()
+            self._caller_waits, self._is_direct, self._buffered_steps = False, True, 0
+            pause, seen = CALLER_IDLE_S, self._steps
+            while not self.ended and self._is_direct:
+                self._next_check_at = self.deadlines.next_due[0]
                 self._wakeup.changed.wait(max(min(pause, self.deadlines.time_left()), 0.001))
-                pause = min(2 * pause, KEEPER_S) if self._is_reading else READER_AWAY_S
-                if self._keeps_clock() and not self._is_reading and self._steps == seen:
+                pause = min(2 * pause, MAX_PAUSE_S) if self._is_reading else CALLER_IDLE_S
+                if self._enforce_deadline() and not self._is_reading and self._steps == seen:
                     break
                 seen = self._steps
-            self._is_lent = False
-            while self._is_reading:  # the source can be closed by one only
+            self._is_direct = False
+            while self._is_reading:  # only one thread may close the source
                 self._wakeup.changed.wait()
             if not self.ended:
-                self._set_clock("idle", self._idle)
+                self._set_deadline("idle", self._idle)
                 return
         if isinstance(deltas, Generator):
             deltas.close()
         raise CallEnded
 
-    def _keeps_clock(self) -> bool:
-        """Fire what is due; return whether the call goes on. A reader that is away has no idle."""
-        due, clock = self.deadlines.next_due
-        if due <= time.monotonic() and (self._is_reading or clock == "total"):
-            self._fire(clock)
+    def _enforce_deadline(self) -> bool:
+        """Expire a timeout that is due, but not ``idle`` while no caller reads.
+
+        Return whether the call goes on.
+        """
+        due, timeout = self.deadlines.next_due
+        if due <= time.monotonic() and (self._is_reading or timeout == "total"):
+            self._expire(timeout)
         return not self.ended
 
-    # --- the reader's side
+    # --- called by the caller's thread
 
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait until there is something to take, or the end; ``False`` after so many seconds."""
-        if seconds < math.inf or not _may_read():
-            self._recall()
+        if seconds < math.inf or not _can_read_directly():
+            self._end_direct_reading()
             return super().wait(seconds)
         while not (self.buffer or self.ended):
-            if self._borrow():
+            if self._start_step():
                 self._step()
             else:
-                self._is_wanted = True
+                self._caller_waits = True
                 self._wait(math.inf)
-                self._is_wanted = False
+                self._caller_waits = False
         return True
 
-    def _recall(self) -> None:
-        """Let the thread read for this reader, where another has borrowed and left."""
-        if self._is_lent:
+    def _end_direct_reading(self) -> None:
+        """Let the worker thread read again, where another caller has read directly and stopped."""
+        if self._is_direct:
             with self.lock:
-                self._is_lent = self._is_reading
+                self._is_direct = self._is_reading
                 self._wakeup.notify()
 
-    def _borrow(self) -> bool:
+    def _start_step(self) -> bool:
         with self.lock:
-            if not self._is_lent or self._is_reading or self.ended:
+            if not self._is_direct or self._is_reading or self.ended:
                 return False
             self._is_reading = True
-            self._set_clock("idle", self._idle)
+            self._set_deadline("idle", self._idle)
             return True
 
     def _step(self) -> None:
-        """Read on to the next event."""
+        """Read the source up to the next event."""
         self._has_read = False
         try:
             self._run_guarded(self._next)
@@ -139,13 +149,13 @@ class DirectChannel(Channel):
             with self.lock:
                 self._is_reading = False
                 self._steps += 1
-                self._crowded = 0 if self._has_read else self._crowded + 1
+                self._buffered_steps = 0 if self._has_read else self._buffered_steps + 1
                 self._note_first_text()
                 self.buffer += self._collected
                 self._collected = []
-                if self._crowded > SINGLE_EVENT_READS:
-                    self._is_lent, self._alone = False, 0
-                if self.ended or not self._is_lent:
+                if self._buffered_steps > SINGLE_EVENT_READS:
+                    self._is_direct, self._single_event_reads = False, 0
+                if self.ended or not self._is_direct:
                     self._wakeup.notify()
         cause = self.error and self.error.__cause__
         if cause and not isinstance(cause, Exception):  # meant for this thread
@@ -158,7 +168,7 @@ class DirectChannel(Channel):
         self._end(None)
 
 
-def _may_read() -> bool:
-    """Tell whether nothing but the source itself can raise in this thread."""
-    has_greenlets = socket.socket.__module__ != "socket"  # gevent and eventlet put in their own
+def _can_read_directly() -> bool:
+    """Return whether only the source itself can raise in this thread."""
+    has_greenlets = socket.socket.__module__ != "socket"  # gevent and eventlet replace the class
     return threading.get_ident() != threading.main_thread().ident and not has_greenlets

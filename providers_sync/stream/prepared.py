@@ -1,4 +1,4 @@
-"""A call made ready, and its beginning."""
+"""``PreparedCall``: a validated call that has not been sent yet, and how it starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .stream import Stream, channel_of, raise_early_failure, start
 
 @dataclass(frozen=True)
 class PreparedCall:
-    """A call made ready: everything checked, nothing sent."""
+    """A call that is ready to send: everything is validated, nothing is sent."""
 
     source: Source
     timeouts: Timeouts
     cancel: CancelToken | None = None
     model: str | None = None
-    """The name asked for."""
+    """The model name of the request."""
 
     def open(self) -> Stream:
-        """Run the source in a thread; return its stream once the source has said ``opened``.
+        """Run the source in a thread; return its stream once the headers have arrived.
 
         Raises what the source raises until then.
         """
@@ -36,11 +36,11 @@ class PreparedCall:
         return stream
 
     def begin(self) -> Stream:
-        """Run the source in a thread; return its stream at once, for a reader that cannot wait."""
+        """Run the source in a thread; return its stream at once, for a caller that cannot wait."""
         stream = self.unstarted()
         start(stream, self.source)
         return stream
 
     def unstarted(self) -> Stream:
-        """Return its stream before anything runs, for a reader who has left already."""
+        """Return its stream without running anything, for a caller that has stopped already."""
         return Stream(DirectChannel(self.timeouts), self.cancel, self.model)

@@ -1,4 +1,4 @@
-"""What the reader holds: the answer as an iterator, its text so far, and its verdict."""
+"""``Stream``: one answer as an iterator, with its text so far and its outcome."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
 
 def open_streams() -> list[Stream]:
-    """Return the streams that nobody has read to their end or closed."""
+    """Return the streams that have been neither read to their end nor closed."""
     while True:
         try:
             return [stream for stream in _streams if stream.outcome is None]
-        except RuntimeError:  # another thread has begun one meanwhile
+        except RuntimeError:  # another thread has started a stream meanwhile
             continue
 
 
@@ -57,33 +57,33 @@ class Stream:
     """A streamed answer: an iterator of its text, chunk by chunk as the server sends it.
 
     Also a context manager, which closes it. Dropping the last reference closes it too.
-    ``next()`` raises a ``ProviderError`` where the answer fails, after all that had arrived was
-    handed over; after ``cancel()`` it raises ``StreamCancelled`` at once.
+    If the answer fails, ``next()`` raises a ``ProviderError`` after handing over everything that
+    had arrived; after ``cancel()`` it raises ``StreamCancelled`` at once.
     """
 
-    def __init__(self, pipe: Channel, cancel: CancelToken | None, model: str | None) -> None:
-        self._channel = pipe
+    def __init__(self, channel: Channel, cancel: CancelToken | None, model: str | None) -> None:
+        self._channel = channel
         self._token = cancel
         self._outcome: Outcome | None = None
         self._error: ProviderError | None = None
-        # What was handed over: the settled text, its length and chunks with the batch that the
-        # reader is in, and the rest of that. Ctrl-C may come between any two calls, so that each
-        # step is one assignment.
-        self._before = io.StringIO()
-        self._at: tuple[int, int, list[Delta]] = (0, 0, [])
-        self._rest: Iterator[Delta] = iter(())
+        # What was handed over: the text of all earlier batches; its length, its number of chunks
+        # and the current batch; and the unread deltas of that batch. Ctrl-C may interrupt between
+        # any two calls, so each step is one assignment.
+        self._earlier_text = io.StringIO()
+        self._position: tuple[int, int, list[Delta]] = (0, 0, [])
+        self._unread: Iterator[Delta] = iter(())
         self.model = model
-        """The model's name as the server gives it, until then as it was asked for."""
+        """The model's name as the server reports it, until then the name in the request."""
         self.finish_reason: str | None = None
-        """Why the model stopped: ``stop``, ``length``, …, as the server says it."""
+        """Why the model stopped, as the server reports it: ``stop``, ``length``, …"""
         self.usage: Usage | None = None
-        """Tokens counted by the server, if it says."""
+        """Tokens counted by the server, if it reports them."""
         self.tool_calls: list[ToolCall] = []
-        """The whole calls the model has asked for so far."""
+        """The complete tool calls the model has made so far."""
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
-        """Called once, by whoever ends the stream, when the verdict is there."""
+        """Called once, in the thread that ends the stream, when the outcome is set."""
         _streams.add(self)
 
     def _start(self, source: Source) -> None:
@@ -94,15 +94,15 @@ class Stream:
 
     def _raise_early_failure(self) -> None:
         if not self._channel.is_open or self._outcome is not None:
-            self._refill()
+            self._fetch_batch()
 
     @property
     def _lock(self) -> Any:
-        """The lock between the stream's thread and its readers."""
+        """The lock that the worker thread and the callers share."""
         if is_finalizing():
-            # What is finalized now may close a stream. Its thread will not run again, and where
-            # it was stopped with the lock in its hand, the exit would wait for ever.
-            self._channel.abandon("the interpreter is at its end")
+            # A finalizer may close a stream now. The worker thread will not run again; if it was
+            # stopped while it held the lock, the exit would wait forever.
+            self._channel.abandon("the interpreter is shutting down")
         return self._channel.lock
 
     # --- reading
@@ -112,108 +112,112 @@ class Stream:
 
     def __next__(self) -> str:
         while True:
-            rest = self._rest
-            for delta in rest:
+            batch = self._unread
+            for delta in batch:
                 if delta.__class__ is str:
                     return delta
-                self._note(delta)
-            if not self._refill(rest):
+                self._record(delta)
+            if not self._fetch_batch(batch):
                 raise StopIteration
 
     def events(self) -> Iterator[Event]:
-        """Yield typed events from where the reader stands; raises like ``next``."""
+        """Yield typed events from the current position on; raises like ``next``."""
         while True:
-            rest = self._rest
-            yield from self._typed(rest)
-            if not self._refill(rest):
+            batch = self._unread
+            yield from self._typed_events(batch)
+            if not self._fetch_batch(batch):
                 return
 
     def ready_events(self) -> Iterator[Event]:
-        """Yield the events that are at hand, without waiting."""
-        return self._typed(self._rest)
+        """Yield the events that have been fetched already, without waiting."""
+        return self._typed_events(self._unread)
 
-    def _typed(self, rest: Iterator[Delta]) -> Iterator[Event]:
-        for delta in rest:
+    def _typed_events(self, batch: Iterator[Delta]) -> Iterator[Event]:
+        for delta in batch:
             if isinstance(delta, str):
                 yield TextDelta(delta)
             else:
-                self._note(delta)
+                self._record(delta)
                 if not isinstance(delta, (ServedModel, ToolCallStarted)):
                     yield delta
 
     def read(self) -> str:
         """Return the rest of the text; raises like ``next``."""
-        before = len(self.text)
-        while self._refill():
+        start = len(self.text)
+        while self._fetch_batch():
             pass
         text = self.text
-        return text[before:] if before else text
+        return text[start:] if start else text
 
     def wait(self, seconds: float) -> bool:
-        """Wait for news, at most so long; return whether there is some: events, or the end.
+        """Wait for events or the end, at most so many seconds; return whether there is either.
 
-        For a reader with something to do meanwhile, such as a spinner or a keep-alive:
-        ``while not stream.wait(0.5): show_that_we_live()``. Raises nothing; ``next()`` does.
+        For a caller with something to do meanwhile, such as a spinner or a keep-alive:
+        ``while not stream.wait(0.5): draw_spinner()``. Raises nothing; ``next()`` does.
         """
-        if self._outcome is not None or operator.length_hint(self._rest):
+        if self._outcome is not None or operator.length_hint(self._unread):
             return True
         return self._channel.wait(seconds)
 
-    def _refill(self, rest: Iterator[Delta] | None = None) -> bool:
-        """Get the next batch; ``False`` at a good end. Raises the error at a bad one.
+    def _fetch_batch(self, read: Iterator[Delta] | None = None) -> bool:
+        """Fetch the next batch; return ``False`` at a good end, raise the error at a bad one.
 
-        ``rest`` is the batch that the caller has read. Where it is no longer the stream's, another
-        reader has gone on meanwhile, and what that one got is there for both.
+        ``read`` is the batch that the caller has read. If it is no longer the current one, another
+        thread has fetched a batch meanwhile, which both threads share.
         """
         with self._lock:
-            if rest is None or rest is self._rest:
-                self._settle()
-                rest = self._rest
-        if self._outcome is None and rest is self._rest:
+            if read is None or read is self._unread:
+                self._finish_batch()
+                read = self._unread
+        if self._outcome is None and read is self._unread:
             try:
                 self._channel.wait()
             except BaseException:  # Ctrl-C while waiting
                 self.close()
                 raise
         with self._lock:
-            if self._outcome is None and rest is self._rest:
+            if self._outcome is None and read is self._unread:
                 if self._channel.buffer:
-                    self._take()
+                    self._take_buffer()
                 else:
                     self._finish()
             if self._error is not None:
                 raise self._error
             return self._outcome is None
 
-    def _take(self) -> None:
-        """Take the buffer from the pipe."""
-        pipe, (length, chunks, _) = self._channel, self._at
-        batch = pipe.buffer
-        rest = iter(batch)
+    def _take_buffer(self) -> None:
+        """Make the channel's buffer the current batch."""
+        channel, (length, chunks, _) = self._channel, self._position
+        batch = channel.buffer
+        unread = iter(batch)
         # A signal handler that has cancelled meanwhile has taken the buffer already.
-        pipe.buffer, self._at, self._rest = [], (length, chunks, self._at[2] or batch), rest
-        pipe.buffer_taken()
+        channel.buffer, self._position, self._unread = (
+            [],
+            (length, chunks, self._position[2] or batch),
+            unread,
+        )
+        channel.buffer_taken()
         if self._outcome is not None:
-            self._rest = iter(())
+            self._unread = iter(())
 
-    def _settle(self) -> None:
-        """Put the batch that was handed over behind us."""
-        for delta in self._rest:
+    def _finish_batch(self) -> None:
+        """Add the current batch to the text of the earlier ones."""
+        for delta in self._unread:
             if delta.__class__ is not str:
-                self._note(delta)
-        length, chunks, batch = self._at
+                self._record(delta)
+        length, chunks, batch = self._position
         size = len(batch)
         texts = [delta for delta in batch if isinstance(delta, str)]
         text = "".join(texts)
-        if self._before.tell() != length:  # written and not noted: the last time was interrupted
-            self._before.seek(length)
-            self._before.truncate()
-        self._before.write(text)
+        if self._earlier_text.tell() != length:  # the last write was interrupted before its count
+            self._earlier_text.seek(length)
+            self._earlier_text.truncate()
+        self._earlier_text.write(text)
         length, chunks = length + len(text), chunks + len(texts)
         # A signal handler that has cancelled meanwhile has added to the batch.
-        self._at = (length, chunks, self._at[2][size:])
+        self._position = (length, chunks, self._position[2][size:])
 
-    def _note(self, delta: Delta) -> None:
+    def _record(self, delta: Delta) -> None:
         if isinstance(delta, Finish):
             self.finish_reason = delta.reason or self.finish_reason
         elif isinstance(delta, Usage):
@@ -237,9 +241,9 @@ class Stream:
             self._outcome = error.outcome
             error.partial = self.text
             error.attempts = self.attempts
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._token is not None:
             detach(self._token, self)
         if self._on_end is not None:
@@ -250,13 +254,13 @@ class Stream:
     def cancel(self) -> None:
         """Stop now, from any thread: the waiting or the next ``next()`` raises ``StreamCancelled``.
 
-        What had arrived and was not handed over is in ``.text`` and the error's ``.partial``.
-        After the end this changes nothing.
+        All text that had arrived is in ``.text`` and in the error's ``.partial``, also text that
+        was not handed over. After the end this changes nothing.
         """
         self._stop(StreamCancelled("the stream was cancelled"))
 
     def close(self) -> None:
-        """Stop now; the iterator is at its end. After the end this changes nothing."""
+        """Stop now: the iterator ends. After the end this changes nothing."""
         self._stop(None)
 
     def _stop(self, error: StreamCancelled | None) -> None:
@@ -264,17 +268,17 @@ class Stream:
             if self._outcome is not None:
                 return
             self._outcome = Outcome.CANCELLED
-            rest = self._channel.stop(error)
-            self._rest, waiting = iter(()), self._rest
-            for delta in [*waiting, *rest]:
+            buffered = self._channel.stop(error)
+            self._unread, unread = iter(()), self._unread
+            for delta in [*unread, *buffered]:
                 if delta.__class__ is not str:
-                    self._note(delta)
-            length, chunks, batch = self._at
-            self._at = (length, chunks, batch + rest)
+                    self._record(delta)
+            length, chunks, batch = self._position
+            self._position = (length, chunks, batch + buffered)
             if error is not None:
                 error.partial = self.text
                 self._error = error
-        self._let_go()
+        self._release()
 
     def __enter__(self) -> Stream:
         return self
@@ -288,18 +292,18 @@ class Stream:
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = is_finalizing) -> None:
-        # At the interpreter's end the connection goes with the process; names may be gone already.
+        # At interpreter shutdown the process closes the connection; globals may be gone already.
         if self._outcome is None and not is_finalizing():
             self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Stream is a connection and cannot be copied; completion() can")
+        raise TypeError("a Stream is a connection and cannot be copied; copy its completion()")
 
-    # --- looking
+    # --- state and results
 
     @property
     def outcome(self) -> Outcome | None:
-        """The verdict; ``None`` until the reader has come to the end."""
+        """The outcome; ``None`` until the stream has been read to its end or stopped."""
         return self._outcome
 
     @property
@@ -307,26 +311,26 @@ class Stream:
         """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
         with self._lock:
             texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
-            before = self._before.getvalue()[: self._at[0]]
-            return before + "".join(texts) if texts else before
+            earlier = self._earlier_text.getvalue()[: self._position[0]]
+            return earlier + "".join(texts) if texts else earlier
 
     @property
     def reasoning(self) -> str:
-        """What the model has thought aloud so far; not part of ``.text``."""
+        """The model's reasoning so far; not part of ``.text``."""
         return "".join(self._reasoning)
 
     @property
     def refusal(self) -> str:
-        """Why the model refused, where the server keeps that apart from the text."""
+        """The model's refusal, where the server sends it separately from the text."""
         return "".join(self._refusal)
 
     def _handed_over(self) -> list[Delta]:
-        batch = self._at[2]
-        return batch[: len(batch) - operator.length_hint(self._rest)]
+        batch = self._position[2]
+        return batch[: len(batch) - operator.length_hint(self._unread)]
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The response headers of the last attempt, by name, whatever its case."""
+        """The response headers of the last attempt; names are case-insensitive."""
         return self._channel.headers
 
     @property
@@ -336,26 +340,26 @@ class Stream:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the last attempt's request, if it gives one."""
+        """The request id that the server gave the last attempt, if any."""
         return self._channel.request_id
 
     @property
     def stats(self) -> Stats:
         """Times, chunks, bytes and attempts so far."""
-        pipe = self._channel
+        channel = self._channel
         with self._lock:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
-            first, end = pipe.first_text_at, pipe.ended_at or time.monotonic()
+            first, end = channel.first_text_at, channel.ended_at or time.monotonic()
             return Stats(
-                first_chunk_s=None if first is None else first - pipe.deadlines.began,
-                duration_s=end - pipe.deadlines.began,
-                chunks=self._at[1] + chunks,
-                bytes=pipe.bytes,
-                attempts=pipe.attempts,
+                first_chunk_s=None if first is None else first - channel.deadlines.began,
+                duration_s=end - channel.deadlines.began,
+                chunks=self._position[1] + chunks,
+                bytes=channel.bytes,
+                attempts=channel.attempts,
             )
 
     def completion(self) -> Completion:
-        """Read the rest and return the whole answer; raises like ``next``."""
+        """Read the rest and return the complete answer; raises like ``next``."""
         self.read()
         assert self._outcome is not None
         return Completion(
@@ -374,40 +378,40 @@ class Stream:
         return f"<Stream of {self.model}: {self._outcome or 'running'}, {self.stats.chunks} chunks>"
 
 
-# --- for this package's own adapters: not part of the public API of a Stream
+# --- internal functions for the adapters: not part of the public API of a Stream
 
 
 def channel_of(stream: Stream) -> Channel:
-    """Return the channel between the stream's thread and its readers."""
+    """Return the channel between the stream's worker thread and its callers."""
     return stream._channel
 
 
 def start(stream: Stream, source: Source) -> None:
-    """Run the source of a new stream in a thread."""
+    """Run the source of a new stream in a worker thread."""
     stream._start(source)
 
 
 def raise_early_failure(stream: Stream) -> None:
-    """Raise what went wrong before the headers, if anything did."""
+    """Raise the error that occurred before the headers, if any."""
     stream._raise_early_failure()
 
 
 def current_batch(stream: Stream) -> Iterator[Delta]:
-    """Return the iterator over the deltas that were fetched and not all read yet."""
-    return stream._rest
+    """Return the iterator over the unread deltas of the batch that was fetched last."""
+    return stream._unread
 
 
 def fetch_batch(stream: Stream, read: Iterator[Delta] | None = None) -> bool:
     """Wait for the next batch; return ``False`` at a good end, raise the error at a bad one.
 
-    ``read`` is the batch that the caller has read: where another reader has fetched one meanwhile,
-    that one is kept.
+    ``read`` is the batch that the caller has read; a batch that another thread has fetched
+    meanwhile is kept.
     """
-    return stream._refill(read)
+    return stream._fetch_batch(read)
 
 
 def call_at_end(stream: Stream, callback: Callable[[Stream], None]) -> None:
-    """Call ``callback(stream)`` once, when the stream has ended; at once if it has."""
+    """Call ``callback(stream)`` once, when the stream has ended; at once if it has already."""
     with stream._channel.lock:  # another thread may be stopping it
         stream._on_end = callback
         has_ended = stream.outcome is not None

@@ -1,4 +1,4 @@
-"""How the thread and the reader wake each other; and whoever waits without a thread."""
+"""The locks and callbacks by which the worker thread and the caller wake each other."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from ..config import MAIN_THREAD_WAIT_S
 
 
 class Wakeup:
-    """A lock, a condition for the thread, a bell for the reader, a callable for an event loop."""
+    """A condition for the worker thread, a wake-up lock for callers, a callback for event loops."""
 
     def __init__(self) -> None:
-        # Reentrant: a finalizer may cancel in the very thread that holds the lock. The reader waits
-        # for the bell and never for the condition, whose Python code Ctrl-C may leave half done.
+        # Reentrant: a finalizer may cancel in the very thread that holds the lock. The caller waits
+        # for the wake-up lock and never for the condition, whose Python code Ctrl-C may interrupt
+        # halfway.
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.wake: Callable[[], None] | None = None
-        """Called once, at the next change, for a reader that must not block."""
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        """Called once, at the next change, for a caller that must not block."""
+        self._wakeup_lock = threading.Lock()
+        self._wakeup_lock.acquire()
 
     def notify(self) -> None:
-        """Wake everybody; under the lock."""
+        """Wake every waiting thread; under the lock."""
         self.changed.notify_all()
-        self.wake_reader()
+        self.wake_caller()
         wake, self.wake = self.wake, None
         if wake is not None:
             wake()
 
-    def wake_reader(self) -> None:
-        """Wake a reader, or the next that waits; under the lock."""
-        if self._bell.locked():
-            self._bell.release()
+    def wake_caller(self) -> None:
+        """Wake a waiting caller, or the next one that waits; under the lock."""
+        if self._wakeup_lock.locked():
+            self._wakeup_lock.release()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the bell, at most so long; without the lock."""
+        """Wait to be woken, at most so many seconds; without the lock."""
         is_main = threading.current_thread() is threading.main_thread()
-        self._bell.acquire(
+        self._wakeup_lock.acquire(
             True, min(seconds, MAIN_THREAD_WAIT_S if is_main else threading.TIMEOUT_MAX)
         )

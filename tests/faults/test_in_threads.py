@@ -32,7 +32,7 @@ CASES = [
 class Eager(DirectChannel):
     """Lends the source from the first event on, whether a reader has begun to wait or not."""
 
-    _is_wanted = property(lambda self: True, lambda self, wanted: None)  # type: ignore[assignment]
+    _caller_waits = property(lambda self: True, lambda self, waits: None)  # type: ignore[assignment]
 
 
 def watched_from_a_thread(provider: Provider) -> Seen:

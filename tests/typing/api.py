@@ -1,4 +1,4 @@
-"""The face as users see it: type-checked by mypy, never run."""
+"""Uses of the public API that mypy type-checks; never executed."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ from providers_sync import (
 messages: Messages = [{"role": "user", "content": "Hello"}]
 
 
-def face() -> None:
+def calls() -> None:
     for chunk in Vitalentum().stream("Hello"):
         assert_type(chunk, str)
 

@@ -1,4 +1,4 @@
-"""The beginning of an answer: when the call returns, whatever comes with the headers."""
+"""Response headers: the call returns when they arrive, whatever body data comes with them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ BODY = b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in [*EVENTS, b""
 
 
 @contextmanager
-def served(pieces: list[bytes]) -> Iterator[tuple[str, threading.Semaphore]]:
-    """Serve one answer after another, its pieces as one packet each; a ticket lets the next go."""
-    tickets = threading.Semaphore(0)
+def serve_packets(packets: list[bytes]) -> Iterator[tuple[str, threading.Semaphore]]:
+    """Serve one answer after another, packet by packet; each later one waits for the semaphore."""
+    permits = threading.Semaphore(0)
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def talk() -> None:
+    def run() -> None:
         while True:
             try:
                 sock = listener.accept()[0]
@@ -44,16 +44,16 @@ def served(pieces: list[bytes]) -> Iterator[tuple[str, threading.Semaphore]]:
             with sock:
                 while not sock.recv(65536).endswith(b"}"):
                     pass
-                first, *rest = pieces
+                first, *rest = packets
                 sock.sendall(first)
-                for piece in rest:
-                    assert tickets.acquire(timeout=10)
-                    sock.sendall(piece)
+                for packet in rest:
+                    assert permits.acquire(timeout=10)
+                    sock.sendall(packet)
 
-    thread = threading.Thread(target=talk)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", tickets
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", permits
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -63,37 +63,37 @@ def served(pieces: list[bytes]) -> Iterator[tuple[str, threading.Semaphore]]:
 @pytest.mark.parametrize("at", range(0, len(BODY), 5))
 def test_call_returns_with_the_headers(at: int) -> None:
     """Also where half an event, half a chunk or nothing comes with them in one packet."""
-    with served([HEAD + BODY[:at], BODY[at:]]) as (url, go_on):
+    with serve_packets([HEAD + BODY[:at], BODY[at:]]) as (url, permits):
         provider = OpenAICompatible("m", base_url=url, timeouts=Timeouts(first_token=5))
-        with ThreadPoolExecutor(1) as pool:  # the main thread looks up by itself, now and then
+        with ThreadPoolExecutor(1) as pool:  # the main thread would wake up now and then anyway
             stream = pool.submit(provider.stream, "Hi").result()
-        go_on.release()  # had the call waited for more, the clock would have ended it
+        permits.release()  # had the call waited for more, the timeout would have ended it
         assert list(stream) == ["word"]
         assert stream.outcome is Outcome.COMPLETE
 
 
-def test_reader_hears_of_a_clock_that_ends_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An end marker without any text gives a waiting reader nothing, but shortens its wait."""
+def test_waiting_caller_is_woken_for_an_earlier_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end marker without any text gives a waiting caller no events, but shortens its wait."""
     monkeypatch.setattr(channel, "AFTER_FINISH_S", 0.1)
     with serve([pause(0.1), finish(), stall()]) as server, ThreadPoolExecutor(1) as pool:
         provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(first_token=30))
-        began = time.monotonic()
+        start = time.monotonic()
         answer = pool.submit(provider.complete, "Hi").result()
     assert (answer.text, answer.outcome) == ("", Outcome.COMPLETE)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start < 10
 
 
-def test_short_answer_wakes_its_reader_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Being woken is most of what a short answer costs, beside the request."""
+def test_short_answer_wakes_its_caller_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking a thread is most of the cost of a short answer, apart from the request."""
     waits: list[int] = []
     wait = Wakeup.wait
 
-    def counted(signals: Wakeup, seconds: float) -> None:
+    def counted(wakeup: Wakeup, seconds: float) -> None:
         waits[-1] += 1
-        wait(signals, seconds)
+        wait(wakeup, seconds)
 
     monkeypatch.setattr(Wakeup, "wait", counted)
-    with served([HEAD + BODY]) as (url, _):
+    with serve_packets([HEAD + BODY]) as (url, _):
         provider = OpenAICompatible("m", base_url=url)
         for _ in range(20):  # a busy machine may wake it more often, but not each time
             waits.append(0)
