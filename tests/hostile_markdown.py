@@ -1,4 +1,4 @@
-"""Markdown of a model that tries to run scripts, load images and hide links in a notebook."""
+"""Hostile Markdown that tries to run scripts, load images and hide links, and a check for harm."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-HOST = "http://pictures.invalid"
-"""Stands for the server that counts what is fetched; a test puts its own in its place."""
+HOST = "http://images.invalid"
+"""A placeholder for the server that counts requests; tests replace it with their own."""
 IMAGE = f'<img src="{HOST}/img.png" onerror="window.ran=1">'
 SCRIPT = "<script>window.ran=1</script>"
 MARKDOWN_IMAGE = f"![cat]({HOST}/markdown.png)"
@@ -64,7 +64,7 @@ HOSTILE = [
     f"![a](<{HOST}/angle.png>) ![a]({HOST}/p(a)r.png) ![a](\n{HOST}/gap.png\n)",
     f"&#33;[cat]({HOST}/entity.png) !&#91;cat]({HOST}/entity.png)",
     f"| ![a]({HOST}/table.png) |\n|---|\n| `|` ![b]({HOST}/cell.png) |",
-    # what one reader takes for code and another does not
+    # what one parser takes for code and another does not
     f"```\n{IMAGE}\n",
     f"~~~\n{IMAGE}\n```\n{SCRIPT}",
     f"```html\n{IMAGE}\n~~~\n{SCRIPT}\n```\n{IMAGE}",
@@ -112,7 +112,7 @@ HOSTILE = [
     f"- x\n  ```\n  $\n  ```\n\n```html\n$ {IMAGE} @@0@@ @@1@@\n```",
 ]
 
-_PIECES = [
+_FRAGMENTS = [
     *(IMAGE, SCRIPT, MARKDOWN_IMAGE, LINK, f"${FORMULA}$", FORMULA, "![a][r]", "[r]", "[a][r]"),
     *("\n[r]: javascript:window.ran=1\n", f"\n[r]: {HOST}/r.png\n", '\n[r]: http://x/ "', "'", '"'),
     *("`", "``", "```", "~~~", "\n```\n", "\n~~~\n", "\n```html\n", "\n````\n", "\n   ```\n"),
@@ -182,22 +182,22 @@ _PIECES = [
 
 
 def mixed(number: int) -> Iterator[str]:
-    """Yield so many random mixtures, the same ones every time."""
-    chance = random.Random(4)
+    """Yield ``number`` random mixtures, the same ones every time."""
+    rng = random.Random(4)
     for _ in range(number):
-        pieces = chance.sample(_PIECES, chance.choice([5, 12, 40]))
-        yield "".join(chance.choice(pieces) for _ in range(chance.choice([4, 8, 16, 32])))
+        fragments = rng.sample(_FRAGMENTS, rng.choice([5, 12, 40]))
+        yield "".join(rng.choice(fragments) for _ in range(rng.choice([4, 8, 16, 32])))
 
 
-# --- what a rendered page must not hold
+# --- what a rendered page must not contain
 
-_PLAIN = (
+_SAFE_TAGS = (
     " p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong del s a hr br span div"
     " table thead tbody tr th td input dl dt dd "
 )
 _FORMULA = re.compile(r"mjx-|m[a-z]+$")
-"""What MathJax makes of a formula."""
-_PROPERTIES = (
+"""The elements that MathJax renders a formula as."""
+_SAFE_ATTRIBUTES = (
     " href class id align start type checked disabled target rel title lang dir style role"
     " data-jupyter-id "
 )
@@ -205,26 +205,26 @@ _TARGET = re.compile(r"(?:https?://|mailto:|#)", re.I)
 
 
 def harm(page: str) -> list[str]:
-    """Return what in this HTML does not come from harmless Markdown."""
-    reader = _Reader()
-    reader.feed(page)
-    reader.close()
-    return reader.found
+    """Return everything in this HTML that harmless Markdown cannot produce."""
+    checker = _HarmChecker()
+    checker.feed(page)
+    checker.close()
+    return checker.found
 
 
-class _Reader(HTMLParser):
+class _HarmChecker(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         is_formula = bool(_FORMULA.match(tag)) and tag not in ("main", "map", "mark", "marquee")
-        if not (f" {tag} " in _PLAIN or is_formula):
+        if not (f" {tag} " in _SAFE_TAGS or is_formula):
             self.found.append(f"<{tag}>")
         for name, value in attrs:
             target = name == "href" and not _TARGET.match(value or "")
             style = name == "style" and "url" in (value or "")
-            event = name.startswith("on") or not (is_formula or f" {name} " in _PROPERTIES)
+            event = name.startswith("on") or not (is_formula or f" {name} " in _SAFE_ATTRIBUTES)
             if target or style or event or name == "src":
                 self.found.append(f"<{tag} {name}={value!r}>")
 

@@ -1,4 +1,4 @@
-"""A model's Markdown made harmless: what stays, what does not, and how long it takes."""
+"""Tests of ``safe_markdown()``: what it keeps, what it escapes, and that it takes linear time."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ DOLLAR = "<span>&#36;</span>"
 
 
 @pytest.fixture(scope="module")
-def reader() -> MarkdownIt:
-    """A reader of Markdown that renders HTML, as that of VS Code does."""
+def parser() -> MarkdownIt:
+    """A Markdown parser that renders HTML, as VS Code's does."""
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
 @pytest.mark.parametrize("source", HOSTILE)
-def test_hostile_markdown_does_nothing(reader: MarkdownIt, source: str) -> None:
-    """Neither HTML nor images nor odd links come out of the reader."""
-    assert harm(reader.render(safe_markdown(source))) == []
+def test_hostile_markdown_does_nothing(parser: MarkdownIt, source: str) -> None:
+    """The rendered page has no HTML of the model's, no images and no unsafe links."""
+    assert harm(parser.render(safe_markdown(source))) == []
 
 
-def test_mixtures_of_hostile_markdown_do_nothing(reader: MarkdownIt) -> None:
-    """Whatever stands beside whatever else."""
-    found = {source: harm(reader.render(safe_markdown(source))) for source in mixed(1500)}
+def test_mixtures_of_hostile_markdown_do_nothing(parser: MarkdownIt) -> None:
+    """In random combinations."""
+    found = {source: harm(parser.render(safe_markdown(source))) for source in mixed(1500)}
     assert {source: harms for source, harms in found.items() if harms} == {}
 
 
-def test_the_reader_sees_harm(reader: MarkdownIt) -> None:
-    """The tests above could fail: most of what they feed does harm as it is."""
-    assert sum(bool(harm(reader.render(source))) for source in HOSTILE) > len(HOSTILE) / 2
+def test_the_parser_renders_harm(parser: MarkdownIt) -> None:
+    """The tests above could fail: unsanitized, most of their input does harm."""
+    assert sum(bool(harm(parser.render(source))) for source in HOSTILE) > len(HOSTILE) / 2
 
 
 def test_a_completion_shows_itself_without_html() -> None:
-    """Also where nobody imported ``providers_sync.notebook``."""
+    """Even if ``providers_sync.notebook`` was never imported."""
     stats = Stats(None, 0.0, 1, 1, 1)
     answer = Completion(f"a {IMAGE} `<b>`", None, None, None, Outcome.COMPLETE, stats)
     shown = answer._repr_markdown_()
@@ -61,8 +61,8 @@ def test_a_completion_shows_itself_without_html() -> None:
         "1. a\n   ```py\n   x = f(1)\n\n   y\n   ```\n2. b",
     ],
 )
-def test_harmless_markdown_stays_as_it_is(source: str) -> None:
-    """What notebooks render already is not touched."""
+def test_harmless_markdown_is_unchanged(source: str) -> None:
+    """Markdown that notebooks render safely is kept as it is."""
     assert safe_markdown(source) == source
 
 
@@ -123,13 +123,13 @@ def test_harmless_markdown_stays_as_it_is(source: str) -> None:
         ),
     ],
 )
-def test_markdown_becomes_what_notebooks_show_as_it_was_meant(source: str, expected: str) -> None:
-    """Harmless in whatever way a notebook reads it, and still what the model wrote."""
+def test_markdown_is_sanitized_for_notebooks(source: str, expected: str) -> None:
+    """The output is harmless to every parser and still shows what the model wrote."""
     assert safe_markdown(source) == expected.rstrip("\n")
 
 
-def test_markdown_that_notebooks_take_minutes_for_is_shown_as_code() -> None:
-    """What stands around it is still Markdown."""
+def test_a_paragraph_with_too_many_delimiters_is_shown_as_code() -> None:
+    """The Markdown around it is kept."""
     shown = safe_markdown("*a*\n- *b*\n- " + "*c " * 2000 + "\n- *d* <b>\n\n\\(x\\)")
     first, second, third, fourth, *_, last = shown.split("\n")
     assert (first, second, fourth, last) == ("*a*", "- *b*", "- *d* &lt;b>", "$x$")
@@ -137,9 +137,9 @@ def test_markdown_that_notebooks_take_minutes_for_is_shown_as_code() -> None:
 
 
 @pytest.mark.parametrize("marker", ["1. ", "- + ", "> "])
-def test_deep_nesting_is_text(reader: MarkdownIt, marker: str) -> None:
-    """Notebooks fail at a thousand lists or quotes within each other."""
-    page = reader.render(safe_markdown(marker * 1000 + "x"))
+def test_deep_nesting_is_escaped(parser: MarkdownIt, marker: str) -> None:
+    """Notebooks fail on a thousand nested lists or block quotes."""
+    page = parser.render(safe_markdown(marker * 1000 + "x"))
     assert 3 < len(re.findall("<(?:ol|ul|blockquote)", page)) <= 12
 
 
@@ -158,11 +158,11 @@ def test_deep_nesting_is_text(reader: MarkdownIt, marker: str) -> None:
     ],
     ids=range(9),
 )
-def test_long_runs_take_linear_time(text: str) -> None:
-    """No pattern tries each of the ways to split a run."""
-    began = time.process_time()
+def test_long_runs_of_a_character_take_linear_time(text: str) -> None:
+    """No pattern backtracks over every way to split a run."""
+    start = time.process_time()
     safe_markdown(text)
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - start < 1.0
 
 
 UNITS = [
@@ -194,22 +194,22 @@ UNITS = [
 
 
 CLOSING = "\\) \\] $$ $ \\end{align} ` `` ]( ) \"' > }\n```\n"
-"""One end for all that began before."""
+"""Closes everything that the units open."""
 
 
 @pytest.mark.parametrize("unit", [*UNITS, ""])
 def test_hostile_text_takes_linear_time(unit: str) -> None:
-    """40 kB of nothing but openings take a tenth of a second; a second is no linear time."""
+    """40 kB of opening delimiters take a tenth of a second; two seconds would not be linear."""
     rising = "".join("`" * length + "a" for length in range(1, 280))
     text = unit * (40_000 // len(unit)) if unit else rising
-    began = time.process_time()
+    start = time.process_time()
     safe_markdown(text)
     safe_markdown(f"{text}{CLOSING}")
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def test_an_unclosed_formula_is_searched_for_once() -> None:
-    """Searching is fast, so it takes a longer text to see whether each opening searches anew."""
-    began = time.process_time()
+    """Searching is fast: only a longer text shows whether each opening delimiter searches again."""
+    start = time.process_time()
     safe_markdown("\\(a" * 300_000)
-    assert time.process_time() - began < 12.0
+    assert time.process_time() - start < 12.0

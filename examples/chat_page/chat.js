@@ -1,15 +1,15 @@
-// The chat page: it keeps the conversation, the server keeps nothing, so tabs cannot mix.
-// Only whole answers become part of the conversation; others stay on the page and can be retried.
+// The chat page. The page stores the conversation and the server stores nothing, so tabs are
+// independent. Only complete answers join the conversation; others stay visible, to be retried.
 
 import { events } from "./events.js";
 import { show } from "./markdown.js";
 
-const RENDER_MS = 40;  // a timer, not a frame: a tab in the background goes on
-const RENDER_SHARE = 4;  // a rendering that took long is followed by a pause of so many times that
-const NEAR_PX = 80;    // who has scrolled up further than this is reading
+const RENDER_MS = 40;  // a timer, not an animation frame: tabs in the background keep rendering
+const RENDER_SHARE = 4;  // after a slow rendering, pause for this many times its duration
+const NEAR_PX = 80;    // if scrolled up further than this, the user is reading
 const TITLES = {
   cut: "The answer broke off",
-  truncated: "The answer is not whole",
+  truncated: "The answer is incomplete",
   stalled: "The model fell silent",
   deadline: "The answer took too long",
   cancelled: "Stopped",
@@ -18,11 +18,11 @@ const TITLES = {
 const STOPPED = { outcome: "cancelled", message: "Not part of the conversation." };
 
 const $ = (selector) => document.querySelector(selector);
-const [talk, form, question, go, fresh] = ["#talk", "#ask", "#question", "#go", "#new"].map($);
-const welcome = $("#welcome");
+const [conversation, form, question, go] = ["#conversation", "#ask", "#question", "#go"].map($);
+const [welcome, newChat] = ["#welcome", "#new"].map($);
 
 let history = [];
-let running = null;  // what aborts the answer under way
+let running = null;  // the AbortController of the running answer
 
 function make(tag, className, text = "") {
   const node = document.createElement(tag);
@@ -35,36 +35,36 @@ function make(tag, className, text = "") {
 
 async function ask(text) {
   const stop = running = new AbortController();
-  const exchange = begin(text);
-  const asked = { role: "user", content: text };
+  const exchange = startExchange(text);
+  const message = { role: "user", content: text };
   document.body.classList.add("running");
-  label();
+  updateButton();
   try {
-    const verdict = await receive(exchange, [...history, asked], stop.signal);
-    finish(exchange, verdict);
-    if (stop === running) history.push(asked, { role: "assistant", content: exchange.text });
+    const outcome = await receive(exchange, [...history, message], stop.signal);
+    showOutcome(exchange, outcome);
+    if (stop === running) history.push(message, { role: "assistant", content: exchange.text });
   } catch (error) {
     if (stop.signal.aborted) error = STOPPED;
-    fail(exchange, error, text);
+    showFailure(exchange, error, text);
   } finally {
     exchange.answer.removeAttribute("aria-busy");
-    if (stop === running) rest();  // first: whatever happens below, the page can be used
-    exchange.draw();
+    if (stop === running) becomeIdle();  // first: the page stays usable whatever fails below
+    exchange.render();
   }
 }
 
 async function receive(exchange, messages, signal) {
   const response = await send(messages, signal);
-  for await (const { name, data } of read(response)) {
-    if (name === "delta" || name === "refusal") exchange.add(data.text);
-    else if (name === "reasoning") exchange.think(data.text);
+  for await (const { name, data } of readEvents(response)) {
+    if (name === "delta" || name === "refusal") exchange.addText(data.text);
+    else if (name === "reasoning") exchange.addReasoning(data.text);
     else if (name === "error") throw data;
     else if (name === "done") return data;
   }
   throw { outcome: "cut", message: "The connection to this site was lost." };
 }
 
-async function* read(response) {
+async function* readEvents(response) {
   try {
     yield* events(response.body);
   } catch {
@@ -73,7 +73,7 @@ async function* read(response) {
 }
 
 async function send(messages, signal) {
-  const csrf = /(?:^|; )csrftoken=([^;]*)/.exec(document.cookie);  // Django wants it
+  const csrf = /(?:^|; )csrftoken=([^;]*)/.exec(document.cookie);  // required by Django
   const headers = { "Content-Type": "application/json", ...(csrf && { "X-CSRFToken": csrf[1] }) };
   let response;
   try {
@@ -84,123 +84,128 @@ async function send(messages, signal) {
     throw { outcome: "failed", message: "This site cannot be reached." };
   }
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
+  const body = await response.json().catch(() => ({}));
   const message = `This site answered with status ${response.status}.`;
-  throw said.error ?? { outcome: "failed", message };
+  throw body.error ?? { outcome: "failed", message };
 }
 
-// --- on the page
+// --- what the page shows
 
-function begin(text) {
+function startExchange(text) {
   welcome.hidden = true;
-  fresh.hidden = false;
+  newChat.hidden = false;
   const box = make("section", "exchange");
-  const asked = make("div", "question", text);
+  const prompt = make("div", "question", text);
   const answer = make("article", "answer");
   const waiting = make("p", "waiting");
-  const thoughts = make("details", "thoughts");
+  const reasoning = make("details", "reasoning");
   const body = make("div", "text");
   waiting.setAttribute("aria-label", "Waiting for the model");
   waiting.append(make("i", ""), make("i", ""), make("i", ""));
-  thoughts.hidden = true;
-  thoughts.append(make("summary", "", "Thinking"), make("div", ""));
+  reasoning.hidden = true;
+  reasoning.append(make("summary", "", "Thinking"), make("div", ""));
   answer.setAttribute("aria-busy", "true");
-  answer.append(thoughts, body, waiting);
-  box.append(asked, answer);
-  talk.append(box);
+  answer.append(reasoning, body, waiting);
+  box.append(prompt, answer);
+  conversation.append(box);
   box.scrollIntoView({ block: "end" });
-  return drawn({ box, answer, waiting, thoughts, body, text: "" });
+  return withRendering({ box, answer, waiting, reasoning, body, text: "" });
 }
 
-function drawn(exchange) {
+// Adds the methods that collect streamed text, and render it at intervals.
+function withRendering(exchange) {
   let timer = null;
   let pause = RENDER_MS;
-  let thought = "";
-  exchange.draw = () => {
-    const began = performance.now();
+  let reasoningText = "";
+  exchange.render = () => {
+    const start = performance.now();
     clearTimeout(timer);
     timer = null;
-    follow(() => {
+    keepAtEnd(() => {
       if (exchange.text) exchange.waiting.remove();
       show(exchange.body, exchange.text);
-      exchange.thoughts.lastChild.textContent = thought;
+      exchange.reasoning.lastChild.textContent = reasoningText;
     });
-    pause = Math.max(RENDER_MS, RENDER_SHARE * (performance.now() - began));
+    pause = Math.max(RENDER_MS, RENDER_SHARE * (performance.now() - start));
   };
-  const later = () => { timer ??= setTimeout(exchange.draw, pause); };
-  exchange.add = (text) => { exchange.text += text; later(); };
-  exchange.think = (text) => { thought += text; exchange.thoughts.hidden = false; later(); };
+  const schedule = () => { timer ??= setTimeout(exchange.render, pause); };
+  exchange.addText = (text) => { exchange.text += text; schedule(); };
+  exchange.addReasoning = (text) => {
+    reasoningText += text;
+    exchange.reasoning.hidden = false;
+    schedule();
+  };
   return exchange;
 }
 
-// Stays at the end of the page while something is added, unless the reader has scrolled up.
-function follow(change) {
+// Keeps the end of the page in view while content is added, unless the user has scrolled up.
+function keepAtEnd(change) {
   const page = document.scrollingElement;
   const near = page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_PX;
   change();
   if (near) page.scrollTop = page.scrollHeight;
 }
 
-function finish({ answer, waiting }, { outcome, model, finish_reason, stats }) {
+function showOutcome({ answer, waiting }, { outcome, model, finish_reason, stats }) {
   const limited = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
   const chunks = stats.chunks === 1 ? "1\xa0chunk" : `${stats.chunks}\xa0chunks`;
   const facts = [outcome, limited, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
-  follow(() => {
+  keepAtEnd(() => {
     waiting.remove();
-    answer.append(make("p", "verdict", facts.filter(Boolean).join(" · ")));
+    answer.append(make("p", "outcome", facts.filter(Boolean).join(" · ")));
   });
 }
 
-function fail({ box, answer, waiting }, { outcome, message, kind, reference }, text) {
+function showFailure({ box, answer, waiting }, { outcome, message, kind, reference }, text) {
   const note = make("div", outcome === "cancelled" ? "note stopped" : "note failed");
-  const again = make("button", "", "Try again");
+  const retry = make("button", "", "Try again");
   note.setAttribute("role", "alert");
-  again.type = "button";
-  again.addEventListener("click", () => {
+  retry.type = "button";
+  retry.addEventListener("click", () => {
     if (running) return;
     box.remove();
     ask(text);
-    ready();
+    focusInput();
   });
   const why = make("p", "", message || "No reason was given.");
-  const facts = [kind, reference].filter(Boolean).join(" · ");  // the operator's log has both
+  const facts = [kind, reference].filter(Boolean).join(" · ");  // both are in the operator's log
   if (facts) why.append(" ", make("span", "kind", facts));
-  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), why, again);
-  follow(() => {
+  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), why, retry);
+  keepAtEnd(() => {
     waiting.remove();
     answer.append(note);
   });
 }
 
-function rest() {
+function becomeIdle() {
   running = null;
   document.body.classList.remove("running");
-  label();
+  updateButton();
 }
 
-function label() {
+function updateButton() {
   const [name, title] = running ? ["Stop", "Stop (Esc)"] : ["Send", "Send (Enter)"];
   go.setAttribute("aria-label", name);
   go.title = title;
   go.disabled = !running && !question.value.trim();
 }
 
-// --- what the reader does
+// --- user actions
 
 function submit() {
   const text = question.value.trim();
   if (!text || running) return;
   question.value = "";
-  grow();
+  resizeInput();
   ask(text);
 }
 
-// The next words are typed without a click; on a phone the answer would vanish behind the keys.
-function ready() {
+// Lets the user type without a click; not on a phone, whose keyboard would cover the answer.
+function focusInput() {
   if (!matchMedia("(pointer: coarse)").matches) question.focus();
 }
 
-function grow() {
+function resizeInput() {
   question.style.height = "auto";
   question.style.height = `${question.scrollHeight}px`;
 }
@@ -209,31 +214,31 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (running) running.abort();
   else submit();
-  ready();
+  focusInput();
 });
-question.addEventListener("input", () => { grow(); label(); });
+question.addEventListener("input", () => { resizeInput(); updateButton(); });
 question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  submit();  // while an answer is under way, the next question waits in the box
+  submit();  // while an answer is running, the next question stays in the input
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") running?.abort();
 });
-fresh.addEventListener("click", () => {
+newChat.addEventListener("click", () => {
   running?.abort();
-  rest();
+  becomeIdle();
   history = [];
   for (const box of document.querySelectorAll(".exchange")) box.remove();
   welcome.hidden = false;
-  fresh.hidden = true;
-  ready();
+  newChat.hidden = true;
+  focusInput();
 });
 for (const button of welcome.querySelectorAll("button")) {
   button.addEventListener("click", () => {
     if (running) return;
     ask(button.textContent);
-    ready();
+    focusInput();
   });
 }
-label();
+updateButton();

@@ -1,5 +1,5 @@
-// Reads server-sent events from the body of a fetch(): EventSource can neither post a question
-// nor be kept from asking it again when the connection ends.
+// Parses server-sent events from the body of a fetch(): EventSource cannot post a question, and
+// would send it again whenever the connection ends.
 
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,11 +1,11 @@
-// Markdown as it streams, as elements: text goes in as text only, so a model's HTML stays text.
+// Renders streamed Markdown as DOM elements. Text becomes text nodes, so a model's HTML stays text.
 
-const DEPTH = 20;      // quotes and lists inside each other; deeper ones are shown as typed
-const COLUMNS = 100;   // of a table
-const SPAN = 1000;     // characters of bold and the like: each mark may be looked for so far ahead
+const DEPTH = 20;      // of nested quotes and lists; deeper ones are shown as typed
+const COLUMNS = 100;   // maximum in a table
+const SPAN = 1000;     // maximum characters of emphasis: limits each search for a closing delimiter
 
-// Shows `source` inside `box`, and changes only the blocks that have changed since the last call.
-// Whatever goes wrong here, the reader sees the text.
+// Shows `source` in `box`; replaces only the blocks that have changed since the last call.
+// If rendering fails, the plain text is shown.
 export function show(box, source) {
   try {
     render(box, source);
@@ -29,51 +29,51 @@ function render(box, source) {
   box.blocks = keys;
 }
 
-// One by one: a call takes no hundred thousand arguments.
+// One by one: a call cannot take a hundred thousand arguments.
 function add(node, nodes) {
   for (const each of nodes) node.append(each);
 }
 
-// --- blocks: lines in, a list of { kind, … } out
+// --- blocks: parses lines into a list of { kind, … }
 
-// Each of these takes time in proportion to its line, whatever the line holds.
+// Each of these takes time linear in the length of the line, whatever its content.
 const FENCE = /^( {0,3})(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/;
-const CLOSE = /^ {0,3}(`+|~+)[ \t]*$/;
+const CLOSING_FENCE = /^ {0,3}(`+|~+)[ \t]*$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/s;
-const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
+const THEMATIC_BREAK = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/s;
-const COLUMN_RULE = /^:?-+:?$/;
+const COLUMN_DELIMITER = /^:?-+:?$/;
 
 function isTable(line, next) {
   if (!line.includes("|") || !next?.includes("-")) return false;
-  const rules = cells(next);
-  return rules.length <= COLUMNS && rules.every((cell) => COLUMN_RULE.test(cell)) &&
-    cells(line).length === rules.length;
+  const delimiters = cells(next);
+  return delimiters.length <= COLUMNS && delimiters.every((cell) => COLUMN_DELIMITER.test(cell)) &&
+    cells(line).length === delimiters.length;
 }
 
-const begins = (line) =>
-  FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) ||
+const startsBlock = (line) =>
+  FENCE.test(line) || HEADING.test(line) || THEMATIC_BREAK.test(line) || QUOTE.test(line) ||
   /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
 
 function split(lines, depth = 0) {
   const blocks = [];
   for (let at = 0; at < lines.length;) {
     if (!lines[at].trim()) { at++; continue; }
-    const [block, next] = block_at(lines, at, depth);
+    const [block, next] = blockAt(lines, at, depth);
     blocks.push(block);
     at = next;
   }
   return blocks;
 }
 
-function block_at(lines, at, depth) {
+function blockAt(lines, at, depth) {
   const line = lines[at];
-  let found;
+  let match;
   if (FENCE.test(line)) return code(lines, at);
-  if (RULE.test(line)) return [{ kind: "hr" }, at + 1];
-  if ((found = HEADING.exec(line))) {
-    return [{ kind: "h" + found[1].length, text: headed(found[2] ?? "") }, at + 1];
+  if (THEMATIC_BREAK.test(line)) return [{ kind: "hr" }, at + 1];
+  if ((match = HEADING.exec(line))) {
+    return [{ kind: "h" + match[1].length, text: withoutClosingHashes(match[2] ?? "") }, at + 1];
   }
   if (depth < DEPTH && QUOTE.test(line)) return quote(lines, at, depth);
   if (depth < DEPTH && ITEM.test(line)) return list(lines, at, depth);
@@ -81,78 +81,78 @@ function block_at(lines, at, depth) {
   return paragraph(lines, at);
 }
 
-const headed = (text) => text.trim().replace(/(?<=^|[ \t])#+$/, "");
+const withoutClosingHashes = (text) => text.trim().replace(/(?<=^|[ \t])#+$/, "");
 
 function code(lines, at) {
   const [, indent, fence, info] = FENCE.exec(lines[at]);
-  const closes = (found) => found && found[1][0] === fence[0] && found[1].length >= fence.length;
-  const inside = [];
-  // A fence that is still open is code: the rest of it is on its way.
-  for (at++; at < lines.length && !closes(CLOSE.exec(lines[at])); at++) {
-    const deep = lines[at].search(/[^ ]|$/);
-    inside.push(lines[at].slice(Math.min(deep, indent.length)));
+  const closes = (match) => match && match[1][0] === fence[0] && match[1].length >= fence.length;
+  const inner = [];
+  // Text after an unclosed fence is code: its end has not arrived yet.
+  for (at++; at < lines.length && !closes(CLOSING_FENCE.exec(lines[at])); at++) {
+    const indentation = lines[at].search(/[^ ]|$/);
+    inner.push(lines[at].slice(Math.min(indentation, indent.length)));
   }
   const language = info.trim().split(/\s+/)[0];
-  return [{ kind: "pre", language, text: inside.join("\n") }, at + 1];
+  return [{ kind: "pre", language, text: inner.join("\n") }, at + 1];
 }
 
 function quote(lines, at, depth) {
-  const inside = [];
+  const inner = [];
   for (; at < lines.length && lines[at].trim(); at++) {
-    if (!QUOTE.test(lines[at]) && begins(lines[at])) break;
-    inside.push(lines[at].replace(QUOTE, ""));
+    if (!QUOTE.test(lines[at]) && startsBlock(lines[at])) break;
+    inner.push(lines[at].replace(QUOTE, ""));
   }
-  return [{ kind: "blockquote", blocks: split(inside, depth + 1) }, at];
+  return [{ kind: "blockquote", blocks: split(inner, depth + 1) }, at];
 }
 
 function list(lines, at, depth) {
-  const [, indent, mark] = ITEM.exec(lines[at]);
-  const ordered = /\d/.test(mark);
-  const same = (found) =>
-    found && found[1].length < indent.length + 2 && found[2].slice(-1) === mark.slice(-1);
+  const [, indent, marker] = ITEM.exec(lines[at]);
+  const ordered = /\d/.test(marker);
+  const sameList = (match) =>
+    match && match[1].length < indent.length + 2 && match[2].slice(-1) === marker.slice(-1);
   const items = [];
   let loose = false;
   while (at < lines.length) {
-    const found = ITEM.exec(lines[at]);
-    if (!same(found) || RULE.test(lines[at])) break;
-    const [inside, next] = item(lines, at, found);
-    items.push(split(inside, depth + 1));
+    const match = ITEM.exec(lines[at]);
+    if (!sameList(match) || THEMATIC_BREAK.test(lines[at])) break;
+    const [inner, next] = item(lines, at, match);
+    items.push(split(inner, depth + 1));
     at = next;
-    while (at < lines.length && !lines[at].trim() && same(ITEM.exec(lines[at + 1] ?? ""))) {
+    while (at < lines.length && !lines[at].trim() && sameList(ITEM.exec(lines[at + 1] ?? ""))) {
       loose = true;
       at++;
     }
   }
-  const start = ordered ? parseInt(mark, 10) : undefined;
+  const start = ordered ? parseInt(marker, 10) : undefined;
   return [{ kind: ordered ? "ol" : "ul", start, loose, items }, at];
 }
 
-function item(lines, at, [, indent, mark, first]) {
-  const width = indent.length + 2;  // models indent by two, three or four: two is enough
-  const inside = [first ?? ""];
+function item(lines, at, [, indent, marker, first]) {
+  const width = indent.length + 2;  // models indent by two, three or four columns: accept two
+  const inner = [first ?? ""];
   for (at++; at < lines.length; at++) {
     const line = lines[at];
-    const deep = line.search(/\S/);
-    if (deep < 0) {
+    const indentation = line.search(/\S/);
+    if (indentation < 0) {
       let next = at + 1;
       while (next < lines.length && !lines[next].trim()) next++;
       if (next === lines.length || lines[next].search(/\S/) < width) break;
-      for (; at < next - 1; at++) inside.push("");
-      inside.push("");
-    } else if (deep >= width) {
-      inside.push(line.slice(Math.min(deep, indent.length + mark.length + 1)));
-    } else if (ITEM.test(line) || begins(line) || !lines[at - 1].trim()) {
+      for (; at < next - 1; at++) inner.push("");
+      inner.push("");
+    } else if (indentation >= width) {
+      inner.push(line.slice(Math.min(indentation, indent.length + marker.length + 1)));
+    } else if (ITEM.test(line) || startsBlock(line) || !lines[at - 1].trim()) {
       break;
     } else {
-      inside.push(line.trimStart());
+      inner.push(line.trimStart());
     }
   }
-  return [inside, at];
+  return [inner, at];
 }
 
 function cells(line) {
-  const inside = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
-  return inside.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+  const inner = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
 function table(lines, at) {
@@ -163,22 +163,22 @@ function table(lines, at) {
   for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
     const row = cells(lines[at]);
     const rest = row.splice(head.length - 1);
-    if (rest.length) row.push(rest.join(" | "));  // what is too much stays readable
+    if (rest.length) row.push(rest.join(" | "));  // extra cells stay readable
     rows.push(row);
   }
   return [{ kind: "table", head, aligned, rows }, at];
 }
 
 function paragraph(lines, at) {
-  const inside = [lines[at]];
-  for (at++; at < lines.length && lines[at].trim() && !begins(lines[at]); at++) {
+  const inner = [lines[at]];
+  for (at++; at < lines.length && lines[at].trim() && !startsBlock(lines[at]); at++) {
     if (isTable(lines[at], lines[at + 1])) break;
-    inside.push(lines[at]);
+    inner.push(lines[at]);
   }
-  return [{ kind: "p", text: inside.map((line) => line.trimStart()).join("\n") }, at];
+  return [{ kind: "p", text: inner.map((line) => line.trimStart()).join("\n") }, at];
 }
 
-// --- elements: a block in, a node out
+// --- elements: makes a DOM node of a block
 
 function element(block) {
   const node = document.createElement(block.kind);
@@ -214,14 +214,14 @@ function codeBox(pre, { language, text }) {
     try {
       await navigator.clipboard.writeText(text);
       copy.textContent = "Copied";
-    } catch {  // forbidden, or the page did not come by HTTPS
+    } catch {  // forbidden, or the page was not loaded by HTTPS
       getSelection().selectAllChildren(code);
       copy.textContent = "Selected";
     }
     setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   });
   code.textContent = text;
-  pre.tabIndex = 0;  // so that a keyboard can scroll it
+  pre.tabIndex = 0;  // lets the keyboard scroll it
   bar.append(name, copy);
   pre.append(code);
   box.append(bar, pre);
@@ -238,7 +238,7 @@ function tableBox(node, { head, aligned, rows }) {
       tr.append(cell);
     });
     const missing = head.length - cells.length;
-    if (missing) {  // one cell for all: short rows of a wide table would cost thousands
+    if (missing) {  // one cell for all: short rows of a wide table would need thousands
       const cell = document.createElement(kind);
       cell.className = "";
       if (missing > 1) cell.colSpan = missing;
@@ -257,9 +257,9 @@ function tableBox(node, { head, aligned, rows }) {
   return box;
 }
 
-// --- inside a block: text in, nodes out
+// --- inline Markdown: makes DOM nodes of text
 
-// In order of precedence; the first that matches at the earliest place wins.
+// In order of precedence: of the matches at the earliest position, the first wins.
 const INLINE = new RegExp(
   [
     /\\(?<escaped>[!-/:-@[-`{-~])/,
@@ -277,15 +277,15 @@ const INLINE = new RegExp(
 
 function inline(node, text) {
   let at = 0;
-  for (const found of text.matchAll(INLINE)) {
-    node.append(text.slice(at, found.index), piece(found));
-    at = found.index + found[0].length;
+  for (const match of text.matchAll(INLINE)) {
+    node.append(text.slice(at, match.index), inlineNode(match));
+    at = match.index + match[0].length;
   }
   node.append(text.slice(at));
   return node;
 }
 
-function piece({ 0: all, groups }) {
+function inlineNode({ 0: all, groups }) {
   const { escaped, code, label, target, auto, bare, line } = groups;
   if (escaped !== undefined) return escaped;
   if (line !== undefined) return all === "\n" ? "\n" : document.createElement("br");
@@ -301,7 +301,7 @@ function piece({ 0: all, groups }) {
   return inline(document.createElement(kind.replace("2", "")), groups[kind]);
 }
 
-// Only the web and mail: javascript: and data: addresses stay text. A picture becomes a link, as
+// Only the web and mail: javascript: and data: URLs stay text. An image becomes a link, since
 // loading it would tell its server that this answer was read.
 function link(target, label, written = target) {
   if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(written);

@@ -1,7 +1,7 @@
 """A chat page on Django; ``python examples/django_chat/app.py runserver`` prints its address.
 
-``CHAT_PROVIDER`` names who answers (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
-the model; addresses and keys come from the providers' own variables. Without them an echo answers.
+``CHAT_PROVIDER`` names the provider (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
+the model; URLs and keys come from the providers' own variables. Without them, an echo answers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = Path(__file__).parent.parent / "chat_page"
 
 @functools.cache
 def provider() -> Provider:
-    """Return who answers; made at first use, as servers fork before it."""
+    """Return the provider; created at first use, since servers may fork before that."""
     if name := os.environ.get("CHAT_PROVIDER"):
         return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
@@ -40,14 +40,14 @@ def provider() -> Provider:
 @require_GET
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> FileResponse:
-    """The page itself; it sends the cookie's token back with every question."""
+    """Serve the page; it sends the cookie's CSRF token back with every question."""
     return FileResponse((PAGE / "index.html").open("rb"))
 
 
 @require_POST
 def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """Answer a conversation, or tell the page what is wrong with it."""
-    if request.content_type != "application/json":  # else another site's form could post here
+    """Answer a conversation, or report to the page what is wrong with it."""
+    if request.content_type != "application/json":  # otherwise another site's form could post here
         return HttpResponse("Post JSON.", status=415, content_type="text/plain")
     try:
         posted = json.loads(request.body)
@@ -62,7 +62,7 @@ def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
 
 
 def guard(get_response):
-    """Let no script run but the page's own, whatever a model writes."""
+    """Allow no scripts but the page's own, whatever a model writes."""
 
     def middleware(request):
         response = get_response(request)
@@ -82,7 +82,7 @@ settings.configure(
     ALLOWED_HOSTS=os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(","),
     MIDDLEWARE=[
         f"{__name__}.guard",
-        "django.middleware.common.CommonMiddleware",  # refuses other hosts than those above
+        "django.middleware.common.CommonMiddleware",  # refuses hosts other than those above
         "django.middleware.csrf.CsrfViewMiddleware",
     ],
     ROOT_URLCONF=__name__,

@@ -1,7 +1,7 @@
 """A chat page on Flask; ``python examples/flask_chat/app.py`` prints its address.
 
-``CHAT_PROVIDER`` names who answers (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
-the model; addresses and keys come from the providers' own variables. Without them an echo answers.
+``CHAT_PROVIDER`` names the provider (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
+the model; URLs and keys come from the providers' own variables. Without them, an echo answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ app.config["TRUSTED_HOSTS"] = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost"
 
 @functools.cache
 def provider() -> Provider:
-    """Return who answers; made at first use, as servers fork before it."""
+    """Return the provider; created at first use, since servers may fork before that."""
     if name := os.environ.get("CHAT_PROVIDER"):
         return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
@@ -34,29 +34,29 @@ def provider() -> Provider:
 
 @app.get("/")
 def page() -> Response:
-    """The page itself; all that it shows and runs comes from here."""
+    """Serve the page; everything it loads comes from this app."""
     return send_from_directory(PAGE, "index.html")
 
 
 @app.post("/chat")
 def chat() -> Response:
-    """Answer a conversation. Only JSON: that, another site's page cannot post here unasked."""
+    """Answer a conversation. Only JSON: another site's page cannot post that without permission."""
     try:
         messages = question(request.get_json())
-    except RecursionError:  # Flask refuses what is no JSON, but not what is nested too deeply
+    except RecursionError:  # Flask refuses invalid JSON, but not JSON that is nested too deeply
         abort(400)
     return Response(sse(provider().prepare(messages)), headers=SSE_HEADERS)
 
 
 @app.errorhandler(ProviderError)
 def refuse(error: ProviderError) -> tuple[dict[str, object], int]:
-    """Tell the page what is wrong with its question, or that this site cannot ask."""
+    """Report an invalid question to the page, or that the provider failed."""
     return {"error": error_data(error)}, 400 if isinstance(error, QuestionError) else 502
 
 
 @app.after_request
 def guard(response: Response) -> Response:
-    """Let no script run but the page's own, whatever a model writes."""
+    """Allow no scripts but the page's own, whatever a model writes."""
     response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
     return response
 

@@ -1,16 +1,16 @@
-"""A model's Markdown, made harmless for notebooks: no HTML, no images, no odd links.
+"""A sanitizer of models' Markdown for notebooks: removes HTML, images and unsafe links.
 
-Notebooks render Markdown with HTML, and each of them (JupyterLab, VS Code, an exported page) reads
-Markdown in a slightly different way. So nothing here depends on how they read it: whatever could
-act is written in a form that is harmless both as code and as text.
+Notebooks render HTML in Markdown, and each one (JupyterLab, VS Code, an exported page) parses
+Markdown slightly differently. So the output does not depend on the parser: anything that could be
+active is written in a form that is harmless both as code and as text.
 
-- Text holds no ``<`` of the model's, no bracket that is not part of a checked link, no stray
-  backtick, dollar or backslash: they become entities.
-- Code whose characters are harmless as text, too, stays Markdown; other code becomes a
-  ``<code>`` of ours with every punctuation mark as an entity. Only blocks outside lists and quotes
-  are written as they are, so that they are highlighted: between blank lines, at the start of the
-  line, behind a fence that can neither close nor be closed by another one.
-- A formula stays on one line, without the macros that link, load or define.
+- In text, every ``<``, every bracket that is not part of a checked link, and every unpaired
+  backtick, dollar or backslash of the model's becomes an entity.
+- Code that would be harmless as text stays Markdown; other code becomes a ``<code>`` element in
+  which every punctuation mark is an entity. Only code blocks outside lists and block quotes keep
+  their text, so that they are highlighted: between blank lines, at the start of the line, with a
+  fence that can neither close another one nor be closed by it.
+- A formula is put on one line; macros that link, load or define are refused.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["safe_markdown"]
 
 
 def safe_markdown(text: str) -> str:
-    r"""Return Markdown that shows ``text`` as the model meant it, and does nothing else.
+    r"""Return Markdown that shows ``text`` as the model meant it and contains nothing active.
 
-    Formulas in ``\(…\)`` and ``\[…\]`` become ``$…$`` and ``$$…$$``; the time it takes is linear.
+    Formulas in ``\(…\)`` and ``\[…\]`` become ``$…$`` and ``$$…$$``. Takes linear time.
 
     >>> safe_markdown(r"\(x^2\) is `x` <b onclick=f()>!")
     '$x^2$ is `x` &lt;b onclick=f()>!'
@@ -47,19 +47,19 @@ def _lines(blocks: list[Code | Quote | Text], definitions: Definitions) -> list[
         elif isinstance(block, Quote):
             inner = _lines(block.blocks, definitions)
             first, rest = block.first + "> ", block.rest + "> "
-            lines += [(rest if number else first) + line for number, line in enumerate(inner)]
-        elif block.is_top:
+            lines += [(rest if i else first) + line for i, line in enumerate(inner)]
+        elif block.is_top_level:
             gap = [""] if lines and lines[-1] else []
-            lines += [*gap, *_top_code(block), ""]
+            lines += [*gap, *_top_level_code(block), ""]
         else:
             lines += _nested_code(block)
     return lines
 
 
-def _top_code(block: Code) -> list[str]:
-    """Return a block that no list or quote holds, as Markdown if it has no formula's delimiters.
+def _top_level_code(block: Code) -> list[str]:
+    """Return a code block outside lists and quotes, as Markdown if it has no formula delimiters.
 
-    JupyterLab and nbconvert look for those before they look for code.
+    JupyterLab and nbconvert look for formulas before they look for code.
     """
     if any(map(DELIMITERS.search, block.lines)):
         return [code_block(block.lines)]
@@ -76,9 +76,9 @@ def _nested_code(block: Code) -> list[str]:
 
 
 def _fenced(language: str, lines: list[str]) -> list[str]:
-    """Return code between fences that are longer than any of its own.
+    """Return code between fences that are longer than any backtick run in it.
 
-    The language is always there: a fence with a word behind it never closes another one.
+    The info string is never empty: a fence with an info string cannot close another one.
     """
     longest = max(map(len, re.findall("`{3,}", "\n".join(lines))), default=2)
     fence = "`" * (longest + 1)

@@ -1,4 +1,4 @@
-"""Which lines of a Markdown text are code: fences and indentation, within lists and quotes."""
+"""A parser that splits Markdown into text, code blocks and block quotes, also inside lists."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple, Union
 from . import links
 
 MAX_QUOTES = 6
-MAX_ITEMS = 12
-"""Deeper ones are text: notebooks take long for a thousand of them, or fail."""
-PLAIN = "text"
+MAX_LISTS = 12
+"""Deeper nesting is escaped: notebooks are slow with a thousand levels, or fail."""
+DEFAULT_LANGUAGE = "text"
 
 _FENCE = re.compile(r"(`{3,})([^`\n]*)$|(~{3,})(.*)$")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.A)
-_ITEM = re.compile(r"([-+*]|[0-9]{1,9}[.)])([ \t]+|$)")
-_RULE = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
+_LIST_MARKER = re.compile(r"([-+*]|[0-9]{1,9}[.)])([ \t]+|$)")
+_THEMATIC_BREAK = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _HEADING = re.compile(r"#{1,6}(?:\s|$)")
 
 
@@ -26,18 +26,18 @@ class Text(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A block of code; ``first`` and ``rest`` stand before its first line and all others."""
+    """A code block; ``first`` is the prefix of its first line, ``rest`` that of all others."""
 
     lines: list[str]
-    language: str = PLAIN
+    language: str = DEFAULT_LANGUAGE
     first: str = ""
     rest: str = ""
-    is_top: bool = False
-    """Whether it stands in no list and no quote."""
+    is_top_level: bool = False
+    """Whether it is outside all lists and block quotes."""
 
 
 class Quote(NamedTuple):
-    """A quote; ``first`` and ``rest`` stand before its first line and all others."""
+    """A block quote; ``first`` is the prefix of its first line, ``rest`` that of all others."""
 
     blocks: list[Block]
     first: str
@@ -46,39 +46,39 @@ class Quote(NamedTuple):
 
 Block = Union[Text, Code, Quote]
 Definitions = dict[str, str]
-"""The targets of links that are named elsewhere, by label."""
+"""The destinations of link reference definitions, by link label."""
 
 
 def split(text: str) -> tuple[list[Block], Definitions]:
-    """Return the blocks of a text, and the targets that its definitions name."""
+    """Return the blocks of a text and its link reference definitions."""
     definitions: Definitions = {}
     return _Splitter(text.split("\n"), definitions).blocks(), definitions
 
 
 class _Splitter:
-    """Goes through the lines once; those of a quote once more for each level."""
+    """A single pass over the lines; block quotes take one more pass per level."""
 
-    def __init__(self, lines: list[str], definitions: Definitions, quotes: int = 0) -> None:
+    def __init__(self, lines: list[str], definitions: Definitions, quote_depth: int = 0) -> None:
         self._lines = lines
-        self._at = 0
+        self._position = 0
         self._definitions = definitions
-        self._quotes = quotes
-        self._items: list[int] = []
-        """Where the contents of the open list items begin."""
+        self._quote_depth = quote_depth
+        self._content_columns: list[int] = []
+        """The columns where the contents of the open list items start."""
         self._in_paragraph = False
         self._blocks: list[Block] = []
 
     def blocks(self) -> list[Block]:
-        while self._at < len(self._lines):
-            indent, body = _measured(self._lines[self._at])
+        while self._position < len(self._lines):
+            indent, body = _split_indent(self._lines[self._position])
             if not body:
                 self._in_paragraph = False
                 self._add_text("")
                 continue
-            while self._items and self._items[-1] > indent:
-                self._items.pop()
+            while self._content_columns and self._content_columns[-1] > indent:
+                self._content_columns.pop()
             if indent - self._base < 4:
-                self._take(indent, body)
+                self._take_block(indent, body)
             elif self._in_paragraph:
                 self._add_text(" " * self._base + body)
             else:
@@ -87,37 +87,37 @@ class _Splitter:
 
     @property
     def _base(self) -> int:
-        return self._items[-1] if self._items else 0
+        return self._content_columns[-1] if self._content_columns else 0
 
-    def _take(self, indent: int, body: str) -> None:
-        """Take the block that begins in this line, behind the markers of the items it begins."""
-        before = " " * indent
-        while not _RULE.match(body) and (found := _ITEM.match(body)):
-            if len(self._items) == MAX_ITEMS:
-                end = len(found[1])
+    def _take_block(self, indent: int, body: str) -> None:
+        """Take the block that starts in this line, after the list markers before it."""
+        prefix = " " * indent
+        while not _THEMATIC_BREAK.match(body) and (match := _LIST_MARKER.match(body)):
+            if len(self._content_columns) == MAX_LISTS:
+                end = len(match[1])
                 body = f"{body[: end - 1]}&#{ord(body[end - 1])};{body[end:]}"
                 break
-            marker = f"{found[1]} " if found[2] == "\t" or len(found[2]) > 4 else found[0]
-            before += marker
-            indent += max(len(marker), len(found[1]) + 1)
-            body = body[found.end() :]
-            self._items.append(indent)
+            marker = f"{match[1]} " if match[2] == "\t" or len(match[2]) > 4 else match[0]
+            prefix += marker
+            indent += max(len(marker), len(match[1]) + 1)
+            body = body[match.end() :]
+            self._content_columns.append(indent)
             self._in_paragraph = False
         if body.startswith(">"):
-            self._take_quote(before, indent, body)
-        elif found := _FENCE.match(body):
-            self._take_fence(found, before, indent)
+            self._take_quote(prefix, indent, body)
+        elif match := _FENCE.match(body):
+            self._take_fence(match, prefix, indent)
         else:
-            self._take_text(before, body)
+            self._take_text(prefix, body)
 
-    def _take_text(self, before: str, body: str) -> None:
-        found = None if self._in_paragraph else links.DEFINITION.match(body)
-        target = found and links.target(found[3] if found[2] is None else found[2])
-        if found and target:
-            self._definitions.setdefault(links.label(found[1]), target)
+    def _take_text(self, prefix: str, body: str) -> None:
+        match = None if self._in_paragraph else links.DEFINITION.match(body)
+        destination = match and links.safe_destination(match[3] if match[2] is None else match[2])
+        if match and destination:
+            self._definitions.setdefault(links.normalize_label(match[1]), destination)
             body = ""
-        self._in_paragraph = not (body == "" or _RULE.match(body) or _HEADING.match(body))
-        self._add_text(before + body)
+        self._in_paragraph = not (body == "" or _THEMATIC_BREAK.match(body) or _HEADING.match(body))
+        self._add_text(prefix + body)
 
     def _add_text(self, line: str) -> None:
         last = self._blocks[-1] if self._blocks else None
@@ -125,82 +125,82 @@ class _Splitter:
             last.lines.append(line)
         else:
             self._blocks.append(Text([line]))
-        self._at += 1
+        self._position += 1
 
-    def _take_quote(self, before: str, indent: int, body: str) -> None:
-        if self._quotes == MAX_QUOTES:
-            marks = len(body) - len(body.lstrip("> "))
-            self._take_text(before, body[:marks].replace(">", "&gt;") + body[marks:])
+    def _take_quote(self, prefix: str, indent: int, body: str) -> None:
+        if self._quote_depth == MAX_QUOTES:
+            markers = len(body) - len(body.lstrip("> "))
+            self._take_text(prefix, body[:markers].replace(">", "&gt;") + body[markers:])
             return
         lines = []
         while body.startswith(">"):
             lines.append(body[1:].removeprefix(" "))
-            self._at += 1
-            if self._at == len(self._lines):
+            self._position += 1
+            if self._position == len(self._lines):
                 break
-            lead, body = _measured(self._lines[self._at])
-            if not self._base <= lead < self._base + 4:
+            line_indent, body = _split_indent(self._lines[self._position])
+            if not self._base <= line_indent < self._base + 4:
                 break
-        inner = _Splitter(lines, self._definitions, self._quotes + 1)
-        self._blocks.append(Quote(inner.blocks(), before, " " * indent))
-        self._in_paragraph = True  # which the next line may go on with
+        inner = _Splitter(lines, self._definitions, self._quote_depth + 1)
+        self._blocks.append(Quote(inner.blocks(), prefix, " " * indent))
+        self._in_paragraph = True  # the next line may continue it lazily
 
-    def _take_fence(self, found: re.Match[str], before: str, indent: int) -> None:
-        fence, info = found[1] or found[3], (found[2] or found[4] or "").split()
+    def _take_fence(self, match: re.Match[str], prefix: str, indent: int) -> None:
+        fence, info = match[1] or match[3], (match[2] or match[4] or "").split()
         lines: list[str] = []
-        self._at += 1
-        while self._at < len(self._lines):
-            line = self._lines[self._at]
-            lead, body = _measured(line)
-            if body and lead < self._base:  # the item ends, and the code with it
+        self._position += 1
+        while self._position < len(self._lines):
+            line = self._lines[self._position]
+            line_indent, body = _split_indent(line)
+            if body and line_indent < self._base:  # the list item ends, and its code block too
                 break
-            self._at += 1
+            self._position += 1
             if (
-                lead - self._base < 4
+                line_indent - self._base < 4
                 and body.startswith(fence)
                 and not body.strip(fence[0] + " \t")
             ):
                 break
-            lines.append(_dedented(line, indent))
-        is_top = not self._items and not self._quotes
-        language = info[0] if info and _is_language(info[0]) else PLAIN
+            lines.append(_dedent(line, indent))
+        is_top_level = not self._content_columns and not self._quote_depth
+        language = info[0] if info and _is_language(info[0]) else DEFAULT_LANGUAGE
         rest = " " * indent
-        self._add_code(Code(lines, language, before, rest, is_top))
+        self._add_code(Code(lines, language, prefix, rest, is_top_level))
 
     def _take_indented_code(self) -> None:
         lines: list[str] = []
         base = self._base
-        while self._at < len(self._lines):
-            lead, body = _measured(self._lines[self._at])
-            if body and lead < base + 4:
+        while self._position < len(self._lines):
+            line_indent, body = _split_indent(self._lines[self._position])
+            if body and line_indent < base + 4:
                 break
-            lines.append(_dedented(self._lines[self._at], base + 4))
-            self._at += 1
+            lines.append(_dedent(self._lines[self._position], base + 4))
+            self._position += 1
         while not lines[-1].strip("\t "):
             lines.pop()
-            self._at -= 1
-        is_top = not self._items and not self._quotes
-        self._add_code(Code(lines, PLAIN, " " * base, " " * base, is_top))
+            self._position -= 1
+        is_top_level = not self._content_columns and not self._quote_depth
+        self._add_code(Code(lines, DEFAULT_LANGUAGE, " " * base, " " * base, is_top_level))
 
     def _add_code(self, code: Code) -> None:
         self._blocks.append(code)
         self._in_paragraph = False
 
 
-def _measured(line: str) -> tuple[int, str]:
-    """Return how wide the white space before a line is, in columns, and the rest of the line."""
+def _split_indent(line: str) -> tuple[int, str]:
+    """Return the indentation of a line in columns, and the rest of the line."""
     body = line.strip("\t ") and line.lstrip("\t ")
     return len(line[: len(line) - len(body)].expandtabs(4)), body
 
 
-def _dedented(line: str, columns: int) -> str:
-    """Return a line without so many columns of white space, or without all it has."""
+def _dedent(line: str, columns: int) -> str:
+    """Return a line with up to ``columns`` columns of indentation removed."""
     if not columns:
         return line
-    width, body = _measured(line)
+    width, body = _split_indent(line)
     return " " * (width - columns) + body if body else ""
 
 
 def _is_language(word: str) -> bool:
-    """Tell whether a word may name a language: mermaid is none, as notebooks run it."""
+    """Return whether a word is a safe language name: not ``mermaid``, which notebooks run."""
     return bool(_LANGUAGE.fullmatch(word)) and not word.lower().startswith("mermaid")

@@ -1,42 +1,42 @@
-"""Characters that mean themselves, in whatever way a notebook reads Markdown."""
+"""Escaping of text and code so that no Markdown parser sees markup in them."""
 
 from __future__ import annotations
 
 import re
 
-_PICTURES: dict[int, str] = {
+_CONTROL_PICTURES: dict[int, str] = {
     code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"
 }
-_BREAKS = dict.fromkeys((0x0D, 0x2028, 0x2029), "\n")
-"""JavaScript takes the last two for the end of a line, Python and Markdown do not."""
-_NOT_TEXT = dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
-_CLEANED = {**_PICTURES, **_BREAKS, **_NOT_TEXT, 0x7F: "␡"}
+_LINE_BREAKS = dict.fromkeys((0x0D, 0x2028, 0x2029), "\n")
+"""JavaScript treats the last two as line ends; Python and Markdown do not."""
+_NOT_CHARACTERS = dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
+_CLEAN_TABLE = {**_CONTROL_PICTURES, **_LINE_BREAKS, **_NOT_CHARACTERS, 0x7F: "␡"}
 
-_MARKS = re.compile(r"[!-/:-@\[-`{-~\t\n]")
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~\t\n]")
 _HARMFUL = re.compile(r"[<$\\`]|&[#A-Za-z]|!\[|\]\s*[\[(:]|@@|~~~")
-"""What must not stand in code that a notebook might take for text."""
+"""What code must not contain if a notebook might parse it as text."""
 
 
 def clean(text: str) -> str:
-    """Return ``text`` with line feeds only, and with other control characters made visible."""
-    return text.replace("\r\n", "\n").translate(_CLEANED)
+    """Return ``text`` with LF line ends only, and with other control characters made visible."""
+    return text.replace("\r\n", "\n").translate(_CLEAN_TABLE)
 
 
 def as_entities(text: str) -> str:
-    """Return ``text`` with every ASCII punctuation mark as an entity: it is neither Markdown nor
-    HTML, nor an address that is made a link.
+    """Return ``text`` with every ASCII punctuation mark as an entity: it contains no Markdown, no
+    HTML and no URL that a notebook would turn into a link.
 
     >>> as_entities("<b>")
     '&#60;b&#62;'
     """
-    return _MARKS.sub(lambda found: f"&#{ord(found[0])};", text)
+    return _PUNCTUATION.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def escape(text: str) -> str:
-    r"""Return ``encoded`` text that MathJax does not take for a formula either.
+    r"""Return ``as_entities(text)`` in a form that MathJax does not take for a formula either.
 
-    MathJax reads the finished page, where an entity is a plain character again; but it never looks
-    for a formula across the border of an element.
+    MathJax reads the rendered page, where an entity is a plain character again, but it never
+    matches a formula across an element boundary.
 
     >>> escape("$*")
     '<span>&#36;</span>&#42;'
@@ -48,12 +48,12 @@ def escape(text: str) -> str:
 
 
 def is_harmless(code: str) -> bool:
-    """Tell whether this code does nothing where a notebook takes it for text."""
+    """Return whether this code is harmless even if a notebook parses it as text."""
     return not _HARMFUL.search(code)
 
 
 def code_span(code: str, in_table: bool = False) -> str:
-    """Return code within a line, as Markdown where that is harmless."""
+    """Return a code span: as Markdown if that is harmless, else as HTML."""
     code = code.replace("\n", " ")
     if in_table:
         code = code.replace("\\|", "|")
@@ -65,6 +65,6 @@ def code_span(code: str, in_table: bool = False) -> str:
 
 
 def code_block(lines: list[str]) -> str:
-    """Return lines of code as one line of HTML: whatever surrounds it, it cannot be torn apart."""
+    """Return a code block as one line of HTML, which no surrounding Markdown can split."""
     code = "\n".join(lines)
     return f"<pre><code>{as_entities(code)}</code></pre>"

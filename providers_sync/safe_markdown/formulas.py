@@ -1,19 +1,19 @@
-"""Formulas that only show something: without the macros that link, load or define."""
+"""Sanitizing of TeX formulas: those with macros that link, load or define are refused."""
 
 from __future__ import annotations
 
 import re
 
 DELIMITERS = re.compile(r"\\(?:begin|end)\{|\\\\[()\[\]]|@@\d")
-"""What begins or ends a formula for JupyterLab and nbconvert even in code, where ``$`` does not,
-and what JupyterLab writes in a formula's place."""
+"""Formula delimiters that JupyterLab and nbconvert see even in code, where they ignore ``$``, and
+the placeholders that JupyterLab puts in place of formulas."""
 ENVIRONMENT = re.compile(
     r"\\begin\{((?:align|alignat|aligned|array|cases|eqnarray|equation|flalign|gather|gathered"
     r"|matrix|multline|[bBpvV]matrix|smallmatrix|split)\*?)\}"
 )
-"""The beginning of a formula that stands in text without other delimiters."""
+"""The start of an environment: a formula that needs no other delimiters in text."""
 
-_FORBIDDEN = re.compile(
+_FORBIDDEN_MACRO = re.compile(
     r"\\(?:"
     r"href|url|html\w*|class|style|cssId|data|mmlToken|bbox|tooltip|mathtip|texttip|toggle"
     r"|require|include\w*|input|unicode|U|char|verb|csname|catcode|expandafter|noexpand"
@@ -22,28 +22,28 @@ _FORBIDDEN = re.compile(
     r"|[rR]ule|Space|raise|lower|raisebox|moveleft|moveright"
     r")(?![A-Za-z])"
 )
-"""What links, loads, defines, sets attributes, or writes outside its own place."""
+"""Macros that link, load, define, set attributes, or draw outside their own box."""
 _BRACES = re.compile(r"\\.|[{}]", re.S)
-_BORDERS = re.compile(r"\\(begin|end)\{([^{}]*)\}")
+_ENVIRONMENT_ENDS = re.compile(r"\\(begin|end)\{([^{}]*)\}")
 _PERCENT = re.compile(r"(\\.)|%", re.S)
-"""Rather what it says than the beginning of a comment, which would take the rest of the line."""
+"""A percent sign: escaped, since a comment would swallow the rest of the line."""
 _LABEL = re.compile(r"\\label\s?\{[^{}]*\}")
-"""Nothing to be seen, but an error when the formula is shown again."""
+"""Removed: it shows nothing, but is an error when the formula is rendered again."""
 _PRICE = re.compile(r"\d[^\\^_={}]*\s[^\W\d_]{2}")
-"""How words begin that stand between two prices."""
-_HARMLESS = (
+"""Text between two prices: a digit, later a space and a word of two letters or more."""
+_REPLACEMENTS = (
     (re.compile(r"\n\s*"), " "),
-    (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap, and below:
-    (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # a delimiter for JupyterLab and nbconvert
-    (re.compile(r"<(?=\S)"), "< "),  # no tag
-    (re.compile(r"&(?=[#\w])"), "& "),  # no entity
-    (re.compile(r"!(?=\[)|\](?=[(\[:])|@(?=@)"), r"\g<0> "),  # no image, no link, no marker
-    (re.compile(r'"'), "''"),  # no end of an attribute
+    (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap; the next line:
+    (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # a delimiter to JupyterLab and nbconvert
+    (re.compile(r"<(?=\S)"), "< "),  # not a tag
+    (re.compile(r"&(?=[#\w])"), "& "),  # not an entity
+    (re.compile(r"!(?=\[)|\](?=[(\[:])|@(?=@)"), r"\g<0> "),  # no image, link or placeholder
+    (re.compile(r'"'), "''"),  # cannot end an attribute
 )
 
 
 def formula(tex: str, display: bool) -> str | None:
-    r"""Return the formula between the dollars of Jupyter's Markdown; ``None`` to refuse it.
+    r"""Return the formula between dollars, as Jupyter's Markdown has it; ``None`` if it is unsafe.
 
     >>> formula(r"a<b", False)
     '$a< b$'
@@ -52,11 +52,11 @@ def formula(tex: str, display: bool) -> str | None:
     tex = _LABEL.sub("", tex).strip("\n" if display else None)
     if not tex.strip() or "`" in tex or "$" in tex.replace("\\$", ""):
         return None
-    tex = _PERCENT.sub(lambda found: found[1] or r"\%", tex)
-    for pattern, instead in _HARMLESS:
-        tex = pattern.sub(instead, tex)
-    # Last, as what is left out may have stood within a macro's name.
-    if _FORBIDDEN.search(tex) or not (_is_balanced(tex) and _is_nested(tex)):
+    tex = _PERCENT.sub(lambda match: match[1] or r"\%", tex)
+    for pattern, replacement in _REPLACEMENTS:
+        tex = pattern.sub(replacement, tex)
+    # Last: what was removed above may have split a macro's name.
+    if _FORBIDDEN_MACRO.search(tex) or not (_is_balanced(tex) and _is_nested(tex)):
         return None
     if tex.endswith("\\"):
         tex += " "
@@ -64,25 +64,25 @@ def formula(tex: str, display: bool) -> str | None:
 
 
 def is_price(tex: str) -> bool:
-    """Tell whether two dollars around this text are rather those of two prices."""
+    """Return whether two dollars around this text probably belong to two prices."""
     return bool(_PRICE.match(tex))
 
 
 def _is_balanced(tex: str) -> bool:
-    """Tell whether the braces match: JupyterLab looks for the end of a formula outside them."""
+    """Return whether the braces match: JupyterLab ends a formula only outside them."""
     depth = 0
-    for found in _BRACES.finditer(tex):
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
+    for match in _BRACES.finditer(tex):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth < 0:
             return False
     return depth == 0
 
 
 def _is_nested(tex: str) -> bool:
-    """Tell whether environments match: nbconvert looks for an open one's end on the whole page."""
+    """Return whether environments match: nbconvert searches the entire page for a missing end."""
     names: list[str] = []
-    for border, name in _BORDERS.findall(tex):
-        if border == "begin":
+    for macro, name in _ENVIRONMENT_ENDS.findall(tex):
+        if macro == "begin":
             names.append(name)
         elif not names or names.pop() != name:
             return False

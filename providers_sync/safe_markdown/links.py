@@ -1,13 +1,13 @@
-"""Where a link may lead, and how its address is written so that nothing else can be read in it."""
+"""Patterns of Markdown links, and the check and escaping of their destinations."""
 
 from __future__ import annotations
 
 import html
 import re
 
-_WRITTEN = re.compile(r"\\([!-/:-@\[-`{-~])|(&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,32});)")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])|(&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,32});)")
 _IGNORED = str.maketrans("", "", "\t\n\r")
-"""Browsers leave these out wherever they stand in an address."""
+"""Browsers ignore these anywhere in a URL."""
 _ALLOWED = re.compile(r"https?://[^/?#\s]|mailto:.|#", re.I)
 _UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|@(?=@)|[^%\w\-.:/?#@&+,;=]", re.A)
 
@@ -16,38 +16,38 @@ _GAP = r"[ \t]*(?:\n[ \t]*)?"
 _ANGLED = r"<((?:[^<>\n\\]|\\.)*)>"
 _BARE = r"((?:[^\s()<\\]|\\.|\((?:[^\s()<\\]|\\.)*\))+)"
 INLINE = re.compile(rf"\({_GAP}(?:{_ANGLED}|{_BARE}){_GAP}(?:(?<=\s){_TITLE}{_GAP})?\)")
-"""What stands behind the text of a link: ``(address "title")``."""
+"""What follows the link text of an inline link: ``(destination "title")``."""
 REFERENCE = re.compile(r"\[([^\[\]]{0,999})\]")
 DEFINITION = re.compile(
     rf"\[((?:[^\[\]\\]|\\.){{1,999}})\]:[ \t]*(?:{_ANGLED}|(\S+))[ \t]*(?:(?<=\s){_TITLE}[ \t]*)?$"
 )
-AUTOMATIC = re.compile(r"<((?:https?://|mailto:)[^\s<>]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>", re.I)
+AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>", re.I)
 
 
-def target(written: str) -> str | None:
-    r"""Return the address of a link as it can stand in Markdown and HTML; ``None`` to refuse it.
+def safe_destination(source: str) -> str | None:
+    r"""Return a link destination that is safe in Markdown and HTML; ``None`` if it is not allowed.
 
-    Only the web, mail and places on the page itself: everything else may run a script or read
-    what the notebook's server has.
+    Allowed are the web, mail and anchors on the page itself: anything else might run a script or
+    read from the notebook's server.
 
-    >>> target("https://example.org/a_(b)?x=1&y")
+    >>> safe_destination("https://example.org/a_(b)?x=1&y")
     'https://example.org/a_%28b%29?x=1&amp;y'
-    >>> target(r"java&Tab;script\:f()")
+    >>> safe_destination(r"java&Tab;script\:f()")
     """
-    address = _WRITTEN.sub(_meant, written).translate(_IGNORED).strip()
-    if not _ALLOWED.match(address):
+    url = _ESCAPE.sub(_unescape, source).translate(_IGNORED).strip()
+    if not _ALLOWED.match(url):
         return None
-    return _UNSAFE.sub(_percent, address).replace("&", "&amp;")
+    return _UNSAFE.sub(_percent_encode, url).replace("&", "&amp;")
 
 
-def label(text: str) -> str:
-    """Return the name of a definition in the form in which names are compared."""
+def normalize_label(text: str) -> str:
+    """Return a link label in the normalized form in which labels are compared."""
     return " ".join(text.split()).casefold()
 
 
-def _meant(found: re.Match[str]) -> str:
-    return found[1] or html.unescape(found[2])
+def _unescape(match: re.Match[str]) -> str:
+    return match[1] or html.unescape(match[2])
 
 
-def _percent(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "replace"))
+def _percent_encode(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""The door for web apps under WSGI: a browser's question in, an answer out that shows how it ended.
+"""Support for WSGI web apps: check what a browser posts, stream the answer back with its outcome.
 
 ::
 
@@ -14,26 +14,27 @@
     start_response("200 OK", list(SSE_HEADERS.items()))     # bare WSGI
     return sse(answer)
 
-``question`` checks what a browser has posted. ``error_data`` is what a browser may know of an
-error; the details go to the logger ``providers_sync``.
+``question`` checks what a browser has posted. ``error_data`` returns what a browser may know about
+an error; the details go to the logger ``providers_sync``.
 
-``sse`` and ``plain`` take a ``Stream``, or the ``prepare()`` of a provider. ``stream()`` returns
-when the model's server has answered, so the view can still choose a status, but until then nobody
-notices a browser that leaves; an opening is asked when the body is first read, and whatever goes
-wrong is told in the body. When the server closes the body, or drops it, the answer stops at once.
+``sse`` and ``plain`` take a ``PreparedCall`` (from ``provider.prepare()``) or a ``Stream`` (from
+``provider.stream()``). A prepared call is sent when the body is first read, and errors are reported
+in the body. ``stream()`` returns when the model's server has answered, so the view can still choose
+the response status, but a browser that disconnects before then goes unnoticed. When the WSGI server
+closes or drops the body, the answer is cancelled at once.
 
-What ``sse`` sends are server-sent events, each with a name and a JSON object as its data:
+``sse`` sends server-sent events, each with a name and a JSON object as its data:
 
 ==============  ==========================================================================
-``delta``       ``{"text"}``: a piece of the answer
-``reasoning``   ``{"text"}``: a piece of what the model thinks aloud
-``refusal``     ``{"text"}``: a piece of its refusal
+``delta``       ``{"text"}``: a chunk of the answer
+``reasoning``   ``{"text"}``: a chunk of the model's reasoning
+``refusal``     ``{"text"}``: a chunk of its refusal
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
-``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is not whole
-``done``        ``{"outcome", "finish_reason", "model", "usage", "stats"}``: always the last one
+``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
+``done``        ``{"outcome", "finish_reason", "model", "usage", "stats"}``: always the last event
 ==============  ==========================================================================
 
-Where ``done`` is missing, the connection to the browser itself was cut.
+If ``done`` is missing, the connection to the browser itself was cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answer as a WSGI body: server-sent events, or its bare text."""
+"""WSGI bodies that stream an answer: as server-sent events or as plain text."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
 from .public_errors import report_error
 
 Streamable = Union[Stream, PreparedCall]
-"""What becomes a body: ``provider.stream(…)``, or ``provider.prepare(…)``."""
+"""What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``."""
 
 _UNBUFFERED = {
-    "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would hold text back
-    "X-Accel-Buffering": "no",  # nginx, and those that follow it
-    "X-Content-Type-Options": "nosniff",  # the model's text never becomes a web page
+    "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would delay text
+    "X-Accel-Buffering": "no",  # for nginx and proxies that copy it
+    "X-Content-Type-Options": "nosniff",  # the model's text is never rendered as HTML
 }
-# Dicts, not read-only mappings: Werkzeug 3.0 takes those for lists of pairs.
+# Dicts, not read-only mappings: Werkzeug 3.0 mistakes those for lists of pairs.
 SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_UNBUFFERED}
-"""The headers of a response whose body is ``sse(…)``; no proxy holds it back."""
+"""Headers for a response whose body is ``sse(…)``; they disable proxy buffering."""
 PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
-"""The headers of a response whose body is ``plain(…)``; no proxy holds it back."""
+"""Headers for a response whose body is ``plain(…)``; they disable proxy buffering."""
 
-_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
+_EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _COMMENT = b":\n\n"
 
 
 class WSGIBody(Iterator[bytes]):
-    """An answer as a WSGI body; made by ``sse()`` and ``plain()``.
+    """A WSGI body that streams an answer; made by ``sse()`` and ``plain()``.
 
-    ``close()`` stops the answer, from any thread, whether or not the body was ever read; so does
-    dropping it.
+    ``close()`` cancels the answer, from any thread, whether or not the body has been read.
+    Dropping the body does the same.
     """
 
     def __init__(self, answer: Streamable) -> None:
         if not isinstance(answer, (Stream, PreparedCall)):
             raise TypeError(
-                "give provider.stream(…) or provider.prepare(…), "
+                "pass provider.stream(…) or provider.prepare(…), "
                 f"not {type(answer).__name__} {answer!r:.40}"
             )
         self._answer = answer
@@ -58,16 +58,16 @@ class WSGIBody(Iterator[bytes]):
     def _next(self) -> bytes:
         raise NotImplementedError
 
-    def _begun(self) -> Stream:
+    def _start_stream(self) -> Stream:
         if self._stream is None:
             assert isinstance(self._answer, PreparedCall)
             self._stream = self._answer.begin()
-            if self._closed:  # meanwhile, by another thread
+            if self._closed:  # by another thread in the meantime
                 self._stream.close()
         return self._stream
 
     def close(self) -> None:
-        """Stop the answer now; the body is at its end."""
+        """Cancel the answer now and end the body."""
         self._closed = True
         if self._stream is not None:
             self._stream.close()
@@ -75,19 +75,19 @@ class WSGIBody(Iterator[bytes]):
 
 class _Plain(WSGIBody):
     def _next(self) -> bytes:
-        stream = self._begun()
+        stream = self._start_stream()
         try:
             text = next(stream, None)
         except ProviderError as error:
-            report_error(error, stream.request_id)  # to the log alone: it has no place in the text
+            report_error(error, stream.request_id)  # only to the log: the body is pure text
             if isinstance(error, OSError):
-                # Werkzeug takes that for a browser that has left, and would let this one wait.
-                raise _broken_off(error) from error
+                # Werkzeug takes an OSError for a disconnected browser and leaves the response open.
+                raise _without_oserror(error) from error
             raise
         if text is not None:
             return text.encode("utf-8", "replace")
-        if stream.outcome is Outcome.CANCELLED and not self._closed:  # by somebody else
-            raise _stopped()
+        if stream.outcome is Outcome.CANCELLED and not self._closed:  # by other code
+            raise _cancelled()
         raise StopIteration
 
 
@@ -98,7 +98,7 @@ class _Events(WSGIBody):
 
     def _next(self) -> bytes:
         if self._chunks is None:
-            self._chunks = _chunks(self._begun())
+            self._chunks = _encode_stream(self._start_stream())
             return _COMMENT  # servers hold the headers back until the first bytes
         return next(self._chunks)
 
@@ -106,61 +106,62 @@ class _Events(WSGIBody):
 def sse(answer: Streamable) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
-    Raises nothing while it is read: a failure is an ``error`` event, and ``done`` is the last one.
-    A comment goes out more than twice a second while the model is silent, as only a write tells
-    that a browser has left. JSON is ASCII, so no line break of the model's ends an event.
+    Reading it raises nothing: a failure is sent as an ``error`` event, and ``done`` is always last.
+    While the model is silent, a comment is sent more than twice a second, since only a write
+    reveals that the browser has disconnected. The JSON is ASCII, so no line break in the model's
+    text can end an event.
     """
     return _Events(answer)
 
 
 def plain(answer: Streamable) -> WSGIBody:
-    """Return the answer as its bare text in UTF-8, for a response with ``PLAIN_HEADERS``.
+    """Return the answer as plain text in UTF-8, for a response with ``PLAIN_HEADERS``.
 
-    Where the answer fails, a ``ProviderError`` comes out of the iterator: the server breaks the
-    body off, so that HTTP's framing tells the client that the text is not whole. That needs a
-    chunked response, hence HTTP/1.1 on the whole way. A browser that leaves is noticed with the
-    next text only.
+    If the answer fails, the iterator raises a ``ProviderError``: the WSGI server aborts the body,
+    so HTTP's framing tells the client that the text is incomplete. That needs a chunked response,
+    hence HTTP/1.1 on every hop. A browser that disconnects is noticed only when the next text is
+    sent.
     """
     return _Plain(answer)
 
 
-def _chunks(stream: Stream) -> Iterator[bytes]:
+def _encode_stream(stream: Stream) -> Iterator[bytes]:
     try:
         more = True
         while more:
-            events = b"".join(map(_written, stream.ready_events()))
+            events = b"".join(map(_encode, stream.ready_events()))
             if events:
                 yield events
             while not stream.wait(KEEP_ALIVE_S):
                 yield _COMMENT
             more = fetch_batch(stream)
-        failure = report_error(_stopped()) if stream.outcome is Outcome.CANCELLED else None
+        failure = report_error(_cancelled()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
         failure = report_error(error, stream.request_id)
     if failure:
         yield _event("error", failure)
-    yield _event("done", _verdict(stream))
+    yield _event("done", _outcome(stream))
 
 
-def _stopped() -> StreamCancelled:
-    return StreamCancelled("the answer was stopped before its end")
+def _cancelled() -> StreamCancelled:
+    return StreamCancelled("the answer was cancelled before its end")
 
 
-def _broken_off(error: ProviderError) -> ProviderError:
-    broken = ProviderError(str(error))
-    broken.partial, broken.outcome = error.partial, error.outcome
-    return broken
+def _without_oserror(error: ProviderError) -> ProviderError:
+    copy = ProviderError(str(error))
+    copy.partial, copy.outcome = error.partial, error.outcome
+    return copy
 
 
-def _written(event: Event) -> bytes:
+def _encode(event: Event) -> bytes:
     if isinstance(event, (TextDelta, ReasoningDelta, Refusal)):
-        return _event(_NAMES[type(event)], {"text": event.text})
-    if isinstance(event, ToolCall):  # raw only: parsed, it may hold what JSON cannot, such as NaN
+        return _event(_EVENT_NAMES[type(event)], {"text": event.text})
+    if isinstance(event, ToolCall):  # raw: parsed, it may hold values that JSON lacks, such as NaN
         return _event("tool_call", {"id": event.id, "name": event.name, "raw": event.raw})
-    return b""  # usage and finish are part of the verdict
+    return b""  # usage and finish reason are sent with ``done``
 
 
-def _verdict(stream: Stream) -> dict[str, Any]:
+def _outcome(stream: Stream) -> dict[str, Any]:
     return {
         "outcome": stream.outcome,
         "finish_reason": stream.finish_reason,

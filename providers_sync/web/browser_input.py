@@ -1,4 +1,4 @@
-"""What a browser has posted → messages for a provider, or what is wrong with it.
+"""Validation of what a browser posts; returns messages for a provider or raises ``QuestionError``.
 
 >>> question("Why do cats purr?")
 [{'role': 'user', 'content': 'Why do cats purr?'}]
@@ -19,13 +19,13 @@ from ..images import image_url
 from ..types import Message, Messages
 
 _ROLES = ("user", "assistant")
-_DATA = re.compile(r"data:image/[a-z]{3,4};base64,")
+_DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,")
 _SHOWN = 40
-"""Characters of an unknown key in an error."""
+"""Maximum characters of an unknown key in an error."""
 
 
 class QuestionError(InvalidRequestError):
-    """What a browser has posted is wrong: its own mistake, so that it may be told the text."""
+    """The browser posted something invalid. The text is about its own input: safe to show there."""
 
 
 def question(
@@ -35,24 +35,24 @@ def question(
     max_messages: int = QUESTION_MESSAGES,
     max_characters: int = QUESTION_CHARACTERS,
 ) -> Messages:
-    """Check what a browser has posted, and return it as messages for ``prepare()`` or ``stream()``.
+    """Check what a browser has posted; return it as messages for ``prepare()`` or ``stream()``.
 
     ``value`` is parsed JSON: the text of a question, a message, or a list of messages. A message
     has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text parts,
-    which are joined. It has no other key. The last one is the user's and is not blank.
+    which are joined. No other key is allowed. The last message is the user's and is not blank.
 
-    ``images``: user messages may also hold images in OpenAI's forms, as ``data:`` addresses of
-    PNG, JPEG, GIF or WebP and 20 MB in all; other addresses are refused, as the model's server
-    would fetch them. ``max_messages`` counts messages and parts; ``max_characters`` counts text.
+    With ``images``, user messages may also contain images in OpenAI's format, as ``data:`` URLs of
+    PNG, JPEG, GIF or WebP, up to 20 MB in total; other URLs are refused, since the model's server
+    would fetch them. ``max_messages`` limits messages plus parts; ``max_characters`` limits text.
 
-    Raises ``QuestionError``, whose text names the item and is fit to be shown in the browser.
+    Raises ``QuestionError``, whose text names the item and can be shown in the browser.
     """
     if isinstance(value, str):
         value = {"role": "user", "content": value}
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise QuestionError(f"give a text or a list of messages, not {_kind(value)}")
+        raise QuestionError(f"send text or a list of messages, not {_json_type(value)}")
     check = _Check(images, max_messages, max_characters)
     check.count(len(value))
     messages = [check.message(item, f"messages[{i}]") for i, item in enumerate(value)]
@@ -65,38 +65,38 @@ def question(
 
 
 class _Check:
-    """The checks of one question, and how much may still come."""
+    """The checks of one request, with what remains of its limits."""
 
     def __init__(self, images: bool, messages: int, characters: int) -> None:
         self._images = images
-        self._items = self._max_items = messages
-        self._characters = self._max_characters = characters
-        self._image_bytes = IMAGE_BYTES
+        self._remaining_items = self._max_items = messages
+        self._remaining_characters = self._max_characters = characters
+        self._remaining_image_bytes = IMAGE_BYTES
 
     def count(self, items: int) -> None:
-        """Count messages and parts before each of them is looked at."""
-        self._items -= items
-        if self._items < 0:
+        """Count messages and parts before any of them is checked."""
+        self._remaining_items -= items
+        if self._remaining_items < 0:
             raise QuestionError(
-                f"the conversation has more than {self._max_items} messages and parts of them; "
-                "begin a new one"
+                f"the conversation has more than {self._max_items} messages and content parts; "
+                "start a new one"
             )
 
     def message(self, item: Any, name: str) -> Message:
-        """Return a message with nothing in it but what was checked."""
-        self._fields(item, name, ("role", "content"))
+        """Return a new message that contains only what was checked."""
+        self._check_keys(item, name, ("role", "content"))
         if item.get("role") not in _ROLES:
             raise QuestionError(f"{name}['role'] must be 'user' or 'assistant'")
         return {"role": item["role"], "content": self._content(item, f"{name}['content']")}
 
-    def _fields(self, item: Any, name: str, known: tuple[str, ...]) -> None:
+    def _check_keys(self, item: Any, name: str, allowed: tuple[str, ...]) -> None:
         if not isinstance(item, dict):
-            raise QuestionError(f"{name} must be an object, not {_kind(item)}")
+            raise QuestionError(f"{name} must be an object, not {_json_type(item)}")
         for key in item:
-            if key not in known:
+            if key not in allowed:
                 raise QuestionError(
-                    f"{name} has the key {str(key)[:_SHOWN]!r}, which is not taken from a browser; "
-                    f"give {' and '.join(map(repr, known))} only"
+                    f"{name} has the key {str(key)[:_SHOWN]!r}, which a browser may not send; "
+                    f"send only {' and '.join(map(repr, allowed))}"
                 )
 
     def _content(self, item: dict[str, Any], name: str) -> str | list[dict[str, Any]]:
@@ -104,66 +104,70 @@ class _Check:
         if isinstance(content, str):
             return self._text(content, name)
         if not isinstance(content, list):
-            raise QuestionError(f"{name} must be text or a list of parts, not {_kind(content)}")
+            raise QuestionError(
+                f"{name} must be text or a list of parts, not {_json_type(content)}"
+            )
         self.count(len(content))
-        may_show = self._images and item["role"] == "user"
-        parts = [self._part(part, f"{name}[{i}]", may_show) for i, part in enumerate(content)]
+        allow_images = self._images and item["role"] == "user"
+        parts = [self._part(part, f"{name}[{i}]", allow_images) for i, part in enumerate(content)]
         if any(part["type"] == "image" for part in parts):
             return parts
         return "".join(part["text"] for part in parts)
 
-    def _part(self, part: Any, name: str, may_show: bool) -> dict[str, Any]:
+    def _part(self, part: Any, name: str, allow_images: bool) -> dict[str, Any]:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "image" and may_show:
-            self._fields(part, name, ("type", "image"))
+        if kind == "image" and allow_images:
+            self._check_keys(part, name, ("type", "image"))
             return self._image(part.get("image"), f"{name}['image']")
-        if kind == "image_url" and may_show:
-            self._fields(part, name, ("type", "image_url"))
+        if kind == "image_url" and allow_images:
+            self._check_keys(part, name, ("type", "image_url"))
             url, name = part.get("image_url"), f"{name}['image_url']"
             if isinstance(url, dict):
-                self._fields(url, name, ("url",))
+                self._check_keys(url, name, ("url",))
                 url, name = url.get("url"), f"{name}['url']"
             return self._image(url, name)
         if kind != "text":
-            wanted = "text or an image" if may_show else "text"
-            raise QuestionError(f"{name} must be {wanted}: {{'type': 'text', 'text': 'Hello'}}")
-        self._fields(part, name, ("type", "text"))
+            expected = "text or an image" if allow_images else "text"
+            raise QuestionError(f"{name} must be {expected}: {{'type': 'text', 'text': 'Hello'}}")
+        self._check_keys(part, name, ("type", "text"))
         return {"type": "text", "text": self._text(part.get("text"), f"{name}['text']")}
 
     def _text(self, text: Any, name: str) -> str:
         if not isinstance(text, str):
-            raise QuestionError(f"{name} must be text, not {_kind(text)}")
-        self._characters -= len(text)
-        if self._characters < 0:
+            raise QuestionError(f"{name} must be text, not {_json_type(text)}")
+        self._remaining_characters -= len(text)
+        if self._remaining_characters < 0:
             raise QuestionError(
                 f"the conversation is longer than {self._max_characters} characters; "
-                "shorten the question or begin a new conversation"
+                "shorten the question or start a new conversation"
             )
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:  # models' servers refuse it, each in its own words
-            raise QuestionError(f"{name} holds half a character; delete it") from None
+        except UnicodeEncodeError:  # models' servers refuse it, each with a different error
+            raise QuestionError(
+                f"{name} contains half a character (a lone surrogate); delete it"
+            ) from None
         return text
 
     def _image(self, url: Any, name: str) -> dict[str, Any]:
-        """Return the image under a new address: its type is what its bytes say."""
-        found = _DATA.match(url) if isinstance(url, str) else None
+        """Return the image with a new ``data:`` URL, whose type is detected from the bytes."""
+        match = _DATA_URL.match(url) if isinstance(url, str) else None
         try:
-            data = base64.b64decode(url[found.end() :], validate=True) if found else b""
-            self._image_bytes -= len(data)
-            if self._image_bytes < 0:
-                raise QuestionError(f"the images are larger than {IMAGE_BYTES >> 20} MB in all")
+            data = base64.b64decode(url[match.end() :], validate=True) if match else b""
+            self._remaining_image_bytes -= len(data)
+            if self._remaining_image_bytes < 0:
+                raise QuestionError(f"the images are larger than {IMAGE_BYTES >> 20} MB in total")
             return {"type": "image", "image": image_url(data)}
         except QuestionError:
             raise
-        except ValueError:  # broken base64, or no image
+        except ValueError:  # invalid base64, or not an image
             raise QuestionError(
-                f"{name} must be a data: address, in base64, of a PNG, JPEG, GIF or WebP"
+                f"{name} must be a data: URL, in base64, of a PNG, JPEG, GIF or WebP"
             ) from None
 
 
-def _kind(value: object) -> str:
-    """Return JSON's name of a value's type."""
+def _json_type(value: object) -> str:
+    """Return the JSON type of a value, for an error text."""
     if value is None:
         return "null"
     names = {bool: "a boolean", str: "text", int: "a number", float: "a number", list: "a list"}

@@ -1,4 +1,4 @@
-"""What a browser is told of an error, and what goes to the operator's log instead."""
+"""Error messages that are safe to show in a browser; the details go to the operator's log."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .browser_input import QuestionError
 
 log = logging.getLogger("providers_sync")
 
-_SENTENCES: list[tuple[type[ProviderError], str]] = [  # the first that fits
+_MESSAGES: list[tuple[type[ProviderError], str]] = [  # the first match is used
     (StreamCancelled, "The answer was stopped before its end."),
     (StreamCut, "The connection to the model's server broke in the middle of the answer."),
     (StreamTruncated, "The model's server ended the answer too early."),
-    (MalformedStream, "The model's server sent something that is no answer."),
+    (MalformedStream, "The model's server sent something that is not an answer."),
     (ServerError, "The model's server reported an error."),
-    (AuthenticationError, "The model's server does not let this site ask."),
+    (AuthenticationError, "The model's server refuses requests from this site."),
     (RateLimitError, "The model's server is too busy; try again later."),
-    (APIStatusError, "The model's server did not take the question."),
+    (APIStatusError, "The model's server rejected the question."),
     (APIConnectionError, "The model's server could not be reached."),
-    (FailoverError, "None of the models' servers has answered."),
-    (InvalidRequestError, "This site cannot put the question to its model."),
+    (FailoverError, "None of the models' servers answered."),
+    (InvalidRequestError, "This site cannot send the question to its model."),
 ]
 _TIMEOUTS = {
     Outcome.STALLED: "The model's server was silent for too long.",
@@ -44,59 +44,59 @@ _TIMEOUTS = {
 }
 _NOT_REACHED = "The model's server could not be reached in time."
 _DEFAULT = "The model did not answer."
-_OPERATORS = (InvalidRequestError, AuthenticationError)
-"""What only the operator can mend; other failures may pass by themselves."""
-_READERS = (QuestionError, StreamCancelled)
-"""No failures: the browser's own mistake, and an answer that was stopped on purpose."""
-_LOGGED = 2000
-"""Characters of an error's text in the log; a server may write 64 KiB."""
+_OPERATOR_ERRORS = (InvalidRequestError, AuthenticationError)
+"""Errors that only the operator can fix; other failures may be temporary."""
+_USER_ERRORS = (QuestionError, StreamCancelled)
+"""Not failures of the app: invalid browser input, and an answer that was cancelled on purpose."""
+_LOGGED_CHARACTERS = 2000
+"""Maximum characters of an error's text in the log; a server may send 64 KiB."""
 
 
 def error_data(error: ProviderError) -> dict[str, str]:
-    """Return what a browser is told of an error: ``message``, ``kind``, ``outcome``, ``reference``.
+    """Return what a browser may know: ``message``, ``kind``, ``outcome`` and ``reference``.
 
-    ``message`` is a plain sentence for each kind of error (``kind`` is the class), and the text
-    itself only for a ``QuestionError``, which is about what the browser has sent. Addresses, the
-    server's own words and hints for the operator go to the logger ``providers_sync``, once an
+    ``message`` is a fixed sentence for each kind of error (``kind`` is the class name). Only a
+    ``QuestionError`` shows its own text, which is about what the browser has sent. URLs, the
+    server's messages and hints for the operator go to the logger ``providers_sync``, once per
     error, in a line with the same ``reference``.
     """
     return report_error(error)
 
 
 def report_error(error: ProviderError, request_id: str | None = None) -> dict[str, str]:
-    """Do what ``error_data`` does; ``request_id`` is for the log, where the error has none."""
+    """Do what ``error_data`` does; ``request_id`` is logged if the error itself has none."""
     reference = error.__dict__.get("_reference")
     if reference is None:
         reference = error.__dict__["_reference"] = os.urandom(4).hex()
         _log(error, reference, getattr(error, "request_id", None) or request_id)
     return {
-        "message": _sentence(error),
+        "message": _message(error),
         "kind": type(error).__name__,
         "outcome": str(error.outcome),
         "reference": reference,
     }
 
 
-def _sentence(error: ProviderError) -> str:
+def _message(error: ProviderError) -> str:
     if isinstance(error, QuestionError):
         return str(error)
     if isinstance(error, APITimeoutError):
         return _TIMEOUTS.get(error.outcome, _NOT_REACHED)
-    return next((text for kind, text in _SENTENCES if isinstance(error, kind)), _DEFAULT)
+    return next((text for kind, text in _MESSAGES if isinstance(error, kind)), _DEFAULT)
 
 
 def _log(error: ProviderError, reference: str, request_id: str | None) -> None:
-    if isinstance(error, _READERS):
+    if isinstance(error, _USER_ERRORS):
         level = logging.INFO
     else:
-        level = logging.ERROR if isinstance(error, _OPERATORS) else logging.WARNING
-    # As reprs: a server's words must not begin a line of their own, or steer the terminal.
+        level = logging.ERROR if isinstance(error, _OPERATOR_ERRORS) else logging.WARNING
+    # As reprs: a server's text must not start a new log line or control the terminal.
     log.log(
         level,
         "answer failed (reference %s): %s, outcome %s, request id %r: %r",
         reference,
         type(error).__name__,
         error.outcome,
-        request_id and request_id[:_LOGGED],
-        str(error)[:_LOGGED],
+        request_id and request_id[:_LOGGED_CHARACTERS],
+        str(error)[:_LOGGED_CHARACTERS],
     )

@@ -1,4 +1,4 @@
-"""Fixtures of the web tests: the model's server, the example apps and one browser, all shared."""
+"""Session fixtures of the web tests: the model's server, the example apps and a browser."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import Upstream, browser, django_app, flask_app, moody_app
+from running import Upstream, browser, django_app, flask_app, short_timeouts_app
 
-collect_ignore = ["moody.py", "pictures.py"]  # programs
+collect_ignore = ["flask_test_app.py", "screenshots.py"]  # programs, not tests
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def flask_url(upstream: Upstream) -> Iterator[str]:
-    """Flask's example, run as its users do."""
+    """The Flask example, run as a user runs it."""
     pytest.importorskip("flask")
     with flask_app(upstream.url) as url:
         yield url
@@ -29,23 +29,23 @@ def flask_url(upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def django_url(upstream: Upstream) -> Iterator[str]:
-    """Django's example on its own ``runserver``."""
+    """The Django example, on ``runserver``."""
     pytest.importorskip("django")
     with django_app(upstream.url) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def moody_url(upstream: Upstream) -> Iterator[str]:
-    """Flask's example with providers that do not wait for long."""
+def short_timeouts_url(upstream: Upstream) -> Iterator[str]:
+    """The Flask example with providers that have short timeouts."""
     pytest.importorskip("flask")
-    with moody_app(upstream.url) as url:
+    with short_timeouts_app(upstream.url) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium; its first window stays open."""
+    """Headless Chromium; its first window stays open."""
     pytest.importorskip("selenium")
     with browser(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver

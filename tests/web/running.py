@@ -1,4 +1,4 @@
-"""What the tests of web apps run: a model's server told what to say, and servers as processes."""
+"""Helpers of the web tests: a scripted model's server, web servers as processes, a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 FLASK = ROOT / "examples" / "flask_chat"
 DJANGO = ROOT / "examples" / "django_chat"
 START_S = 20.0
-"""For a server to listen; gunicorn takes a second on a busy machine."""
+"""Maximum wait until a server listens; gunicorn takes a second on a busy machine."""
 EXIT_S = 10.0
 FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -35,56 +35,58 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 STOP_S = 1.0
-"""Within this the model's server must be left, once the reader has gone."""
+"""Once the browser disconnects, the app must close its connection to the model within this."""
 
 
 class Turn:
-    """One question of a test, and what came of it at the model's server."""
+    """The scripted answer to one question, and the request that the model's server received."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self.asked = threading.Event()
+        self.received = threading.Event()
         self.request: Request | None = None
 
 
 class Upstream:
-    """The model's server: to each question it says what the test has put down for it."""
+    """The model's server: answers each question as the test has scripted."""
 
     def __init__(self) -> None:
         self._turns: dict[str, Turn] = {}
-        self.server = serve(self._script)
+        self.server = serve(self._respond)
 
     @property
     def url(self) -> str:
         return self.server.url
 
-    def says(self, question: str, *script: Any) -> Turn:
-        """Put down the steps, or the whole answer, for a question."""
-        whole = script[0] if len(script) == 1 else list(script)
-        # A connection that outlives its test would look like a leak.
-        turn = self._turns[question] = Turn(replace(to_answer(whole), keep_alive=False))
+    def set_answer(self, question: str, *script: Any) -> Turn:
+        """Set the steps, or the complete answer, for a question."""
+        steps = script[0] if len(script) == 1 else list(script)
+        # A connection that outlives its test would be reported as a leak.
+        turn = self._turns[question] = Turn(replace(to_answer(steps), keep_alive=False))
         return turn
 
     def wait_stopped(self, turn: Turn, within: float) -> float:
-        """Wait until the app has left the model's server; return the seconds it took."""
-        assert turn.asked.wait(START_S)
+        """Wait until the app closes its connection to the server; return the seconds it took."""
+        assert turn.received.wait(START_S)
         assert turn.request is not None
         return self.server.wait_closed(turn.request.connection, within)
 
-    def _script(self, request: Request) -> Any:
+    def _respond(self, request: Request) -> Any:
         turn = self._turns.get(request.json()["messages"][-1]["content"])
         if turn is None:
-            return replace(status(400, "no test has put this question down"), keep_alive=False)
+            return replace(
+                status(400, "no test has set an answer for this question"), keep_alive=False
+            )
         turn.request = request
-        turn.asked.set()
+        turn.received.set()
         return turn.answer
 
 
 def events(body: Iterable[bytes]) -> list[tuple[str, Any]]:
-    """Read a body as a browser does: line by line, by the rules for ``text/event-stream``."""
+    """Parse a body as a browser does: line by line, as ``text/event-stream`` requires."""
     found: list[tuple[str, Any]] = []
     name, data = "message", ""
-    for line in b"".join(body).decode("utf-8").splitlines():  # splits at U+2028 too: stricter
+    for line in b"".join(body).decode("utf-8").splitlines():  # stricter: also splits at U+2028
         field, _, value = line.partition(": ")
         if field == "event":
             name = value
@@ -97,14 +99,14 @@ def events(body: Iterable[bytes]) -> list[tuple[str, Any]]:
 
 
 def needs(program: str) -> str:
-    """Return the path of a program; skip the test where it is not installed."""
+    """Return the path of a program; skip the test if it is not installed."""
     found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     return found or pytest.skip(f"{program} is not installed (apt-get install {program})")
 
 
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Any]:
-    """Run headless Chromium with an empty profile, that asks nobody outside this machine."""
+    """Run headless Chromium with an empty profile and without access to other hosts."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -112,7 +114,7 @@ def browser(profile: Path) -> Iterator[Any]:
     for flag in [*FLAGS, f"--user-data-dir={profile}"]:
         options.add_argument(flag)
     service = webdriver.ChromeService(needs("chromedriver"))
-    # A kept connection would look like a leak to the tests that open it anew.
+    # A connection kept alive would be reported as a leak of the test that reopens it.
     driver = webdriver.Chrome(options, service, keep_alive=False)
     try:
         yield driver
@@ -121,7 +123,7 @@ def browser(profile: Path) -> Iterator[Any]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on at the moment."""
+    """Return a port of the loopback interface that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -129,16 +131,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: Sequence[object], port: int, cwd: Path, **environment: str) -> Iterator[str]:
-    """Run a server until the ``with`` ends; the address comes once it listens on ``port``."""
-    clean = {name: value for name, value in os.environ.items() if name[:5] != "CHAT_"}
+    """Run a server until the ``with`` ends; yield its URL once it listens on ``port``."""
+    base = {name: value for name, value in os.environ.items() if name[:5] != "CHAT_"}
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    env = {**clean, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment}
+    env = {**base, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [str(word) for word in command], cwd=cwd, env=env, stdout=log, stderr=log
+            [str(part) for part in command], cwd=cwd, env=env, stdout=log, stderr=log
         )
         try:
-            if not listens(port, process):
+            if not wait_until_listening(port, process):
                 log.seek(0)
                 pytest.fail(f"{command[0]} does not listen: {log.read().decode()[-2000:]}")
             yield f"http://127.0.0.1:{port}"
@@ -152,8 +154,8 @@ def running(command: Sequence[object], port: int, cwd: Path, **environment: str)
                 raise
 
 
-def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until somebody listens on a port; nothing but trying tells."""
+def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Try to connect to a port until a server accepts; return whether one did."""
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -163,26 +165,26 @@ def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 def flask_app(upstream: str) -> contextlib.AbstractContextManager[str]:
-    """Run Flask's example as a user does."""
+    """Run the Flask example as a user does."""
     port = free_port()
     return running([sys.executable, "app.py"], port, FLASK, PORT=str(port), **env(upstream))
 
 
 def django_app(upstream: str) -> contextlib.AbstractContextManager[str]:
-    """Run Django's example as a user does."""
+    """Run the Django example as a user does."""
     port = free_port()
     command = [sys.executable, "app.py", "runserver", "--noreload", str(port)]
     return running(command, port, DJANGO, **env(upstream))
 
 
-def moody_app(upstream: str) -> contextlib.AbstractContextManager[str]:
-    """Run Flask's example with impatient providers."""
-    port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, Path(__file__).parent / "moody.py"]
-    extra = {"PORT": str(port), "NOBODY_URL": nobody}
+def short_timeouts_app(upstream: str) -> contextlib.AbstractContextManager[str]:
+    """Run the Flask example with providers that have short timeouts."""
+    port, unreachable = free_port(), f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, Path(__file__).parent / "flask_test_app.py"]
+    extra = {"PORT": str(port), "UNREACHABLE_URL": unreachable}
     return running(command, port, ROOT, **extra, **env(upstream))
 
 
 def env(upstream: str) -> dict[str, str]:
-    """Return the variables that make an example ask this server."""
+    """Return the environment that makes an example use this model's server."""
     return {"CHAT_PROVIDER": "openai", "CHAT_MODEL": "m", "OPENAI_BASE_URL": upstream}

@@ -1,4 +1,4 @@
-"""The example chats in a real browser, as their readers use them."""
+"""Tests of the example chats in a real browser, used as a person uses them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEND = '//*[@id="go"][@aria-label="Send"]'
 
 
 class Tab:
-    """One tab with a chat page, as its reader sees and uses it."""
+    """A browser tab with a chat page, as its user sees and operates it."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
@@ -44,38 +44,38 @@ class Tab:
         self.handle = driver.current_window_handle
         driver.get(url)
 
-    def turn_to(self) -> Any:
+    def activate(self) -> Any:
         """Bring the tab to the front."""
         if self.driver.current_window_handle != self.handle:
             self.driver.switch_to.window(self.handle)
         return self.driver
 
     def type(self, *keys: str) -> None:
-        self.turn_to().find_element(By.ID, "question").send_keys(*keys)
+        self.activate().find_element(By.ID, "question").send_keys(*keys)
 
     def ask(self, question: str) -> None:
         self.type(question, Keys.ENTER)
 
     def see(self, selector: str) -> str:
-        """Return what the last such element says, or nothing where there is none."""
+        """Return the text of the last matching element, or "" if there is none."""
         script = "return [...document.querySelectorAll(arguments[0])].at(-1)?.innerText ?? ''"
-        seen: str = self.turn_to().execute_script(script, selector)
+        seen: str = self.activate().execute_script(script, selector)
         return seen
 
-    def wait(self, true: Callable[[], Any]) -> Any:
+    def wait(self, condition: Callable[[], Any]) -> Any:
         waiting = WebDriverWait(self.driver, WAIT_S, poll_frequency=0.02)
-        return waiting.until(lambda driver: true())
+        return waiting.until(lambda driver: condition())
 
-    def wait_for(self, words: str, selector: str = ".answer .text") -> None:
-        """Wait until the last such element says so."""
-        self.wait(lambda: words in self.see(selector))
+    def wait_for(self, expected: str, selector: str = ".answer .text") -> None:
+        """Wait until the last matching element contains the text."""
+        self.wait(lambda: expected in self.see(selector))
 
-    def click(self, path: str) -> None:
-        self.turn_to().find_element(By.XPATH, path).click()
+    def click(self, xpath: str) -> None:
+        self.activate().find_element(By.XPATH, xpath).click()
 
     def close(self) -> None:
         if self.handle in self.driver.window_handles:
-            self.turn_to().close()
+            self.activate().close()
         self.driver.switch_to.window(self.driver.window_handles[0])
 
 
@@ -87,7 +87,7 @@ def url(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def open_tab(chromium: Any, url: str) -> Iterator[Callable[[], Tab]]:
-    """Open tabs that are closed at the end of the test."""
+    """A function that opens tabs, which are closed at the end of the test."""
     tabs: list[Tab] = []
 
     def new() -> Tab:
@@ -107,46 +107,46 @@ def tab(open_tab: Callable[[], Tab]) -> Tab:
 
 @pytest.fixture(scope="module")
 def page(chromium: Any, flask_url: str) -> Iterator[Tab]:
-    """A page that is used for its renderer only."""
+    """A page used only for its Markdown renderer."""
     tab = Tab(chromium, flask_url)
     yield tab
     tab.close()
 
 
-def test_text_grows_while_the_model_speaks(tab: Tab, upstream: Upstream) -> None:
-    """Each piece is on the page before the next one is said; then comes the verdict."""
-    steps = [threading.Event() for _ in range(3)]
-    said = ["**One", " two** three", "\n\n- four"]
+def test_text_grows_while_the_model_streams(tab: Tab, upstream: Upstream) -> None:
+    """Each chunk is on the page before the next one is sent; the outcome follows at the end."""
+    gates = [threading.Event() for _ in range(3)]
+    chunks = ["**One", " two** three", "\n\n- four"]
     script = [
-        step for go, words in zip(steps, said, strict=True) for step in (wait(go), text(words))
+        step for go, chunk in zip(gates, chunks, strict=True) for step in (wait(go), text(chunk))
     ]
-    upstream.says("Count", reasoning("Counting…"), *script)
+    upstream.set_answer("Count", reasoning("Counting…"), *script)
     tab.ask("Count")
-    tab.wait_for("Thinking", ".thoughts summary")
+    tab.wait_for("Thinking", ".reasoning summary")
     assert tab.see(".answer .text") == ""
-    for go, seen in zip(steps, ["**One", "One two three", "One two three\n\nfour"], strict=True):
+    for go, seen in zip(gates, ["**One", "One two three", "One two three\n\nfour"], strict=True):
         go.set()
         tab.wait(lambda seen=seen: tab.see(".answer .text").strip() == seen)
-    tab.wait_for("complete · test-model · 3\xa0chunks", ".verdict")
+    tab.wait_for("complete · test-model · 3\xa0chunks", ".outcome")
     assert tab.see(".question") == "Count"
-    assert tab.turn_to().find_elements(By.XPATH, SEND)
+    assert tab.activate().find_elements(By.XPATH, SEND)
 
 
-@pytest.mark.parametrize("phase", ["thinking", "speaking", "talking on"])
+@pytest.mark.parametrize("phase", ["waiting", "silent", "streaming"])
 @pytest.mark.parametrize("how", ["button", "escape", "closed tab"])
 def test_stopping_stops_the_model(tab: Tab, upstream: Upstream, how: str, phase: str) -> None:
-    """By button, key or by leaving, before the first word or after it: within a second."""
-    more = repeat(text("word "), pause(0.05)) if phase == "talking on" else stall()
-    turn = upstream.says("Long", *([] if phase == "thinking" else [text("Once upon ")]), more)
+    """By button, key or closing the tab, before or after the first chunk: within a second."""
+    rest = repeat(text("word "), pause(0.05)) if phase == "streaming" else stall()
+    turn = upstream.set_answer("Long", *([] if phase == "waiting" else [text("Once upon ")]), rest)
     tab.ask("Long")
-    assert turn.asked.wait(WAIT_S)
-    if phase != "thinking":
+    assert turn.received.wait(WAIT_S)
+    if phase != "waiting":
         tab.wait_for("Once upon")
     stop(tab, how)
     assert upstream.wait_stopped(turn, WAIT_S) < STOP_S
     if how != "closed tab":
         tab.wait_for("Stopped", ".note strong")
-        assert tab.see(".answer .text").startswith("" if phase == "thinking" else "Once upon")
+        assert tab.see(".answer .text").startswith("" if phase == "waiting" else "Once upon")
 
 
 def stop(tab: Tab, how: str) -> None:
@@ -155,53 +155,55 @@ def stop(tab: Tab, how: str) -> None:
     elif how == "escape":
         tab.type(Keys.ESCAPE)
     else:
-        tab.turn_to().close()
+        tab.activate().close()
 
 
 FAULTS: dict[str, tuple[list[Any], str, str]] = {
-    "refused": ([status(401, "No such key")], "The model did not answer", "let this site ask"),
+    "refused": ([status(401, "No such key")], "The model did not answer", "refuses requests"),
     "busy": ([status(429, "Slow", headers={"Retry-After": "99"})], "The model did not", "too busy"),
     "malformed": ([html()], "The model did not answer", "MalformedStream"),
     "garbage": ([text("Hel"), garbage()], "The model did not answer", "MalformedStream"),
     "error": ([text("Hel"), error("Out of luck")], "The model did not answer", "ServerError"),
     "cut": ([text("Hel"), cut()], "The answer broke off", "StreamCut"),
-    "truncated": ([answer(text("Hel"), end=False)], "The answer is not whole", "StreamTruncated"),
+    "truncated": ([answer(text("Hel"), end=False)], "The answer is incomplete", "StreamTruncated"),
 }
-BEFORE_THE_FIRST_WORD = ("refused", "busy", "malformed")
-IMPATIENT: dict[str, tuple[list[Any], str, str]] = {
+BEFORE_ANY_TEXT = ("refused", "busy", "malformed")
+TIMEOUTS_AND_UNREACHABLE: dict[str, tuple[list[Any], str, str]] = {
     "stall": ([text("Hel"), stall()], "The model fell silent", "silent for too long"),
     "silence": ([stall()], "The model fell silent", "silent for too long"),
     "endless": ([repeat(text("Hel"), pause(0.05))], "The answer took too long", "not end in time"),
-    "nobody": ([], "The model did not answer", "could not be reached"),
+    "unreachable": ([], "The model did not answer", "could not be reached"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_shows_its_message_in_place(tab: Tab, upstream: Upstream, fault: str) -> None:
-    """What had come stays, a plain sentence and a reference stand below, and one can go on."""
+    """The text so far stays, with an error message and a reference; the chat can go on."""
     script, title, message = FAULTS[fault]
-    upstream.says("Fail", *script)
-    turn = upstream.says("Go on", text("Yes."))
+    upstream.set_answer("Fail", *script)
+    turn = upstream.set_answer("Go on", text("Yes."))
     tab.ask("Fail")
     tab.wait_for(title, ".note.failed strong")
     seen = tab.see(".note.failed p")
     assert message in seen
     assert re.search(r" [0-9a-f]{8}$", seen)
-    assert not any(words in seen for words in ("No such key", "Slow", "Out of luck", upstream.url))
-    assert tab.see(".answer .text") == ("" if fault in BEFORE_THE_FIRST_WORD else "Hel")
+    assert not any(
+        detail in seen for detail in ("No such key", "Slow", "Out of luck", upstream.url)
+    )
+    assert tab.see(".answer .text") == ("" if fault in BEFORE_ANY_TEXT else "Hel")
     tab.ask("Go on")
-    tab.wait_for("complete", ".verdict")
-    assert asked(turn) == ["Go on"]
+    tab.wait_for("complete", ".outcome")
+    assert sent_messages(turn) == ["Go on"]
 
 
-@pytest.mark.parametrize("fault", IMPATIENT)
-def test_a_wait_that_was_too_long_shows_its_message(
-    chromium: Any, moody_url: str, upstream: Upstream, fault: str
+@pytest.mark.parametrize("fault", TIMEOUTS_AND_UNREACHABLE)
+def test_a_timeout_shows_its_message_in_place(
+    chromium: Any, short_timeouts_url: str, upstream: Upstream, fault: str
 ) -> None:
-    """The page says what was too slow, or that nobody was there."""
-    script, title, message = IMPATIENT[fault]
-    upstream.says(fault, *script)
-    tab = Tab(chromium, moody_url)
+    """The page shows what was too slow, or that the server could not be reached."""
+    script, title, message = TIMEOUTS_AND_UNREACHABLE[fault]
+    upstream.set_answer(fault, *script)
+    tab = Tab(chromium, short_timeouts_url)
     try:
         tab.ask(fault)
         tab.wait_for(title, ".note.failed strong")
@@ -210,51 +212,53 @@ def test_a_wait_that_was_too_long_shows_its_message(
         tab.close()
 
 
-def test_try_again_asks_the_same_question(tab: Tab, upstream: Upstream) -> None:
-    """The failed exchange makes room for the new one."""
-    upstream.says("Again", text("Hel"), cut())
+def test_try_again_sends_the_same_question(tab: Tab, upstream: Upstream) -> None:
+    """The new exchange replaces the failed one."""
+    upstream.set_answer("Again", text("Hel"), cut())
     tab.ask("Again")
     tab.wait_for("The answer broke off", ".note strong")
-    upstream.says("Again", text("Hello."))
+    upstream.set_answer("Again", text("Hello."))
     tab.click('//button[text()="Try again"]')
-    tab.wait_for("complete", ".verdict")
+    tab.wait_for("complete", ".outcome")
     assert tab.see(".answer .text") == "Hello."
-    assert len(tab.turn_to().find_elements(By.CSS_SELECTOR, ".exchange")) == 1
+    assert len(tab.activate().find_elements(By.CSS_SELECTOR, ".exchange")) == 1
 
 
-def test_the_conversation_holds_whole_answers_only(tab: Tab, upstream: Upstream) -> None:
-    """The next question is sent with what was answered before, and without what was cut."""
+def test_the_conversation_contains_only_complete_answers(tab: Tab, upstream: Upstream) -> None:
+    """The next question is sent with the earlier complete answers, and without those cut."""
     for question, *script in [("One", text("1")), ("Two", text("2"), cut()), ("Three", text("3"))]:
-        turn = upstream.says(question, *script)
+        turn = upstream.set_answer(question, *script)
         tab.ask(question)
-        assert turn.asked.wait(WAIT_S)
-        tab.wait(lambda: tab.turn_to().find_elements(By.XPATH, SEND))
-    assert asked(turn) == ["One", "1", "Three"]
+        assert turn.received.wait(WAIT_S)
+        tab.wait(lambda: tab.activate().find_elements(By.XPATH, SEND))
+    assert sent_messages(turn) == ["One", "1", "Three"]
     tab.click('//*[@id="new"]')
-    turn = upstream.says("Four", text("4"))
+    turn = upstream.set_answer("Four", text("4"))
     tab.ask("Four")
     tab.wait_for("4")
-    assert asked(turn) == ["Four"]
+    assert sent_messages(turn) == ["Four"]
 
 
-def asked(turn: Turn) -> list[str]:
-    """Return what the model was sent, message by message."""
+def sent_messages(turn: Turn) -> list[str]:
+    """Return the contents of the messages that the model received."""
     assert turn.request is not None
     return [message["content"] for message in turn.request.json()["messages"]]
 
 
 def test_two_tabs_do_not_mix(open_tab: Callable[[], Tab], upstream: Upstream) -> None:
-    """Two answers at a time, each in its own tab; stopping one leaves the other alone."""
+    """Two answers at a time, each in its own tab; stopping one does not affect the other."""
     go, tabs = threading.Event(), {"red": open_tab(), "blue": open_tab()}
     for word, tab in tabs.items():
-        upstream.says(word, text(f"{word} one "), wait(go), repeat(text(f"{word} "), times=20))
+        upstream.set_answer(
+            word, text(f"{word} one "), wait(go), repeat(text(f"{word} "), times=20)
+        )
         tab.ask(word)
     for word, tab in tabs.items():
         tab.wait_for(f"{word} one")
     tabs["red"].click(STOP)
     tabs["red"].wait_for("Stopped", ".note strong")
     go.set()
-    tabs["blue"].wait_for("complete", ".verdict")
+    tabs["blue"].wait_for("complete", ".outcome")
     assert tabs["blue"].see(".answer .text") == "blue one" + " blue" * 20
     assert tabs["red"].see(".answer .text") == "red one"
 
@@ -280,63 +284,65 @@ HOSTILE = """\
 
 
 def test_html_from_the_model_stays_text(tab: Tab, upstream: Upstream) -> None:
-    """Every tag is read as text; no script runs, no picture is loaded, no address but the web's."""
-    upstream.says("Hack", reasoning(HOSTILE), *map(text, HOSTILE))
+    """Tags are shown as text, no script runs, no image is loaded, links lead to the web only."""
+    upstream.set_answer("Hack", reasoning(HOSTILE), *map(text, HOSTILE))
     tab.ask("Hack")
-    tab.wait_for("complete", ".verdict")
+    tab.wait_for("complete", ".outcome")
     seen = tab.see(".answer .text")
-    for words in ['<img src=x onerror="hacked = 2"> <b>bold</b>', "<iframe srcdoc=", "&lt;script"]:
-        assert words in seen
-    driver = tab.turn_to()
+    for markup in ['<img src=x onerror="hacked = 2"> <b>bold</b>', "<iframe srcdoc=", "&lt;script"]:
+        assert markup in seen
+    driver = tab.activate()
     assert driver.execute_script("return typeof hacked") == "undefined"
-    made = "return [...document.querySelectorAll('.exchange *')].map(e => e.localName)"
-    assert not {"script", "img", "iframe", "svg", "b"} & set(driver.execute_script(made))
+    tags = "return [...document.querySelectorAll('.exchange *')].map(e => e.localName)"
+    assert not {"script", "img", "iframe", "svg", "b"} & set(driver.execute_script(tags))
     links = "return [...document.querySelectorAll('.exchange a')].map(a => a.protocol)"
     assert set(driver.execute_script(links)) <= {"http:", "https:"}
 
 
 def test_the_keyboard_is_enough(tab: Tab, upstream: Upstream) -> None:
-    """The focus is where one types; Shift+Enter starts a line; a question waits its turn."""
+    """The input has the focus; Shift+Enter starts a line; the next question waits in the input."""
     go = threading.Event()
-    turn = upstream.says("two\nlines", text("Yes"), wait(go))
-    upstream.says("next", text("Next"))
-    shifted = [Keys.SHIFT + Keys.ENTER + Keys.NULL]
-    tab.turn_to().switch_to.active_element.send_keys("two", *shifted, "lines", Keys.ENTER)
+    turn = upstream.set_answer("two\nlines", text("Yes"), wait(go))
+    upstream.set_answer("next", text("Next"))
+    shift_enter = [Keys.SHIFT + Keys.ENTER + Keys.NULL]
+    tab.activate().switch_to.active_element.send_keys("two", *shift_enter, "lines", Keys.ENTER)
     tab.wait_for("Yes")
-    assert asked(turn) == ["two\nlines"]
-    tab.ask("next")  # nothing is sent while the answer is under way, and nothing is lost
+    assert sent_messages(turn) == ["two\nlines"]
+    tab.ask("next")  # while the answer is running, it is neither sent nor lost
     go.set()
-    tab.wait_for("complete", ".verdict")
+    tab.wait_for("complete", ".outcome")
     tab.type(Keys.ENTER)
     tab.wait_for("Next")
 
 
-def test_the_next_words_are_typed_without_a_click(tab: Tab, upstream: Upstream) -> None:
-    """Whichever button was pressed and has gone, the focus is in the box."""
+def test_the_input_keeps_the_focus(tab: Tab, upstream: Upstream) -> None:
+    """After any button, even one that disappears, the focus is in the input."""
     suggestion = '//*[@id="welcome"]//button[1]'
-    upstream.says(tab.turn_to().find_element(By.XPATH, suggestion).text, text("Once"), stall())
+    upstream.set_answer(
+        tab.activate().find_element(By.XPATH, suggestion).text, text("Once"), stall()
+    )
     for button in (suggestion, STOP, '//button[text()="Try again"]', STOP, '//*[@id="new"]'):
-        tab.wait(lambda path=button: tab.turn_to().find_elements(By.XPATH, path))
+        tab.wait(lambda path=button: tab.activate().find_elements(By.XPATH, path))
         tab.click(button)
         tab.wait(lambda: tab.driver.switch_to.active_element.get_attribute("id") == "question")
         tab.driver.execute_script("document.activeElement.blur()")
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_code_is_copied_or_else_selected(page: Tab, upstream: Upstream, may: bool) -> None:
-    """Where the page may not write to the clipboard, the reader can."""
-    upstream.says("Code", text("Look:\n```py\na = 1\n\nb = 2\n```\nSo."))
+@pytest.mark.parametrize("allowed", [True, False])
+def test_code_is_copied_or_else_selected(page: Tab, upstream: Upstream, allowed: bool) -> None:
+    """If the page may not write to the clipboard, it selects the code for the user to copy."""
+    upstream.set_answer("Code", text("Look:\n```py\na = 1\n\nb = 2\n```\nSo."))
     page.ask("Code")
-    page.wait_for("complete", ".exchange:last-child .verdict")
-    page.turn_to().execute_script(
+    page.wait_for("complete", ".exchange:last-child .outcome")
+    page.activate().execute_script(
         "navigator.clipboard.writeText = async (text) => { if (!arguments[0]) throw 0;"
         " window.copied = text }",
-        may,
+        allowed,
     )
     page.click('(//button[text()="Copy"])[last()]')
-    page.wait_for("Copied" if may else "Selected", ".code button")
-    got = "return window.copied ?? getSelection().toString().trim()"
-    assert page.driver.execute_script(got) == "a = 1\n\nb = 2"
+    page.wait_for("Copied" if allowed else "Selected", ".code button")
+    script = "return window.copied ?? getSelection().toString().trim()"
+    assert page.driver.execute_script(script) == "a = 1\n\nb = 2"
 
 
 WIDE = """\
@@ -353,16 +359,16 @@ WIDE = """\
 """.format("a | " * 30, "---|" * 31, "code " * 60, "W" * 200, "c" * 200, "w" * 200)
 
 
-def test_nothing_sticks_out_of_a_phone_in_the_dark(page: Tab, upstream: Upstream) -> None:
-    """Wide tables and code scroll in themselves; long words break; the page is dark if asked."""
-    driver = page.turn_to()
+def test_the_page_fits_a_phone_in_dark_mode(page: Tab, upstream: Upstream) -> None:
+    """Wide tables and code scroll, long words break, and the page follows the colour scheme."""
+    driver = page.activate()
     metrics = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
-    upstream.says("W" * 200, text(WIDE))
+    upstream.set_answer("W" * 200, text(WIDE))
     page.ask("W" * 200)
-    page.wait_for("complete", ".verdict")
+    page.wait_for("complete", ".outcome")
     width, colour = driver.execute_script(
         "return [document.scrollingElement.scrollWidth,"
         " getComputedStyle(document.body).backgroundColor]"
@@ -372,9 +378,9 @@ def test_nothing_sticks_out_of_a_phone_in_the_dark(page: Tab, upstream: Upstream
     assert max(map(int, re.findall(r"\d+", colour))) < 64
 
 
-def test_the_page_needs_nobody_else(tab: Tab, url: str) -> None:
-    """All that it loads comes from the app, and the console has no complaint."""
-    driver = tab.turn_to()
+def test_the_page_loads_only_from_its_own_origin(tab: Tab, url: str) -> None:
+    """Everything it loads comes from the app, and the console reports no error."""
+    driver = tab.activate()
     loaded = driver.execute_script("return performance.getEntries().map(e => e.name)")
     addresses = [name for name in loaded if "://" in name]
     assert len(addresses) >= 4
@@ -412,23 +418,23 @@ MARKDOWN = [
 ]
 
 
-@pytest.mark.parametrize(("source", "made"), MARKDOWN)
-def test_markdown_becomes(page: Tab, source: str, made: str) -> None:
-    """What models write, and what they have not finished writing."""
-    assert render(page, source) == made
+@pytest.mark.parametrize(("source", "expected"), MARKDOWN)
+def test_markdown_renders_as_html(page: Tab, source: str, expected: str) -> None:
+    """Markdown as models write it, also unfinished."""
+    assert render(page, source) == expected
 
 
 DEPTH = 20
 
 
 @pytest.mark.parametrize(
-    ("mark", "tags"), [("> ", "blockquote"), ("- ", "ul><li"), (">", "blockquote")]
+    ("marker", "tags"), [("> ", "blockquote"), ("- ", "ul><li"), (">", "blockquote")]
 )
-def test_quotes_and_lists_nest_so_deep_and_no_deeper(page: Tab, mark: str, tags: str) -> None:
-    """What is deeper is shown as it was typed."""
-    made = render(page, mark * (DEPTH + 3) + "end")
-    assert made.count(f"<{tags}>") == DEPTH
-    assert page.turn_to().execute_script("return shown") == mark * 3 + "end"
+def test_quotes_and_lists_nest_up_to_a_limit(page: Tab, marker: str, tags: str) -> None:
+    """Deeper ones are shown as typed."""
+    rendered = render(page, marker * (DEPTH + 3) + "end")
+    assert rendered.count(f"<{tags}>") == DEPTH
+    assert page.activate().execute_script("return shown") == marker * 3 + "end"
 
 
 LARGE = 100_000
@@ -449,10 +455,10 @@ REPEATED = [
 ]
 HALF = LARGE // 2
 SHAPES = {
-    "a rule of a table that is none": "|\n-" + " " * LARGE + "x",
-    "a fence that is none": "```" + " " * LARGE + "`",
-    "a fence of tildes that is none": "~" * LARGE + "`",
-    "an item that is none": "- " + " " * LARGE + "\u2028",
+    "a false delimiter row of a table": "|\n-" + " " * LARGE + "x",
+    "a false fence": "```" + " " * LARGE + "`",
+    "a false fence of tildes": "~" * LARGE + "`",
+    "a false list item": "- " + " " * LARGE + "\u2028",
     "spaces": "a" + " " * LARGE + "b",
     "blank lines in an item": "- a\n" + "\n" * LARGE + "  b",
     "a wide table with short rows": "|a" * HALF + "|\n" + "|-" * HALF + "|\n" + "|\n" * HALF,
@@ -462,60 +468,62 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("piece", REPEATED)
-def test_markdown_takes_no_time(page: Tab, piece: str) -> None:
-    """Nothing that a model repeats keeps the page busy: ten times the text, ten times the time."""
-    render(page, piece * (LARGE // len(piece)))
-    assert float(page.turn_to().execute_script("return took")) < 5000
+@pytest.mark.parametrize("unit", REPEATED)
+def test_repeated_markdown_takes_linear_time(page: Tab, unit: str) -> None:
+    """No repeated text blocks the page: ten times the text takes ten times as long."""
+    render(page, unit * (LARGE // len(unit)))
+    assert float(page.activate().execute_script("return took")) < 5000
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_shape_of_markdown_takes_long(page: Tab, shape: str) -> None:
-    """Nor does what makes a parser look for an end again and again."""
+def test_no_structure_of_markdown_takes_long(page: Tab, shape: str) -> None:
+    """Not even what makes a parser search for a closing delimiter again and again."""
     render(page, SHAPES[shape])
-    assert float(page.turn_to().execute_script("return took")) < 5000
+    assert float(page.activate().execute_script("return took")) < 5000
 
 
-@pytest.mark.parametrize("words", ["> " * 6000 + "the end", ">" * 6000, "- " * 6000 + "the end"])
-def test_an_answer_of_marks_ends_like_any_other(tab: Tab, upstream: Upstream, words: str) -> None:
-    """The page shows it, and takes the next question."""
-    pieces = [words[at : at + 500] for at in range(0, len(words), 500)]
-    upstream.says("Marks", text("look\n\n"), *map(text, pieces))
-    upstream.says("Next", text("Yes."))
+@pytest.mark.parametrize("source", ["> " * 6000 + "the end", ">" * 6000, "- " * 6000 + "the end"])
+def test_an_answer_of_markers_ends_like_any_other(
+    tab: Tab, upstream: Upstream, source: str
+) -> None:
+    """The page shows it and accepts the next question."""
+    chunks = [source[at : at + 500] for at in range(0, len(source), 500)]
+    upstream.set_answer("Marks", text("look\n\n"), *map(text, chunks))
+    upstream.set_answer("Next", text("Yes."))
     tab.ask("Marks")
-    tab.wait_for("complete", ".verdict")
-    assert tab.see(".answer .text").strip().endswith(words.strip()[-7:])
+    tab.wait_for("complete", ".outcome")
+    assert tab.see(".answer .text").strip().endswith(source.strip()[-7:])
     tab.ask("Next")
     tab.wait_for("Yes.")
 
 
-def test_text_is_shown_where_rendering_fails(tab: Tab, upstream: Upstream) -> None:
-    """Plainly and whole, and the answer ends."""
-    tab.turn_to().execute_script(
+def test_plain_text_is_shown_if_rendering_fails(tab: Tab, upstream: Upstream) -> None:
+    """The complete text is shown, and the answer ends."""
+    tab.activate().execute_script(
         "const make = document.createElement.bind(document);"
         "document.createElement = (kind) => { if (kind === 'hr') throw 0; return make(kind); }"
     )
-    upstream.says("Rule", *map(text, ["**a**\n\n", "---\n\n", "b  c\n", "<i>d"]))
-    upstream.says("Next", text("**Yes**"))
+    upstream.set_answer("Rule", *map(text, ["**a**\n\n", "---\n\n", "b  c\n", "<i>d"]))
+    upstream.set_answer("Next", text("**Yes**"))
     tab.ask("Rule")
-    tab.wait_for("complete", ".verdict")
+    tab.wait_for("complete", ".outcome")
     assert tab.see(".answer .text") == "**a**\n\n---\n\nb  c\n<i>d"
-    assert tab.turn_to().find_elements(By.XPATH, SEND)
+    assert tab.activate().find_elements(By.XPATH, SEND)
     tab.ask("Next")
     tab.wait(lambda: tab.see(".answer .text") == "Yes")
 
 
 def render(page: Tab, source: str) -> str:
-    """Return the HTML that the page's renderer makes of Markdown."""
+    """Return the HTML that the page renders from Markdown."""
     script = """
         const [source, done] = arguments, box = document.createElement("div");
         import("./page/markdown.js").then(({ show }) => {
-            const began = performance.now();
+            const start = performance.now();
             show(box, source);
-            window.took = performance.now() - began;
+            window.took = performance.now() - start;
             window.shown = box.textContent;
             done(box.innerHTML);
         });
     """
-    made: str = page.turn_to().execute_async_script(script, source)
-    return made
+    rendered: str = page.activate().execute_async_script(script, source)
+    return rendered

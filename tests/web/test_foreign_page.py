@@ -1,4 +1,4 @@
-"""A page of another origin in a real browser cannot make the gateway's model work."""
+"""Tests in a real browser that a page of another origin cannot use the gateway's model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from providers_sync.types import Messages
 
 WAIT_S = 30.0
 TRY_ALL = r"""
-const [target, granted, done] = arguments;
+const [target, sameOrigin, done] = arguments;
 const body = JSON.stringify({model: "m", messages: [{role: "user", content: "work"}]});
 const kinds = ["application/json", "text/plain", "text/plain; charset=application/json",
   "application/x-www-form-urlencoded", "multipart/form-data; boundary=application/json"];
-const said = [];
-const note = (how, result) => said.push([how, result]);
+const results = [];
+const note = (how, result) => results.push([how, result]);
 async function ask(how, options) {
   try {
     const response = await fetch(target, {method: "POST", body, ...options});
@@ -51,26 +51,26 @@ async function all() {
       await ask(`${mode} blob of ${kind}`, {mode, body: new Blob([body], {type: kind})});
     }
   for (const kind of kinds) navigator.sendBeacon(target, new Blob([body], {type: kind}));
-  if (!granted)
+  if (!sameOrigin)
     for (const enctype of ["text/plain", "multipart/form-data"]) await form(enctype);
   await new Promise(ended => new WebSocket(target.replace("http", "ws")).onerror = ended);
-  await ask("the last", {mode: "no-cors"});  // behind the beacons
-  done(said);
+  await ask("the last", {mode: "no-cors"});  // queued after the beacons
+  done(results);
 }
 all();
 """
 
 
-class Noting(EchoEngine):
-    """An echo that notes what it is asked."""
+class RecordingEngine(EchoEngine):
+    """An echo engine that records the messages it receives."""
 
     def __init__(self) -> None:
-        self.asked: list[Messages] = []
+        self.received: list[Messages] = []
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
     ) -> Iterator[Yield]:
-        self.asked.append(messages)
+        self.received.append(messages)
         return super().answer(messages, options, cancel)
 
 
@@ -88,8 +88,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[str]:
-    """A page of another origin: the same host, another port."""
+def foreign_page() -> Iterator[str]:
+    """A page of another origin: same host, other port."""
     with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -102,7 +102,7 @@ def elsewhere() -> Iterator[str]:
 
 @pytest.fixture
 def tab(chromium: Any) -> Iterator[Any]:
-    """A tab of its own."""
+    """A new tab."""
     chromium.switch_to.new_window("tab")
     chromium.set_script_timeout(WAIT_S)
     yield chromium
@@ -111,27 +111,27 @@ def tab(chromium: Any) -> Iterator[Any]:
 
 
 def try_all(tab: Any, page: str, gateway: Gateway) -> dict[str, str]:
-    """Post a question in every way that a page has; return what it was told of each."""
+    """Post a question in every way a page can; return the result of each."""
     tab.get(page)
-    is_own = page.startswith(gateway.url())
+    is_same_origin = page.startswith(gateway.url())
     target = gateway.url("openai") + "/chat/completions"
-    return dict(tab.execute_async_script(TRY_ALL, target, is_own))
+    return dict(tab.execute_async_script(TRY_ALL, target, is_same_origin))
 
 
-def test_a_foreign_page_cannot_make_the_model_work(tab: Any, elsewhere: str) -> None:
-    """JSON would need a grant that is not given; all else is refused, and no answer can be read."""
-    engine = Noting()
+def test_a_foreign_page_cannot_use_the_model(tab: Any, foreign_page: str) -> None:
+    """JSON needs CORS permission, which is not granted; all else is refused and unreadable."""
+    engine = RecordingEngine()
     with serve(engine) as gateway:
-        said = try_all(tab, elsewhere, gateway)
-        assert engine.asked == []
-    assert set(said.values()) == {"TypeError", "opaque 0"}
-    assert said["cors application/json"] == "TypeError"
+        results = try_all(tab, foreign_page, gateway)
+        assert engine.received == []
+    assert set(results.values()) == {"TypeError", "opaque 0"}
+    assert results["cors application/json"] == "TypeError"
 
 
-def test_the_tries_of_a_foreign_page_are_questions(tab: Any) -> None:
-    """From the gateway's own origin, where nothing is in their way, the model answers."""
-    engine = Noting()
+def test_the_same_requests_work_from_the_same_origin(tab: Any) -> None:
+    """From the gateway's own origin, where they are allowed, the model answers."""
+    engine = RecordingEngine()
     with serve(engine) as gateway:
-        said = try_all(tab, gateway.url(), gateway)
-        assert engine.asked
-    assert said["cors application/json"] == "basic 200"
+        results = try_all(tab, gateway.url(), gateway)
+        assert engine.received
+    assert results["cors application/json"] == "basic 200"

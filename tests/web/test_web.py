@@ -1,4 +1,4 @@
-"""Answers as WSGI bodies: what is sent, how failures show, and that closing stops the model."""
+"""Tests of the WSGI bodies: what they send, how they report errors, and that closing cancels."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, WSGIBody, plain, sse
 SECRET = "sk-very-secret"
 
 
-def ask(server: Server, **settings: Any) -> Stream:
+def open_stream(server: Server, **settings: Any) -> Stream:
     return OpenAICompatible("m", base_url=server.url, api_key=SECRET, **settings).stream("Hi")
 
 
-def opening(server: Server, **settings: Any) -> PreparedCall:
+def prepare(server: Server, **settings: Any) -> PreparedCall:
     return OpenAICompatible("m", base_url=server.url, api_key=SECRET, **settings).prepare("Hi")
 
 
-def test_sse_tells_everything_and_the_verdict() -> None:
-    """Every kind of event by its name, in order; usage and finish reason with the verdict."""
+def test_sse_sends_every_event_and_the_outcome() -> None:
+    """Each kind of event by its name, in order; usage and finish reason are part of ``done``."""
     script = [
         reasoning("hm"),
         text("Hel"),
@@ -56,17 +56,17 @@ def test_sse_tells_everything_and_the_verdict() -> None:
         finish("tool_calls"),
     ]
     with serve(script) as server:
-        *told, (last, verdict) = events(sse(ask(server)))
-    assert told == [
+        *sent, (last, outcome) = events(sse(open_stream(server)))
+    assert sent == [
         ("reasoning", {"text": "hm"}),
         ("delta", {"text": "Hel"}),
         ("delta", {"text": "lo"}),
         ("refusal", {"text": "no"}),
         ("tool_call", {"id": "c1", "name": "f", "raw": '{"a": 1}'}),
     ]
-    stats = verdict.pop("stats")
+    stats = outcome.pop("stats")
     assert (stats["chunks"], stats["attempts"]) == (2, 1)
-    assert (last, verdict) == (
+    assert (last, outcome) == (
         "done",
         {
             "outcome": "complete",
@@ -77,41 +77,41 @@ def test_sse_tells_everything_and_the_verdict() -> None:
     )
 
 
-def test_sse_carries_any_text() -> None:
-    """Line breaks of every kind, event-stream syntax, markup, half an emoji: all stay text."""
-    pieces = ["a\nb\r\nc\rd", "\u2028\u2029\x85", "\n\ndata: x\n\n: y", "<b>\0</b>", "дом 👩‍👩‍👧"]
-    with serve([*map(text, pieces)]) as server:
-        told = events(sse(ask(server)))
-    assert [data["text"] for name, data in told if name == "delta"] == pieces
+def test_sse_preserves_any_text() -> None:
+    """Line breaks of every kind, event-stream syntax, markup and joined emoji stay text."""
+    texts = ["a\nb\r\nc\rd", "\u2028\u2029\x85", "\n\ndata: x\n\n: y", "<b>\0</b>", "дом 👩‍👩‍👧"]
+    with serve([*map(text, texts)]) as server:
+        sent = events(sse(open_stream(server)))
+    assert [data["text"] for name, data in sent if name == "delta"] == texts
 
 
-def test_sse_begins_at_once_and_shows_that_it_lives() -> None:
-    """The first bytes come before the model speaks, and a comment at least twice a second."""
+def test_sse_starts_at_once_and_sends_keep_alives() -> None:
+    """The first bytes come before the model answers; then a comment at least twice a second."""
     with serve([stall()]) as server:
-        body, began = sse(opening(server)), time.monotonic()
+        body, start = sse(prepare(server)), time.monotonic()
         assert next(body) == b":\n\n"
         server.wait_request()
         assert [next(body), next(body)] == [b":\n\n"] * 2
-        assert 0.2 < time.monotonic() - began < 1
+        assert 0.2 < time.monotonic() - start < 1
         body.close()
         server.wait_closed(timeout=1)
 
 
-@pytest.mark.parametrize("make", [ask, opening])
-def test_sse_tells_a_cut_and_ends(make: Callable[[Server], Any]) -> None:
-    """The text that came, the error, the verdict; the iterator itself ends well."""
+@pytest.mark.parametrize("make", [open_stream, prepare])
+def test_sse_reports_a_cut_and_ends(make: Callable[[Server], Any]) -> None:
+    """The text so far, the error and the outcome are sent; the iterator itself ends normally."""
     with serve([text("Hel"), cut()]) as server:
-        told = events(sse(make(server)))
-    assert [name for name, _ in told] == ["delta", "error", "done"]
-    error, verdict = told[1][1], told[2][1]
-    assert (error["kind"], error["outcome"], verdict["outcome"]) == ("StreamCut", "cut", "cut")
+        sent = events(sse(make(server)))
+    assert [name for name, _ in sent] == ["delta", "error", "done"]
+    error, done = sent[1][1], sent[2][1]
+    assert (error["kind"], error["outcome"], done["outcome"]) == ("StreamCut", "cut", "cut")
     assert "broke" in error["message"]
 
 
-def test_sse_of_an_opening_tells_a_refusal() -> None:
-    """What ``stream()`` would have raised is an event, and no secret is in it."""
+def test_sse_of_a_prepared_call_reports_a_refused_key() -> None:
+    """What ``stream()`` would have raised is an event, and it contains no secret."""
     with serve(status(401, f"the key {SECRET} is wrong")) as server:
-        body = b"".join(sse(opening(server)))
+        body = b"".join(sse(prepare(server)))
     assert b'"kind":"AuthenticationError"' in body
     assert b'"outcome":"failed"' in body
     assert SECRET.encode() not in body
@@ -126,20 +126,20 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_no_fault_looks_like_a_whole_answer(name: str) -> None:
-    """Canned faults of each kind: ``error`` and a bad verdict here, an exception there."""
+def test_no_fault_looks_like_a_complete_answer(name: str) -> None:
+    """For each kind of fault, ``sse`` sends ``error`` and a bad outcome, and ``plain`` raises."""
     with serve(FAULTS[name]) as server:
-        told = events(sse(opening(server, retry=1, timeouts=0.3)))
+        sent = events(sse(prepare(server, retry=1, timeouts=0.3)))
         with pytest.raises(ProviderError) as caught:
-            list(plain(opening(server, retry=1, timeouts=0.3)))
-    assert [name for name, _ in told][-2:] == ["error", "done"]
-    assert told[-1][1]["outcome"] == caught.value.outcome != "complete"
+            list(plain(prepare(server, retry=1, timeouts=0.3)))
+    assert [name for name, _ in sent][-2:] == ["error", "done"]
+    assert sent[-1][1]["outcome"] == caught.value.outcome != "complete"
     error = caught.value.__cause__ if type(caught.value) is ProviderError else caught.value
-    assert told[-2][1]["kind"] == type(error).__name__
+    assert sent[-2][1]["kind"] == type(error).__name__
 
 
-def test_sse_tells_a_stream_that_was_stopped() -> None:
-    """Stopped by the app itself, by a token or by ``close()``, it is not taken for whole."""
+def test_sse_reports_a_cancelled_stream() -> None:
+    """If the app cancels it, by a token or by ``close()``, it does not look complete."""
     with serve([text("Hel"), stall()]) as server:
         token, streams = CancelToken(), []
         provider = OpenAICompatible("m", base_url=server.url)
@@ -154,16 +154,16 @@ def test_sse_tells_a_stream_that_was_stopped() -> None:
             ]
 
 
-def test_plain_is_the_text_as_it_comes() -> None:
-    """One piece of the body for each of the server's."""
+def test_plain_sends_the_text_as_it_arrives() -> None:
+    """One chunk of the body for each chunk of the server's."""
     with serve([text("Hel"), text("lo wörld")]) as server:
-        assert list(plain(ask(server))) == [b"Hel", "lo wörld".encode()]
+        assert list(plain(open_stream(server))) == [b"Hel", "lo wörld".encode()]
 
 
-def test_plain_breaks_off_where_the_answer_does() -> None:
-    """The error comes out of the iterator, at every further step too: never a clean end."""
+def test_plain_raises_where_the_answer_breaks_off() -> None:
+    """The iterator raises the error, again at every further step: it never ends normally."""
     with serve([text("Hel"), cut()]) as server:
-        body = plain(ask(server))
+        body = plain(open_stream(server))
         assert next(body) == b"Hel"
         for _ in range(2):
             with pytest.raises(StreamCut):
@@ -171,8 +171,10 @@ def test_plain_breaks_off_where_the_answer_does() -> None:
 
 
 @pytest.mark.parametrize("fault", ["refused", "stall"])
-def test_plain_that_fails_ends_on_werkzeugs_server(fault: str, refused: tuple[str, int]) -> None:
-    """The reader does not wait: it hears that the body is not whole."""
+def test_a_failed_plain_body_ends_the_response_of_werkzeug(
+    fault: str, refused: tuple[str, int]
+) -> None:
+    """The client is not left waiting: it learns that the body is incomplete."""
     from werkzeug.serving import make_server
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -202,10 +204,10 @@ def test_plain_that_fails_ends_on_werkzeugs_server(fault: str, refused: tuple[st
             site.server_close()
 
 
-def test_plain_of_a_closed_stream_is_no_clean_end() -> None:
-    """Where the app has closed the stream itself, the client must not take the text for whole."""
+def test_plain_of_a_closed_stream_does_not_end_normally() -> None:
+    """If the app closed the stream itself, the client must not take the text for complete."""
     with serve([text("Hel"), stall()]) as server:
-        stream = ask(server)
+        stream = open_stream(server)
         body = plain(stream)
         next(body)
         stream.close()
@@ -219,9 +221,9 @@ def test_plain_of_a_closed_stream_is_no_clean_end() -> None:
 def test_closing_or_dropping_stops_the_model(
     make: Callable[[Any], WSGIBody], read: int, end: str
 ) -> None:
-    """Before the first byte or after it, the connection to the model's server ends at once."""
+    """Before or after the first byte, the connection to the model's server is closed at once."""
     with serve([text("Hel"), text("lo"), stall()]) as server:
-        body = make(ask(server))
+        body = make(open_stream(server))
         for _ in range(read):
             next(body)
         if end == "close":
@@ -232,10 +234,10 @@ def test_closing_or_dropping_stops_the_model(
         server.wait_closed(timeout=1)
 
 
-def test_closing_from_another_thread_frees_the_reader() -> None:
-    """A server that closes bodies from a thread of its own does not wait for the model."""
+def test_closing_from_another_thread_releases_the_reading_thread() -> None:
+    """A WSGI server that closes bodies from a separate thread need not wait for the model."""
     with serve([stall()]) as server:
-        body = plain(opening(server))
+        body = plain(prepare(server))
         reader = threading.Thread(target=lambda: list(body))
         reader.start()
         server.wait_request()
@@ -246,11 +248,13 @@ def test_closing_from_another_thread_frees_the_reader() -> None:
 
 
 @pytest.mark.parametrize("make", [sse, plain])
-def test_an_opening_is_not_asked_before_the_body_is_read(make: Callable[[Any], WSGIBody]) -> None:
-    """A body that nobody wants costs nothing."""
+def test_a_prepared_call_is_not_sent_before_the_body_is_read(
+    make: Callable[[Any], WSGIBody],
+) -> None:
+    """A body that is never read sends no request."""
     with serve() as server:
-        make(opening(server)).close()
-        assert list(make(opening(server))) != []
+        make(prepare(server)).close()
+        assert list(make(prepare(server))) != []
         assert len(server.requests) == 1
 
 
@@ -260,7 +264,7 @@ def test_a_body_is_valid_wsgi(make: Callable[[Any], WSGIBody], headers: dict[str
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", list(headers.items()))
-        return make(ask(server))
+        return make(open_stream(server))
 
     def start_response(status: str, headers: list[Any], exc_info: Any = None) -> Any:
         return lambda data: None
@@ -273,14 +277,14 @@ def test_a_body_is_valid_wsgi(make: Callable[[Any], WSGIBody], headers: dict[str
         body.close()
 
 
-def test_headers_keep_proxies_from_buffering() -> None:
-    """They say so to nginx and to caches."""
+def test_headers_disable_proxy_buffering() -> None:
+    """For nginx and for caches."""
     for headers in (SSE_HEADERS, PLAIN_HEADERS):
         assert headers["X-Accel-Buffering"] == "no"
         assert "no-cache" in headers["Cache-Control"]
 
 
-def test_anything_else_is_refused_where_it_is_given() -> None:
-    """A view that hands over text hears of it at once, not in the browser."""
+def test_any_other_argument_is_refused_at_once() -> None:
+    """A view that passes text gets a ``TypeError``, rather than a failure in the browser."""
     with pytest.raises(TypeError, match=r"provider\.stream"):
         sse("Hello")  # type: ignore[arg-type]

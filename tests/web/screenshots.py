@@ -1,6 +1,7 @@
-"""Take the pictures of the web chat: ``python tests/web/pictures.py [FOLDER]``.
+"""Take screenshots of the web chat: ``python tests/web/screenshots.py [FOLDER]``.
 
-Without a folder, those that the pages show go to ``docs/pictures``; with one, all go there.
+Without a folder, those that the docs use are written to ``docs/pictures``; with one, all are
+written there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from providers_sync.testing import Step, cut, pause, reasoning, stall, text
 
 FOLDER = ROOT / "docs" / "pictures"
-SHOWN = {
+IN_DOCS = {
     *("web-desktop-light", "web-desktop-dark", "web-phone-dark"),
     *("error-phone-light",),
 }
@@ -52,11 +53,13 @@ SIZES = {"desktop": (1000, 960, 1), "phone": (390, 780, 1.5)}
 
 
 def main() -> None:
-    """Hold a conversation, and look at it in both sizes and both colours."""
+    """Hold a conversation, with screenshots in both sizes and both colour schemes."""
     upstream = Upstream()
-    upstream.says("Why is the sky blue?", reasoning("Rayleigh scattering …"), *spoken(SKY))
-    upstream.says("Count the words of a text in Python", *spoken(CODE), stall())
-    upstream.says("And in Rust?", *spoken("In Rust, a `HashMap` does the"), cut())
+    upstream.set_answer(
+        "Why is the sky blue?", reasoning("Rayleigh scattering …"), *word_by_word(SKY)
+    )
+    upstream.set_answer("Count the words of a text in Python", *word_by_word(CODE), stall())
+    upstream.set_answer("And in Rust?", *word_by_word("In Rust, a `HashMap` does the"), cut())
     with (
         upstream.server,
         flask_app(upstream.url) as url,
@@ -64,30 +67,30 @@ def main() -> None:
         browser(Path(profile)) as driver,
     ):
         driver.get(url)
-        look(driver, "welcome")
-        ask(driver, "Why is the sky blue?", ".verdict")
+        take_screenshots(driver, "welcome")
+        ask(driver, "Why is the sky blue?", ".outcome")
         ask(driver, "Count the words of a text in Python", "ol li:nth-child(2)")
-        look(driver, "web")
+        take_screenshots(driver, "web")
         driver.find_element(By.ID, "question").send_keys(Keys.ESCAPE)
         ask(driver, "And in Rust?", ".note.failed")
-        look(driver, "error")
+        take_screenshots(driver, "error")
 
 
-def spoken(words: str) -> list[Step]:
-    """Say it word by word."""
-    pieces = re.findall(r"\S*\s*", words)
-    return [step for piece in pieces if piece for step in (text(piece), pause(0.02))]
+def word_by_word(answer: str) -> list[Step]:
+    """Return steps that send a text word by word."""
+    words = re.findall(r"\S*\s*", answer)
+    return [step for word in words if word for step in (text(word), pause(0.02))]
 
 
-def ask(driver: Any, question: str, until: str) -> None:
-    """Ask, and wait until the last exchange shows such an element."""
+def ask(driver: Any, question: str, awaited: str) -> None:
+    """Ask a question, and wait until the last exchange contains the element."""
     driver.find_element(By.ID, "question").send_keys(question, Keys.ENTER)
-    selector = f".exchange:last-child {until}"
+    selector = f".exchange:last-child {awaited}"
     WebDriverWait(driver, 10).until(lambda _: driver.find_elements(By.CSS_SELECTOR, selector))
 
 
-def look(driver: Any, name: str) -> None:
-    """Take the picture in every size and colour."""
+def take_screenshots(driver: Any, name: str) -> None:
+    """Take a screenshot in every size and colour scheme."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for size, (width, height, scale) in SIZES.items():
@@ -99,10 +102,10 @@ def look(driver: Any, name: str) -> None:
             scheme = [{"name": "prefers-color-scheme", "value": colour}]
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
             driver.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
-            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+            screenshot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
             title = f"{name}-{size}-{colour}"
-            if folder != FOLDER or title in SHOWN:
-                (folder / f"{title}.png").write_bytes(base64.b64decode(shot["data"]))
+            if folder != FOLDER or title in IN_DOCS:
+                (folder / f"{title}.png").write_bytes(base64.b64decode(screenshot["data"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flask's example with a body of plain text too, and with providers of many tempers."""
+"""The Flask example with a plain-text route, and with providers that have short timeouts."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from providers_sync.web import PLAIN_HEADERS, plain, question
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
 import app as example
 
-PATIENT = OpenAICompatible("m")
+DEFAULT = OpenAICompatible("m")
 PROVIDERS = {
     "stall": OpenAICompatible("m", timeouts=Timeouts(idle=0.5)),
     "silence": OpenAICompatible("m", timeouts=Timeouts(first_token=0.5)),
     "endless": OpenAICompatible("m", timeouts=Timeouts(total=0.5)),
-    "nobody": OpenAICompatible("m", base_url=os.environ["NOBODY_URL"], retry=1),
+    "unreachable": OpenAICompatible("m", base_url=os.environ["UNREACHABLE_URL"], retry=1),
 }
 
 
-class Moody:
-    """Asks another provider for some questions."""
+class ProviderByQuestion:
+    """Chooses a provider by the text of the question."""
 
     def prepare(self, messages: list[Message]) -> PreparedCall:
-        provider = PROVIDERS.get(messages[-1]["content"], PATIENT)
+        provider = PROVIDERS.get(messages[-1]["content"], DEFAULT)
         return provider.prepare(messages)
 
 
-example.provider = Moody  # type: ignore[assignment]
+example.provider = ProviderByQuestion  # type: ignore[assignment]
 app = example.app
 
 
 @app.post("/plain")
-def plainly() -> Response:
-    """Answer in bare text."""
-    return Response(plain(PATIENT.stream(question(request.get_json()))), headers=PLAIN_HEADERS)
+def plain_text() -> Response:
+    """Answer in plain text."""
+    return Response(plain(DEFAULT.stream(question(request.get_json()))), headers=PLAIN_HEADERS)
 
 
 if __name__ == "__main__":
