@@ -27,7 +27,7 @@ from .errors import StreamCancelled
 from .interrupt import InterruptHandler
 from .printable import VisibleChunks, visible
 from .providers import PRESETS
-from .safe_markdown import safe_markdown
+from .safe_markdown import make_safe
 
 try:
     from IPython.core.error import UsageError
@@ -72,7 +72,7 @@ def markdown(text: str) -> str:
     >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
     '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
     """
-    return safe_markdown(text)
+    return make_safe(text)
 
 
 def show(stream: Stream) -> Completion:

@@ -145,6 +145,6 @@ class Completion:
 
     def _repr_markdown_(self) -> str:
         """Return Markdown for a notebook, without the model's HTML, images and unsafe links."""
-        from .safe_markdown import safe_markdown  # only notebooks need it
+        from .safe_markdown import make_safe  # only notebooks need it
 
-        return safe_markdown(self.text)
+        return make_safe(self.text)

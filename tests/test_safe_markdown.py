@@ -1,4 +1,4 @@
-"""Tests of ``safe_markdown()``: what it keeps, what it escapes, and that it takes linear time."""
+"""Tests of ``make_safe()``: what it keeps, what it escapes, and that it takes linear time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hostile_markdown import HOSTILE, IMAGE, harm, mixed
 from markdown_it import MarkdownIt
 
-from providers_sync.safe_markdown import safe_markdown
+from providers_sync.safe_markdown import make_safe
 from providers_sync.types import Completion, Outcome, Stats
 
 DOLLAR = "<span>&#36;</span>"
@@ -24,12 +24,12 @@ def parser() -> MarkdownIt:
 @pytest.mark.parametrize("source", HOSTILE)
 def test_hostile_markdown_does_nothing(parser: MarkdownIt, source: str) -> None:
     """The rendered page has no HTML of the model's, no images and no unsafe links."""
-    assert harm(parser.render(safe_markdown(source))) == []
+    assert harm(parser.render(make_safe(source))) == []
 
 
 def test_mixtures_of_hostile_markdown_do_nothing(parser: MarkdownIt) -> None:
     """In random combinations."""
-    found = {source: harm(parser.render(safe_markdown(source))) for source in mixed(1500)}
+    found = {source: harm(parser.render(make_safe(source))) for source in mixed(1500)}
     assert {source: harms for source, harms in found.items() if harms} == {}
 
 
@@ -63,7 +63,7 @@ def test_a_completion_shows_itself_without_html() -> None:
 )
 def test_harmless_markdown_is_unchanged(source: str) -> None:
     """Markdown that notebooks render safely is kept as it is."""
-    assert safe_markdown(source) == source
+    assert make_safe(source) == source
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_harmless_markdown_is_unchanged(source: str) -> None:
 )
 def test_markdown_is_sanitized_for_notebooks(source: str, expected: str) -> None:
     """The output is harmless to every parser and still shows what the model wrote."""
-    assert safe_markdown(source) == expected.rstrip("\n")
+    assert make_safe(source) == expected.rstrip("\n")
 
 
 def test_a_paragraph_with_too_many_delimiters_is_shown_as_code() -> None:
     """The Markdown around it is kept."""
-    shown = safe_markdown("*a*\n- *b*\n- " + "*c " * 2000 + "\n- *d* <b>\n\n\\(x\\)")
+    shown = make_safe("*a*\n- *b*\n- " + "*c " * 2000 + "\n- *d* <b>\n\n\\(x\\)")
     first, second, third, fourth, *_, last = shown.split("\n")
     assert (first, second, fourth, last) == ("*a*", "- *b*", "- *d* &lt;b>", "$x$")
     assert third.startswith("- <code>") or third.startswith("- `*c *c ")
@@ -139,7 +139,7 @@ def test_a_paragraph_with_too_many_delimiters_is_shown_as_code() -> None:
 @pytest.mark.parametrize("marker", ["1. ", "- + ", "> "])
 def test_deep_nesting_is_escaped(parser: MarkdownIt, marker: str) -> None:
     """Notebooks fail on a thousand nested lists or block quotes."""
-    page = parser.render(safe_markdown(marker * 1000 + "x"))
+    page = parser.render(make_safe(marker * 1000 + "x"))
     assert 3 < len(re.findall("<(?:ol|ul|blockquote)", page)) <= 12
 
 
@@ -161,7 +161,7 @@ def test_deep_nesting_is_escaped(parser: MarkdownIt, marker: str) -> None:
 def test_long_runs_of_a_character_take_linear_time(text: str) -> None:
     """No pattern backtracks over every way to split a run."""
     start = time.process_time()
-    safe_markdown(text)
+    make_safe(text)
     assert time.process_time() - start < 1.0
 
 
@@ -203,13 +203,13 @@ def test_hostile_text_takes_linear_time(unit: str) -> None:
     rising = "".join("`" * length + "a" for length in range(1, 280))
     text = unit * (40_000 // len(unit)) if unit else rising
     start = time.process_time()
-    safe_markdown(text)
-    safe_markdown(f"{text}{CLOSING}")
+    make_safe(text)
+    make_safe(f"{text}{CLOSING}")
     assert time.process_time() - start < 2.0
 
 
 def test_an_unclosed_formula_is_searched_for_once() -> None:
     """Searching is fast: only a longer text shows whether each opening delimiter searches again."""
     start = time.process_time()
-    safe_markdown("\\(a" * 300_000)
+    make_safe("\\(a" * 300_000)
     assert time.process_time() - start < 12.0

@@ -81,15 +81,15 @@ class AttemptLoop:
             yield from self._attempt(pipe)
             return
         except ProviderError as error:
-            if pipe.has_begun() or self._policy in (None, 1) or not retry.is_retryable(error):
+            if pipe.has_started() or self._policy in (None, 1) or not retry.is_retryable(error):
                 raise
             failure = error
         # The first attempt has failed: tenacity hears of it as its own first, and takes over.
         clocks = pipe.deadlines
         for trial in retry.attempts(
-            self._policy, pipe.sleep, clocks.total_time_left, pipe.has_begun
+            self._policy, pipe.sleep, clocks.total_time_left, pipe.has_started
         ):
-            trial.retry_state.start_time = clocks.began  # for stop_after_delay and its like
+            trial.retry_state.start_time = clocks.started_at  # for stop_after_delay and its like
             with trial:
                 if failure is not None:
                     first, failure = failure, None

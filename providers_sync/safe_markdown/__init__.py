@@ -20,19 +20,19 @@ import re
 from .blocks import Code, Definitions, Quote, Text, split
 from .escaping import clean, code_block, is_harmless
 from .formulas import DELIMITERS
-from .inline import inline
+from .inline import render_inline
 
-__all__ = ["safe_markdown"]
+__all__ = ["make_safe"]
 
 
-def safe_markdown(text: str) -> str:
+def make_safe(text: str) -> str:
     r"""Return Markdown that shows ``text`` as the model meant it and contains nothing active.
 
     Formulas in ``\(…\)`` and ``\[…\]`` become ``$…$`` and ``$$…$$``. Takes linear time.
 
-    >>> safe_markdown(r"\(x^2\) is `x` <b onclick=f()>!")
+    >>> make_safe(r"\(x^2\) is `x` <b onclick=f()>!")
     '$x^2$ is `x` &lt;b onclick=f()>!'
-    >>> safe_markdown("![a cat](https://example.org/cat.png) [b](javascript:f())")
+    >>> make_safe("![a cat](https://example.org/cat.png) [b](javascript:f())")
     '[a cat](https://example.org/cat.png) &#91;b&#93;(javascript:f())'
     """
     blocks, definitions = split(clean(text))
@@ -43,7 +43,7 @@ def _lines(blocks: list[Code | Quote | Text], definitions: Definitions) -> list[
     lines: list[str] = []
     for block in blocks:
         if isinstance(block, Text):
-            lines += inline("\n".join(block.lines), definitions).split("\n")
+            lines += render_inline("\n".join(block.lines), definitions).split("\n")
         elif isinstance(block, Quote):
             inner = _lines(block.blocks, definitions)
             first, rest = block.first + "> ", block.rest + "> "

@@ -36,7 +36,7 @@ class _OpeningBracket(NamedTuple):
     """Where the link text starts."""
 
 
-def inline(text: str, definitions: Mapping[str, str]) -> str:
+def render_inline(text: str, definitions: Mapping[str, str]) -> str:
     """Return some lines as harmless Markdown; ``definitions`` maps link labels to destinations."""
     if _count_delimiters(text) <= MAX_DELIMITERS:
         return _Inline(text, definitions).render()

@@ -194,7 +194,7 @@ class Channel:
                 self._wakeup.changed.wait(remaining)
             self._check()
 
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Return whether an event has arrived, even in the very read that ended in a failure."""
         return self.started or self._is_first_event()
 

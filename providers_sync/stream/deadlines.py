@@ -25,8 +25,8 @@ class Deadlines:
     """The deadlines of one timeout at a time and of ``total``; ``next_due`` is the earlier one."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self.began = time.monotonic()
-        self._total = self.began + (timeouts.total or math.inf), "total"
+        self.started_at = time.monotonic()
+        self._total = self.started_at + (timeouts.total or math.inf), "total"
         self.next_due = self._total
         """When, on the monotonic clock, and the timeout's name."""
 

@@ -56,7 +56,7 @@ class DirectChannel(Channel):
                 and not self.has_end_marker
                 and self._single_event_reads >= SINGLE_EVENT_READS
             )
-            if may_read_directly and self.has_begun():
+            if may_read_directly and self.has_started():
                 self._let_caller_read(deltas)
         self._end(None)
 

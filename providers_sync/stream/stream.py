@@ -351,8 +351,8 @@ class Stream:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
             first, end = channel.first_text_at, channel.ended_at or time.monotonic()
             return Stats(
-                first_chunk_s=None if first is None else first - channel.deadlines.began,
-                duration_s=end - channel.deadlines.began,
+                first_chunk_s=None if first is None else first - channel.deadlines.started_at,
+                duration_s=end - channel.deadlines.started_at,
                 chunks=self._position[1] + chunks,
                 bytes=channel.bytes,
                 attempts=channel.attempts,
