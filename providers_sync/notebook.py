@@ -81,10 +81,10 @@ def markdown(text: str) -> str:
 def show(stream: Stream) -> Completion:
     """Show an answer while it streams, and return it as a ``Completion``.
 
-    The stop button cancels it at once and raises ``Stopped``. If the answer fails, the text that
-    had arrived is shown, then its ``ProviderError`` is raised, as by ``next()``. Either way the text
-    is in ``stream.text``.
-    The ``Completion`` displays itself as Markdown, though not again in the same cell.
+    The stop button cancels it at once and raises ``Stopped``. If the answer fails, its
+    ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
+    cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, though not
+    again in the same cell.
     """
     with InterruptHandler(stream.cancel) as interrupt:
         return _show_stream(stream, interrupt)
@@ -220,7 +220,7 @@ class _MagicParser(argparse.ArgumentParser):
         raise UsageError(f"%%chat: {message}")
 
 
-def _parse_options(line: str) -> argparse.Namespace:
+def _options(line: str) -> argparse.Namespace:
     parser = _MagicParser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
     parser.add_argument("--provider", type=str.lower, choices=sorted({*PROVIDERS, *PRESETS}))
@@ -238,7 +238,7 @@ def chat(line: str, cell: str) -> None:
     new conversation. A stopped answer is in ``chat.interrupted``.
     """
     shell = _shell()
-    conversation = _conversation(shell.user_ns, _parse_options(line))
+    conversation = _conversation(shell.user_ns, _options(line))
     token = CancelToken()
     with InterruptHandler(token.cancel) as interrupt:
         try:

@@ -177,12 +177,8 @@ def test_answer_is_shown_while_it_streams(kernel: Kernel) -> None:
         full_text = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
         shown, summary = cell.outputs
         assert shown["text/plain"] == full_text == kernel.value("answer.text")
-        assert (
-            shown["text/markdown"]
-            == (
-                "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"  # empty lines for the fence, Jupyter's delimiters
-            )
-        )
+        # Fences need empty lines, and formulas get Jupyter's delimiters.
+        assert shown["text/markdown"] == "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"
         assert cell.states[0] == "…"
         assert summary["text/plain"].startswith("complete · 4 chunks · ")
         assert "<small" in summary["text/html"]

@@ -89,7 +89,7 @@ class Lab:
         return list(self._script(_TEXTS))
 
     def _wait_for_requests(self, name: str) -> None:
-        """Request an image and wait for it: the page's earlier requests have arrived by then, too."""
+        """Request an image and wait for it: then all earlier requests of the page have arrived."""
         self._script(f"new Image().src = {self._host!r} + '/last-{name}'")
         self._wait_for(lambda: f"/last-{name}" in self.requested)
         self.requested.remove(f"/last-{name}")
