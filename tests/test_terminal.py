@@ -1,4 +1,4 @@
-"""The terminal's rooms one by one: blocks, their rendering, and the painter."""
+"""The terminal's modules: Markdown blocks, their rendering, screens, and the live region."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from providers_sync.terminal.screens import MarkdownScreen, PlainScreen, Screen,
 from providers_sync.terminal.spinner import Spinner
 from providers_sync.types import TextDelta
 
-# --- blocks: Markdown while it is written
+# --- blocks of streamed Markdown
 
-PARTS = st.sampled_from(
+FRAGMENTS = st.sampled_from(
     [
         *("word ", "**bold", "** ", "`code` ", "\n", "\n\n", "- item\n", "  - inner\n", "1. one\n"),
         *("2. two\n", "3.", "```python\n", "x = 1\n", "```\n", "~~~", "> quote\n", "# Title\n"),
@@ -45,39 +45,39 @@ PARTS = st.sampled_from(
 )
 
 
-def shown_as(source: str, sizes: Sequence[int]) -> list[Block]:
-    """Feed the source in pieces of these sizes; return the blocks as they were finished."""
-    blocks, shown, at = BlockSplitter(), [], 0
+def split_blocks(source: str, sizes: Sequence[int]) -> list[Block]:
+    """Feed the source in chunks of these sizes; return the blocks in the order they finish."""
+    splitter, blocks, at = BlockSplitter(), [], 0
     for size in [*sizes, len(source)]:
-        blocks.feed(source[at : at + size])
-        shown += blocks.finished()
+        splitter.feed(source[at : at + size])
+        blocks += splitter.finished()
         at += size
-    rest = blocks.rest()
-    return [*shown, rest] if rest else shown
+    unfinished = splitter.unfinished()
+    return [*blocks, unfinished] if unfinished else blocks
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(PARTS, max_size=25), st.lists(st.integers(1, 12), max_size=40))
+@given(st.lists(FRAGMENTS, max_size=25), st.lists(st.integers(1, 12), max_size=40))
 @example(["```python\n", "x = 1\n", "---\n", "```\n", "word "], [9, 12])
-def test_blocks_hand_out_every_letter_once(parts: list[str], sizes: list[int]) -> None:
-    """However the text is cut into chunks, its blocks are the text, and rendering keeps it."""
+def test_blocks_contain_every_letter_once(parts: list[str], sizes: list[int]) -> None:
+    """However the text is split into chunks, the blocks and their rendering contain all of it."""
     source = "".join(parts)
-    blocks = shown_as(source, sizes)
-    handed_out = ""
-    for block in blocks:  # a code block that comes in parts begins each with its fence
-        handed_out += block.source.split("\n", 1)[-1] if block.code_before else block.source
-    assert handed_out.strip() == source.strip()
+    blocks = split_blocks(source, sizes)
+    joined = ""
+    for block in blocks:  # each part of a split code block starts with its fence
+        joined += block.source.split("\n", 1)[-1] if block.code_before else block.source
+    assert joined.strip() == source.strip()
     renderer = Renderer(sys.stdout)
     lines = [line for block in blocks for line in renderer.lines(block, 60)]
     letters = re.findall("[a-zA-Z😀]", re.sub(r"(```|~~~).*|&amp;", "", source))
-    seen = "".join(re.sub(r"\x1b\[[\d;]*m", "", line.text) for line in lines)
+    shown = "".join(re.sub(r"\x1b\[[\d;]*m", "", line.text) for line in lines)
     for letter in set(letters):
-        assert seen.count(letter) >= letters.count(letter)
+        assert shown.count(letter) >= letters.count(letter)
     assert all(line.cells <= 60 for line in lines)
 
 
 def test_blocks_are_finished_one_by_one() -> None:
-    """Paragraphs, items of a list and lines of code do not wait for the end of the answer."""
+    """Paragraphs, list items and lines of code are finished before the answer ends."""
     blocks = BlockSplitter()
     blocks.feed("Intro\n\n1. one\n   more\n2. two\n3. th")
     assert [block.source for block in blocks.finished()] == ["Intro\n\n", "1. one\n   more\n"]
@@ -89,11 +89,11 @@ def test_blocks_are_finished_one_by_one() -> None:
     blocks.feed("```\nEnd\n")
     (code,) = blocks.finished()
     assert code.code_before.count("\n") == 7
-    assert blocks.rest() == Block("End\n")
+    assert blocks.unfinished() == Block("End\n")
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "expected"),
     [
         ("a <b>c</b> <script>d</script>", "a <b>c</b> <script>d</script>"),
         ("<div>\nx\n</div>", "<div>\nx\n</div>"),
@@ -106,14 +106,14 @@ def test_blocks_are_finished_one_by_one() -> None:
         ("a &lt; b & c", "a < b & c"),
     ],
 )
-def test_rendering_swallows_nothing(source: str, words: str) -> None:
-    """What Markdown hides stays readable."""
+def test_rendering_drops_nothing(source: str, expected: str) -> None:
+    """Text that Markdown would hide stays readable."""
     lines = Renderer(sys.stdout).lines(Block(source), 60)
-    assert "\n".join(line.text for line in lines) == words
+    assert "\n".join(line.text for line in lines) == expected
 
 
 def test_table_that_is_too_wide_keeps_every_cell() -> None:
-    """Its cells are folded, or it becomes rows of text; no cell ends in an ellipsis."""
+    """Cells wrap, or the table becomes rows of text; no cell is cut with an ellipsis."""
     for columns in (4, 30):
         row = "|" + "|".join(f"cell{i:02}word" for i in range(columns)) + "|\n"
         source = row + "|---" * columns + "|\n" + row
@@ -125,7 +125,7 @@ def test_table_that_is_too_wide_keeps_every_cell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "expected"),
     [
         ("<http://a%1B]0;x%07b>", "http://a␛]0;x␇b (http://a%1B%5D0;x%07b)"),
         ("<http://a%E2%80%AEb>", "http://a<U+202E>b (http://a%E2%80%AEb)"),
@@ -139,18 +139,18 @@ def test_table_that_is_too_wide_keeps_every_cell() -> None:
         ("[a](http://x 'b&#x202e;')", "[a](http://x 'b&#x202e;')"),
     ],
 )
-def test_rendering_brings_no_hidden_character_back(source: str, words: str) -> None:
-    """Entities and escaped addresses become characters only when Markdown is read."""
+def test_rendering_restores_no_hidden_character(source: str, expected: str) -> None:
+    """Entities and escaped addresses become characters only when the Markdown is parsed."""
     lines = Renderer(io.StringIO()).lines(Block(source), 60)
-    assert "\n".join(line.text for line in lines) == words
-    assert [line.cells for line in lines] == [len(line) for line in words.split("\n")]
+    assert "\n".join(line.text for line in lines) == expected
+    assert [line.cells for line in lines] == [len(line) for line in expected.split("\n")]
 
 
 @pytest.mark.parametrize(
     "unit", ["é\u200d", "😀\u200d", "ا\u200c", "क\u094d\u200d", "👨\u200d👩\u200d👧 "]
 )
-def test_no_line_is_wider_than_it_is_counted(unit: str) -> None:
-    """Whether a terminal joins what a joiner joins or not; and the joiners are still there."""
+def test_no_line_is_wider_than_measured(unit: str) -> None:
+    """This holds for terminals with and without support for joiners; the joiners are kept."""
     source = unit * 100 + "é"
     fence, title = f"```\n{source}\n{source}", f"[a](http://x '{source}')"
     for block in (Block(source), Block(fence, code_before="x\n"), Block(title)):
@@ -165,10 +165,10 @@ def test_no_line_is_wider_than_it_is_counted(unit: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [TerminalScreen, MarkdownScreen])
-def test_screen_shows_what_steers_and_keeps_a_family_that_comes_in_pieces(
+def test_screen_shows_control_characters_and_keeps_an_emoji_that_arrives_in_chunks(
     kind: type[Screen],
 ) -> None:
-    """Whatever stands at the border of two chunks, and the last character of all."""
+    """This also holds for characters at the border of two chunks, and for the last one."""
     out = io.StringIO()
     screen = kind(out)
     for _ in range(2):
@@ -179,23 +179,23 @@ def test_screen_shows_what_steers_and_keeps_a_family_that_comes_in_pieces(
     assert out.getvalue().replace("\x1b[K\n", "\n") == shown * 2
 
 
-def test_spinner_turns_beside_a_harmless_label() -> None:
-    """In its own line, which it leaves empty."""
-    turned = threading.Event()
+def test_spinner_shows_a_sanitized_label() -> None:
+    """It is shown in its own line, with control characters made visible."""
+    drawn = threading.Event()
 
     class Out(io.StringIO):
         def flush(self) -> None:
-            turned.set()
+            drawn.set()
 
     out = Out()
     spinner = Spinner(out, "la\x1b[2Jbel")
-    assert turned.wait(10)
+    assert drawn.wait(10)
     spinner.stop()
     assert out.getvalue().startswith("\r\x1b[K| la␛[2Jbel")
 
 
-def test_piped_text_stays_as_it_is() -> None:
-    """It is data: what reads it is no terminal."""
+def test_piped_text_is_unchanged() -> None:
+    """Piped output is data, so control characters are kept."""
     out = io.StringIO()
     screen = PlainScreen(out)
     for chunk in ("a\x1b[2J\u202e", "\u200d\r", "\n"):
@@ -204,15 +204,15 @@ def test_piped_text_stays_as_it_is() -> None:
     assert out.getvalue() == "a\x1b[2J\u202e\u200d\r\n"
 
 
-# --- the painter
+# --- the live region
 
 
-class Paper:
-    """As much of a terminal as the painter uses: it scrolls, wraps and keeps what scrolls off."""
+class FakeTerminal:
+    """The part of a terminal that the live region uses: it scrolls and keeps the scrollback."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self.columns, self.lines = columns, lines
-        self.gone: list[str] = []
+        self.scrollback: list[str] = []
         self.rows = [""]
         self.row = self.column = 0
 
@@ -238,7 +238,7 @@ class Paper:
         if self.row == len(self.rows):
             self.rows.append("")
         if len(self.rows) > self.lines:
-            self.gone.append(self.rows.pop(0))
+            self.scrollback.append(self.rows.pop(0))
             self.row -= 1
 
     def flush(self) -> None:
@@ -247,32 +247,33 @@ class Paper:
     def size(self) -> os.terminal_size:
         return os.terminal_size((self.columns, self.lines))
 
-    def seen(self) -> list[str]:
-        return [*self.gone, *self.rows]
+    def content(self) -> list[str]:
+        return [*self.scrollback, *self.rows]
 
 
-WORDS = st.text("ab", max_size=9)
-STEPS = st.lists(st.tuples(st.lists(WORDS, max_size=4), st.lists(WORDS, max_size=9)), max_size=12)
+LINES = st.text("ab", max_size=9)
+STEPS = st.lists(st.tuples(st.lists(LINES, max_size=4), st.lists(LINES, max_size=9)), max_size=12)
 
 
 @settings(deadline=None)
 @given(STEPS, st.integers(2, 8))
-def test_painter_never_loses_or_repeats_a_line(steps: Any, height: int) -> None:
-    """What is done stands there once and in order, however the live lines came and went."""
-    paper = Paper(20, height)
-    painter = LiveRegion(paper, paper.size)  # type: ignore[arg-type]
+def test_live_region_never_loses_or_repeats_a_line(steps: Any, height: int) -> None:
+    """Finished lines are shown once and in order, however the live lines change."""
+    terminal = FakeTerminal(20, height)
+    region = LiveRegion(terminal, terminal.size)  # type: ignore[arg-type]
     done: list[str] = []
     for finished, live in steps:
         done += finished
-        painter.update(
-            [ScreenLine(w, len(w)) for w in finished], [ScreenLine(w, len(w)) for w in live]
+        region.update(
+            [ScreenLine(text, len(text)) for text in finished],
+            [ScreenLine(text, len(text)) for text in live],
         )
         shown = live[len(live) - min(len(live), max(height * 2 // 3, 1)) :]
-        assert paper.seen()[: len(done)] == done
-        assert paper.seen()[len(done) :] == (shown or [""] if done or shown else [""])
+        assert terminal.content()[: len(done)] == done
+        assert terminal.content()[len(done) :] == (shown or [""] if done or shown else [""])
 
 
-def test_painter_leaves_the_last_column_free() -> None:
-    """Terminals differ on what follows it."""
-    paper = Paper(20, 5)
-    assert LiveRegion(paper, paper.size).width == 19  # type: ignore[arg-type]
+def test_live_region_leaves_the_last_column_free() -> None:
+    """Terminals differ in what they do after it."""
+    terminal = FakeTerminal(20, 5)
+    assert LiveRegion(terminal, terminal.size).width == 19  # type: ignore[arg-type]

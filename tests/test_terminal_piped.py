@@ -1,4 +1,4 @@
-"""The terminal's commands with their input and output piped: bytes in, bytes out."""
+"""``ask`` and ``chat`` with piped input and output: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -33,39 +33,39 @@ COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
 
 
 def command(*arguments: str, url: str) -> list[str]:
-    """Return the command line of ``ask`` or ``chat`` on this server."""
-    where = ["--provider", "openai", "--model", "m", "--base-url", url]
-    return [*COMMAND, arguments[0], *where, *arguments[1:]]
+    """Return the command line of ``ask`` or ``chat`` for this server."""
+    options = ["--provider", "openai", "--model", "m", "--base-url", url]
+    return [*COMMAND, arguments[0], *options, *arguments[1:]]
 
 
 def environment(tmp_path: Path | None = None, **more: str) -> dict[str, str]:
-    """Return what the command runs with: this checkout, UTF-8, and no history of the user's."""
-    own = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(tmp_path or "/none")}
-    return {**os.environ, **own, **more}
+    """Return the command's environment: this checkout, UTF-8, and none of the user's history."""
+    base = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(tmp_path or "/none")}
+    return {**os.environ, **base, **more}
 
 
 def run(
-    *arguments: str, url: str, given: bytes | None = b"", code: int = 0, **env: str
+    *arguments: str, url: str, stdin: bytes | None = b"", code: int = 0, **env: str
 ) -> tuple[bytes, str]:
-    """Run the command with pipes; return what it wrote and what it said on standard error."""
+    """Run the command with pipes; return its standard output and its standard error."""
     done = subprocess.run(
         command(*arguments, url=url),
-        input=given,
+        input=stdin,
         capture_output=True,
         env=environment(**env),
         timeout=30,
     )
-    said = done.stderr.decode()
-    assert "Traceback" not in said
-    assert done.returncode == code, said
-    return done.stdout, said
+    stderr = done.stderr.decode()
+    assert "Traceback" not in stderr
+    assert done.returncode == code, stderr
+    return done.stdout, stderr
 
 
 # --- ask, piped
 
 
 @pytest.mark.parametrize(
-    ("words", "written"),
+    ("chunks", "written"),
     [
         (
             ["# Hi *you*\r\n\x1b[2J\t", "<b>Grüße 😀\x07"],
@@ -76,19 +76,19 @@ def run(
         (["\n", "  x"], "\n  x\n"),
     ],
 )
-def test_piped_answer_is_the_models_text_byte_by_byte(words: list[str], written: str) -> None:
-    """Nothing is rendered or cleaned; only a missing last line break is added."""
-    with serve([text(word) for word in words]) as server:
+def test_piped_answer_is_the_models_text_byte_by_byte(chunks: list[str], written: str) -> None:
+    """Nothing is rendered or cleaned; only a missing final line break is added."""
+    with serve([text(chunk) for chunk in chunks]) as server:
         assert run("ask", "Hi", url=server.url) == (written.encode(), "")
 
 
-def test_piped_words_come_as_they_are_said() -> None:
-    """A program behind the pipe reads the first words while the model still thinks of the rest."""
+def test_piped_text_is_written_as_it_arrives() -> None:
+    """A program at the other end reads the first text before the model has sent the rest."""
     go_on = threading.Event()
     with serve([text("first "), wait(go_on), text("second")]) as server:
-        asked = command("ask", "Hi", url=server.url)
+        line = command("ask", "Hi", url=server.url)
         with subprocess.Popen(
-            asked, stdout=subprocess.PIPE, env=environment(), stdin=subprocess.DEVNULL
+            line, stdout=subprocess.PIPE, env=environment(), stdin=subprocess.DEVNULL
         ) as process:
             assert process.stdout is not None
             assert os.read(process.stdout.fileno(), 100) == b"first "
@@ -97,12 +97,12 @@ def test_piped_words_come_as_they_are_said() -> None:
     assert process.returncode == 0
 
 
-def test_reader_that_leaves_ends_the_command_quietly() -> None:
-    """As with ``head``: no traceback, and the server is hung up on."""
+def test_closed_output_pipe_ends_the_command_quietly() -> None:
+    """As with ``head``: no traceback, and the connection to the server is closed."""
     with serve([text("first\n"), stall()]) as server:
-        asked = command("ask", "Hi", url=server.url)
+        line = command("ask", "Hi", url=server.url)
         with subprocess.Popen(
-            asked,
+            line,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
@@ -119,29 +119,29 @@ def test_reader_that_leaves_ends_the_command_quietly() -> None:
 
 
 def test_piped_input_is_the_context_of_the_question() -> None:
-    """``cat log | ask "what failed?"``; bytes that are no UTF-8 do no harm."""
+    """``cat log | ask "what failed?"``; invalid UTF-8 is replaced."""
     with serve(["ok"]) as server:
-        run("ask", "What failed?", url=server.url, given=b"line 1\nerr\xff\n")
-        run("ask", url=server.url, given="Grüße?\n".encode())
-        run("ask", "Alone?", url=server.url, given=b" \n")
-        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
-    assert asked == ["line 1\nerr\ufffd\n\nWhat failed?", "Grüße?\n", "Alone?"]
+        run("ask", "What failed?", url=server.url, stdin=b"line 1\nerr\xff\n")
+        run("ask", url=server.url, stdin="Grüße?\n".encode())
+        run("ask", "Alone?", url=server.url, stdin=b" \n")
+        sent = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert sent == ["line 1\nerr\ufffd\n\nWhat failed?", "Grüße?\n", "Alone?"]
 
 
-def test_no_question_at_all_is_said() -> None:
+def test_missing_question_is_an_error() -> None:
     """Nothing is sent."""
     with serve(["ok"]) as server:
-        _, said = run("ask", url=server.url, code=1)
-        assert "there is no question" in said
+        _, stderr = run("ask", url=server.url, code=1)
+        assert "there is no question" in stderr
         assert server.requests == []
 
 
-def test_silent_pipe_is_waited_for_aloud() -> None:
-    """A pipe that nobody writes to: the user is told what the command waits for."""
+def test_silent_pipe_is_reported() -> None:
+    """If nothing is written to the pipe, a notice says that the command is waiting for it."""
     with serve(["ok"]) as server:
-        asked = command("ask", "Hi", url=server.url)
+        line = command("ask", "Hi", url=server.url)
         with subprocess.Popen(
-            asked,
+            line,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -153,21 +153,21 @@ def test_silent_pipe_is_waited_for_aloud() -> None:
 
 
 def test_system_message_and_stats() -> None:
-    """``--system`` is sent first; ``--stats`` is said on standard error."""
+    """``--system`` is sent first; ``--stats`` goes to standard error."""
     with serve([text("o"), text("k"), usage(3, 2)]) as server:
-        written, said = run("ask", "Hi", "--system", "Be brief.", "--stats", url=server.url)
+        written, stderr = run("ask", "Hi", "--system", "Be brief.", "--stats", url=server.url)
         first = server.requests[0].json()["messages"][0]
     assert first == {"role": "system", "content": "Be brief."}
     assert written == b"ok\n"
     assert re.fullmatch(
         r"providers-sync: complete: 2 chunks, the first after [\d.]+ s, [\d.]+ s in all, "
         r"tokens: 3 in, 2 out\n",
-        said,
+        stderr,
     )
 
 
-def test_json_events_are_one_object_a_line() -> None:
-    """Every kind of event, and at the end the verdict; ASCII only, whatever the locale."""
+def test_json_output_is_one_object_per_line() -> None:
+    """Every kind of event, and at the end the outcome; ASCII only, whatever the locale."""
     script = [
         reasoning("Hm"),
         "Grüße",
@@ -176,7 +176,7 @@ def test_json_events_are_one_object_a_line() -> None:
         usage(1, 2),
     ]
     with serve(script) as server:
-        written, said = run("ask", "Hi", "--json", url=server.url, PYTHONIOENCODING="ascii")
+        written, stderr = run("ask", "Hi", "--json", url=server.url, PYTHONIOENCODING="ascii")
     events = [json.loads(line) for line in written.splitlines()]
     end = events.pop()
     assert {"type": "reasoning", "text": "Hm"} in events
@@ -187,11 +187,11 @@ def test_json_events_are_one_object_a_line() -> None:
     assert {"usage", "finish"} < {event["type"] for event in events}
     assert (end["type"], end["outcome"], end["error"]) == ("end", "complete", None)
     assert end["stats"]["chunks"] == 1
-    assert said == ""
+    assert stderr == ""
 
 
-def test_json_ends_with_a_verdict_even_where_nothing_came() -> None:
-    """A script reads the last line and knows."""
+def test_json_ends_with_an_outcome_even_if_nothing_arrived() -> None:
+    """A script needs to read only the last line."""
     for script, outcome, error in [
         (status(401, "Who?"), "failed", "AuthenticationError"),
         ([text("Half"), cut()], "cut", "StreamCut"),
@@ -203,31 +203,31 @@ def test_json_ends_with_a_verdict_even_where_nothing_came() -> None:
 
 
 def test_cut_answer_is_shown_before_the_error() -> None:
-    """What had arrived is on standard output, with its line break; the error follows apart."""
+    """The text that had arrived is on standard output with a line break, the error on stderr."""
     with serve([text("Half"), cut()]) as server:
-        written, said = run("ask", "Hi", url=server.url, code=1)
+        written, stderr = run("ask", "Hi", url=server.url, code=1)
     assert written == b"Half\n"
-    assert "the connection broke" in said
+    assert "the connection broke" in stderr
 
 
-def test_refusal_and_tool_calls_are_said_apart() -> None:
-    """They are no part of the text, and yet not lost."""
+def test_refusal_and_tool_calls_go_to_standard_error() -> None:
+    """They are not part of the text, but they are not lost."""
     with serve([refusal("I won't."), tool_call("add", {"a": 1})]) as server:
-        written, said = run("ask", "Hi", url=server.url)
+        written, stderr = run("ask", "Hi", url=server.url)
     assert written == b""
-    assert "the model refused: I won't." in said
-    assert 'the model calls add({"a": 1})' in said
+    assert "the model refused: I won't." in stderr
+    assert 'the model calls add({"a": 1})' in stderr
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
 def test_locale_that_is_not_utf8_loses_nothing(locale: str) -> None:
-    """What the locale cannot say comes escaped; what was typed is understood as it was meant."""
+    """Characters that the locale cannot encode are escaped; input is decoded as UTF-8."""
     settings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     with serve(["Grüße 😀"]) as server:
-        written, _ = run("ask", "Hé?", url=server.url, given="ö\n".encode(), **settings)
+        written, _ = run("ask", "Hé?", url=server.url, stdin="ö\n".encode(), **settings)
         assert server.requests[0].json()["messages"][-1]["content"] == "ö\n\nHé?"
         assert written == b"Gr\\xfc\\xdfe \\U0001f600\n"
-        written, _ = run("chat", url=server.url, given="Hé?\n".encode(), **settings)
+        written, _ = run("chat", url=server.url, stdin="Hé?\n".encode(), **settings)
         assert server.requests[1].json()["messages"][-1]["content"] == "Hé?"
 
 
@@ -239,10 +239,10 @@ def test_locale_that_is_not_utf8_loses_nothing(locale: str) -> None:
         (">&- 2>&-", 0, ""),
     ],
 )
-def test_output_that_cannot_be_written_is_said_in_a_line(
+def test_output_that_cannot_be_written_is_reported_in_a_line(
     redirection: str, code: int, complaint: str
 ) -> None:
-    """A full disk is an error without a traceback; a closed output is wanted by nobody."""
+    """A full disk is an error without a traceback; a closed output is no error."""
     with serve(["Hello"]) as server:
         line = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("ask", "Hi", url=server.url)]
         done = subprocess.run(line, input=b"", capture_output=True, env=environment())
@@ -250,7 +250,7 @@ def test_output_that_cannot_be_written_is_said_in_a_line(
 
 
 @pytest.mark.parametrize("phase", ["headers", "text", "middle", "middle of JSON"])
-def test_interrupt_when_piped_keeps_what_had_come(phase: str) -> None:
+def test_interrupt_when_piped_keeps_the_partial_text(phase: str) -> None:
     """Ctrl-C in each phase: exit code 130, one line, no traceback, the connection closed."""
     scripts: dict[str, Any] = {
         "headers": answer(before=[stall()]),
@@ -281,8 +281,8 @@ def test_interrupt_when_piped_keeps_what_had_come(phase: str) -> None:
         assert written == (b"Half\n" if phase == "middle" else b"")
 
 
-def test_interrupt_while_python_loads_us_is_quiet(tmp_path: Path) -> None:
-    """Ctrl-C right after Enter ends the command as any other, without a traceback."""
+def test_interrupt_during_import_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C right after Enter ends the command like any other program, without a traceback."""
     slow = "import sys\nprint('loading', flush=True)\nsys.stdin.read()\n"
     (tmp_path / "sseclient.py").write_text(slow)
     code = "import sys; from providers_sync_command import main; sys.exit(main())"
@@ -304,8 +304,8 @@ def test_interrupt_while_python_loads_us_is_quiet(tmp_path: Path) -> None:
 # --- chat, piped
 
 
-def test_piped_chat_talks_line_by_line(tmp_path: Path) -> None:
-    """Messages and commands come from the pipe; standard output is the model's alone."""
+def test_piped_chat_answers_line_by_line(tmp_path: Path) -> None:
+    """Messages and commands are read from the pipe; only answers go to standard output."""
     saved = tmp_path / "chat.json"
     lines = [
         *("One?", "", "Two \\", "lines?", '"""', "a block", "", "of lines", '"""', "//slash"),
@@ -313,42 +313,44 @@ def test_piped_chat_talks_line_by_line(tmp_path: Path) -> None:
         *(f"/load {saved}", "/load none.json", "/save", "/resume", "/help", "Four?", "/quit", "no"),
     ]
     with serve(lambda request: [f"# {len(request.json()['messages'])}"]) as server:
-        written, said = run(
-            "chat", "--system", "S", url=server.url, given="\n".join(lines).encode(), code=1
+        written, stderr = run(
+            "chat", "--system", "S", url=server.url, stdin="\n".join(lines).encode(), code=1
         )
-        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+        sent = [request.json()["messages"][-1]["content"] for request in server.requests]
         assert [request.json()["model"] for request in server.requests] == ["m"] * 4 + ["big"] * 2
-    assert asked == ["One?", "Two \nlines?", "a block\n\nof lines", "/slash", "Three?", "Four?"]
+    assert sent == ["One?", "Two \nlines?", "a block\n\nof lines", "/slash", "Three?", "Four?"]
     assert written == b"# 2\n# 4\n# 6\n# 8\n# 6\n# 10\n"
-    for words in (
+    for message in (
         f"Saved to {saved}: 8 turns.",
-        "Taken back: /slash\nTaken back: a block",
+        "Removed: /slash\nRemoved: a block",
         "The model is m.",
         "The model is big.",
-        "there is no /nonsense",
+        "there is no command /nonsense",
         f"Loaded from {saved}: 8 turns.",
         "No such file",
-        "/save needs the name of a file",
-        "no answer was stopped or cut",
+        "/save needs a file name",
+        "there is no interrupted answer to resume",
         "/resume ",
     ):
-        assert words in said
+        assert message in stderr
 
 
-def test_piped_chat_goes_on_after_a_failure() -> None:
-    """The failed answer can be resumed; the exit code remembers that there was one."""
+def test_piped_chat_continues_after_a_failure() -> None:
+    """The failed answer can be resumed; the exit code reports the failure."""
     script = [[text("Half "), cut()], [text("done")], ["Next"]]
     with serve(script) as server:
-        written, said = run("chat", "--stats", url=server.url, given=b"One\n/resume\nTwo\n", code=1)
+        written, stderr = run(
+            "chat", "--stats", url=server.url, stdin=b"One\n/resume\nTwo\n", code=1
+        )
         turns = server.requests[2].json()["messages"]
     assert written == b"Half \ndone\nNext\n"
-    assert "/resume goes on with it" in said
-    assert said.count("complete: ") == 2
+    assert "/resume continues it" in stderr
+    assert stderr.count("complete: ") == 2
     assert [turn["content"] for turn in turns] == ["One", "Half done", "Two"]
 
 
 @pytest.mark.parametrize(
-    ("typed", "asked"),
+    ("typed", "sent"),
     [
         ('"""\nOne\ntwo', "One\ntwo"),
         ('"""\nOne\ntwo\\\n  """  \n', "One\ntwo\\"),
@@ -356,20 +358,20 @@ def test_piped_chat_goes_on_after_a_failure() -> None:
         ('"""\n/one\ntwo\n"""', "/one\ntwo"),
     ],
 )
-def test_message_of_several_lines_is_sent_whole(typed: str, asked: str) -> None:
-    """The end of the input ends it as well, and one that begins with a slash is no command."""
+def test_message_of_several_lines_is_one_message(typed: str, sent: str) -> None:
+    """The end of the input also ends it, and a slash at its start does not make it a command."""
     with serve(["ok"]) as server:
-        written, _ = run("chat", url=server.url, given=typed.encode())
+        written, _ = run("chat", url=server.url, stdin=typed.encode())
         assert written == b"ok\n"
-        assert server.requests[0].json()["messages"][-1]["content"] == asked
+        assert server.requests[0].json()["messages"][-1]["content"] == sent
 
 
-def test_files_of_a_chat_are_named_as_they_were_typed(tmp_path: Path) -> None:
-    """A tilde is the home; what goes wrong is said of the file that was meant."""
+def test_chat_file_names_expand_a_tilde(tmp_path: Path) -> None:
+    """A tilde is the home directory; errors name the file that was requested."""
     lines = ["/save ~/chat.json", "/load ~/chat.json", f"/save {tmp_path}", "/save ~/no/chat.json"]
     typed = "\n".join(lines).encode()
-    _, said = run("chat", url="http://x/v1", given=typed, code=1, HOME=str(tmp_path))
-    assert said.splitlines() == [
+    _, stderr = run("chat", url="http://x/v1", stdin=typed, code=1, HOME=str(tmp_path))
+    assert stderr.splitlines() == [
         f"Saved to {tmp_path}/chat.json: 0 turns.",
         f"Loaded from {tmp_path}/chat.json: 0 turns.",
         f"providers-sync: {tmp_path}: Is a directory",
@@ -378,36 +380,40 @@ def test_files_of_a_chat_are_named_as_they_were_typed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["chat.json"]
 
 
-def test_what_is_no_name_of_a_file_is_said(tmp_path: Path) -> None:
-    """The conversation goes on."""
+def test_invalid_file_name_is_reported(tmp_path: Path) -> None:
+    """The conversation continues."""
     saved = tmp_path / "chat.json"
     typed = f"/save a\0b\n/load a\0b\n/save {saved}\n".encode()
-    _, said = run("chat", url="http://x/v1", given=typed, code=1)
-    wanted = "providers-sync: {} needs the name of a file".format
-    assert said.splitlines() == [wanted("/save"), wanted("/load"), f"Saved to {saved}: 0 turns."]
+    _, stderr = run("chat", url="http://x/v1", stdin=typed, code=1)
+    message = "providers-sync: {} needs a file name".format
+    assert stderr.splitlines() == [
+        message("/save"),
+        message("/load"),
+        f"Saved to {saved}: 0 turns.",
+    ]
 
 
-def test_chat_echoes_nothing_that_steers_the_terminal(tmp_path: Path) -> None:
-    """What a saved file holds, and what is typed, comes back visible."""
+def test_chat_prints_no_control_characters(tmp_path: Path) -> None:
+    """In text from a saved file and in typed text they are made visible."""
     saved = tmp_path / "chat.json"
     with serve(["ok"]) as server:
-        run("chat", url=server.url, given=f"One\n/save {saved}\n".encode())
+        run("chat", url=server.url, stdin=f"One\n/save {saved}\n".encode())
     saved.write_text(saved.read_text().replace("One", "One\\u001b[2J\\u202e"))
     lines = [f"/load {saved}", "/undo", "/model m\x1b[2J", "/save \x1b[2J/x", "/\x1b[2J"]
-    _, said = run("chat", url="http://x/v1", given="\n".join(lines).encode(), code=1)
-    assert "Taken back: One␛[2J<U+202E>" in said
-    assert "The model is m␛[2J." in said
-    assert "there is no /␛[2J" in said
-    assert "\x1b" not in said
+    _, stderr = run("chat", url="http://x/v1", stdin="\n".join(lines).encode(), code=1)
+    assert "Removed: One␛[2J<U+202E>" in stderr
+    assert "The model is m␛[2J." in stderr
+    assert "there is no command /␛[2J" in stderr
+    assert "\x1b" not in stderr
 
 
 def test_chat_loads_a_conversation_at_its_start(tmp_path: Path) -> None:
-    """``--load`` goes on with a file; one that is missing is said in a line."""
+    """``--load`` continues the conversation in a file; a missing file is a one-line error."""
     saved = tmp_path / "chat.json"
     with serve(["ok"]) as server:
-        run("chat", url=server.url, given=f"One\n/save {saved}\n".encode())
-        written, _ = run("chat", "--load", str(saved), "--json", url=server.url, given=b"Two\n")
+        run("chat", url=server.url, stdin=f"One\n/save {saved}\n".encode())
+        written, _ = run("chat", "--load", str(saved), "--json", url=server.url, stdin=b"Two\n")
         assert len(server.requests[1].json()["messages"]) == 3
         assert json.loads(written.splitlines()[-1])["type"] == "end"
-        _, said = run("chat", "--load", "none.json", url=server.url, code=1)
-        assert said.count("\n") == 1
+        _, stderr = run("chat", "--load", "none.json", url=server.url, code=1)
+        assert stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""``ask`` and ``chat`` in a real terminal: tmux keeps what a user would see."""
+"""``ask`` and ``chat`` in a real terminal: tmux captures the screen that a user would see."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from providers_sync.testing import answer, cut, reasoning, serve, signal, stall,
 
 ROOT = Path(__file__).parent.parent
 WAIT_S = 20.0
-QUIET = r"\x1b\[(?:\d+;)*2m(?:\x1b\[\d+m)*providers-sync: complete: "
+DIM_STATS = r"\x1b\[(?:\d+;)*2m(?:\x1b\[\d+m)*providers-sync: complete: "
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from providers_sync.cli import main; "
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
 
 
 class Terminal:
-    """One tmux server with one window, in which one command runs."""
+    """A tmux server with one window that runs one command."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,41 +35,41 @@ class Terminal:
         self._started = 0
 
     def start(self, *arguments: str, url: str, size: str = "80x24", **env: str) -> None:
-        """Run the command of these arguments; its exit code is shown at the end."""
-        where = ["--provider", "openai", "--model", "m", "--base-url", url]
-        line = [*COMMAND, arguments[0], *where, *arguments[1:]]
+        """Run ``ask`` or ``chat`` with these arguments; its exit code is shown at the end."""
+        options = ["--provider", "openai", "--model", "m", "--base-url", url]
+        line = [*COMMAND, arguments[0], *options, *arguments[1:]]
         self.start_line(line, size=size, **env)
 
     def start_line(self, line: list[str], *, size: str = "80x24", **env: str) -> None:
-        """Run any command."""
+        """Run any command line."""
         self._started += 1
         self._socket = str(self._folder / f"tmux{self._started}")
-        own = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(self._folder)}
-        kept = {
+        base = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "XDG_STATE_HOME": str(self._folder)}
+        inherited = {
             name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")
         }
         script = self._folder / "run"
-        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in line)
+        command = " ".join("'" + word.replace("'", "'\\''") + "'" for word in line)
         term = f"export TERM={env.pop('TERM')}\n" if "TERM" in env else ""
-        script.write_text(f'trap : INT\n{term}{words}\necho "exit code $?"\nexec sleep 1000\n')
+        script.write_text(f'trap : INT\n{term}{command}\necho "exit code $?"\nexec sleep 1000\n')
         columns, lines = size.split("x")
         self._tmux(
             *("-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", lines),
             f"sh {script}",
-            env={**kept, **own, **env},
+            env={**inherited, **base, **env},
         )
 
     def type(self, *keys: str) -> None:
-        """Press keys, by tmux's names: ``Enter``, ``C-c``, or text."""
+        """Press keys, given as tmux names (``Enter``, ``C-c``) or as text."""
         self._tmux("send-keys", *keys)
 
-    def paste(self, words: str) -> None:
-        """Paste, as terminals do it: in brackets, if the program has asked for them."""
-        self._tmux("load-buffer", "-", input=words)
+    def paste(self, pasted: str) -> None:
+        """Paste as terminals do: bracketed, if the program has enabled bracketed paste."""
+        self._tmux("load-buffer", "-", input=pasted)
         self._tmux("paste-buffer", "-p")
 
     def resize(self, columns: int, lines: int) -> None:
-        """Change the size, and wait until the program can know it: tmux lets it wait 0.25 s."""
+        """Change the size and wait until the program can see it: tmux delays it by 0.25 s."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
         with open(self._tmux("display-message", "-p", "#{pane_tty}").strip(), "rb") as tty:
             deadline = time.monotonic() + WAIT_S
@@ -78,18 +78,18 @@ class Terminal:
                 time.sleep(0.01)
 
     def seen(self, *options: str) -> str:
-        """Return all that was shown, lines that the terminal has wrapped joined again."""
+        """Return everything that was shown, with wrapped lines joined."""
         return self._tmux("capture-pane", "-p", "-J", "-S", "-", *options)
 
-    def wait(self, words: str | Callable[[str], Any]) -> str:
-        """Wait until these words are seen (tmux has no event for it); return all that is seen."""
+    def wait(self, expected: str | Callable[[str], Any]) -> str:
+        """Poll the screen until it shows the expected text, as tmux has no event; return it all."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             seen = self.seen()
-            if words in seen if isinstance(words, str) else words(seen):
+            if expected in seen if isinstance(expected, str) else expected(seen):
                 return seen
             time.sleep(0.03)
-        raise AssertionError(f"not seen: {words}\n{self.seen()}")
+        raise AssertionError(f"not seen: {expected}\n{self.seen()}")
 
     def stop(self) -> None:
         subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True)
@@ -107,14 +107,14 @@ COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    """A terminal of its own for each test."""
-    one = Terminal(tmp_path)
-    yield one
-    one.stop()
+    """A separate terminal for each test."""
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.stop()
 
 
 def document(lines: int = 15) -> str:
-    """Return an answer longer than the screen; each place in it has a number of its own."""
+    """Return an answer longer than the screen; each part of it has its own number."""
     number = iter(range(1000))
     parts = ["# Title *(0)*\n\n"]
     next(number)
@@ -134,7 +134,7 @@ def document(lines: int = 15) -> str:
 
 
 def numbers(shown: str) -> list[int]:
-    """Return the numbers of the places in the order in which they are seen."""
+    """Return the numbers of the parts in the order in which they are shown."""
     return [int(number) for number in re.findall(r"\((\d+)\)", shown)]
 
 
@@ -145,8 +145,8 @@ def chunks(source: str, size: int = 7) -> list[Any]:
 # --- rendering
 
 
-def test_answer_longer_than_the_screen_is_whole_and_not_repeated(terminal: Terminal) -> None:
-    """Every place of the answer stands there once and in order; the Markdown is rendered."""
+def test_answer_longer_than_the_screen_is_complete_and_not_repeated(terminal: Terminal) -> None:
+    """Every part of the answer is shown once and in order; the Markdown is rendered."""
     source = document()
     with serve([*chunks(source)]) as server:
         terminal.start("ask", "Hi", "--stats", url=server.url)
@@ -158,11 +158,11 @@ def test_answer_longer_than_the_screen_is_whole_and_not_repeated(terminal: Termi
     assert "complete: " in seen
     colors = terminal.seen("-e")
     assert "\x1b[1m" in colors
-    assert re.search(QUIET, colors)
+    assert re.search(DIM_STATS, colors)
 
 
-def test_text_is_seen_while_it_streams_and_marks_are_rendered(terminal: Terminal) -> None:
-    """The last block is live: half a sentence is there before the rest has come."""
+def test_text_is_shown_and_rendered_while_it_streams(terminal: Terminal) -> None:
+    """The last block is live: half a sentence is shown before the rest arrives."""
     first, second = threading.Event(), threading.Event()
     script = [text("One **two"), wait(first), text("** three"), wait(second), text(" four")]
     with serve(script) as server:
@@ -175,8 +175,8 @@ def test_text_is_seen_while_it_streams_and_marks_are_rendered(terminal: Terminal
     assert seen.split("\n")[0] == "One two three four"
 
 
-def test_spinner_turns_until_the_first_text_and_leaves_nothing(terminal: Terminal) -> None:
-    """While the model thinks something moves; the answer takes its place."""
+def test_spinner_runs_until_the_first_text_and_leaves_nothing(terminal: Terminal) -> None:
+    """It is shown while the model is reasoning; then the answer replaces it."""
     go_on = threading.Event()
     with serve([reasoning("Hm"), wait(go_on), text("Here.")]) as server:
         terminal.start("ask", "Hi", url=server.url)
@@ -187,16 +187,16 @@ def test_spinner_turns_until_the_first_text_and_leaves_nothing(terminal: Termina
 
 
 @pytest.mark.model
-def test_loading_the_local_model_is_seen(terminal: Terminal) -> None:
-    """It takes a second or more; something moves meanwhile and leaves nothing."""
+def test_spinner_runs_while_the_local_model_loads(terminal: Terminal) -> None:
+    """Loading takes a second or more; the spinner leaves nothing on the screen."""
     needs_model()
     terminal.start_line([*COMMAND, "ask", "--local", "Hi"])
     terminal.wait(lambda seen: re.match(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] loading the model", seen))
     assert "loading" not in terminal.wait("exit code 0")
 
 
-def test_resize_in_the_middle_loses_no_text(terminal: Terminal) -> None:
-    """Narrower, wider, lower, higher: each place of the answer is there once, in order."""
+def test_resize_during_the_answer_loses_no_text(terminal: Terminal) -> None:
+    """Narrower, wider, lower, higher: each part of the answer is shown once, in order."""
     source = document(8)
     gates = [threading.Event() for _ in range(5)]
     cut_at = [len(source) * part // 6 for part in range(7)]
@@ -216,32 +216,32 @@ def test_resize_in_the_middle_loses_no_text(terminal: Terminal) -> None:
     assert numbers(seen) == numbers(source)
 
 
-@pytest.mark.parametrize("how", ["dumb", "no colour", "without rich", "plain", "ascii"])
-def test_lesser_terminals_show_the_whole_answer(terminal: Terminal, how: str) -> None:
-    """No colour where none is wanted, no cursor games where none work, nothing lost anywhere."""
+@pytest.mark.parametrize("limit", ["dumb", "no colour", "without rich", "plain", "ascii"])
+def test_limited_terminals_show_the_complete_answer(terminal: Terminal, limit: str) -> None:
+    """No unwanted colours, no unsupported cursor movement, and no text is lost."""
     source = document(5) + " Grüße\x1b[31m\x07"
     with serve(chunks(source)) as server:
-        if how == "dumb":
+        if limit == "dumb":
             terminal.start("ask", "Hi", url=server.url, TERM="dumb")
-        elif how == "no colour":
+        elif limit == "no colour":
             terminal.start("ask", "Hi", "--stats", url=server.url, NO_COLOR="1")
-        elif how == "ascii":
+        elif limit == "ascii":
             locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
             terminal.start("ask", "Hi", url=server.url, **locale)
-        elif how == "plain":
+        elif limit == "plain":
             terminal.start("ask", "Hi", "--plain", url=server.url)
         else:
-            where = ["--provider", "openai", "--model", "m", "--base-url", server.url]
-            main = f"{WITHOUT_RICH}sys.exit(main({['ask', 'Hi', *where]!r}))"
+            options = ["--provider", "openai", "--model", "m", "--base-url", server.url]
+            main = f"{WITHOUT_RICH}sys.exit(main({['ask', 'Hi', *options]!r}))"
             terminal.start_line([sys.executable, "-c", main])
         seen = terminal.wait("exit code 0")
     assert numbers(seen) == numbers(source)
     assert "Traceback" not in seen
-    assert ("**item**" in seen) == (how != "no colour")
-    assert ("Gr\\xfc\\xdfe" if how == "ascii" else "Grüße␛[31m␇") in seen
+    assert ("**item**" in seen) == (limit != "no colour")
+    assert ("Gr\\xfc\\xdfe" if limit == "ascii" else "Grüße␛[31m␇") in seen
     colors = terminal.seen("-e")
     assert not re.search(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|38|48)[\d;]*m", colors)
-    assert not re.search(QUIET, colors)
+    assert not re.search(DIM_STATS, colors)
 
 
 # --- Ctrl-C
@@ -249,7 +249,7 @@ def test_lesser_terminals_show_the_whole_answer(terminal: Terminal, how: str) ->
 
 @pytest.mark.parametrize("phase", ["headers", "text", "middle"])
 def test_interrupt_stops_the_answer_in_each_phase(terminal: Terminal, phase: str) -> None:
-    """``ask`` ends with 130 and says so; what had come stays; the connection is closed at once."""
+    """``ask`` exits with 130 and a message, keeps the text, and closes the connection at once."""
     scripts: dict[str, Any] = {
         "headers": answer(before=[stall()]),
         "text": [stall()],
@@ -269,12 +269,12 @@ def test_interrupt_stops_the_answer_in_each_phase(terminal: Terminal, phase: str
 
 
 def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
-    """Stopped in each phase, the chat goes on; what was cut can be resumed."""
+    """Stopped in each phase, the chat continues; a stopped answer can be resumed."""
     script = [
         answer(before=[stall()]),
         [stall()],
         [text("Half "), stall()],
-        [text("whole")],
+        [text("complete")],
         [text("Next.")],
     ]
     with serve(script) as server:
@@ -287,10 +287,10 @@ def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
                 terminal.wait("Half")
             terminal.type("C-c")
             terminal.wait(lambda seen, n=number: seen.count("stopped") == n)
-        terminal.wait("/resume goes on with it")
+        terminal.wait("/resume continues it")
         terminal.wait(lambda seen: seen.rstrip().endswith(">"))
         terminal.type("/resume", "Enter")
-        terminal.wait(lambda seen: "whole" in seen and seen.rstrip().endswith(">"))
+        terminal.wait(lambda seen: "complete" in seen and seen.rstrip().endswith(">"))
         terminal.type("C-c")
         terminal.wait("Ctrl-D or /quit leaves")
         terminal.type("Again?", "Enter")
@@ -298,18 +298,18 @@ def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("C-d")
         seen = terminal.wait("exit code 0")
         turns = [turn["content"] for turn in server.requests[4].json()["messages"]]
-    assert turns == ["Question 3", "Half whole", "Again?"]
+    assert turns == ["Question 3", "Half complete", "Again?"]
     assert "Next.\n\n> " in seen
     assert "Traceback" not in seen
 
 
 def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
-    """A fault is one line; the text before it stays, and the next question is asked."""
+    """The error takes one line; the text before it stays, and the next question is sent."""
     with serve([[text("Roses **are"), cut()], [text("Next.")]]) as server:
         terminal.start("chat", "--stats", url=server.url)
         terminal.wait("> ")
         terminal.type("One", "Enter")
-        terminal.wait("/resume goes on with it")
+        terminal.wait("/resume continues it")
         terminal.type("Two", "Enter")
         terminal.wait("complete: 1 chunks")
         terminal.type("/quit", "Enter")
@@ -321,8 +321,8 @@ def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
 # --- the keyboard
 
 
-def test_several_lines_history_and_pasted_text(terminal: Terminal) -> None:
-    """A last backslash goes on, arrow up brings back, and a pasted block is one message."""
+def test_messages_of_several_lines_and_history(terminal: Terminal) -> None:
+    """A backslash continues a line, arrow up recalls it, and a fenced block is one message."""
     done = threading.Event()
     with serve([[text("ok."), signal(done)]]) as server:
         terminal.start("chat", url=server.url)
@@ -333,17 +333,17 @@ def test_several_lines_history_and_pasted_text(terminal: Terminal) -> None:
         terminal.type('"""', "Enter", "two", "Enter", "lines", "Enter", '"""', "Enter")
         server.wait_request(2)
         terminal.wait(lambda seen: seen.count("ok.") == 2 and seen.rstrip().endswith(">"))
-        terminal.type("Up", "Up", "Up", "Enter")  # over the fence and what it closed
+        terminal.type("Up", "Up", "Up", "Enter")  # past the closing fence and the second line
         server.wait_request(3)
-        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+        sent = [request.json()["messages"][-1]["content"] for request in server.requests]
         terminal.wait(lambda seen: seen.count("ok.") == 3 and seen.rstrip().endswith(">"))
         terminal.type("C-d")
         terminal.wait("exit code 0")
-    assert asked == ["One \nline", "two\nlines", "two"]
+    assert sent == ["One \nline", "two\nlines", "two"]
 
 
 def test_pasted_lines_are_one_message(terminal: Terminal) -> None:
-    """They wait for Enter, and none of them is taken for a command or for the end of a fence."""
+    """They wait for Enter; no line of them is taken for a command or the end of a fence."""
     with serve(["ok."]) as server:
         terminal.start("chat", url=server.url)
         for number, pasted in enumerate(["/usr/bin/cc:\n\n  error\n", '"""\nOne\n"""\n'], 1):
@@ -353,12 +353,12 @@ def test_pasted_lines_are_one_message(terminal: Terminal) -> None:
             terminal.type("Enter")
             server.wait_request(number)
             terminal.wait(lambda seen, n=number: seen.count("ok.") == n)
-        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
-    assert asked == ["/usr/bin/cc:\n\n  error", "One"]
+        sent = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert sent == ["/usr/bin/cc:\n\n  error", "One"]
 
 
-def test_history_lives_on_and_is_private(terminal: Terminal, tmp_path: Path) -> None:
-    """What was typed is there the next time, in a file that only its owner can read."""
+def test_history_is_kept_and_private(terminal: Terminal, tmp_path: Path) -> None:
+    """Typed messages are available in the next session, from a file only its owner can read."""
     with serve(["ok."]) as server:
         terminal.start("chat", url=server.url)
         terminal.wait("> ")
@@ -375,10 +375,10 @@ def test_history_lives_on_and_is_private(terminal: Terminal, tmp_path: Path) -> 
     assert history.stat().st_mode & 0o077 == 0
 
 
-def test_keys_pressed_while_it_answers_do_not_disturb(terminal: Terminal) -> None:
-    """They are kept for the prompt, and never stand in the middle of the answer."""
+def test_keys_pressed_during_an_answer_do_not_disturb_it(terminal: Terminal) -> None:
+    """They are kept for the prompt and do not appear in the answer."""
     go_on = threading.Event()
-    with serve([[text("Half "), wait(go_on), text("whole.")], ["Next."]]) as server:
+    with serve([[text("Half "), wait(go_on), text("complete.")], ["Next."]]) as server:
         terminal.start("chat", url=server.url)
         terminal.wait("> ")
         terminal.type("One", "Enter")
@@ -387,4 +387,4 @@ def test_keys_pressed_while_it_answers_do_not_disturb(terminal: Terminal) -> Non
         go_on.set()
         seen = terminal.wait("Next.")
         assert server.wait_request(2).json()["messages"][-1]["content"] == "Two"
-    assert "Half whole." in seen
+    assert "Half complete." in seen

@@ -1,4 +1,4 @@
-"""Make the pictures of the notebook and the terminal from the real thing: ``python make.py``.
+"""Take the notebook and terminal screenshots for the docs: ``python make.py``.
 
 Needs the small model, tmux, chromium, Jupyter (``notebook``) and the project's ``test`` extra.
 """
@@ -26,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 CHAT = """
 from providers_sync import Vitalentum
 from providers_sync.gateway import serve
@@ -36,7 +36,7 @@ with serve(engine="local") as gateway:
     url = gateway.url("vitalentum")
     chat(Vitalentum(base_url=url, temperature=0, max_tokens=120), stats=True)
 """
-"""``providers-sync chat --local --stats``, with the words that the model is surest of."""
+"""``providers-sync chat --local --stats`` at temperature 0."""
 QUESTIONS = [
     "Name three colours, as a list.",
     "Write a Python function that returns the sum of a list.",
@@ -48,20 +48,22 @@ PAGE = (
 
 
 def main() -> None:
-    """Make both."""
+    """Take both screenshots."""
     with tempfile.TemporaryDirectory() as folder:
         notebook(Path(folder))
         terminal(Path(folder))
 
 
 def notebook(folder: Path) -> None:
-    """Run the example in Jupyter's own page, and photograph it down to the second answer."""
+    """Run the example in Jupyter and take a screenshot down to the last answer shown."""
     shutil.copy(ROOT / "examples" / "notebook.ipynb", folder)
     port = free_port()
     options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token="]
-    own = {name: str(folder / "own") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "HOME")}
+    directories = {
+        name: str(folder / "home") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "HOME")
+    }
     command = [sys.executable, "-m", "notebook", *options]
-    with running(command, port, folder, **own) as url, browser(folder / "profile") as page:
+    with running(command, port, folder, **directories) as url, browser(folder / "profile") as page:
         metrics = {"width": 860, "height": 2000, "deviceScaleFactor": 1, "mobile": False}
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         page.get(f"{url}/notebooks/notebook.ipynb")
@@ -69,25 +71,25 @@ def notebook(folder: Path) -> None:
         wait.until(lambda _: "gateway.close()" in page.find_element(By.TAG_NAME, "body").text)
         cells = page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")
         for number, cell in enumerate(cells, 1):
-            while f"[{number}]:" not in cell.text:  # a kernel that still starts lets it be
+            while f"[{number}]:" not in cell.text:  # ignored while the kernel is still starting
                 cell.click()
                 ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ENTER).perform()
                 wait.until(lambda _, cell=cell: "[*]:" not in cell.text)
                 time.sleep(0.5)
-        look(page, cells, HERE / "notebook.png")
+        take_page_screenshot(page, cells, FOLDER / "notebook.png")
 
 
-def look(page: Any, cells: list[Any], picture: Path) -> None:
-    """Photograph the page from its top to the cell that holds the second answer."""
+def take_page_screenshot(page: Any, cells: list[Any], image: Path) -> None:
+    """Take a screenshot of the page from its top to the cell with the list of colours."""
     last = next(cell for cell in cells if "colours, as a list" in cell.text)
     bottom = last.rect["y"] + last.rect["height"] + 2
     clip = {"x": 0, "y": 0, "width": 860, "height": bottom, "scale": 1}
-    shot = page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
-    picture.write_bytes(base64.b64decode(shot["data"]))
+    screenshot = page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+    image.write_bytes(base64.b64decode(screenshot["data"]))
 
 
 def terminal(folder: Path) -> None:
-    """Talk in a terminal of 84 columns, and photograph what it shows."""
+    """Run a chat in a terminal of 84 columns and take a screenshot of it."""
     tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
     window = ["new-session", "-d", "-x", "84", "-y", "25", "--", "env", "TERM=xterm-256color"]
     subprocess.run([*tmux, *window, sys.executable, "-c", CHAT], env=environment(), check=True)
@@ -108,13 +110,13 @@ def terminal(folder: Path) -> None:
     console.print(Text.from_ansi(screen.rstrip()), crop=False)
     code = console.export_html(inline_styles=True, code_format="{code}", theme=DIMMED_MONOKAI)
     (folder / "terminal.html").write_text(PAGE.format(code=code), encoding="utf-8")
-    photograph(folder / "terminal.html", HERE / "terminal.png", "820,390")
+    take_file_screenshot(folder / "terminal.html", FOLDER / "terminal.png", "820,390")
 
 
-def photograph(page: Path, picture: Path, size: str) -> None:
-    """Take a screenshot with headless Chromium."""
+def take_file_screenshot(page: Path, image: Path, size: str) -> None:
+    """Take a screenshot of an HTML file with headless Chromium."""
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}"]
-    subprocess.run(["chromium", *options, f"--screenshot={picture}", page.as_uri()], check=True)
+    subprocess.run(["chromium", *options, f"--screenshot={image}", page.as_uri()], check=True)
 
 
 def environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The terminal: one answer (``ask``) or a conversation (``chat``), rendered as it streams.
+"""The ``ask`` and ``chat`` commands: one answer or a conversation, rendered as it streams.
 
-The rooms below: ``session`` talks, ``answering`` shows one answer on a ``screens`` screen (plain
-text, JSON events or Markdown), ``keyboard`` reads what the user types.
+``session`` runs the conversation, ``render`` shows one answer, ``screens`` holds the output formats
+(plain text, JSON events, Markdown), and ``keyboard`` reads what the user types.
 """
 
 from .keyboard import question

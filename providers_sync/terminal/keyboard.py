@@ -1,4 +1,4 @@
-"""What the user types or pipes in: lines with editing and history, blocks of lines, whole files."""
+"""User input: lines typed with editing and history, messages of several lines, and piped input."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..errors import InvalidRequestError
 from ..printable import one_line
 
 HISTORY_LINES = 1000
-PATIENCE_S = 2.0
-"""How long standard input may be silent before the user is told what is waited for."""
+NOTICE_AFTER_S = 2.0
+"""How long piped input may stay silent before a notice says that the command is waiting for it."""
 FENCE = '"""'
-"""Alone on a line, it opens and closes a message of several lines."""
+"""Alone on a line, it starts and ends a message of several lines."""
 
 
-def note(text: str, *, quietly: bool = False) -> None:
-    """Say something that is not part of an answer: in one line, on standard error."""
-    said = f"providers-sync: {one_line(text)}"
-    if quietly and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        said = said if os.environ.get("TERM", "dumb") == "dumb" else f"\x1b[2m{said}\x1b[0m"
-    print(said, file=sys.stderr, flush=True)
+def note(text: str, *, dim: bool = False) -> None:
+    """Print one line that is not part of an answer to standard error."""
+    line = f"providers-sync: {one_line(text)}"
+    if dim and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        line = line if os.environ.get("TERM", "dumb") == "dumb" else f"\x1b[2m{line}\x1b[0m"
+    print(line, file=sys.stderr, flush=True)
 
 
 def as_text(typed: str) -> str:
-    """Return what was typed as proper text, whatever the locale has made of it.
+    """Return typed input as Unicode text, even if the locale has decoded it wrongly.
 
     >>> as_text("caf\\udcc3\\udca9")
     'café'
@@ -38,69 +38,72 @@ def as_text(typed: str) -> str:
 
 
 def question(given: str | None) -> str:
-    """Return what to ask: what is piped in is the context, and the question comes after it.
+    """Return the prompt: piped input first, as context, then the question in ``given``.
 
-    Raises ``InvalidRequestError`` where there is neither.
+    Raise ``InvalidRequestError`` if there is neither.
     """
     context = piped()
-    asked = as_text(given) if given is not None else ""
+    text = as_text(given) if given is not None else ""
     if given is None and not context.strip():
-        raise InvalidRequestError("there is no question: give it as an argument, or pipe it in")
-    return f"{context.rstrip()}\n\n{asked}" if context.strip() and asked else asked or context
+        raise InvalidRequestError("there is no question: pass it as an argument, or pipe it in")
+    return f"{context.rstrip()}\n\n{text}" if context.strip() and text else text or context
 
 
 def piped() -> str:
-    """Return what comes through standard input if it is a pipe or a file; otherwise ``""``."""
+    """Return all of standard input if it is a pipe, a socket or a file; otherwise ``""``."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (AttributeError, OSError, ValueError):  # there is none
+    except (AttributeError, OSError, ValueError):  # no standard input
         return ""
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
         return ""
-    with contextlib.suppress(OSError):  # Windows cannot wait for a pipe
-        if not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
-            note("reading standard input to its end; Ctrl-C stops, `< /dev/null` gives none")
+    with contextlib.suppress(OSError):  # Windows cannot select on a pipe
+        if not select.select([sys.stdin], [], [], NOTICE_AFTER_S)[0]:
+            note("reading standard input until it ends; Ctrl-C stops, `< /dev/null` skips it")
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
 @contextlib.contextmanager
 def no_echo() -> Iterator[None]:
-    """Keep keys that are pressed meanwhile off the screen: they would move the cursor."""
+    """Turn off the terminal's echo: keys pressed during an answer would move the cursor."""
     try:
         import termios
 
         terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-        in_front = os.tcgetpgrp(terminal) == os.getpgrp()
+        original = termios.tcgetattr(terminal)
+        in_foreground = os.tcgetpgrp(terminal) == os.getpgrp()
     except (ImportError, OSError, ValueError, AttributeError, termios.error):
         yield
         return
-    if not in_front:  # a job in the background would be stopped for touching the terminal
+    if not in_foreground:  # the kernel stops a background job that changes the terminal
         yield
         return
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(terminal, termios.TCSANOW, silent)
+    without_echo = [*original]
+    without_echo[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSANOW, without_echo)
     try:
         yield
     finally:
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(terminal, termios.TCSANOW, before)
+            termios.tcsetattr(terminal, termios.TCSANOW, original)
 
 
 class Keyboard:
-    """Reads messages; ``EOFError`` at the end of the input, ``KeyboardInterrupt`` for Ctrl-C."""
+    """Reads messages from standard input, with line editing and history in a terminal.
+
+    Reading raises ``EOFError`` at the end of the input and ``KeyboardInterrupt`` for Ctrl-C.
+    """
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdin.isatty()
         if hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(errors="surrogateescape")  # bytes of another locale: as_text()
+            sys.stdin.reconfigure(errors="surrogateescape")  # undecodable bytes: see as_text()
         self._edits = self.is_terminal and sys.stdout.isatty() and _load_history()
 
     def read(self) -> str:
-        """Return one message: a line, lines joined by a last backslash, a fenced or pasted block.
+        """Return one message: a line, lines continued by a backslash, a fenced or pasted block.
 
-        Where the input ends in the middle of a message, the message ends there, too.
+        If the input ends within a message, return what there is of it.
         """
         lines = self._lines("> ")
         if lines[0].strip() == FENCE:
@@ -119,11 +122,11 @@ class Keyboard:
         return lines
 
     def _lines(self, prompt: str) -> list[str]:
-        """Return the line that is typed, or those that are pasted."""
+        """Return the typed line, or all pasted lines."""
         return self._line(prompt).rstrip("\n").split("\n")
 
     def close(self) -> None:
-        """Keep the history for the next time."""
+        """Save the history for the next session."""
         if self._edits:
             import readline
 
@@ -136,9 +139,9 @@ class Keyboard:
 
     def _line(self, prompt: str) -> str:
         if self._edits:
-            return as_text(input(prompt if _can_say(prompt) else "> "))
+            return as_text(input(prompt if _can_encode(prompt) else "> "))
         if self.is_terminal:
-            print(prompt if _can_say(prompt) else "> ", end="", file=sys.stderr, flush=True)
+            print(prompt if _can_encode(prompt) else "> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             raise EOFError
@@ -153,7 +156,7 @@ def _load_history() -> bool:
     with contextlib.suppress(OSError):
         readline.read_history_file(_history_path())
     readline.set_auto_history(True)
-    # Python switches it off for its own prompt; without it each pasted line is a message.
+    # Python turns it off for its own prompt; without it each pasted line would be a message.
     readline.parse_and_bind("set enable-bracketed-paste on")
     return True
 
@@ -163,7 +166,7 @@ def _history_path() -> Path:
     return Path(state) / "providers-sync" / "history"
 
 
-def _can_say(text: str) -> bool:
+def _can_encode(text: str) -> bool:
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

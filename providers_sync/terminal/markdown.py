@@ -1,8 +1,8 @@
-"""Markdown as lines for the terminal; the only importer of rich.
+"""Renders Markdown blocks as lines for the terminal; the only module that imports rich.
 
-Nothing is swallowed: HTML, images and addresses of links stay readable, lines break where the
-model broke them, and a block that Markdown would shorten is shown as it was written. What steers
-or hides is made visible after the parsing, too: entities and escaped addresses bring it back.
+Nothing is dropped: HTML, images and link addresses stay readable, lines break where the model broke
+them, and a block that Markdown would shorten is shown as source. Control and invisible characters
+are made visible after parsing as well, since entities and escaped addresses can produce them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .live import ScreenLine
 from .markdown_blocks import Block, parser, split_lines
 
 CODE_THEME = "monokai"
-BROAD = 10_000
-"""Lines are laid out by us; what writes them out must never cut them."""
-CELL = 6
+MAX_WIDTH = 10_000
+"""The console's width: lines are laid out before, so the console must never wrap or cut them."""
+MIN_COLUMN = 6
 """A table whose columns would be narrower than this is shown as rows of text."""
-_JOINER, _STAND_IN = "\u200d", "\u2060"
-"""rich takes what a joiner joins for one sign, and terminals differ: while lines are laid out it is
-replaced by another character without width, so that none gets wider than was counted."""
-_MARKS = re.compile(r"^[>\s]*(?:\d+[.)](?=\s|$)|(?:```|~~~)[^\n]*)", re.M)
-"""What is not text: the numbers of a list, and the language beside a code fence."""
+_JOINER, _PLACEHOLDER = "\u200d", "\u2060"
+"""rich counts joined characters as one, but not every terminal does. During layout the joiner is
+replaced by another zero-width character, so that no line is wider than its measured width."""
+_MARKERS = re.compile(r"^[>\s]*(?:\d+[.)](?=\s|$)|(?:```|~~~)[^\n]*)", re.M)
+"""Source that is not text: list numbers, and code fences with their language."""
 
 
 class _Heading(rich.markdown.Heading):
@@ -66,7 +66,7 @@ class _Table(rich.markdown.TableElement):
         rows = [
             [cell.content for cell in row.cells] for row in (self.body.rows if self.body else [])
         ]
-        if options.max_width < CELL * len(header):
+        if options.max_width < MIN_COLUMN * len(header):
             for row in [[cell.content for cell in header], *rows]:
                 yield Text(" | ").join(row)
             return
@@ -96,44 +96,44 @@ class _Markdown(rich.markdown.Markdown):
 
 
 class Renderer:
-    """Turns blocks into lines, with the colours that ``out`` can show (``NO_COLOR``: none)."""
+    """Renders blocks as lines, in the colours that ``out`` supports (none with ``NO_COLOR``)."""
 
     def __init__(self, out: TextIO) -> None:
-        seen = Console(file=out)
+        detected = Console(file=out)
         self._console = Console(
             file=io.StringIO(),
             force_terminal=True,
-            color_system=seen.color_system,  # type: ignore[arg-type]
-            no_color=seen.no_color,
-            width=BROAD,
+            color_system=detected.color_system,  # type: ignore[arg-type]
+            no_color=detected.no_color,
+            width=MAX_WIDTH,
             legacy_windows=False,
             highlight=False,
             markup=False,
             emoji=False,
             theme=Theme({"markdown.code": "bold cyan"}),  # without rich's black background
         )
-        self._has_colors = bool(seen.color_system) and not seen.no_color
+        self._has_colors = bool(detected.color_system) and not detected.no_color
         self._parser = parser()
 
     def lines(self, block: Block, width: int) -> list[ScreenLine]:
-        """Return the block's lines, none wider than ``width``; a gap above unless it is joined."""
+        """Return the block's lines, none wider than ``width``."""
         tokens = self._parser.parse(block.source)
         if block.code_before and tokens and tokens[0].type == "fence":
             code, skipped = tokens[0].content, block.code_before.count("\n")
-            shown = _syntax(_fit(block.code_before + code), tokens[0].info.split(" ")[0])
+            shown = _syntax(_prepare(block.code_before + code), tokens[0].info.split(" ")[0])
             shown.line_range = (skipped + 1, None)
-            lines = self._laid_out(shown, width) if code else []
-            # What follows the code stands in the same block until its first line is whole.
+            lines = self._layout(shown, width) if code else []
+            # Text after the code is in the same block until its first line is complete.
             _, end = tokens[0].map or (0, 0)
             after = self.lines(Block("".join(split_lines(block.source)[end:])), width)
             return [*lines, ScreenLine("", 0), *after] if after else lines
-        lines = self._laid_out(_Markdown(list(map(_kept, tokens))), width)
-        source = html.unescape(_MARKS.sub("", block.source))
-        if _letters(source) - _letters("".join(t for t, _ in lines)):
-            lines = self._laid_out(Text(_fit(block.source.rstrip())), width)
+        lines = self._layout(_Markdown(list(map(_preserve, tokens))), width)
+        source = html.unescape(_MARKERS.sub("", block.source))
+        if _count_letters(source) - _count_letters("".join(t for t, _ in lines)):
+            lines = self._layout(Text(_prepare(block.source.rstrip())), width)
         return lines
 
-    def _laid_out(self, shown: RenderableType, width: int) -> list[ScreenLine]:
+    def _layout(self, shown: RenderableType, width: int) -> list[ScreenLine]:
         options = self._console.options.update(width=width, height=None)
         rows = self._console.render_lines(shown, options, pad=False)
         lines = [self._line(row) for row in rows]
@@ -151,7 +151,7 @@ class Renderer:
                 break
         with self._console.capture() as captured:
             self._console.print(Segments(row), end="")
-        text = captured.get().replace(_STAND_IN, _JOINER)
+        text = captured.get().replace(_PLACEHOLDER, _JOINER)
         return ScreenLine(text, Segment.get_line_length(row))
 
 
@@ -159,15 +159,15 @@ def _syntax(code: str, language: str) -> Syntax:
     return Syntax(code.removesuffix("\n"), language or "text", theme=CODE_THEME, word_wrap=True)
 
 
-def _kept(token: Token) -> Token:
-    """Return a token whose images are text, whose line breaks stay, and which hides nothing."""
-    token.content = _fit(token.content)
+def _preserve(token: Token) -> Token:
+    """Change a token to show images as text, keep line breaks and hide nothing; return it."""
+    token.content = _prepare(token.content)
     if token.children:
-        token.children = [_kept(_kept_inline(child)) for child in token.children]
+        token.children = [_preserve(_preserve_inline(child)) for child in token.children]
     return token
 
 
-def _kept_inline(token: Token) -> Token:
+def _preserve_inline(token: Token) -> Token:
     if token.type == "image":
         return Token("text", "", 0, content=f"![{token.content}]({token.attrs.get('src')})")
     if token.type == "softbreak":
@@ -175,10 +175,10 @@ def _kept_inline(token: Token) -> Token:
     return token
 
 
-def _fit(text: str) -> str:
-    """Return text that can be laid out."""
-    return visible(text).replace(_JOINER, _STAND_IN)
+def _prepare(text: str) -> str:
+    """Return text that is ready for layout: visible, and without joiners."""
+    return visible(text).replace(_JOINER, _PLACEHOLDER)
 
 
-def _letters(text: str) -> Counter[str]:
+def _count_letters(text: str) -> Counter[str]:
     return Counter(re.findall(r"[^\W_]", re.sub(r"\x1b\[[\d;]*m", "", text)))

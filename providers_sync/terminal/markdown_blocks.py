@@ -1,7 +1,7 @@
-"""Markdown while it is written: which blocks are finished, and the one that still grows.
+"""Splits streamed Markdown into blocks: those that are finished, and the one that still grows.
 
-A block is finished when a whole line after it belongs to another block. Items of a list and lines
-of a code block are handed out one by one, so that only little of an answer is ever unfinished.
+A block is finished when a complete line after it belongs to another block. List items and lines of
+a code block are returned one by one, so only a small part of an answer is ever unfinished.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 LIVE_CODE_LINES = 2
-"""Lines of an open code block that are not handed out yet: the last ones may still grow."""
+"""Lines of an open code block that are held back: the last ones may still grow."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of Markdown that can be shown on its own."""
+    """A part of a Markdown text that can be shown on its own."""
 
     source: str
     joined: bool = False
-    """Whether it goes on with the list or the code before it, without a gap."""
+    """Whether it continues the list or code before it, without an empty line between them."""
     code_before: str = ""
-    """The lines of the same code block that were handed out already."""
+    """The lines of the same code block that were returned earlier."""
 
 
 def parser() -> MarkdownIt:
-    """Return a parser that swallows nothing: HTML and link definitions stay text."""
+    """Return a parser that drops nothing: HTML and link definitions stay text."""
     rules = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
     return rules.disable(["reference", "html_block", "html_inline"])
 
 
 class BlockSplitter:
-    """Takes text as it comes and hands out finished blocks, each once and in order."""
+    """Splits text that arrives in chunks into finished blocks, each returned once and in order."""
 
     def __init__(self) -> None:
         self._parser = parser()
@@ -49,37 +49,38 @@ class BlockSplitter:
         self._tail += text
 
     def finished(self) -> list[Block]:
-        """Return the blocks that have been finished since the last call."""
-        whole = self._tail[: self._tail.rfind("\n") + 1]
-        if not whole:
+        """Return the blocks finished since the last call."""
+        complete = self._tail[: self._tail.rfind("\n") + 1]
+        if not complete:
             return []
-        starts, tokens = self._starts(whole)
-        lines = split_lines(whole)
+        starts, tokens = self._starts(complete)
+        lines = split_lines(complete)
         blocks = []
         for (start, _), (end, joined) in itertools.pairwise(starts):
             blocks.append(self._block("".join(lines[start:end])))
             self._joined, self._code_before = joined, ""
         if starts:
-            self._tail = "".join(lines[starts[-1][0] :]) + self._tail[len(whole) :]
+            self._tail = "".join(lines[starts[-1][0] :]) + self._tail[len(complete) :]
             if tokens[-1].type == "fence":
                 blocks += self._code_lines(tokens[-1], starts[-1][0])
         return blocks
 
-    def rest(self) -> Block | None:
-        """Return what is not finished yet, without taking it."""
+    def unfinished(self) -> Block | None:
+        """Return the block that is not finished yet, without removing it."""
         return self._block(self._tail) if self._tail.strip() else None
 
     def _block(self, source: str) -> Block:
         return Block(source, self._joined, self._code_before)
 
-    def _starts(self, whole: str) -> tuple[list[tuple[int, bool]], list[Token]]:
-        """Return where blocks and items begin, with whether they go on with a list; and the blocks.
+    def _starts(self, complete: str) -> tuple[list[tuple[int, bool]], list[Token]]:
+        """Return the start lines of blocks and items, and the tokens of the blocks.
 
-        The first one begins at the top, whatever empty lines there are.
+        Each start comes with whether it continues a list. The first one is line 0, even if there
+        are empty lines before the block.
         """
         starts: list[tuple[int, bool]] = []
         top: list[Token] = []
-        for token in self._parser.parse(whole):
+        for token in self._parser.parse(complete):
             if token.map is None or token.nesting < 0:
                 continue
             line = token.map[0] if starts else 0
@@ -91,9 +92,9 @@ class BlockSplitter:
         return starts, top
 
     def _code_lines(self, token: Token, start: int) -> Iterator[Block]:
-        """Hand out the lines of an open code block; the fence stays, for what comes after."""
+        """Yield the lines of an open code block; keep its fence for the lines still to come."""
         first, end = token.map or (0, 0)
-        opening, *lines = split_lines(self._tail)[first - start :]  # after empty lines
+        opening, *lines = split_lines(self._tail)[first - start :]  # skips empty lines
         is_closed = token.content.count("\n") < end - first - 1
         ready = len(lines) - LIVE_CODE_LINES
         if is_closed or ready <= 0:
@@ -105,5 +106,5 @@ class BlockSplitter:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split after line feeds only, as Markdown counts lines; ``splitlines`` knows ten more."""
+    """Split after line feeds only, as Markdown does; ``splitlines`` splits at ten others too."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -1,4 +1,4 @@
-"""One answer on a screen, and the stop button: Ctrl-C stops the answer, not the program."""
+"""Shows one streamed answer on a screen; Ctrl-C cancels the answer, not the program."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from ..types import Messages, TextDelta
 from .keyboard import no_echo, note
-from .screens import JsonScreen, Screen, choose, summary
+from .screens import JsonScreen, Screen, choose_screen, summary
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 
 def ask(
@@ -27,28 +27,33 @@ def ask(
     plain: bool = False,
     stats: bool = False,
 ) -> int:
-    """Ask one question, show the answer, and return the exit code: 0, or 130 after Ctrl-C.
+    """Send one question, show the answer, and return the exit code: 0, or 130 after Ctrl-C.
 
-    Raises the ``ProviderError`` of an answer that fails, after all that had arrived is shown.
+    If the answer fails, show all that has arrived, then raise its ``ProviderError``.
     """
     messages: Messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
-    screen = choose(as_json=as_json, plain=plain)
+    screen = choose_screen(as_json=as_json, plain=plain)
 
     def call(token: CancelToken) -> Stream:
         find_model(provider, token)
         return provider.stream(messages, cancel=token)
 
     try:
-        answer(call, screen, stats=stats)
+        show_answer(call, screen, stats=stats)
     except StreamCancelled:
         note("stopped")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 
-def answer(call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool = False) -> None:
-    """Show the answer that ``call`` returns; raises its ``ProviderError``, Ctrl-C's included."""
+def show_answer(
+    call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool = False
+) -> None:
+    """Show the answer that ``call`` returns.
+
+    Raise its ``ProviderError`` if it fails; after Ctrl-C that is ``StreamCancelled``.
+    """
     stream = None
     token = CancelToken()
     with InterruptHandler(token.cancel), no_echo(), contextlib.closing(screen):
@@ -64,34 +69,34 @@ def answer(call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool
             screen.end(stream, None)
         finally:
             if stream is not None and not isinstance(screen, JsonScreen):
-                _say_the_rest(stream)
+                _note_refusal_and_tool_calls(stream)
             if stream is not None and stats:
-                note(summary(stream), quietly=True)
+                note(summary(stream), dim=True)
 
 
 def _show(stream: Stream, screen: Screen) -> None:
     shown = 0
     try:
-        for event in _with_rests(stream, screen):
+        for event in _events_with_flushes(stream, screen):
             shown += len(event.text) if isinstance(event, TextDelta) else 0
             screen.show(event)
     except ProviderError:
-        left = stream.text[shown:]  # what had arrived when it was stopped
-        if left:
-            screen.show(TextDelta(left))
+        remaining = stream.text[shown:]  # had arrived, but was not read before the error
+        if remaining:
+            screen.show(TextDelta(remaining))
         raise
 
 
-def _with_rests(stream: Stream, screen: Screen) -> Iterator[Any]:
-    """Yield the events, with a rest for the screen wherever the next one must be waited for."""
+def _events_with_flushes(stream: Stream, screen: Screen) -> Iterator[Any]:
+    """Yield the events; flush the screen before each wait for the next one."""
     for event in stream.events():
         yield event
         yield from stream.ready_events()
         screen.flush()
 
 
-def _say_the_rest(stream: Stream) -> None:
-    """Say what is part of the answer and not of its text."""
+def _note_refusal_and_tool_calls(stream: Stream) -> None:
+    """Report the parts of the answer that are not text."""
     if stream.refusal:
         note(f"the model refused: {stream.refusal}")
     for call in stream.tool_calls:

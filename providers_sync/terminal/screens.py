@@ -1,4 +1,4 @@
-"""Where an answer is shown: as plain text, as JSON events, or as Markdown on a terminal."""
+"""Output formats for an answer: plain text, JSON events, or Markdown on a terminal."""
 
 from __future__ import annotations
 
@@ -19,34 +19,37 @@ if TYPE_CHECKING:
     from .live import ScreenLine
     from .markdown_blocks import Block
 
-PAINT_EVERY_S = 0.05
-"""Between two paintings; what arrives meanwhile is painted together."""
+REDRAW_EVERY_S = 0.05
+"""The interval between redraws; text that arrives in between is drawn together."""
 
 
 class Screen:
-    """One answer after another: ``begin``, ``show`` for each event, ``rest``, then ``end``."""
+    """Base class of the output formats; shows answers one after another.
+
+    For each answer: ``begin``, ``show`` per event, ``flush`` before each wait, then ``end``.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
 
     def begin(self) -> None:
-        """A question goes out."""
+        """Start an answer; its request is sent next."""
 
     def show(self, event: Event) -> None:
-        """Take an event of the answer."""
+        """Add an event of the answer."""
 
     def flush(self) -> None:
-        """Show what has been taken: nothing more is at hand for the moment."""
+        """Show the events added so far; the next one has not arrived yet."""
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
-        """The answer is over; ``stream`` is ``None`` where none has begun."""
+        """Finish the answer; ``stream`` is ``None`` if none was started."""
 
     def close(self) -> None:
-        """Leave the screen in order, whatever has happened."""
+        """Clean up the screen, also after an error."""
 
 
 class PlainScreen(Screen):
-    """The model's text as it is, and a line break at the end if it has none."""
+    """Writes the model's text unchanged, and a line break at the end if it has none."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -68,10 +71,10 @@ class PlainScreen(Screen):
 
 
 class JsonScreen(Screen):
-    """One JSON object a line: the events with their ``type``, then ``end`` with the verdict."""
+    """Writes a JSON object per line: events with their ``type``, then ``end`` with the outcome."""
 
     def show(self, event: Event) -> None:
-        self._write(_KINDS.get(type(event), "finish"), event.__dict__)
+        self._write(_TYPES.get(type(event), "finish"), event.__dict__)
 
     def flush(self) -> None:
         self.out.flush()
@@ -94,7 +97,7 @@ class JsonScreen(Screen):
         self.out.write(json.dumps({"type": kind, **fields}) + "\n")
 
 
-_KINDS: dict[type, str] = {
+_TYPES: dict[type, str] = {
     TextDelta: "text",
     ReasoningDelta: "reasoning",
     Refusal: "refusal",
@@ -104,7 +107,7 @@ _KINDS: dict[type, str] = {
 
 
 class TerminalScreen(PlainScreen):
-    """Plain text for somebody who watches: a spinner first, and nothing that steers or hides."""
+    """Plain text for a terminal: a spinner, then text with control characters made visible."""
 
     def __init__(self, out: TextIO, spins: bool = True) -> None:
         super().__init__(out)
@@ -125,7 +128,7 @@ class TerminalScreen(PlainScreen):
             self._spinner.label = "thinking"
 
     def write(self, text: str) -> None:
-        """Take text that is fit for a terminal."""
+        """Add text that is safe for a terminal."""
         if text:
             super().show(TextDelta(text))
 
@@ -141,16 +144,16 @@ class TerminalScreen(PlainScreen):
 
 
 class MarkdownScreen(TerminalScreen):
-    """Markdown: finished blocks are printed for good, and the last one is painted anew."""
+    """Rendered Markdown: finished blocks are printed permanently, the last one is redrawn."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
         from .live import LiveRegion, ScreenLine
-        from .markdown import Renderer  # where rich is missing this raises, before anything else
+        from .markdown import Renderer  # raises first if rich is missing
 
         self._gap = ScreenLine("", 0)
         self._lines: Callable[[Block, int], list[ScreenLine]] = Renderer(out).lines
-        self._painter = LiveRegion(out)
+        self._live_region = LiveRegion(out)
         self._reset()
 
     def _reset(self) -> None:
@@ -158,7 +161,7 @@ class MarkdownScreen(TerminalScreen):
 
         self._blocks = BlockSplitter()
         self._is_first = True
-        self._painted_at = 0.0
+        self._redrawn_at = 0.0
 
     def write(self, text: str) -> None:
         self._blocks.feed(text)
@@ -166,35 +169,35 @@ class MarkdownScreen(TerminalScreen):
     def flush(self) -> None:
         if self._spinner:
             return
-        wait = self._painted_at + PAINT_EVERY_S - time.monotonic()
+        wait = self._redrawn_at + REDRAW_EVERY_S - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        self._paint(is_over=False)
-        self._painted_at = time.monotonic()
+        self._redraw(is_over=False)
+        self._redrawn_at = time.monotonic()
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.close()
         self.write(self._chunks.end())
-        self._paint(is_over=True)
+        self._redraw(is_over=True)
         self._reset()
 
-    def _paint(self, is_over: bool) -> None:
+    def _redraw(self, is_over: bool) -> None:
         done: list[ScreenLine] = []
         for block in self._blocks.finished():
-            done += self._block(block)
+            done += self._block_lines(block)
             self._is_first = False
-        rest = self._blocks.rest()
-        live = self._block(rest) if rest else []
-        self._painter.update([*done, *live] if is_over else done, [] if is_over else live)
+        unfinished = self._blocks.unfinished()
+        live = self._block_lines(unfinished) if unfinished else []
+        self._live_region.update([*done, *live] if is_over else done, [] if is_over else live)
 
-    def _block(self, block: Block) -> list[ScreenLine]:
-        lines = self._lines(block, self._painter.width)
+    def _block_lines(self, block: Block) -> list[ScreenLine]:
+        lines = self._lines(block, self._live_region.width)
         gap = lines and not (self._is_first or block.joined)
         return [self._gap, *lines] if gap else lines
 
 
-def choose(*, as_json: bool = False, plain: bool = False) -> Screen:
-    """Return the screen for standard output: Markdown where it is a terminal that can show it."""
+def choose_screen(*, as_json: bool = False, plain: bool = False) -> Screen:
+    """Return the screen for standard output: Markdown if it is a terminal that can show it."""
     out = sys.stdout
     if as_json:
         return JsonScreen(out)
@@ -206,18 +209,18 @@ def choose(*, as_json: bool = False, plain: bool = False) -> Screen:
         return TerminalScreen(out)
     try:
         return MarkdownScreen(out)
-    except ImportError:  # without the extra
+    except ImportError:  # the extra `cli` is not installed
         return TerminalScreen(out)
 
 
 def summary(stream: Stream) -> str:
-    """Return the line of ``--stats``: verdict, chunks, times, tokens."""
+    """Return the line that ``--stats`` prints: outcome, chunks, times, tokens."""
     stats: Stats = stream.stats
     parts = [f"{stream.outcome}: {stats.chunks} chunks"]
     if stats.first_chunk_s is not None:
         parts.append(f"the first after {stats.first_chunk_s:.2f} s")
     parts.append(f"{stats.duration_s:.2f} s in all")
     if stream.usage:
-        asked, answered = stream.usage.input_tokens, stream.usage.output_tokens
-        parts.append(f"tokens: {asked} in, {answered} out")
+        sent, received = stream.usage.input_tokens, stream.usage.output_tokens
+        parts.append(f"tokens: {sent} in, {received} out")
     return ", ".join(parts)

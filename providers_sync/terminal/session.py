@@ -1,4 +1,4 @@
-"""The conversation at the terminal: a prompt, the answers, and commands that begin with a slash."""
+"""The interactive chat in a terminal: a prompt, answers, and commands that start with a slash."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ..printable import visible
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from .keyboard import Keyboard, note
-from .render import answer
-from .screens import Screen, choose
+from .render import show_answer
+from .screens import Screen, choose_screen
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."
 HELP = '''\
 /model [NAME]   show the model, or use another one
-/save FILE      write the conversation to a file
-/load FILE      go on with the conversation of a file
-/undo           take back the last question with its answer
-/resume         go on with an answer that was stopped or cut
-/help           this
+/save FILE      save the conversation to a file
+/load FILE      continue the conversation in a file
+/undo           remove the last question and its answer
+/resume         continue an answer that was stopped or cut off
+/help           show this help
 /quit           leave, as Ctrl-D does
-A line that ends in a backslash goes on; """ alone on a line begins and ends several.
-A message that begins with a slash is written with two: //etc/hosts'''
+End a line with a backslash to continue it on the next one.
+Put """ alone on a line before and after a message of several lines.
+Start a message that begins with a slash with two: //etc/hosts'''
 
 
 def chat(
@@ -38,19 +39,28 @@ def chat(
     plain: bool = False,
     stats: bool = False,
 ) -> int:
-    """Talk until the input ends; return 0, or 1 where it is no terminal and an answer failed."""
+    """Run a chat until the input ends and return the exit code.
+
+    That is 1 if the input is not a terminal and an answer or a command failed, otherwise 0.
+    """
     try:
-        talk = Chat.load(load, provider, system=system) if load else Chat(provider, system=system)
+        conversation = (
+            Chat.load(load, provider, system=system) if load else Chat(provider, system=system)
+        )
     except OSError as error:
-        raise InvalidRequestError(f"the conversation cannot be loaded: {_why(error)}") from error
-    return Session(talk, choose(as_json=as_json, plain=plain), Keyboard(), stats).run()
+        raise InvalidRequestError(
+            f"the conversation cannot be loaded: {_describe(error)}"
+        ) from error
+    return Session(
+        conversation, choose_screen(as_json=as_json, plain=plain), Keyboard(), stats
+    ).run()
 
 
 class Session:
-    """One conversation: what is typed goes to the model or to a command."""
+    """Runs one conversation: each message that is typed goes to the model or to a command."""
 
-    def __init__(self, talk: Chat, screen: Screen, keyboard: Keyboard, stats: bool = False) -> None:
-        self._chat = talk
+    def __init__(self, chat: Chat, screen: Screen, keyboard: Keyboard, stats: bool = False) -> None:
+        self._chat = chat
         self._screen = screen
         self._keyboard = keyboard
         self._stats = stats
@@ -61,13 +71,13 @@ class Session:
             "/load": self._load,
             "/undo": self._undo,
             "/resume": self._resume,
-            "/help": lambda _: _say(HELP),
+            "/help": lambda _: _print_status(HELP),
         }
 
     def run(self) -> int:
-        """Read and answer until the end of the input."""
+        """Handle messages until the input ends, and return the exit code."""
         if self._keyboard.is_terminal:
-            _say(WELCOME)
+            _print_status(WELCOME)
         try:
             while self._turn():
                 pass
@@ -80,12 +90,12 @@ class Session:
             typed = self._keyboard.read()
         except EOFError:
             if self._keyboard.is_terminal:
-                _say("")
+                _print_status("")
             return False
         except KeyboardInterrupt:
             if not self._keyboard.is_terminal:
                 raise
-            _say("\n(Ctrl-D or /quit leaves.)")
+            _print_status("\n(Ctrl-D or /quit leaves.)")
             return True
         if not typed.strip():
             return True
@@ -101,12 +111,14 @@ class Session:
             return False
         command = self._commands.get(word)
         if command is None:
-            self._fail(f"there is no {word}; /help shows the commands, //… sends a slash")
+            self._fail(
+                f"there is no command {word}; /help lists them, // at the start sends a slash"
+            )
             return True
         try:
             command(argument.strip())
         except (ProviderError, OSError) as error:
-            self._fail(_why(error))
+            self._fail(_describe(error))
         return True
 
     def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
@@ -116,17 +128,17 @@ class Session:
             return call(token)
 
         try:
-            answer(with_model, self._screen, stats=self._stats)
+            show_answer(with_model, self._screen, stats=self._stats)
         except StreamCancelled:
-            note("stopped" + self._way_on())
+            note("stopped" + self._resume_hint())
         except ProviderError as error:
-            self._fail(str(error) + self._way_on())
+            self._fail(str(error) + self._resume_hint())
         if self._keyboard.is_terminal:
-            _say("")
+            _print_status("")
 
-    def _way_on(self) -> str:
-        has_words = self._chat.interrupted is not None and self._chat.interrupted.text
-        return "; /resume goes on with it, a new question drops it" if has_words else ""
+    def _resume_hint(self) -> str:
+        has_text = self._chat.interrupted is not None and self._chat.interrupted.text
+        return "; /resume continues it, a new question discards it" if has_text else ""
 
     def _fail(self, message: str) -> None:
         self._failed = True
@@ -138,44 +150,44 @@ class Session:
         provider = self._chat.provider
         if name:
             self._chat.model = provider.get_model(name)
-        now = self._chat.model or provider.model or provider.default_model
-        known = ", ".join(model for model in provider.get_models() if model != now)
-        said = f"The model is {now}." if now else "No model is chosen yet."
-        _say(said + (f" There are also: {known}." if known else ""))
+        current = self._chat.model or provider.model or provider.default_model
+        others = ", ".join(model for model in provider.get_models() if model != current)
+        text = f"The model is {current}." if current else "No model is selected yet."
+        _print_status(text + (f" Also available: {others}." if others else ""))
 
     def _save(self, path: str) -> None:
-        path = _file(path, "/save")
+        path = _file_path(path, "/save")
         self._chat.save(path)
-        _say(f"Saved to {path}: {len(self._chat.history)} turns.")
+        _print_status(f"Saved to {path}: {len(self._chat.history)} turns.")
 
     def _load(self, path: str) -> None:
-        old, path = self._chat, _file(path, "/load")
+        old, path = self._chat, _file_path(path, "/load")
         self._chat = Chat.load(path, old.provider, model=old.model)
-        _say(f"Loaded from {path}: {len(self._chat.history)} turns.")
+        _print_status(f"Loaded from {path}: {len(self._chat.history)} turns.")
 
     def _undo(self, _: str) -> None:
-        gone = self._chat.undo()
-        asked = next((turn["content"] for turn in gone if turn["role"] == "user"), None)
-        _say("There is nothing to take back." if asked is None else f"Taken back: {asked}")
+        removed = self._chat.undo()
+        question = next((turn["content"] for turn in removed if turn["role"] == "user"), None)
+        _print_status("There is nothing to undo." if question is None else f"Removed: {question}")
 
     def _resume(self, _: str) -> None:
         if self._chat.interrupted is None:
-            raise InvalidRequestError("no answer was stopped or cut")
+            raise InvalidRequestError("there is no interrupted answer to resume")
         self._answer(lambda token: self._chat.resume(cancel=token))
 
 
-def _file(path: str, command: str) -> str:
+def _file_path(path: str, command: str) -> str:
     if not path or "\0" in path:
-        raise InvalidRequestError(f"{command} needs the name of a file")
+        raise InvalidRequestError(f"{command} needs a file name")
     return os.path.expanduser(path)
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
-def _say(text: str) -> None:
-    """Say something of our own; standard output is the model's."""
+def _print_status(text: str) -> None:
+    """Print a message of the chat itself to standard error; standard output is the model's."""
     print(visible(text), file=sys.stderr, flush=True)

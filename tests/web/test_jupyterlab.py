@@ -1,4 +1,4 @@
-"""A model's Markdown in a real JupyterLab: nothing of it acts, and it reads as it was meant."""
+"""A model's Markdown in a real JupyterLab: it runs no scripts and is displayed as intended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 WAIT_S = 50.0
 TOKEN = "a-token-for-the-test"
 SETTINGS = {"windowingMode": "none", "maxNumberOutputs": 5000}
-"""All cells and outputs are on the page, wherever it is scrolled to."""
+"""These keep all cells and outputs on the page, wherever it is scrolled to."""
 SHOW = """
 from providers_sync.notebook import show
 from providers_sync.testing import ScriptedProvider, text
@@ -43,19 +43,23 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class Lab:
-    """A JupyterLab in a browser, and the server that its pages must not ask."""
+    """A JupyterLab in a browser, and the image server that its pages must not contact."""
 
-    def __init__(self, url: str, folder: Path, driver: Any, asked: list[str], host: str) -> None:
+    def __init__(
+        self, url: str, folder: Path, driver: Any, requested: list[str], host: str
+    ) -> None:
         self._url = url
         self._folder = folder
         self._driver = driver
-        self.asked = asked
-        """The paths that the server of the pictures was asked for."""
+        self.requested = requested
+        """The paths that were requested from the image server."""
         self._host = host
 
     def run(self, *cells: str, outputs: int) -> list[str]:
-        """Run cells in a notebook of its own, until so many Markdown outputs are typeset; return
-        their HTML."""
+        """Run cells in a new notebook until this many Markdown outputs are rendered.
+
+        Return the HTML of the outputs.
+        """
         name = f"book{len(list(self._folder.glob('*.ipynb')))}.ipynb"
         sources = [cell.replace(HOST, self._host) for cell in cells]
         (self._folder / name).write_text(json.dumps(_notebook([*sources, "'The ' + 'end'"])))
@@ -73,22 +77,22 @@ class Lab:
         shown = "return document.querySelectorAll('.jp-RenderedMarkdown:not(:empty)').length"
         self._wait(f"{shown} == {outputs}")
         self._wait("return !document.querySelector('mjx-container:empty')")
-        self._see_last(name)
+        self._wait_for_requests(name)
         return list(self._script(_OUTPUTS))
 
     def ran(self) -> bool:
-        """Tell whether a script of the model's has run."""
+        """Return whether a script from the model's text has run."""
         return bool(self._script("return 'ran' in window"))
 
     def texts(self) -> list[str]:
-        """Return what a reader sees of each Markdown output, with formulas in brackets."""
+        """Return the visible text of each Markdown output, with formulas in braces."""
         return list(self._script(_TEXTS))
 
-    def _see_last(self, name: str) -> None:
-        """Wait until a picture of ours is asked for: those the page asks for before are, too."""
+    def _wait_for_requests(self, name: str) -> None:
+        """Request an image and wait for it: then all earlier requests of the page have arrived."""
         self._script(f"new Image().src = {self._host!r} + '/last-{name}'")
-        self._wait_for(lambda: f"/last-{name}" in self.asked)
-        self.asked.remove(f"/last-{name}")
+        self._wait_for(lambda: f"/last-{name}" in self.requested)
+        self.requested.remove(f"/last-{name}")
 
     def _script(self, code: str) -> Any:
         return self._driver.execute_script(code)
@@ -96,8 +100,8 @@ class Lab:
     def _wait(self, code: str) -> None:
         self._wait_for(lambda: self._script(code))
 
-    def _wait_for(self, true: Callable[[], Any]) -> None:
-        WebDriverWait(self._driver, WAIT_S, poll_frequency=0.05).until(lambda _: true())
+    def _wait_for(self, condition: Callable[[], Any]) -> None:
+        WebDriverWait(self._driver, WAIT_S, poll_frequency=0.05).until(lambda _: condition())
 
 
 _OUTPUTS = "return [...document.querySelectorAll('.jp-RenderedMarkdown')].map(o => o.innerHTML)"
@@ -119,31 +123,31 @@ def _notebook(sources: list[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Iterator[tuple[str, list[str]]]:
-    """A server that keeps the path of whatever it is asked for."""
-    asked: list[str] = []
+def image_server() -> Iterator[tuple[str, list[str]]]:
+    """A server that records the path of each request."""
+    requested: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", requested
         server.shutdown()
         thread.join()
 
 
 @pytest.fixture(scope="module")
 def lab(
-    tmp_path_factory: pytest.TempPathFactory, chromium: Any, pictures: tuple[str, list[str]]
+    tmp_path_factory: pytest.TempPathFactory, chromium: Any, image_server: tuple[str, list[str]]
 ) -> Iterator[Lab]:
-    """One JupyterLab for all tests here, with settings and a home of its own."""
+    """One JupyterLab for all tests in this file, with its own settings and home directory."""
     folder, home = tmp_path_factory.mktemp("books"), tmp_path_factory.mktemp("home")
     settings = home / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
@@ -155,26 +159,30 @@ def lab(
         *(f"--LabApp.user_settings_dir={home / 'settings'}", "--expose-app-in-browser"),
         *("--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
-    own = {"HOME": str(home), "IPYTHONDIR": str(home), "JUPYTER_RUNTIME_DIR": str(home / "run")}
+    directories = {
+        "HOME": str(home),
+        "IPYTHONDIR": str(home),
+        "JUPYTER_RUNTIME_DIR": str(home / "run"),
+    }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    host, asked = pictures
-    with running(command, port, folder, PATH=path, **own) as url:
-        yield Lab(url, folder, chromium, asked, host)
+    host, requested = image_server
+    with running(command, port, folder, PATH=path, **directories) as url:
+        yield Lab(url, folder, chromium, requested, host)
         chromium.get("about:blank")
 
 
 def test_hostile_markdown_does_nothing_in_jupyterlab(lab: Lab) -> None:
-    """No script runs, no picture is asked for, and nothing odd is on the page."""
+    """No script runs, no image is requested, and the page contains nothing harmful."""
     sources = [f"{source}\n\n---\n" for source in [*HOSTILE, *mixed(200)]]
-    asked = len(lab.asked)
+    before = len(lab.requested)
     found = lab.run(SHOW.format(sources=sources), outputs=len(sources))
     harms = {source: harm(page) for source, page in zip(sources, found, strict=True)}
-    assert {source: seen for source, seen in harms.items() if seen} == {}
+    assert {source: items for source, items in harms.items() if items} == {}
     assert not lab.ran()
-    assert lab.asked[asked:] == []
+    assert lab.requested[before:] == []
 
 
-def test_text_reads_in_jupyterlab_as_it_was_meant(lab: Lab) -> None:
+def test_text_is_displayed_in_jupyterlab_as_intended(lab: Lab) -> None:
     """Prices are prices, formulas are formulas, and code is code."""
     expected = {
         "Cats cost $5 and dogs $6.": "Cats cost $5 and dogs $6.",
@@ -199,18 +207,18 @@ def test_text_reads_in_jupyterlab_as_it_was_meant(lab: Lab) -> None:
 
 
 def test_a_completion_does_nothing_in_jupyterlab(lab: Lab) -> None:
-    """As the last line of a cell, where nobody imported ``providers_sync.notebook``."""
-    asked = len(lab.asked)
+    """It is the last line of a cell that has not imported ``providers_sync.notebook``."""
+    before = len(lab.requested)
     (found,) = lab.run(COMPLETION.format(source=f"a {IMAGE} `<b>` $5 or $6"), outputs=1)
     assert harm(found) == []
     assert not lab.ran()
-    assert lab.asked[asked:] == []
+    assert lab.requested[before:] == []
     assert lab.texts()[0].endswith("> <b> $5 or $6")
 
 
-def test_these_tests_see_what_a_script_does(lab: Lab) -> None:
-    """The tests above could fail: Markdown that nobody neutralised does what it likes."""
+def test_these_tests_would_detect_a_script(lab: Lab) -> None:
+    """The tests above can fail: Markdown that is not neutralised runs its script."""
     (found,) = lab.run(CONTROL.format(source=f"a {IMAGE}"), outputs=1)
     assert "<img>" in harm(found)
     assert lab.ran()
-    assert lab.asked == ["/img.png"]
+    assert lab.requested == ["/img.png"]
