@@ -93,11 +93,11 @@ HOUSE = [
     "stream.channel stream.cancel stream.workers",
     "stream.deadlines stream.wakeup",
     # 2 the inner rooms of transport: one request, from its call to its answer
-    "transport.session transport.status",
+    "transport.session transport.status_errors",
     "transport.response transport.connection",
     "transport.gzip_body",
     "transport.redaction",
-    "transport.problems transport.framing",
+    "transport.errors transport.framing",
     "transport.call",
     "transport.resolver",
     # 2 the inner rooms of decoding: one a protocol, over the framer and the shared pieces
