@@ -1,4 +1,4 @@
-"""Any accepted input → a list of messages, checked before anything is sent.
+"""Validation of prompts and messages, and conversion to the forms of the protocols.
 
 >>> conversation("Hello")
 [{'role': 'user', 'content': 'Hello'}]
@@ -30,7 +30,7 @@ from .types import Messages
 def conversation(prompt: object) -> Messages:
     """Return ``prompt`` (a string, a message or a list of messages) as a new list of messages.
 
-    Raises ``InvalidRequestError`` naming the item that is wrong.
+    Raises ``InvalidRequestError`` naming the invalid item.
     """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
@@ -87,12 +87,12 @@ def _check_part(part: object, name: str) -> None:
         )
     if part["type"] == "text" and not isinstance(part.get("text"), str):
         raise InvalidRequestError(f"{name}['text'] must be a string")
-    if (given := _image(part, name)) is not None:
-        check_image(*given)
+    if (found := _find_image(part, name)) is not None:
+        check_image(*found)
 
 
-def _image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
-    """Return the image of a part in one of OpenAI's two forms, and what to call it."""
+def _find_image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
+    """Return a part's image, in one of the two forms, and its name for error messages."""
     if part["type"] == "image" and "image" in part:
         return part["image"], f"{name}['image']"
     if part["type"] != "image_url":
@@ -104,7 +104,7 @@ def _image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
 
 
 def plain_text(messages: Messages) -> list[tuple[str, str]]:
-    """Return ``(role, text)`` of every message, text parts joined, for protocols that know no more.
+    """Return ``(role, text)`` of every message, text parts joined, for text-only protocols.
 
     >>> plain_text(conversation([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]))
     [('user', 'Hi')]
@@ -112,29 +112,29 @@ def plain_text(messages: Messages) -> list[tuple[str, str]]:
     Raises ``InvalidRequestError`` for a part that is not text, and for tool calls.
     """
     return [
-        (message["role"], _joined(message["content"], f"messages[{index}]['content']"))
+        (message["role"], _text(message["content"], f"messages[{index}]['content']"))
         for index, message in enumerate(messages)
     ]
 
 
-def _joined(content: object, name: str) -> str:
+def _text(content: object, name: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise InvalidRequestError(f"{name} must be text: this provider knows no tool calls")
+        raise InvalidRequestError(f"{name} must be text: this provider does not support tool calls")
     for index, part in enumerate(content):
         if part["type"] != "text":
             raise InvalidRequestError(
-                f"{name}[{index}] is of type {part['type']!r}: this provider takes text parts only"
+                f"{name}[{index}] is of type {part['type']!r}: this provider supports only text"
             )
     return "".join(part["text"] for part in content)
 
 
-# --- parts and turns in the protocols' own forms
+# --- conversion to the forms of the protocols
 
 
 def with_image_urls(messages: Messages) -> Messages:
-    """Return ``messages`` with images as OpenAI takes them: addresses, or data in the address.
+    """Return ``messages`` with images in OpenAI's form, as http(s) or data: URLs.
 
     >>> png = b"\\x89PNG\\r\\n\\x1a\\n"
     >>> turn = {"role": "user", "content": [{"type": "image", "image": png}]}
@@ -150,10 +150,10 @@ def with_image_urls(messages: Messages) -> Messages:
 
 
 def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = _image(part, "")
-    if given is None or (part["type"] == "image_url" and isinstance(given[0], str)):
+    found = _find_image(part, "")
+    if found is None or (part["type"] == "image_url" and isinstance(found[0], str)):
         return part
-    url = {"url": image_url(given[0])}
+    url = {"url": image_url(found[0])}
     if part["type"] == "image":
         rest = {name: value for name, value in part.items() if name not in ("type", "image")}
         return {"type": "image_url", "image_url": {**rest, **url}}
@@ -162,7 +162,7 @@ def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def lift_system(messages: Messages) -> tuple[str, Messages]:
-    """Return the text of the system messages and the other turns, as Anthropic wants them.
+    """Return the text of the system messages, and the other messages, in Anthropic's form.
 
     >>> lift_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
     ('Be brief.', [{'role': 'user', 'content': 'Hi'}])
@@ -173,15 +173,15 @@ def lift_system(messages: Messages) -> tuple[str, Messages]:
 
 
 def blocks(turns: Messages) -> Messages:
-    """Return turns in Anthropic's form: tool calls, tool results and images become blocks.
+    """Return messages in Anthropic's form: tool calls, tool results and images become blocks.
 
     >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    >>> asked = {"role": "assistant", "content": None, "tool_calls": [call]}
-    >>> told = {"role": "tool", "tool_call_id": "1", "content": "2"}
-    >>> one, two = blocks([asked, told])
-    >>> one["content"]
+    >>> calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    >>> result = {"role": "tool", "tool_call_id": "1", "content": "2"}
+    >>> first, second = blocks([calling, result])
+    >>> first["content"]
     [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
-    >>> two
+    >>> second
     {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': '1', 'content': '2'}]}
     """
     result: Messages = []
@@ -190,16 +190,16 @@ def blocks(turns: Messages) -> Messages:
             content = _block_content(message.get("content"))
             block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
             block["content"] = content
-            if result and result[-1].get("_results"):  # results of one turn stand together
+            if result and result[-1].get("_results"):  # the results of one turn go into one message
                 result[-1]["content"].append(block)
             else:
                 result.append({"role": "user", "content": [block], "_results": True})
         else:
-            result.append(_turn(message))
+            result.append(_to_turn(message))
     return [{name: turn[name] for name in turn if name != "_results"} for turn in result]
 
 
-def _turn(message: dict[str, Any]) -> dict[str, Any]:
+def _to_turn(message: dict[str, Any]) -> dict[str, Any]:
     content = _block_content(message.get("content"))
     if message.get("tool_calls"):
         if isinstance(content, str):
@@ -212,12 +212,12 @@ def _tool_use(call: Any) -> dict[str, Any]:
     try:
         function = call["function"]
         arguments = function.get("arguments") or "{}"
-        given = json.loads(arguments) if isinstance(arguments, str) else arguments
-        return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": given}
+        value = json.loads(arguments) if isinstance(arguments, str) else arguments
+        return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": value}
     except (TypeError, LookupError, ValueError, AttributeError) as error:
         raise InvalidRequestError(
             "a tool call in the messages must have an id and a function with a name and "
-            f"arguments that are JSON: {error!r}"
+            f"arguments in JSON: {error!r}"
         ) from error
 
 
@@ -228,13 +228,13 @@ def _block_content(content: Any) -> Any:
 
 
 def _image_block(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = _image(part, "")
-    if given is None:
+    found = _find_image(part, "")
+    if found is None:
         return part
-    url = image_url(given[0])
+    url = image_url(found[0])
     if url[:5].lower() != "data:":
         return {"type": "image", "source": {"type": "url", "url": url}}
-    kind, found, data = url[5:].partition(";base64,")
-    if not found:
-        raise InvalidRequestError("a data: address of an image must hold base64 for this provider")
-    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+    media_type, separator, data = url[5:].partition(";base64,")
+    if not separator:
+        raise InvalidRequestError("the data: URL of an image must be base64 for this provider")
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}

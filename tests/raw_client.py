@@ -1,4 +1,4 @@
-"""The clients that look at the fault server: a raw socket and requests."""
+"""Clients for tests of the fault server: a raw socket and requests."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ BAD = b'data: {"error":{"message":"Bad","type":"x","code":null}}\n\n'
 
 @contextmanager
 def dial(server: Server, path: str = "/api/chat", body: bytes = b"{}") -> Iterator[socket.socket]:
-    """Send one request over a raw socket and hand the socket over."""
+    """Send one request over a raw socket and yield the socket."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        with suppress(ConnectionError):  # a server that resets at once may be faster
+        with suppress(ConnectionError):  # the server may reset the connection first
             sock.sendall(head.encode() + body)
         yield sock
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Return everything until the server's FIN."""
+    """Return everything up to the server's FIN."""
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def receive(script: Any, **options: Any) -> bytes:
-    """Return all that a raw client gets from a script that ends the connection."""
+    """Return everything that a raw client receives from a script that ends the connection."""
     with serve(script, **options) as server, dial(server) as sock:
         return read_all(sock)
 
@@ -51,10 +51,10 @@ def body_of(script: Any, path: str = PLAIN) -> bytes:
 
 
 def read_until(sock: socket.socket, mark: bytes) -> bytes:
-    """Return everything up to the read that brings ``mark``."""
-    got = b""
-    while mark not in got:
+    """Return everything up to and including the read that contains ``mark``."""
+    received = b""
+    while mark not in received:
         data = sock.recv(65536)
         assert data, f"the connection ended before {mark!r}"
-        got += data
-    return got
+        received += data
+    return received

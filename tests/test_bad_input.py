@@ -1,4 +1,4 @@
-"""Bad input is refused where it is given, by name, and nothing is sent."""
+"""Tests for invalid arguments: the error names the argument, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CALLS: dict[str, tuple[Callable[[Provider], Any], str]] = {
 
 @pytest.mark.parametrize(("call", "text"), CALLS.values(), ids=CALLS)
 def test_call_with_bad_input_names_the_item(call: Callable[[Provider], Any], text: str) -> None:
-    """The error is an ``InvalidRequestError`` and a ``ValueError``; the server hears nothing."""
+    """The error is an ``InvalidRequestError`` and a ``ValueError``; nothing reaches the server."""
     with serve("Hi") as server:
         provider = Vitalentum(base_url=server.url)
         with pytest.raises(InvalidRequestError, match=text) as caught:
@@ -74,7 +74,7 @@ def test_call_with_bad_input_names_the_item(call: Callable[[Provider], Any], tex
         assert (server.requests, server.connections) == ([], [])
 
 
-MAKERS: dict[str, tuple[Callable[[], Any], str]] = {
+CONSTRUCTORS: dict[str, tuple[Callable[[], Any], str]] = {
     "no-scheme": (lambda: Vitalentum(base_url="x"), "base_url must be an http"),
     "host-and-port": (lambda: Vitalentum(base_url="127.0.0.1:80"), "base_url must be an http"),
     "ftp": (lambda: Vitalentum(base_url="ftp://x"), "base_url must be an http"),
@@ -108,16 +108,16 @@ MAKERS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "text"), MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("make", "text"), CONSTRUCTORS.values(), ids=CONSTRUCTORS)
 def test_object_with_bad_input_is_refused_at_once(make: Callable[[], Any], text: str) -> None:
-    """Mistakes raise where they are made, and never show what may be a secret."""
+    """The constructor raises, and the error never shows a possible secret."""
     with pytest.raises(InvalidRequestError, match=text) as caught:
         make()
     assert "secret" not in str(caught.value)
 
 
 def test_bad_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes from the environment is named by its variable."""
+    """The error for a value from the environment names the variable."""
     monkeypatch.setenv("VITALENTUM_BASE_URL", "nowhere")
     with pytest.raises(InvalidRequestError, match="VITALENTUM_BASE_URL"):
         Vitalentum()
@@ -139,6 +139,6 @@ def test_odd_but_good_input_is_accepted() -> None:
         provider = OpenAICompatible("m", base_url=server.url)
         for messages in good:
             assert provider.complete(messages, cancel=CancelToken()).text == "Hi"
-        called = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
-        provider.complete(called)
-    assert server.requests[-1].json()["messages"] == called
+        messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
+        provider.complete(messages)
+    assert server.requests[-1].json()["messages"] == messages

@@ -1,4 +1,4 @@
-"""What a server may make of our time and memory, and names that no text can hold."""
+"""Tests for limits: the time and memory a server can make us use, and unprintable text."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ COUNT = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens
 EMPTY = openai({"content": ""})
 WORD = openai({"content": "x"})
 STOP = {"type": "message_stop"}
-PIECE = openai({"tool_calls": [{"index": 0, "function": {"arguments": "1"}}]})
+FRAGMENT = openai({"tool_calls": [{"index": 0, "function": {"arguments": "1"}}]})
 
 
 def cpu_of(block: bytes, times: int) -> float:
-    """CPU seconds of an answer that begins with so many copies of a block."""
+    """Return the CPU seconds of an answer that begins with ``times`` copies of a block."""
     script = answer(repeat(block * 100, times=times // 100), text("Hello"))
     with serve(script) as server:
         provider = OpenAICompatible("m", base_url=server.url, timeouts=60)
-        began = time.process_time()
+        started = time.process_time()
         stream = provider.stream("Hi")
         assert stream.read().endswith("Hello")
-    return time.process_time() - began
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize(
-    "block", [COUNT, EMPTY, WORD, PIECE], ids=["usage", "empty", "word", "call"]
+    "block", [COUNT, EMPTY, WORD, FRAGMENT], ids=["usage", "empty", "word", "call"]
 )
 def test_ten_times_the_events_take_ten_times_the_work(block: bytes) -> None:
-    """Whatever comes before the first word, and after it."""
+    """For usage, empty text, text and tool calls."""
     small = min(cpu_of(block, 3000) for _ in range(3))
     large = min(cpu_of(block, 30_000) for _ in range(2))
     assert large < 20 * small
 
 
-def test_usage_before_the_first_word_is_kept_once() -> None:
-    """A server that counts for ever takes no memory; the newest count is in hand."""
+def test_usage_before_the_first_text_is_kept_once() -> None:
+    """A server that keeps sending usage takes no memory; the newest one is kept."""
     first = event({"choices": [], "usage": {"prompt_tokens": 1}})
     script = [repeat(first, times=5000), COUNT, text("Hello")]
     provider = ScriptedProvider(script)
@@ -79,7 +79,7 @@ def test_usage_before_the_first_word_is_kept_once() -> None:
     assert [each for each in events if isinstance(each, Usage)] == [Usage(7, 1, None)]
 
 
-def pieces(block: bytes, times: int) -> Iterator[bytes]:
+def repeated(block: bytes, times: int) -> Iterator[bytes]:
     for _ in range(times):
         yield block
 
@@ -87,22 +87,22 @@ def pieces(block: bytes, times: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "", "text/x"])
 @pytest.mark.parametrize("decode", [decoding.decode_openai, decoding.decode_anthropic])
 def test_endless_white_space_is_refused(decode: Callable[..., Any], content_type: str) -> None:
-    """Past the cap, without keeping a copy for every piece, in time that grows with its size."""
-    began = time.process_time()
+    """Above the limit, without a copy for every chunk, and in linear time."""
+    started = time.process_time()
     with pytest.raises(MalformedStream, match="MiB"):
-        list(decode(pieces(b" " * 65536, 2 * EVENT_BYTES // 65536), content_type))
-    assert time.process_time() - began < 5
+        list(decode(repeated(b" " * 65536, 2 * EVENT_BYTES // 65536), content_type))
+    assert time.process_time() - started < 5
 
 
 def test_white_space_of_plain_text_is_text() -> None:
-    """Also where its kind is not known, and it is longer than what tells a kind."""
+    """Also without a content type, and if it is longer than what the format is detected from."""
     spaces = " " * 200_000
     with serve(answer(spaces + "x", content_type=None)) as server:
         assert AI365VIP(base_url=server.url).complete("Hi").text == spaces + "x"
 
 
-def test_event_with_a_large_picture_is_read() -> None:
-    """10 MB in base64, in one event."""
+def test_event_with_a_large_image_is_read() -> None:
+    """One event with an image of 10 MB, in base64."""
     data = "A" * (14 * 1024 * 1024)
     assert ScriptedProvider([text(data)]).complete("Hi").text == data
 
@@ -110,10 +110,10 @@ def test_event_with_a_large_picture_is_read() -> None:
 CALLS: dict[type[Provider], list[Any]] = {
     OpenAICompatible: [
         event({"choices": [{"delta": {"tool_calls": [
-            {"index": at * 100 + i, "id": "x", "function": {"name": "f", "arguments": "{}"}}
+            {"index": start * 100 + i, "id": "x", "function": {"name": "f", "arguments": "{}"}}
             for i in range(100)
         ]}}]})
-        for at in range(TOOL_CALLS // 100 + 1)
+        for start in range(TOOL_CALLS // 100 + 1)
     ],
     Anthropic: [
         each
@@ -128,8 +128,8 @@ CALLS: dict[type[Provider], list[Any]] = {
 
 
 @pytest.mark.parametrize("kind", CALLS, ids=lambda kind: kind.__name__)
-def test_tool_calls_without_end_are_refused(kind: type[Provider]) -> None:
-    """The limit is told; the text before stays in hand."""
+def test_too_many_tool_calls_are_refused(kind: type[Provider]) -> None:
+    """The error names the limit and keeps the text before it."""
     provider = ScriptedProvider([text("Hello"), *CALLS[kind]], like=kind("m", api_key="k"))
     with pytest.raises(MalformedStream, match=f"more than {TOOL_CALLS} tool calls") as caught:
         provider.stream("Hi").read()
@@ -140,7 +140,7 @@ def test_tool_calls_without_end_are_refused(kind: type[Provider]) -> None:
     "number", [2**63, 10**4000, -1, True, "7", 1.5], ids=lambda n: f"{n!r:.20}"
 )
 def test_count_beyond_63_bits_is_none(number: Any) -> None:
-    """Nobody can print, add or store it; what can be counted stays."""
+    """It may not fit where it is printed, added or stored; valid counts are kept."""
     usage = {"prompt_tokens": number, "completion_tokens": 2, "total_tokens": 2**63 - 1}
     chat = ScriptedProvider([text("Hello"), event({"choices": [], "usage": usage})])
     assert chat.complete("Hi").usage == Usage(None, 2, 2**63 - 1)
@@ -151,7 +151,7 @@ def test_count_beyond_63_bits_is_none(number: Any) -> None:
 
 
 def test_names_are_printable() -> None:
-    """Half a surrogate pair in a model, a reason, a call: all of it can be written to a file."""
+    """A lone surrogate in a model, a finish reason or a tool call becomes U+FFFD."""
     call = {"id": "1" + HALF, "function": {"name": "f" + HALF, "arguments": "{}"}}
     chat = ScriptedProvider([
         event({"model": "m" + HALF, "choices": [{"delta": {"tool_calls": [call]}}]}),
@@ -175,10 +175,10 @@ def test_names_are_printable() -> None:
 
 @pytest.mark.parametrize("kind", [OpenAICompatible, Anthropic], ids=lambda kind: kind.__name__)
 def test_arguments_of_a_call_are_printable(kind: type[Provider]) -> None:
-    """Escapes in their JSON are no way round; a whole pair is the character it means."""
-    given = {"a" + HALF: ["\U0001f600", HALF], "b": "\\ud83d"}
-    block = {"type": "tool_use", "id": "1", "name": "f", "input": given}
-    function = {"name": "f", "arguments": json.dumps(given)}
+    """Also if the surrogates are escaped in JSON; a complete pair becomes its character."""
+    arguments = {"a" + HALF: ["\U0001f600", HALF], "b": "\\ud83d"}
+    block = {"type": "tool_use", "id": "1", "name": "f", "input": arguments}
+    function = {"name": "f", "arguments": json.dumps(arguments)}
     script = {
         OpenAICompatible: [openai({"tool_calls": [{"id": "1", "function": function}]})],
         Anthropic: anthropic(
@@ -192,11 +192,11 @@ def test_arguments_of_a_call_are_printable(kind: type[Provider]) -> None:
 
 
 def test_error_texts_are_printable() -> None:
-    """Those of a status and those inside an answer."""
-    said = {"error": {"message": "no" + HALF, "type": "t" + HALF, "code": "c" + HALF}}
+    """The errors of a status and those inside an answer."""
+    value = {"error": {"message": "no" + HALF, "type": "t" + HALF, "code": "c" + HALF}}
     with pytest.raises(ServerError) as inside:
-        ScriptedProvider([event(said)], retry=1).complete("Hi")
-    body = json.dumps(said).encode()
+        ScriptedProvider([event(value)], retry=1).complete("Hi")
+    body = json.dumps(value).encode()
     refused = answer(body, status=400, content_type="application/json", end=False)
     with pytest.raises(APIStatusError) as status:
         ScriptedProvider([refused]).complete("Hi")
@@ -215,60 +215,62 @@ DENSE = b"[" + b"[]," * (JSON_VALUES // 2 + 1) + b"0]"
     ids=["choices", "error", "unknown", "list"],
 )
 def test_json_of_too_many_values_is_refused(decode: Callable[..., Any], value: bytes) -> None:
-    """Each of them takes a hundred bytes, and its text two or three."""
+    """A value of two or three characters takes a hundred bytes of memory."""
     for body, kind in ((value, "application/json"), (b"data: " + value + b"\n\n", "")):
         with pytest.raises(MalformedStream, match=f"more than {JSON_VALUES} values"):
-            list(decode(pieces(body % DENSE, 1), kind or "text/event-stream"))
+            list(decode(repeated(body % DENSE, 1), kind or "text/event-stream"))
 
 
 def test_error_event_of_too_many_values_is_an_error_in_any_case() -> None:
-    """Its text is what is told of it."""
+    """Its text becomes the message."""
     with pytest.raises(ServerError, match="reports an error"):
         list(
             decoding.decode_openai(
-                pieces(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream"
+                repeated(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream"
             )
         )
 
 
 def test_call_with_arguments_of_too_many_values_has_none() -> None:
-    """What was said stays in hand."""
+    """``raw`` keeps their text."""
     half = "[]," * (JSON_VALUES // 4 + 1)
     function = [{"name": "f", "arguments": "["}, {"arguments": half}, {"arguments": half + "0]"}]
     many = b"".join(openai({"tool_calls": [{"index": 0, "function": each}]}) for each in function)
-    *_, call, _ = decoding.decode_openai(pieces(many + b"data: [DONE]\n\n", 1), "text/event-stream")
+    *_, call, _ = decoding.decode_openai(
+        repeated(many + b"data: [DONE]\n\n", 1), "text/event-stream"
+    )
     assert isinstance(call, ToolCall)
     assert call.arguments is None
     assert call.raw == f"[{half}{half}0]"
 
 
 def test_large_event_of_many_lines_is_refused() -> None:
-    """Joining them takes their number times their size."""
+    """sseclient joins the lines in quadratic time."""
     line = b": " + b"x" * (EVENT_BYTES // 900) + b"\n"
-    began = time.process_time()
+    started = time.process_time()
     with pytest.raises(MalformedStream, match="as many as"):
-        list(decoding.decode_openai(pieces(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
-    assert time.process_time() - began < 5
+        list(decoding.decode_openai(repeated(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
+    assert time.process_time() - started < 5
 
 
-def test_names_and_counts_before_the_first_word_are_kept_once() -> None:
-    """However they alternate, and whoever decodes them."""
-    pipe = Channel(Timeouts())
+def test_names_and_counts_before_the_first_text_are_kept_once() -> None:
+    """Also if they alternate, with any decoder."""
+    channel = Channel(Timeouts())
     for number in range(10):
-        pipe._collect(ServedModel(f"m{number}"))
-        pipe._collect(Usage(number))
-    assert pipe._collected == [ServedModel("m9"), Usage(9)]
+        channel._collect(ServedModel(f"m{number}"))
+        channel._collect(Usage(number))
+    assert channel._collected == [ServedModel("m9"), Usage(9)]
 
 
-def test_name_of_anthropics_model_is_told_once() -> None:
-    """A server may begin its message as often as it likes."""
-    begin = {"type": "message_start", "message": {"model": "m"}}
-    deltas = decoding.decode_anthropic(iter(anthropic(*[begin] * 5, STOP)), "text/event-stream")
+def test_name_of_anthropics_model_is_reported_once() -> None:
+    """Also if a server sends several ``message_start`` events."""
+    start = {"type": "message_start", "message": {"model": "m"}}
+    deltas = decoding.decode_anthropic(iter(anthropic(*[start] * 5, STOP)), "text/event-stream")
     assert [each for each in deltas if isinstance(each, ServedModel)] == [ServedModel("m")]
 
 
 def test_counts_take_no_memory_of_a_failover() -> None:
-    """Before it knows whom to stay with."""
+    """Before it has chosen a provider."""
     script = [*[COUNT * 1000] * 10, text("Hello")]
     with serve(answer(*script)) as server:
         provider = Failover([OpenAICompatible("m", base_url=server.url, timeouts=60)])
@@ -282,7 +284,7 @@ def test_counts_take_no_memory_of_a_failover() -> None:
 
 
 def test_sum_beyond_63_bits_is_none() -> None:
-    """As each of its parts would be."""
+    """Like each of its summands."""
     counts = {"input_tokens": 2**63 - 1, "output_tokens": 1}
     script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
     [*_, usage, _] = decoding.decode_anthropic(iter(script), "text/event-stream")
@@ -291,7 +293,7 @@ def test_sum_beyond_63_bits_is_none() -> None:
 
 @pytest.mark.parametrize("around", ["%s", '{"model": %s}', '{"error": {"type": %s}}'])
 def test_deep_json_is_malformed_at_every_depth(around: str) -> None:
-    """Also where it can just be read, and not be shown any more."""
+    """Also if it can just be parsed but is too deep for ``repr``."""
     for depth in range(700, 1010):
         data = around % ("[" * depth + "]" * depth)
         for decode in (decoding.decode_openai, decoding.decode_anthropic):
@@ -300,7 +302,7 @@ def test_deep_json_is_malformed_at_every_depth(around: str) -> None:
 
 
 def test_type_of_an_error_is_short() -> None:
-    """It goes into logs and tables."""
+    """It appears in logs and tables."""
     with pytest.raises(ServerError) as caught:
         ScriptedProvider([event({"error": {"type": "x" * 100_000}})], retry=1).complete("Hi")
     assert len(caught.value.type or "") == 200
@@ -308,8 +310,8 @@ def test_type_of_an_error_is_short() -> None:
 
 def test_names_of_models_are_printable() -> None:
     """And a list that is nested too deeply is refused."""
-    listed = json.dumps({"data": [{"id": "m" + HALF}, {"id": 7}]}).encode()
-    bodies = [listed, b'{"data": %s}' % (b"[" * 100_000)]
+    listing = json.dumps({"data": [{"id": "m" + HALF}, {"id": 7}]}).encode()
+    bodies = [listing, b'{"data": %s}' % (b"[" * 100_000)]
     scripts = [answer(body, content_type="application/json", end=False) for body in bodies]
     with serve(scripts) as server:
         provider = OpenAICompatible(base_url=server.url, retry=1)

@@ -1,4 +1,4 @@
-"""Images: a string is an address and never a path; files come from path objects, and bounded."""
+"""Tests for images in messages: a string is a URL, never a path; path objects and size limits."""
 
 from __future__ import annotations
 
@@ -34,49 +34,49 @@ from providers_sync.types import Messages
 
 PNG = b"\x89PNG\r\n\x1a\nPRIVATE"
 LIMIT_S = 5.0
-BOTH = pytest.mark.parametrize("kind", [OpenAICompatible, Anthropic])
+BOTH_PROVIDERS = pytest.mark.parametrize("kind", [OpenAICompatible, Anthropic])
 FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "image": lambda image: {"type": "image", "image": image},
     "image_url": lambda image: {"type": "image_url", "image_url": {"url": image}},
     "bare image_url": lambda image: {"type": "image_url", "image_url": image},
 }
-FORM = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+EACH_FORM = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
 def scripted(kind: type[Provider]) -> ScriptedProvider:
-    """Return a provider that answers ``ok`` and remembers what it was sent."""
+    """Return a provider that answers ``ok`` and records its requests."""
     return ScriptedProvider([text("ok")], like=kind("m", api_key="k"))
 
 
-def asked(part: Any, role: str = "user") -> Messages:
+def messages_with(part: Any, role: str = "user") -> Messages:
     turn = {"role": role, "content": [part]}
     return [{**turn, "tool_call_id": "1"} if role == "tool" else turn]
 
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A picture that nobody outside may have."""
+    """An image file that a request from outside must not read."""
     path = tmp_path / "private.png"
     path.write_bytes(PNG)
     return path
 
 
-@BOTH
-@FORM
+@BOTH_PROVIDERS
+@EACH_FORM
 @pytest.mark.parametrize("role", ["user", "tool"])
 def test_a_string_is_never_a_path(
     kind: type[Provider], form: Callable[[Any], Any], role: str, private: Path
 ) -> None:
-    """The error names the item, says what to give, and nothing is sent."""
+    """The error names the item and the accepted types, and nothing is sent."""
     provider = scripted(kind)
     for image in (str(private), private.as_uri(), os.path.relpath(private)):
         with pytest.raises(InvalidRequestError, match=r"messages\[0\].*pathlib\.Path or bytes"):
-            provider.stream(asked(form(image), role))
+            provider.stream(messages_with(form(image), role))
     assert provider.requests == []
 
 
-@BOTH
-@FORM
+@BOTH_PROVIDERS
+@EACH_FORM
 @pytest.mark.parametrize(
     "image",
     [
@@ -85,106 +85,106 @@ def test_a_string_is_never_a_path(
         *(None, 5, True, ["http://127.0.0.1/a.png"], {}),
     ],
 )
-def test_what_is_no_address_is_refused(
+def test_what_is_not_a_url_is_refused(
     kind: type[Provider], form: Callable[[Any], Any], image: object
 ) -> None:
-    """Other schemes and other types, in every form."""
+    """Other schemes and other types, in every form of a part."""
     provider = scripted(kind)
-    with pytest.raises(InvalidRequestError, match=r"image.*must be an http\(s\) or data: address"):
-        provider.stream(asked(form(image)))
+    with pytest.raises(InvalidRequestError, match=r"image.*must be an http\(s\) or data: URL"):
+        provider.stream(messages_with(form(image)))
     assert provider.requests == []
 
 
-@BOTH
-def test_the_error_does_not_tell_what_exists(kind: type[Provider], private: Path) -> None:
-    """Whether there is such a file or not, the words are the same, and few of the string's."""
-    there, missing = str(private), str(private.with_name("missing.png"))
+@BOTH_PROVIDERS
+def test_the_error_does_not_reveal_which_files_exist(kind: type[Provider], private: Path) -> None:
+    """The text is the same whether the file exists or not, and quotes little of the string."""
+    existing, missing = str(private), str(private.with_name("missing.png"))
     texts = []
-    for path in (there, missing, "/etc/shadow", "/etc/shadoww", "\0", "x" * 10**6):
+    for path in (existing, missing, "/etc/shadow", "/etc/shadoww", "\0", "x" * 10**6):
         with pytest.raises(InvalidRequestError) as caught:
-            scripted(kind).stream(asked(FORMS["image"](path)))
+            scripted(kind).stream(messages_with(FORMS["image"](path)))
         texts.append(str(caught.value).replace(repr(path[:40]), "…"))
         assert len(str(caught.value)) < 300
     assert len(set(texts)) == 1
 
 
-@BOTH
-@FORM
-@pytest.mark.parametrize("address", ["https://example.org/a.png", "HTTP://example.org/a.png"])
-def test_an_address_goes_as_it_is(
-    kind: type[Provider], form: Callable[[Any], Any], address: str
+@BOTH_PROVIDERS
+@EACH_FORM
+@pytest.mark.parametrize("url", ["https://example.org/a.png", "HTTP://example.org/a.png"])
+def test_a_url_is_sent_unchanged(
+    kind: type[Provider], form: Callable[[Any], Any], url: str
 ) -> None:
-    """It is for the model's server to fetch."""
+    """The model's server fetches the image."""
     provider = scripted(kind)
-    provider.complete(asked(form(address)))
-    assert json.dumps(address).encode() in provider.requests[0].body
+    provider.complete(messages_with(form(url)))
+    assert json.dumps(url).encode() in provider.requests[0].body
 
 
-@BOTH
-@FORM
-def test_no_other_key_takes_the_addresss_place(
+@BOTH_PROVIDERS
+@EACH_FORM
+def test_no_other_key_replaces_the_url(
     kind: type[Provider], form: Callable[[Any], dict[str, Any]]
 ) -> None:
-    """What was checked is what is sent."""
+    """The URL that was checked is the one that is sent."""
     provider = scripted(kind)
     part = form("https://example.org/a.png")
-    provider.complete(asked({**part, "url": "file:///etc/passwd"}))
+    provider.complete(messages_with({**part, "url": "file:///etc/passwd"}))
     [sent] = json.loads(provider.requests[0].body)["messages"][0]["content"]
     assert "file:" not in json.dumps(sent.get("image_url") or sent["source"])
     assert b"https://example.org/a.png" in provider.requests[0].body
 
 
-@BOTH
-@FORM
+@BOTH_PROVIDERS
+@EACH_FORM
 def test_a_program_may_give_a_path_object_or_bytes(
     kind: type[Provider], form: Callable[[Any], Any], private: Path
 ) -> None:
-    """In every form of a part; a tool's result may hold one too."""
+    """In every form of a part, also in the result of a tool."""
     for image in (private, PNG, bytearray(PNG)):
         for role in ("user", "tool"):
             provider = scripted(kind)
-            provider.complete(asked(form(image), role))
+            provider.complete(messages_with(form(image), role))
             assert base64.b64encode(PNG) in provider.requests[0].body
 
 
 def test_data_that_is_not_base64_is_refused_where_it_cannot_be_sent() -> None:
-    """Anthropic's protocol would get an empty image."""
+    """Otherwise Anthropic's server would get an empty image."""
     provider = scripted(Anthropic)
     with pytest.raises(InvalidRequestError, match="base64"):
-        provider.stream(asked(FORMS["image"]("data:image/png,x")))
-    provider.complete(asked(FORMS["image"]("DATA:image/png;base64,aGk=")))
+        provider.stream(messages_with(FORMS["image"]("data:image/png,x")))
+    provider.complete(messages_with(FORMS["image"]("DATA:image/png;base64,aGk=")))
     block = json.loads(provider.requests[0].body)["messages"][0]["content"][0]
     assert block["source"] == {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
 def test_anthropics_own_blocks_pass() -> None:
-    """A ``source`` is the protocol's own word, and names nothing of ours."""
+    """A ``source`` belongs to the protocol and names no local file."""
     block = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     provider = scripted(Anthropic)
-    provider.complete(asked(block))
+    provider.complete(messages_with(block))
     assert json.loads(provider.requests[0].body)["messages"][0]["content"] == [block]
 
 
-# --- what a path object may name
+# --- the files that a path object may name
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
-    """A FIFO that nobody writes to is not waited for, nor is a device, a socket or a folder."""
+    """A FIFO without a writer does not block, nor does a device, a socket or a directory."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         for path in (fifo, Path("/dev/zero"), Path("/dev/null"), tmp_path, tmp_path / "socket"):
             with pytest.raises(InvalidRequestError, match="the image cannot be read"):
-                in_time(path)
+                image_url_in_time(path)
     with pytest.raises(InvalidRequestError, match="cannot be read"):
         image_url(tmp_path / "missing.png")
     with pytest.raises(InvalidRequestError, match="cannot be read"):
         image_url(Path("a\0b"))
 
 
-def in_time(path: Path) -> None:
-    """Read an image in a thread that may not hang; raise what it raises."""
+def image_url_in_time(path: Path) -> None:
+    """Read an image in a thread, which must end in ``LIMIT_S`` seconds; raise what it raises."""
     raised: list[InvalidRequestError] = []
 
     def read() -> None:
@@ -201,7 +201,7 @@ def in_time(path: Path) -> None:
 
 
 def test_an_image_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a file no more than one byte beyond it is read; bytes are measured too."""
+    """For files and for bytes."""
     assert config.IMAGE_BYTES == 20 * 1024 * 1024
     monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", len(PNG))
     path = tmp_path / "a.png"
@@ -213,14 +213,14 @@ def test_an_image_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             image_url(image)
 
 
-def test_of_a_large_file_no_more_is_read_than_the_limit(
+def test_a_large_file_is_read_only_up_to_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is bounded, whatever the file says of its size."""
+    """Memory stays bounded, whatever the file's size."""
     monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", 1000)
     path = tmp_path / "large.png"
     path.write_bytes(PNG)
-    os.truncate(path, 64 * 2**20)  # sparse: it takes no room on the disk
+    os.truncate(path, 64 * 2**20)  # a sparse file takes no disk space
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequestError, match="larger than"):
@@ -231,18 +231,18 @@ def test_of_a_large_file_no_more_is_read_than_the_limit(
 
 
 def test_a_file_of_no_size_is_read_all_the_same() -> None:
-    """What counts is what comes, not what the file system says of it."""
-    with pytest.raises(InvalidRequestError, match="no PNG"):
+    """The content counts, not the size that the file system reports."""
+    with pytest.raises(InvalidRequestError, match="not a PNG"):
         image_url(Path("/proc/self/status"))
 
 
-# --- every way in for JSON from outside
+# --- every source of untrusted JSON
 
 
-def test_a_prompts_file_names_no_picture(private: Path, tmp_path: Path) -> None:
-    """The row fails, the others are asked."""
+def test_a_prompts_file_cannot_name_a_file(private: Path, tmp_path: Path) -> None:
+    """The row fails, and the others are sent."""
     rows = [
-        {"custom_id": "1", "body": {"messages": asked(FORMS["image"](str(private)))}},
+        {"custom_id": "1", "body": {"messages": messages_with(FORMS["image"](str(private)))}},
         {"custom_id": "2", "prompt": "Hi"},
     ]
     path = tmp_path / "rows.jsonl"
@@ -254,24 +254,26 @@ def test_a_prompts_file_names_no_picture(private: Path, tmp_path: Path) -> None:
 
 
 def test_a_programs_rows_may_hold_path_objects(private: Path) -> None:
-    """What is no JSON comes from a program."""
+    """They cannot come from JSON, so they come from the program."""
     provider = scripted(OpenAICompatible)
-    [result] = batch.map(provider, [asked(FORMS["image"](private))])
+    [result] = batch.map(provider, [messages_with(FORMS["image"](private))])
     assert result.text == "ok"
     assert base64.b64encode(PNG) in provider.requests[0].body
 
 
-def test_a_saved_chat_names_no_picture(private: Path, tmp_path: Path) -> None:
-    """It is refused when it is loaded."""
-    history = [*asked(FORMS["image"](str(private))), {"role": "assistant", "content": "x"}]
+def test_a_saved_chat_cannot_name_a_file(private: Path, tmp_path: Path) -> None:
+    """Loading it raises."""
+    history = [*messages_with(FORMS["image"](str(private))), {"role": "assistant", "content": "x"}]
     path = tmp_path / "chat.json"
-    path.write_text(json.dumps({"version": 1, "system": None, "cut": None, "history": history}))
+    path.write_text(
+        json.dumps({"version": 1, "system": None, "interrupted": None, "history": history})
+    )
     with pytest.raises(InvalidRequestError, match=r"messages\[0\]"):
         Chat.load(path, scripted(OpenAICompatible))
 
 
 class Forward:
-    """An engine that asks Anthropic what its client asks."""
+    """An engine that forwards its client's messages to Anthropic."""
 
     models = ("m",)
 
@@ -282,7 +284,7 @@ class Forward:
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
     ) -> Iterator[str]:
-        """Pass the messages on as they came."""
+        """Forward the messages unchanged."""
         try:
             yield from self.provider.stream(messages, cancel=cancel)
         except ProviderError as error:
@@ -290,13 +292,13 @@ class Forward:
             raise
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
-def test_a_gateways_client_names_no_picture(private: Path) -> None:
-    """Its words reach an engine as they are, and another provider from there."""
+def test_a_gateways_client_cannot_name_a_file(private: Path) -> None:
+    """Its messages reach an engine unchanged, and from there another provider."""
     engine = Forward()
-    body = {"model": "m", "messages": asked(FORMS["image_url"](str(private)))}
+    body = {"model": "m", "messages": messages_with(FORMS["image_url"](str(private)))}
     with serve_gateway(engine) as gateway:
         connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=LIMIT_S)
         headers = {"Content-Type": "application/json"}
@@ -309,5 +311,5 @@ def test_a_gateways_client_names_no_picture(private: Path) -> None:
 
 @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"type": "x", "content": [part]}])
 def test_nothing_is_read_when_messages_are_checked(wrap: Callable[[Any], Any]) -> None:
-    """Checking costs no file, and another part's own contents are its server's matter."""
-    conversation(asked(wrap(FORMS["image"](Path("/no/such/file.png")))))
+    """The check reads no file and ignores the contents of unknown parts."""
+    conversation(messages_with(wrap(FORMS["image"](Path("/no/such/file.png")))))

@@ -93,11 +93,11 @@ LAYERS = [
     "stream.channel stream.cancel stream.workers",
     "stream.deadlines stream.wakeup",
     # inside transport
-    "transport.session transport.status",
+    "transport.session transport.status_errors",
     "transport.response transport.connection",
     "transport.gzip_body",
     "transport.redaction",
-    "transport.problems transport.framing",
+    "transport.errors transport.framing",
     "transport.call",
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing

@@ -1,4 +1,4 @@
-"""Properties of the framing and of the text: any split, any junk, any surrogates, look-alikes."""
+"""Property tests of the chunked coding, of surrogate pairs and of the decoder's fast path."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ fewer = settings(max_examples=100, deadline=None)
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
 
 
-def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Return ``data`` cut at these places, without empty pieces."""
-    at = [0, *sorted({place % (len(data) + 1) for place in cuts}), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(at) if a < b]
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Return ``data`` split at these positions (modulo its length), without empty chunks."""
+    bounds = [0, *sorted({position % (len(data) + 1) for position in cuts}), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(bounds) if a < b]
 
 
 def chunk(data: bytes) -> bytes:
@@ -36,48 +36,48 @@ def chunk(data: bytes) -> bytes:
 @many
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), cuts, st.floats(0, 1))
 def test_any_split_of_the_chunked_coding_gives_the_payload(
-    parts: list[bytes], at: list[int], where: float
+    parts: list[bytes], positions: list[int], fraction: float
 ) -> None:
-    """Nothing is added, nothing lost, and only the last byte ends it."""
-    wire = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
-    chunks = _ChunkDecoder()
-    got = b"".join(chunks.feed(piece) for piece in pieces(wire, at))
-    assert got == b"".join(parts)
-    assert chunks.ended
-    assert chunks.rest == b""
-    chunks = _ChunkDecoder()
-    got = b"".join(chunks.feed(piece) for piece in pieces(wire[: round(where * len(wire))], at))
-    assert b"".join(parts).startswith(got)
-    assert chunks.ended == (round(where * len(wire)) == len(wire))
+    """Nothing is added or lost, and the body ends with its last byte."""
+    body = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
+    decoder = _ChunkDecoder()
+    payload = b"".join(map(decoder.feed, split(body, positions)))
+    assert payload == b"".join(parts)
+    assert decoder.ended
+    assert decoder.rest == b""
+    decoder = _ChunkDecoder()
+    payload = b"".join(map(decoder.feed, split(body[: round(fraction * len(body))], positions)))
+    assert b"".join(parts).startswith(payload)
+    assert decoder.ended == (round(fraction * len(body)) == len(body))
 
 
 @many
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.binary(max_size=20), cuts)
 def test_any_junk_in_the_chunked_coding_is_harmless(
-    parts: list[bytes], junk: bytes, at: list[int]
+    parts: list[bytes], junk: bytes, positions: list[int]
 ) -> None:
-    """It ends, breaks or waits; what came before the junk is handed out first."""
-    wire = b"".join(map(chunk, parts))
-    chunks = _ChunkDecoder()
-    got = b"".join(chunks.feed(piece) for piece in pieces(wire + junk, at))
-    assert got.startswith(b"".join(parts))
+    """The payload before the junk is always returned, and nothing is raised."""
+    body = b"".join(map(chunk, parts))
+    decoder = _ChunkDecoder()
+    payload = b"".join(map(decoder.feed, split(body + junk, positions)))
+    assert payload.startswith(b"".join(parts))
 
 
 # --- surrogates
 
 
-def joined(units: list[int]) -> str:
-    """Return UTF-16 code units as text: pairs joined, lone halves replaced."""
-    text, held = "", 0
+def reference_text(units: list[int]) -> str:
+    """Return UTF-16 code units as text, with pairs joined and lone halves replaced."""
+    text, high = "", 0
     for unit in units:
-        if held and 0xDC00 <= unit < 0xE000:
-            text, held = text + chr(0x10000 + ((held - 0xD800) << 10) + unit - 0xDC00), 0
+        if high and 0xDC00 <= unit < 0xE000:
+            text, high = text + chr(0x10000 + ((high - 0xD800) << 10) + unit - 0xDC00), 0
             continue
-        text += "\ufffd" if held else ""
-        held = unit if 0xD800 <= unit < 0xDC00 else 0
-        if not held:
+        text += "\ufffd" if high else ""
+        high = unit if 0xD800 <= unit < 0xDC00 else 0
+        if not high:
             text += "\ufffd" if 0xDC00 <= unit < 0xE000 else chr(unit)
-    return text + ("\ufffd" if held else "")
+    return text + ("\ufffd" if high else "")
 
 
 units = st.lists(
@@ -102,14 +102,14 @@ FORMS: dict[str, tuple[Any, str, type]] = {
         ToolCall,
     ),
     "Anthropic's text": (decode_anthropic, '{"type": "text_delta", "text": "?"}', str),
-    "Anthropic's thoughts": (
+    "Anthropic's reasoning": (
         decode_anthropic, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
     ),
     "Anthropic's tool call": (
         decode_anthropic, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
     ),
 }  # fmt: skip
-GROWN = '{"type": "content_block_delta", "index": 0, "delta": %s}'
+CONTENT_BLOCK_DELTA = '{"type": "content_block_delta", "index": 0, "delta": %s}'
 ENDS = {
     decode_openai: b"data: [DONE]\n\n",
     decode_anthropic: b'data: {"type": "message_stop"}\n\n',
@@ -127,29 +127,30 @@ def text_of(delta: Any) -> str:
 @fewer
 @given(units, cuts)
 def test_surrogates_split_over_deltas_are_joined_or_replaced(
-    form: str, said: list[int], at: list[int]
+    form: str, code_units: list[int], positions: list[int]
 ) -> None:
-    """Every chunk prints, and together they are what the server meant."""
+    """Every chunk can be encoded, and together they are the text that the server sent."""
     decode, event, kind = FORMS[form]
     if decode is decode_anthropic:
-        event = GROWN % event
-    places = [0, *sorted({place % (len(said) + 1) for place in at}), len(said)]
+        event = CONTENT_BLOCK_DELTA % event
+    length = len(code_units)
+    bounds = [0, *sorted({position % (length + 1) for position in positions}), length]
     stream = b""
-    for a, b in itertools.pairwise(places):
-        escaped = "".join(f"\\u{unit:04x}" for unit in said[a:b])
+    for a, b in itertools.pairwise(bounds):
+        escaped = "".join(f"\\u{unit:04x}" for unit in code_units[a:b])
         stream += f"data: {event.replace('?', escaped)}\n\n".encode()
     deltas = decode(iter([stream + ENDS[decode]]), "text/event-stream")
     chunks = [text_of(delta) for delta in deltas if isinstance(delta, kind)]
     for each in chunks:
         assert each.encode() or kind is ToolCall
-    assert "".join(chunks) == joined(said)
+    assert "".join(chunks) == reference_text(code_units)
 
 
-# --- the short way through events that look alike
+# --- the fast path for events that differ only in their text
 
 
-def slowly(values: list[Any]) -> tuple[str, str]:
-    """Return text and reasoning of events, each read in full."""
+def reference_decode(values: list[Any]) -> tuple[str, str]:
+    """Return text and reasoning of events without a fast path."""
     text = reasoning = ""
     for value in values:
         delta = value["choices"][0]["delta"]
@@ -165,8 +166,8 @@ small = st.one_of(
 
 
 @st.composite
-def alike(draw: Callable[..., Any]) -> list[Any]:
-    """Events of a few forms, in any order, with misleading words in their other fields."""
+def similar_events(draw: Callable[..., Any]) -> list[Any]:
+    """Return events of a few forms, in any order, with misleading text in their other fields."""
     forms = draw(
         st.lists(
             st.tuples(
@@ -189,21 +190,23 @@ def alike(draw: Callable[..., Any]) -> list[Any]:
 
 
 @many
-@given(alike(), st.booleans(), cuts)
-def test_events_that_look_alike_are_read_as_if_each_were_new(
-    values: list[Any], tight: bool, at: list[int]
+@given(similar_events(), st.booleans(), cuts)
+def test_similar_events_are_decoded_as_if_each_were_the_first(
+    values: list[Any], compact: bool, positions: list[int]
 ) -> None:
-    """The decoder may take a short way; the text is the same."""
-    separators = (",", ":") if tight else None
+    """The fast path does not change the text."""
+    separators = (",", ":") if compact else None
     stream = "".join(f"data: {json.dumps(v, separators=separators)}\n\n" for v in values)
     deltas = list(
-        decode_openai(iter(pieces(f"{stream}data: [DONE]\n\n".encode(), at)), "text/event-stream")
+        decode_openai(
+            iter(split(f"{stream}data: [DONE]\n\n".encode(), positions)), "text/event-stream"
+        )
     )
     text = "".join(delta for delta in deltas if isinstance(delta, str))
     reasoning = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
-    assert (text, reasoning) == slowly(values)
+    assert (text, reasoning) == reference_decode(values)
 
 
-def test_the_oracle_itself_joins_pairs() -> None:
-    """A wrong oracle would prove nothing."""
-    assert joined([0xD83D, 0xDE00, 0xDE00, 0x61, 0xD83D]) == "\U0001f600\ufffda\ufffd"
+def test_the_reference_joins_pairs() -> None:
+    """A wrong reference would prove nothing."""
+    assert reference_text([0xD83D, 0xDE00, 0xDE00, 0x61, 0xD83D]) == "\U0001f600\ufffda\ufffd"

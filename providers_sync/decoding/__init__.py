@@ -1,4 +1,7 @@
-"""Bytes → events → deltas: pure, no I/O; one decoder a protocol."""
+"""Decoders that turn response bodies into deltas: OpenAI's and Anthropic's protocol, plain text.
+
+They work on an iterable of bytes and do no I/O.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Anthropic's Messages protocol, streamed or whole.
+"""Decoder for Anthropic's Messages protocol: event streams and single JSON answers.
 
-Source: Anthropic API reference, "Streaming Messages": blocks of content start, grow and stop
-between ``message_start`` and ``message_stop``; new kinds of events and blocks may come at any
-time and are passed over.
+Reference: Anthropic API, "Streaming Messages". Content blocks start, grow and stop between
+``message_start`` and ``message_stop``; unknown types of events and blocks are ignored.
 """
 
 from __future__ import annotations
@@ -24,44 +23,44 @@ from .parsing import (
     EventTemplate,
     SurrogateJoiner,
     ToolCallAssembler,
-    excerpt,
     join_surrogates,
     parse_json,
     read_whole,
     server_error,
+    short_repr,
     sniff_format,
     token_count,
 )
-from .sse import events
+from .sse import parse_events
 
 
 def decode_anthropic(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-    """Decode an answer; ``StreamTruncated`` where it ends without ``message_stop``."""
+    """Decode an answer; raise ``StreamTruncated`` if it ends without ``message_stop``."""
     source = iter(chunks)
     if content_type != "text/event-stream":
         kind, source = sniff_format(source)
         if kind == "html" and not content_type:
             raise MalformedStream("the server sent a web page instead of an answer")
         if kind == "json" or content_type.endswith("json"):
-            return _Message().whole(source)
-    return _Message().streamed(source)
+            return _MessageDecoder().decode_json(source)
+    return _MessageDecoder().decode_stream(source)
 
 
-class _Message:
-    """The state of one answer."""
+class _MessageDecoder:
+    """Decodes one answer."""
 
     def __init__(self) -> None:
         self._text = SurrogateJoiner()
-        self._thought = SurrogateJoiner()
+        self._reasoning = SurrogateJoiner()
         self._calls = ToolCallAssembler()
         self._model: str | None = None
-        self._reason: str | None = None
-        self._input: int | None = None
-        self._output: int | None = None
+        self._stop_reason: str | None = None
+        self._input_tokens: int | None = None
+        self._output_tokens: int | None = None
 
-    def streamed(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
+    def decode_stream(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
         template = EventTemplate()
-        for event in events(chunks):
+        for event in parse_events(chunks):
             data = event.data
             if (text := template.match(data)) is not None:
                 if text := self._text.feed(text):
@@ -73,22 +72,22 @@ class _Message:
                 raise server_error(data)
             value = parse_json(data)
             if not isinstance(value, dict):
-                raise MalformedStream(f"an event is not a JSON object: {excerpt(value)}")
+                raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
             kind = value.get("type") or event.event
             if kind == "error" or value.get("error"):
                 raise server_error(value)
             try:
-                yield from self._event(kind, value)
+                yield from self._decode_event(kind, value)
             except WRONG_SHAPE as error:
                 raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
             if kind == "message_stop":
                 return
             if kind == "content_block_delta" and value["delta"]["type"] == "text_delta":
                 template.learn(data, value, value["delta"], "text")
-        yield from self._halves()
+        yield from self._flush_surrogates()
         raise StreamTruncated("the stream ended without its end marker (message_stop)")
 
-    def whole(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
+    def decode_json(self, chunks: Iterator[bytes]) -> Iterator[Delta]:
         """Decode an answer that came as one JSON object, which is its own end marker."""
         text = read_whole(chunks).decode("utf-8-sig", "replace")
         if not text.strip():
@@ -97,78 +96,81 @@ class _Message:
         if not isinstance(value, dict) or value.get("error"):
             raise server_error(value)
         try:
-            yield from self._event("message_start", {"message": value})
+            yield from self._decode_event("message_start", {"message": value})
             for index, block in enumerate(value["content"]):
-                yield from self._block(index, block)
-            self._count(value.get("usage"))
+                yield from self._start_block(index, block)
+            self._update_usage(value.get("usage"))
             if reason := value.get("stop_reason"):
-                self._reason = join_surrogates(str(reason))
+                self._stop_reason = join_surrogates(str(reason))
         except WRONG_SHAPE as error:
             raise MalformedStream(f"the answer has the wrong shape: {error}") from error
         yield from self._end()
 
-    def _event(self, kind: str, value: dict[str, Any]) -> Iterator[Delta]:
+    def _decode_event(self, kind: str, value: dict[str, Any]) -> Iterator[Delta]:
         if kind == "content_block_delta":
-            yield from self._grown(value["index"], value["delta"])
+            yield from self._decode_delta(value["index"], value["delta"])
         elif kind == "content_block_start":
-            yield from self._block(value["index"], value["content_block"])
+            yield from self._start_block(value["index"], value["content_block"])
         elif kind == "content_block_stop":
-            yield from self._rest()
+            yield from self._end_block()
         elif kind == "message_start":
             message = value["message"]
             if self._model is None and (model := message.get("model")):
                 self._model = join_surrogates(str(model))
                 yield ServedModel(self._model)
-            self._count(message.get("usage"))
+            self._update_usage(message.get("usage"))
         elif kind == "message_delta":
             if reason := value["delta"].get("stop_reason"):
-                self._reason = join_surrogates(str(reason))
-            self._count(value.get("usage"))
+                self._stop_reason = join_surrogates(str(reason))
+            self._update_usage(value.get("usage"))
         elif kind == "message_stop":
             yield from self._end()
 
-    def _grown(self, index: int, delta: dict[str, Any]) -> Iterator[Delta]:
+    def _decode_delta(self, index: int, delta: dict[str, Any]) -> Iterator[Delta]:
         kind = delta["type"]
         if kind == "text_delta":
             if text := self._text.feed(delta["text"]):
                 yield text
         elif kind == "thinking_delta":
-            if thought := self._thought.feed(delta["thinking"] or ""):
-                yield ReasoningDelta(thought)
+            if reasoning := self._reasoning.feed(delta["thinking"] or ""):
+                yield ReasoningDelta(reasoning)
         elif kind == "input_json_delta":
             self._calls.add(index, "", "", delta["partial_json"])
             yield ToolCallStarted()
 
-    def _block(self, index: int, block: dict[str, Any]) -> Iterator[Delta]:
-        """A block begins; in a whole answer this is all of it."""
+    def _start_block(self, index: int, block: dict[str, Any]) -> Iterator[Delta]:
+        """Decode the start of a block; in a JSON answer, this is the complete block."""
         kind = block["type"]
         if kind == "text" and block.get("text"):
             yield self._text.feed(block["text"]) + self._text.end()
         elif kind == "thinking" and block.get("thinking"):
-            yield ReasoningDelta(self._thought.feed(block["thinking"]) + self._thought.end())
+            yield ReasoningDelta(self._reasoning.feed(block["thinking"]) + self._reasoning.end())
         elif kind == "tool_use":
             self._calls.start(index, block["id"], block["name"], block.get("input"))
             yield ToolCallStarted()
 
-    def _rest(self) -> Iterator[Delta]:
-        yield from self._halves()
+    def _end_block(self) -> Iterator[Delta]:
+        yield from self._flush_surrogates()
         yield from self._calls.finished()
 
-    def _halves(self) -> Iterator[Delta]:
+    def _flush_surrogates(self) -> Iterator[Delta]:
         if rest := self._text.end():
             yield rest
-        if rest := self._thought.end():
+        if rest := self._reasoning.end():
             yield ReasoningDelta(rest)
 
-    def _count(self, usage: Any) -> None:
+    def _update_usage(self, usage: Any) -> None:
         if isinstance(usage, dict):
-            given = token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens"))
-            self._input = given[0] if given[0] is not None else self._input
-            self._output = given[1] if given[1] is not None else self._output
+            input_tokens = token_count(usage.get("input_tokens"))
+            output_tokens = token_count(usage.get("output_tokens"))
+            self._input_tokens = input_tokens if input_tokens is not None else self._input_tokens
+            self._output_tokens = (
+                output_tokens if output_tokens is not None else self._output_tokens
+            )
 
     def _end(self) -> Iterator[Delta]:
-        yield from self._rest()
-        if self._input is not None or self._output is not None:
-            total = (self._input or 0) + (self._output or 0)
-            yield Usage(self._input, self._output, token_count(total))
-        yield Finish(self._reason)
+        yield from self._end_block()
+        if self._input_tokens is not None or self._output_tokens is not None:
+            total = (self._input_tokens or 0) + (self._output_tokens or 0)
+            yield Usage(self._input_tokens, self._output_tokens, token_count(total))
+        yield Finish(self._stop_reason)

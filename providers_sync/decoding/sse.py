@@ -1,8 +1,8 @@
-"""Bytes → server-sent events; the only importer of sseclient.
+"""Parser for server-sent events (SSE); no other module imports sseclient.
 
-A framer stands in front of ``SSEClient``: it yields one whole event at a time, with LF line ends,
-without a BOM, as valid UTF-8, and within caps; an unterminated tail is withheld, because the
-event-stream rules (WHATWG HTML, 9.2.6) say that an incomplete event is discarded.
+``split_events`` splits the bytes before ``SSEClient`` gets them: into complete events with LF line
+ends, without a BOM, in valid UTF-8 and within size limits. It drops an unterminated event at the
+end, as the specification requires (WHATWG HTML, 9.2.6).
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from ..config import EVENT_BYTES, EVENT_LINES, EVENT_LINES_BYTES
 from ..errors import MalformedStream, StreamCut
 
 _BOM = codecs.BOM_UTF8
-_event: Any = ServerSentEvent  # its stub does not tell what it takes
+_event: Any = ServerSentEvent  # its type stub lacks the parameters
 
 
-def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield each whole event of a byte stream as one piece that ends with an empty line.
+def split_events(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of each complete event, with the empty line that ends it.
 
-    Raises ``MalformedStream`` beyond the caps and ``StreamCut`` at half a character.
+    Raises ``MalformedStream`` above the size limits and ``StreamCut`` if the stream ends inside a
+    character.
     """
     tail = bytearray()
-    for data in _lines_ended_by_lf(_without_bom(chunks)):
-        seen = max(len(tail) - 1, 0)
+    for data in _normalize_line_ends(_strip_bom(chunks)):
+        searched = max(len(tail) - 1, 0)
         if tail:
             tail += data
-            if tail.find(b"\n\n", seen) < 0:
+            if tail.find(b"\n\n", searched) < 0:
                 _check_size(tail)
                 continue
             data = bytes(tail)
             tail.clear()
-        *blocks, rest = data.split(b"\n\n")
+        *events, rest = data.split(b"\n\n")
         tail += rest
-        data = b""  # a large event is in memory as rarely as can be
-        for block in blocks:
-            if block:
-                yield _checked(block)
+        data = b""  # keep no second copy of a large event
+        for event in events:
+            if event:
+                yield _finish_event(event)
         _check_size(tail)
-    if _half_character(tail):
+    if _ends_inside_character(tail):
         raise StreamCut("the stream ends inside a character")
 
 
-def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Drop a byte order mark at the start, however it is split."""
+def _strip_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Drop a byte order mark at the start, even if it is split between chunks."""
     source = iter(chunks)
     head = b""
     for data in source:
@@ -61,8 +62,8 @@ def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield head
 
 
-def _lines_ended_by_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Turn CRLF and CR into LF; a pair split over two pieces is one line end."""
+def _normalize_line_ends(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Convert CRLF and CR to LF; a CRLF split between two chunks is one line end."""
     after_cr = False
     for data in chunks:
         if after_cr and data.startswith(b"\n"):
@@ -78,46 +79,48 @@ def _lines_ended_by_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield data
 
 
-def _checked(block: bytes) -> bytes:
-    _check_size(block)
-    lines = block.count(b"\n") + 1
+def _finish_event(event: bytes) -> bytes:
+    """Check the limits, replace invalid UTF-8 and append the empty line."""
+    _check_size(event)
+    lines = event.count(b"\n") + 1
     if lines > EVENT_LINES:
         raise MalformedStream(f"an event has more than {EVENT_LINES} lines")
-    if lines > 2 and lines * len(block) > EVENT_LINES_BYTES:
-        raise MalformedStream(f"an event of {len(block)} bytes has as many as {lines} lines")
-    if not block.isascii():
-        block = block.decode("utf-8", "replace").encode("utf-8")
-    return block + b"\n\n"
+    if lines > 2 and lines * len(event) > EVENT_LINES_BYTES:
+        raise MalformedStream(f"an event of {len(event)} bytes has as many as {lines} lines")
+    if not event.isascii():
+        event = event.decode("utf-8", "replace").encode("utf-8")
+    return event + b"\n\n"
 
 
-def _check_size(block: bytes | bytearray) -> None:
-    if len(block) > EVENT_BYTES:
+def _check_size(event: bytes | bytearray) -> None:
+    if len(event) > EVENT_BYTES:
         raise MalformedStream(f"an event is larger than {EVENT_BYTES // 1024**2} MiB")
 
 
-def _half_character(tail: bytes | bytearray) -> bool:
+def _ends_inside_character(tail: bytes | bytearray) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(bytes(tail[-8:]))
     return bool(decoder.getstate()[0])
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
+def parse_events(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
     """Yield the server-sent events of a byte stream (``.event``, ``.data``).
 
-    Nearly all are one line of data, under its event's name or not: those need no parser, and it
-    would take two thirds of a chunk's time. All others are sseclient's to read.
+    Nearly all events consist of one ``data`` line, with or without an ``event`` line before it.
+    They are parsed here, as sseclient would take two thirds of the time of a chunk. sseclient
+    parses all others.
     """
-    for frame in frames(chunks):
-        end = frame.find(b"\n")
-        last = len(frame) - 2
-        if end == last and frame.startswith(b"data: "):
-            yield _event(data=frame[6:end].decode())
+    for lines in split_events(chunks):
+        end = lines.find(b"\n")
+        last = len(lines) - 2
+        if end == last and lines.startswith(b"data: "):
+            yield _event(data=lines[6:end].decode())
         elif (
-            frame.startswith(b"event: ")
-            and frame.startswith(b"data: ", end + 1)
-            and (frame.find(b"\n", end + 1) == last)
+            lines.startswith(b"event: ")
+            and lines.startswith(b"data: ", end + 1)
+            and (lines.find(b"\n", end + 1) == last)
         ):
-            name = frame[7:end].decode() or "message"
-            yield _event(event=name, data=frame[end + 7 : last].decode())
+            name = lines[7:end].decode() or "message"
+            yield _event(event=name, data=lines[end + 7 : last].decode())
         else:
-            yield from SSEClient(iter([frame])).events()
+            yield from SSEClient(iter([lines])).events()

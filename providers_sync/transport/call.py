@@ -1,4 +1,4 @@
-"""One attempt's line to the server: its socket, its time for connecting, its stop button."""
+"""The state of one request attempt: its socket, its connect deadline and how to stop it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .resolver import look_up
 
 
 class CallStopped(Exception):
-    """The call was stopped from our side; never leaves the package."""
+    """Raised when the call was stopped by ``Call.stop``; never reaches the user."""
 
 
 class Call:
-    """One attempt's line to the server: its socket, its clock for connecting, its stop button."""
+    """One request attempt: its socket, its connect deadline and how to stop it."""
 
     def __init__(
         self,
@@ -33,24 +33,25 @@ class Call:
     ) -> None:
         self.stopped = False
         self.is_connected = False
-        """Whether a connection stands; until then a timeout is the connect clock's."""
+        """Whether a connection is established; until then, a timeout is a connect timeout."""
         self.read_s = None if read_s is None else min(read_s, SOCKET_WAIT_S)
-        """A backstop for one blocked read; the clocks proper are kept by the reader."""
+        """Upper limit for one blocked read; the stream enforces the actual timeouts."""
         self.sent = on_sent
         self._on_connected = on_connected
         self.socket: socket.socket | None = None
-        """The connection's own socket, for the thread that reads."""
+        """The connection's own socket, for the thread that reads the response."""
         self.response: HTTPResponse | None = None
-        """http.client's response, once its headers are read."""
+        """http.client's response, once its headers have been read."""
         self.read_to_end = False
-        """Whether the answer was read to its proven end, so that the connection may be reused."""
+        """Whether the response was read to its proven end, so that the connection can be reused."""
         self._deadline = None if connect_s is None else time.monotonic() + connect_s
         self._duplicate: socket.socket | None = None
-        # Reentrant: a finalizer or a signal handler may stop the call in the thread that holds it.
+        # Reentrant: a finalizer or a signal handler may stop the call in the thread that holds the
+        # lock.
         self._lock = threading.Condition(threading.RLock())
 
     def stop(self) -> None:
-        """End whatever the call waits for, from any thread, without waiting itself."""
+        """Interrupt whatever the call is waiting for. Safe in any thread; does not block."""
         self.stopped = True
         with self._lock:
             if self._duplicate is not None:
@@ -63,68 +64,72 @@ class Call:
         if self.stopped:
             raise CallStopped
 
-    def wait_for(self, happened: Callable[[], bool], wait_s: float | None) -> None:
-        """Wait until ``happened()`` or for ``wait_s`` seconds; raise ``CallStopped`` if stopped."""
+    def wait_for(self, condition: Callable[[], bool], wait_s: float | None) -> None:
+        """Wait up to ``wait_s`` seconds for ``condition()``; raise ``CallStopped`` if stopped."""
         with self._lock:
-            self._lock.wait_for(lambda: happened() or self.stopped, wait_s)
+            self._lock.wait_for(lambda: condition() or self.stopped, wait_s)
         self.raise_if_stopped()
 
     def connected(self) -> None:
-        """Note that the connection stands and the request goes out."""
+        """Record that the connection is established and the request is about to be sent."""
         self.is_connected = True
         self._on_connected()
 
     def track_socket(self, sock: socket.socket) -> None:
-        """Take a duplicate of ``sock`` to stop it by."""
+        """Keep a duplicate of ``sock``, through which ``stop`` can shut it down."""
         with self._lock:
             self.release_socket()
-            # Not sock.dup(): a TLS socket refuses it, and this must be the TCP socket beneath.
+            # Not sock.dup(): a TLS socket refuses it, and this must be the underlying TCP socket.
             self._duplicate = socket.socket(fileno=socket.dup(sock.fileno()))
         self.raise_if_stopped()
 
     def release_socket(self) -> None:
-        """Let the socket go, before it serves somebody else."""
+        """Close the duplicate, before the connection is used for another call."""
         with self._lock:
             duplicate, self._duplicate = self._duplicate, None
             if duplicate is not None:
                 duplicate.close()
 
     def connect_time_left(self, shares: int = 1) -> float | None:
-        """Return the seconds left for connecting, divided fairly among the addresses to try."""
+        """Return the seconds left for connecting, divided by ``shares``, the addresses to try."""
         if self._deadline is None:
             return None
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("timed out")
-        return min(left / shares, SOCKET_WAIT_S)
+        return min(remaining / shares, SOCKET_WAIT_S)
 
     def resolve(self, host: str, port: int) -> list[Any]:
-        """Return the addresses of ``host``, giving up when stopped or out of time."""
+        """Return the addresses of ``host``.
+
+        Raises ``CallStopped`` if stopped, ``TimeoutError`` at the connect deadline, and what
+        ``socket.getaddrinfo`` raises.
+        """
         family = urllib3.util.connection.allowed_gai_family()
         with contextlib.suppress(socket.gaierror, UnicodeError):
             return socket.getaddrinfo(
                 host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
-        found: list[Any] = []
+        results: list[Any] = []
 
-        def take(answer: Any) -> None:
+        def on_result(result: Any) -> None:
             with self._lock:
-                found.append(answer)
+                results.append(result)
                 self._lock.notify_all()
 
-        look_up((host, port, family), take)
-        self.wait_for(lambda: bool(found), self.connect_time_left())
-        if not found:
+        look_up((host, port, family), on_result)
+        self.wait_for(lambda: bool(results), self.connect_time_left())
+        if not results:
             raise TimeoutError(f"the name {host} was not resolved in time")
-        if isinstance(found[0], Exception):
-            raise copy.copy(found[0])  # others raise it too
-        return cast("list[Any]", found[0])
+        if isinstance(results[0], Exception):
+            raise copy.copy(results[0])  # other calls raise the same error
+        return cast("list[Any]", results[0])
 
 
-# The call a thread is working on: the way past requests and urllib3, which pass nothing through.
+# The call a thread is working on. Thread-local, as requests and urllib3 cannot pass it down.
 current = threading.local()
 
 
 def current_call() -> Call | None:
-    """Return the call this thread is working on."""
+    """Return the call that this thread is working on, if any."""
     return getattr(current, "call", None)

@@ -1,4 +1,4 @@
-"""requests' adapter over urllib3 pools whose every connection belongs to the call it works for."""
+"""Adapter for the requests library, with stoppable connections and stricter response parsing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ from .call import Call, CallStopped, current_call
 from .framing import clear_kernel_timeout
 
 
-class _WholeLines:
-    """Header lines; http.client takes the end of the connection for the end of the headers."""
+class _CompleteLines:
+    """Wraps the file with the header lines and reports a truncated line as an error.
+
+    http.client takes the end of the connection for the end of the headers.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -40,19 +43,20 @@ class _WholeLines:
         return line
 
 
-INTERIM_RESPONSES = 100
-"""Before one answer; a server that works says so now and then, and hints are sent once."""
+MAX_INTERIM_RESPONSES = 100
+"""1xx responses accepted before the final one: servers send progress now and then, hints once."""
 
 
 class _StrictResponse(HTTPResponse):
-    """http.client's response, for which half the headers and half the last chunk are enough.
+    """http.client's response, which reports truncated headers and trailers as errors.
 
-    It takes every status of 1xx but 100 for the answer; RFC 9110, section 15.2, has them passed
-    over. 101 (another protocol from here on) is final: nobody asked for it.
+    http.client accepts both, and takes every 1xx status except 100 for the final response. RFC
+    9110, section 15.2, says to skip them. 101 (switching protocols) is final here: no request of
+    ours asks for it.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(INTERIM_RESPONSES):
+        for _ in range(MAX_INTERIM_RESPONSES):
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             if line[1] >= 200 or line[1] == 101:
                 return line
@@ -60,10 +64,10 @@ class _StrictResponse(HTTPResponse):
         raise HTTPException("too many interim responses")
 
     def begin(self) -> None:
-        file, self.fp = self.fp, cast(Any, _WholeLines(self.fp))
+        file, self.fp = self.fp, cast(Any, _CompleteLines(self.fp))
         try:
             super().begin()
-        finally:  # whoever closes a failed response flushes the file
+        finally:  # closing a failed response flushes the file
             if self.fp is not None:
                 self.fp = file
         if (call := current_call()) is not None:
@@ -79,21 +83,22 @@ class _StrictResponse(HTTPResponse):
         raise HTTPException("too many trailers")
 
 
-class _WatchedConnection:
-    """Mixed into urllib3's connection classes: shows every socket to the call it works for."""
+class _TrackedConnection:
+    """Mixin for urllib3's connection classes: registers every socket with the current call."""
 
     response_class = _StrictResponse
     call: Call | None = None
     makes_own_socket = True
-    """False for SOCKS, where PySocks makes it."""
+    """False for SOCKS, where PySocks creates the socket."""
 
     def connect(self: Any) -> None:
         if getattr(self, "ssl_context", self) is None:  # only HTTPS connections have one
             self.ssl_context = _strict_context(self.cert_reqs)
         super().connect()  # type: ignore[misc]
         if hasattr(self.sock, "suppress_ragged_eofs"):
-            # A reset over TLS looks like this on Python 3.10 to 3.12 (gh-115627), and a body that
-            # ends with its connection is whole only with a close_notify (RFC 9112, 9.8).
+            # A ragged EOF: a reset over TLS looks like one on Python 3.10 to 3.12 (gh-115627), and
+            # a body that ends with its connection is complete only with a close_notify (RFC 9112,
+            # 9.8).
             self.sock.suppress_ragged_eofs = False
         if self.call is not None:
             self.call.raise_if_stopped()
@@ -107,16 +112,16 @@ class _WatchedConnection:
             if call is not None:
                 call.track_socket(sock)
             return sock
-        failure: OSError | None = None
+        last_error: OSError | None = None
         addresses = call.resolve(self._dns_host.strip("[]"), self.port)
         for index, address in enumerate(addresses):
             try:
-                return _connected(address, call, len(addresses) - index, self.socket_options)
+                return _connect(address, call, len(addresses) - index, self.socket_options)
             except OSError as error:
-                failure = error
+                last_error = error
                 call.raise_if_stopped()
-        # Not as an OSError: urllib3 takes a reset for one in sending, and reads from no socket.
-        raise ProtocolError("no address took the connection", failure) from failure
+        # Not an OSError: urllib3 takes a reset for a failed send, and reads without a socket.
+        raise ProtocolError("no address accepted the connection", last_error) from last_error
 
     def getresponse(self: Any) -> Any:
         call = self.call
@@ -127,7 +132,7 @@ class _WatchedConnection:
         try:
             response = super().getresponse()  # type: ignore[misc]
         except BaseException:
-            if call.response is not None:  # its headers are refused; it may hold the socket
+            if call.response is not None:  # its headers are invalid; it may hold the socket
                 call.response.close()
             raise
         call.raise_if_stopped()
@@ -135,9 +140,9 @@ class _WatchedConnection:
 
 
 def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
-    """Return urllib3's own TLS settings, for which an end without close_notify is an error.
+    """Return urllib3's default TLS context, with an end without close_notify as an error.
 
-    Debian's Python switches that error off in every new context.
+    Debian's Python disables that error in every new context.
     """
     context = urllib3.util.ssl_.create_urllib3_context(
         cert_reqs=urllib3.util.ssl_.resolve_cert_reqs(cert_reqs)
@@ -146,8 +151,8 @@ def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
     return context
 
 
-def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
-    """Connect to one address, under the eyes of ``call``."""
+def _connect(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
+    """Connect to one address, so that ``call`` can stop it and its connect deadline applies."""
     family, kind, protocol, _, target = address
     sock = socket.socket(family, kind, protocol)
     try:
@@ -164,8 +169,8 @@ def _connected(address: Any, call: Call, shares: int, options: Any) -> socket.so
     return sock
 
 
-class _WatchedPool:
-    """Mixed into urllib3's pools: a connection belongs to one call while it is out."""
+class _TrackedPool:
+    """Mixin for urllib3's pools: assigns a connection to the call that uses it."""
 
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
@@ -176,60 +181,62 @@ class _WatchedPool:
             except CallStopped:
                 connection.close()
                 raise
-            if call.read_s is None:  # else Python's own timeout is in force, and this one is not
+            if call.read_s is None:  # otherwise Python's own timeout replaces it
                 clear_kernel_timeout(connection.sock)
             connection.sock.settimeout(call.read_s)
             call.connected()
         return connection
 
     def _put_conn(self: Any, connection: Any) -> None:
-        # First of all: a stop that comes late must not hit the next user of this connection.
+        # Do this first: a late stop must not hit the next user of this connection.
         if connection is not None and connection.call is not None:
             connection.call.release_socket()
-            if not connection.call.read_to_end:  # else the rest would be the next caller's answer
+            if not connection.call.read_to_end:  # unread bytes would start the next response
                 connection.close()
             connection.call = None
         super()._put_conn(connection)  # type: ignore[misc]
 
 
 @functools.cache
-def _watched(pool: type[Any]) -> type[Any]:
-    """Return urllib3's pool class with our two mixins."""
-    if issubclass(pool, _WatchedPool):
+def _tracked_pool_class(pool: type[Any]) -> type[Any]:
+    """Return a urllib3 pool class with our two mixins."""
+    if issubclass(pool, _TrackedPool):
         return pool
     base = pool.ConnectionCls
-    own = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    connection = type(base.__name__, (_WatchedConnection, base), {"makes_own_socket": own})
-    return type(pool.__name__, (_WatchedPool, pool), {"ConnectionCls": connection})
+    makes_own_socket = base._new_conn is urllib3.connection.HTTPConnection._new_conn
+    connection = type(
+        base.__name__, (_TrackedConnection, base), {"makes_own_socket": makes_own_socket}
+    )
+    return type(pool.__name__, (_TrackedPool, pool), {"ConnectionCls": connection})
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over watched pools, without what no caller of ours reads.
+    """Adapter for the requests library over tracked pools, without work whose result we never use.
 
-    Looking up the pool and the request's target, collecting cookies and guessing an encoding made a
-    tenth of a warm request.
+    Looking up the pool and the request's target, collecting cookies and guessing an encoding took a
+    tenth of the time of a request on an open connection.
     """
 
-    _last: tuple[Any, Any] = (None, None)
-    """The pool in use, behind what it was looked up by: a provider's requests are all alike."""
+    _last_pool: tuple[Any, Any] = (None, None)
+    """The last lookup key and its pool: a provider's requests nearly always use the same one."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _watch(self.poolmanager)
+        _use_tracked_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        _watch(manager)
+        _use_tracked_pools(manager)
         return manager
 
     def get_connection_with_tls_context(
         self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
-        wanted = (request.url, verify, dict(proxies or {}), cert)
-        known, pool = self._last
-        if known != wanted or pool.pool is None:  # closed
+        key = (request.url, verify, dict(proxies or {}), cert)
+        last_key, pool = self._last_pool
+        if key != last_key or pool.pool is None:  # None: the pool is closed
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._last = wanted, pool
+            self._last_pool = key, pool
         return pool
 
     def request_url(self, request: Any, proxies: Any) -> str:
@@ -243,6 +250,8 @@ class Adapter(requests.adapters.HTTPAdapter):
         return response
 
 
-def _watch(manager: Any) -> None:
+def _use_tracked_pools(manager: Any) -> None:
     classes = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in classes.items()}
+    manager.pool_classes_by_scheme = {
+        scheme: _tracked_pool_class(pool) for scheme, pool in classes.items()
+    }

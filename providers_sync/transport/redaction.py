@@ -1,4 +1,4 @@
-"""Keeps keys and proxies' passwords out of what people see, also where servers quote them."""
+"""Redaction of API keys and proxy passwords in errors, also where a server quotes them."""
 
 from __future__ import annotations
 
@@ -18,31 +18,40 @@ from urllib.request import getproxies
 from requests.structures import CaseInsensitiveDict
 
 from ..errors import ProviderError
-from .problems import error_chain
+from .errors import error_chain
 
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 SECRET_LENGTH = 5
-"""A shorter word is no secret, and would only garble the text."""
+"""Minimum length: a shorter value is not treated as a secret; hiding it would garble the text."""
 PREFIX_LENGTH = 12
-"""So much of a secret is hidden too, where the rest of it is cut off."""
+"""A prefix this long is hidden too, if the rest of the secret is cut off."""
 _CREDENTIALS = re.compile("(?:[^/]*//)?(.*)@", re.DOTALL)
-"""What stands before an address's host, however odd the rest of it is."""
-_IN_ADDRESS = re.compile("//.*@", re.DOTALL)
-_CLEARED = {"providers_sync", "requests", "urllib3", "http", "ssl", "socket", "socks", "json"}
-_CLEARED |= {"sseclient", "encodings", "email"}
-"""Packages whose local variables and errors hold headers, or what a server quotes of them."""
-_HARMLESS = (bool, int, float, BaseException, type(None))
+"""The part before the host of a URL, however malformed the rest is."""
+_URL_WITH_USER = re.compile("//.*@", re.DOTALL)
+_SENSITIVE_PACKAGES = {
+    "providers_sync",
+    "requests",
+    "urllib3",
+    "http",
+    "ssl",
+    "socket",
+    "socks",
+    "json",
+}
+_SENSITIVE_PACKAGES |= {"sseclient", "encodings", "email"}
+"""Packages whose local variables and errors contain headers, or a server's quotes of them."""
+_HARMLESS_TYPES = (bool, int, float, BaseException, type(None))
 
 
 class Secret(str):
-    """Text that is sent and never shown: tools that print local variables see stars."""
+    """A string that is sent but never shown: tools that print local variables show stars."""
 
     def __repr__(self) -> str:
         return "'***'"
 
 
 def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return headers or settings whose secret values have no ``repr``, nor have addresses' users.
+    """Return headers or settings whose secret values, and URLs with a user, hide their ``repr``.
 
     >>> mask_secrets({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
     {'Authorization': '***', 'Accept': '*/*'}
@@ -55,11 +64,11 @@ def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
 def _is_secret(name: object, value: object) -> bool:
     if not isinstance(name, str) or not isinstance(value, str):
         return False
-    return bool(_SECRET_NAME.search(name) or _IN_ADDRESS.search(value[:1000]))
+    return bool(_SECRET_NAME.search(name) or _URL_WITH_USER.search(value[:1000]))
 
 
 def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> list[str]:
-    """Return what must not be shown: the values of secret headers and the passwords of proxies.
+    """Return the strings to hide: values of secret headers, users and passwords of proxies.
 
     >>> collect_secrets({"Authorization": "Bearer sk-1234", "Accept": "text/plain"})
     ['Bearer sk-1234', 'sk-1234']
@@ -70,100 +79,105 @@ def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> 
     found = [part for value in values for part in (value, value.rpartition(" ")[2])]
     for proxy in proxies:
         if match := _CREDENTIALS.match(proxy):
-            given = [match[1], unquote(match[1])]
-            found += [part for both in given for part in (both, both.partition(":")[2])]
-            found.append(base64.b64encode(given[1].encode("utf-8", "replace")).decode())
+            users = [match[1], unquote(match[1])]
+            found += [part for user in users for part in (user, user.partition(":")[2])]
+            found.append(base64.b64encode(users[1].encode("utf-8", "replace")).decode())
     return [part for part in dict.fromkeys(found) if len(part) >= SECRET_LENGTH]
 
 
 def proxies_in_use(proxy: str | bool | None) -> list[str]:
-    """Return the addresses of the proxies that a request may go through."""
+    """Return the URLs of the proxies that a request may go through."""
     return [proxy] if isinstance(proxy, str) else list(getproxies().values())
 
 
-def redact(words: list[str], error: Exception) -> None:
-    """Put stars for these words in an error and everything behind it; empty what may hold more.
+def redact(secrets: list[str], error: Exception) -> None:
+    """Replace secrets by stars in an error and all errors behind it; clear what may contain more.
 
-    Requests, connections and local variables hold headers: tools that report errors show them.
+    Requests, connections and local variables contain headers, and error reporting tools show them.
     """
-    # A key before the whole header it stands in: of what is spelled otherwise no end is left over.
-    spelled = [_spellings(word) for word in sorted(words, key=len)]
-    for inner in error_chain(error, _is_of_the_call):
-        inner.args = tuple(_starred(spelled, arg) for arg in inner.args)
+    # A key before the header that contains it: otherwise the end of a differently encoded key may
+    # remain.
+    encoded = [_encodings(secret) for secret in sorted(secrets, key=len)]
+    for inner in error_chain(error, _belongs_to_call):
+        inner.args = tuple(_redacted(encoded, arg) for arg in inner.args)
         _clear_frames(inner.__traceback__)
-        if type(inner).__module__.partition(".")[0] in _CLEARED - {"providers_sync"}:
+        if type(inner).__module__.partition(".")[0] in _SENSITIVE_PACKAGES - {"providers_sync"}:
             for name, value in vars(inner).items():
-                value = _starred(spelled, value) if isinstance(value, (str, bytes)) else value
-                setattr(inner, name, value if isinstance(value, (str, bytes, *_HARMLESS)) else None)
+                value = _redacted(encoded, value) if isinstance(value, (str, bytes)) else value
+                setattr(
+                    inner,
+                    name,
+                    value if isinstance(value, (str, bytes, *_HARMLESS_TYPES)) else None,
+                )
     if isinstance(error, ProviderError):
         for name, value in vars(error).items():
-            if name != "partial":  # the answer's own text
-                setattr(error, name, _starred(spelled, value))
+            if name != "partial":  # the text of the answer
+                setattr(error, name, _redacted(encoded, value))
 
 
-def _spellings(word: str) -> list[str]:
-    """Return a word as it is, and as it stands in JSON, in an address and in HTML."""
-    in_json = json.dumps(word)[1:-1]
-    spellings = [
-        word,
+def _encodings(secret: str) -> list[str]:
+    """Return a secret as it is, and as encoded in JSON, in a URL and in HTML."""
+    in_json = json.dumps(secret)[1:-1]
+    encodings = [
+        secret,
         in_json,
         in_json.replace("/", "\\/"),
-        quote(word),
-        quote(word, ""),
-        escape(word),
+        quote(secret),
+        quote(secret, ""),
+        escape(secret),
     ]
-    return list(dict.fromkeys(spellings))
+    return list(dict.fromkeys(encodings))
 
 
-def _is_of_the_call(context: BaseException) -> bool:
-    """Tell whether what was handled when an error arose is ours; the caller's own stays as it is.
+def _belongs_to_call(context: BaseException) -> bool:
+    """Return whether an error's context comes from the call; the caller's own errors stay intact.
 
-    A traceback begins where the error was handled.
+    The first frame of a traceback is the one that handled the error.
     """
     trace = context.__traceback__
-    return trace is None or _is_cleared(trace.tb_frame)
+    return trace is None or _is_sensitive(trace.tb_frame)
 
 
-def _is_cleared(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in _CLEARED
+def _is_sensitive(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _SENSITIVE_PACKAGES
 
 
 def _clear_frames(trace: TracebackType | None) -> None:
-    """Forget the local variables of what has ended; where it was stays known."""
+    """Clear the local variables of finished frames; the traceback keeps its line numbers."""
     for frame, _ in traceback.walk_tb(trace):
-        if _is_cleared(frame):
-            with contextlib.suppress(RuntimeError):  # it still runs
+        if _is_sensitive(frame):
+            with contextlib.suppress(RuntimeError):  # it is still running
                 frame.clear()
 
 
-def _starred(words: list[list[str]], value: Any) -> Any:
+def _redacted(secrets: list[list[str]], value: Any) -> Any:
     if type(value) in (dict, CaseInsensitiveDict):
-        return type(value)((name, _starred(words, each)) for name, each in value.items())
+        return type(value)((name, _redacted(secrets, each)) for name, each in value.items())
     if type(value) is bytes:
-        return _starred(words, value.decode("latin-1")).encode("latin-1")
+        return _redacted(secrets, value.decode("latin-1")).encode("latin-1")
     if type(value) is not str:
         return value
-    for spellings in words:
-        for word in spellings:
+    for encodings in secrets:
+        for encoded in encodings:
             value = "***".join(
-                _between(word, spellings, value)
-                if len(word) >= PREFIX_LENGTH
-                # Within another word it is that word's part: a local server's key may be "token".
-                else re.split(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", value)
+                _split(encoded, encodings, value)
+                if len(encoded) >= PREFIX_LENGTH
+                # Not inside a longer word: the key of a local server may be "token".
+                else re.split(rf"(?<![A-Za-z0-9]){re.escape(encoded)}(?![A-Za-z0-9])", value)
             )
     return value
 
 
-def _between(word: str, spellings: list[str], text: str) -> Iterator[str]:
-    """Yield what stands between the places where a word begins; case does not count."""
-    prefix = word[:PREFIX_LENGTH]
-    rests = [each[PREFIX_LENGTH:].lower() for each in spellings if each.startswith(prefix)]
+def _split(encoded: str, encodings: list[str], text: str) -> Iterator[str]:
+    """Yield the parts of a text around a secret, complete or cut off; case is ignored."""
+    prefix = encoded[:PREFIX_LENGTH]
+    rests = [each[PREFIX_LENGTH:].lower() for each in encodings if each.startswith(prefix)]
     first, *others = re.split(re.escape(prefix), text, flags=re.IGNORECASE)
     yield first
     for other in others:
-        yield other[max(_length_in_common(rest, other.lower()) for rest in rests) :]
+        yield other[max(_common_prefix_length(rest, other.lower()) for rest in rests) :]
 
 
-def _length_in_common(one: str, other: str) -> int:
+def _common_prefix_length(one: str, other: str) -> int:
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,4 +1,4 @@
-"""Names and their addresses: one thread a name looks it up, however many calls wait for it."""
+"""Host name lookups: one thread per name, shared by all calls that wait for it."""
 
 from __future__ import annotations
 
@@ -9,49 +9,50 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-Name = tuple[str, int, socket.AddressFamily]
-_lookups: dict[Name, list[Callable[[Any], None]]] = {}
-"""Who waits for each name that is being looked up; the lock makes each change one step."""
+Query = tuple[str, int, socket.AddressFamily]
+"""Host name, port and address family."""
+_lookups: dict[Query, list[Callable[[Any], None]]] = {}
+"""The callbacks that wait for each lookup in progress; guarded by ``_lookups_lock``."""
 _lookups_lock = threading.Lock()
 
 
-def look_up(name: Name, take: Callable[[Any], None]) -> None:
-    """Let ``take`` have the addresses of a name, or the error, once they are there.
+def look_up(query: Query, callback: Callable[[Any], None]) -> None:
+    """Call ``callback`` with the addresses of a name, or with the error, once they are known.
 
-    One thread a name: nothing ends a look-up that gets no answer, and every attempt would leave one
-    more of them behind.
+    There is one thread per name: a lookup that gets no answer cannot be ended, and every attempt
+    would leave another thread behind.
     """
     with _lookups_lock:
-        if name in _lookups:
-            _lookups[name].append(take)
+        if query in _lookups:
+            _lookups[query].append(callback)
             return
-        _lookups[name] = [take]
+        _lookups[query] = [callback]
     try:
         threading.Thread(
-            target=_resolve, args=(name,), name="providers-sync-resolver", daemon=True
+            target=_resolve, args=(query,), name="providers-sync-resolver", daemon=True
         ).start()
     except RuntimeError:  # no thread can be started
         with _lookups_lock:
-            waiting = _lookups.pop(name)
-        for other in waiting:
-            other(OSError(errno.EAGAIN, "no thread can be started to look the name up"))
+            callbacks = _lookups.pop(query)
+        for waiting in callbacks:
+            waiting(OSError(errno.EAGAIN, "no thread can be started to look the name up"))
 
 
-def _resolve(name: Name) -> None:
-    host, port, family = name
-    answer: Any
+def _resolve(query: Query) -> None:
+    host, port, family = query
+    result: Any
     try:
-        answer = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-    except Exception as error:  # noqa: BLE001 (who waits must hear of it, whatever it is)
-        answer = error
+        result = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    except Exception as error:  # noqa: BLE001 (waiting calls must get any error)
+        result = error
     with _lookups_lock:
-        waiting = _lookups.pop(name, [])
-    for take in waiting:
-        take(answer)
+        callbacks = _lookups.pop(query, [])
+    for callback in callbacks:
+        callback(result)
 
 
 def _forget_lookups() -> None:
-    """In a forked child: the threads are the parent's."""
+    """Reset the state in a forked child, where the parent's lookup threads do not exist."""
     global _lookups_lock
     _lookups_lock = threading.Lock()
     _lookups.clear()

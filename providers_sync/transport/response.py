@@ -1,4 +1,4 @@
-"""The server's response: headers at hand, the body read piece by piece."""
+"""The HTTP response: its status and headers, and its body, which is read as it arrives."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import urllib3.exceptions
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .call import Call, CallStopped
+from .errors import describe_error
 from .framing import BodyReader, set_kernel_timeout
 from .gzip_body import GzipBodyReader
-from .problems import describe_error
 
 
 class Response:
-    """The server's response: headers at hand, the body read piece by piece."""
+    """One HTTP response, whose headers have arrived and whose body is read as it arrives."""
 
     def __init__(self, response: requests.Response, call: Call) -> None:
         self._response = response
@@ -31,47 +31,48 @@ class Response:
         self._coding = response.headers.get("Content-Encoding", "identity")
         self._framing = BodyReader(http, call.socket) if http is not None and http.fp else None
         self._body: BodyReader | GzipBodyReader | None = None
-        """What takes framing and coding off; ``None`` where urllib3 does it."""
+        """Decodes framing and compression; ``None`` if urllib3 does it."""
         if self._framing is not None and self._coding in ("identity", "gzip"):
             self._body = GzipBodyReader(self._framing) if self._coding == "gzip" else self._framing
-        self._reads = 0
+        self._read_count = 0
         self.status = int(response.status_code)
-        self._is_framed = http is not None and _is_plainly_framed(http)
+        self._is_framing_unambiguous = http is not None and _is_framing_unambiguous(http)
         self.reason = str(response.reason or "")
         self.url = str(response.url)
         self.headers = response.headers
-        """By name, whatever its case."""
+        """By name, case-insensitive."""
 
     def header(self, *names: str) -> str | None:
-        """Return the first of these headers that is there."""
+        """Return the value of the first of these headers that is present."""
         return next((self.headers[name] for name in names if name in self.headers), None)
 
     @property
     def content_type(self) -> str:
-        """The media type in lower case, without parameters; empty where none is given."""
+        """The media type in lower case, without parameters; empty if the header is missing."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for this request, for its support desk."""
+        """The server's ID of this request, to quote to its support."""
         return self.header("x-request-id", "request-id")
 
     def read_available(self) -> bytes:
-        """Return what has come with the headers, without waiting; ``b""`` says nothing.
+        """Return what arrived with the headers, without waiting; ``b""`` does not mean the end.
 
         Raises what ``read`` raises.
         """
         return self._read(self._body.read_available) if isinstance(self._body, BodyReader) else b""
 
     def read(self) -> bytes:
-        """Return what has arrived, waiting for at least one byte; ``b""`` is the end.
+        """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
 
-        Raises ``StreamCut``, ``MalformedStream`` (broken compression) or ``CallStopped``.
+        Raises ``StreamCut``, ``MalformedStream`` (broken compression), ``APITimeoutError`` (total
+        timeout) or ``CallStopped``.
         """
-        self._reads += 1
-        if self._reads == 2 and self._body is not None:  # a short answer is read at once
+        self._read_count += 1
+        if self._read_count == 2 and self._body is not None:  # a short body needs only one read
             set_kernel_timeout(self._call.socket, self._call.read_s)
-        return self._read(self._read_any)
+        return self._read(self._read_body)
 
     def _read(self, read: Callable[[], bytes]) -> bytes:
         try:
@@ -84,15 +85,15 @@ class Response:
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             self._call.raise_if_stopped()
             raise StreamCut(
-                f"the connection broke in the answer: {describe_error(error)}"
+                f"the connection broke during the answer: {describe_error(error)}"
             ) from error
-        # A shutdown looks like a clean end, and real data may still arrive after it.
+        # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
         self._call.raise_if_stopped()
-        if not data and self._body is None and _is_unfinished(self._raw):
+        if not data and self._body is None and _is_truncated(self._raw):
             raise StreamCut("the compressed body ends too early")
         return data
 
-    def _read_any(self) -> bytes:
+    def _read_body(self) -> bytes:
         body = self._body
         if body is None:
             compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
@@ -101,71 +102,76 @@ class Response:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the framing has shown the body's end."""
+        """Whether the framing has marked the end of the body."""
         return self._body is not None and self._body.ended
 
     def read_error(self, wait_s: float) -> bytes:
-        """Return what arrives of an error's body in ``wait_s`` seconds, 64 KiB at most."""
+        """Return what arrives of an error response's body in ``wait_s`` seconds, 64 KiB at most."""
         received = bytearray()
         deadline = time.monotonic() + wait_s
         if self._framing is not None:
             self._framing.deadline = deadline
-            self._body = self._body or self._framing  # urllib3 would wait as long as it drips
-        # OSError: the socket is closed already where the first read has had the whole body.
+            self._body = (
+                self._body or self._framing
+            )  # urllib3 would wait as long as data trickles in
+        # OSError: the socket is already closed if the first read returned the complete body.
         with contextlib.suppress(ProviderError, OSError):
-            while len(received) < ERROR_BODY_BYTES and (left := deadline - time.monotonic()) > 0:
+            while (
+                len(received) < ERROR_BODY_BYTES
+                and (remaining_s := deadline - time.monotonic()) > 0
+            ):
                 if self._framing is None and self._call.socket is not None:
-                    self._call.socket.settimeout(left)
-                if not (data := self._read(self._read_any)):
+                    self._call.socket.settimeout(remaining_s)
+                if not (data := self._read(self._read_body)):
                     break
                 received += data
         if self._framing is not None and self._coding not in ("identity", "gzip"):
-            return _inflated(bytes(received))
+            return _inflate(bytes(received))
         return bytes(received[:ERROR_BODY_BYTES])
 
     def return_connection(self) -> None:
-        """Give the connection back for the next request, reading on, briefly, if there is more.
+        """Return the connection to the pool, after a short read (``DRAIN_S``) of what remains.
 
-        Behind the protocol's end marker comes the end of the framing; nobody waits for it.
+        The end of the framing follows the protocol's end marker; it is not worth a longer wait.
         """
         if self._framing is None or self._body is None:
             return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
-            self._framing.deadline = time.monotonic() + DRAIN_S  # whatever drips
+            self._framing.deadline = time.monotonic() + DRAIN_S  # even if data trickles in
             with contextlib.suppress(ProviderError, CallStopped, OSError):
-                self._read(self._read_any)
-        if self._is_framed and self._body.is_reusable():
+                self._read(self._read_body)
+        if self._is_framing_unambiguous and self._body.is_reusable():
             self._body.close()
             self._call.read_to_end = True
             self._raw.release_conn()
 
     def close(self) -> None:
-        """Give everything back; a body not read to its end closes the connection."""
+        """Release everything; if the body was not read to its end, close the connection."""
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError, HTTPException):
             self._raw.close()
 
 
-def _inflated(data: bytes) -> bytes:
-    """Return what ``deflate`` means, with zlib's header or without; nothing for other codings."""
+def _inflate(data: bytes) -> bytes:
+    """Decompress ``deflate``, with or without zlib's header; return nothing for other codings."""
     for window in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
         with contextlib.suppress(zlib.error):
             return zlib.decompressobj(window).decompress(data, ERROR_BODY_BYTES)
     return b""
 
 
-def _is_plainly_framed(http: HTTPResponse) -> bool:
-    """Tell whether nobody can take the body's end for another place (RFC 9112, 6.3 and 11.2)."""
+def _is_framing_unambiguous(http: HTTPResponse) -> bool:
+    """Return whether the end of the body is unambiguous (RFC 9112, 6.3 and 11.2)."""
     lengths = set(http.msg.get_all("Content-Length", ()))
     codings = [coding.lower() for coding in http.msg.get_all("Transfer-Encoding", ())]
-    if http.status < 200 or http.status in (204, 304):  # where some servers send a body
+    if http.status < 200 or http.status in (204, 304):  # some servers send a body with these
         return False
-    if codings:  # which HTTP/1.0 does not know
+    if codings:  # not defined in HTTP/1.0
         return codings == ["chunked"] and http.version >= 11 and not lengths
     return len(lengths) == 1 and all(length.strip().isdecimal() for length in lengths)
 
 
-def _is_unfinished(raw: Any) -> bool:
-    """Tell whether a body of zlib's ended before its trailer; urllib3 does not mind."""
+def _is_truncated(raw: Any) -> bool:
+    """Return whether a zlib body ended before its trailer, which urllib3 does not report."""
     member = getattr(getattr(raw, "_decoder", None), "_obj", None)
     return member is not None and not getattr(member, "eof", True) and not member.unused_data

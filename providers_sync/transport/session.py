@@ -1,4 +1,4 @@
-"""One process's connections of one provider: proxy, trust, one request at a time."""
+"""``Transport``: sends requests over pooled connections, with the proxy and CA to use."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import requests.utils
 from ..config import POOL_SIZE
 from .call import Call, CallStopped, current
 from .connection import Adapter
-from .problems import connection_error
+from .errors import connection_error
 from .response import Response
 
 
 class Transport:
-    """One process's connections of one provider; safe to share among threads."""
+    """The connections of one provider in one process; can be shared between threads."""
 
     def __init__(self) -> None:
         self._session = requests.Session()
-        self._urls: dict[str, str | None] = {}
-        # One caller's cookies are nobody else's business.
+        self._prepared_urls: dict[str, str | None] = {}
+        # Accept no cookies: callers share the session.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = Adapter(pool_maxsize=POOL_SIZE)
         self._session.mount("https://", adapter)
@@ -42,22 +42,23 @@ class Transport:
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> Response:
-        """Send one request and return the answer once its headers are there, whatever its status.
+        """Send one request and return the response, of any status, once its headers have arrived.
 
-        Raises ``CallStopped``, ``APIConnectionError`` or ``APITimeoutError``.
+        Raises ``CallStopped``, ``APIConnectionError``, ``APITimeoutError`` or ``MalformedStream``
+        (contradictory lengths).
         """
         call.raise_if_stopped()
-        request = self._prepared(method, url)
+        request = self._prepare(method, url)
         request.headers = requests.structures.CaseInsensitiveDict(headers)
         request.prepare_body(body, None)
         current.call = call
         try:
-            # The adapter, not session.send(), which reads the whole body of a redirect.
+            # Not session.send(), which reads the complete body of a redirect.
             response = self._session.get_adapter(url).send(
                 request,
                 stream=True,
                 timeout=cast(Any, (call.connect_time_left(), call.read_s)),
-                verify=_verify(verify),
+                verify=_with_environment_ca(verify),
                 proxies=_proxies(url, proxy),
             )
         except CallStopped:
@@ -70,22 +71,22 @@ class Transport:
             current.call = None
         return Response(response, call)
 
-    def _prepared(self, method: str, url: str) -> requests.PreparedRequest:
-        """Return a new request for an address, whose parsing is done once.
+    def _prepare(self, method: str, url: str) -> requests.PreparedRequest:
+        """Return a new request for a URL, which is parsed only once.
 
-        It never passes through a session's own preparation, so nothing is taken from ``.netrc``
-        and no cookie is sent.
+        This bypasses the session's own preparation: nothing is read from ``.netrc`` and no cookie
+        is sent.
         """
         request = requests.PreparedRequest()
         request.prepare_method(method)
-        if url not in self._urls:
+        if url not in self._prepared_urls:
             request.prepare_url(url, None)
-            self._urls[url] = request.url
-        request.url = self._urls[url]
+            self._prepared_urls[url] = request.url
+        request.url = self._prepared_urls[url]
         return request
 
 
-def _verify(verify: bool | str) -> bool | str:
+def _with_environment_ca(verify: bool | str) -> bool | str:
     if verify is True:
         return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     return verify
@@ -98,7 +99,7 @@ def _proxies(url: str, proxy: str | Literal[False] | None) -> dict[str, str]:
 
 
 def _may_have_proxies() -> bool:
-    """Look before requests does, who reads the whole environment twice: a tenth of a request."""
+    """Check first: the requests library reads all the environment twice, a tenth of a request."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, _PROXY_VARIABLES))
 
 
@@ -110,6 +111,6 @@ _PROXY_VARIABLES = [
 
 
 def proxy_for(url: str, proxy: str | Literal[False] | None = None) -> str | None:
-    """Return the proxy that a request to ``url`` goes through, ``None`` where it goes straight."""
+    """Return the proxy that a request to ``url`` goes through, ``None`` if it connects directly."""
     found = requests.utils.select_proxy(url, _proxies(url, proxy))
     return f"http://{found}" if found and "://" not in found else found

@@ -32,7 +32,7 @@ from providers_sync import (
     transport,
 )
 from providers_sync.testing import answer, cut, error, event, redirect, serve, status, wire
-from providers_sync.transport.problems import error_chain
+from providers_sync.transport.errors import error_chain
 
 KEY = "sk-Never-Shown-ABCdef0123456789"
 SHOWN = KEY[:12].lower()

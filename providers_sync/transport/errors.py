@@ -1,0 +1,116 @@
+"""Our errors for failures before the response; the texts of other libraries are not passed on."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+
+import requests
+import urllib3.exceptions
+import urllib3.util
+
+from ..errors import APIConnectionError, APITimeoutError, MalformedStream, ProviderError
+from .call import Call
+
+
+def error_chain(
+    error: BaseException | None,
+    follow_context: Callable[[BaseException], bool] = lambda context: True,
+) -> Iterator[BaseException]:
+    """Yield an error and all errors behind it: reasons, causes, contexts and arguments.
+
+    ``follow_context`` decides which contexts are followed.
+    """
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        error = queue.pop(0)
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            queue += [getattr(error, "reason", None), error.__cause__]
+            if error.__context__ is not None and follow_context(error.__context__):
+                queue.append(error.__context__)
+            queue += error.args
+
+
+def find_tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the TLS error behind an error, if there is one."""
+    return next((inner for inner in error_chain(error) if isinstance(inner, ssl.SSLError)), None)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the innermost reason in plain words, never the raw text of another library's error."""
+    for inner in error_chain(error):
+        if isinstance(inner, socket.gaierror):
+            return "its name could not be resolved (DNS)"
+        if isinstance(inner, ssl.SSLError):
+            return f"TLS: {inner.reason or 'the handshake failed'}"
+        if isinstance(inner, RemoteDisconnected):
+            return "it closed the connection without an answer"
+        if isinstance(inner, (IncompleteRead, urllib3.exceptions.IncompleteRead)):
+            return "the body ended too early"
+        if isinstance(inner, urllib3.exceptions.InvalidChunkLength):
+            return "a chunk of the body is broken"
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror.lower()
+        if isinstance(inner, HTTPException):
+            return "it does not speak HTTP"
+    return "the connection failed"
+
+
+def connection_error(
+    error: Exception, url: str, call: Call, in_tunnel: bool = False
+) -> ProviderError:
+    """Return our error for whatever requests raised before the response headers.
+
+    ``in_tunnel`` means that the connection through a proxy was not established yet.
+    """
+    chain = list(error_chain(error))
+    server = urllib3.util.parse_url(url).netloc or url
+    if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in chain):
+        return MalformedStream(f"{server} declares two contradictory lengths for its answer")
+    if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in chain):
+        server += " through the proxy"
+    timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
+    refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
+    if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
+        if not call.is_connected:
+            return APITimeoutError(f"no connection to {server} in time", clock="connect")
+        return APITimeoutError(f"no answer from {server} within the total time", clock="total")
+    for inner in chain:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return _permanent_error(
+                f"the certificate of {server} was rejected: {inner.verify_message}; "
+                "pass the right CA file as verify="
+            )
+        if isinstance(inner, _INVALID_ADDRESS_ERRORS):
+            return _permanent_error(
+                f"cannot connect to {server}: an address is invalid or has an unsupported scheme; "
+                "check base_url, proxy= and the proxies in the environment (SOCKS needs "
+                "'requests[socks]')"
+            )
+    # requests raises a plain OSError when it does not find the CA file.
+    if type(error) is OSError and "certificate" in str(error):
+        return _permanent_error(
+            "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
+        )
+    return APIConnectionError(f"cannot connect to {server}: {describe_error(error)}")
+
+
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
+_INVALID_ADDRESS_ERRORS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+
+
+def _permanent_error(message: str) -> APIConnectionError:
+    error = APIConnectionError(message)
+    error.retryable = False
+    return error

@@ -1,0 +1,69 @@
+"""Conversion of a response whose status is not 2xx to an error with the server's message."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import time
+
+from ..errors import APIStatusError, AuthenticationError, RateLimitError
+from .response import Response
+
+
+def status_error(response: Response, wait_s: float) -> APIStatusError:
+    """Return the error for a response whose status is not 2xx, with the server's message.
+
+    Waits up to ``wait_s`` seconds for the body.
+    """
+    body = response.read_error(wait_s).decode("utf-8", "replace")
+    if response.has_ended:
+        response.return_connection()
+    error_class = {401: AuthenticationError, 403: AuthenticationError, 429: RateLimitError}.get(
+        response.status, APIStatusError
+    )
+    message = f"{response.status} {response.reason}".strip() + f" from {response.url}"
+    location = response.header("location")
+    if 300 <= response.status < 400 and location:
+        message += f": redirected to {location.partition('?')[0]}; use that address as base_url"
+    elif server_message := _server_message(body):
+        message += f": {server_message}"
+    retry_after = _retry_after(response)
+    if retry_after is not None:
+        message += f" (the server asks to wait {retry_after:g} s)"
+    return error_class(
+        message,
+        status_code=response.status,
+        body=body,
+        headers=response.headers,
+        request_id=response.request_id,
+        retry_after=retry_after,
+    )
+
+
+def _server_message(body: str) -> str:
+    """Return the server's message: ``error.message``, ``error``, ``message`` or ``detail``."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        text = " ".join(body.split())
+        return "" if text.startswith("<") else text[:300]
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and value.get(name):
+            value = value[name]
+    text = (value if isinstance(value, str) else json.dumps(value))[:2000]
+    return text.encode("utf-8", "replace").decode()  # replaces lone surrogates by "?"
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds to wait that ``Retry-After`` asks for, as a number or an HTTP date."""
+    if (text := response.header("retry-after")) is None:
+        return None
+    try:
+        wait = float(text)
+    except ValueError:
+        try:
+            wait = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(wait, 0.0) if math.isfinite(wait) else None
