@@ -89,7 +89,7 @@ class AttemptLoop:
         for attempt in retry.attempts(
             self._policy, channel.sleep, deadlines.total_time_left, channel.has_begun
         ):
-            attempt.retry_state.start_time = deadlines.began  # for stop_after_delay and similar
+            attempt.retry_state.start_time = deadlines.began  # for stop_after_delay etc.
             with attempt:
                 if failure is not None:
                     first, failure = failure, None
