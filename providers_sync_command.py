@@ -1,6 +1,6 @@
-"""What ``providers-sync`` runs: Ctrl-C while Python still loads us ends it without a traceback.
+"""Entry point of ``providers-sync``: Ctrl-C while the package loads exits without a traceback.
 
-It stands beside the package, as whatever is in there is loaded after the package itself.
+It is outside the package, because importing a module of the package loads the package first.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import signal
 
 def main() -> int:
     """Load the command line and run it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not where the shell has Ctrl-C ignored
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:  # the shell may have set Ctrl-C to be ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from providers_sync.cli import main
 
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, previous)
     return main()

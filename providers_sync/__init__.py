@@ -1,4 +1,4 @@
-"""The blocking SDK for streamed chat answers.
+"""A blocking SDK for streamed chat answers.
 
 ::
 
@@ -63,11 +63,11 @@ if TYPE_CHECKING:
 
 
 _LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
-"""Public modules that are imported at first use: ``providers_sync.gateway`` needs no import."""
+"""Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not every program needs at its first use."""
+    """Import optional modules and classes at their first use."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name == "Failover":

@@ -1,4 +1,4 @@
-"""``python -m providers_sync`` is the command line."""
+"""Runs the command line: ``python -m providers_sync``."""
 
 from .cli import main
 

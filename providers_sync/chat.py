@@ -1,4 +1,4 @@
-"""A conversation: what was said, what is sent of it, and the answer that broke off."""
+"""``Chat``: a conversation with its history, its size limit, and an interrupted answer."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from .stream import Stream, call_at_end
 from .types import Message, Messages, Outcome, Prompt, ToolCall
 
 VERSION = 1
-"""Of the file that ``save`` writes."""
-_LASTING = ("system", "developer")
-_GOOD = (Outcome.COMPLETE, Outcome.UNVERIFIED)
+"""Version of the format of the file that ``save`` writes."""
+_PERMANENT_ROLES = ("system", "developer")
+"""Roles of messages that are always sent."""
+_GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 
 
 @dataclass(frozen=True)
 class InterruptedAnswer:
-    """An answer that did not end well, kept apart from the history."""
+    """An answer that failed or was cancelled, kept outside the history."""
 
     question: Messages
-    """The turns it answers."""
+    """The messages that it answers."""
     text: str
-    """What had arrived; may be empty."""
+    """The text that had arrived; may be empty."""
     outcome: Outcome
 
 
 class Chat:
-    """A conversation with one provider; a plain object that pickles.
+    """A conversation with one provider; a plain object that can be pickled.
 
     ::
 
@@ -44,12 +45,12 @@ class Chat:
         chat.send("And dogs?").read()
         chat.save("cats.json")
 
-    - ``history`` holds finished turns only. An answer that failed or was stopped is kept in
-      ``interrupted`` with its question: ``resume()`` continues it; ``discard()`` and the next
-      question forget it.
-    - ``budget`` limits the characters sent: the oldest exchanges stay behind, as wholes, but never
-      the system message or the new question. They stay in ``history`` and in the file.
-    - ``options`` enter the body of every request.
+    - ``history`` contains only finished exchanges. An answer that failed or was cancelled is in
+      ``interrupted``, with its question: ``resume()`` continues it; ``discard()`` and the next
+      question drop it.
+    - ``budget`` limits the characters sent: the oldest exchanges are left out, each as a unit, but
+      never the system message or the new question. They stay in ``history`` and in the file.
+    - ``options`` are added to the body of every request.
     - One answer at a time: ``send`` raises ``InvalidRequestError`` while another one is running.
     """
 
@@ -78,80 +79,84 @@ class Chat:
         self.interrupted: InterruptedAnswer | None = None
         self._running: weakref.ref[Stream] | None = None
 
-    # --- talking
+    # --- sending
 
     def send(self, message: Prompt, **call: Any) -> Stream:
-        """Ask, and return the answer as a ``Stream``; it enters the history when it ended well.
+        """Send a question and return the answer as a ``Stream``.
 
-        ``message`` is what ``stream()`` takes (several messages are one question, as results of
-        tools are); ``call`` are its options. What raises from here leaves the chat as it was.
+        ``message`` is what ``stream()`` takes (several messages are one question, as with tool
+        results); ``call`` are its options. The answer enters the history if it ends well. A call
+        that raises here leaves the chat unchanged.
         """
-        return self._ask(conversation(message), "", call)
+        return self._send(conversation(message), "", call)
 
     def resume(self, **call: Any) -> Stream:
-        """Go on with the answer that was cut; the stream yields what is new.
+        """Continue the interrupted answer; the stream yields only the new text.
 
-        The model gets its own words as the beginning of its turn. Most models then go on; one
-        that starts anew is better asked again: ``chat.send(chat.discard().question)``.
+        The model receives the text so far as the beginning of its own turn. Most models then
+        continue; for one that starts over, repeat the question instead:
+        ``chat.send(chat.discard().question)``.
         """
         self._check_idle()
         if self.interrupted is None:
-            raise InvalidRequestError("there is no cut answer to resume")
-        return self._ask(self.interrupted.question, self.interrupted.text, call)
+            raise InvalidRequestError("there is no interrupted answer to resume")
+        return self._send(self.interrupted.question, self.interrupted.text, call)
 
     def discard(self) -> InterruptedAnswer | None:
-        """Forget the answer that was cut, and return it."""
+        """Drop the interrupted answer, and return it."""
         self._check_idle()
-        cut, self.interrupted = self.interrupted, None
-        return cut
+        interrupted, self.interrupted = self.interrupted, None
+        return interrupted
 
     def undo(self) -> Messages:
-        """Take back the last question with its answer; return them, or ``[]`` if there is none."""
-        cut = self.discard()
-        if cut is not None:
-            return [*cut.question, _assistant(cut.text)] if cut.text else cut.question
+        """Remove the last question and its answer; return them, or ``[]`` if there is none."""
+        interrupted = self.discard()
+        if interrupted is not None:
+            question = interrupted.question
+            return [*question, _assistant(interrupted.text)] if interrupted.text else question
         *_, last = [[], *_exchanges(self.history)]
         self.history = _without(self.history, last)
         return last
 
     def to_send(self, asked: Prompt) -> Messages:
-        """Return the messages that a question would send: all that is within the budget."""
+        """Return the messages that the question ``asked`` would send, within the budget."""
         question = conversation(asked)
         system = [{"role": "system", "content": self.system}] if self.system else []
         if self.budget is None:
             return [*system, *self.history, *question]
-        lasting = [message for message in self.history if message["role"] in _LASTING]
-        room = self.budget - _size([*system, *lasting, *question])
-        left: Messages = []
+        permanent = [message for message in self.history if message["role"] in _PERMANENT_ROLES]
+        available = self.budget - _size([*system, *permanent, *question])
+        omitted: Messages = []
         for exchange in reversed(list(_exchanges(self.history))):
-            room -= _size(exchange)
-            if room < 0:
-                left += exchange
-        return [*system, *_without(self.history, left), *question]
+            available -= _size(exchange)
+            if available < 0:
+                omitted += exchange
+        return [*system, *_without(self.history, omitted), *question]
 
-    def _ask(self, asked: Messages, begun: str, call: dict[str, Any]) -> Stream:
+    def _send(self, question: Messages, prefix: str, call: dict[str, Any]) -> Stream:
+        """Send a question; ``prefix`` is the text so far of the answer to resume, or empty."""
         self._check_idle()
-        said = begun.rstrip()  # Anthropic refuses a last turn that ends in white space
-        turns = [*asked, _assistant(said)] if said else asked
+        sent_prefix = prefix.rstrip()  # Anthropic rejects a last turn that ends in white space
+        messages = [*question, _assistant(sent_prefix)] if sent_prefix else question
         model = call.pop("model", self.model)
-        stream = self.provider.stream(self.to_send(turns), model, **{**self.options, **call})
-        self.interrupted = None if not begun else self.interrupted
+        stream = self.provider.stream(self.to_send(messages), model, **{**self.options, **call})
+        self.interrupted = None if not prefix else self.interrupted
         self._running = weakref.ref(stream)
-        call_at_end(stream, lambda ended: self._ended(ended, asked, begun))
+        call_at_end(stream, lambda ended: self._store_answer(ended, question, prefix))
         return stream
 
-    def _ended(self, stream: Stream, asked: Messages, begun: str) -> None:
+    def _store_answer(self, stream: Stream, question: Messages, prefix: str) -> None:
         self._running = None
         text = stream.text
-        if begun and text[:1].isspace():
-            begun = begun.rstrip()
-        text = begun + text
+        if prefix and text[:1].isspace():
+            prefix = prefix.rstrip()
+        text = prefix + text
         outcome = stream.outcome or Outcome.CANCELLED
-        if outcome in _GOOD:
-            self.history += [*asked, _assistant(text or stream.refusal, stream.tool_calls)]
+        if outcome in _GOOD_OUTCOMES:
+            self.history += [*question, _assistant(text or stream.refusal, stream.tool_calls)]
             self.interrupted = None
         else:
-            self.interrupted = InterruptedAnswer(asked, text, outcome)
+            self.interrupted = InterruptedAnswer(question, text, outcome)
 
     def _check_idle(self) -> None:
         if self._running is not None and self._running() is not None:
@@ -159,13 +164,14 @@ class Chat:
                 "the last answer is still running: read it to its end, or close() it"
             )
 
-    # --- keeping
+    # --- saving
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation to a JSON file, readable by its owner only.
 
-        It holds the system message, the history and the cut answer: no provider, no key. The file
-        is replaced at once, so a failure leaves the old one. Raises ``OSError``.
+        It contains the system message, the history and the interrupted answer, but no provider and
+        no key. The file is replaced atomically, so a failure leaves the old one. Raises
+        ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
         """
         data: dict[str, Any] = {
             "version": VERSION,
@@ -180,20 +186,20 @@ class Chat:
             }
         try:
             text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-            encoded = text.encode("utf-8", "backslashreplace")  # half a character: JSON's escape
+            encoded = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON's escape
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequestError(f"the history cannot be saved as JSON: {error}") from error
         try:
             _replace(os.path.realpath(path), encoded)
-        except OSError as error:  # it names the draft
+        except OSError as error:  # name the target, not the temporary file
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
-        """Return the conversation of a file, to go on with ``provider``.
+        """Return the conversation of a file, to be continued with ``provider``.
 
-        ``settings`` are those of ``Chat``; ``system=`` wins over the file's. Raises ``OSError``,
-        and ``InvalidRequestError`` for a file that ``save`` has not written.
+        ``settings`` are those of ``Chat``; ``system=`` takes precedence over the file's. Raises
+        ``OSError``, and ``InvalidRequestError`` for a file that ``save`` did not write.
         """
         chat = cls(provider, **settings)
         with open(path, "rb") as file:
@@ -202,16 +208,18 @@ class Chat:
             data = json.loads(content.decode("utf-8"))
             if data["version"] != VERSION:
                 raise ValueError(f"its version is {data['version']!r}, not {VERSION}")
-            history, cut, system = data["history"], data["interrupted"], data["system"]
+            history, interrupted, system = data["history"], data["interrupted"], data["system"]
             if not isinstance(history, list) or not isinstance(system, (str, type(None))):
                 raise ValueError("history must be a list, and system text or null")
             chat.history = conversation(history) if history else []
-            if cut is not None:
+            if interrupted is not None:
                 chat.interrupted = InterruptedAnswer(
-                    conversation(cut["question"]), str(cut["text"]), Outcome(cut["outcome"])
+                    conversation(interrupted["question"]),
+                    str(interrupted["text"]),
+                    Outcome(interrupted["outcome"]),
                 )
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise InvalidRequestError(f"{path} holds no saved chat: {error}") from error
+            raise InvalidRequestError(f"{path} is not a saved chat: {error}") from error
         if chat.system is None:
             chat.system = system
         return chat
@@ -220,45 +228,45 @@ class Chat:
         return {**self.__dict__, "_running": None}
 
     def __repr__(self) -> str:
-        cut = ", an answer cut" if self.interrupted else ""
-        return f"<Chat with {self.provider!r}: {len(self.history)} turns{cut}>"
+        interrupted = ", an interrupted answer" if self.interrupted else ""
+        return f"<Chat with {self.provider!r}: {len(self.history)} turns{interrupted}>"
 
 
 def _replace(target: str, content: bytes) -> None:
     import tempfile
 
     if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
-        # To replace a device or a pipe would take it from everybody else.
-        raise OSError(errno.EINVAL, "it is no regular file")
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
+        # Replacing a device or a pipe would break it for every other process.
+        raise OSError(errno.EINVAL, "not a regular file")
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(draft, target)
+        os.replace(temporary, target)
     except BaseException:
-        os.unlink(draft)
+        os.unlink(temporary)
         raise
 
 
-def _without(history: Messages, left: Messages) -> Messages:
-    gone = set(map(id, left))
-    return [message for message in history if id(message) not in gone]
+def _without(history: Messages, omitted: Messages) -> Messages:
+    ids = set(map(id, omitted))
+    return [message for message in history if id(message) not in ids]
 
 
 def _assistant(text: str, calls: Iterable[ToolCall] = ()) -> Message:
-    wanted = [
+    tool_calls = [
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.raw}}
         for c in calls
     ]
-    if not wanted:
+    if not tool_calls:
         return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": wanted}
+    return {"role": "assistant", "content": text or None, "tool_calls": tool_calls}
 
 
 def _exchanges(history: Messages) -> Iterator[Messages]:
-    """Yield the turns by question: each begins where a user speaks after the assistant.
+    """Yield the exchanges: a user message that follows another role starts a new one.
 
-    Results of tools stay with the call they answer. System messages belong to none.
+    Tool results stay with the call they answer. System messages belong to no exchange.
 
     >>> roles = ["system", "user", "assistant", "tool", "assistant", "user", "user", "assistant"]
     >>> [[m["role"] for m in e] for e in _exchanges([{"role": role} for role in roles])]
@@ -266,7 +274,7 @@ def _exchanges(history: Messages) -> Iterator[Messages]:
     """
     exchange: Messages = []
     for message in history:
-        if message["role"] in _LASTING:
+        if message["role"] in _PERMANENT_ROLES:
             continue
         if message["role"] == "user" and exchange and exchange[-1]["role"] != "user":
             yield exchange
@@ -277,7 +285,7 @@ def _exchanges(history: Messages) -> Iterator[Messages]:
 
 
 def _size(messages: Messages) -> int:
-    """Count the characters of text, those of tool calls included.
+    """Return the number of characters of text, including those of tool calls.
 
     >>> _size([{"role": "user", "content": "Hi"}, {"role": "user", "content": [{"text": "you"}]}])
     5

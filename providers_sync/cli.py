@@ -1,4 +1,4 @@
-"""The command line: parses, calls the rooms below, and says errors in one line."""
+"""The ``providers-sync`` command line: its sub-commands, their options and error output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
-from .defaults import choose, find_model, make_provider
+from .defaults import find_model, make_provider, select_provider
 from .printable import one_line, visible
 from .providers import PRESETS
 
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
-            output.reconfigure(errors="backslashreplace")  # a narrow terminal loses no text
+            # Do not lose text that the terminal cannot encode.
+            output.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -40,36 +41,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        _give_up_output()
+    except BrokenPipeError:  # the process that reads our output has exited, as `head` does
+        _discard_output()
         return BROKEN_PIPE
     except (ProviderError, ImportError) as error:
-        _complain(error, options.debug)
+        _report_error(error, options.debug)
         return 1
-    except OSError as error:  # a full disk, say
-        _complain(error, options.debug)
-        _give_up_output()
+    except OSError as error:  # a full disk, for example
+        _report_error(error, options.debug)
+        _discard_output()
         return 1
 
 
-def _complain(error: Exception, debug: bool) -> None:
+def _report_error(error: Exception, debug: bool) -> None:
     if debug:
         print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
-        _say(str(error))
+        _report(str(error))
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"providers-sync: {one_line(text)}", file=sys.stderr)
 
 
-def _give_up_output() -> None:
-    """Let what could not be written go, so that the interpreter does not try it again."""
+def _discard_output() -> None:
+    """Discard unwritten output, so that the interpreter does not try to write it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """A mistake is said in one line, as every error is."""
+    """Argument parser that reports a usage error in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
@@ -81,62 +82,91 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
     common = _CommandParser(add_help=False)
-    for place, default in ((parser, False), (common, argparse.SUPPRESS)):  # before and behind
-        place.add_argument(
+    # --debug may come before or after the sub-command.
+    for target, default in ((parser, False), (common, argparse.SUPPRESS)):
+        target.add_argument(
             "--debug", action="store_true", default=default, help="show the traceback of an error"
         )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ask = commands.add_parser("ask", parents=[common], help="ask one question, stream the answer")
-    ask.add_argument("question", nargs="?", help="what is piped in is put before it")
+    ask = commands.add_parser(
+        "ask", parents=[common], help="ask one question and stream the answer"
+    )
+    ask.add_argument("question", nargs="?", help="text piped to standard input is put before it")
     _add_provider(ask)
     ask.add_argument(
         "--local",
         action="store_true",
-        help="start a gateway on the local model for this one answer",
+        help="answer with the local model, through a temporary gateway",
     )
     _add_display(ask)
     ask.set_defaults(run=_ask)
 
-    chat = commands.add_parser("chat", parents=[common], help="talk, with a history and commands")
-    chat.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
+    chat = commands.add_parser("chat", parents=[common], help="start an interactive conversation")
+    chat.add_argument("--load", metavar="FILE", help="continue a saved conversation")
     _add_provider(chat)
-    chat.add_argument("--local", action="store_true", help="start a gateway on the local model")
+    chat.add_argument(
+        "--local", action="store_true", help="talk to the local model, through a temporary gateway"
+    )
     _add_display(chat)
     chat.set_defaults(run=_chat)
 
-    batch = commands.add_parser("batch", parents=[common], help="ask a file of prompts, resumably")
+    batch = commands.add_parser(
+        "batch", parents=[common], help="answer a file of prompts; can be resumed"
+    )
     batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
-    batch.add_argument("output", metavar="OUT", help="gets the answers; what it has is not asked")
-    _add_provider(batch, "for rows that name none; ")
+    batch.add_argument(
+        "output", metavar="OUT", help="file for the answers; rows answered in it are skipped"
+    )
+    _add_provider(batch, "for rows without a model; ")
     batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
-    batch.add_argument("--rate", metavar="N", type=float, help="requests a minute at most")
+    batch.add_argument(
+        "--rate", metavar="N", type=float, help="maximum number of requests per minute"
+    )
     batch.set_defaults(run=_batch, local=False)
 
     serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
     serve.add_argument(
-        "--engine", choices=["echo", "local"], help="default: local where it is installed"
+        "--engine", choices=["echo", "local"], help="default: local if it is installed"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="another address needs a token")
-    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="default: 127.0.0.1; other addresses require a token"
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        help=f"default: {DEFAULT_PORT}; 0 picks a free port",
+    )
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument(
-        "--token", help="wanted from every client, as its key; others see it in ps, so better:"
+        "--token",
+        help="API key that clients must send; visible to others in ps, so prefer --token-file",
     )
     serve.add_argument(
         "--token-file",
         metavar="FILE",
-        help="its first line is the token; without either, PROVIDERS_SYNC_TOKEN counts",
+        help="file whose first line is the token; default: PROVIDERS_SYNC_TOKEN",
     )
-    serve.add_argument("--fault", metavar="NAME", help="fail in this way; `list` names them all")
+    serve.add_argument(
+        "--fault", metavar="NAME", help="simulate this fault; `list` shows all faults"
+    )
     serve.set_defaults(run=_serve)
 
-    doctor = commands.add_parser("doctor", parents=[common], help="say what is wrong, if anything")
-    whom = "default: those that the environment configures, or all"
-    doctor.add_argument(
-        "--provider", type=str.lower, nargs="+", action="extend", metavar="NAME", help=whom
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="find out why a provider does not answer or stream"
     )
-    doctor.add_argument("--base-url", metavar="URL", help="of the one --provider")
+    doctor.add_argument(
+        "--provider",
+        type=str.lower,
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="default: the providers that the environment configures, or all",
+    )
+    doctor.add_argument(
+        "--base-url", metavar="URL", help="address of the provider; requires exactly one --provider"
+    )
     doctor.add_argument("--model", metavar="NAME")
     doctor.set_defaults(run=_doctor)
 
@@ -146,29 +176,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
-    """Add what ``ask``, ``chat`` and ``batch`` say of whom they ask."""
+    """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
     command.add_argument(
         "--provider",
         type=str.lower,
         choices=NAMES,
-        help="default: PROVIDERS_SYNC_PROVIDER, or the first with an address or a key",
+        help="default: PROVIDERS_SYNC_PROVIDER, or the first one with an address or a key",
     )
-    command.add_argument("--base-url", metavar="URL", help="where the provider is served")
-    default = "default: PROVIDERS_SYNC_MODEL, or the only one of the server"
+    command.add_argument("--base-url", metavar="URL", help="address of the provider")
+    default = "default: PROVIDERS_SYNC_MODEL, or the only model of the server"
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
-    """Add what ``ask`` and ``chat`` say of the system message and of the output."""
-    command.add_argument("--system", metavar="TEXT", help="what the model is told first")
-    command.add_argument("--plain", action="store_true", help="the text as it is, no Markdown")
-    command.add_argument("--json", action="store_true", help="events, one JSON object a line")
-    command.add_argument("--stats", action="store_true", help="say verdict, chunks and seconds")
+    """Add the options of ``ask`` and ``chat`` for the system message and the output."""
+    command.add_argument("--system", metavar="TEXT", help="system message for the model")
+    command.add_argument(
+        "--plain", action="store_true", help="print plain text, do not render Markdown"
+    )
+    command.add_argument(
+        "--json", action="store_true", help="print events, one JSON object per line"
+    )
+    command.add_argument("--stats", action="store_true", help="print outcome, chunks and seconds")
 
 
 def _display(options: argparse.Namespace) -> dict[str, Any]:
     names = {"system": "system", "json": "as_json", "plain": "plain", "stats": "stats"}
-    return {new: getattr(options, name) for name, new in names.items()}
+    return {keyword: getattr(options, name) for name, keyword in names.items()}
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -202,36 +236,36 @@ def _batch(options: argparse.Namespace) -> int:
 
 
 def _rows_without_model(path: str) -> int:
-    """Count them in the whole file: a broken line must be found before anything is asked."""
+    """Return the number of rows without a model; find broken lines before any request."""
     from .batch import read
     from .batch.rows import to_row
 
     rows = (to_row(value, number) for number, value in enumerate(read(path), 1))
-    return sum(1 for each in rows if each.error is None and not each.model)
+    return sum(1 for row in rows if row.error is None and not row.model)
 
 
 @contextlib.contextmanager
 def _provider(
-    options: argparse.Namespace, ways: str = "--provider NAME or --local"
+    options: argparse.Namespace, suggestion: str = "--provider NAME or --local"
 ) -> Iterator[Provider]:
-    """Make the provider that is meant; with ``--local`` a gateway stands behind it."""
+    """Make the selected provider; with ``--local``, start a gateway for it."""
     if not options.local:
-        choice = choose(
+        selection = select_provider(
             os.environ,
             provider=options.provider,
             model=options.model,
             base_url=options.base_url,
-            options=ways,
+            options=suggestion,
         )
         if options.debug:
-            _say(f"asking {choice.provider}, because of {choice.reason}")
-        yield make_provider(choice, options.base_url)
+            _report(f"using {selection.provider}, because of {selection.reason}")
+        yield make_provider(selection, options.base_url)
         return
     if options.base_url:
-        raise InvalidRequestError("--local brings its own address; leave out --base-url")
-    name = options.provider or next(iter(PROVIDERS))  # all speak to the same model
+        raise InvalidRequestError("--local uses its own address; leave out --base-url")
+    name = options.provider or next(iter(PROVIDERS))  # all use the same model
     if name not in PROVIDERS:
-        raise InvalidRequestError(f"--local speaks {', '.join(PROVIDERS)}; not {name}")
+        raise InvalidRequestError(f"--local supports {', '.join(PROVIDERS)}, but not {name}")
     kind = PROVIDERS[name]
     from .gateway import serve
     from .terminal.spinner import turning
@@ -273,9 +307,11 @@ def _serve_fault(options: argparse.Namespace) -> int:
             print(f"{name:<20} {fault.about}")
         return 0
     if options.fault not in FAULTS:
-        raise InvalidRequestError(f"no fault {options.fault!r}; there are {', '.join(FAULTS)}")
+        raise InvalidRequestError(
+            f"unknown fault {options.fault!r}; choose one of {', '.join(FAULTS)}"
+        )
     if options.engine or options.model or options.token or options.token_file:
-        raise InvalidRequestError("--fault answers by itself: no --engine, --model or --token")
+        raise InvalidRequestError("--fault uses no engine: leave out --engine, --model and --token")
     if not 0 <= options.port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")
     fault = FAULTS[options.fault]
@@ -285,7 +321,7 @@ def _serve_fault(options: argparse.Namespace) -> int:
         except OSError as error:
             raise InvalidRequestError(
                 f"cannot listen on {options.host} port {options.port} ({error}); "
-                "port 0 takes a free one"
+                "--port 0 picks a free port"
             ) from error
         print(f"A server that {fault.about} is at {server.url} until Ctrl-C.")
         for kind in PROVIDERS.values():
@@ -300,13 +336,14 @@ def _best_engine(model: str | None) -> str:
 
     try:
         if model is None and not importlib.util.find_spec("xllamacpp"):
-            raise InvalidRequestError("it needs: pip install 'providers-sync[local]'")
+            raise InvalidRequestError("to install it: pip install 'providers-sync[local]'")
         find_weights(model)
     except InvalidRequestError as error:
         if model is not None:
             raise
         print(
-            f"No local model, so the echo engine answers. ({one_line(str(error))})", file=sys.stderr
+            f"No local model found, so the echo engine answers. ({one_line(str(error))})",
+            file=sys.stderr,
         )
         return "echo"
     return "local"
@@ -317,15 +354,15 @@ def _doctor(options: argparse.Namespace) -> int:
 
     names = options.provider or doctor.configured()
     if options.base_url and len(names) != 1:
-        raise InvalidRequestError("--base-url belongs to one --provider: name it")
-    is_well = True
+        raise InvalidRequestError("--base-url requires exactly one --provider")
+    all_well = True
     for name in names:
         print(one_line(name))
-        model = choose(os.environ, provider=name, model=options.model).model
+        model = select_provider(os.environ, provider=name, model=options.model).model
         for finding in doctor.examine(name, base_url=options.base_url, model=model):
             print(finding, flush=True)
-            is_well = is_well and finding.level != "wrong"
-    return 0 if is_well else 1
+            all_well = all_well and finding.level != "wrong"
+    return 0 if all_well else 1
 
 
 def _providers(options: argparse.Namespace) -> int:
@@ -338,5 +375,5 @@ def _providers(options: argparse.Namespace) -> int:
     for name, preset in PRESETS.items():
         print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
-        print("(…) is gone; `providers-sync serve` answers in its place.")
+        print("(…) no longer exists; use `providers-sync serve` instead.")
     return 0

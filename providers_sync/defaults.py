@@ -1,4 +1,4 @@
-"""Which provider and model are meant where a command names none: what the environment says."""
+"""The default provider and model of a command, from its options and the environment."""
 
 from __future__ import annotations
 
@@ -12,73 +12,73 @@ from .stream import CancelToken
 
 PROVIDER_VARIABLE = "PROVIDERS_SYNC_PROVIDER"
 MODEL_VARIABLE = "PROVIDERS_SYNC_MODEL"
-LIST_S = 10.0
-"""For the list of a server's models: a page of text, which no model has to think about."""
+MODEL_LIST_S = 10.0
+"""Timeout for the list of a server's models: a page of text that no model has to generate."""
 SHOWN_MODELS = 8
 SHOWN_LENGTH = 60
-"""Characters of a name in a message; honest names are shorter."""
+"""Characters of a name that a message shows; real names are shorter."""
 
 
-class Choice(NamedTuple):
-    """What is to be asked."""
+class Selection(NamedTuple):
+    """The selected provider and model."""
 
     provider: str
     """A name that ``get_provider()`` knows."""
     model: str | None
-    """``None`` where nothing names one."""
+    """``None`` if neither the options nor the environment name one."""
     reason: str
-    """The option or the variable that has decided on the provider."""
+    """The option or the variable that selected the provider."""
     model_variable: str | None = None
     """The variable that names the model, if one does."""
 
 
-def choose(
+def select_provider(
     environ: Mapping[str, str],
     *,
     provider: str | None = None,
     model: str | None = None,
     base_url: str | None = None,
     options: str = "--provider NAME",
-) -> Choice:
-    """Return the provider and the model that are given, or else those of the environment.
+) -> Selection:
+    """Return the given provider and model, or else those of the environment.
 
-    The provider is the first of: the one given; that of ``PROVIDERS_SYNC_PROVIDER``; OpenAI's
-    protocol where a ``base_url`` is given; the first of the table whose address is set; the first
-    whose key is set. ``PROVIDERS_SYNC_MODEL`` is left out where another provider is given than
-    ``PROVIDERS_SYNC_PROVIDER`` names.
+    The provider is the first of: ``provider``; that of ``PROVIDERS_SYNC_PROVIDER``; OpenAI's
+    protocol if there is a ``base_url``; the first of ``PROVIDERS`` whose address is set; the first
+    whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if ``provider`` is another one than
+    ``PROVIDERS_SYNC_PROVIDER``.
 
-    Raises ``InvalidRequestError`` where there is none, naming ``options`` as a way out, and for
-    variables that make no sense.
+    Raises ``InvalidRequestError`` if there is none, suggesting ``options``, and for variables with
+    invalid values.
     """
     preferred = environ.get(PROVIDER_VARIABLE, "").strip().lower()
     name, reason = provider or "", "--provider"
     if not name and preferred:
-        name, reason = _known(preferred), PROVIDER_VARIABLE
+        name, reason = _known_provider(preferred), PROVIDER_VARIABLE
     if not name and base_url:
         name, reason = "openai", "--base-url"
     if not name:
-        name, reason = _configured(environ)
+        name, reason = _configured_provider(environ)
     if not name:
         raise InvalidRequestError(
-            f"no provider is named or configured: give {options}, or set {PROVIDER_VARIABLE}, "
+            f"no provider is selected or configured: use {options}, or set {PROVIDER_VARIABLE}, "
             "an address such as OPENAI_BASE_URL, or a key such as OPENAI_API_KEY"
         )
     if not model and provider in (None, preferred) and environ.get(MODEL_VARIABLE, "").strip():
-        return Choice(name, _model(environ[MODEL_VARIABLE]), reason, MODEL_VARIABLE)
-    return Choice(name, model, reason)
+        return Selection(name, _model_name(environ[MODEL_VARIABLE]), reason, MODEL_VARIABLE)
+    return Selection(name, model, reason)
 
 
-def _known(name: str) -> str:
+def _known_provider(name: str) -> str:
     if name not in PROVIDERS and name not in PRESETS:
         raise InvalidRequestError(
-            f"{PROVIDER_VARIABLE} names no provider: {name[:SHOWN_LENGTH]!r}; "
-            f"there are {', '.join([*PROVIDERS, *PRESETS])}"
+            f"{PROVIDER_VARIABLE} is set to an unknown provider: {name[:SHOWN_LENGTH]!r}; "
+            f"choose one of {', '.join([*PROVIDERS, *PRESETS])}"
         )
     return name
 
 
-def _configured(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the first provider that has an address or else a key, and its variable."""
+def _configured_provider(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the first provider that has an address or else a key, and the variable."""
     addresses = {kind.base_url_variable: name for name, kind in PROVIDERS.items()}
     keys = {kind.api_key_variable: name for name, kind in PROVIDERS.items()}
     presets = {preset.api_key_variable: name for name, preset in PRESETS.items()}
@@ -88,45 +88,45 @@ def _configured(environ: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def _model(value: str) -> str:
+def _model_name(value: str) -> str:
     name = value.strip()
     if not name.isprintable():
         raise InvalidRequestError(
-            f"{MODEL_VARIABLE} holds characters that no model's name has: {name[:SHOWN_LENGTH]!r}"
+            f"{MODEL_VARIABLE} contains unprintable characters: {name[:SHOWN_LENGTH]!r}"
         )
     return name
 
 
-def make_provider(choice: Choice, base_url: str | None = None) -> Provider:
-    """Return the provider that was chosen, at ``base_url`` if one is given.
+def make_provider(selection: Selection, base_url: str | None = None) -> Provider:
+    """Return the selected provider, at ``base_url`` if there is one.
 
-    Raises ``InvalidRequestError`` for settings that cannot work, naming the variable that is wrong.
+    Raises ``InvalidRequestError`` for settings that cannot work, naming the variable at fault.
     """
     settings = {"base_url": base_url} if base_url else {}
     try:
-        return get_provider(choice.provider, choice.model, **settings)
+        return get_provider(selection.provider, selection.model, **settings)
     except ModelNotSupportedError as error:
-        if choice.model_variable is None:
+        if selection.model_variable is None:
             raise
-        raise InvalidRequestError(f"{choice.model_variable}: {error}") from error
+        raise InvalidRequestError(f"{selection.model_variable}: {error}") from error
 
 
 def find_model(provider: Provider, cancel: CancelToken | None = None) -> None:
-    """Give ``provider`` the only model of its server where it has none; ask nobody otherwise.
+    """Give ``provider`` the only model of its server, if it has no model yet.
 
-    Asks for at most ten seconds, and only servers of OpenAI's protocol. Raises
-    ``InvalidRequestError`` where the server lists several models or none, and what
-    ``list_models`` raises where the list cannot be had.
+    Sends a request only to servers of OpenAI's protocol, and waits at most ten seconds. Raises
+    ``InvalidRequestError`` if the server lists several models or none, and what ``list_models``
+    raises if it fails.
     """
     if not isinstance(provider, OpenAICompatible) or provider.model or provider.default_model:
         return
     try:
-        listed = provider.list_models(timeouts=Timeouts(total=LIST_S), cancel=cancel)
+        listed = provider.list_models(timeouts=Timeouts(total=MODEL_LIST_S), cancel=cancel)
     except StreamCancelled:
         raise
     except ProviderError as error:
         error.args = (
-            "a request needs a model: give --model NAME; the server's own list cannot be had: "
+            "a request needs a model: use --model NAME; listing the server's models failed: "
             f"{error}",
         )
         raise
@@ -137,6 +137,6 @@ def find_model(provider: Provider, cancel: CancelToken | None = None) -> None:
     shown = ", ".join(name[:SHOWN_LENGTH] for name in names[:SHOWN_MODELS])
     more = ", …" if len(names) > SHOWN_MODELS else ""
     raise InvalidRequestError(
-        f"a request needs a model: give --model NAME; {provider.base_url} lists "
+        f"a request needs a model: use --model NAME; {provider.base_url} lists "
         + (f"{len(names)}: {shown}{more}" if names else "none")
     )

@@ -1,4 +1,4 @@
-"""Several providers as one: they are asked in turn until an answer begins, and that one stays."""
+"""``Failover``: a provider that tries several providers in turn until one starts to answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from .aio import AsyncStream
 
 STRATEGIES = ("order", "round_robin")
-_ABOUT_THE_REQUEST = {400, 413, 422}
-"""Statuses that say nothing of the provider's health: the next caller's request may be fine."""
+_REQUEST_STATUSES = {400, 413, 422}
+"""Statuses caused by the request: they do not show that the provider is unhealthy."""
 
 
 class Failover(Provider):
-    """Several providers as one; itself a provider, so it can be used wherever one can.
+    """Several providers as one; a provider itself, so it can be used wherever one is expected.
 
     ::
 
@@ -40,21 +40,22 @@ class Failover(Provider):
         for chunk in provider.stream("Hello"):
             print(chunk, end="")
 
-    - ``stream()`` returns when the first event is there (text, reasoning, refusal or tool call) or
-      a good end. Until then any failure moves on to the next provider; after it the answer stays
-      with the one who began it. The failures before are in the stream's ``.attempts``; when nobody
-      answers, ``FailoverError`` lists them all. Bad input and ``cancel`` never move on.
-    - ``strategy``: ``"order"`` asks the first provider first; ``"round_robin"`` begins with
-      another one at each call.
-    - A provider that fails ``failures`` times in a row, or once by letting a clock run out, rests
-      for ``cooldown`` seconds: meanwhile it is asked last, not never, so resting costs no call its
-      answer. Then one call probes it. This is remembered per object and process.
-    - A ``model`` given to a call passes over the providers that do not know it; without one, each
-      uses its own. Messages, options and headers of a call go to each provider that is asked.
-    - Each provider keeps its own ``connect``, ``first_token`` and ``idle`` clocks. ``total`` spans
-      the whole call: the one given to the call, or else the longest of theirs.
-    - Each gets one request unless ``retry=`` is given, to it or to the call: the next provider is
-      the retry.
+    - ``stream()`` returns at the first event (text, reasoning, refusal or tool call) or at a
+      successful end. Before that, any failure moves on to the next provider; after it, the answer
+      stays with the provider that started it. Earlier failures are in the stream's ``.attempts``;
+      if every provider fails, ``FailoverError`` lists them all. Bad input and ``cancel`` never
+      move on.
+    - ``strategy``: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the
+      next one at each call.
+    - A provider that fails ``failures`` times in a row, or that times out once, cools down for
+      ``cooldown`` seconds: until then it is tried last, but still tried, so no call fails because
+      of a cooldown. Then one call probes it. This state is kept per object and process.
+    - A ``model`` given to a call skips the providers that do not support it; without one, each
+      uses its own. Messages, options and headers of a call go to each provider that is tried.
+    - Each provider keeps its own ``connect``, ``first_token`` and ``idle`` timeouts. ``total``
+      spans the complete call: that of the call if given, or else the longest of the providers.
+    - Each provider gets one request unless it or the call has ``retry=``: the next provider is the
+      retry.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
@@ -76,7 +77,7 @@ class Failover(Provider):
         self._strategy = strategy
         self._failures = failures
         self._cooldown_s = seconds(cooldown, "cooldown")
-        self._health: dict[int, CircuitBreakers] = {}
+        self._breakers: dict[int, CircuitBreakers] = {}
 
     def _plan_call(
         self,
@@ -89,8 +90,8 @@ class Failover(Provider):
         headers: Mapping[str, str | None] | None,
         attempts: int = 1,
     ) -> tuple[Source, Timeouts, str]:
-        """Prepare the call for everyone who knows the model: bad input shows before the first."""
-        turns = []
+        """Prepare the call for each provider that supports the model; raise for bad input."""
+        candidates = []
         unknown = []
         for index, provider in enumerate(self.providers):
             try:
@@ -106,39 +107,43 @@ class Failover(Provider):
             except ModelNotSupportedError as error:
                 unknown.append(str(error))
             else:
-                turns.append(_Turn(index, provider, *prepared))
-        if not turns:
+                candidates.append(_Candidate(index, provider, *prepared))
+        if not candidates:
             raise ModelNotSupportedError("; ".join(unknown))
-        totals = [turn.timeouts.total for turn in turns]
+        totals = [candidate.timeouts.total for candidate in candidates]
         total = None if None in totals else max(filter(None, totals))
-        clocks = replace(turns[0].timeouts, total=total)
-        return _Source(turns, self._memory()), clocks, turns[0].model
+        call_timeouts = replace(candidates[0].timeouts, total=total)
+        source = _FailoverLoop(candidates, self._circuit_breakers())
+        return source, call_timeouts, candidates[0].model
 
     @classmethod
     def create_async_generator(
         cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
     ) -> AsyncStream:
-        """Refuse, as everything does, at the first ``await``: the class has no providers to ask."""
+        """Raise at the first ``await``, as for any error: the class has no providers to call."""
         from .aio import AsyncStream  # late: it loads asyncio
 
         def prepare() -> PreparedCall:
             raise InvalidRequestError(
-                "Failover asks the providers it was made with: aio.stream(Failover([…]), messages)"
+                "the Failover class has no providers; make an object of it: "
+                "aio.stream(Failover([…]), messages)"
             )
 
         return AsyncStream(prepare)
 
-    def _memory(self) -> CircuitBreakers:
-        """Return this process's memory: a lock that a fork found taken would stay so."""
+    def _circuit_breakers(self) -> CircuitBreakers:
+        """Return those of this process: a lock that was held during a fork would stay locked."""
         pid = os.getpid()
-        if pid not in self._health:
+        if pid not in self._breakers:
             rotates = self._strategy == "round_robin"
-            health = CircuitBreakers(len(self.providers), rotates, self._failures, self._cooldown_s)
-            self._health.setdefault(pid, health)
-        return self._health[pid]
+            breakers = CircuitBreakers(
+                len(self.providers), rotates, self._failures, self._cooldown_s
+            )
+            self._breakers.setdefault(pid, breakers)
+        return self._breakers[pid]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_health": {}}
+        return {**self.__dict__, "_breakers": {}}
 
     def __repr__(self) -> str:
         return f"Failover({self.providers!r}, strategy={self._strategy!r})"
@@ -146,16 +151,16 @@ class Failover(Provider):
 
 def _checked_providers(providers: object) -> list[Provider]:
     if not isinstance(providers, Sequence) or isinstance(providers, str) or not providers:
-        raise InvalidRequestError("Failover needs a list of one provider or more")
+        raise InvalidRequestError("Failover needs a list of one or more providers")
     for index, provider in enumerate(providers):
         if not isinstance(provider, Provider):
             hint = "; make an object of it" if isinstance(provider, type) else ""
-            raise InvalidRequestError(f"providers[{index}] is no provider: {provider!r}{hint}")
+            raise InvalidRequestError(f"providers[{index}] is not a provider: {provider!r}{hint}")
     return list(providers)
 
 
-class _Turn:
-    """One provider within one call: what it is going to be asked, and whether it has begun."""
+class _Candidate:
+    """One provider within one call: its prepared request, and whether its answer has started."""
 
     def __init__(
         self, index: int, provider: Provider, source: Source, timeouts: Timeouts, model: str
@@ -164,117 +169,124 @@ class _Turn:
         self.provider = provider
         self.timeouts = timeouts
         self.model = model
-        self.asked_at = 0.0
-        self.has_begun = False
+        self.started_at = 0.0
+        self.has_answer_started = False
         self.has_ended = False
         self._source = source
 
-    def deltas(self, pipe: Channel, on_begin: Callable[[int], None]) -> Iterator[Delta]:
-        """Yield the answer's deltas; those before its first event are held until it is there."""
-        self.asked_at = time.monotonic()
+    def deltas(self, channel: Channel, on_start: Callable[[int], None]) -> Iterator[Delta]:
+        """Yield the answer's deltas; those before the first event are held until it arrives."""
+        self.started_at = time.monotonic()
         held: dict[type[Delta], Delta] = {ServedModel: ServedModel(self.model)}
-        deltas = self._source(pipe)
+        deltas = self._source(channel)
         for delta in deltas:
-            held[type(delta)] = delta  # of counts and names the newest stands for all
+            held[type(delta)] = delta  # only the latest usage and model name count
             if not isinstance(delta, (Usage, ServedModel)):
-                self.has_begun = True
-                on_begin(self.index)
+                self.has_answer_started = True
+                on_start(self.index)
                 break
         yield from held.values()
         yield from deltas
 
     def seconds(self) -> float:
-        """Return the seconds since it was asked."""
-        return time.monotonic() - self.asked_at
+        """Return the seconds since it was tried."""
+        return time.monotonic() - self.started_at
 
-    def is_final(self, error: ProviderError, pipe: Channel) -> bool:
-        """Tell whether a failure is the call's, so that nobody else may be asked."""
+    def is_final(self, error: ProviderError, channel: Channel) -> bool:
+        """Return whether a failure ends the call, so that no other provider may be tried."""
         if isinstance(error, APITimeoutError):
-            # The clock may fire while the first event is being decoded: then nobody has seen it.
-            return error.clock == "total" or pipe.started
-        return self.has_begun or isinstance(error, InvalidRequestError)
+            # If the timeout expires while the first event is decoded, the caller has not seen it.
+            return error.clock == "total" or channel.started
+        return self.has_answer_started or isinstance(error, InvalidRequestError)
 
 
-class _Source:
-    """One call in its thread: a turn for each provider until an answer begins."""
+class _FailoverLoop:
+    """The source of one call's answer: tries the providers until one starts to answer."""
 
-    def __init__(self, turns: list[_Turn], health: CircuitBreakers) -> None:
-        self._turns = turns
-        self._health = health
+    def __init__(self, candidates: list[_Candidate], breakers: CircuitBreakers) -> None:
+        self._candidates = candidates
+        self._breakers = breakers
 
-    def __call__(self, pipe: Channel) -> Iterator[Delta]:
-        pipe.waits_for_first_event = True
-        total = pipe.timeouts.total
-        failures_before = len(pipe.failures)  # those of a Failover around this one
-        waiting = {turn.index: turn for turn in self._turns}
-        call = self._health.next_call()
-        while waiting:
-            turn = waiting.pop(self._health.pick(list(waiting), call))
-            pipe.timeouts = replace(turn.timeouts, total=total)
+    def __call__(self, channel: Channel) -> Iterator[Delta]:
+        channel.waits_for_first_event = True
+        total = channel.timeouts.total
+        failures_before = len(channel.failures)  # those of an outer Failover
+        remaining = {candidate.index: candidate for candidate in self._candidates}
+        call = self._breakers.next_call()
+        while remaining:
+            candidate = remaining.pop(self._breakers.pick(list(remaining), call))
+            channel.timeouts = replace(candidate.timeouts, total=total)
             try:
-                yield from self._take(turn, call, pipe)
+                yield from self._try(candidate, call, channel)
                 return
             except ProviderError as error:
-                if turn.is_final(error, pipe):
+                if candidate.is_final(error, channel):
                     raise
-                if not isinstance(error, FailoverError):  # which has noted its own
-                    pipe.failures.append(ProviderFailure(turn.provider, error, turn.seconds()))
-        raise _nobody(pipe.failures[failures_before:])
+                if not isinstance(error, FailoverError):  # an inner Failover has added its own
+                    channel.failures.append(
+                        ProviderFailure(candidate.provider, error, candidate.seconds())
+                    )
+        raise _failover_error(channel.failures[failures_before:])
 
-    def _take(self, turn: _Turn, call: int, pipe: Channel) -> Iterator[Delta]:
-        """Yield one provider's answer, and note how it went."""
-        # At once, not when this thread hears of it: the caller may ask again right away.
-        pipe.on_end = lambda: self._note_end(turn, call, pipe, _verdict_of_stopped(turn, pipe))
-        verdict = ProviderHealth.UNKNOWN
+    def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Iterator[Delta]:
+        """Yield one provider's answer, and record how it ended."""
+        # Record the end as soon as the call ends, not when this thread notices it: the caller may
+        # send the next request immediately.
+        channel.on_end = lambda: self._record_end(
+            candidate, call, channel, _health_after_stop(candidate, channel)
+        )
+        health = ProviderHealth.UNKNOWN
         try:
-            yield from turn.deltas(pipe, self._health.began)
-            verdict = ProviderHealth.GOOD
+            yield from candidate.deltas(channel, self._breakers.record_start)
+            health = ProviderHealth.GOOD
         except ProviderError as error:
-            verdict = _verdict(error)
+            health = _health_after_error(error)
             raise
         except CallEnded:
-            verdict = _verdict_of_stopped(turn, pipe)
+            health = _health_after_stop(candidate, channel)
             raise
         finally:
-            pipe.on_end = None
-            self._note_end(turn, call, pipe, verdict)
+            channel.on_end = None
+            self._record_end(candidate, call, channel, health)
 
-    def _note_end(self, turn: _Turn, call: int, pipe: Channel, verdict: ProviderHealth) -> None:
-        with pipe.lock:
-            if not turn.has_ended:
-                turn.has_ended = True
-                self._health.ended(turn.index, call, verdict)
+    def _record_end(
+        self, candidate: _Candidate, call: int, channel: Channel, health: ProviderHealth
+    ) -> None:
+        with channel.lock:
+            if not candidate.has_ended:
+                candidate.has_ended = True
+                self._breakers.record_end(candidate.index, call, health)
 
 
-def _verdict(error: ProviderError) -> ProviderHealth:
+def _health_after_error(error: ProviderError) -> ProviderHealth:
     if isinstance(error, APITimeoutError):
-        return ProviderHealth.SILENT
+        return ProviderHealth.TIMED_OUT
     if isinstance(error, InvalidRequestError):
         return ProviderHealth.UNKNOWN
-    about_request = isinstance(error, APIStatusError) and error.status_code in _ABOUT_THE_REQUEST
+    about_request = isinstance(error, APIStatusError) and error.status_code in _REQUEST_STATUSES
     return ProviderHealth.UNKNOWN if about_request else ProviderHealth.BAD
 
 
-def _verdict_of_stopped(turn: _Turn, pipe: Channel) -> ProviderHealth:
-    """Judge a turn that a clock or the reader has ended."""
-    with pipe.lock:  # the end is set before its reason
-        error = pipe.error
+def _health_after_stop(candidate: _Candidate, channel: Channel) -> ProviderHealth:
+    """Return a provider's health after a timeout or the caller has ended the call."""
+    with channel.lock:  # ``ended`` is set before ``error``
+        error = channel.error
     if not isinstance(error, APITimeoutError):
-        return ProviderHealth.GOOD if turn.has_begun else ProviderHealth.UNKNOWN
+        return ProviderHealth.GOOD if candidate.has_answer_started else ProviderHealth.UNKNOWN
     if error.clock == "total":
-        # A slow reader, or those before it, may have used the time up: blame the longest wait.
-        longest = max((failure.seconds for failure in pipe.failures), default=0.0)
-        if turn.has_begun or turn.seconds() < longest:
+        # A slow caller or earlier providers may have used up the time: blame the longest wait.
+        longest = max((failure.seconds for failure in channel.failures), default=0.0)
+        if candidate.has_answer_started or candidate.seconds() < longest:
             return ProviderHealth.UNKNOWN
-    return ProviderHealth.SILENT
+    return ProviderHealth.TIMED_OUT
 
 
-def _nobody(failures: list[ProviderFailure]) -> FailoverError:
-    said = "; ".join(
-        f"{type(each.provider).__name__} after {each.seconds:.1f} s: {each.error}"
-        for each in failures
+def _failover_error(failures: list[ProviderFailure]) -> FailoverError:
+    reasons = "; ".join(
+        f"{type(failure.provider).__name__} after {failure.seconds:.1f} s: {failure.error}"
+        for failure in failures
     )
-    error = FailoverError(f"no provider has answered: {said}")
+    error = FailoverError(f"no provider answered: {reasons}")
     error.attempts = tuple(failures)
     error.__cause__ = failures[-1].error
     return error

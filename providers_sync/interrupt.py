@@ -1,4 +1,4 @@
-"""Ctrl-C and the notebook's stop button as something to wait for, not to be struck by."""
+"""Turns Ctrl-C and Jupyter's stop button into a callback instead of an exception."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 
 
 class InterruptHandler:
-    """While it is entered, the first Ctrl-C calls ``stop`` in place of raising.
+    """Context manager that calls ``stop`` at the first Ctrl-C instead of raising.
 
-    So it strikes between two writes and never within one; what was stopped says so itself. A
-    second one, where the first does not help, is a ``KeyboardInterrupt`` as ever. Outside the main
-    thread, and where Ctrl-C is ignored (``nohup``), nothing is changed.
+    So Ctrl-C never interrupts a write half-way, and the stopped call reports the cancellation
+    itself. A second Ctrl-C, if the first did not help, raises ``KeyboardInterrupt`` as usual.
+    Outside the main thread, and where Ctrl-C is ignored (``nohup``), nothing changes.
 
     ::
 
-        with InterruptHandler(token.cancel) as button:
+        with InterruptHandler(token.cancel) as interrupt:
             ...
-        if button.pressed: ...
+        if interrupt.pressed: ...
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.pressed = False
         self._stop = stop
-        self._before: Any = None
+        self._previous: Any = None
 
     def __enter__(self) -> InterruptHandler:
-        before = signal.getsignal(signal.SIGINT)
+        previous = signal.getsignal(signal.SIGINT)
         in_main = threading.current_thread() is threading.main_thread()
-        if in_main and before not in (signal.SIG_IGN, None):
-            self._before = before
-            signal.signal(signal.SIGINT, self._press)
+        if in_main and previous not in (signal.SIG_IGN, None):
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._on_sigint)
         return self
 
     def __exit__(
@@ -42,10 +42,10 @@ class InterruptHandler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
 
-    def _press(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True

@@ -22,7 +22,7 @@ import time
 from typing import Any, NoReturn
 
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
-from .defaults import choose, find_model, make_provider
+from .defaults import find_model, make_provider, select_provider
 from .errors import StreamCancelled
 from .interrupt import InterruptHandler
 from .printable import VisibleChunks, visible
@@ -275,10 +275,10 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
 
 
 def _provider(options: Any) -> Provider:
-    choice = choose(
+    selection = select_provider(
         os.environ, provider=options.provider, model=options.model, base_url=options.base_url
     )
-    provider = make_provider(choice, options.base_url)
+    provider = make_provider(selection, options.base_url)
     find_model(provider)
     return provider
 

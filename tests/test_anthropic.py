@@ -1,4 +1,4 @@
-"""Anthropic's protocol: what goes out, and what comes back as events."""
+"""Anthropic's protocol: the requests sent, and the events decoded."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ CALL = {"id": "t1", "type": "function", "function": {"name": "add", "arguments":
 
 
 def sent(messages: Any, **options: Any) -> dict[str, Any]:
-    """Return the body that goes out for these messages."""
+    """Return the request body for these messages."""
     with serve("ok", protocol="anthropic") as server:
         Anthropic("claude", base_url=server.url, api_key="k").complete(messages, **options)
     body: dict[str, Any] = server.requests[0].json()
     return body
 
 
-def test_request_is_the_protocols() -> None:
-    """Path, version, key, system lifted out, and the documented default of ``max_tokens``."""
+def test_request_follows_the_protocol() -> None:
+    """Path, version, key, extracted system, and the documented default of ``max_tokens``."""
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
@@ -72,7 +72,7 @@ def test_request_is_the_protocols() -> None:
 
 
 def test_events_come_typed_and_in_order() -> None:
-    """Reasoning, text, a tool call put together, usage and the reason."""
+    """Reasoning, text, an assembled tool call, usage and the reason."""
     script = [
         comment("hello"),
         event({"type": "ping"}, "ping"),
@@ -104,8 +104,8 @@ def test_events_come_typed_and_in_order() -> None:
     assert completion.finish_reason == "tool_use"
 
 
-def test_documented_stream_is_understood() -> None:
-    """The order of events that the reference shows, tool input in pieces and an empty one."""
+def test_documented_stream_is_decoded() -> None:
+    """The events in the order of the API reference, with an empty tool input."""
     start = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "claude-x"}
     events = [
         {"type": "message_start", "message": {**start, "usage": {"input_tokens": 9}}},
@@ -133,29 +133,29 @@ def test_documented_stream_is_understood() -> None:
     ]
     script = answer(*(event(each, each["type"]) for each in events), end=False)
     with serve(script, protocol="anthropic") as server:
-        answered = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
-    assert (answered.text, answered.model) == ("Ok", "claude-x")
-    assert answered.tool_calls == (ToolCall("t", "now", {}, ""),)
-    assert answered.usage == Usage(9, 4, 13)
+        completion = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
+    assert (completion.text, completion.model) == ("Ok", "claude-x")
+    assert completion.tool_calls == (ToolCall("t", "now", {}, ""),)
+    assert completion.usage == Usage(9, 4, 13)
 
 
 def test_broken_tool_arguments_are_kept_raw() -> None:
-    """What is no JSON object is handed on as it came."""
+    """Arguments that are not a JSON object are kept as received."""
     with serve([tool_call("add", '{"a": ', id="t")], protocol="anthropic") as server:
-        answered = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
-    assert answered.tool_calls == (ToolCall("t", "add", None, '{"a": '),)
+        completion = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
+    assert completion.tool_calls == (ToolCall("t", "add", None, '{"a": '),)
 
 
 def test_stop_reason_alone_is_not_the_end() -> None:
-    """Only ``message_stop`` proves that the answer is whole."""
+    """Only ``message_stop`` proves that the answer is complete."""
     script = answer(text("Hi"), finish("end_turn"), end=False)
     with serve(script, protocol="anthropic") as server, pytest.raises(StreamTruncated) as caught:
         Anthropic("claude", base_url=server.url, api_key="k", retry=None).complete("Hi")
     assert caught.value.partial == "Hi"
 
 
-def test_overload_is_tried_again_and_other_errors_are_not() -> None:
-    """``overloaded_error`` before the first event is worth another attempt."""
+def test_overload_is_retried_and_other_errors_are_not() -> None:
+    """``overloaded_error`` before the first event causes another attempt."""
     overload = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     broken = {"type": "error", "error": {"type": "api_error", "message": "Broken"}}
     with serve(
@@ -171,7 +171,7 @@ def test_overload_is_tried_again_and_other_errors_are_not() -> None:
         assert (caught.value.type, len(server.requests)) == ("api_error", 1)
 
 
-def test_refused_key_says_where_to_put_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_call_without_a_key_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """401 without a key names ``api_key=`` and the variable."""
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with (
@@ -181,8 +181,8 @@ def test_refused_key_says_where_to_put_one(monkeypatch: pytest.MonkeyPatch) -> N
         Anthropic("claude", base_url=server.url).complete("Hi")
 
 
-def test_whole_answer_is_delivered() -> None:
-    """A server that does not stream is understood all the same."""
+def test_answer_that_is_not_streamed_is_decoded() -> None:
+    """A server may return one JSON body instead of a stream."""
     body = {
         "type": "message",
         "model": "claude-x",
@@ -195,14 +195,18 @@ def test_whole_answer_is_delivered() -> None:
         "usage": {"input_tokens": 1, "output_tokens": 2},
     }
     with serve(json_body(body)) as server:
-        answered = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
-    assert (answered.text, answered.reasoning, answered.outcome) == ("Hello", "Hm.", "complete")
-    assert answered.tool_calls == (ToolCall("t", "add", {"a": 1}, '{"a": 1}'),)
-    assert answered.usage == Usage(1, 2, 3)
+        completion = Anthropic("claude", base_url=server.url, api_key="k").complete("Hi")
+    assert (completion.text, completion.reasoning, completion.outcome) == (
+        "Hello",
+        "Hm.",
+        "complete",
+    )
+    assert completion.tool_calls == (ToolCall("t", "add", {"a": 1}, '{"a": 1}'),)
+    assert completion.usage == Usage(1, 2, 3)
 
 
 def test_tools_and_results_are_translated() -> None:
-    """OpenAI's form of tools, calls and results becomes Anthropic's; its own form stays."""
+    """Tools, calls and results in OpenAI's form are translated; Anthropic's form stays."""
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     own = {"name": "sub", "input_schema": {"type": "object"}}
     body = sent(
@@ -240,7 +244,7 @@ def test_tools_and_results_are_translated() -> None:
 
 
 def test_tool_choice_and_schema_are_translated() -> None:
-    """One named tool, and a JSON schema for the answer."""
+    """The choice of one tool, and a JSON schema for the answer."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     body = sent(
         "Hi",
@@ -255,7 +259,7 @@ def test_tool_choice_and_schema_are_translated() -> None:
 
 
 def test_images_become_blocks(tmp_path: Any) -> None:
-    """An address, bytes, a path, and OpenAI's own part."""
+    """An address, bytes, a path, and OpenAI's own form."""
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     parts = [
@@ -277,23 +281,23 @@ def test_images_become_blocks(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("image", [5, b"no image", "/no/such/file.png"])
-def test_bad_image_is_refused(image: object) -> None:
+def test_bad_image_raises(image: object) -> None:
     """Nothing is sent for an image that cannot be read."""
     messages = [{"role": "user", "content": [{"type": "image", "image": image}]}]
     with pytest.raises(InvalidRequestError, match="image"):
         Anthropic("claude", base_url="http://127.0.0.1:9", api_key="k").stream(messages)
 
 
-def test_bad_tool_call_in_messages_is_refused() -> None:
-    """Arguments that are no JSON are named before anything is sent."""
+def test_bad_tool_call_in_messages_raises() -> None:
+    """Arguments that are not JSON raise before anything is sent."""
     bad = {"id": "1", "function": {"name": "add", "arguments": "{"}}
     turn = {"role": "assistant", "content": None, "tool_calls": [bad]}
     with pytest.raises(InvalidRequestError, match="tool call"):
         Anthropic("claude", base_url="http://127.0.0.1:9", api_key="k").stream([turn])
 
 
-def test_environment_names_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``ANTHROPIC_BASE_URL`` and ``ANTHROPIC_API_KEY`` are read when the provider is made."""
+def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ANTHROPIC_BASE_URL`` and ``ANTHROPIC_API_KEY`` are read in the constructor."""
     with serve("ok", protocol="anthropic") as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "from-environment")

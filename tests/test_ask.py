@@ -1,4 +1,4 @@
-"""``providers-sync ask`` and ``serve``: which provider is asked, and where."""
+"""``providers-sync ask``, ``serve`` and ``providers``: providers, addresses and safe output."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from providers_sync.testing import Request, json_body, refusal, serve, status, t
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_ask_each_provider(echo: Gateway, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The answer is printed, and nothing else, whatever the protocol."""
+    """Only the answer is printed, whatever the protocol."""
     model = ["--model", "echo"] if name in ("openai", "anthropic") else []
     code = main(["ask", "Да 😀", "--provider", name, "--base-url", echo.url(name), *model])
     assert (code, capsys.readouterr().out) == (0, "You said: Да 😀\n")
 
 
 def test_ask_a_preset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A preset brings its address and the key of its variable; ``--base-url`` wins, without key."""
-    asked: list[Provider] = []
+    """A preset has its address and the key of its variable; ``--base-url`` replaces both."""
+    used: list[Provider] = []
     monkeypatch.setenv("GROQ_API_KEY", "s3cret")
 
     def stream(self: Provider, *args: Any, **options: Any) -> Any:
-        asked.append(self)
+        used.append(self)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Provider, "stream", stream)
         assert main(["ask", "Hi", "--provider", "groq", "--model", "m"]) == 130
-    assert (asked[0].base_url, asked[0]._api_key) == ("https://api.groq.com/openai/v1", "s3cret")
+    assert (used[0].base_url, used[0]._api_key) == ("https://api.groq.com/openai/v1", "s3cret")
     with serve([text("Hello")], protocol="openai") as server:
         url = ["--base-url", server.url]
         assert main(["ask", "Hi", "--provider", "groq", "--model", "m", *url]) == 0
@@ -52,22 +52,22 @@ def test_ask_unknown_provider(capsys: pytest.CaptureFixture[str]) -> None:
     assert "anthropic" in listed
 
 
-def test_mistakes_on_the_command_line_are_said_in_one_line(
+def test_usage_errors_are_reported_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As every error is, and with the code that shells expect."""
+    """Like every error, and with the exit code that shells expect."""
     for wrong in (["ask", "Hi", "--provider", "parrot"], ["serve", "--port", "x"], ["sing"], []):
         with pytest.raises(SystemExit) as caught:
             main(wrong)
-        said = capsys.readouterr().err
-        assert (caught.value.code, said.count("\n")) == (2, 1)
-        assert said.startswith("providers-sync: ")
+        printed = capsys.readouterr().err
+        assert (caught.value.code, printed.count("\n")) == (2, 1)
+        assert printed.startswith("providers-sync: ")
 
 
-def test_provider_is_known_in_any_case_and_debug_in_any_place(
+def test_provider_name_ignores_case_and_debug_may_come_first_or_last(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """``--provider Vitalentum`` is what the class is called; ``--debug`` goes before or behind."""
+    """``--provider Vitalentum`` is the class name; ``--debug`` may follow the sub-command."""
     with serve([text("Hello")]) as server:
         assert main(["ask", "Hi", "--provider", "Vitalentum", "--base-url", server.url]) == 0
     assert capsys.readouterr().out.strip() == "Hello"
@@ -77,15 +77,15 @@ def test_provider_is_known_in_any_case_and_debug_in_any_place(
 
 
 def test_ask_local_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    """The local gateway speaks protocols, not presets; no model is started to find out."""
+    """The local gateway supports protocols, not presets; the error comes before a model loads."""
     assert main(["ask", "Hi", "--provider", "ollama", "--local"]) == 1
-    assert "--local speaks vitalentum, " in capsys.readouterr().err
+    assert "--local supports vitalentum, " in capsys.readouterr().err
 
 
 def test_serve_prints_every_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each provider's variable and address are ready to be pasted."""
+    """Each provider's variable and address, ready to paste."""
     monkeypatch.setattr(Gateway, "wait", lambda self: None)
     assert main(["serve", "--engine", "echo", "--port", "0"]) == 0
     printed = capsys.readouterr().out
@@ -95,28 +95,28 @@ def test_serve_prints_every_address(
 
 
 def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every name that ``--provider`` takes is in the table, with its address."""
+    """Every name that ``--provider`` accepts is in the table, with its address."""
     assert main(["providers"]) == 0
     printed = capsys.readouterr().out
     assert "http://127.0.0.1:11434/v1" in printed
     assert "\nanthropic " in printed
 
 
-# --- nothing that is said steers the terminal
+# --- no output can control the terminal
 
 ESCAPES = "\x1b]0;pwned\x07\x1b[2J\x9b2J\u202e\u200b"
 SHOWN = "␛]0;pwned␇␛[2J<U+009B>2J<U+202E><U+200B>"
 
 
 def hostile(request: Request) -> Any:
-    """List a model and refuse every question, with escape sequences in all of it."""
+    """List a model and reject every question, with escape sequences in all texts."""
     if request.method == "GET":
         return json_body({"data": [{"id": f"m{ESCAPES}"}]})
     return status(400, f"no such model {ESCAPES}")
 
 
-def said(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command and return what it says on both outputs, which must be harmless."""
+def run_command(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command and return both its outputs, which must be harmless."""
     if code == 2:
         with pytest.raises(SystemExit):
             main(arguments)
@@ -124,49 +124,53 @@ def said(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) ->
         assert main(arguments) == code
     captured = capsys.readouterr()
     everything = captured.out + captured.err
-    assert [each for each in everything if not each.isprintable() and each != "\n"] == []
+    assert [char for char in everything if not char.isprintable() and char != "\n"] == []
     return everything
 
 
-def test_words_of_a_server_are_made_visible(
+def test_texts_of_a_server_are_made_visible(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By every command that says them, with and without ``--debug``."""
+    """By every command that prints them, with and without ``--debug``."""
     source, target = tmp_path / "in.jsonl", str(tmp_path / "out.jsonl")
     source.write_text(json.dumps({"prompt": "Hi", "custom_id": f"id{ESCAPES}"}))
     with serve(hostile, protocol="openai") as server:
         url = ["--base-url", server.url]
         for command in (["ask", "Hi"], ["ask", "Hi", "--json"], ["ask", "Hi", "--debug"]):
-            shown = said([*command, *url, "--model", "m"], 1, capsys)
+            shown = run_command([*command, *url, "--model", "m"], 1, capsys)
             assert f"no such model {SHOWN}" in shown
-        assert "Traceback" in said(["ask", "Hi", "--debug", *url], 1, capsys)
-        shown = said(["doctor", "--provider", "openai", *url], 1, capsys)
+        assert "Traceback" in run_command(["ask", "Hi", "--debug", *url], 1, capsys)
+        shown = run_command(["doctor", "--provider", "openai", *url], 1, capsys)
         assert f"no such model {SHOWN}" in shown
-        assert f"so m{SHOWN} is asked" in shown
-        shown = said(["batch", str(source), target, *url], 1, capsys)
+        assert f"so m{SHOWN} is used" in shown
+        shown = run_command(["batch", str(source), target, *url], 1, capsys)
         assert f"such as id{SHOWN}: 400" in shown
         assert f"no such model {SHOWN}" in shown
 
 
-def test_words_of_the_command_line_are_made_visible(
+def test_texts_of_the_command_line_are_made_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line that was copied, or a file's name, may hold anything."""
-    assert SHOWN in said(["ask", "Hi", f"--no{ESCAPES}"], 2, capsys)
-    assert SHOWN in said(["chat", "--load", f"none{ESCAPES}", "--base-url", "http://x"], 1, capsys)
-    assert SHOWN.lower() in said(["doctor", "--provider", ESCAPES], 1, capsys).lower()
-    said(["ask", "Hi", "--provider", ESCAPES], 2, capsys)
-    said(["batch", f"in{ESCAPES}", "out", "--base-url", "http://x", "--model", "m"], 1, capsys)
-    said(["serve", "--fault", ESCAPES], 1, capsys)
+    """A copied command or a file name may contain anything."""
+    assert SHOWN in run_command(["ask", "Hi", f"--no{ESCAPES}"], 2, capsys)
+    assert SHOWN in run_command(
+        ["chat", "--load", f"none{ESCAPES}", "--base-url", "http://x"], 1, capsys
+    )
+    assert SHOWN.lower() in run_command(["doctor", "--provider", ESCAPES], 1, capsys).lower()
+    run_command(["ask", "Hi", "--provider", ESCAPES], 2, capsys)
+    run_command(
+        ["batch", f"in{ESCAPES}", "out", "--base-url", "http://x", "--model", "m"], 1, capsys
+    )
+    run_command(["serve", "--fault", ESCAPES], 1, capsys)
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", ESCAPES)
-    said(["ask", "Hi"], 1, capsys)
+    run_command(["ask", "Hi"], 1, capsys)
 
 
 def test_refusals_and_tool_calls_are_made_visible(capsys: pytest.CaptureFixture[str]) -> None:
-    """They are said beside the answer, on standard error."""
+    """They are reported on standard error."""
     with serve(
         [refusal(f"No{ESCAPES}"), tool_call(f"f{ESCAPES}", {})], protocol="openai"
     ) as server:
-        shown = said(["ask", "Hi", "--base-url", server.url, "--model", "m"], 0, capsys)
+        shown = run_command(["ask", "Hi", "--base-url", server.url, "--model", "m"], 0, capsys)
     assert f"the model refused: No{SHOWN}" in shown
     assert f"the model calls f{SHOWN}" in shown

@@ -1,4 +1,4 @@
-"""A conversation: what enters the history, what is sent of it, and what happens to a cut answer."""
+"""Conversations: what enters the history, what is sent of it, and interrupted answers."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ def user(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
 
 
-def said(content: str) -> dict[str, str]:
+def assistant(content: str) -> dict[str, str]:
     return {"role": "assistant", "content": content}
 
 
 def test_finished_answers_enter_the_history_and_the_next_request() -> None:
-    """Each question is sent with all that was said before it, the system message first."""
+    """Each request contains the conversation so far, with the system message first."""
     with serve([[text("One"), text(".")], [text("Two.")]]) as server:
         chat = Chat(openai(server.url), system="Count.", temperature=0)
         assert list(chat.send("First?")) == ["One", "."]
         assert chat.send("Second?", top_p=1).read() == "Two."
         first, second = [request.json() for request in server.requests]
     assert first["messages"] == [{"role": "system", "content": "Count."}, user("First?")]
-    assert second["messages"] == [*first["messages"], said("One."), user("Second?")]
+    assert second["messages"] == [*first["messages"], assistant("One."), user("Second?")]
     assert (second["temperature"], second["top_p"]) == (0, 1)
-    assert chat.history == [user("First?"), said("One."), user("Second?"), said("Two.")]
+    assert chat.history == [user("First?"), assistant("One."), user("Second?"), assistant("Two.")]
     assert chat.interrupted is None
 
 
 def test_unverified_end_is_a_finished_answer() -> None:
-    """A protocol without an end marker can be talked in, too."""
+    """A protocol without an end marker can be used for a chat, too."""
     with serve(["Hello"]) as server:
         chat = Chat(AI365VIP(base_url=server.url))
         chat.send("Hi").read()
-    assert chat.history == [user("Hi"), said("Hello")]
+    assert chat.history == [user("Hi"), assistant("Hello")]
 
 
 def test_answer_enters_only_at_its_end() -> None:
-    """While it runs, the history is as it was, and nothing else may begin."""
+    """While it runs, the history is unchanged, and nothing else may start."""
     go_on = threading.Event()
     with serve([text("Half "), wait(go_on), text("whole")]) as server:
         chat = Chat(openai(server.url))
@@ -82,7 +82,7 @@ def test_answer_enters_only_at_its_end() -> None:
                 call()
         go_on.set()
         assert stream.read() == "whole"
-    assert chat.history[-1] == said("Half whole")
+    assert chat.history[-1] == assistant("Half whole")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_answer_enters_only_at_its_end() -> None:
         (answer(text("Half"), end=False), "truncated"),
     ],
 )
-def test_broken_answer_is_kept_apart(script: Any, outcome: str) -> None:
+def test_broken_answer_stays_outside_the_history(script: Any, outcome: str) -> None:
     """Neither the question nor half an answer enters the history."""
     with serve(script) as server:
         chat = Chat(openai(server.url))
@@ -105,12 +105,12 @@ def test_broken_answer_is_kept_apart(script: Any, outcome: str) -> None:
         "Half",
         outcome,
     )
-    assert "an answer cut" in repr(chat)
+    assert "an interrupted answer" in repr(chat)
 
 
 @pytest.mark.parametrize("how", ["close", "cancel", "with", "drop"])
-def test_stopped_answer_is_kept_apart(how: str) -> None:
-    """However the reader leaves, what had arrived waits in ``cut``."""
+def test_stopped_answer_stays_outside_the_history(how: str) -> None:
+    """However the caller stops it, the text so far is in ``interrupted``."""
     with serve([text("Half"), stall()]) as server:
         chat = Chat(openai(server.url))
         stream = chat.send("Hi")
@@ -130,12 +130,12 @@ def test_stopped_answer_is_kept_apart(how: str) -> None:
         server.wait_closed()
     assert chat.interrupted is not None
     assert (chat.interrupted.text, chat.interrupted.outcome) == ("Half", "cancelled")
-    assert chat.undo() == [user("Hi"), said("Half")]
+    assert chat.undo() == [user("Hi"), assistant("Half")]
     assert (chat.history, chat.interrupted) == ([], None)
 
 
-def test_resume_goes_on_where_it_broke_off() -> None:
-    """The model is given its own beginning; the history gets both parts as one turn."""
+def test_resume_continues_the_interrupted_answer() -> None:
+    """The request contains the text so far; the history gets both parts as one turn."""
     with serve([[text("Roses are "), cut()], [text("red, "), cut()], [text("violets")]]) as server:
         chat = Chat(openai(server.url))
         for step in (lambda: chat.send("A poem"), chat.resume):
@@ -144,24 +144,27 @@ def test_resume_goes_on_where_it_broke_off() -> None:
         assert chat.interrupted is not None
         assert chat.interrupted.text == "Roses are red, "
         assert chat.resume().read() == "violets"
-        assert server.requests[2].json()["messages"] == [user("A poem"), said("Roses are red,")]
-    assert chat.history == [user("A poem"), said("Roses are red, violets")]
-    with pytest.raises(InvalidRequestError, match="no cut answer"):
+        assert server.requests[2].json()["messages"] == [
+            user("A poem"),
+            assistant("Roses are red,"),
+        ]
+    assert chat.history == [user("A poem"), assistant("Roses are red, violets")]
+    with pytest.raises(InvalidRequestError, match="no interrupted answer"):
         chat.resume()
 
 
 def test_resume_does_not_double_the_space_between() -> None:
-    """A model that was shown no trailing space brings its own."""
+    """A model that received no trailing space may send its own."""
     with serve([[text("Roses are "), cut()], [text(" red")]]) as server:
         chat = Chat(openai(server.url))
         with pytest.raises(StreamCut):
             chat.send("A poem").read()
         chat.resume().read()
-    assert chat.history[-1] == said("Roses are red")
+    assert chat.history[-1] == assistant("Roses are red")
 
 
-def test_a_new_question_drops_the_cut_answer() -> None:
-    """The history goes on without it."""
+def test_a_new_question_drops_the_interrupted_answer() -> None:
+    """The history continues without it."""
     with serve([[text("Half"), cut()], [text("Whole")]]) as server:
         chat = Chat(openai(server.url))
         with pytest.raises(StreamCut):
@@ -171,8 +174,8 @@ def test_a_new_question_drops_the_cut_answer() -> None:
     assert chat.interrupted is None
 
 
-def test_refused_call_leaves_the_chat_as_it_was() -> None:
-    """What raises from ``send`` and ``resume`` changes nothing."""
+def test_failed_call_leaves_the_chat_unchanged() -> None:
+    """A ``send`` or ``resume`` that raises changes nothing."""
     script = [[text("Half"), cut()], status(400), status(400), [text(" done")]]
     with serve(script) as server:
         chat = Chat(openai(server.url))
@@ -186,21 +189,21 @@ def test_refused_call_leaves_the_chat_as_it_was() -> None:
         with pytest.raises(InvalidRequestError):
             chat.send([])
         chat.resume().read()
-    assert chat.history == [user("First"), said("Half done")]
+    assert chat.history == [user("First"), assistant("Half done")]
 
 
-def test_undo_takes_back_question_by_question() -> None:
-    """A question goes with its answer; at the beginning there is nothing to take back."""
-    chat = Chat(OpenAICompatible("m", base_url="http://x/v1"), history=[user("1"), said("2")])
-    chat.history += [user("3"), user("4"), {"role": "system", "content": "s"}, said("5")]
-    assert chat.undo() == [user("3"), user("4"), said("5")]
-    assert chat.undo() == [user("1"), said("2")]
+def test_undo_removes_one_exchange_after_another() -> None:
+    """A question is removed with its answer; at the start there is nothing to remove."""
+    chat = Chat(OpenAICompatible("m", base_url="http://x/v1"), history=[user("1"), assistant("2")])
+    chat.history += [user("3"), user("4"), {"role": "system", "content": "s"}, assistant("5")]
+    assert chat.undo() == [user("3"), user("4"), assistant("5")]
+    assert chat.undo() == [user("1"), assistant("2")]
     assert chat.undo() == []
     assert chat.history == [{"role": "system", "content": "s"}]
 
 
-def test_tool_calls_and_refusals_are_remembered() -> None:
-    """A call is kept as the protocol wants it back; the tool's result is the next question."""
+def test_tool_calls_and_refusals_enter_the_history() -> None:
+    """A call is stored in the form the protocol expects; its result is the next question."""
     with serve([[tool_call("add", {"a": 1}, id="c1")], ["Two"], [refusal("No.")]]) as server:
         chat = Chat(openai(server.url))
         chat.send("1+1?").read()
@@ -209,14 +212,14 @@ def test_tool_calls_and_refusals_are_remembered() -> None:
         call = server.requests[1].json()["messages"][1]
     assert call["content"] is None
     assert call["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
-    assert chat.history[-1] == said("No.")
+    assert chat.history[-1] == assistant("No.")
     assert len(chat.undo()) == 2
     assert len(chat.undo()) == 4
 
 
 def test_budget_drops_the_oldest_exchanges_never_the_system_message() -> None:
-    """Whole exchanges stay behind; the history keeps them."""
-    old = [user("a" * 10), said("b" * 10), user("c" * 10), said("d" * 10)]
+    """Exchanges are left out as units; the history keeps them."""
+    old = [user("a" * 10), assistant("b" * 10), user("c" * 10), assistant("d" * 10)]
     with serve(["ok"]) as server:
         chat = Chat(openai(server.url), system="s" * 10, budget=45, history=old)
         chat.send("e" * 10).read()
@@ -230,19 +233,19 @@ def test_budget_drops_the_oldest_exchanges_never_the_system_message() -> None:
 
 
 def test_budget_counts_parts_and_keeps_system_turns_in_place() -> None:
-    """Text in parts counts; a system turn inside the history lasts."""
+    """Text in parts counts; a system turn inside the history is always sent."""
     inside = {"role": "system", "content": "x"}
     parts = {"role": "user", "content": [{"type": "text", "text": "a" * 50}]}
     chat = Chat(
         OpenAICompatible("m", base_url="http://x/v1"),
         budget=20,
-        history=[parts, said("b"), inside, user("c"), said("d")],
+        history=[parts, assistant("b"), inside, user("c"), assistant("d")],
     )
-    assert chat.to_send("e") == [inside, user("c"), said("d"), user("e")]
+    assert chat.to_send("e") == [inside, user("c"), assistant("d"), user("e")]
 
 
 def test_save_and_load_keep_the_conversation_and_no_secret(tmp_path: Any) -> None:
-    """System message, history and cut answer come back; key and provider are not in the file."""
+    """System message, history and interrupted answer are restored; no key is in the file."""
     path = tmp_path / "chat.json"
     with serve([["Grüße 😀 \ud83d"], [text("Half"), cut()], [text(" whole")]]) as server:
         chat = Chat(openai(server.url, user="me"), system="Be brief.")
@@ -251,14 +254,14 @@ def test_save_and_load_keep_the_conversation_and_no_secret(tmp_path: Any) -> Non
             chat.send("More").read()
         path.write_text("old")
         chat.save(path)
-        again = Chat.load(path, openai(server.url), budget=100)
-        assert (again.system, again.history, again.interrupted) == (
+        loaded = Chat.load(path, openai(server.url), budget=100)
+        assert (loaded.system, loaded.history, loaded.interrupted) == (
             chat.system,
             chat.history,
             chat.interrupted,
         )
-        again.resume().read()
-    assert again.history[-1] == said("Half whole")
+        loaded.resume().read()
+    assert loaded.history[-1] == assistant("Half whole")
     assert "s3cret" not in path.read_text("utf-8")
     assert set(json.loads(path.read_bytes())) == {"version", "system", "history", "interrupted"}
     assert "Grüße" in path.read_text("utf-8")
@@ -281,18 +284,18 @@ def test_save_and_load_keep_the_conversation_and_no_secret(tmp_path: Any) -> Non
         b'"interrupted": {"question": "x", "text": "y"}}',
     ],
 )
-def test_loading_another_file_says_what_is_wrong(tmp_path: Any, content: bytes) -> None:
-    """One error class for every bad file; a missing one is the system's own error."""
+def test_loading_an_invalid_file_raises(tmp_path: Any, content: bytes) -> None:
+    """One error class for every invalid file; a missing file raises the system's error."""
     path = tmp_path / "chat.json"
     path.write_bytes(content)
-    with pytest.raises(InvalidRequestError, match=r"chat\.json holds no saved chat"):
+    with pytest.raises(InvalidRequestError, match=r"chat\.json is not a saved chat"):
         Chat.load(path, OpenAICompatible("m", base_url="http://x/v1"))
     with pytest.raises(FileNotFoundError):
         Chat.load(tmp_path / "none.json", OpenAICompatible("m", base_url="http://x/v1"))
 
 
 def test_failed_save_leaves_the_old_file(tmp_path: Any) -> None:
-    """What JSON cannot hold is said, and nothing is written."""
+    """If JSON cannot represent the history, nothing is written."""
     path = tmp_path / "chat.json"
     chat = Chat(OpenAICompatible("m", base_url="http://x/v1"))
     chat.save(path)
@@ -304,8 +307,8 @@ def test_failed_save_leaves_the_old_file(tmp_path: Any) -> None:
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
 
 
-def test_save_that_fails_names_the_file_that_was_meant(tmp_path: Any) -> None:
-    """Not the draft it wrote; and the draft is gone."""
+def test_save_that_fails_names_the_target_file(tmp_path: Any) -> None:
+    """Not the temporary file, which is deleted."""
     chat = Chat(OpenAICompatible("m", base_url="http://x/v1"))
     for path, kind in [(tmp_path, IsADirectoryError), (tmp_path / "no" / "a", FileNotFoundError)]:
         with pytest.raises(kind) as caught:
@@ -314,18 +317,18 @@ def test_save_that_fails_names_the_file_that_was_meant(tmp_path: Any) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_save_replaces_no_pipe(tmp_path: Any) -> None:
+def test_save_does_not_replace_a_pipe(tmp_path: Any) -> None:
     """Nor a device: as root, ``/dev/null`` would become a file for the whole machine."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OSError, match="no regular file") as caught:
+    with pytest.raises(OSError, match="not a regular file") as caught:
         Chat(OpenAICompatible("m", base_url="http://x/v1")).save(pipe)
     assert caught.value.filename == str(pipe)
     assert (pipe.is_fifo(), list(tmp_path.iterdir())) == (True, [pipe])
 
 
 def test_chat_pickles_and_copies_even_while_it_runs() -> None:
-    """It is a plain object; an answer under way stays with the original."""
+    """It is a plain object; a running answer stays with the original."""
     with serve([text("Half"), stall()]) as server:
         chat = Chat(openai(server.url), system="S", budget=9, temperature=0)
         stream = chat.send("Hi")
@@ -341,7 +344,7 @@ def test_chat_pickles_and_copies_even_while_it_runs() -> None:
     "settings", [{"budget": 0}, {"budget": True}, {"system": 3}, {"history": [{"role": "user"}]}]
 )
 def test_bad_settings_raise_at_once(settings: Any) -> None:
-    """A mistake raises where it is made."""
+    """Invalid settings raise in the constructor."""
     with pytest.raises(InvalidRequestError):
         Chat(OpenAICompatible("m", base_url="http://x/v1"), **settings)
     with pytest.raises(InvalidRequestError, match="needs a provider"):

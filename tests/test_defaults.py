@@ -1,4 +1,4 @@
-"""Which provider and model are meant where none is named, and what a server's list decides."""
+"""The default provider and model, and the only model of a server's list."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from providers_sync import (
     defaults,
 )
 from providers_sync.cli import main
-from providers_sync.defaults import choose, find_model, make_provider
+from providers_sync.defaults import find_model, make_provider, select_provider
 from providers_sync.gateway import Gateway
 from providers_sync.gateway import serve as gateway
 from providers_sync.providers import PRESETS
@@ -35,7 +35,7 @@ ALL_ADDRESSES = {kind.base_url_variable: "http://127.0.0.1:9" for kind in PROVID
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No provider is configured."""
+    """Remove the configuration of every provider."""
     variables = [*OURS, *ALL_ADDRESSES]
     variables += [kind.api_key_variable or "" for kind in PROVIDERS.values()]
     variables += [preset.api_key_variable or "" for preset in PRESETS.values()]
@@ -44,7 +44,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def models(*names: object) -> Any:
-    """Return the script of a server that lists these models and answers with what was asked."""
+    """Return the script of a server that lists these models and answers with the model's name."""
 
     def script(request: Request) -> Any:
         if request.method == "GET":
@@ -54,11 +54,11 @@ def models(*names: object) -> Any:
     return script
 
 
-# --- the choice
+# --- the selection
 
 
 @pytest.mark.parametrize(
-    ("environ", "given", "name", "model", "reason"),
+    ("environ", "options", "name", "model", "reason"),
     [
         (OURS, {"provider": "ollama", "model": "m"}, "ollama", "m", "--provider"),
         (OURS, {"provider": "ollama"}, "ollama", None, "--provider"),
@@ -77,50 +77,53 @@ def models(*names: object) -> Any:
         ({"PROVIDERS_SYNC_PROVIDER": " ", "XAI_API_KEY": "k"}, {}, "xai", None, "XAI_API_KEY"),
     ],
 )
-def test_options_win_over_variables_and_addresses_over_keys(
-    environ: dict[str, str], given: dict[str, str], name: str, model: str, reason: str | None
+def test_options_take_precedence_over_variables_and_addresses_over_keys(
+    environ: dict[str, str], options: dict[str, str], name: str, model: str, reason: str | None
 ) -> None:
-    """One order, whatever else is set; a model goes to the provider it was meant for."""
-    choice = choose(environ, **given)
-    assert choice[:2] == (name, model)
-    assert reason in (choice.reason, None)
+    """The order of precedence; a model applies only to the provider it was set for."""
+    selection = select_provider(environ, **options)
+    assert selection[:2] == (name, model)
+    assert reason in (selection.reason, None)
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "expected"),
     [
-        ({}, "no provider is named or configured: give --provider NAME, or set PROVIDERS_SYNC_PR"),
-        ({"OPENAI_API_KEY": ""}, "no provider is named or configured"),
-        ({"PROVIDERS_SYNC_MODEL": "m"}, "no provider is named or configured"),
-        ({"PROVIDERS_SYNC_PROVIDER": "gpt"}, "PROVIDERS_SYNC_PROVIDER names no provider: 'gpt'"),
-        ({"PROVIDERS_SYNC_PROVIDER": "\x1b[2J\n"}, "names no provider: '\\x1b[2j'; there are"),
-        ({"PROVIDERS_SYNC_PROVIDER": "x" * 10**6}, f"names no provider: '{'x' * 60}'; there"),
-        ({**OURS, "PROVIDERS_SYNC_MODEL": "a\nb"}, "PROVIDERS_SYNC_MODEL holds characters"),
-        ({**OURS, "PROVIDERS_SYNC_MODEL": "\udcff"}, "PROVIDERS_SYNC_MODEL holds characters"),
+        ({}, "no provider is selected or configured: use --provider NAME, or set PROVIDERS_SYNC_"),
+        ({"OPENAI_API_KEY": ""}, "no provider is selected or configured"),
+        ({"PROVIDERS_SYNC_MODEL": "m"}, "no provider is selected or configured"),
+        (
+            {"PROVIDERS_SYNC_PROVIDER": "gpt"},
+            "PROVIDERS_SYNC_PROVIDER is set to an unknown provider: 'gpt'",
+        ),
+        ({"PROVIDERS_SYNC_PROVIDER": "\x1b[2J\n"}, "unknown provider: '\\x1b[2j'; choose one of"),
+        ({"PROVIDERS_SYNC_PROVIDER": "x" * 10**6}, f"unknown provider: '{'x' * 60}'; choose"),
+        ({**OURS, "PROVIDERS_SYNC_MODEL": "a\nb"}, "PROVIDERS_SYNC_MODEL contains unprintable"),
+        ({**OURS, "PROVIDERS_SYNC_MODEL": "\udcff"}, "PROVIDERS_SYNC_MODEL contains unprintable"),
     ],
 )
-def test_odd_variables_are_named(environ: dict[str, str], said: str) -> None:
-    """In one line, however long the value is."""
+def test_invalid_variables_are_named(environ: dict[str, str], expected: str) -> None:
+    """In a short error, however long the value is."""
     with pytest.raises(InvalidRequestError) as caught:
-        choose(environ)
-    assert said in str(caught.value)
+        select_provider(environ)
+    assert expected in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
-def test_model_that_the_provider_does_not_know_is_said_of_its_variable() -> None:
-    """The user must learn where the name comes from."""
+def test_unsupported_model_is_reported_with_its_variable() -> None:
+    """The user must see where the name comes from."""
     environ = {"PROVIDERS_SYNC_PROVIDER": "vitalentum", "PROVIDERS_SYNC_MODEL": "qwen3"}
     with pytest.raises(InvalidRequestError, match=r"^PROVIDERS_SYNC_MODEL: Vitalentum does not"):
-        make_provider(choose(environ))
-    with pytest.raises(InvalidRequestError, match=r"^Vitalentum does not know"):
-        make_provider(choose(environ, model="qwen3"))
+        make_provider(select_provider(environ))
+    with pytest.raises(InvalidRequestError, match=r"^Vitalentum does not support"):
+        make_provider(select_provider(environ, model="qwen3"))
 
 
 # --- the server's only model
 
 
-def test_only_model_of_a_server_is_taken() -> None:
-    """Once; a model that was given, or another protocol, is not asked about."""
+def test_only_model_of_a_server_is_used() -> None:
+    """One request; none for a provider with a model or with another protocol."""
     with serve(models("only", "only"), protocol="openai") as server:
         provider = OpenAICompatible(base_url=server.url)
         find_model(provider)
@@ -134,7 +137,7 @@ def test_only_model_of_a_server_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         (["a", "b"], "lists 2: a, b"),
         ([f"m{i}" for i in range(20)], "lists 20: m0, m1, m2, m3, m4, m5, m6, m7, …"),
@@ -143,15 +146,15 @@ def test_only_model_of_a_server_is_taken() -> None:
         ([""], "lists none"),
     ],
 )
-def test_several_models_or_none_are_said(names: list[str], said: str) -> None:
-    """Some of them, and what to do."""
+def test_several_models_or_none_raise(names: list[str], expected: str) -> None:
+    """The error lists some of them and names the remedy."""
     with (
         serve(models(*names), protocol="openai") as server,
         pytest.raises(InvalidRequestError) as caught,
     ):
         find_model(OpenAICompatible(base_url=server.url))
-    assert str(caught.value).endswith(said)
-    assert "needs a model: give --model NAME" in str(caught.value)
+    assert str(caught.value).endswith(expected)
+    assert "needs a model: use --model NAME" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -162,25 +165,25 @@ def test_several_models_or_none_are_said(names: list[str], said: str) -> None:
         (stall(), APITimeoutError),
     ],
 )
-def test_list_that_cannot_be_had_is_said(
+def test_failure_to_list_the_models_is_reported(
     script: Any, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Soon, with the server's own reason."""
-    monkeypatch.setattr(defaults, "LIST_S", 0.3)
-    said = pytest.raises(kind, match=r"needs a model: .* list cannot be had: ")
-    with serve(script, protocol="openai") as server, said:
+    """Quickly, with the server's own reason."""
+    monkeypatch.setattr(defaults, "MODEL_LIST_S", 0.3)
+    raises = pytest.raises(kind, match=r"needs a model: .* models failed: ")
+    with serve(script, protocol="openai") as server, raises:
         find_model(OpenAICompatible(base_url=server.url))
 
 
-def test_asking_for_the_list_can_be_stopped() -> None:
-    """As the answer itself."""
+def test_listing_the_models_can_be_cancelled() -> None:
+    """Like the answer itself."""
     token = CancelToken()
     with serve(stall(), protocol="openai") as server:
-        stopper = threading.Thread(target=lambda: (server.wait_request(), token.cancel()))
-        stopper.start()
+        canceller = threading.Thread(target=lambda: (server.wait_request(), token.cancel()))
+        canceller.start()
         with pytest.raises(StreamCancelled):
             find_model(OpenAICompatible(base_url=server.url), token)
-        stopper.join()
+        canceller.join()
         server.wait_closed()
 
 
@@ -188,50 +191,50 @@ def test_asking_for_the_list_can_be_stopped() -> None:
 
 
 @pytest.mark.parametrize("command", [["ask", "Hi"], ["chat"], ["batch", "in.txt", "out.jsonl"]])
-def test_no_provider_is_said_in_a_line_before_anything_is_asked(
+def test_missing_provider_is_reported_in_one_line_before_any_request(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No address of long ago stands in for it; only ``ask`` and ``chat`` know ``--local``."""
+    """No default address is used instead; only ``ask`` and ``chat`` suggest ``--local``."""
     monkeypatch.setattr("socket.getaddrinfo", None)
     assert main(command) == 1
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("providers-sync: no provider is named or configured: give --provider")
-    assert ("--local" in said) == (command[0] != "batch")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("providers-sync: no provider is selected or configured: use --provider")
+    assert ("--local" in line) == (command[0] != "batch")
 
 
-def test_service_that_is_gone_is_refused_by_name_too(
+def test_discontinued_service_raises_also_when_selected_by_name(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has the domain today gets no prompt."""
+    """The current owner of the domain gets no prompt."""
     monkeypatch.setattr("socket.getaddrinfo", None)
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "vitalentum")
     assert main(["ask", "Hi"]) == 1
-    assert "is gone, and nothing was sent" in capsys.readouterr().err
+    assert "no longer exists, and nothing was sent" in capsys.readouterr().err
 
 
-def test_ask_answers_where_the_lines_of_serve_were_pasted(
+def test_ask_works_with_the_variables_that_serve_prints(
     echo: Gateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All five addresses are set; ``--debug`` says which one was taken."""
+    """All five addresses are set; ``--debug`` reports which one was used."""
     for name, kind in PROVIDERS.items():
         monkeypatch.setenv(kind.base_url_variable, echo.url(name))
     assert main(["ask", "Hi"]) == 0
     assert main(["ask", "Hi", "--provider", "openai"]) == 0
     assert capsys.readouterr() == ("You said: Hi\n" * 2, "")
     assert main(["ask", "Hi", "--debug"]) == 0
-    assert "asking vitalentum, because of VITALENTUM_BASE_URL" in capsys.readouterr().err
+    assert "using vitalentum, because of VITALENTUM_BASE_URL" in capsys.readouterr().err
 
 
 def test_base_url_alone_means_openai_and_the_servers_model(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """For ``ask``, ``chat`` and ``batch``; a model of the environment goes with its provider."""
+    """For ``ask``, ``chat`` and ``batch``; the environment's model needs its provider."""
     source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("one\n")
     with serve(models("qwen"), protocol="openai") as server:
         url = ["--base-url", server.url]
         assert main(["ask", "Hi", *url]) == 0
-        monkeypatch.setattr("providers_sync.terminal.session.Keyboard", Typed)
+        monkeypatch.setattr("providers_sync.terminal.session.Keyboard", OneMessageKeyboard)
         assert main(["chat", *url]) == 0
         assert main(["batch", str(source), str(target), *url]) == 0
         monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "llama")
@@ -243,8 +246,8 @@ def test_base_url_alone_means_openai_and_the_servers_model(
     assert capsys.readouterr().out == ""
 
 
-class Typed:
-    """A keyboard at which one message is typed."""
+class OneMessageKeyboard:
+    """A keyboard on which one message is typed."""
 
     is_terminal = False
 
@@ -256,22 +259,24 @@ class Typed:
         return self._lines.pop(0)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
 
 
-def test_list_that_fails_is_the_last_event_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """A script that reads ``--json`` finds the reason in the last line, as for any failure."""
+def test_failure_to_list_the_models_is_the_last_json_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``--json`` reports the reason in the last line, as for any failure."""
     with serve(status(401, "Who?"), protocol="openai") as server:
         assert main(["ask", "Hi", "--json", "--base-url", server.url]) == 1
     end = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (end["type"], end["error"]) == ("end", "AuthenticationError")
 
 
-def test_batch_whose_rows_name_their_models_asks_for_no_list(tmp_path: Path) -> None:
-    """Where one of them does not, the list decides, after the whole file was looked through."""
+def test_batch_lists_the_models_only_if_a_row_has_none(tmp_path: Path) -> None:
+    """And only after the complete file was read."""
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows = [{"custom_id": "a", "body": {"model": "m", "messages": "Hi"}}, {"question": "?"}]
-    source.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with serve(models("a", "b"), protocol="openai") as server:
         command = ["batch", str(source), str(target), "--base-url", server.url]
         assert main(command) == 1  # the row without a prompt
@@ -284,10 +289,10 @@ def test_batch_whose_rows_name_their_models_asks_for_no_list(tmp_path: Path) -> 
         assert [request.method for request in server.requests] == ["POST", "GET"]
 
 
-def test_local_needs_no_provider_and_obeys_no_variable(
+def test_local_needs_no_provider_and_ignores_the_variables(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The small model answers, whoever else is configured."""
+    """The local model answers, whatever provider is configured."""
     monkeypatch.setattr("providers_sync.gateway.serve", lambda engine: gateway(engine="echo"))
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "ollama")
     monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "qwen3")
@@ -295,8 +300,8 @@ def test_local_needs_no_provider_and_obeys_no_variable(
     assert capsys.readouterr().out == "You said: Hi\n"
 
 
-def test_notebook_takes_the_same_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever its line says wins."""
+def test_notebook_uses_the_same_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options of the magic's line take precedence."""
     notebook = pytest.importorskip("providers_sync.notebook", reason="IPython is not installed")
     with serve(models("qwen"), protocol="openai") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -304,15 +309,15 @@ def test_notebook_takes_the_same_defaults(monkeypatch: pytest.MonkeyPatch) -> No
         assert (type(provider), provider.model) == (OpenAICompatible, "qwen")
         assert notebook._provider(notebook._options("--provider ollama --model m")).model == "m"
     monkeypatch.delenv("OPENAI_BASE_URL")
-    with pytest.raises(InvalidRequestError, match="give --provider NAME, or set"):
+    with pytest.raises(InvalidRequestError, match="use --provider NAME, or set"):
         notebook._provider(notebook._options(""))
 
 
-def test_server_that_is_not_there_is_said_with_its_address(
+def test_unreachable_server_is_reported_with_its_address(
     refused: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not with the address of another one."""
-    monkeypatch.setattr(defaults, "LIST_S", 0.3)
+    """Not with the address of another server."""
+    monkeypatch.setattr(defaults, "MODEL_LIST_S", 0.3)
     host, port = refused
     with pytest.raises(APIConnectionError, match=f"cannot connect to {host}:{port}"):
         find_model(OpenAICompatible(base_url=f"http://{host}:{port}/v1"))

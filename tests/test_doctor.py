@@ -1,4 +1,4 @@
-"""The doctor finds each kind of trouble, says it in plain words, and never shows a key."""
+"""The doctor finds each kind of problem, explains it, and never shows a key."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from providers_sync.testing import (
 )
 
 KEY = "sk-doctor-0123456789-tail"
-WORDS = [text(f"{number} ") for number in range(1, 41)]
-PACED = [step for word in WORDS[:12] for step in (word, pause(0.01))]
+CHUNKS = [text(f"{number} ") for number in range(1, 41)]
+PACED = [step for chunk in CHUNKS[:12] for step in (chunk, pause(0.01))]
 
 Doctor = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No provider and no proxy is configured."""
+    """Remove the configuration of every provider and proxy."""
     monkeypatch.delenv("PROVIDERS_SYNC_PROVIDER", raising=False)
     monkeypatch.delenv("PROVIDERS_SYNC_MODEL", raising=False)
     for kind in PROVIDERS.values():
@@ -55,14 +55,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that hangs ends soon."""
-    monkeypatch.setattr(doctor, "CLOCKS", Timeouts(connect=5, first_token=5, total=10))
+def timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End a test that hangs quickly."""
+    monkeypatch.setattr(doctor, "TIMEOUTS", Timeouts(connect=5, first_token=5, total=10))
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Doctor:
-    """Run the command; return its exit code and what it printed, with blanks made one."""
+    """Run the command; return its exit code and its output, with single spaces."""
 
     def command(*arguments: str) -> tuple[int, str]:
         code = main(["doctor", *arguments])
@@ -74,13 +74,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Doctor:
     return command
 
 
-def api(ask: Any = PACED, models: Any = ("m", "n")) -> Callable[[Request], Any]:
-    """Return the script of an API: ``models`` for the list, ``ask`` for every answer."""
+def api(reply: Any = PACED, models: Any = ("m", "n")) -> Callable[[Request], Any]:
+    """Return the script of an API: ``models`` for the list, ``reply`` for every answer."""
     if isinstance(models, tuple):
         models = json_body({"data": [{"id": name} for name in models]})
 
     def script(request: Request) -> Any:
-        return models if request.method == "GET" else ask
+        return models if request.method == "GET" else reply
 
     return script
 
@@ -89,11 +89,11 @@ def openai(url: str) -> list[str]:
     return ["--provider", "openai", "--base-url", url, "--model", "m"]
 
 
-# --- what is well
+# --- no problem
 
 
-def test_a_healthy_server_is_well(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step is fine; the list of models and one short answer are all it asks for."""
+def test_a_healthy_server_has_no_problem(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every check is fine; it requests only the list of models and one short answer."""
     with serve(api()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -102,23 +102,23 @@ def test_a_healthy_server_is_well(run: Doctor, monkeypatch: pytest.MonkeyPatch) 
         0,
         ["/models", "/chat/completions"],
     )
-    for said in (
+    for expected in (
         "from OPENAI_BASE_URL",
         "ok key from OPENAI_API_KEY",
         "ok proxy none",
         "ok DNS 127.0.0.1",
         "ok TCP port",
         "ok TLS none: http://",
-        "ok model the server has m",
+        "ok model the server lists m",
         "ok answer complete",
-        "12 pieces",
+        "12 chunks",
     ):
-        assert said in shown
+        assert expected in shown
     assert "BAD" not in shown
 
 
 @pytest.mark.parametrize("name", ["vitalentum", "codelinkava", "ai365vip", "openai"])
-def test_the_gateway_is_well(name: str, run: Doctor) -> None:
+def test_the_gateway_has_no_problem(name: str, run: Doctor) -> None:
     """Each provider on the local gateway, without a key."""
     with gateway() as server:
         code, shown = run(
@@ -133,8 +133,8 @@ MODELS = {
 }
 
 
-def test_anthropic_is_well(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its list of models has an address and a key header of its own."""
+def test_anthropic_has_no_problem(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its list of models has its own address and key header."""
     with serve(api(["1 ", "2"])) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -144,57 +144,59 @@ def test_anthropic_is_well(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None
         ["/v1/models", "/v1/messages"],
     )
     assert all(request.headers["x-api-key"] == KEY for request in server.requests)
-    assert "too quick to tell" in shown
+    assert "too fast to tell" in shown
 
 
-def test_tls_is_well_with_its_authority(
+def test_tls_with_a_trusted_authority_has_no_problem(
     run: Doctor, tls: Any, ca: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bundle of ``REQUESTS_CA_BUNDLE`` counts, as for any call."""
+    """The bundle of ``REQUESTS_CA_BUNDLE`` applies, as for any call."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca)
     with serve(api(), tls=tls) as server:
         code, shown = run(*openai(server.url))
-    assert "ok TLS the certificate of 127.0.0.1 is good" in shown
+    assert "ok TLS the certificate of 127.0.0.1 is valid" in shown
     assert code == 0
 
 
-# --- who is examined
+# --- which providers are examined
 
 
-def test_without_names_it_takes_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address or a key makes a provider configured; where nothing is, all are looked at."""
+def test_without_names_it_examines_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those with an address or a key; all if there are none."""
     assert doctor.configured() == list(PROVIDERS)
     monkeypatch.setenv("AI365VIP_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("GROQ_API_KEY", KEY)
     assert doctor.configured() == ["ai365vip", "groq"]
 
 
-def test_nothing_configured_says_what_to_do_without_a_network(run: Doctor) -> None:
-    """The three services are gone, the two vendors want a key; nobody is asked."""
+def test_nothing_configured_gives_advice_without_network(run: Doctor) -> None:
+    """The three services no longer exist, the two vendors require a key; nothing is sent."""
     code, shown = run()
     assert code == 1
     for variable in ("VITALENTUM_BASE_URL", "CODELINKAVA_BASE_URL", "AI365VIP_BASE_URL"):
         assert f"run `providers-sync serve` and set {variable} to the address it prints" in shown
-    assert "BAD key there is none → set OPENAI_API_KEY" in shown
-    assert "BAD key there is none → set ANTHROPIC_API_KEY" in shown
+    assert "BAD key none is set → set OPENAI_API_KEY" in shown
+    assert "BAD key none is set → set ANTHROPIC_API_KEY" in shown
 
 
-def test_service_that_is_gone_is_neither_resolved_nor_asked(
+def test_discontinued_service_is_neither_resolved_nor_called(
     run: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its domain may belong to anybody; a proxy is not looked at either."""
+    """Its domain may have a new owner; a proxy is not checked either."""
     monkeypatch.setattr(socket, "getaddrinfo", None)
     monkeypatch.setattr(socket.socket, "connect", None)
     for name in ("vitalentum", "codelinkava", "ai365vip"):
         code, shown = run("--provider", name)
         assert (code, shown.count(" BAD "), " ok " in shown) == (1, 1, False)
-        assert "is gone: the public service does not exist any more" in shown
+        assert "no longer exists" in shown
 
 
 def test_provider_and_model_of_the_environment_are_examined(
     run: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ``ask`` would take is looked at first; a name that is none is said."""
+    """The provider that ``ask`` would use is examined first; an unknown name is reported."""
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openai")
     monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "n")
     monkeypatch.setenv("GROQ_API_KEY", KEY)
@@ -203,42 +205,42 @@ def test_provider_and_model_of_the_environment_are_examined(
     with serve(api()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         code, shown = run()
-        assert (code, "the server has n" in shown) == (0, True)
+        assert (code, "the server lists n" in shown) == (0, True)
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openia")
     assert doctor.configured() == ["openia", "openai"]
-    assert "there is no provider 'openia'" in run()[1]
+    assert "unknown provider 'openia'" in run()[1]
 
 
 def test_names_may_be_repeated_or_listed(run: Doctor) -> None:
-    """Both spellings of the option."""
+    """Both forms of the option."""
     _, shown = run("--provider", "vitalentum", "codelinkava", "--provider", "ai365vip")
-    assert shown.count("is gone") == 3
+    assert shown.count("no longer exists") == 3
 
 
-def test_a_wrong_setting_is_said(
+def test_an_invalid_setting_is_reported(
     run: Doctor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unknown name, an address that is none, and an address for several."""
-    assert "there is no provider 'openia'" in run("--provider", "openia")[1]
+    """An unknown name, an invalid address, and an address for several providers."""
+    assert "unknown provider 'openia'" in run("--provider", "openia")[1]
     monkeypatch.setenv("VITALENTUM_BASE_URL", "nonsense")
     code, shown = run("--provider", "vitalentum")
     assert (code, "BAD settings VITALENTUM_BASE_URL must be" in shown) == (1, True)
     monkeypatch.delenv("VITALENTUM_BASE_URL")
     assert main(["doctor", "--base-url", "http://127.0.0.1:9"]) == 1
-    assert "--base-url belongs to one --provider" in capsys.readouterr().err
+    assert "--base-url requires exactly one --provider" in capsys.readouterr().err
 
 
-def test_finding_is_shown_without_what_steers_the_terminal() -> None:
-    """In a line for what was found, and one for what to do."""
+def test_finding_is_shown_without_control_characters() -> None:
+    """One line for the finding, and one for the advice."""
     shown = str(doctor.Finding("DNS", "a\x1b[2J\nb", "c\x9b\nd", "wrong"))
     assert shown.splitlines() == ["  BAD  DNS      a␛[2J b", f"{'':16}→ c<U+009B> d"]
 
 
-# --- the way
+# --- the network
 
 
-def test_an_unknown_name_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that nobody knows, and a name server that is away."""
+def test_an_unknown_host_name_is_reported(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that does not exist, and a name server that does not answer."""
     real = socket.getaddrinfo
 
     def look_up(host: str, *arguments: Any, **options: Any) -> Any:
@@ -250,18 +252,18 @@ def test_an_unknown_name_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     _, shown = run(*openai("http://nowhere.invalid/v1"))
-    assert "BAD DNS nobody knows nowhere.invalid → look for a slip in the address" in shown
+    assert "BAD DNS the host name nowhere.invalid does not exist → check the address" in shown
     _, shown = run(*openai("http://away.invalid/v1"))
     assert "BAD DNS the name server does not answer" in shown
     assert "online" in shown
 
 
-def test_a_silent_name_server_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits for its clock and no longer."""
+def test_a_silent_name_server_is_reported(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the timeout and no later."""
     over = threading.Event()
 
     def look_up(host: str, *arguments: Any, **options: Any) -> Any:
-        if not options.get("flags"):  # not the look whether it is a number
+        if not options.get("flags"):  # not the test for a numeric address
             over.wait(5)
         raise socket.gaierror(socket.EAI_NONAME, "resolver")
 
@@ -269,29 +271,29 @@ def test_a_silent_name_server_is_said(run: Doctor, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(network, "CONNECT_S", 0.1)
     _, shown = run(*openai("http://slow.invalid/v1"))
     over.set()
-    assert "BAD DNS no name server has answered within 0.1 s" in shown
+    assert "BAD DNS no name server answered within 0.1 s" in shown
 
 
-def test_nobody_listening_is_said(run: Doctor, refused: tuple[str, int]) -> None:
+def test_a_refused_connection_is_reported(run: Doctor, refused: tuple[str, int]) -> None:
     """The port is closed."""
     code, shown = run(*openai("http://{}:{}/v1".format(*refused)))
-    assert "BAD TCP the server: 127.0.0.1: nobody listens there → look whether" in shown
+    assert "BAD TCP the server: 127.0.0.1: connection refused (nothing listens there) → " in shown
     assert code == 1
 
 
-def test_a_swallowed_connection_is_said(
+def test_a_dropped_connection_is_reported(
     run: Doctor, blackhole: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connect hangs."""
     monkeypatch.setattr(network, "CONNECT_S", 0.2)
     _, shown = run(*openai("http://{}:{}/v1".format(*blackhole)))
-    assert "BAD TCP the server: 127.0.0.1: no answer; a firewall may swallow" in shown
+    assert "BAD TCP the server: 127.0.0.1: no answer (a firewall may drop" in shown
 
 
 def test_an_address_that_does_not_answer_is_noted(
     run: Doctor, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, int]
 ) -> None:
-    """One of two addresses is dead: it works, and each call pays for it."""
+    """One of two addresses is dead: calls work, but each one tries it first."""
     with serve(api()) as server:
         real = socket.getaddrinfo
         both = real(*refused, 0, socket.SOCK_STREAM) + real(
@@ -308,24 +310,24 @@ def test_an_address_that_does_not_answer_is_noted(
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
         code, shown = run(*openai(f"http://two.invalid:{server.port}"))
     assert "note TCP" in shown
-    assert "but not 127.0.0.1: nobody listens there" in shown
+    assert "other addresses failed: 127.0.0.1: connection refused" in shown
     assert code == 0
 
 
 @pytest.mark.parametrize(
-    ("context", "said"),
+    ("context", "problem"),
     [
-        ("tls", "is signed by an authority that this machine does not know"),
-        ("tls_self_signed", "is signed by nobody but itself"),
+        ("tls", "is signed by an authority that this machine does not trust"),
+        ("tls_self_signed", "is self-signed"),
     ],
 )
 def test_a_certificate_problem_is_explained(
-    context: str, said: str, run: Doctor, request: pytest.FixtureRequest
+    context: str, problem: str, run: Doctor, request: pytest.FixtureRequest
 ) -> None:
-    """In words, with the variable that helps."""
+    """With the variable that helps."""
     with serve(api(), tls=request.getfixturevalue(context)) as server:
         code, shown = run(*openai(server.url))
-    assert f"BAD TLS the certificate of 127.0.0.1 {said} → " in shown
+    assert f"BAD TLS the certificate of 127.0.0.1 {problem} → " in shown
     assert "REQUESTS_CA_BUNDLE" in shown
     assert code == 1
 
@@ -333,13 +335,13 @@ def test_a_certificate_problem_is_explained(
 def test_a_certificate_of_another_name_is_explained(
     run: Doctor, tls_wrong_host: Any, ca: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trusted, and for somebody else."""
+    """Trusted, but issued for another host."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca)
     with serve(api(), tls=tls_wrong_host) as server:
         _, shown = run(*openai(server.url))
         _, named = run(*openai(f"https://localhost:{server.port}"))
-    assert "BAD TLS the certificate of 127.0.0.1 belongs to another address" in shown
-    assert "BAD TLS the certificate of localhost belongs to another name" in named
+    assert "BAD TLS the certificate of 127.0.0.1 was issued for another address" in shown
+    assert "BAD TLS the certificate of localhost was issued for another name" in named
 
 
 def test_https_to_a_plain_port_is_explained(run: Doctor) -> None:
@@ -347,146 +349,150 @@ def test_https_to_a_plain_port_is_explained(run: Doctor) -> None:
     plain = answer(connect=[wire(b"HTTP/1.1 400 Bad Request\r\n\r\n"), cut()])
     with serve(plain) as server:
         _, shown = run(*openai(server.url.replace("http:", "https:")))
-    assert "BAD TLS 127.0.0.1 does not speak TLS on this port → write http://" in shown
+    assert "BAD TLS 127.0.0.1 does not speak TLS on this port → use http://" in shown
 
 
 # --- the proxy
 
 
-def test_a_dead_proxy_is_told_from_a_dead_server(
+def test_a_dead_proxy_is_distinguished_from_a_dead_server(
     run: Doctor, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, int]
 ) -> None:
-    """It says which variable set it, hides its password, and that the straight way works."""
+    """The report names its variable, hides its password, and says that bypassing it works."""
     monkeypatch.setenv("http_proxy", "http://me:secret@{}:{}".format(*refused))
     with serve(api()) as server:
         code, shown = run(*openai(server.url))
     assert f"proxy through 127.0.0.1:{refused[1]}, from http_proxy" in shown
-    assert "BAD TCP the proxy: 127.0.0.1: nobody listens there" in shown
-    assert "without the proxy this machine reaches 127.0.0.1: set NO_PROXY=127.0.0.1" in shown
+    assert "BAD TCP the proxy: 127.0.0.1: connection refused" in shown
+    assert "this machine reaches 127.0.0.1 without the proxy: set NO_PROXY=127.0.0.1" in shown
     assert (code, "secret" in shown) == (1, False)
 
 
 @pytest.mark.parametrize(
     "address", ["http://me:secret@[::1", "http://me:secret@proxy:port", "http://me:secret@"]
 )
-def test_a_proxys_address_that_makes_no_sense_is_said(
+def test_an_invalid_proxy_address_is_reported(
     run: Doctor, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    """In a line, without its password."""
+    """In one line, without its password."""
     monkeypatch.setenv("http_proxy", address)
     code, shown = run(*openai("http://example.invalid/v1"))
-    assert "BAD proxy its address makes no sense, from http_proxy" in shown
+    assert "BAD proxy its address, from http_proxy, is invalid" in shown
     assert (code, "secret" in shown) == (1, False)
 
 
-def test_a_proxy_that_is_kept_out_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``no_proxy`` is honoured, and named."""
+def test_a_proxy_excluded_by_no_proxy_is_reported(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``no_proxy`` is respected, and named."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve(api()) as server:
         code, shown = run(*openai(server.url))
-    assert "ok proxy none; no_proxy keeps 127.0.0.1 from that in HTTP_PROXY" in shown
+    assert "ok proxy none; no_proxy excludes 127.0.0.1 from the proxy of HTTP_PROXY" in shown
     assert code == 0
 
 
 def test_a_proxy_before_a_server_on_this_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commonest trouble with local models behind a company's proxy."""
+    """The most common problem with local models behind a company proxy."""
     monkeypatch.setenv("http_proxy", "proxy.invalid:3128")
-    patient = network.Examination(
+    examination = network.Examination(
         PROVIDERS["openai"]("m", base_url="http://127.0.0.1:9"), "here", "m"
     )
-    [finding] = network.check_proxy(patient)
+    [finding] = network.check_proxy(examination)
     assert (finding.level, "NO_PROXY=127.0.0.1" in finding.advice) == ("note", True)
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "expected"),
     [
-        (status(407), "BAD proxy it wants a name and a password"),
+        (status(407), "BAD proxy it requires a name and a password"),
         (status(502, "no way"), "BAD server 502"),
     ],
     ids=["407", "502"],
 )
-def test_a_refusing_proxy_is_said(
-    reply: Any, said: str, run: Doctor, monkeypatch: pytest.MonkeyPatch
+def test_a_rejecting_proxy_is_reported(
+    reply: Any, expected: str, run: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy that wants a password, and one that cannot get through."""
+    """A proxy that requires a password, and one that cannot connect."""
     with serve(api()) as server, serve(reply, protocol="openai") as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         code, shown = run(*openai(server.url))
-    assert said in shown
+    assert expected in shown
     assert code == 1
 
 
 # --- key and model
 
 
-def test_a_refused_key_is_said_and_not_shown(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers like to quote it; the doctor does not."""
-    refusal = status(401, f"Incorrect API key provided: {KEY[:8]}****{KEY[-4:]}. You can find it")
+def test_a_rejected_key_is_reported_but_not_shown(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers often quote it; the doctor does not."""
+    rejection = status(401, f"Incorrect API key provided: {KEY[:8]}****{KEY[-4:]}. You can find it")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with serve(api(models=refusal)) as server:
+    with serve(api(models=rejection)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         code, shown = run("--model", "m")
-    assert "BAD key the server refuses the key (401) → look whether the key is whole" in shown
+    assert "BAD key the server rejects the key (401) → check that the key is complete" in shown
     assert code == 1
-    with serve(api(ask=refusal)) as server:  # a server that shows its models to anybody
+    with serve(api(reply=rejection)) as server:  # a server that lists its models without a key
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         code, shown = run("--model", "m")
     assert "BAD answer 401 Unauthorized" in shown
     assert "provided: *** You can find it" in shown
 
 
-def test_a_missing_key_is_said(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in the environment does not go to an address of the command line."""
+def test_a_missing_key_is_reported(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key from the environment is not sent to an address from the command line."""
     with serve(api(models=status(401))) as server:
         _, shown = run(*openai(server.url))
-        assert "BAD key the server wants a key (401) → set OPENAI_API_KEY" in shown
+        assert "BAD key the server requires a key (401) → set OPENAI_API_KEY" in shown
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         _, shown = run(*openai(server.url))
-    assert "note key none is sent: OPENAI_API_KEY is set, and goes only to" in shown
-    assert "set OPENAI_BASE_URL in place of --base-url" in shown
+    assert "note key none is sent: OPENAI_API_KEY is set, but is sent only to" in shown
+    assert "set OPENAI_BASE_URL instead of --base-url" in shown
     assert not any("Authorization" in request.headers for request in server.requests)
 
 
 def test_a_key_over_plain_http_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody on the way can read it."""
+    """It can be read in transit."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://api.example/v1")
     findings = list(
-        doctor._key(network.Examination(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m"))
+        doctor._check_key(network.Examination(PROVIDERS["openai"]("m"), "OPENAI_BASE_URL", "m"))
     )
     assert [finding.level for finding in findings] == ["ok", "note"]
 
 
 def test_a_model_that_is_not_listed_is_noted(run: Doctor) -> None:
-    """Some servers take any name: the answer decides."""
+    """Some servers accept any name: the answer decides."""
     with serve(api(models=("a", "b"))) as server:
         code, shown = run(*openai(server.url))
-        assert "note model the server does not list m; there are a, b" in shown
+        assert "note model the server does not list m; it lists a, b" in shown
         assert code == 0
     with serve(api(status(404, "The model does not exist"), models=("a", "b"))) as server:
         code, shown = run(*openai(server.url))
     assert "BAD answer 404 Not Found" in shown
-    assert "→ look at the model's name (--model)" in shown
+    assert "→ check the model's name (--model)" in shown
     assert code == 1
 
 
-def test_without_a_model_the_first_listed_is_asked(run: Doctor) -> None:
-    """Where there is no list, it wants a name."""
+def test_without_a_model_the_first_listed_is_used(run: Doctor) -> None:
+    """Without a list, a name is required."""
     command = openai("")[:2]
     with serve(api()) as server:
         code, shown = run(*command, "--base-url", server.url)
-    assert "ok model none given, so m is asked; there are m, n" in shown
+    assert "ok model none given, so m is used; the server lists m, n" in shown
     assert (code, server.requests[1].json()["model"]) == (0, "m")
     with serve(api(models=status(404))) as server:
         code, shown = run(*command, "--base-url", server.url)
-    assert "BAD model none given, and the server lists none → give --model NAME" in shown
+    assert "BAD model none given, and the server lists none → use --model NAME" in shown
     assert (code, len(server.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
+    ("models", "expected"),
     [
         (html(), "BAD address"),
         (redirect("https://api.example/v1"), "BAD address 307 Temporary Redirect"),
@@ -495,11 +501,11 @@ def test_without_a_model_the_first_listed_is_asked(run: Doctor) -> None:
     ],
     ids=["html", "redirect", "503", "cut"],
 )
-def test_a_wrong_server_is_said(models: Any, said: str, run: Doctor) -> None:
-    """Before any answer is paid for."""
+def test_a_wrong_server_is_reported(models: Any, expected: str, run: Doctor) -> None:
+    """Before an answer costs anything."""
     with serve(api(models=models), protocol="plain") as server:
         code, shown = run(*openai(server.url))
-    assert said in shown
+    assert expected in shown
     assert (code, len(server.requests)) == (1, 1)
 
 
@@ -507,71 +513,71 @@ def test_a_wrong_server_is_said(models: Any, said: str, run: Doctor) -> None:
 
 
 def test_a_buffering_proxy_is_found(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It holds the whole answer back and sends all at the end."""
-    monkeypatch.setattr(buffering, "SUDDEN_S", 0.3)  # a busy machine reads 40 pieces more slowly
+    """It holds the complete answer back and sends it at the end."""
+    monkeypatch.setattr(buffering, "SUDDEN_S", 0.3)  # a busy machine reads 40 chunks more slowly
     monkeypatch.setattr(buffering, "SUDDEN_SHARE", 0.5)
-    held = answer(pause(0.6), *WORDS, headers={"Via": "1.1 nosy", "Server": "nginx"})
+    held = answer(pause(0.6), *CHUNKS, headers={"Via": "1.1 nosy", "Server": "nginx"})
     with serve(api(held)) as server:
         code, shown = run(*openai(server.url))
-    assert "BAD stream something holds the answer back (it came through 1.1 nosy, nginx)" in shown
+    assert "BAD stream something buffers the answer (it came through 1.1 nosy, nginx)" in shown
     assert "proxy_buffering off" in shown
     assert code == 1
 
 
-def test_an_answer_in_one_piece_is_found(run: Doctor) -> None:
-    """Plain text that a proxy has collected is one read."""
+def test_an_answer_in_one_chunk_is_found(run: Doctor) -> None:
+    """Plain text that a proxy has buffered arrives in one read."""
     everything = answer(pause(0.6), "".join(f"{n} " for n in range(1, 101)))
     with serve(api(everything), protocol="ai365vip") as server:
         code, shown = run("--provider", "ai365vip", "--base-url", server.url)
-    assert "BAD stream the whole answer came in one piece after 0.6" in shown
+    assert "BAD stream the complete answer arrived as one chunk after 0.6" in shown
     assert code == 1
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "expected"),
     [
-        (status(429, "No quota left"), "wait, or look at the account's limits"),
-        ([*WORDS, cut()], "after 40 pieces: the connection broke"),
+        (status(429, "No quota left"), "wait, or check the account's limits"),
+        ([*CHUNKS, cut()], "after 40 chunks: the connection broke"),
         ([stall()], "no first word within 0.3 s"),
         ([finish()], "note stream the answer is empty"),
     ],
     ids=["429", "cut", "stall", "empty"],
 )
-def test_a_failing_answer_is_said(
-    script: Any, said: str, run: Doctor, monkeypatch: pytest.MonkeyPatch
+def test_a_failing_answer_is_reported(
+    script: Any, expected: str, run: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the call raises, and what to do."""
-    monkeypatch.setattr(doctor, "CLOCKS", Timeouts(connect=2, first_token=0.3, total=5))
+    """With the error of the call, and advice."""
+    monkeypatch.setattr(doctor, "TIMEOUTS", Timeouts(connect=2, first_token=0.3, total=5))
     with serve(api(script)) as server:
         code, shown = run(*openai(server.url))
-    assert said in shown
-    assert code == ("note" not in said)
+    assert expected in shown
+    assert code == ("note" not in expected)
 
 
-def every(seconds: float, pieces: int, at_once: int = 1, first: float = 1.0) -> list[float]:
-    """Return arrival times: ``at_once`` pieces each so many seconds."""
-    return [first + seconds * (piece // at_once) for piece in range(pieces)]
+def every(seconds: float, chunks: int, at_once: int = 1, first: float = 1.0) -> list[float]:
+    """Return arrival times: ``at_once`` chunks every so many seconds."""
+    return [first + seconds * (chunk // at_once) for chunk in range(chunks)]
 
 
 ARRIVALS: dict[str, tuple[list[float], str]] = {
     "steady": (every(0.02, 200), "ok"),
     "slow": (every(1.0, 30), "ok"),
     "very fast": (every(0.001, 200), "ok"),
-    "several tokens a piece": (every(0.1, 20), "ok"),
+    "several tokens per chunk": (every(0.1, 20), "ok"),
     "a hiccup": ([*every(0.02, 100), *every(0.02, 100, first=4.0)], "ok"),
     "at once": (every(0.0001, 100), "wrong"),
-    "at once after thinking long": (every(0.0004, 100, first=30.0), "wrong"),
-    "lumps": (every(0.8, 100, at_once=20), "wrong"),
-    "one piece": ([2.0], "wrong"),
-    "one piece at once": ([0.1], "ok"),
+    "at once after long reasoning": (every(0.0004, 100, first=30.0), "wrong"),
+    "bursts": (every(0.8, 100, at_once=20), "wrong"),
+    "one chunk": ([2.0], "wrong"),
+    "one chunk at once": ([0.1], "ok"),
     "quick": (every(0.0001, 100, first=0.05), "ok"),
     "nothing": ([], "note"),
 }
 
 
 @pytest.mark.parametrize("name", ARRIVALS)
-def test_arrival_times_tell_a_stream_from_a_parcel(name: str) -> None:
-    """Held back, in lumps, or as it should be."""
-    times, verdict = ARRIVALS[name]
+def test_arrival_times_show_whether_something_buffers(name: str) -> None:
+    """Held back, in bursts, or as expected."""
+    times, level = ARRIVALS[name]
     finding = buffering.detect_buffering(0.0, times, {})
-    assert finding.level == verdict, finding
+    assert finding.level == level, finding

@@ -19,7 +19,7 @@ SHOWS = {
     "cancel.py": "\ncancelled; what had arrived: 'tick ",
     "complete.py": "You said: What did I say first?\nmodel echo, finish reason stop",
     "demo.py": "— AI365VIP: unverified, ",
-    "doctor.py": "BAD  stream   the whole answer came in one piece after 1.",
+    "doctor.py": "BAD  stream   the complete answer arrived as one chunk after 1.",
     "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
     "errors.py": "\nRoses are red, violets are blue.",
     "failover.py": "Here I am.\nOpenAICompatible had failed after 0.",

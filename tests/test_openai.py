@@ -1,4 +1,4 @@
-"""OpenAI's protocol beyond text: events, tools, images, models, presets."""
+"""OpenAI's protocol apart from text: events, tools, images, models, presets."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ from providers_sync.testing import (
 )
 
 
-def ask(script: Any, **options: Any) -> Any:
+def complete(script: Any, **options: Any) -> Any:
     """Return the completion of a scripted answer."""
     with serve(script, protocol="openai") as server:
         return OpenAICompatible("m", base_url=server.url, retry=None).complete("Hi", **options)
 
 
 def chunk(**delta: Any) -> Any:
-    """One chunk of the protocol with this delta."""
+    """Return an event of the protocol with this delta."""
     return event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
 
 
-def piece(index: int | None, **function: Any) -> dict[str, Any]:
-    """One piece of a tool call."""
+def fragment(index: int | None, **function: Any) -> dict[str, Any]:
+    """Return one fragment of a tool call."""
     call_id = function.pop("id", None)
     return {"index": index, "id": call_id, "type": "function", "function": function}
 
 
 def test_events_come_typed_and_in_order() -> None:
-    """Reasoning, text, refusal, tool calls put together, the reason, usage."""
+    """Reasoning, text, refusal, assembled tool calls, the reason, usage."""
     script = [
         reasoning("Hm."),
         text("A"),
@@ -82,29 +82,29 @@ def test_events_come_typed_and_in_order() -> None:
     assert (stream.text, stream.outcome) == ("A", Outcome.COMPLETE)
 
 
-@pytest.mark.parametrize("word", ["reasoning_content", "reasoning"])
-def test_reasoning_has_two_words(word: str) -> None:
-    """DeepSeek's and OpenRouter's; neither is part of the text."""
-    completion = ask([chunk(**{word: "Hm."}), text("A")])
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_has_two_field_names(field: str) -> None:
+    """That of DeepSeek and that of OpenRouter; neither becomes part of the text."""
+    completion = complete([chunk(**{field: "Hm."}), text("A")])
     assert (completion.reasoning, completion.text) == ("Hm.", "A")
 
 
-def test_content_of_parts_is_understood() -> None:
+def test_content_as_a_list_of_parts_is_decoded() -> None:
     """Mistral's reasoning models send typed parts."""
     thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]
-    said = [{"type": "text", "text": "A"}]
-    completion = ask([chunk(content=thinking), chunk(content=said)])
+    answer_text = [{"type": "text", "text": "A"}]
+    completion = complete([chunk(content=thinking), chunk(content=answer_text)])
     assert (completion.reasoning, completion.text) == ("Hm.", "A")
 
 
-def test_parallel_tool_calls_are_put_together() -> None:
-    """Pieces of two calls may alternate; some servers repeat the name, or give no index."""
-    completion = ask(
+def test_parallel_tool_calls_are_assembled() -> None:
+    """Fragments of two calls may alternate; some servers repeat the name or omit the index."""
+    completion = complete(
         [
-            chunk(tool_calls=[piece(0, id="a", name="f", arguments="")]),
-            chunk(tool_calls=[piece(1, id="b", name="g", arguments='{"y"')]),
-            chunk(tool_calls=[piece(0, name="f", arguments='{"x": 1}')]),
-            chunk(tool_calls=[piece(1, arguments=": 2}")]),
+            chunk(tool_calls=[fragment(0, id="a", name="f", arguments="")]),
+            chunk(tool_calls=[fragment(1, id="b", name="g", arguments='{"y"')]),
+            chunk(tool_calls=[fragment(0, name="f", arguments='{"x": 1}')]),
+            chunk(tool_calls=[fragment(1, arguments=": 2}")]),
             finish("tool_calls"),
         ]
     )
@@ -112,29 +112,32 @@ def test_parallel_tool_calls_are_put_together() -> None:
         ToolCall("a", "f", {"x": 1}, '{"x": 1}'),
         ToolCall("b", "g", {"y": 2}, '{"y": 2}'),
     )
-    whole = [chunk(tool_calls=[piece(0, id=i, name="f", arguments={"i": i})]) for i in "ab"]
-    calls = ask([*whole, finish("tool_calls")]).tool_calls
+    complete_calls = [
+        chunk(tool_calls=[fragment(0, id=i, name="f", arguments={"i": i})]) for i in "ab"
+    ]
+    calls = complete([*complete_calls, finish("tool_calls")]).tool_calls
     assert [(call.id, call.arguments) for call in calls] == [("a", {"i": "a"}), ("b", {"i": "b"})]
 
 
-def test_tool_call_named_by_number_gets_text() -> None:
-    """Some servers count their calls; what the caller sends back is text."""
-    numbered = chunk(tool_calls=[piece(0, id=7, name="f", arguments="{}")])
-    assert ask([numbered, finish("tool_calls")]).tool_calls == (ToolCall("7", "f", {}, "{}"),)
+def test_numeric_tool_call_id_becomes_a_string() -> None:
+    """Some servers number their calls; the id is a string when it is sent back."""
+    numbered = chunk(tool_calls=[fragment(0, id=7, name="f", arguments="{}")])
+    assert complete([numbered, finish("tool_calls")]).tool_calls == (ToolCall("7", "f", {}, "{}"),)
 
 
 def test_broken_tool_arguments_are_kept_raw() -> None:
-    """What is no JSON object is handed on as it came."""
-    calls = ask([tool_call("f", '{"a": ', id="1"), finish("tool_calls")]).tool_calls
+    """Arguments that are not a JSON object are kept as received."""
+    calls = complete([tool_call("f", '{"a": ', id="1"), finish("tool_calls")]).tool_calls
     assert calls == (ToolCall("1", "f", None, '{"a": '),)
     assert (
-        ask([tool_call("f", "[1]", id="1"), finish("tool_calls")]).tool_calls[0].arguments is None
+        complete([tool_call("f", "[1]", id="1"), finish("tool_calls")]).tool_calls[0].arguments
+        is None
     )
 
 
-def test_unfinished_tool_call_is_not_handed_on() -> None:
-    """A cut in the middle of the arguments gives an error, never half a call."""
-    half = chunk(tool_calls=[piece(0, id="a", name="f", arguments="{}")])
+def test_unfinished_tool_call_is_not_delivered() -> None:
+    """A cut in the middle of the arguments raises an error and never yields half a call."""
+    half = chunk(tool_calls=[fragment(0, id="a", name="f", arguments="{}")])
     with serve([text("A"), half, cut()]) as server:
         stream = OpenAICompatible("m", base_url=server.url).stream("Hi")
         with pytest.raises(StreamCut):
@@ -142,22 +145,22 @@ def test_unfinished_tool_call_is_not_handed_on() -> None:
     assert stream.tool_calls == []
 
 
-def test_tool_call_in_pieces_is_an_event_for_the_clocks() -> None:
-    """Long arguments keep ``first_token`` quiet from their first piece on."""
-    pieces = [chunk(tool_calls=[piece(0, id="a", name="f", arguments='{"a": "')])]
-    more = chunk(tool_calls=[piece(0, arguments="x")])
+def test_fragment_of_a_tool_call_is_an_event_for_the_timeouts() -> None:
+    """The first fragment of long arguments stops the ``first_token`` timeout."""
+    first = [chunk(tool_calls=[fragment(0, id="a", name="f", arguments='{"a": "')])]
+    more = chunk(tool_calls=[fragment(0, arguments="x")])
     script = [
-        *pieces,
+        *first,
         repeat(more, pause(0.1), times=5),
-        chunk(tool_calls=[piece(0, arguments='"}')]),
+        chunk(tool_calls=[fragment(0, arguments='"}')]),
     ]
     with serve([*script, finish("tool_calls")]) as server:
         provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(first_token=0.3))
         assert provider.complete("Hi").tool_calls[0].arguments == {"a": "xxxxx"}
 
 
-def test_whole_answer_is_delivered_with_everything() -> None:
-    """A server that does not stream is understood all the same."""
+def test_answer_that_is_not_streamed_is_decoded_completely() -> None:
+    """A server may return one JSON body instead of a stream."""
     message = {
         "content": "Hello",
         "reasoning_content": "Hm.",
@@ -168,16 +171,16 @@ def test_whole_answer_is_delivered_with_everything() -> None:
         "choices": [{"message": message, "finish_reason": "tool_calls"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
     }
-    completion = ask(json_body(body), stream=False)
+    completion = complete(json_body(body), stream=False)
     assert (completion.text, completion.reasoning, completion.model) == ("Hello", "Hm.", "served")
     assert completion.tool_calls == (ToolCall("c", "f", {}, "{}"),)
     assert completion.usage == Usage(1, 2, 3)
 
 
-def test_stream_options_rejected_are_left_out() -> None:
-    """A server that does not know ``include_usage`` is asked again without it, in one call."""
-    refused = {"error": {"message": "Unknown field: stream_options"}}
-    with serve([json_body(refused, 400), ["ok"]]) as server:
+def test_rejected_stream_options_are_left_out() -> None:
+    """A server that rejects ``include_usage`` gets a second request without it, in one call."""
+    rejection = {"error": {"message": "Unknown field: stream_options"}}
+    with serve([json_body(rejection, 400), ["ok"]]) as server:
         provider = OpenAICompatible("m", base_url=server.url, retry=None)
         assert provider.complete("Hi").text == "ok"
     first, second = (request.json() for request in server.requests)
@@ -185,8 +188,8 @@ def test_stream_options_rejected_are_left_out() -> None:
     assert first == second
 
 
-def test_options_go_out_as_they_are() -> None:
-    """Tools, schema, stop, seed, limits, and what nobody knows."""
+def test_options_are_sent_unchanged() -> None:
+    """Tools, schema, stop, seed, limits, and unknown options."""
     options = {
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
@@ -202,13 +205,13 @@ def test_options_go_out_as_they_are() -> None:
 
 
 def test_two_answers_at_once_are_refused() -> None:
-    """``n=2`` would lose a text in silence."""
+    """``n=2`` would silently lose a text."""
     with pytest.raises(InvalidRequestError, match="n must be 1"):
         OpenAICompatible("m", base_url="http://127.0.0.1:9").stream("Hi", n=2)
 
 
-def test_images_take_the_protocols_form(tmp_path: Any) -> None:
-    """An address stays, bytes and files become data; the caller's messages are not touched."""
+def test_images_are_sent_in_the_protocols_form(tmp_path: Any) -> None:
+    """An address stays, bytes and files become data URLs; the caller's messages are unchanged."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0")
     parts = [
@@ -231,8 +234,8 @@ def test_images_take_the_protocols_form(tmp_path: Any) -> None:
     assert parts[1]["image"] == path
 
 
-def test_models_are_asked_of_the_server() -> None:
-    """``GET {base_url}/models`` with the key; clocks and errors as everywhere."""
+def test_list_models_returns_the_models_of_the_server() -> None:
+    """``GET {base_url}/models`` with the key; timeouts and errors as for any call."""
     listed = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
     with serve(json_body(listed)) as server:
         provider = OpenAICompatible(base_url=f"{server.url}/v1", api_key="k")
@@ -250,7 +253,7 @@ def test_models_are_asked_of_the_server() -> None:
 
 
 def test_preset_has_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key of the preset's variable goes to the preset's address, and nowhere else."""
+    """The key of the preset's variable is sent to the preset's address and nowhere else."""
     monkeypatch.setenv("GROQ_API_KEY", "gsk-1")
     provider = OpenAICompatible.preset("groq", "llama", temperature=0)
     assert provider.base_url == "https://api.groq.com/openai/v1"

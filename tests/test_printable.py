@@ -1,4 +1,4 @@
-"""What steers a terminal or hides text is made visible, whole or in chunks, and quickly."""
+"""Control and invisible characters are made visible, in full texts and chunks, and quickly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from providers_sync.printable import VisibleChunks, one_line, visible
 
 FAMILY = "👨\u200d👩\u200d👧"
-STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Categories of Unicode: controls, formats, surrogates, and the two separators."""
 SHOWN_FORMATS = {"\u0600", "\u0601", "\u0602", "\u0603", "\u0604", "\u0605", "\u06dd", "\u070f"}
-"""Signs before numbers: formats by category, and yet they are drawn."""
+"""Number signs: format characters by category, but visible."""
 SHOWN_FORMATS |= {"\u0890", "\u0891", "\u08e2", "\U000110bd", "\U000110cd"}
-SHOWN_FORMATS |= {chr(code) for code in range(0x13430, 0x13440)}  # they join hieroglyphs
+SHOWN_FORMATS |= {
+    chr(code) for code in range(0x13430, 0x13440)
+}  # hieroglyph joiners, which are visible
 
 ODD = st.sampled_from(
     [*"a1é😀\n\r\t \x1b\u200b\u200c\u200d\ufe0e\ufe0f\u202e\ud800", "\r\n", FAMILY]
@@ -40,8 +42,8 @@ ODD = st.sampled_from(
         ("é\ufe01", "é<U+FE01>"),
     ],
 )
-def test_what_steers_or_hides_is_shown(text: str, shown: str) -> None:
-    """Control characters by their pictures, all others by their number."""
+def test_control_and_invisible_characters_are_shown(text: str, shown: str) -> None:
+    """Control characters by their symbols, all others by their code points."""
     assert visible(text) == shown
     assert visible(shown) == shown
 
@@ -56,23 +58,23 @@ def test_what_steers_or_hides_is_shown(text: str, shown: str) -> None:
         "",
     ],
 )
-def test_honest_text_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     """Emoji families, Persian and the scripts of India need their joiners."""
     assert visible(text) == text
 
 
-def test_no_invisible_character_is_forgotten() -> None:
-    """All that Unicode calls a control, a format, a surrogate or a separator of lines."""
+def test_every_invisible_character_is_shown() -> None:
+    """All that Unicode classifies as control, format, surrogate or line separator."""
     for code in range(sys.maxunicode + 1):
         character = chr(code)
-        if unicodedata.category(character) in STEERING and character not in SHOWN_FORMATS:
+        if unicodedata.category(character) in CONTROL_CATEGORIES and character not in SHOWN_FORMATS:
             assert (visible(f"a{character}b") != f"a{character}b") == (character not in "\n\t")
 
 
 @settings(deadline=None)
 @given(st.lists(ODD, max_size=20), st.lists(st.integers(1, 3), max_size=60))
-def test_chunks_are_shown_as_the_whole(parts: list[str], sizes: list[int]) -> None:
-    """However a family of emoji or a line's end is cut; and the next text begins anew."""
+def test_chunks_are_shown_like_the_full_text(parts: list[str], sizes: list[int]) -> None:
+    """Wherever an emoji family or a line end is split; the next text starts from scratch."""
     text = "".join(parts)
     chunks = VisibleChunks()
     for _ in range(2):
@@ -83,7 +85,7 @@ def test_chunks_are_shown_as_the_whole(parts: list[str], sizes: list[int]) -> No
         assert shown + chunks.end() == visible(text)
 
 
-def test_chunks_come_at_once() -> None:
+def test_chunks_are_returned_immediately() -> None:
     """Only a character that depends on the next one waits for it."""
     chunks = VisibleChunks()
     assert [chunks.feed(each) for each in ("a\u202e", "é\u200d", "é", "\r", "\n")] == [
@@ -93,19 +95,19 @@ def test_chunks_come_at_once() -> None:
 
 
 def test_one_line_is_one_line() -> None:
-    """Whatever breaks lines or columns."""
+    """Even with characters that break lines or columns."""
     assert one_line(" a\r\n\x0b b\u2028c\x85\td\x1b ") == "a b c d␛"
 
 
 @pytest.mark.parametrize("unit", ["\u202e", "é\u200d", "\u200d", "\r", "é\ufe0f\u200d", "word "])
-def test_cost_grows_with_the_length_only(unit: str) -> None:
-    """Ten times the text, some ten times the time; a million characters are shown in seconds."""
+def test_cost_is_linear_in_the_length(unit: str) -> None:
+    """Ten times the text takes about ten times as long; a million characters take seconds."""
 
     def seconds(length: int) -> float:
         text = unit * (length // len(unit))
-        began = time.thread_time()  # the processor's, whoever else is busy
+        started = time.thread_time()  # CPU time: unaffected by other processes
         visible(text)
-        return time.thread_time() - began
+        return time.thread_time() - started
 
     small = min(seconds(10_000) for _ in range(3))
     assert min(seconds(100_000) for _ in range(2)) < 40 * small + 0.05

@@ -1,4 +1,4 @@
-"""What the three historical providers send, against the captured requests of their clients."""
+"""The requests of the providers; those of the historical three against captured requests."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def sent_body(body: dict[str, Any]) -> dict[str, Any]:
 
 @THREE
 def test_request_equals_the_captured_one(kind: type[Provider]) -> None:
-    """Path, body and the headers that matter are those of the historical client."""
+    """Path, body and the relevant headers match those of the historical client."""
     with serve("Hi") as server:
         answer = kind(base_url=f"{server.url}/").complete(MESSAGES, "gpt-3.5-turbo")
     [request] = server.requests
@@ -116,8 +116,8 @@ def test_request_equals_the_captured_one(kind: type[Provider]) -> None:
 
 
 @THREE
-def test_options_merge_in_and_win_and_none_drops(kind: type[Provider]) -> None:
-    """Protocol's defaults < constructor < call; ``None`` drops a key."""
+def test_options_are_merged_and_none_removes_a_key(kind: type[Provider]) -> None:
+    """Precedence: protocol's defaults < constructor < call; ``None`` removes a key."""
     with serve("Hi") as server:
         provider = kind(base_url=server.url, temperature=0, top_p=0.5, seed=1)
         provider.complete("Hi", top_p=0.9, seed=None, stop=["."])
@@ -128,7 +128,7 @@ def test_options_merge_in_and_win_and_none_drops(kind: type[Provider]) -> None:
 
 @THREE
 def test_headers_can_be_overridden_and_dropped(kind: type[Provider]) -> None:
-    """The call's headers beat the constructor's, which beat the protocol's, in any case."""
+    """Precedence: protocol's headers < constructor < call, regardless of case."""
     with serve("Hi") as server:
         provider = kind(base_url=server.url, headers={"user-agent": "mine", "X-A": "1"})
         provider.complete("Hi", headers={"x-a": "2", "Origin": None})
@@ -139,7 +139,7 @@ def test_headers_can_be_overridden_and_dropped(kind: type[Provider]) -> None:
 
 @THREE
 def test_api_key_is_sent_as_bearer_and_not_shown(kind: type[Provider]) -> None:
-    """The body stays as published; the key is in no repr."""
+    """The body stays as published; the key is not in the repr."""
     with serve("Hi") as server:
         provider = kind(base_url=server.url, api_key="sk-secret")
         provider.complete(MESSAGES)
@@ -153,7 +153,7 @@ def test_api_key_is_sent_as_bearer_and_not_shown(kind: type[Provider]) -> None:
 def test_base_url_comes_from_the_environment(
     kind: type[Provider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``*_BASE_URL`` is read when the provider is made; the published address stays in ``url``."""
+    """``*_BASE_URL`` is read in the constructor; ``url`` keeps the published address."""
     with serve("Hi") as server:
         monkeypatch.setenv(kind.base_url_variable, f"{server.url}/prefix")
         provider = kind()
@@ -165,15 +165,15 @@ def test_base_url_comes_from_the_environment(
 
 @THREE
 def test_proxy_carries_the_request(kind: type[Provider], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy's address gets the request whole; the environment's is used unless ``False``."""
+    """The proxy receives the complete request; ``False`` ignores the environment's proxy."""
     protocol = kind.__name__.lower()
     with serve("through", protocol=protocol) as proxy, serve("direct") as server:
         for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY", "all_proxy"):
             monkeypatch.delenv(name, raising=False)
-        there = {"base_url": "http://127.0.0.2:9"}
-        assert kind(**there, proxy=proxy.url).complete("Hi").text == "through"
+        target = {"base_url": "http://127.0.0.2:9"}
+        assert kind(**target, proxy=proxy.url).complete("Hi").text == "through"
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert kind(**there).complete("Hi").text == "through"
+        assert kind(**target).complete("Hi").text == "through"
         assert [r.path for r in proxy.requests] == [f"http://127.0.0.2:9{PATHS[kind]}"] * 2
         assert kind(base_url=server.url, proxy=False).complete("Hi").text == "direct"
 
@@ -181,7 +181,7 @@ def test_proxy_carries_the_request(kind: type[Provider], monkeypatch: pytest.Mon
 def test_proxy_of_the_environment_is_looked_up_for_each_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also by a provider that has a connection already: it leads past the proxy, or to it."""
+    """Even if the provider already has a connection, to the server or to the proxy."""
     for name in ("http_proxy", "no_proxy", "NO_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with serve("through") as proxy, serve("direct") as server:
@@ -195,7 +195,7 @@ def test_proxy_of_the_environment_is_looked_up_for_each_call(
 
 
 def test_one_message_is_the_prompt_unchanged() -> None:
-    """AI365VIP's prompt form begins with the second message."""
+    """AI365VIP uses its prompt form only for two or more messages."""
     with serve("Hi") as server:
         AI365VIP(base_url=server.url).complete("Just this", "gpt-4o")
     body = server.requests[0].json()
@@ -205,7 +205,7 @@ def test_one_message_is_the_prompt_unchanged() -> None:
 
 @THREE
 def test_text_parts_are_joined_and_others_refused(kind: type[Provider]) -> None:
-    """The three protocols know text only; anything else is named before anything is sent."""
+    """The three protocols support only text; other parts raise before anything is sent."""
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     with serve("Hi") as server:
         provider = kind(base_url=server.url)
@@ -217,7 +217,7 @@ def test_text_parts_are_joined_and_others_refused(kind: type[Provider]) -> None:
 
 
 def test_published_attributes_are_there() -> None:
-    """The class attributes are the published ones."""
+    """The class attributes have the published values."""
     assert (Vitalentum.url, Vitalentum.working) == ("https://app.vitalentum.io", False)
     assert CodeLinkAva.url == "https://ava-ai-ef611.web.app"
     assert (AI365VIP.url, AI365VIP.api_endpoint) == ("https://chat.ai365vip.com", "/api/chat")
@@ -231,7 +231,7 @@ def test_published_attributes_are_there() -> None:
 
 @THREE
 def test_unknown_model_lists_the_known_ones(kind: type[Provider]) -> None:
-    """A wrong model is refused where it is given, in the constructor and in the call."""
+    """An unsupported model raises immediately, in the constructor and in the call."""
     with pytest.raises(ModelNotSupportedError, match=r"gpt-3\.5-turbo"):
         kind("gpt-99")
     with pytest.raises(ModelNotSupportedError, match="gpt-99"):
@@ -239,10 +239,10 @@ def test_unknown_model_lists_the_known_ones(kind: type[Provider]) -> None:
 
 
 @THREE
-def test_gone_service_says_how_to_go_on(
+def test_discontinued_service_raises_with_the_remedy(
     kind: type[Provider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its domain may be another's by now: nothing is resolved or sent, and a failover moves on."""
+    """Its domain may have a new owner: nothing is resolved or sent, and a failover moves on."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("something was resolved or connected")
@@ -257,7 +257,7 @@ def test_gone_service_says_how_to_go_on(
 
 
 def test_openai_compatible_sends_and_reads_its_protocol() -> None:
-    """Model, messages, stream and usage are asked for; text, reason and usage come back."""
+    """The request has model, messages, stream and usage; the answer text, reason and usage."""
     with serve("Hello!", protocol="openai") as server:
         provider = OpenAICompatible("qwen3", base_url=f"{server.url}/v1", api_key="k")
         answer = provider.complete(MESSAGES, temperature=0.2)
@@ -277,23 +277,23 @@ def test_openai_compatible_sends_and_reads_its_protocol() -> None:
 
 
 def test_environment_key_goes_to_its_own_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key from the environment never reaches another ``base_url`` than its own."""
+    """A key from the environment is never sent to a different ``base_url``."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     with serve("Hi") as server:
         OpenAICompatible("m", base_url=server.url).complete("Hi")
-        OpenAICompatible("m", base_url=server.url, api_key="given").complete("Hi")
+        OpenAICompatible("m", base_url=server.url, api_key="argument").complete("Hi")
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         OpenAICompatible("m").complete("Hi")
         OpenAICompatible("m", base_url=f"{server.url}/").complete("Hi")
     keys = [request.headers.get("Authorization") for request in server.requests]
-    assert keys == [None, "Bearer given", "Bearer sk-environment", "Bearer sk-environment"]
+    assert keys == [None, "Bearer argument", "Bearer sk-environment", "Bearer sk-environment"]
 
 
 @responses.activate
 def test_environment_key_goes_to_the_vendors_address_when_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Written out, the default address is the vendor's all the same."""
+    """The default address passed as ``base_url`` is still the vendor's."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     responses.post(
         "https://api.openai.com/v1/chat/completions",
@@ -304,7 +304,7 @@ def test_environment_key_goes_to_the_vendors_address_when_given(
     assert responses.calls[0].request.headers["Authorization"] == "Bearer sk-environment"
 
 
-def test_model_is_wanted_where_there_is_no_default() -> None:
+def test_model_is_required_without_a_default() -> None:
     """OpenAI's protocol has no default model."""
     with pytest.raises(InvalidRequestError, match="needs a model"):
         OpenAICompatible(base_url="http://127.0.0.1:9").stream("Hi")

@@ -29,7 +29,7 @@ ENDS_WITH_ASSISTANT: Messages = [*MESSAGES, {"role": "assistant", "content": "Hi
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A good server at every historical provider's address."""
+    """Run a working server at every historical provider's address."""
     with serve(["Hel", "lo"]) as server:
         for kind in (Vitalentum, CodeLinkAva, AI365VIP):
             monkeypatch.setenv(kind.base_url_variable, server.url)
@@ -51,7 +51,7 @@ def test_shape_1_iterates_the_call(server: Any) -> None:
 
 
 def test_shape_2_keeps_the_generator_and_ends_with_an_assistant_turn(server: Any) -> None:
-    """The generator first in a variable."""
+    """The generator is stored in a variable first."""
 
     async def main() -> str:
         generator = Vitalentum.create_async_generator(
@@ -91,7 +91,7 @@ def test_shape_4_awaits_the_generator_in_the_loop(server: Any) -> None:
 
 @THREE
 def test_keywords_configure_or_enter_the_body(kind: type[Provider], server: Any) -> None:
-    """``headers``, ``api_key`` and their like configure; the rest are the API's parameters."""
+    """``headers``, ``api_key`` and so on configure the provider; others are API parameters."""
 
     async def main() -> None:
         async for _ in kind.create_async_generator(
@@ -117,7 +117,7 @@ def test_keywords_configure_or_enter_the_body(kind: type[Provider], server: Any)
 
 
 def test_model_is_checked_where_it_is_sent(server: Any) -> None:
-    """Vitalentum and CodeLinkAva take any name here; AI365VIP sends it, and so checks it."""
+    """Vitalentum and CodeLinkAva accept any name here; AI365VIP sends it, so it is validated."""
 
     async def ask(kind: type[Provider]) -> str:
         generator = kind.create_async_generator("llama-9000", MESSAGES)
@@ -130,7 +130,7 @@ def test_model_is_checked_where_it_is_sent(server: Any) -> None:
 
 @THREE
 def test_everything_raises_at_the_first_await(kind: type[Provider], server: Any) -> None:
-    """The call itself raises nothing, whatever it is given."""
+    """The call itself never raises, whatever its arguments."""
 
     async def main() -> None:
         for arguments in ({"messages": []}, {"messages": MESSAGES, "timeout": 5}):
@@ -145,8 +145,8 @@ def test_everything_raises_at_the_first_await(kind: type[Provider], server: Any)
     assert server.requests == []
 
 
-def test_http_failure_and_broken_json_are_told_apart() -> None:
-    """A client error and a decode error have types of their own."""
+def test_http_failure_and_broken_json_have_different_types() -> None:
+    """A client error, a decoding error and a connection error differ."""
 
     async def ask(url: str) -> None:
         async for _ in Vitalentum.create_async_generator(
@@ -160,13 +160,13 @@ def test_http_failure_and_broken_json_are_told_apart() -> None:
     with serve(answer(event("{oops"))) as server, pytest.raises(MalformedStream) as broken:
         asyncio.run(ask(server.url))
     assert isinstance(broken.value, ValueError)
-    with pytest.raises(APIConnectionError) as gone:
+    with pytest.raises(APIConnectionError) as unreachable:
         asyncio.run(ask("http://127.0.0.1:9"))
-    assert isinstance(gone.value, ConnectionError)
+    assert isinstance(unreachable.value, ConnectionError)
 
 
-def test_published_attributes_are_there() -> None:
-    """Every attribute that the documentation names, with its value."""
+def test_published_attributes_have_their_values() -> None:
+    """Every documented attribute, with its value."""
     assert Vitalentum.url == "https://app.vitalentum.io"
     assert Vitalentum.supports_gpt_35_turbo is True
     assert (CodeLinkAva.url, CodeLinkAva.working) == ("https://ava-ai-ef611.web.app", False)
@@ -178,7 +178,7 @@ def test_published_attributes_are_there() -> None:
 
 
 def test_get_model_resolves_default_alias_and_known_names() -> None:
-    """Class methods: default → alias → known ones."""
+    """The class methods apply the default, then aliases, then the list of models."""
     assert AI365VIP.get_model() == AI365VIP.get_model("gpt-3.5-turbo") == "gpt-3.5-turbo-16k"
     assert AI365VIP.get_model("gpt-4o") == "gpt-4o"
     assert AI365VIP.get_models() == AI365VIP.models

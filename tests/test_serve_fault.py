@@ -52,8 +52,8 @@ def test_serve_fault_list_describes_every_fault(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--fault", "x"], "no fault 'x'; there are good, silent, hang-up"),
-        (["--fault", "cut", "--engine", "echo"], "no --engine, --model or --token"),
+        (["--fault", "x"], "unknown fault 'x'; choose one of good, silent, hang-up"),
+        (["--fault", "cut", "--engine", "echo"], "leave out --engine, --model and --token"),
         (["--fault", "cut", "--port", "99999"], "from 0 to 65535, not 99999"),
         (["--fault", "cut", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8765"),
     ],

@@ -1,4 +1,4 @@
-"""The doctor: what stands between a provider and its answers, in plain words, and what to do."""
+"""The doctor: checks why a provider does not answer or stream, and advises what to do."""
 
 from __future__ import annotations
 
@@ -41,33 +41,37 @@ from .network import (
 __all__ = ["Finding", "configured", "examine"]
 
 QUESTION = "Write the numbers from 1 to 100 in digits, separated by spaces, and nothing else."
-"""Some 300 characters: enough pieces to look at, and next to no cost."""
-CLOCKS = Timeouts(connect=10, first_token=60, idle=30, total=120)
-"""Whoever runs a doctor sits before it and waits."""
-LISTS = {"/chat/completions": "/models", "/v1/messages": "/v1/models"}
-"""Where a protocol lists its models; asking costs nothing."""
+"""About 300 characters: enough chunks to judge the stream, at almost no cost."""
+TIMEOUTS = Timeouts(connect=10, first_token=60, idle=30, total=120)
+"""Short, because a person is waiting for the report."""
+MODEL_LIST_PATHS = {"/chat/completions": "/models", "/v1/messages": "/v1/models"}
+"""Where a protocol lists its models, by its endpoint for answers; a list costs nothing."""
 SHOWN_MODELS = 8
 DEFAULT, PRESET = "the default", "the preset"
-"""Where an address comes from that the vendor's own key goes to."""
-CHECK_KEY = "look whether the key is whole, not expired, and made for this address"
+"""Sources of addresses that receive the vendor's key from the environment."""
+KEY_ADVICE = "check that the key is complete, not expired, and valid for this address"
 ADVICE: list[tuple[type[ProviderError], str]] = [
-    (AuthenticationError, CHECK_KEY),
-    (RateLimitError, "wait, or look at the account's limits and its balance"),
-    (APIStatusError, "look at the model's name (--model) and at the path of the address"),
+    (AuthenticationError, KEY_ADVICE),
+    (RateLimitError, "wait, or check the account's limits and its balance"),
+    (APIStatusError, "check the model's name (--model) and the path of the address"),
     (APITimeoutError, "the server is too busy or the model too slow: try again, or another model"),
-    (ServerError, "the server itself has failed: try again later"),
-    (MalformedStream, "look at the path of the address: another service answers there"),
-    (StreamTruncated, "look for a proxy with a time limit, or try again"),
-    (StreamCut, "look for a proxy with a time limit, or try again"),
+    (ServerError, "the server failed: try again later"),
+    (MalformedStream, "check the path of the address: another service answers there"),
+    (StreamTruncated, "check for a proxy with a time limit, or try again"),
+    (StreamCut, "check for a proxy with a time limit, or try again"),
 ]
 
 
 def configured() -> list[str]:
-    """Return the names of the providers that the environment tells of; all where there are none."""
+    """Return the names of the providers configured by the environment; all if there are none."""
     kinds = {name: (k.base_url_variable, k.api_key_variable) for name, k in PROVIDERS.items()}
     presets = {name: (preset.api_key_variable,) for name, preset in PRESETS.items()}
     variables = {**kinds, **presets}
-    found = [name for name, of in variables.items() if any(os.environ.get(v or "") for v in of)]
+    found = [
+        name
+        for name, names in variables.items()
+        if any(os.environ.get(variable or "") for variable in names)
+    ]
     preferred = os.environ.get(PROVIDER_VARIABLE, "").strip().lower()
     if preferred and preferred not in found:
         found.insert(0, preferred)
@@ -77,18 +81,27 @@ def configured() -> list[str]:
 def examine(
     name: str, *, base_url: str | None = None, model: str | None = None
 ) -> Iterator[Finding]:
-    """Yield what is found about one provider, step by step; the first that is wrong is the last.
+    """Yield the findings about one provider, check by check; stop after the first wrong one.
 
-    ``name`` is one of ``PROVIDERS`` or ``PRESETS``. It asks one short question at the end.
+    ``name`` is one of ``PROVIDERS`` or ``PRESETS``. The last check sends one short question.
     """
     try:
         provider = get_provider(name, model, **({"base_url": base_url} if base_url else {}))
     except InvalidRequestError as error:
         yield wrong("settings", str(error))
         return
-    patient = Examination(provider, _origin(name, provider, base_url), model)
-    for look in (_address, _key, check_proxy, resolve_host, check_connection, _talk, _ask):
-        for finding in look(patient):
+    examination = Examination(provider, _origin(name, provider, base_url), model)
+    checks = (
+        _check_address,
+        _check_key,
+        check_proxy,
+        resolve_host,
+        check_connection,
+        _check_api,
+        _check_answer,
+    )
+    for check in checks:
+        for finding in check(examination):
             yield finding
             if finding.level == "wrong":
                 return
@@ -102,106 +115,117 @@ def _origin(name: str, provider: Provider, base_url: str | None) -> str:
     return DEFAULT if uses_default_url(provider) else provider.base_url_variable
 
 
-def _address(patient: Examination) -> Iterator[Finding]:
-    provider = patient.provider
+def _check_address(examination: Examination) -> Iterator[Finding]:
+    provider = examination.provider
     if uses_default_url(provider) and not provider.working:
         yield wrong(
             "address",
-            f"{provider.base_url} is gone: the public service does not exist any more",
+            f"the public service at {provider.base_url} no longer exists",
             "run `providers-sync serve` and set "
             f"{provider.base_url_variable} to the address it prints",
         )
     else:
-        yield ok("address", f"{provider.base_url}, from {patient.address_from}")
+        yield ok("address", f"{provider.base_url}, from {examination.address_from}")
 
 
-def _key(patient: Examination) -> Iterator[Finding]:
-    """Say whether a key is going to be sent, and never which."""
-    provider, variable = patient.provider, patient.provider.api_key_variable
+def _check_key(examination: Examination) -> Iterator[Finding]:
+    """Report whether a key will be sent, but never show it."""
+    provider, variable = examination.provider, examination.provider.api_key_variable
     if api_key_of(provider):
         yield ok("key", f"from {variable}")
-        if not patient.is_tls and not is_this_machine(patient.host):
-            yield note("key", "it travels unprotected: the address is http://", "use https://")
+        if not examination.is_tls and not is_this_machine(examination.host):
+            yield note("key", "it is sent unencrypted: the address is http://", "use https://")
     elif variable is None:
-        yield ok("key", "none, and none is usual here")
+        yield ok("key", "none, and usually none is needed")
     elif os.environ.get(variable):
         yield note(
             "key",
-            f"none is sent: {variable} is set, and goes only to the provider's own address",
-            f"to send it there too, set {provider.base_url_variable} in place of --base-url",
+            f"none is sent: {variable} is set, but is sent only to the provider's own address",
+            f"to send it to this address, set {provider.base_url_variable} instead of --base-url",
         )
-    elif patient.address_from in (DEFAULT, PRESET):
-        yield wrong("key", "there is none", f"set {variable}")
+    elif examination.address_from in (DEFAULT, PRESET):
+        yield wrong("key", "none is set", f"set {variable}")
     else:
         yield ok("key", f"none; {variable} is not set")
 
 
-def _talk(patient: Examination) -> Iterator[Finding]:
-    """Exchange a few words that cost nothing: they show TLS, the key and the models."""
-    provider = patient.provider
-    path = LISTS.get(provider.api_endpoint)
+def _check_api(examination: Examination) -> Iterator[Finding]:
+    """Send a GET, which costs nothing, to check TLS, the key and the model."""
+    provider = examination.provider
+    path = MODEL_LIST_PATHS.get(provider.api_endpoint)
     listed = None
     try:
-        listed = get_text(provider, path or provider.api_endpoint, CLOCKS)
+        listed = get_text(provider, path or provider.api_endpoint, TIMEOUTS)
     except (APIStatusError, MalformedStream) as error:
-        yield _tls(patient)
-        yield from _status(patient, error, bool(path))
+        yield _tls(examination)
+        yield from _check_error(examination, error, bool(path))
     except ProviderError as error:
         tls = transport.find_tls_error(error)
         if tls is not None:
-            yield explain_tls(tls, patient.host)
+            yield explain_tls(tls, examination.host)
         else:
-            yield wrong("server", _clean(str(error), provider), bypass_advice(patient))
+            yield wrong("server", _clean(str(error), provider), bypass_advice(examination))
         return
     else:
-        yield _tls(patient)
+        yield _tls(examination)
     if path:
-        yield from _models(patient, listed)
+        yield from _check_model(examination, listed)
 
 
-def _tls(patient: Examination) -> Finding:
+def _tls(examination: Examination) -> Finding:
     return ok(
-        "TLS", f"the certificate of {patient.host} is good" if patient.is_tls else "none: http://"
+        "TLS",
+        f"the certificate of {examination.host} is valid"
+        if examination.is_tls
+        else "none: http://",
     )
 
 
-def _status(patient: Examination, error: ProviderError, is_list: bool) -> Iterator[Finding]:
-    """Say what an answer that is no list of models tells."""
+def _check_error(
+    examination: Examination, error: ProviderError, is_list: bool
+) -> Iterator[Finding]:
+    """Report the meaning of a response that is not a list of models."""
     status = error.status_code if isinstance(error, APIStatusError) else 200
-    said = _clean(str(error), patient.provider)
+    text = _clean(str(error), examination.provider)
     if status in (401, 403):
-        sent = "refuses the key" if api_key_of(patient.provider) else "wants a key"
-        variable = patient.provider.api_key_variable
-        set_it = f"set {variable}" if variable else "give it as api_key="
-        advice = CHECK_KEY if api_key_of(patient.provider) else set_it
-        yield wrong("key", f"the server {sent} ({status})", advice)
+        problem = "rejects the key" if api_key_of(examination.provider) else "requires a key"
+        variable = examination.provider.api_key_variable
+        set_key = f"set {variable}" if variable else "pass it as api_key="
+        advice = KEY_ADVICE if api_key_of(examination.provider) else set_key
+        yield wrong("key", f"the server {problem} ({status})", advice)
     elif status == 407:
-        yield wrong("proxy", "it wants a name and a password", "http://NAME:PASSWORD@HOST:PORT")
+        yield wrong(
+            "proxy", "it requires a name and a password", "use http://NAME:PASSWORD@HOST:PORT"
+        )
     elif status in (301, 302, 303, 307, 308):
-        yield wrong("address", said)
+        yield wrong("address", text)
     elif status >= 500:
-        yield wrong("server", said, bypass_advice(patient) or "the server is in trouble: try later")
+        yield wrong(
+            "server",
+            text,
+            bypass_advice(examination) or "the server has a problem: try again later",
+        )
     elif is_list and isinstance(error, MalformedStream):
-        yield wrong("address", said, "an API's address often ends in /v1")
+        yield wrong("address", text, "an API's address often ends in /v1")
     else:
-        yield ok("server", f"it answers (a GET gets {status})")
+        yield ok("server", f"it responds (a GET returns {status})")
 
 
-def _models(patient: Examination, listed: str | None) -> Iterator[Finding]:
-    """Say whether the server lists the model; without one, take the first it lists."""
+def _check_model(examination: Examination, listed: str | None) -> Iterator[Finding]:
+    """Report whether the server lists the model; without a model, use the first listed one."""
     names = _names(listed)
     shown = ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
-    if patient.model is None and names:
-        patient.model = names[0]
-        yield ok("model", f"none given, so {names[0]} is asked; there are {shown}")
-    elif patient.model is None:
-        yield wrong("model", "none given, and the server lists none", "give --model NAME")
+    if examination.model is None and names:
+        examination.model = names[0]
+        yield ok("model", f"none given, so {names[0]} is used; the server lists {shown}")
+    elif examination.model is None:
+        yield wrong("model", "none given, and the server lists none", "use --model NAME")
     elif not names:
-        yield note("model", f"the server does not list its models, so {patient.model} is tried")
-    elif patient.model in names:
-        yield ok("model", f"the server has {patient.model}")
+        yield note("model", f"the server lists no models, so {examination.model} is tried")
+    elif examination.model in names:
+        yield ok("model", f"the server lists {examination.model}")
     else:
-        yield note("model", f"the server does not list {patient.model}; there are {shown}")
+        yield note("model", f"the server does not list {examination.model}; it lists {shown}")
 
 
 def _names(listed: str | None) -> list[str]:
@@ -211,28 +235,30 @@ def _names(listed: str | None) -> list[str]:
         return []
 
 
-def _ask(patient: Examination) -> Iterator[Finding]:
-    """Ask a short question and look at the moments at which the answer's pieces come."""
+def _check_answer(examination: Examination) -> Iterator[Finding]:
+    """Send a short question and check the arrival times of the answer's chunks."""
     times: list[float] = []
-    began = time.monotonic()
+    started = time.monotonic()
     try:
-        with patient.provider.stream(QUESTION, patient.model, timeouts=CLOCKS, retry=1) as stream:
+        with examination.provider.stream(
+            QUESTION, examination.model, timeouts=TIMEOUTS, retry=1
+        ) as stream:
             for event in stream.events():
                 if isinstance(event, (TextDelta, ReasoningDelta)):
                     times.append(time.monotonic())
     except ProviderError as error:
         advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), "")
-        text = _clean(str(error), patient.provider)
-        begun = f"after {len(times)} pieces: " if times else ""
-        yield wrong("answer", begun + text, advice)
+        text = _clean(str(error), examination.provider)
+        prefix = f"after {len(times)} chunks: " if times else ""
+        yield wrong("answer", prefix + text, advice)
         return
     yield ok("answer", f"{stream.outcome}: {len(stream.text)} characters")
-    yield detect_buffering(began, times, stream.headers)
+    yield detect_buffering(started, times, stream.headers)
 
 
 def _clean(text: str, provider: Provider) -> str:
-    """Return ``text`` without any word that holds part of the key: servers like to quote it."""
+    """Return ``text`` without words that contain part of the key: servers often quote it."""
     key = api_key_of(provider) or ""
-    hints = (key[:8], key[-4:]) if len(key) >= SECRET_LENGTH else ()
-    words = ["***" if any(hint in word for hint in hints) else word for word in text.split()]
+    parts = (key[:8], key[-4:]) if len(key) >= SECRET_LENGTH else ()
+    words = ["***" if any(part in word for part in parts) else word for word in text.split()]
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""What the doctor says: one line about one thing, and what to do."""
+"""``Finding``: one line of the doctor's report, with its advice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..printable import one_line
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
-    """One word: ``DNS``, ``TLS``, ``key``, …"""
+    """The subject in one word: ``DNS``, ``TLS``, ``key``, …"""
     text: str
     advice: str = ""
     level: Literal["ok", "note", "wrong"] = "ok"
@@ -25,7 +25,7 @@ class Finding:
 
 
 def ok(about: str, text: str) -> Finding:
-    """Return a finding that is as it should be."""
+    """Return a finding without a problem."""
     return Finding(about, text)
 
 
@@ -35,5 +35,5 @@ def note(about: str, text: str, advice: str = "") -> Finding:
 
 
 def wrong(about: str, text: str, advice: str = "") -> Finding:
-    """Return a finding that keeps answers away."""
+    """Return a finding that prevents answers or their streaming."""
     return Finding(about, text, advice, "wrong")

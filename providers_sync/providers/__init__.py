@@ -1,4 +1,4 @@
-"""The table of providers: name → class, as the command line and the gateway know them."""
+"""The provider classes, and the table of their names for the command line and the gateway."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PROVIDERS: dict[str, type[Provider]] = {
 
 
 def get_provider(name: str, model: str | None = None, **settings: Any) -> Provider:
-    """Return the provider known by ``name``, one of ``PROVIDERS`` or a preset of OpenAI's protocol.
+    """Return the provider called ``name``: one of ``PROVIDERS`` or a preset of OpenAI's protocol.
 
-    Raises ``InvalidRequestError`` that lists the known names.
+    Raises ``InvalidRequestError``, which lists the known names.
     """
     if name in PROVIDERS:
         return PROVIDERS[name](model, **settings)
     if name in PRESETS:
         return OpenAICompatible.preset(name, model, **settings)
     known = ", ".join([*PROVIDERS, *PRESETS])
-    raise InvalidRequestError(f"there is no provider {name!r}; there are {known}")
+    raise InvalidRequestError(f"unknown provider {name!r}; choose one of {known}")
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""AI365VIP, as https://chat.ai365vip.com spoke: the conversation as one prompt, plain text back."""
+"""AI365VIP: the protocol of https://chat.ai365vip.com, one prompt, answered in plain text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Provider, build_body
 
 
 class AI365VIP(Provider):
-    """``AI365VIP().stream("Hello")``; a clean end is ``unverified``: there is no end marker.
+    """``AI365VIP().stream("Hello")``; the outcome is ``unverified``: there is no end marker.
 
     Source of the protocol: the published provider and a captured request of its client.
     """
@@ -37,7 +37,7 @@ class AI365VIP(Provider):
     }
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """The model is an object, the conversation one user message."""
+        """Return the body: the model as an object, the conversation as one user message."""
         name = "GPT-4o" if model == "gpt-4o" else "GPT-3.5"
         return build_body(
             {
@@ -51,12 +51,12 @@ class AI365VIP(Provider):
         )
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Plain UTF-8 text, handed on as it arrives."""
+        """Decode plain UTF-8 text as it arrives."""
         return decoding.decode_text(chunks, content_type)
 
 
 def _prompt(turns: list[tuple[str, str]]) -> str:
-    """Return one message as it is, more of them as ``Role: text`` lines and ``Assistant:``."""
+    """Return a single message unchanged, several as ``Role: text`` lines and ``Assistant:``."""
     if len(turns) == 1:
         return turns[0][1]
     lines = [f"{role.capitalize()}: {text}" for role, text in turns]

@@ -1,4 +1,4 @@
-"""Anthropic's Messages protocol."""
+"""Anthropic: the Messages protocol."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Anthropic(Provider):
     """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
-    given in OpenAI's form or in Anthropic's own; images as with ``OpenAICompatible``.
-    ``max_tokens``, which the protocol demands, is 4096 unless given. Source of the protocol:
+    in OpenAI's form or in Anthropic's own; images are as with ``OpenAICompatible``.
+    ``max_tokens``, which the protocol requires, defaults to 4096. Source of the protocol:
     Anthropic API reference, "Messages" and "Streaming Messages", version 2023-06-01.
     """
 
@@ -29,28 +29,28 @@ class Anthropic(Provider):
     headers = {"Accept": "text/event-stream", "anthropic-version": "2023-06-01"}
 
     def authorization(self, api_key: str) -> dict[str, str]:
-        """The key has a header of its own."""
+        """Return the protocol's own header for the key."""
         return {"x-api-key": api_key}
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """System messages are lifted out, tool results become user turns."""
+        """Return the body: system messages in ``system``, tool results as user turns."""
         system, turns = lift_system(messages)
-        own = {
+        base = {
             "model": model,
             "max_tokens": ANTHROPIC_MAX_TOKENS,
             "system": system or None,
             "messages": blocks(turns),
             "stream": True,
         }
-        return build_body(own, _translated(options))
+        return build_body(base, _translated(options))
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Events of the protocol's own types; ``message_stop`` is the end marker."""
+        """Decode the protocol's events; ``message_stop`` is the end marker."""
         return decoding.decode_anthropic(chunks, content_type)
 
 
 def _translated(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options with OpenAI's words in Anthropic's; everything else as it is."""
+    """Return the options with OpenAI's names and forms translated; others unchanged."""
     options = dict(options)
     if isinstance(stop := options.pop("stop", None), (str, list, tuple)):
         options["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
@@ -60,10 +60,10 @@ def _translated(options: dict[str, Any]) -> dict[str, Any]:
         options["tools"] = [_tool(tool) for tool in tools]
     if (choice := options.get("tool_choice")) is not None:
         options["tool_choice"] = _tool_choice(choice)
-    wanted = options.get("response_format")
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+    response_format = options.get("response_format")
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
         del options["response_format"]
-        schema = {"type": "json_schema", "schema": wanted["json_schema"]["schema"]}
+        schema = {"type": "json_schema", "schema": response_format["json_schema"]["schema"]}
         options["output_config"] = {**options.get("output_config", {}), "format": schema}
     return options
 
@@ -72,9 +72,9 @@ def _tool(tool: Any) -> Any:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict):
         return tool
-    own = {"name": function.get("name"), "description": function.get("description")}
+    base = {"name": function.get("name"), "description": function.get("description")}
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return build_body(own, {"input_schema": schema})
+    return build_body(base, {"input_schema": schema})
 
 
 def _tool_choice(choice: Any) -> Any:

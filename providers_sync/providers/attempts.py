@@ -1,4 +1,4 @@
-"""One call in its thread: the attempts, and within each the request and its answer."""
+"""The attempts of one call: sends the request, reads and decodes the response, retries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
 
 class HTTPRequest:
-    """What is asked: encoded when it is made, so that bad input is refused in time."""
+    """A request, with its body encoded at once so that bad input raises before the call starts."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class HTTPRequest:
 
 
 class AttemptLoop:
-    """The source of one answer: asks by ``send``, again as ``policy`` says.
+    """The source of one answer: sends the request by ``send``, retries according to ``policy``.
 
-    ``amended`` returns a body to try where the server has refused the first; ``explain`` completes
-    an error before it is raised.
+    ``amended`` returns another body to try if the server has rejected the first; ``explain``
+    completes an error before it is raised.
     """
 
     def __init__(
@@ -66,50 +66,50 @@ class AttemptLoop:
         self._amended = amended
         self._explain = explain
 
-    def __call__(self, pipe: Channel) -> Iterator[Delta]:
+    def __call__(self, channel: Channel) -> Iterator[Delta]:
         try:
-            yield from self._attempts(pipe)
+            yield from self._attempts(channel)
         except CallEnded:
             raise
-        except Exception as error:  # also what a provider of one's own raises
+        except Exception as error:  # including errors of custom providers
             self._explain(error, self._request)
             raise
 
-    def _attempts(self, pipe: Channel) -> Iterator[Delta]:
+    def _attempts(self, channel: Channel) -> Iterator[Delta]:
         failure: ProviderError | None = None
         try:
-            yield from self._attempt(pipe)
+            yield from self._attempt(channel)
             return
         except ProviderError as error:
-            if pipe.has_started() or self._policy in (None, 1) or not retry.is_retryable(error):
+            if channel.has_started() or self._policy in (None, 1) or not retry.is_retryable(error):
                 raise
             failure = error
-        # The first attempt has failed: tenacity hears of it as its own first, and takes over.
-        clocks = pipe.deadlines
-        for trial in retry.attempts(
-            self._policy, pipe.sleep, clocks.total_time_left, pipe.has_started
+        # Report the failed first attempt to tenacity as the first of its own attempts.
+        deadlines = channel.deadlines
+        for attempt in retry.attempts(
+            self._policy, channel.sleep, deadlines.total_time_left, channel.has_started
         ):
-            trial.retry_state.start_time = clocks.started_at  # for stop_after_delay and its like
-            with trial:
+            attempt.retry_state.start_time = deadlines.started_at  # for stop_after_delay etc.
+            with attempt:
                 if failure is not None:
                     first, failure = failure, None
                     raise first
-                yield from self._attempt(pipe)
+                yield from self._attempt(channel)
 
-    def _attempt(self, pipe: Channel) -> Iterator[Delta]:
-        total = pipe.deadlines.total_time_left()
+    def _attempt(self, channel: Channel) -> Iterator[Delta]:
+        total = channel.deadlines.total_time_left()
         call = transport.Call(
-            connect_s=pipe.timeouts.connect,
-            read_s=None if pipe.timeouts.total is None else max(total, 0.001),
-            on_connected=pipe.connected,
-            on_sent=pipe.sent,
+            connect_s=channel.timeouts.connect,
+            read_s=None if channel.timeouts.total is None else max(total, 0.001),
+            on_connected=channel.connected,
+            on_sent=channel.sent,
         )
-        pipe.start_attempt(call.stop)
+        channel.start_attempt(call.stop)
         try:
-            yield from self._answer(pipe, call)
+            yield from self._exchange(channel, call)
             return
         except transport.CallStopped:
-            raise pipe.interruption() from None
+            raise channel.interruption() from None
         except APIStatusError as error:
             body = self._request.body and self._amended(self._request.body, error)
             if not body:
@@ -117,51 +117,53 @@ class AttemptLoop:
             self._request = self._request.with_body(body)
         finally:
             call.release_socket()
-        yield from self._attempt(pipe)
+        yield from self._attempt(channel)
 
-    def _answer(self, pipe: Channel, call: transport.Call) -> Iterator[Delta]:
-        answer = self._send(self._request, call)
+    def _exchange(self, channel: Channel, call: transport.Call) -> Iterator[Delta]:
+        response = self._send(self._request, call)
         try:
-            if not 200 <= answer.status < 300:
+            if not 200 <= response.status < 300:
                 raise transport.status_error(
-                    answer, min(ERROR_BODY_S, pipe.deadlines.time_left() / 2)
+                    response, min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
                 )
-            _check_content_type(answer)
-            pipe.headers_received(answer.headers, answer.request_id)
+            _check_content_type(response)
+            channel.headers_received(response.headers, response.request_id)
             try:
-                yield from self._request.decode(_body(answer, pipe), answer.content_type)
+                yield from self._request.decode(_body(response, channel), response.content_type)
             except (StreamCut, StreamTruncated):
-                if not pipe.has_end_marker:
+                if not channel.has_end_marker:
                     raise
-            if not answer.has_ended:  # what we have is not held back by what may follow
-                pipe.flush()
-            answer.return_connection()
+            if not response.has_ended:  # hand over the answer before waiting for its last bytes
+                channel.flush()
+            response.return_connection()
         finally:
-            answer.close()
+            response.close()
 
 
-def _body(answer: transport.Response, pipe: Channel) -> Iterator[bytes]:
-    """Yield the body as it arrives; what was decoded so far is handed over before each wait."""
-    data = answer.read_available()
+def _body(response: transport.Response, channel: Channel) -> Iterator[bytes]:
+    """Yield the body as it arrives; hand over the decoded deltas before each wait."""
+    data = response.read_available()
     while True:
         if data:
-            pipe.bytes_received(len(data))
+            channel.bytes_received(len(data))
             yield data
-        pipe.flush()
-        if not (data := answer.read()):
+        channel.flush()
+        if not (data := response.read()):
             return
 
 
-def _check_content_type(answer: transport.Response) -> None:
-    kind = answer.content_type
+def _check_content_type(response: transport.Response) -> None:
+    kind = response.content_type
     if kind == "text/html":
-        raise MalformedStream(f"{answer.url} sent a web page instead of an answer; check base_url")
+        raise MalformedStream(
+            f"{response.url} sent a web page instead of an answer; check base_url"
+        )
     if not (kind.startswith("text/") or kind.endswith("json") or kind in _TEXT_TYPES):
-        raise MalformedStream(f"{answer.url} sent {kind} instead of an answer; check base_url")
+        raise MalformedStream(f"{response.url} sent {kind} instead of an answer; check base_url")
 
 
 def encode_json(body: dict[str, Any]) -> bytes:
-    """Return the body as JSON, naming the item that JSON cannot hold."""
+    """Return the body as JSON; raise an error that names the item JSON cannot represent."""
     try:
         return json.dumps(body, allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The joint: a provider is mostly data, and this class puts the plumbing behind it."""
+"""``Provider``, the base class of all providers: settings, requests, retries and streams."""
 
 from __future__ import annotations
 
@@ -35,43 +35,43 @@ from .validation import (
 if TYPE_CHECKING:
     from ..aio import AsyncStream
 
-_GONE = (
-    "the public service behind {name} is gone, and nothing was sent: start a gateway with "
-    "`providers-sync serve`, and give the address it prints as base_url= or in {variable}"
+_DISCONTINUED = (
+    "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
+    "`providers-sync serve`, and pass the address it prints as base_url= or in {variable}"
 )
 _SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
 
 
 class Provider:
-    """A chat service: configuration only, so it pickles, copies, forks and is shared by threads.
+    """A chat service; holds configuration only, so it can be pickled, copied, forked and shared.
 
     ``Provider(model=None, *, base_url=None, api_key=None, headers=None, proxy=…, timeouts=…,
-    retry=…, verify=True, **defaults)``: ``defaults`` are options that enter every request's body.
-    Connections are made at first use, per process. Raises ``InvalidRequestError`` at once for
-    values that cannot work.
+    retry=…, verify=True, **defaults)``: ``defaults`` are options added to every request's body.
+    Threads may share a provider. Connections are made at first use, per process. Raises
+    ``InvalidRequestError`` immediately for values that cannot work.
     """
 
-    # What the published classes promise.
+    # The interface of the published classes.
     url: ClassVar[str]
-    """The published address."""
+    """The published address of the service."""
     working: ClassVar[bool] = True
     supports_gpt_35_turbo: ClassVar[bool] = False
     default_model: ClassVar[str | None] = None
     models: ClassVar[list[str]] = []
-    """The models it knows; empty where any name may be given."""
+    """The supported models; empty if any name is accepted."""
     model_aliases: ClassVar[dict[str, str]] = {}
     api_endpoint: ClassVar[str]
-    """The protocol's own path, behind ``base_url``."""
+    """The protocol's path, appended to ``base_url``."""
 
     model: str | None = None
-    """The model of calls that name none."""
+    """The model for calls without one."""
     base_url: str = ""
-    """Where ``api_endpoint`` is."""
+    """The address that ``api_endpoint`` is appended to."""
 
-    # What a provider's file states.
+    # Set by each provider class.
     sends_model: ClassVar[bool] = True
-    """False where the protocol has no place for the model's name."""
+    """False if the protocol has no field for the model's name."""
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
     api_key_variable: str | None = None
@@ -90,7 +90,7 @@ class Provider:
         verify: bool | str = True,
         **defaults: Any,
     ) -> None:
-        # Before anything can fail: tools that report errors show local variables.
+        # Mask secrets before anything can fail: error reports may show local variables.
         api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
         base_url, proxy, headers = (
             mask_argument(base_url),
@@ -100,9 +100,9 @@ class Provider:
         defaults = transport.mask_secrets(defaults)
         headers, proxy = validate_headers(headers), validate_proxy(proxy)
         self.model = model
-        given = find_setting(base_url, "base_url", self.base_url_variable)
-        self.base_url = validate_url(*given) if given else self.default_base_url
-        self._uses_default_url = given is None
+        address = find_setting(base_url, "base_url", self.base_url_variable)
+        self.base_url = validate_url(*address) if address else self.default_base_url
+        self._uses_default_url = address is None
         self._api_key = self._find_api_key(api_key)
         self._extra_headers = headers
         self._proxy = proxy
@@ -110,19 +110,19 @@ class Provider:
         self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         self._verify = validate_verify(verify)
         self._defaults = validate_options(defaults)
-        encode_json(self._defaults)  # what JSON cannot hold is refused here already
+        encode_json(self._defaults)  # raise here already if JSON cannot represent them
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
 
-    # --- what a provider's file may override
+    # --- hooks that a provider class may override
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the JSON body of a request; ``options`` win over the protocol's own values."""
+        """Return the JSON body of a request; ``options`` override the protocol's own values."""
         raise NotImplementedError
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return a body to try instead of one the server has refused, or ``None``."""
+        """Return a body to try instead of one that the server has rejected, or ``None``."""
         return None
 
     def authorization(self, api_key: str) -> dict[str, str]:
@@ -130,10 +130,10 @@ class Provider:
         return {"Authorization": f"Bearer {api_key}"}
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Turn body bytes into deltas; ``StreamTruncated`` where the end marker is missing."""
+        """Yield deltas from body bytes; raise ``StreamTruncated`` if the end marker is missing."""
         return decoding.decode_openai(chunks, content_type)
 
-    # --- the calls
+    # --- calls
 
     def stream(
         self,
@@ -146,13 +146,13 @@ class Provider:
         cancel: CancelToken | None = None,
         **options: Any,
     ) -> Stream:
-        """Ask, and return the answer as an iterator of text once the server has begun it.
+        """Send the request and return the answer, an iterator of text, once the server responds.
 
-        ``messages`` is a string, a message or a list of messages; ``options`` enter the body
-        (``None`` drops a key). Raises ``InvalidRequestError`` before anything is sent, and the
-        other ``ProviderError`` classes where the server cannot be reached or refuses.
+        ``messages`` is a string, a message or a list of messages; ``options`` are added to the body
+        (``None`` removes a key). Raises ``InvalidRequestError`` before anything is sent, and other
+        ``ProviderError`` classes if the server cannot be reached or rejects the request.
         """
-        # Masked, where an error shows local variables.
+        # Mask secrets: error reports may show local variables.
         headers, options = mask_argument(headers), transport.mask_secrets(options)
         return self.prepare(
             messages,
@@ -175,17 +175,17 @@ class Provider:
         cancel: CancelToken | None = None,
         **options: Any,
     ) -> PreparedCall:
-        """Check what ``stream`` is given and make the call ready, for adapters; nothing is sent."""
+        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
         headers, options = mask_argument(headers), transport.mask_secrets(options)
         for name in _NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
-        source, clocks, wanted = self._plan_call(
+        source, call_timeouts, model_name = self._plan_call(
             messages, model, options, timeouts=timeouts, retry=retry, headers=headers
         )
-        return PreparedCall(source, clocks, cancel, wanted)
+        return PreparedCall(source, call_timeouts, cancel, model_name)
 
     def _plan_call(
         self,
@@ -198,26 +198,27 @@ class Provider:
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
     ) -> tuple[Source, Timeouts, str]:
-        """Check everything; return what to run, its clocks and the model.
+        """Validate everything; return the source to run, its timeouts and the model.
 
-        ``attempts`` is used where neither the call nor the provider says ``retry=``.
+        ``attempts`` applies if neither the call nor the provider has ``retry=``.
         """
-        wanted = self.get_model(model or self.model)
+        model_name = self.get_model(model or self.model)
         merged = {**self._defaults, **validate_options(options)}
         request = HTTPRequest(
             "POST",
             self.base_url + self.api_endpoint,
             self._request_headers(validate_headers(headers)),
-            self.body(conversation(messages), wanted, merged),
+            self.body(conversation(messages), model_name, merged),
             self.decode,
         )
-        return self._attempt_loop(request, retry, attempts), self._call_timeouts(timeouts), wanted
+        source = self._attempt_loop(request, retry, attempts)
+        return source, self._call_timeouts(timeouts), model_name
 
     def _attempt_loop(
         self, request: HTTPRequest, retry: Any, attempts: int = ATTEMPTS
     ) -> AttemptLoop:
-        given = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
-        policy = attempts if given is NOT_GIVEN else given
+        policy = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
+        policy = attempts if policy is NOT_GIVEN else policy
         send = functools.partial(self._send, self._transport())
         return AttemptLoop(request, policy, send, self.amended, self._explain)
 
@@ -235,7 +236,7 @@ class Provider:
         cancel: CancelToken | None = None,
         **options: Any,
     ) -> Completion:
-        """Ask, wait for the whole answer and return it; takes and raises what ``stream`` does."""
+        """Return the complete answer; take the same arguments as ``stream`` and raise the same."""
         headers, options = mask_argument(headers), transport.mask_secrets(options)
         with self.stream(
             messages,
@@ -256,22 +257,22 @@ class Provider:
         cancel: CancelToken | None,
         decode: Callable[[Iterable[bytes], str], Iterator[Delta]] | None = None,
     ) -> str:
-        """Return the body of a GET, under the same clocks, retries and stop button."""
+        """Return the body of a GET, with the same timeouts, retries and cancellation as a call."""
         headers = self._request_headers({})
         request = HTTPRequest("GET", self.base_url + path, headers, None, decode or _as_text)
-        source, clocks = self._attempt_loop(request, retry), self._call_timeouts(timeouts)
-        with PreparedCall(source, clocks, cancel).open() as stream:
+        source, call_timeouts = self._attempt_loop(request, retry), self._call_timeouts(timeouts)
+        with PreparedCall(source, call_timeouts, cancel).open() as stream:
             return stream.read()
 
     @classmethod
     def create_async_generator(
         cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
     ) -> AsyncStream:
-        """Return the answer as an async iterator of text: the published spelling.
+        """Return the answer as an async iterator of text: the published interface.
 
         ``base_url``, ``api_key``, ``headers``, ``timeouts``, ``retry`` and ``verify`` configure
-        the provider; the rest enters the body. Everything raises at the first ``await``; the
-        result works in ``async for x in g`` and in ``async for x in await g``.
+        the provider; all others are added to the body. Every error is raised at the first
+        ``await``; the result works in ``async for x in g`` and in ``async for x in await g``.
         """
         from ..aio import AsyncStream  # late: it loads asyncio
 
@@ -286,37 +287,41 @@ class Provider:
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
-        """Return the name to send: the one given or the default, past its alias.
+        """Return the name to send: ``model`` or the default, with aliases resolved.
 
-        Raises ``ModelNotSupportedError`` for a name the provider does not know.
+        Raises ``ModelNotSupportedError`` for a model that the provider does not support.
         """
         name = model or cls.default_model
         if not isinstance(name, str):
             raise InvalidRequestError(
-                f"{cls.__name__} needs a model: give its name (on the command line: --model)"
+                f"{cls.__name__} needs a model: pass its name (on the command line: --model)"
                 if name is None
                 else f"model must be a string, not {type(name).__name__}"
             )
         name = cls.model_aliases.get(name, name)
         if cls.models and name not in cls.models:
             raise ModelNotSupportedError(
-                f"{cls.__name__} does not know the model {name!r}; it knows {', '.join(cls.models)}"
+                f"{cls.__name__} does not support the model {name!r}; "
+                f"choose one of {', '.join(cls.models)}"
             )
         return name
 
     @classmethod
     def get_models(cls) -> list[str]:
-        """Return the models it knows; empty where any name may be given."""
+        """Return the supported models; empty if any name is accepted."""
         return list(cls.models)
 
     # --- configuration
 
-    def _find_api_key(self, given: str | None) -> str | None:
-        """A key from the environment goes to the vendor's own address or to ``*_BASE_URL`` only."""
-        homes = {getattr(self, "default_base_url", None)}  # a provider of one's own may have none
-        homes.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
-        variable = self.api_key_variable if self.base_url in homes else None
-        found = find_setting(given, "api_key", variable)
+    def _find_api_key(self, argument: str | None) -> str | None:
+        """Return the argument, or else the variable's key if the address may receive it.
+
+        Only the vendor's own address and that of ``*_BASE_URL`` may.
+        """
+        trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
+        trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
+        variable = self.api_key_variable if self.base_url in trusted else None
+        found = find_setting(argument, "api_key", variable)
         if found is None:
             return None
         key, name = transport.Secret(found[0]), found[1]
@@ -326,12 +331,12 @@ class Provider:
     def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
         merged: dict[str, tuple[str, str | None]] = {}
         key = validate_headers(self.authorization(self._api_key)) if self._api_key else {}
-        own = {
+        base = {
             "Content-Type": "application/json",
             "User-Agent": f"providers-sync/{__version__}",
             "Accept-Encoding": "gzip, deflate",
         }
-        for layer in (own, self.headers, key, self._extra_headers, extra):
+        for layer in (base, self.headers, key, self._extra_headers, extra):
             for name, value in layer.items():
                 merged[name.lower()] = (name, value)
         return transport.mask_secrets(
@@ -339,7 +344,7 @@ class Provider:
         )
 
     def _transport(self) -> transport.Transport:
-        """Return this process's connections: those of a parent process are not ours to use."""
+        """Return this process's connections: a child must not use those of its parent."""
         pid = os.getpid()
         if pid not in self._transports:
             self._transports.setdefault(pid, transport.Transport())
@@ -348,10 +353,8 @@ class Provider:
     def _send(
         self, connections: transport.Transport, request: HTTPRequest, call: transport.Call
     ) -> transport.Response:
-        if (
-            self._uses_default_url and not self.working
-        ):  # the domain may belong to somebody else by now
-            text = _GONE.format(name=type(self).__name__, variable=self.base_url_variable)
+        if self._uses_default_url and not self.working:  # the domain may have a new owner
+            text = _DISCONTINUED.format(name=type(self).__name__, variable=self.base_url_variable)
             error = APIConnectionError(text)
             error.retryable = False
             raise error
@@ -366,10 +369,10 @@ class Provider:
         )
 
     def _explain(self, error: Exception, request: HTTPRequest) -> None:
-        """Add what to do where no key was given, and keep secrets out of the text."""
+        """Add the remedy if no key was set, and remove secrets from the error."""
         if isinstance(error, AuthenticationError) and not self._api_key:
             variable = self.api_key_variable
-            text = "; no key was given: api_key=" + (f" or {variable}" if variable else "")
+            text = "; no key was set: use api_key=" + (f" or {variable}" if variable else "")
             error.args = (str(error) + text,)
         proxies = transport.proxies_in_use(self._proxy)
         transport.redact(transport.collect_secrets(request.headers, proxies), error)
@@ -387,26 +390,26 @@ def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
 
 
 def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a body from layers, the later ones winning; a value of ``None`` drops its key."""
+    """Return the merged layers, later ones taking precedence; ``None`` removes a key."""
     body: dict[str, Any] = {}
     for layer in layers:
         body.update(layer)
     return {name: value for name, value in body.items() if value is not None}
 
 
-# --- for this package's own tools: not part of the public API of a Provider
+# --- internal: for the doctor, not part of the public API of a Provider
 
 
 def api_key_of(provider: Provider) -> str | None:
-    """Return the key that a provider sends. It must never be shown."""
+    """Return the key that a provider sends. Never show it."""
     return provider._api_key
 
 
 def uses_default_url(provider: Provider) -> bool:
-    """Tell whether a provider was given no ``base_url``, not even by the environment."""
+    """Return whether neither the caller nor the environment set a ``base_url``."""
     return provider._uses_default_url
 
 
 def get_text(provider: Provider, path: str, timeouts: Timeouts) -> str:
-    """Send one GET to ``{base_url}{path}`` and return the body; raises like ``stream``."""
+    """Send one GET to ``{base_url}{path}`` and return the body; raise like ``stream``."""
     return provider._get(path, timeouts, 1, None)

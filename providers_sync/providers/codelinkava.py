@@ -1,4 +1,4 @@
-"""CodeLinkAva, as https://ava-ai-ef611.web.app spoke: messages as they are, SSE back."""
+"""CodeLinkAva: the protocol of https://ava-ai-ef611.web.app, answered as SSE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Provider, build_body
 
 
 class CodeLinkAva(Provider):
-    """``CodeLinkAva().stream("Hello")``; the model's name is checked and not sent.
+    """``CodeLinkAva().stream("Hello")``; the model's name is validated but not sent.
 
     Source of the protocol: the published provider and a captured request of its client.
     """
@@ -37,7 +37,7 @@ class CodeLinkAva(Provider):
     }
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Messages keep their roles; parts of text are joined."""
+        """Return the body: messages keep their roles, text parts are joined."""
         turns = [
             {**message, "content": text}
             for message, (_, text) in zip(messages, plain_text(messages), strict=True)

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions protocol, which most servers of today speak."""
+"""OpenAI's chat completions protocol, which most servers speak, and presets for known servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base import Provider, build_body
 
 
 class Preset(NamedTuple):
-    """A server that speaks the protocol."""
+    """A known server that speaks OpenAI's protocol."""
 
     base_url: str
     api_key_variable: str | None
@@ -49,9 +49,9 @@ class OpenAICompatible(Provider):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
-    ``tools``, ``response_format``, …; unknown ones are passed through. An image is a part
+    ``tools``, ``response_format``, …; unknown ones are passed on. An image is a content part
     ``{"type": "image", "image": …}``: an ``http:``, ``https:`` or ``data:`` address as a string, a
-    ``pathlib.Path``, or bytes. A string never names a file: messages may come from outside.
+    ``pathlib.Path``, or bytes. A string never names a file: messages may be untrusted.
     Source of the protocol: OpenAI API reference, "Create chat completion".
     """
 
@@ -64,14 +64,16 @@ class OpenAICompatible(Provider):
 
     @classmethod
     def preset(cls, name: str, model: str | None = None, **settings: Any) -> OpenAICompatible:
-        """Return the provider for a known server, with its address and the key of its variable.
+        """Return the provider for a known server, with its address and the key from its variable.
 
         ``OpenAICompatible.preset("groq", "llama-3.3-70b-versatile")``; ``settings`` are those of
-        the constructor. Raises ``InvalidRequestError`` that lists the known names.
+        the constructor. Raises ``InvalidRequestError``, which lists the known names.
         """
-        settings = transport.mask_secrets(settings)  # where an error shows local variables
+        settings = transport.mask_secrets(settings)  # error reports may show local variables
         if name not in PRESETS:
-            raise InvalidRequestError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+            raise InvalidRequestError(
+                f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}"
+            )
         preset = PRESETS[name]
         if "base_url" not in settings and preset.api_key_variable:
             settings.setdefault("api_key", os.environ.get(preset.api_key_variable) or None)
@@ -80,21 +82,23 @@ class OpenAICompatible(Provider):
         return provider
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Messages go as they are, images in the protocol's own form."""
+        """Return the body: messages unchanged, images in the protocol's own form."""
         if (options.get("n") or 1) != 1:
-            raise InvalidRequestError("n must be 1: a stream carries one answer; ask several times")
-        own = {
+            raise InvalidRequestError(
+                "n must be 1: a stream carries one answer; send several requests"
+            )
+        base = {
             "model": model,
             "messages": with_image_urls(messages),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
         if options.get("stream") is False:
-            own.pop("stream_options")
-        return build_body(own, options)
+            base.pop("stream_options")
+        return build_body(base, options)
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Some servers reject ``stream_options``: then the answer comes without usage."""
+        """Return the body without ``stream_options``, which some servers reject; usage is lost."""
         if error.status_code not in (400, 422) or "stream_options" not in error.body:
             return None
         without = {name: value for name, value in body.items() if name != "stream_options"}
@@ -107,7 +111,7 @@ class OpenAICompatible(Provider):
         retry: Any = NOT_GIVEN,
         cancel: CancelToken | None = None,
     ) -> list[str]:
-        """Ask the server which models it has (``GET {base_url}/models``); raises like ``stream``.
+        """Return the models the server lists (``GET {base_url}/models``); raise like ``stream``.
 
         Source: OpenAI API reference, "List models".
         """
@@ -116,12 +120,12 @@ class OpenAICompatible(Provider):
 
 
 def _names(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-    """Yield the names of a list of models, as JSON."""
+    """Yield the model names of the response, as a JSON list."""
     try:
         models = decoding.parse_json(
             decoding.read_whole(iter(chunks)).decode("utf-8-sig", "replace")
         )
         yield json.dumps([decoding.join_surrogates(str(model["id"])) for model in models["data"]])
     except (MalformedStream, *decoding.WRONG_SHAPE) as error:
-        raise MalformedStream("the list of models is not what OpenAI's protocol says") from error
+        raise MalformedStream("the list of models does not follow OpenAI's protocol") from error
     yield Finish()

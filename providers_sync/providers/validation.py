@@ -1,4 +1,4 @@
-"""Checks of what a caller gives a provider: each names the item and the remedy."""
+"""Validation of provider settings and call arguments; errors name the item and the remedy."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from .. import transport
 from ..config import NOT_GIVEN
 from ..errors import InvalidRequestError
 
-_RIGHT_WORDS = {
+_REPLACEMENTS = {
     "timeout": "timeouts=",
     "max_retries": "retry=",
     "proxies": "proxy= (of the provider)",
 }
 
 
-def find_setting(given: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
-    """Return a value with the name to complain under: given, or else from the environment."""
-    if given is not None:
-        if not isinstance(given, str) or not given:
-            raise InvalidRequestError(f"{name} must be a string that is not empty, or None")
-        return given, name
+def find_setting(argument: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
+    """Return the argument, or else the variable's value, with its name for error messages."""
+    if argument is not None:
+        if not isinstance(argument, str) or not argument:
+            raise InvalidRequestError(f"{name} must be a non-empty string or None")
+        return argument, name
     value = mask_argument(os.environ.get(variable)) if variable else None
     return (value, str(variable)) if value else None
 
 
-def mask_argument(given: Any) -> Any:
-    """Return what the caller gave, masked where it holds a secret: headers, or an address."""
-    if isinstance(given, Mapping):
-        return transport.mask_secrets(given)
-    return transport.Secret(given) if isinstance(given, str) and "@" in given else given
+def mask_argument(value: Any) -> Any:
+    """Return an argument, masked if it may contain a secret: headers, or an address with "@"."""
+    if isinstance(value, Mapping):
+        return transport.mask_secrets(value)
+    return transport.Secret(value) if isinstance(value, str) and "@" in value else value
 
 
 def validate_url(value: str, name: str) -> str:
-    if problem := _problem(value):
+    if problem := _url_problem(value):
         raise InvalidRequestError(f"{name} must {problem}")
     return value.rstrip("/")
 
 
-def _problem(value: str) -> str | None:
+def _url_problem(value: str) -> str | None:
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and parts.hostname
@@ -52,24 +52,24 @@ def _problem(value: str) -> str | None:
     if not usable or any(character.isspace() for character in value):
         return "be an http:// or https:// address such as http://127.0.0.1:8000/v1"
     if "@" in parts.netloc or parts.query or parts.fragment:
-        return "not hold a user, a query or a fragment; give keys as api_key= or headers="
+        return "not contain a user, a query or a fragment; pass keys as api_key= or headers="
     return None
 
 
 def validate_headers(headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
     headers = mask_argument({} if headers is None else headers)
-    if problem := _wrong_type(headers):
-        del headers  # it could not be masked
+    if problem := _type_problem(headers):
+        del headers  # could not be masked
         raise InvalidRequestError(problem)
     for name, value in headers.items():
         if not isinstance(name, str) or not name.isascii() or not _is_token(name):
-            raise InvalidRequestError(f"{name!r} is not a header name")
+            raise InvalidRequestError(f"{name!r} is not a valid header name")
         if value is not None:
             validate_header_value(f"header {name!r}", value)
     return dict(headers)
 
 
-def _wrong_type(headers: Any) -> str | None:
+def _type_problem(headers: Any) -> str | None:
     if not isinstance(headers, Mapping):
         return "headers must be a dict of strings"
     for name, value in headers.items():
@@ -83,17 +83,19 @@ def _is_token(name: str) -> bool:
 
 
 def validate_header_value(name: str, value: object) -> None:
-    """Refuse what cannot be a header's value, without showing it: it may be a secret."""
+    """Raise for an invalid header value, without showing it: it may be a secret."""
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
     if any(c in value for c in "\r\n\0"):
-        raise InvalidRequestError(f"{name} holds a line break; strip() it")
+        raise InvalidRequestError(f"{name} contains a line break; strip() it")
     if value != value.strip():
-        raise InvalidRequestError(f"{name} begins or ends with a space; strip() it")
+        raise InvalidRequestError(f"{name} starts or ends with white space; strip() it")
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:
-        raise InvalidRequestError(f"{name} holds characters that no header can carry") from None
+        raise InvalidRequestError(
+            f"{name} contains characters outside Latin-1, which no header can carry"
+        ) from None
 
 
 def validate_proxy(proxy: object) -> str | Literal[False] | None:
@@ -103,8 +105,8 @@ def validate_proxy(proxy: object) -> str | Literal[False] | None:
         return False
     if not isinstance(proxy, str) or not urlsplit(proxy).hostname or "://" not in proxy:
         raise InvalidRequestError(
-            "proxy must be an address such as http://127.0.0.1:3128, False for none, "
-            "or None for the environment's"
+            "proxy must be an address such as http://127.0.0.1:3128, False for no proxy, "
+            "or None for the environment's proxy"
         )
     return transport.Secret(proxy) if "@" in proxy else proxy
 
@@ -116,12 +118,14 @@ def validate_verify(verify: object) -> bool | str:
         path = os.fspath(verify)
         if isinstance(path, str) and os.path.exists(path):
             return path
-        raise InvalidRequestError(f"verify names no file of CA certificates: {path!r}")
+        raise InvalidRequestError(
+            f"verify must be an existing file of CA certificates, not {path!r}"
+        )
     raise InvalidRequestError("verify must be True, False or the path of a CA file")
 
 
 def validate_options(options: dict[str, Any]) -> dict[str, Any]:
-    for name, right in _RIGHT_WORDS.items():
+    for name, replacement in _REPLACEMENTS.items():
         if name in options:
-            raise InvalidRequestError(f"{name}= is not known here; the word is {right}")
+            raise InvalidRequestError(f"{name}= is not supported; use {replacement}")
     return options

@@ -1,4 +1,4 @@
-"""Vitalentum, as https://app.vitalentum.io spoke: a conversation of humans and bots, SSE back."""
+"""Vitalentum: the protocol of https://app.vitalentum.io, answered as SSE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Provider, build_body
 
 
 class Vitalentum(Provider):
-    """``Vitalentum().stream("Hello")``; the model's name is checked and not sent.
+    """``Vitalentum().stream("Hello")``; the model's name is validated but not sent.
 
     Source of the protocol: the published provider and a captured request of its client.
     """
@@ -36,7 +36,7 @@ class Vitalentum(Provider):
     }
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Everyone but the user is a ``bot``, the system message too."""
+        """Return the body: every role except the user is a ``bot``, including the system."""
         history = [
             {"speaker": "human" if role == "user" else "bot", "text": text}
             for role, text in plain_text(messages)
