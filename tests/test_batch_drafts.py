@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
 def test_other_files_next_to_the_ledger_are_left_alone(path: Path, kind: str) -> None:
-    """Such as a file of the user, or a link planted to have another file emptied."""
+    """For example notes of the user, or a link planted to have another file emptied."""
     neighbour, victim = path.with_name("answers.jsonl.new"), path.with_name("victim")
     if kind == "file":
         neighbour.write_text("my notes")
