@@ -144,7 +144,7 @@ def test_words_of_a_server_are_made_visible(
         assert f"no such model {SHOWN}" in shown
         assert f"so m{SHOWN} is asked" in shown
         shown = said(["batch", str(source), target, *url], 1, capsys)
-        assert f"such as id{SHOWN}: 400" in shown
+        assert f"for example id{SHOWN}: 400" in shown
         assert f"no such model {SHOWN}" in shown
 
 
