@@ -1,8 +1,8 @@
-"""CPU of our stream beside the naive requests + sseclient loop, in one run.
+"""Compare the CPU time of our stream with a naive requests + sseclient loop.
 
-``python benchmarks/against_naive.py`` prints a table; one request stands beside bare requests.
-The server runs in a process of its own; the figures are the least CPU time of interleaved rounds,
-as a neighbour on the machine only adds, and only their ratios mean anything.
+``python benchmarks/against_naive.py`` prints a table; its last line compares one short request with
+plain requests. The server runs in its own process. The results are the least CPU time of
+interleaved rounds, as other load on the machine only adds to it; only their ratios mean anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sseclient
 CHUNKS = 5000
 ROUNDS = 5
 WARM_REQUESTS, WARM_ROUNDS = 50, 20
-QUESTION = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 DELTA = {
     "id": "chatcmpl-0123456789abcdefghijkl",
     "object": "chat.completion.chunk",
@@ -40,20 +40,20 @@ def chunked(data: bytes) -> bytes:
 
 
 def answer(path: str) -> bytes:
-    """Return the whole response for ``/{framing}/{chunks}/chat/completions``."""
+    """Return the full response for ``/{framing}/{chunks}/chat/completions``."""
     _, framing, count, *_ = path.split("/")
     body = EVENT * int(count) + END
     if framing == "close":
         return HEAD + b"Connection: close\r\n\r\n" + body
     if framing == "coalesced":
-        pieces = [body[at : at + 16384] for at in range(0, len(body), 16384)]
+        parts = [body[start : start + 16384] for start in range(0, len(body), 16384)]
     else:
-        pieces = [EVENT] * int(count) + [END]
-    chunks = b"".join(map(chunked, pieces))
+        parts = [EVENT] * int(count) + [END]
+    chunks = b"".join(map(chunked, parts))
     return HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + chunked(b"")
 
 
-def talk(sock: socket.socket) -> None:
+def handle(sock: socket.socket) -> None:
     """Answer the requests of one connection."""
     with sock, sock.makefile("rb") as file:
         while line := file.readline():
@@ -68,13 +68,13 @@ def talk(sock: socket.socket) -> None:
 
 
 def serve() -> None:
-    """Print the port, then answer until the parent's pipe ends."""
+    """Print the port, then serve until standard input is closed."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(listener.getsockname()[1], flush=True)
 
     def accept() -> None:
         while True:
-            threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+            threading.Thread(target=handle, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()
@@ -83,7 +83,7 @@ def serve() -> None:
 def naive(url: str) -> int:
     """Read a stream the obvious way."""
     chunks = 0
-    with requests.post(f"{url}/chat/completions", json=QUESTION, stream=True) as response:
+    with requests.post(f"{url}/chat/completions", json=BODY, stream=True) as response:
         for event in sseclient.SSEClient(response).events():  # type: ignore[arg-type]
             if event.data == "[DONE]":
                 break
@@ -96,26 +96,26 @@ def ratio(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int = ROUNDS
 ) -> tuple[float, float, float]:
     """Return the least CPU seconds of both, and their ratio."""
-    spent: tuple[list[float], list[float]] = ([], [])
+    samples: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        for call, times in zip((ours, theirs), spent, strict=True):
-            began = time.process_time()
+        for call, times in zip((ours, theirs), samples, strict=True):
+            started = time.process_time()
             call()
-            times.append(time.process_time() - began)
-    mine, other = map(min, spent)
+            times.append(time.process_time() - started)
+    mine, other = map(min, samples)
     return mine, other, mine / other
 
 
 def measure() -> dict[str, tuple[float, float, float]]:
     """Return microseconds of CPU (ours, theirs) and the ratio, for each case."""
-    from providers_sync import OpenAICompatible  # the server wants none of it
+    from providers_sync import OpenAICompatible  # not needed by the server
 
     command = [sys.executable, __file__, "serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout
         assert server.stdin
         root = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        found = {}
+        results = {}
         for framing in ("chunked", "coalesced", "close"):
             url = f"{root}/{framing}/{CHUNKS}"
             provider = OpenAICompatible("m", base_url=url)
@@ -123,19 +123,19 @@ def measure() -> dict[str, tuple[float, float, float]]:
                 lambda p=provider: sum(1 for _ in p.stream("Hi")),  # type: ignore[misc]
                 lambda u=url: naive(u),  # type: ignore[misc]
             )
-            found[framing] = (mine / CHUNKS * 1e6, other / CHUNKS * 1e6, times)
+            results[framing] = (mine / CHUNKS * 1e6, other / CHUNKS * 1e6, times)
         url = f"{root}/chunked/1"
         provider, session = OpenAICompatible("m", base_url=url), requests.Session()
-        ask, post = f"{url}/chat/completions", session.post
+        endpoint, post = f"{url}/chat/completions", session.post
         mine, other, times = ratio(
             lambda: [list(provider.stream("Hi")) for _ in range(WARM_REQUESTS)],
-            lambda: [post(ask, json=QUESTION, stream=True).content for _ in range(WARM_REQUESTS)],
+            lambda: [post(endpoint, json=BODY, stream=True).content for _ in range(WARM_REQUESTS)],
             rounds=WARM_ROUNDS,
         )
-        found["one request"] = (mine / WARM_REQUESTS * 1e6, other / WARM_REQUESTS * 1e6, times)
+        results["one request"] = (mine / WARM_REQUESTS * 1e6, other / WARM_REQUESTS * 1e6, times)
         session.close()
         server.stdin.close()
-    return found
+    return results
 
 
 def main() -> None:

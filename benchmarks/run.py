@@ -1,11 +1,11 @@
-"""All clients side by side in one run: a table, a picture and the figures in ``results/``.
+"""Measure all clients in one run: writes a table, a chart and the raw data to ``results/``.
 
-    python benchmarks/run.py            # some ten minutes, once the environments are made
-    python benchmarks/run.py --quick    # one small round of each, for a look
-    python benchmarks/run.py chunks imports    # some parts only, printed and not kept
+    python benchmarks/run.py            # some ten minutes, once the environments exist
+    python benchmarks/run.py --quick    # one small round of each, for a quick look
+    python benchmarks/run.py chunks imports    # some parts only, not written to results/
 
-Every client runs in a process and a virtual environment (``.venv-bench/NAME``) of its own; so does
-the server. CPU time counts most: it does not depend on who else uses the machine. Remove
+Every client, and the server, runs in its own process and virtual environment
+(``.venv-bench/NAME``). CPU time counts most: it depends least on other load. Remove
 ``.venv-bench`` to measure the newest versions. Linux only, as memory is read from ``/proc``.
 """
 
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine."""
     info = Path("/proc/cpuinfo").read_text()
     names = [line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line]
     return {
@@ -44,45 +44,47 @@ def machine() -> dict[str, Any]:
 
 
 def measure(names: list[str], quick: bool) -> dict[str, Any]:
-    """Run the parts and return all figures."""
+    """Run the parts and return all measurements."""
     missing = environments.make_all()
-    found: dict[str, Any] = {"machine": machine(), "quick": quick, "missing": missing}
+    results: dict[str, Any] = {"machine": machine(), "quick": quick, "missing": missing}
     with tempfile.TemporaryDirectory() as scratch:
         bench = parts.Bench(Path(scratch), quick, missing)
-        began = time.monotonic()
+        started = time.monotonic()
         for name in names:
-            print(f"{time.monotonic() - began:4.0f} s  {name}", flush=True)
-            found[name] = parts.PARTS[name](bench)
-        found["seconds"] = round(time.monotonic() - began)
+            print(f"{time.monotonic() - started:4.0f} s  {name}", flush=True)
+            results[name] = parts.PARTS[name](bench)
+        results["seconds"] = round(time.monotonic() - started)
         bench.server.close()
-    return found
+    return results
 
 
 def main() -> int:
-    """Parse, measure, write; 1 where a bar is missed."""
+    """Parse the arguments, measure, write; return 1 if a requirement is not met."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", help=f"some of: {', '.join(parts.PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="one small round, nothing is kept")
+    parser.add_argument(
+        "--quick", action="store_true", help="one small round, not written to results/"
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts.PARTS):
-        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(parts.PARTS)}")
-    found = measure(options.parts or list(parts.PARTS), options.quick)
-    table = report.markdown(found)
+        parser.error(f"unknown: {', '.join(unknown)}; the parts are {', '.join(parts.PARTS)}")
+    results = measure(options.parts or list(parts.PARTS), options.quick)
+    table = report.markdown(results)
     print(table)
     folder = RESULTS
     if options.quick or options.parts:
         folder = environments.FOLDER / "results"
     folder.mkdir(exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "README.md").write_text(table)
     if not options.parts:
-        picture = [
+        command = [
             environments.python("tools"),
             str(Path(__file__).parent / "peers" / "picture.py"),
         ]
-        subprocess.run([*picture, str(folder)], check=True)
-    print(f"In {folder}.")
-    return any(not held for *_, held in report.bars(found))
+        subprocess.run([*command, str(folder)], check=True)
+    print(f"Written to {folder}.")
+    return any(not met for *_, met in report.requirements(results))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Random faults for minutes under many threads: every verdict right, memory flat, nothing leaked.
+"""Soak test: random faults under many threads; checks every outcome, memory and leaks.
 
     python benchmarks/soak.py                     # ten minutes, 64 threads
     python benchmarks/soak.py --minutes 1 --threads 16 --seed 7
 
-Each thread asks again and again, each time for a row of the fault table (``tests/faults``), over
-HTTP or TLS, and compares what it sees with the table. Some calls are cancelled, dropped or closed
-at a random moment; of these the text must be a beginning of the whole. The server is a process of
-its own, so that the figures are the client's. Exits with 1 unless all of it holds.
+Each thread makes one call after another, each for a random row of the fault table
+(``tests/faults``), over HTTP or TLS, and compares the result with the table. Some calls are
+cancelled, dropped or closed at a random moment; their text must be a prefix of the full answer. The
+server runs in its own process, so that the measurements are the client's. Exits with 1 if anything
+is wrong.
 """
 
 from __future__ import annotations
@@ -47,20 +48,20 @@ from providers_sync import (  # noqa: E402
 from providers_sync.testing import Answer, Request, serve  # noqa: E402
 
 AT_ONCE = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
-STOPPED = 0.2
+STOPPED_SHARE = 0.2
 """The share of calls that are stopped at a random moment."""
-PATIENCE = 4
-"""The table's clocks times this: under so many threads on few processors all things take longer."""
-NAMED = re.compile(rb"row=(\d+) call=(\d+)")
+TIMEOUT_FACTOR = 4
+"""Multiplies the table's timeouts, as everything is slower with many threads on few processors."""
+ROW_AND_CALL = re.compile(rb"row=(\d+) call=(\d+)")
 GROWTH = 1.15
-"""How much memory may grow after the first tenth of the time: an allocator is never quite still."""
+"""Allowed growth of memory after the first tenth of the time, for the allocator's noise."""
 
 
 def playable(row: Row) -> bool:
-    """Tell whether a server that sees the request first can play the row."""
+    """Return whether a server that reads the request first can play the row."""
     scripts = row.script if isinstance(row.script, list) else [row.script]
     early = any(isinstance(each, Answer) and each.connect for each in scripts)
-    # A flood keeps a processor busy for half a second: under 64 threads that is all there would be.
+    # A flood of data takes half a second of CPU, which would dominate a run with 64 threads.
     return (
         row.place == "server" and not callable(row.script) and not early and "speed" not in row.name
     )
@@ -69,39 +70,39 @@ def playable(row: Row) -> bool:
 PLAYABLE = [row for row in ROWS if playable(row) and row.takes < 0.5]
 
 
-class Stage:
-    """The server's side: plays the row that a request names, answer by answer."""
+class RowPlayer:
+    """The server's script: plays the row that a request names, one answer per attempt."""
 
     def __init__(self) -> None:
         self._seen: collections.Counter[bytes] = collections.Counter()
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> Any:
-        found = NAMED.search(request.body)
-        assert found
+        match = ROW_AND_CALL.search(request.body)
+        assert match
         with self._lock:
-            turn = self._seen[found[2]]
-            self._seen[found[2]] += 1
+            attempt = self._seen[match[2]]
+            self._seen[match[2]] += 1
             if len(self._seen) > 10_000:
                 del self._seen[next(iter(self._seen))]
-        script = PLAYABLE[int(found[1])].script
+        script = PLAYABLE[int(match[1])].script
         if isinstance(script, list) and any(isinstance(each, Answer) for each in script):
-            return script[min(turn, len(script) - 1)]
+            return script[min(attempt, len(script) - 1)]
         return script
 
 
 def play(ports: Any, certificate: str, stop: Any) -> None:
-    """Run both servers until told to stop."""
+    """Run both servers until ``stop`` is set."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    stage = Stage()
-    with serve(stage, keep=100) as plain, serve(stage, keep=100, tls=context) as secure:
+    player = RowPlayer()
+    with serve(player, keep=100) as plain, serve(player, keep=100, tls=context) as secure:
         ports.put((plain.url, secure.url))
         stop.wait()
 
 
 class Tally:
-    """What all threads have seen."""
+    """The results of all threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -110,29 +111,31 @@ class Tally:
         self.wrong: list[str] = []
         self.late: list[float] = []
 
-    def add(self, outcome: str, complaint: str | None, late: float) -> None:
+    def add(self, outcome: str, problem: str | None, late: float) -> None:
         with self.lock:
             self.calls += 1
             self.outcomes[outcome] += 1
             self.late.append(late)
-            if complaint:
-                self.wrong.append(complaint)
+            if problem:
+                self.wrong.append(problem)
 
 
-def patient(timeouts: Timeouts) -> Timeouts:
-    """Return these clocks, longer."""
-    clocks = (timeouts.connect, timeouts.first_token, timeouts.idle, timeouts.total)
-    return Timeouts(*(clock and clock * PATIENCE for clock in clocks))
+def extended(timeouts: Timeouts) -> Timeouts:
+    """Return these timeouts multiplied by ``TIMEOUT_FACTOR``."""
+    values = (timeouts.connect, timeouts.first_token, timeouts.idle, timeouts.total)
+    return Timeouts(*(value and value * TIMEOUT_FACTOR for value in values))
 
 
 def is_right(text: str, row: Row) -> bool:
     if isinstance(row.text, str):
         return text == row.text
-    return re.fullmatch("Helx+", text) is not None  # how many there are depends on the clock
+    return re.fullmatch("Helx+", text) is not None  # their number depends on the timing
 
 
-def judge(row: Row, kind: str, error: BaseException | None, text: str, outcome: Any) -> str | None:
-    """Return what is wrong with what was seen, if anything is."""
+def problem_of(
+    row: Row, kind: str, error: BaseException | None, text: str, outcome: Any
+) -> str | None:
+    """Return how the result of a call differs from its row, or ``None``."""
     if type(error) is not (row.raises or type(None)):
         return f"{type(error).__name__}: {error}"
     if outcome != row.verdict(kind):
@@ -142,38 +145,40 @@ def judge(row: Row, kind: str, error: BaseException | None, text: str, outcome: 
     return None if is_right(text, row) else f"text {text[:100]!r}"
 
 
-def is_beginning(text: str, row: Row) -> bool:
+def is_prefix(text: str, row: Row) -> bool:
     if isinstance(row.text, str):
         return row.text.startswith(text)
     return re.fullmatch("H?e?l?x*", text) is not None
 
 
-class Clocked:
-    """A shared provider with a row's clocks."""
+class ProviderWithTimeouts:
+    """A shared provider with the timeouts of one row."""
 
     def __init__(self, provider: Provider, timeouts: Timeouts) -> None:
         self._provider = provider
         self._timeouts = timeouts
 
-    def stream(self, question: str, **named: Any) -> Stream:
-        return self._provider.stream(question, timeouts=self._timeouts, **named)
+    def stream(self, prompt: str, **options: Any) -> Stream:
+        return self._provider.stream(prompt, timeouts=self._timeouts, **options)
 
 
-def stopped(provider: Clocked, question: str, row: Row, dice: random.Random) -> str | None:
-    """Make a call and stop it one way or another; return what is wrong."""
+def stopped_call(
+    provider: ProviderWithTimeouts, prompt: str, row: Row, rng: random.Random
+) -> str | None:
+    """Make a call, then cancel, drop or close it; return what is wrong, or ``None``."""
     token = CancelToken()
-    way = dice.choice(["cancel", "drop", "close"])
-    clock = threading.Timer(dice.uniform(0, 0.1), token.cancel)
-    if way == "cancel":
-        clock.start()
+    how = rng.choice(["cancel", "drop", "close"])
+    timer = threading.Timer(rng.uniform(0, 0.1), token.cancel)
+    if how == "cancel":
+        timer.start()
     text = ""
     try:
-        stream = provider.stream(question, cancel=token)
+        stream = provider.stream(prompt, cancel=token)
         for chunk in stream:
             text += chunk
-            if way != "cancel":
+            if how != "cancel":
                 break
-        if way == "close":
+        if how == "close":
             stream.close()
             text = stream.text
     except StreamCancelled as error:
@@ -181,35 +186,35 @@ def stopped(provider: Clocked, question: str, row: Row, dice: random.Random) -> 
     except ProviderError as error:
         text = error.partial
     finally:
-        clock.cancel()
-        if clock.ident:
-            clock.join()
-    return None if is_beginning(text, row) else f"{way}: {text[:100]!r}"
+        timer.cancel()
+        if timer.ident:
+            timer.join()
+    return None if is_prefix(text, row) else f"{how}: {text[:100]!r}"
 
 
-def watched(provider: Clocked, question: str) -> tuple[BaseException | None, str, Any]:
+def full_call(provider: ProviderWithTimeouts, prompt: str) -> tuple[BaseException | None, str, Any]:
     """Make a call and read it to its end."""
     try:
-        stream = provider.stream(question)
+        stream = provider.stream(prompt)
         stream.read()
-    except Exception as error:  # noqa: BLE001 (a foreign one is what this looks for)
+    except Exception as error:  # noqa: BLE001 (unexpected ones are what this test looks for)
         return error, getattr(error, "partial", ""), getattr(error, "outcome", None)
     return None, stream.text, stream.outcome
 
 
 def fits(provider: Provider, row: Row) -> bool:
-    """Tell whether a row is about such a provider, and about its wire if it is about one."""
-    wire = provider.base_url.partition(":")[0]
+    """Return whether a row applies to this provider, and to its URL scheme if it names one."""
+    scheme = provider.base_url.partition(":")[0]
     kind = type(provider).__name__.replace("CodeLinkAva", "Vitalentum")  # the same answers
-    return kind in row.kinds and (wire in row.wires or "http" in row.wires)
+    return kind in row.kinds and (scheme in row.wires or "http" in row.wires)
 
 
 class Caller(threading.Thread):
-    """One of the threads."""
+    """A thread that makes one call after another."""
 
     def __init__(self, seed: int, until: float, providers: list[Provider], tally: Tally) -> None:
         super().__init__(name=f"caller-{seed}")
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.until = until
         self.providers = providers
         self.tally = tally
@@ -217,25 +222,25 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         while time.monotonic() < self.until:
-            self.ask()
+            self.call()
 
-    def ask(self) -> None:
-        dice = self.dice
-        number = dice.randrange(len(PLAYABLE))
+    def call(self) -> None:
+        rng = self.rng
+        number = rng.randrange(len(PLAYABLE))
         row = PLAYABLE[number]
-        provider = dice.choice([each for each in self.providers if fits(each, row)])
+        provider = rng.choice([each for each in self.providers if fits(each, row)])
         self.calls += 1
         call = f"{self.name[7:]}{self.calls:08}"
-        question, kind = f"row={number} call={call}", type(provider).__name__
-        asked = Clocked(provider, patient(row.timeouts))
-        began = time.monotonic()
-        if dice.random() < STOPPED:
-            complaint, outcome, late = stopped(asked, question, row, dice), "stopped", 0.0
+        prompt, kind = f"row={number} call={call}", type(provider).__name__
+        client = ProviderWithTimeouts(provider, extended(row.timeouts))
+        started = time.monotonic()
+        if rng.random() < STOPPED_SHARE:
+            problem, outcome, late = stopped_call(client, prompt, row, rng), "stopped", 0.0
         else:
-            error, text, outcome = watched(asked, question)
-            late = time.monotonic() - began - (row.limit - MARGIN_S) * PATIENCE
-            complaint = judge(row, kind, error, text, outcome)
-        self.tally.add(str(outcome), complaint and f"{row.name} ({kind}): {complaint}", late)
+            error, text, outcome = full_call(client, prompt)
+            late = time.monotonic() - started - (row.limit - MARGIN_S) * TIMEOUT_FACTOR
+            problem = problem_of(row, kind, error, text, outcome)
+        self.tally.add(str(outcome), problem and f"{row.name} ({kind}): {problem}", late)
 
 
 def memory_mb() -> float:
@@ -252,38 +257,38 @@ def descriptors() -> int:
 
 
 def all_providers(plain: str, secure: str, bundle: str) -> list[Provider]:
-    """One of each kind and wire, shared by all threads."""
-    made = []
+    """Return one provider of each kind for HTTP and TLS, shared by all threads."""
+    providers = []
     for kind in (*ALL, "CodeLinkAva"):
         for url in (plain, secure):
             model = None if kind in ("Vitalentum", "CodeLinkAva") else "gpt-4o"
             make = getattr(providers_sync, kind)
-            made.append(make(model, base_url=url, verify=bundle, retry=AT_ONCE))
-    return made
+            providers.append(make(model, base_url=url, verify=bundle, retry=AT_ONCE))
+    return providers
 
 
-def report(tally: Tally, began: float) -> None:
+def report(tally: Tally, started: float) -> None:
     with tally.lock:
         line = f"{tally.calls} calls, {len(tally.wrong)} wrong"
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     print(f"{seconds:6.0f} s  {line}, {memory_mb():.0f} MB, {descriptors()} descriptors, "
           f"{threading.active_count()} threads", flush=True)  # fmt: skip
 
 
 def soak(minutes: float, threads: int, seed: int, urls: tuple[str, str], bundle: str) -> bool:
-    """Run it all; return whether all held."""
-    tally, began = Tally(), time.monotonic()
+    """Run all threads and print a summary; return whether everything was right."""
+    tally, started = Tally(), time.monotonic()
     providers = all_providers(*urls, bundle)
     before = descriptors(), threading.active_count()
-    until = began + minutes * 60
+    until = started + minutes * 60
     callers = [Caller(seed * 1000 + n, until, providers, tally) for n in range(threads)]
     for caller in callers:
         caller.start()
     warm = 0.0
     while time.monotonic() < until:
         time.sleep(min(10.0, max(until - time.monotonic(), 0.1)))
-        report(tally, began)
-        if not warm and time.monotonic() - began > minutes * 6:
+        report(tally, started)
+        if not warm and time.monotonic() - started > minutes * 6:
             warm = memory_mb()
     for caller in callers:
         caller.join(30)
@@ -298,9 +303,9 @@ def soak(minutes: float, threads: int, seed: int, urls: tuple[str, str], bundle:
     after = descriptors(), threading.active_count()
     late = sorted(tally.late)
     print(f"calls: {tally.calls}; outcomes: {dict(tally.outcomes)}")
-    print(f"wrong verdicts: {len(tally.wrong)}")
-    for complaint, count in collections.Counter(tally.wrong).most_common(20):
-        print(f"  {count} x {complaint}")
+    print(f"wrong outcomes: {len(tally.wrong)}")
+    for problem, count in collections.Counter(tally.wrong).most_common(20):
+        print(f"  {count} x {problem}")
     print(f"late by (s): median {late[len(late) // 2]:.3f}, "
           f"99 % {late[len(late) * 99 // 100]:.3f}, worst {late[-1]:.3f}")  # fmt: skip
     print(f"memory: {warm:.0f} MB after a tenth of the time, {peak:.0f} MB at the end")
@@ -309,11 +314,11 @@ def soak(minutes: float, threads: int, seed: int, urls: tuple[str, str], bundle:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--minutes", type=float, default=10)
-    options.add_argument("--threads", type=int, default=64)
-    options.add_argument("--seed", type=int, default=1)
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
     authority = trustme.CA()
     with tempfile.TemporaryDirectory() as folder:
         bundle, certificate = f"{folder}/ca.pem", f"{folder}/server.pem"
@@ -324,12 +329,12 @@ def main() -> int:
         server = context.Process(target=play, args=(ports, certificate, stop))
         server.start()
         try:
-            held = soak(given.minutes, given.threads, given.seed, ports.get(timeout=30), bundle)
+            passed = soak(args.minutes, args.threads, args.seed, ports.get(timeout=30), bundle)
         finally:
             stop.set()
             server.join(30)
-    print("all of it holds" if held else "FAILED")
-    return 0 if held else 1
+    print("passed" if passed else "FAILED")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run prompts through a provider with a ledger; a second run asks only what is new."""
+"""Run prompts through a provider with a ledger; a second run sends only new prompts."""
 
 import tempfile
 from pathlib import Path
@@ -10,13 +10,13 @@ prompts = ["Why is the sky blue?", "Why is the sea salty?", "Why do cats purr?"]
 
 
 def run(provider, prompts, ledger):
-    """Print the answers; return how many were asked, and how many read from the ledger."""
-    asked = recorded = 0
+    """Print the answers; return how many prompts were sent and how many answers were recorded."""
+    sent = recorded = 0
     for result in batch.map(provider, prompts, concurrency=2, ledger=ledger, ordered=True):
         print(f"{result.custom_id} {result.outcome}: {result.error or result.text}")
-        asked += not result.recorded
+        sent += not result.recorded
         recorded += result.recorded
-    return f"{asked} asked, {recorded} from the ledger."
+    return f"{sent} sent, {recorded} from the ledger."
 
 
 with serve(engine="echo") as gateway, tempfile.TemporaryDirectory() as folder:

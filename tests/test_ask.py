@@ -144,7 +144,7 @@ def test_texts_of_a_server_are_made_visible(
         assert f"no such model {SHOWN}" in shown
         assert f"so m{SHOWN} is used" in shown
         shown = run_command(["batch", str(source), target, *url], 1, capsys)
-        assert f"such as id{SHOWN}: 400" in shown
+        assert f"for example id{SHOWN}: 400" in shown
         assert f"no such model {SHOWN}" in shown
 
 

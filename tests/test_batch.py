@@ -1,4 +1,4 @@
-"""``batch.map``: what comes back, how much is under way, and how it stops."""
+"""Tests of ``batch.map``: results, concurrency, invalid input, closing, timeouts."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ PROMPTS = [f"prompt {n}" for n in range(1, 21)]
 
 
 def provider_of(server: Server, **options: Any) -> OpenAICompatible:
-    """Return a provider that asks this server."""
+    """Return a provider for this server."""
     return OpenAICompatible("m", base_url=server.url, **options)
 
 
 def prompt_of(request: Request) -> str:
-    """Return what a request asks."""
+    """Return the prompt of a request."""
     content: str = request.json()["messages"][-1]["content"]
     return content
 
 
 def echo(request: Request) -> Any:
-    """Answer with the prompt and a count of tokens."""
+    """Answer with the prompt and a token usage."""
     return [text("You said: "), text(prompt_of(request)), usage(3, 4)]
 
 
-def counted(taken: list[int], rows: int = 1000) -> Iterator[str]:
-    """Yield prompts, noting how many have been taken."""
+def counted(read_rows: list[int], rows: int = 1000) -> Iterator[str]:
+    """Yield prompts and record how many have been read."""
     for number in range(1, rows + 1):
-        taken.append(number)
+        read_rows.append(number)
         yield f"prompt {number}"
 
 
-def test_every_input_comes_back_once_with_all_about_it() -> None:
-    """Input, text, verdict, usage, attempts, seconds, and no error."""
+def test_every_input_has_one_result_with_all_fields() -> None:
+    """Input, text, outcome, usage, attempts, seconds, and no error."""
     with serve(echo) as server:
         results = list(batch.map(provider_of(server), PROMPTS))
     assert sorted(result.input for result in results) == sorted(PROMPTS)
@@ -87,7 +87,7 @@ def test_every_input_comes_back_once_with_all_about_it() -> None:
 
 
 def test_ordered_results_come_in_the_order_of_the_inputs() -> None:
-    """The first answer is the slowest, and still the first."""
+    """The first answer is the slowest, and is still yielded first."""
     last = threading.Event()
 
     def script(request: Request) -> Any:
@@ -102,7 +102,7 @@ def test_ordered_results_come_in_the_order_of_the_inputs() -> None:
 
 
 def test_results_come_as_they_finish() -> None:
-    """A slow answer keeps nobody waiting."""
+    """A slow answer does not hold up the others."""
     go = threading.Event()
 
     def script(request: Request) -> Any:
@@ -116,27 +116,27 @@ def test_results_come_as_they_finish() -> None:
         assert next(results, None) is None
 
 
-def test_inputs_are_read_as_there_is_room() -> None:
-    """Twice as many rows as streams are under way, whatever the input holds."""
-    taken: list[int] = []
+def test_inputs_are_read_lazily() -> None:
+    """At most twice as many rows as streams are read ahead, whatever the input's length."""
+    read_rows: list[int] = []
     with serve(echo) as server:
-        results = batch.map(provider_of(server), counted(taken), concurrency=4)
-        assert taken == []
+        results = batch.map(provider_of(server), counted(read_rows), concurrency=4)
+        assert read_rows == []
         for number in range(1, 30):
             next(results)
-            assert len(taken) <= number + 8
+            assert len(read_rows) <= number + 8
         results.close()
 
 
 def test_no_more_streams_than_concurrency() -> None:
-    """Each stream has one connection, and it is used again."""
+    """Each stream has one connection, which is reused."""
     with serve(echo) as server:
         list(batch.map(provider_of(server), PROMPTS, concurrency=3))
         assert len(server.connections) <= 3
 
 
 def test_many_rows_cost_constant_memory() -> None:
-    """Five thousand rows, refused before they are sent, leave nothing behind."""
+    """Five thousand rows, rejected before they are sent, leave nothing in memory."""
     provider = OpenAICompatible("m", base_url="http://127.0.0.1:9")
     results = batch.map(provider, ({"nothing": n} for n in range(5000)))
     next(results)
@@ -145,13 +145,12 @@ def test_many_rows_cost_constant_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert errors == 4999
-    assert peak < 200_000  # forty bytes a row
+    assert peak < 200_000  # forty bytes per row
 
 
 @pytest.mark.parametrize("how", ["close", "drop"])
-def test_the_end_of_the_generator_stops_every_stream_at_once(how: str) -> None:
-    """The connections are over, and the next rows never start."""
-
+def test_closing_the_generator_stops_every_stream_at_once(how: str) -> None:
+    """The connections are closed, and no further row is sent."""
     stalled = []
 
     def script(request: Request) -> Any:
@@ -164,24 +163,24 @@ def test_the_end_of_the_generator_stops_every_stream_at_once(how: str) -> None:
         results = batch.map(provider_of(server), PROMPTS, concurrency=4)
         assert next(results).text == "first"
         server.wait_request(4)
-        began = time.monotonic()
+        started = time.monotonic()
         if how == "close":
             results.close()
         del results
         gc.collect()
         for connection in stalled:
             server.wait_closed(connection)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - started < 1
         assert len(server.requests) <= 5
 
 
-def test_a_generator_that_never_began_has_done_nothing() -> None:
-    """Not a thread was started, not a file was made."""
+def test_a_generator_that_is_never_iterated_does_nothing() -> None:
+    """It starts no thread and creates no file."""
     batch.map(OpenAICompatible("m"), PROMPTS, ledger="/nowhere/at/all").close()
 
 
-def test_a_failed_row_is_recorded_and_the_others_go_on() -> None:
-    """The error stands in the result; nothing is raised."""
+def test_a_failed_row_is_recorded_and_the_others_continue() -> None:
+    """The error is in the result; nothing is raised."""
 
     def script(request: Request) -> Any:
         return status(400, "No") if prompt_of(request) == PROMPTS[2] else echo(request)
@@ -196,7 +195,7 @@ def test_a_failed_row_is_recorded_and_the_others_go_on() -> None:
 
 
 def test_on_error_raise_raises_the_first_failure() -> None:
-    """It comes out of the loop, and everything has stopped."""
+    """The loop raises it, and all streams are stopped."""
 
     def script(request: Request) -> Any:
         return status(400, "No") if prompt_of(request) == PROMPTS[2] else [text("…"), stall()]
@@ -205,8 +204,8 @@ def test_on_error_raise_raises_the_first_failure() -> None:
         list(batch.map(provider_of(server), PROMPTS, on_error="raise"))
 
 
-def test_a_cut_answer_keeps_its_text_and_is_not_asked_again() -> None:
-    """What had arrived is in the result, as it is in every error."""
+def test_a_cut_answer_keeps_its_text_and_is_not_retried() -> None:
+    """The partial text is in the result, as in every error."""
     with serve([text("Hel"), text("lo"), cut()]) as server:
         (result,) = batch.map(provider_of(server), ["Hi"])
         assert len(server.requests) == 1
@@ -226,8 +225,8 @@ def test_tool_calls_and_reasoning_are_in_the_message() -> None:
     assert call["function"] == {"name": "weather", "arguments": '{"city": "Oslo"}'}
 
 
-def test_rows_of_every_kind_are_asked() -> None:
-    """Prompts, messages, dicts, and lines of OpenAI's batch input with a body of their own."""
+def test_rows_of_every_kind_are_sent() -> None:
+    """Prompts, messages, dicts, and lines of OpenAI's batch input with their own body."""
     body = {"model": "other", "messages": [{"role": "user", "content": "5"}], "top_p": 0.5}
     inputs: list[Any] = [
         "1",
@@ -248,8 +247,8 @@ def test_rows_of_every_kind_are_asked() -> None:
     assert "label" not in bodies[3]
 
 
-def test_a_row_that_makes_no_sense_fails_alone() -> None:
-    """Each error names its row and what is wrong; the good row between them is asked."""
+def test_an_invalid_row_fails_alone() -> None:
+    """Each error names its row and the problem; the valid row between them is sent."""
     inputs: list[Any] = [
         5,
         {"question": "x"},
@@ -262,34 +261,34 @@ def test_a_row_that_makes_no_sense_fails_alone() -> None:
     with serve(echo) as server:
         results = list(batch.map(provider_of(server), inputs, ordered=True))
         assert len(server.requests) == 1
-    said = [str(each.error) for each in results]
-    assert "not int" in said[0]
-    assert said[1] == "row 2 needs a 'prompt', 'messages', or OpenAI's 'body'; it has 'question'"
-    assert said[2] == "None"
-    assert said[3] == "custom_id must be text, not int"
-    assert said[4].startswith("row 5 wants POST /v1/embeddings; only POST ")
-    assert said[5] == "row 6 has 'headers' in its 'body', which is no option"
-    assert "timeouts=" in said[6]
+    errors = [str(each.error) for each in results]
+    assert "not int" in errors[0]
+    assert errors[1] == "row 2 needs a 'prompt', 'messages', or OpenAI's 'body'; it has 'question'"
+    assert errors[2] == "None"
+    assert errors[3] == "custom_id must be text, not int"
+    assert errors[4].startswith("row 5 requests POST /v1/embeddings; only POST ")
+    assert errors[5] == "row 6 has 'headers' in its 'body', which is not an option"
+    assert "timeouts=" in errors[6]
     assert [each.attempts for each in results] == [0, 0, 1, 0, 0, 0, 0]
 
 
-def test_an_error_of_the_inputs_comes_after_the_answers() -> None:
-    """What is under way is finished and handed over, then the input's own error is raised."""
+def test_an_error_of_the_inputs_is_raised_after_the_answers() -> None:
+    """Requests in progress finish and are yielded, then the input's own error is raised."""
 
     def inputs() -> Iterator[str]:
         yield "one"
         yield "two"
-        raise LookupError("the file has gone")
+        raise LookupError("the file is missing")
 
     with serve(echo) as server:
         results = batch.map(provider_of(server), inputs())
         assert sorted([next(results).input, next(results).input]) == ["one", "two"]
-        with pytest.raises(LookupError, match="the file has gone"):
+        with pytest.raises(LookupError, match="the file is missing"):
             next(results)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": True}, "concurrency"),
@@ -302,15 +301,15 @@ def test_an_error_of_the_inputs_comes_after_the_answers() -> None:
         ({"inputs": None}, "iterable"),
     ],
 )
-def test_arguments_that_cannot_work_raise_at_once(options: dict[str, Any], said: str) -> None:
-    """Not at the first ``next()``, and with the name of the argument."""
+def test_invalid_arguments_raise_at_once(options: dict[str, Any], message: str) -> None:
+    """They do not wait for the first ``next()``, and the error names the argument."""
     inputs = options.pop("inputs", PROMPTS)
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         batch.map(OpenAICompatible("m"), inputs, **options)
 
 
 def test_a_script_that_fails_does_not_wait_for_its_answers() -> None:
-    """The default threads are daemons: the interpreter ends while the server is silent."""
+    """The default threads are daemons: the interpreter exits while the server is silent."""
     code = """
 import sys
 from providers_sync import OpenAICompatible, batch
@@ -334,7 +333,7 @@ for result in batch.map(provider, ["first", *map(str, range(9))], concurrency=4)
 
 
 def test_importing_the_package_does_not_load_batch() -> None:
-    """Whoever asks one question pays nothing for it, and batch itself loads no dask and no rich."""
+    """``import providers_sync`` does not pay for batch, and batch loads neither dask nor rich."""
     code = """
 import sys, providers_sync
 assert "providers_sync.batch" not in sys.modules
@@ -346,11 +345,11 @@ assert not {"distributed", "rich", "asyncio", "argparse", "tenacity"} & set(sys.
     )
 
 
-# --- an answer read in the worker's own thread has the clocks of any other
+# --- timeouts apply to an answer that is read in the worker's own thread
 
 
 @pytest.mark.parametrize(
-    ("script", "clocks", "verdict", "begins"),
+    ("script", "timeouts", "outcome", "prefix"),
     [
         (stall(), {"first_token": 0.2}, Outcome.STALLED, ""),
         ([text("Hel"), stall()], {"idle": 0.2}, Outcome.STALLED, "Hel"),
@@ -358,20 +357,20 @@ assert not {"distributed", "rich", "asyncio", "argparse", "tenacity"} & set(sys.
         ([ping(0.02)], {"first_token": 0.3}, Outcome.STALLED, ""),
     ],
 )
-def test_every_clock_runs(script: Any, clocks: Any, verdict: Outcome, begins: str) -> None:
-    """The row ends in time, with the clock's name and what had arrived."""
-    began = time.monotonic()
+def test_every_timeout_expires(script: Any, timeouts: Any, outcome: Outcome, prefix: str) -> None:
+    """The row ends in time, with the timeout's name and the partial text."""
+    started = time.monotonic()
     with serve(script) as server:
-        provider = provider_of(server, timeouts=Timeouts(**clocks))
+        provider = provider_of(server, timeouts=Timeouts(**timeouts))
         (result,) = batch.map(provider, ["Hi"])
     assert isinstance(result.error, APITimeoutError)
-    assert result.error.clock == next(iter(clocks))
-    assert (result.outcome, result.text[:3]) == (verdict, begins)
-    assert time.monotonic() - began < 1.5
+    assert result.error.clock == next(iter(timeouts))
+    assert (result.outcome, result.text[:3]) == (outcome, prefix)
+    assert time.monotonic() - started < 1.5
 
 
-def test_the_connect_clock_runs(blackhole: tuple[str, int]) -> None:
-    """A host that swallows the handshake costs no more than it may."""
+def test_the_connect_timeout_expires(blackhole: tuple[str, int]) -> None:
+    """A host that never answers the handshake ends with a connect timeout."""
     host, port = blackhole
     timeouts = Timeouts(connect=0.2)
     provider = OpenAICompatible("m", base_url=f"http://{host}:{port}", timeouts=timeouts, retry=1)
@@ -380,15 +379,15 @@ def test_the_connect_clock_runs(blackhole: tuple[str, int]) -> None:
     assert result.error.clock == "connect"
 
 
-def test_a_long_answer_needs_no_reader() -> None:
-    """More than a stream's buffer holds, in one piece."""
+def test_a_long_answer_does_not_wait_for_the_caller() -> None:
+    """An answer larger than a stream's buffer is read completely."""
     with serve([repeat(text("x" * 50_000), times=40)]) as server:
         (result,) = batch.map(provider_of(server), ["Hi"])
     assert (result.error, len(result.text)) == (None, 2_000_000)
 
 
 def test_a_failover_is_a_provider_like_any_other() -> None:
-    """The second one answers where the first does not."""
+    """The second provider answers if the first fails."""
     with serve(status(500)) as bad, serve(echo) as good:
         provider = Failover([provider_of(bad), provider_of(good)])
         results = list(batch.map(provider, PROMPTS[:4]))

@@ -1,4 +1,4 @@
-"""``providers-sync batch``: files in and out, progress, the summary, exit codes, Ctrl-C."""
+"""Tests of ``providers-sync batch``: files, progress, the summary, exit codes, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parent.parent
 
 
 class Terminal(io.StringIO):
-    """Standard error as a person sees it."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return true."""
         return True
 
 
@@ -37,7 +37,7 @@ def echo(request: Request) -> Any:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
-    """Four prompts, and where their answers go."""
+    """A file of four prompts, and the path of the ledger."""
     source = tmp_path / "prompts.txt"
     source.write_text("one\ntwo\nthree\nfour\n")
     return str(source), str(tmp_path / "answers.jsonl")
@@ -61,12 +61,12 @@ def command(server: Server, files: tuple[str, str], *more: str) -> list[str]:
 def test_a_file_becomes_a_ledger_with_all_answers(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 0, a line each, and a table that counts."""
+    """Exit code 0, one line per row, and a summary with the counts."""
     with serve(echo) as server:
         assert main(command(server, files, "--concurrency", "2", "--rate", "6000")) == 0
     lines = [json.loads(line) for line in Path(files[1]).read_text().splitlines()]
-    said = {each["response"]["body"]["choices"][0]["message"]["content"] for each in lines}
-    assert said == {"one", "two", "three", "four"}
+    texts = {each["response"]["body"]["choices"][0]["message"]["content"] for each in lines}
+    assert texts == {"one", "two", "three", "four"}
     shown = capsys.readouterr()
     assert "rows             4 of 4\nanswered         4\n" in shown.out
     assert "tokens           4 in, 8 out\n" in shown.out
@@ -76,7 +76,7 @@ def test_a_file_becomes_a_ledger_with_all_answers(
 def test_a_row_without_an_answer_is_exit_code_1_until_it_has_one(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same command again asks that row only."""
+    """The same command again sends that row only."""
 
     def script(request: Request) -> Any:
         return status(400, "No") if b"two" in request.body else echo(request)
@@ -85,17 +85,17 @@ def test_a_row_without_an_answer_is_exit_code_1_until_it_has_one(
         assert main(command(server, files)) == 1
     shown = capsys.readouterr().out
     assert "failed           1\n" in shown
-    assert "1 × APIStatusError, such as row-2: 400 " in shown
+    assert "1 × APIStatusError, for example row-2: 400 " in shown
     with serve(echo) as server:
         assert main(command(server, files)) == 0
         assert len(server.requests) == 1
-    assert "answered         1\nanswered before  3\n" in capsys.readouterr().out
+    assert "answered         1\nfrom the ledger  3\n" in capsys.readouterr().out
 
 
-def test_a_broken_line_is_found_before_anything_is_asked(
+def test_a_broken_line_is_found_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole file is read once before the first request."""
+    """The complete file is read once before the first request."""
     source = tmp_path / "prompts.jsonl"
     source.write_text('"one"\n{broken\n')
     with serve(echo) as server:
@@ -108,15 +108,15 @@ def test_a_broken_line_is_found_before_anything_is_asked(
 def test_the_input_as_output_is_refused(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The prompts are still there."""
+    """The file of prompts is unchanged."""
     with serve(echo) as server:
         assert main(command(server, (files[0], files[0]))) == 1
-    assert "cannot be the ledger: line 1 is not one" in capsys.readouterr().err
+    assert "cannot be used as a ledger: line 1 is not a line" in capsys.readouterr().err
     assert Path(files[0]).read_text() == "one\ntwo\nthree\nfour\n"
 
 
-def test_ctrl_c_records_what_is_done_and_says_how_to_go_on(files: tuple[str, str]) -> None:
-    """Exit code 130, nothing new is started, and a rerun asks the rest."""
+def test_ctrl_c_records_finished_rows_and_explains_how_to_resume(files: tuple[str, str]) -> None:
+    """Exit code 130, no new request, and a rerun sends the rest."""
 
     def script(request: Request) -> Any:
         return echo(request) if request.number <= 2 else stall()
@@ -134,8 +134,8 @@ def test_ctrl_c_records_what_is_done_and_says_how_to_go_on(files: tuple[str, str
         shown, _ = running.communicate(timeout=10)
         assert running.returncode == 130
         assert len(server.requests) == 3
-    assert f"Stopped. {files[1]} holds what is done: run the same again to go on." in shown
-    assert "answered before  0\n" in shown
+    assert f"Stopped. The finished rows are in {files[1]}: run the same command again" in shown
+    assert "from the ledger  0\n" in shown
     assert "Traceback" not in shown
     assert len(Path(files[1]).read_text().splitlines()) == 2
     with serve(echo) as server:
@@ -143,10 +143,10 @@ def test_ctrl_c_records_what_is_done_and_says_how_to_go_on(files: tuple[str, str
         assert len(server.requests) == 2
 
 
-def test_file_name_of_a_stopped_batch_steers_no_terminal(
+def test_control_characters_in_the_file_name_are_escaped(
     files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said visibly, as all else is."""
+    """The message about a stopped batch prints them visibly, like all other output."""
 
     def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
         yield from ()
@@ -155,23 +155,23 @@ def test_file_name_of_a_stopped_batch_steers_no_terminal(
     monkeypatch.setattr(report, "map", stopped)
     with pytest.raises(KeyboardInterrupt):
         report.run(OpenAICompatible("m"), files[0], "out\x1b[2J")
-    assert "Stopped. out␛[2J holds what is done" in capsys.readouterr().err
+    assert "Stopped. The finished rows are in out␛[2J:" in capsys.readouterr().err
 
 
 def tally(done: int, total: int) -> report.Tally:
-    """Return a tally as if a minute had passed."""
-    made = report.Tally(total, answered=done)
-    made.began -= 60
-    return made
+    """Return a tally that started a minute ago."""
+    result = report.Tally(total, answered=done)
+    result.started -= 60
+    return result
 
 
-def test_the_line_in_a_terminal_is_written_over() -> None:
+def test_the_line_in_a_terminal_is_rewritten() -> None:
     """Count, rate, errors and the time left, on one line until the end."""
     out = Terminal()
     line = report.ProgressLine(out)
     line._shown_at -= 1
     line.show(tally(120, 480))
-    line.show(tally(121, 480))  # too soon for another look
+    line.show(tally(121, 480))  # too soon for another update
     line.show(tally(480, 480))
     first, last = out.getvalue().lstrip("\r").split("\r")
     assert first.rstrip() == "120/480 25 % · 2.0/s · 0 errors · 3:00 left"
@@ -179,8 +179,8 @@ def test_the_line_in_a_terminal_is_written_over() -> None:
     assert last.endswith("\n")
 
 
-def test_the_line_in_a_log_comes_now_and_then() -> None:
-    """No carriage returns, a line every ten seconds."""
+def test_the_line_in_a_log_is_repeated_now_and_then() -> None:
+    """One line every ten seconds, without carriage returns."""
     out = io.StringIO()
     line = report.ProgressLine(out)
     line.show(tally(1, 4))
@@ -192,7 +192,7 @@ def test_the_line_in_a_log_comes_now_and_then() -> None:
 
 
 def test_rich_draws_the_bar_where_it_is_installed() -> None:
-    """The same words beside it."""
+    """It has the same text next to it."""
     pytest.importorskip("rich", reason="rich is not installed")
     out = Terminal()
     with report.progress(4, out) as bar:
@@ -204,7 +204,7 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])
 def test_time_left_reads_like_a_clock(seconds: int, shown: str) -> None:
-    """Hours only where there are some."""
-    made = report.Tally(total=2, answered=1)
-    made.began -= seconds
-    assert made.left() == shown
+    """Hours are shown only if there are any."""
+    tally = report.Tally(total=2, answered=1)
+    tally.started -= seconds
+    assert tally.time_left() == shown

@@ -1,4 +1,4 @@
-"""A real dask scheduler with worker processes, one killed and one added in the middle."""
+"""Test of a batch on a dask cluster that loses and gains a worker during the run."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def inputs(client):
         if number == rows // 2:  # the first half with the old workers, the rest with the new one
             while not set(client.scheduler_info(n_workers=-1)["workers"]) - known:
                 time.sleep(0.05)
-        yield f"prompt {number // 2}"  # every row twice: dask would take equal calls for one
+        yield f"prompt {number // 2}"  # each prompt twice: dask merges equal calls
 
-def has_asked():
-    from providers_sync.batch import work
-    return bool(work._kept)
+def has_sent():
+    from providers_sync.batch import worker
+    return bool(worker._providers)
 
 with Client(scheduler_file=scheduler) as client:
     client.wait_for_workers(4, timeout=30)
@@ -54,7 +54,7 @@ with Client(scheduler_file=scheduler) as client:
     pool = client.get_executor()
     for result in batch.map(provider, inputs(client), concurrency=8, executor=pool, ledger=ledger):
         print(result.custom_id, result.error or result.text, flush=True)
-    print("asked by", list(client.run(has_asked).values()))
+    print("sent by", list(client.run(has_sent).values()))
 """
 
 
@@ -119,12 +119,12 @@ def test_a_cluster_that_loses_and_gains_a_worker_answers_every_row_once(
         finally:
             driver.kill()
             driver.wait()
-        asked = len(server.requests)
+        requests = len(server.requests)
     *lines, last = (tmp_path / "driver.log").read_text().splitlines()
-    said = [line for line in lines if line.startswith("row-")]  # dask's own log is between
-    assert last == "asked by [True, True, True, True]"
+    answers = [line for line in lines if line.startswith("row-")]  # the others are dask's own log
+    assert last == "sent by [True, True, True, True]"
     expected = {f"row-{n + 1}": f"You said: prompt {n // 2}" for n in range(ROWS)}
-    assert sorted(said) == sorted(f"{name} {answer}" for name, answer in expected.items())
+    assert sorted(answers) == sorted(f"{name} {answer}" for name, answer in expected.items())
     ledger = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert sorted(line["custom_id"] for line in ledger) == sorted(expected)
-    assert ROWS <= asked <= ROWS + 8  # what was in flight at the kill, at most
+    assert ROWS <= requests <= ROWS + 8  # at most those in flight at the kill are sent again

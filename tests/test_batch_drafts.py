@@ -1,4 +1,4 @@
-"""The ledger as a file: whose it is, what stands beside it, and what its file system cannot do."""
+"""Tests of the ledger as a file: permissions, rewriting, links, and limited file systems."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ FAILED = b'{"id":"batch_req_x","custom_id":"row-1","response":null,"error":{"cod
 
 
 def run(path: Path) -> list[batch.Result]:
-    """Ask one row."""
+    """Run a batch of one row."""
     return list(batch.map(ScriptedProvider("Hello"), ["Hi"], ledger=path))
 
 
 def check_answered(path: Path) -> None:
-    """Assert that the ledger holds the answer, and no failure."""
+    """Assert that the ledger holds the answer and no failed row."""
     (line,) = path.read_bytes().splitlines()
     assert json.loads(line)["error"] is None
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A ledger with a failed row, which the next run takes out."""
+    """A ledger with a failed row, which the next run removes."""
     path = tmp_path / "answers.jsonl"
     path.write_bytes(FAILED)
     return path
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
-def test_what_stands_beside_the_ledger_is_left_alone(path: Path, kind: str) -> None:
-    """A file of the user's, or a link that somebody put there to have a file emptied."""
-    beside, victim = path.with_name("answers.jsonl.new"), path.with_name("victim")
+def test_other_files_next_to_the_ledger_are_left_alone(path: Path, kind: str) -> None:
+    """For example notes of the user, or a link planted to have another file emptied."""
+    neighbour, victim = path.with_name("answers.jsonl.new"), path.with_name("victim")
     if kind == "file":
-        beside.write_text("my notes")
+        neighbour.write_text("my notes")
     elif kind == "folder":
-        beside.mkdir()
+        neighbour.mkdir()
     else:
-        beside.symlink_to(victim)
+        neighbour.symlink_to(victim)
     if kind == "link":
         victim.write_text("my notes")
     before = sorted(os.listdir(path.parent))
@@ -59,12 +59,12 @@ def test_what_stands_beside_the_ledger_is_left_alone(path: Path, kind: str) -> N
     assert not path.is_symlink()
     assert sorted(os.listdir(path.parent)) == before
     if kind in ("file", "link"):
-        assert beside.read_text() == "my notes"
+        assert neighbour.read_text() == "my notes"
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022])
 def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
-    """Answers are private, as saved chats are; one that is there keeps its mode."""
+    """Answers are private, like saved chats; an existing ledger keeps its mode."""
     old = os.umask(mask)
     try:
         run(tmp_path / "new")
@@ -78,29 +78,29 @@ def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-def test_the_draft_is_private_until_it_has_the_mode_of_the_ledger(
+def test_the_temporary_file_is_private_until_it_has_the_mode_of_the_ledger(
     path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has a name of its own, by which a person knows it, and is locked before it is renamed."""
+    """Its name is unique and recognizable, and it is locked before it is renamed."""
     path.chmod(mode)
-    drafts: list[tuple[str, int]] = []
+    temporaries: list[tuple[str, int]] = []
     real = tempfile.mkstemp
 
     def mkstemp(*arguments: Any, **options: Any) -> Any:
         fd, name = real(*arguments, **options)
-        drafts.append((os.path.basename(name), stat.S_IMODE(os.fstat(fd).st_mode)))
+        temporaries.append((os.path.basename(name), stat.S_IMODE(os.fstat(fd).st_mode)))
         return fd, name
 
     monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
     run(path)
-    ((name, at_first),) = drafts
+    ((name, first_mode),) = temporaries
     assert (name.startswith(".answers.jsonl-"), name.endswith(".new")) == (True, True)
-    assert at_first == 0o600
+    assert first_mode == 0o600
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-def test_a_long_name_leaves_room_for_the_drafts(tmp_path: Path) -> None:
-    """The longest name a file may have, in letters of several bytes."""
+def test_a_long_name_leaves_space_for_the_temporary_name(tmp_path: Path) -> None:
+    """The longest possible file name, in multi-byte characters, works."""
     path = tmp_path / ("€" * 85)
     path.write_bytes(FAILED)
     run(path)
@@ -108,10 +108,10 @@ def test_a_long_name_leaves_room_for_the_drafts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "fchmod"])
-def test_a_rewriting_that_fails_leaves_the_ledger_and_nothing_else(
+def test_a_failed_rewrite_leaves_only_the_unchanged_ledger(
     path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full in the middle of it: a ``LedgerError``, unlocked at once."""
+    """A disk that fills up during the rewrite raises ``LedgerError``; the lock is released."""
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -135,15 +135,15 @@ def test_a_rewriting_that_fails_leaves_the_ledger_and_nothing_else(
 
 
 def is_old(fd: int, ledger: os.stat_result) -> bool:
-    """Whether a descriptor is the ledger itself, or a folder."""
-    found = os.fstat(fd)
-    return os.path.samestat(found, ledger) or stat.S_ISDIR(found.st_mode)
+    """Return whether a descriptor is the ledger itself, or a folder."""
+    status = os.fstat(fd)
+    return os.path.samestat(status, ledger) or stat.S_ISDIR(status.st_mode)
 
 
-def test_failures_stay_where_the_folder_takes_no_new_file(
+def test_failed_rows_stay_if_the_folder_is_read_only(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ledger that may be written in a folder that may not: the last line of a name counts."""
+    """A writable ledger in a read-only folder works: the last line of a name counts."""
     monkeypatch.setattr(tempfile, "mkstemp", denied)
     assert run(path)[0].error is None
     assert run(path)[0].recorded
@@ -152,14 +152,14 @@ def test_failures_stay_where_the_folder_takes_no_new_file(
 
 
 def denied(*_: Any, **__: Any) -> Any:
-    """Refuse, as the system does."""
+    """Raise the system's error."""
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def test_a_write_that_fails_after_a_rewriting_leaves_no_hole(
+def test_a_failed_write_after_a_rewrite_leaves_no_hole(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new file is appended to, as the old one was: what was taken back is written over."""
+    """The new file is open for appending too: the partial write is truncated, then overwritten."""
     path.write_bytes(FAILED + FAILED.replace(b"row-1", b"row-2"))
     real = os.write
     failures = [OSError(errno.ENOSPC, "No space left on device")]
@@ -187,8 +187,8 @@ Ledger(sys.argv[1])
 """
 
 
-def test_the_draft_of_a_killed_process_is_in_nobodys_way(path: Path) -> None:
-    """It is told from the ledger by its name, and the next run makes another."""
+def test_the_temporary_file_of_a_killed_process_does_no_harm(path: Path) -> None:
+    """Its name differs from the ledger's, and the next run creates another one."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -196,15 +196,15 @@ def test_the_draft_of_a_killed_process_is_in_nobodys_way(path: Path) -> None:
     assert path.read_bytes() == FAILED
     run(path)
     check_answered(path)
-    left = [name for name in os.listdir(path.parent) if name != path.name]
-    assert [name.startswith(".answers.jsonl-") for name in left] == [True]
+    others = [name for name in os.listdir(path.parent) if name != path.name]
+    assert [name.startswith(".answers.jsonl-") for name in others] == [True]
 
 
-# --- links and places
+# --- links and invalid paths
 
 
-def test_a_link_to_nothing_makes_the_file_that_it_names(tmp_path: Path) -> None:
-    """As any program does that writes to it; and the link stays one."""
+def test_a_dangling_link_creates_its_target(tmp_path: Path) -> None:
+    """This is what any program does that writes to it; the link stays one."""
     link, real = tmp_path / "link", tmp_path / "real"
     link.symlink_to(real)
     run(link)
@@ -213,11 +213,11 @@ def test_a_link_to_nothing_makes_the_file_that_it_names(tmp_path: Path) -> None:
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
-def test_a_place_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
-    """Also a link that goes round in a circle, and a pipe, which must not be waited for."""
-    (tmp_path / "round").symlink_to("round")
+def test_an_invalid_path_is_refused(tmp_path: Path) -> None:
+    """This includes a circular link, and a pipe, which must not block."""
+    (tmp_path / "circular").symlink_to("circular")
     os.mkfifo(tmp_path / "pipe")
-    for name in ("round", "pipe", "nul\0byte", "half\ud800", "x" * 300):
+    for name in ("circular", "pipe", "nul\0byte", "half\ud800", "x" * 300):
         with pytest.raises(batch.LedgerError):
             run(tmp_path / name)
 
@@ -227,10 +227,10 @@ def test_a_place_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES])
 @pytest.mark.parametrize("call", ["fsync", "open"])
-def test_a_folder_that_cannot_be_synced_is_no_obstacle(
+def test_a_folder_that_cannot_be_synced_is_accepted(
     path: Path, number: int, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CIFS, 9p, some of FUSE; and a folder that may be entered but not read."""
+    """Examples are CIFS, 9p, some of FUSE, and a folder without read permission."""
     fail_in_folders(monkeypatch, call, number)
     assert run(path)[0].text == "Hello"
     monkeypatch.undo()
@@ -238,10 +238,10 @@ def test_a_folder_that_cannot_be_synced_is_no_obstacle(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_an_error_of_the_disk_is_one_of_the_ledger(
+def test_a_disk_error_is_a_ledger_error(
     path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the folder at the beginning, and in the file whenever it is written."""
+    """In the folder when the ledger is opened, and in the file on every write."""
     fail_in_folders(monkeypatch, "fsync", number)
     with pytest.raises(batch.LedgerError, match=os.strerror(number)):
         run(path)
@@ -259,12 +259,12 @@ def test_an_error_of_the_disk_is_one_of_the_ledger(
 
 
 def fail_in_folders(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
-    """Let a call of ``os`` fail for folders."""
+    """Make a function of ``os`` fail for folders."""
     real = getattr(os, call)
 
     def failing(target: Any, *more: Any, **options: Any) -> Any:
-        found = os.fstat(target) if isinstance(target, int) else None
-        is_folder = stat.S_ISDIR(found.st_mode) if found else os.path.isdir(target)
+        status = os.fstat(target) if isinstance(target, int) else None
+        is_folder = stat.S_ISDIR(status.st_mode) if status else os.path.isdir(target)
         if is_folder:
             raise OSError(number, os.strerror(number))
         return real(target, *more, **options)

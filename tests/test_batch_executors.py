@@ -1,4 +1,4 @@
-"""Other executors than the default threads; dask has a file of its own."""
+"""Tests of ``batch.map`` on thread pools, process pools and failing executors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PROMPTS = [f"prompt {n}" for n in range(12)]
 
 
 def echo(request: Request) -> Any:
-    """Answer with the prompt, but for one that is refused."""
+    """Answer with the prompt; refuse one prompt."""
     prompt = request.json()["messages"][-1]["content"]
     return status(400, "No") if prompt == "prompt 3" else text(f"You said: {prompt}")
 
 
 def processes(count: int) -> ProcessPoolExecutor:
-    """Return a pool; spawned, as forking a process that has threads is a warning."""
+    """Return a pool of spawned processes, as forking a process with threads gives a warning."""
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 def check(results: list[batch.Result]) -> None:
-    """Each row once, the one refused with its own error."""
+    """Assert that each row has one result, and the refused one its error."""
     assert sorted(each.input for each in results) == sorted(PROMPTS)
     for each in results:
         if each.input == "prompt 3":
@@ -39,15 +39,15 @@ def check(results: list[batch.Result]) -> None:
             assert (each.text, each.error) == (f"You said: {each.input}", None)
 
 
-def test_a_given_thread_pool_is_used_and_left_open() -> None:
-    """It is the caller's, before and after."""
+def test_the_callers_thread_pool_is_used_and_left_open() -> None:
+    """The caller can use it afterwards."""
     with serve(echo) as server, ThreadPoolExecutor(3) as pool:
         check(list(batch.map(OpenAICompatible("m", base_url=server.url), PROMPTS, executor=pool)))
         assert pool.submit(len, "abc").result() == 3
 
 
-def test_closing_stops_the_streams_of_a_given_thread_pool() -> None:
-    """They are in this process, so they can be."""
+def test_closing_stops_the_streams_in_the_callers_thread_pool() -> None:
+    """They run in this process, so the token reaches them."""
 
     def script(request: Request) -> Any:
         return "first" if request.number == 1 else stall()
@@ -57,11 +57,11 @@ def test_closing_stops_the_streams_of_a_given_thread_pool() -> None:
         results = batch.map(provider, PROMPTS, executor=pool, concurrency=3)
         next(results)
         server.wait_request(3)
-        results.close()  # the pool's own end would wait for them
+        results.close()  # otherwise the pool's shutdown would wait for the streams
 
 
 def test_a_process_pool_answers_and_keeps_its_connections() -> None:
-    """Provider, rows, answers and errors travel; each worker has one connection."""
+    """Provider, rows, answers and errors are pickled; each worker has one connection."""
     with serve(echo) as server, processes(2) as pool:
         provider = OpenAICompatible("m", base_url=server.url)
         check(list(batch.map(provider, PROMPTS, executor=pool, concurrency=2)))
@@ -69,8 +69,8 @@ def test_a_process_pool_answers_and_keeps_its_connections() -> None:
         assert len(server.connections) <= 2 + refused
 
 
-def test_a_killed_worker_process_ends_the_batch_and_a_rerun_goes_on(tmp_path: Path) -> None:
-    """A broken pool takes nothing more; what is recorded is not asked again."""
+def test_a_killed_worker_process_ends_the_batch_and_a_rerun_resumes(tmp_path: Path) -> None:
+    """A broken pool accepts no more work; recorded rows are not sent again."""
     path = tmp_path / "answers.jsonl"
     with serve(echo) as server:
         provider = OpenAICompatible("m", base_url=server.url)
@@ -80,41 +80,43 @@ def test_a_killed_worker_process_ends_the_batch_and_a_rerun_goes_on(tmp_path: Pa
             os.kill(next(iter(pool._processes)), signal.SIGKILL)
             with pytest.raises(ProviderError, match="the executor takes no more work"):
                 list(results)
-        asked = len(server.requests)
+        before = len(server.requests)
         recorded = path.read_bytes().count(b'"error":null')
         assert 1 <= recorded < len(PROMPTS)
         with processes(1) as pool:
             check(list(batch.map(provider, PROMPTS, executor=pool, ledger=path)))
-        assert len(server.requests) - asked == len(PROMPTS) - recorded
+        assert len(server.requests) - before == len(PROMPTS) - recorded
 
 
-class Odd(Executor):
-    """An executor that does what it is told to do wrong."""
+class FailingExecutor(Executor):
+    """An executor that fails in a given way."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, failure: str) -> None:
+        self._failure = failure
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return a future that has ended badly."""
+        """Raise, or return a future that has failed."""
         future: Future[Any] = Future()
-        if self._what == "shut":
+        if self._failure == "shut":
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._what == "cancel":
+        if self._failure == "cancel":
             future.cancel()
         else:
-            future.set_exception(OSError("no room on the worker"))
+            future.set_exception(OSError("no space on the worker"))
         return future
 
 
-@pytest.mark.parametrize(("what", "said"), [("shut", "after shutdown"), ("cancel", "cancelled")])
-def test_an_executor_that_gives_up_ends_the_batch(what: str, said: str) -> None:
-    """With its own reason."""
-    with pytest.raises(ProviderError, match=said):
-        list(batch.map(OpenAICompatible("m"), PROMPTS, executor=Odd(what)))
+@pytest.mark.parametrize(
+    ("failure", "message"), [("shut", "after shutdown"), ("cancel", "cancelled")]
+)
+def test_a_failing_executor_ends_the_batch(failure: str, message: str) -> None:
+    """The error contains the executor's own message."""
+    with pytest.raises(ProviderError, match=message):
+        list(batch.map(OpenAICompatible("m"), PROMPTS, executor=FailingExecutor(failure)))
 
 
-def test_a_worker_that_fails_fails_its_row() -> None:
-    """The row's error says what happened there."""
-    results = list(batch.map(OpenAICompatible("m"), PROMPTS, executor=Odd("fail")))
+def test_a_failing_worker_fails_its_row() -> None:
+    """The row's error contains the worker's error."""
+    results = list(batch.map(OpenAICompatible("m"), PROMPTS, executor=FailingExecutor("fail")))
     assert len(results) == len(PROMPTS)
-    assert str(results[0].error) == "the worker failed: OSError: no room on the worker"
+    assert str(results[0].error) == "the worker failed: OSError: no space on the worker"

@@ -1,4 +1,4 @@
-"""Files of prompts: text, CSV, JSON lines."""
+"""Tests of ``batch.read``: text, CSV and JSON lines files, and of invalid rows."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ REQUEST = {
     ],
 )  # fmt: skip
 def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows: Any) -> None:
-    """The name's end decides what a line means."""
+    """The suffix decides how a line is read."""
     path = tmp_path / name
     path.write_bytes(content.encode())
     assert list(batch.read(path)) == rows
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", b"question,answer\nx,y\n", "no column 'prompt'; it has question, answer"),
         ("a.csv", b"", "no column 'prompt'; it has none"),
         ("a.jsonl", b'"one"\n{"prompt": \n', "line 2 of .*a.jsonl is not JSON"),
-        ("a.json", b"[\n1\n]", "line 1 of .*one value a line is wanted"),
+        ("a.json", b"[\n1\n]", "line 1 of .*one value per line"),
         ("a.txt", b"one\n\xff\n", "line 2 of .*a.txt is not UTF-8"),
         ("a.csv", b"prompt\none\ntw\xffo\n", "line 3 of .*a.csv is not UTF-8"),
         ("a.jsonl", b'"one"\n"\xed\xa0\x80"\n', "line 2 of .*a.jsonl is not UTF-8"),
@@ -59,73 +59,75 @@ def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows
         ("a.csv", b"x" * 5000 + b",y" * 50, "it has x{40}, y, y, y, y, y, y, y, y, y$"),
         ("a.jsonl", b'"one"\n' + b"[" * 100_000, "line 2 of .*a.jsonl is not JSON"),
         ("a.jsonl", b'"one"\n' + b"9" * 5000 + b"\n", "line 2 of .*a.jsonl is not JSON"),
-        ("a.jsonl", b'{"prompt": "x", "n": NaN}', "line 1 of .*NaN is no number"),
+        ("a.jsonl", b'{"prompt": "x", "n": NaN}', "line 1 of .*NaN is not a JSON number"),
         ("a.jsonl", b"[" * 10_000_000, "line 1 of .*a.jsonl is not JSON"),
         ("nul\0.txt", None, "cannot read .*null byte"),
         ("none.txt", None, "cannot read .*none.txt: No such file"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_where(
-    tmp_path: Path, name: str, content: bytes | None, said: str
+def test_an_error_names_the_file_and_the_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
-    """The path, the line, and what was wanted."""
+    """The error also says what is expected."""
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         list(batch.read(path))
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
-    """The first row comes before the file's broken end is seen."""
+    """The first row is yielded before a later broken line is read."""
     path = tmp_path / "a.jsonl"
     path.write_text('"one"\nbroken')
     assert next(batch.read(path)) == "one"
 
 
 def test_a_line_may_be_long_but_must_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures make lines of many millions; a device has no line end at all."""
+    """Images make lines of millions of characters; a device may have no line end at all."""
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps("x" * 10_000_000))
     assert [len(row) for row in batch.read(path)] == [10_000_000]
     monkeypatch.setattr(inputs, "LINE_CHARACTERS", 1_000_000)
     for name in (path, "/dev/zero"):
-        with pytest.raises(InvalidRequestError, match=f"line 1 of {name} has no end"):
+        with pytest.raises(InvalidRequestError, match=f"line 1 of {name} is too long"):
             list(batch.read(name))
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"%s": 1, "b": 2}' % ("k" * 100_000), "row 1 needs a 'prompt'"),
-        ('{"url": %s, "body": {}}' % ("[" * 500 + "]" * 500), "row 1 wants POST "),
-        ('{"method": "%s", "body": {}}' % ("x" * 100_000), "row 1 wants "),
+        ('{"url": %s, "body": {}}' % ("[" * 500 + "]" * 500), "row 1 requests POST "),
+        ('{"method": "%s", "body": {}}' % ("x" * 100_000), "row 1 requests "),
         ('{"body": {"messages": "x", "self": 1}}', "row 1 has 'self' in its 'body'"),
         ('{"body": {"messages": "x", "model": [1]}}', "model must be a string"),
         ('{"custom_id": ["x"], "prompt": "x"}', "custom_id must be text"),
         ('{"prompt": %s}' % ("[" * 500 + "]" * 500), "must be a dict"),
     ],
 )
-def test_an_odd_row_fails_alone_and_in_few_words(tmp_path: Path, line: str, said: str) -> None:
-    """It is recorded like any other failure, and the row behind it is asked."""
+def test_an_invalid_row_fails_alone_with_a_short_error(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    """It is recorded like any other failure, and the next row is sent."""
     path = tmp_path / "a.jsonl"
     path.write_text(f'{line}\n"good"\n')
     ledger = tmp_path / "answers.jsonl"
     provider = ScriptedProvider("Hello")
-    odd, good = batch.map(provider, batch.read(path), ledger=ledger, ordered=True)
-    assert isinstance(odd.error, ProviderError)
-    assert said in str(odd.error)
-    assert len(str(odd.error)) < 500
+    invalid, good = batch.map(provider, batch.read(path), ledger=ledger, ordered=True)
+    assert isinstance(invalid.error, ProviderError)
+    assert message in str(invalid.error)
+    assert len(str(invalid.error)) < 500
     assert good.text == "Hello"
     assert ledger.read_bytes().count(b"\n") == 2
 
 
 def test_a_row_that_cannot_be_json_fails_alone() -> None:
-    """From a program it may hold anything: a number without end, a list in itself."""
-    ring: list[Any] = []
-    ring.append(ring)
-    for odd in (10**5000, ring, {1: "x", "y": 2}, float("nan")):
-        body = {"messages": "x", "odd": odd}
+    """A program can pass anything, such as a huge number or a list that contains itself."""
+    circular: list[Any] = []
+    circular.append(circular)
+    for value in (10**5000, circular, {1: "x", "y": 2}, float("nan")):
+        body = {"messages": "x", "option": value}
         with tempfile.TemporaryDirectory() as folder:
             ledger = Path(folder, "answers.jsonl")
             results = list(

@@ -1,4 +1,4 @@
-"""The ledger: its format, what a rerun does, and what it survives."""
+"""Tests of the ledger: its format, reruns, damaged lines, the lock, and a full disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def echo(request: Request) -> Any:
 
 
 def prompt_of(request: Request) -> str:
-    """Return what a request asks."""
+    """Return the prompt of a request."""
     content: str = request.json()["messages"][-1]["content"]
     return content
 
@@ -39,7 +39,7 @@ def run(server: Server, path: Path, inputs: Any = PROMPTS, **options: Any) -> li
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the ledger's lines, each of which must be whole."""
+    """Return the ledger's lines, all of which must be complete."""
     data = path.read_bytes()
     assert data.endswith(b"\n") or not data
     return [json.loads(line) for line in data.splitlines()]
@@ -47,13 +47,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A place for a ledger."""
+    """The path of a new ledger."""
     return tmp_path / "answers.jsonl"
 
 
 @pytest.fixture
 def written(path: Path) -> bytes:
-    """The bytes of a good ledger of four rows, which ``path`` holds."""
+    """Write a valid ledger of four rows to ``path``; return its bytes."""
     with serve(echo) as server:
         run(server, path)
     return path.read_bytes()
@@ -62,8 +62,8 @@ def written(path: Path) -> bytes:
 # --- the format
 
 
-def test_a_line_is_one_of_openais_batch_output(path: Path) -> None:
-    """The four keys, and a chat completion as the body."""
+def test_a_line_has_the_format_of_openais_batch_output(path: Path) -> None:
+    """It has the four keys, and a chat completion as the body."""
     with serve(echo) as server:
         run(server, path, [{"custom_id": "mine", "prompt": "Hi"}])
     (line,) = lines(path)
@@ -85,8 +85,8 @@ def test_a_line_is_one_of_openais_batch_output(path: Path) -> None:
     assert body["providers_sync"]["outcome"] == "complete"
 
 
-def test_a_refusal_by_status_keeps_the_status(path: Path) -> None:
-    """OpenAI's ``response`` tells the status, and ``error`` is there for whoever looks there."""
+def test_a_row_refused_by_status_keeps_the_status(path: Path) -> None:
+    """It is in ``response``, as in OpenAI's output, and ``error`` has the error too."""
     with serve(status(400, "No", headers={"X-Request-Id": "r1"})) as server:
         run(server, path, ["Hi"])
     (line,) = lines(path)
@@ -95,8 +95,8 @@ def test_a_refusal_by_status_keeps_the_status(path: Path) -> None:
     assert line["error"]["code"] == "APIStatusError"
 
 
-def test_a_cut_answer_is_no_response(path: Path) -> None:
-    """Nobody takes half an answer for a whole one; it stands beside the error."""
+def test_a_cut_answer_is_not_a_response(path: Path) -> None:
+    """The partial text is in ``error``, so it cannot be mistaken for a complete answer."""
     with serve([text("Half"), cut()]) as server:
         run(server, path, ["Hi"])
     (line,) = lines(path)
@@ -105,10 +105,10 @@ def test_a_cut_answer_is_no_response(path: Path) -> None:
     assert line["error"]["partial"] == "Half"
 
 
-def test_every_result_is_on_the_disk_before_it_is_handed_over(
+def test_every_result_is_on_the_disk_before_it_is_yielded(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each hand-over the file was synced after the line had been written."""
+    """When a result is yielded, the file has been synced with its line in it."""
     synced: list[bytes] = []
     real = os.fsync
 
@@ -127,8 +127,8 @@ def test_every_result_is_on_the_disk_before_it_is_handed_over(
 # --- a rerun
 
 
-def test_a_rerun_asks_nothing_that_is_recorded(path: Path, written: bytes) -> None:
-    """The answers come from the ledger, with everything that was known about them."""
+def test_a_rerun_sends_no_recorded_row(path: Path, written: bytes) -> None:
+    """The answers are read from the ledger, with all their fields."""
     with serve(status(500)) as server:
         results = run(server, path)
         assert server.requests == []
@@ -141,8 +141,8 @@ def test_a_rerun_asks_nothing_that_is_recorded(path: Path, written: bytes) -> No
         assert each.seconds > 0
 
 
-def test_a_rerun_asks_what_failed_and_nothing_else(path: Path) -> None:
-    """In the end each row has one line, the answered one."""
+def test_a_rerun_sends_only_failed_rows(path: Path) -> None:
+    """In the end each row has one line, with its answer."""
 
     def script(request: Request) -> Any:
         return status(500, "No") if prompt_of(request) == "two" else echo(request)
@@ -158,30 +158,32 @@ def test_a_rerun_asks_what_failed_and_nothing_else(path: Path) -> None:
     assert all(line["error"] is None for line in lines(path))
 
 
-def test_more_rows_at_the_end_of_the_input_are_asked(path: Path, written: bytes) -> None:
-    """A ledger fits an input that has grown."""
+def test_rows_added_to_the_input_are_sent(path: Path, written: bytes) -> None:
+    """A ledger can be reused if the input has grown."""
     with serve(echo) as server:
         run(server, path, [*PROMPTS, "five"])
         assert [prompt_of(request) for request in server.requests] == ["five"]
     assert path.read_bytes().startswith(written)
 
 
-def test_a_changed_row_is_refused_by_name_and_the_others_fit(path: Path, written: bytes) -> None:
-    """Nothing is asked for it, nothing is written over, and the text says what to do."""
+def test_a_changed_row_is_refused_by_name_and_the_others_are_read(
+    path: Path, written: bytes
+) -> None:
+    """It is not sent, its line is not overwritten, and the error names the remedy."""
     with serve(echo) as server:
         results = run(server, path, ["one", "TWO", "three", "four"])
         assert server.requests == []
     assert [each.recorded for each in results] == [True, False, True, True]
     refused = results[1]
     assert isinstance(refused.error, LedgerError)
-    assert "holds the answer to another input as 'row-2'" in str(refused.error)
+    assert "holds an answer to a different input under 'row-2'" in str(refused.error)
     assert path.read_bytes() == written
     with serve(echo) as server, pytest.raises(LedgerError, match="row-2"):
         run(server, path, ["one", "TWO"], on_error="raise")
 
 
-def test_a_custom_id_that_comes_twice_is_refused(path: Path) -> None:
-    """One line of the ledger cannot be two rows' answer."""
+def test_a_duplicate_custom_id_is_refused(path: Path) -> None:
+    """A line of the ledger can hold the answer to one row only."""
     inputs = [{"custom_id": "a", "prompt": "x"}, {"custom_id": "a", "prompt": "y"}]
     with serve(echo) as server:
         results = run(server, path, inputs)
@@ -190,16 +192,16 @@ def test_a_custom_id_that_comes_twice_is_refused(path: Path) -> None:
     assert len(lines(path)) == 1
 
 
-def test_a_bad_row_is_recorded_as_failed(path: Path) -> None:
-    """The ledger says what became of every row."""
+def test_an_invalid_row_is_recorded_as_failed(path: Path) -> None:
+    """The ledger has a line for every row."""
     with serve(echo) as server:
         (result,) = run(server, path, [{"question": "x"}])
     assert isinstance(result.error, InvalidRequestError)
     assert lines(path)[0]["error"]["code"] == "InvalidRequestError"
 
 
-def test_rewriting_keeps_mode_and_link(tmp_path: Path) -> None:
-    """A ledger without its failures is still where it was, for whom it was."""
+def test_a_rewrite_keeps_mode_and_link(tmp_path: Path) -> None:
+    """After failed rows are removed, the file has the same path and permissions."""
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     with serve(status(500)) as server:
         run(server, real)
@@ -213,11 +215,11 @@ def test_rewriting_keeps_mode_and_link(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["link.jsonl", "real.jsonl"]
 
 
-# --- what was torn
+# --- torn lines
 
 
 def test_a_line_torn_anywhere_is_repaired(path: Path, written: bytes) -> None:
-    """Cut anywhere in the last line, three answers stay, or four if only its end is missing."""
+    """Cut anywhere in the last line, three answers remain; four if only the newline is missing."""
     start = written[:-1].rindex(b"\n") + 1
     for end in [*range(start, len(written) - 1, 5), len(written) - 2, len(written) - 1]:
         path.write_bytes(written[:end])
@@ -229,19 +231,19 @@ def test_a_line_torn_anywhere_is_repaired(path: Path, written: bytes) -> None:
 
 
 def test_a_torn_line_of_another_writer_is_repaired(path: Path, written: bytes) -> None:
-    """Behind good lines it need not begin as ours do; where it would be the first, it must."""
+    """After valid lines it may start differently from ours; as the first line it may not."""
     path.write_bytes(written + b'{"custom_id": "row-9", "resp')
     Ledger(path).close()
     assert path.read_bytes() == written
     for foreign in (b'{"custom_id": "row-9", "resp', written + b"what is this?"):
         path.write_bytes(foreign)
-        with pytest.raises(LedgerError, match="not one of a ledger"):
+        with pytest.raises(LedgerError, match="not a line of a ledger"):
             Ledger(path)
         assert path.read_bytes() == foreign
 
 
-def test_a_torn_row_is_asked_again_and_only_that(path: Path, written: bytes) -> None:
-    """After a kill in the middle of a write every row is there once."""
+def test_only_the_torn_row_is_sent_again(path: Path, written: bytes) -> None:
+    """After a kill in the middle of a write and a rerun, every row has one line."""
     path.write_bytes(written[:-20])
     with serve(echo) as server:
         run(server, path)
@@ -250,8 +252,8 @@ def test_a_torn_row_is_asked_again_and_only_that(path: Path, written: bytes) -> 
 
 
 @pytest.mark.parametrize("where", ["middle", "end"])
-def test_a_hole_left_by_a_power_cut_is_asked_again(path: Path, written: bytes, where: str) -> None:
-    """Zeros in place of a line: its row is asked again."""
+def test_a_row_lost_in_a_power_cut_is_sent_again(path: Path, written: bytes, where: str) -> None:
+    """Its line consists of zero bytes."""
     first, second, *rest = written.splitlines(keepends=True)
     if where == "middle":
         path.write_bytes(first + bytes(len(second) - 1) + b"\n" + b"".join(rest))
@@ -274,22 +276,25 @@ def test_a_hole_left_by_a_power_cut_is_asked_again(path: Path, written: bytes, w
         b"\xff\xfe\n",
     ],
 )
-def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path: Path, content: bytes) -> None:
-    """The input given as the output, above all."""
+def test_a_file_that_is_not_a_ledger_is_refused_and_unchanged(path: Path, content: bytes) -> None:
+    """The most likely case is the input file given as the output."""
     path.write_bytes(content)
-    with serve(echo) as server, pytest.raises(LedgerError, match="line 1 is not one of a ledger"):
+    with (
+        serve(echo) as server,
+        pytest.raises(LedgerError, match="line 1 is not a line of a ledger"),
+    ):
         run(server, path)
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
-    [("/dev/null", "no regular file"), ("nowhere/x", "No such file"), (".", "Is a directory")],
+    ("name", "message"),
+    [("/dev/null", "not a regular file"), ("nowhere/x", "No such file"), (".", "Is a directory")],
 )
-def test_a_place_that_holds_no_file_is_refused(tmp_path: Path, place: str, said: str) -> None:
-    """With the path and the reason."""
-    with serve(echo) as server, pytest.raises(LedgerError, match=said):
-        run(server, tmp_path / place)
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    """The error has the reason."""
+    with serve(echo) as server, pytest.raises(LedgerError, match=message):
+        run(server, tmp_path / name)
 
 
 # --- the lock
@@ -297,16 +302,16 @@ def test_a_place_that_holds_no_file_is_refused(tmp_path: Path, place: str, said:
 HOLDER = """
 import os, sys
 from providers_sync.batch.ledger import Ledger
-ledger, me = Ledger(sys.argv[1]), os.getpid()
-if sys.argv[2] == "alone" or os.fork() == 0:  # the child, once it is there
-    print(me, flush=True)
+ledger, pid = Ledger(sys.argv[1]), os.getpid()
+if sys.argv[2] == "alone" or os.fork() == 0:  # in the child, once it runs
+    print(pid, flush=True)
 os.read(0, 1)
 """
 
 
 @pytest.mark.parametrize("kind", ["alone", "fork"])
 def test_the_lock_dies_with_its_process(path: Path, kind: str) -> None:
-    """A second process is refused; kill -9 frees the ledger, a forked worker or not."""
+    """A second process is refused; kill -9 releases the lock, even if a forked child is alive."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path), kind],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -327,7 +332,7 @@ def test_the_lock_dies_with_its_process(path: Path, kind: str) -> None:
 
 
 def test_two_batches_of_one_process_cannot_share_a_ledger(path: Path) -> None:
-    """The second is refused while the first runs, and may follow it."""
+    """The second is refused while the first runs, and works after it."""
 
     def script(request: Request) -> Any:
         return "first" if prompt_of(request) == "one" else stall()
@@ -358,7 +363,7 @@ for result in batch.map(provider, map(str, range(100)), ledger=sys.argv[2]):
 
 
 def test_a_full_disk_stops_with_a_clear_error(path: Path) -> None:
-    """What was handed over is in the ledger, whole; with room again the rest is asked."""
+    """Every yielded result is in the ledger; with free space again, a rerun sends the rest."""
     with serve(echo) as server:
         done = subprocess.run(
             [sys.executable, "-c", FULL, server.url, str(path)],
@@ -368,9 +373,9 @@ def test_a_full_disk_stops_with_a_clear_error(path: Path) -> None:
             timeout=30,
         )
         assert f"LedgerError: cannot write the ledger {path}: File too large" in done.stderr
-        assert "run the same again to go on" in done.stderr
+        assert "run the same batch again to resume" in done.stderr
         held = {line["custom_id"] for line in lines(path)}
-        assert set(done.stdout.split()) <= held  # a short line may still have found room
+        assert set(done.stdout.split()) <= held  # a short line may still have fitted
         assert 0 < len(held) < 100
         before = len(server.requests)
         run(server, path, map(str, range(100)))

@@ -1,4 +1,4 @@
-"""Odd lines of a ledger: each is read or refused by name, and none raises anything else."""
+"""Tests of unusual ledger lines: each is read, or refused with a ``LedgerError``."""
 
 from __future__ import annotations
 
@@ -73,23 +73,23 @@ CHOICE = (*BODY, "choices", 0)
 EXTRA = (*BODY, "providers_sync")
 
 
-def changed(record: dict[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    """Return a copy of a line with another value in one place."""
+def changed(record: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """Return a copy of a line with another value at one path."""
     record = copy.deepcopy(record)
-    holder: Any = record
-    for key in place[:-1]:
-        holder = holder[key]
-    holder[place[-1]] = value
+    parent: Any = record
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
     return record
 
 
-def without(record: dict[str, Any], place: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a copy of a line that lacks one place."""
+def without(record: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    """Return a copy of a line without the value at one path."""
     record = copy.deepcopy(record)
-    holder: Any = record
-    for key in place[:-1]:
-        holder = holder[key]
-    del holder[place[-1]]
+    parent: Any = record
+    for key in path[:-1]:
+        parent = parent[key]
+    del parent[path[-1]]
     return record
 
 
@@ -98,8 +98,8 @@ def dumped(record: Any) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | batch.LedgerError:
-    """Run a batch on a ledger with this content; one that is refused must stay as it was."""
+def run_on(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | batch.LedgerError:
+    """Run a batch on a ledger with this content; assert that a refused file is unchanged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "answers.jsonl")
         path.write_bytes(content)
@@ -113,11 +113,11 @@ def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | ba
         return refused
 
 
-# --- what is refused, and why
+# --- refused lines
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         (without(OURS, ("id",)), "it has no 'id'"),
         (changed(OURS, ("id",), 5), "id is 5, not text"),
@@ -129,16 +129,16 @@ def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | ba
         (changed(OURS, ("response",), []), "response is a list, not an object"),
         (changed(OURS, ("response",), {}), "body is null, not an object"),
         (changed(OURS, ("response", "status_code"), "200"), "status_code is text"),
-        (changed(OURS, ("response", "status_code"), 500), "an answer and an error too"),
+        (changed(OURS, ("response", "status_code"), 500), "both an answer and an error"),
         (changed(OURS, ("response", "request_id"), 7), "request_id is 7, not text"),
-        (changed(OURS, ("error",), {"code": "x"}), "an answer and an error too"),
+        (changed(OURS, ("error",), {"code": "x"}), "both an answer and an error"),
         (changed(OURS, ("error",), False), "error is true or false"),
         (changed(OURS, ("error",), []), "error is a list"),
         (changed(OURS, BODY, "x"), "body is text, not an object"),
-        (changed(OURS, BODY, {"object": "list", "data": []}), "no chat completion"),
+        (changed(OURS, BODY, {"object": "list", "data": []}), "not a chat completion"),
         (changed(OURS, (*BODY, "model"), {}), "model is an object, not text or null"),
-        (changed(OURS, (*BODY, "choices"), []), "no chat completion"),
-        (changed(OURS, (*BODY, "choices"), {"0": 1}), "no chat completion"),
+        (changed(OURS, (*BODY, "choices"), []), "not a chat completion"),
+        (changed(OURS, (*BODY, "choices"), {"0": 1}), "not a chat completion"),
         (changed(OURS, (*BODY, "choices"), [None]), r"choices\[0\] is null"),
         (changed(OURS, (*CHOICE, "message"), None), "message is null, not an object"),
         (changed(OURS, (*CHOICE, "message", "content"), ["x"]), "content is a list"),
@@ -151,85 +151,85 @@ def outcome_of(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | ba
         (changed(OURS, (*BODY, "usage", "prompt_tokens"), -1), "prompt_tokens is -1"),
         (changed(OURS, (*BODY, "usage", "prompt_tokens"), True), "prompt_tokens is true or false"),
         (changed(OURS, EXTRA, [1]), "providers_sync is a list"),
-        (changed(OURS, (*EXTRA, "outcome"), "splendid"), "its outcome is none"),
-        (changed(OURS, (*EXTRA, "outcome"), "cut"), "its outcome is none"),
-        (changed(OURS, (*EXTRA, "outcome"), []), "its outcome is none"),
+        (changed(OURS, (*EXTRA, "outcome"), "splendid"), "its outcome must be"),
+        (changed(OURS, (*EXTRA, "outcome"), "cut"), "its outcome must be"),
+        (changed(OURS, (*EXTRA, "outcome"), []), "its outcome must be"),
         (changed(OURS, (*EXTRA, "attempts"), -1), "attempts is -1"),
         (changed(OURS, (*EXTRA, "attempts"), "1"), "attempts is text"),
         (changed(OURS, (*EXTRA, "seconds"), "1"), "seconds is text"),
         (changed(OURS, (*EXTRA, "seconds"), True), "seconds is true or false"),
-        (changed(OURS, (*EXTRA, "seconds"), float("nan")), "NaN is no number"),
+        (changed(OURS, (*EXTRA, "seconds"), float("nan")), "NaN is not a JSON number"),
     ],
 )  # fmt: skip
-def test_an_odd_line_is_refused_by_name_and_left_alone(record: Any, said: str) -> None:
-    """One ``LedgerError`` with the file, the line and what is wrong; the good lines stay too."""
+def test_an_invalid_line_is_refused_and_the_file_unchanged(record: Any, message: str) -> None:
+    """The ``LedgerError`` has the file, the line and the problem; valid lines stay too."""
     content = dumped(changed(FAILED, ("custom_id",), "row-2")) + dumped(record)
-    with pytest.raises(batch.LedgerError, match=f"line 2 is not one of a ledger .*{said}"):
-        raise_it(outcome_of(content))
-    with pytest.raises(batch.LedgerError, match=said):  # nor is it a torn one
-        raise_it(outcome_of(content.rstrip(b"\n")))
+    with pytest.raises(batch.LedgerError, match=f"line 2 is not a line of a ledger .*{message}"):
+        raise_it(run_on(content))
+    with pytest.raises(batch.LedgerError, match=message):  # without a newline too
+        raise_it(run_on(content.rstrip(b"\n")))
 
 
-def raise_it(outcome: Any) -> None:
-    """Raise what is an error."""
-    assert isinstance(outcome, batch.LedgerError), outcome
-    raise outcome
+def raise_it(result: Any) -> None:
+    """Assert that a result of ``run_on`` is an error, and raise it."""
+    assert isinstance(result, batch.LedgerError), result
+    raise result
 
 
-GOOD = dumped(OURS)
+VALID = dumped(OURS)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        (GOOD + b"[" * 100_000 + b"]" * 100_000 + b"\n", "line 2 .*nested too deeply"),
-        (GOOD + b'{"id": ' + b"[" * 100_000, "line 2 .*nested too deeply"),
-        (GOOD.replace(b'"attempts": 1', b'"attempts": ' + b"9" * 4400), "line 1 .*cannot be read"),
-        (GOOD.replace(b'"seconds": 0.5', b'"seconds": 1e999'), "seconds is inf, not a number"),
-        (GOOD.replace(b'"seconds": 0.5', b'"seconds": -Infinity'), "-Infinity is no number"),
-        (GOOD + GOOD.replace(b"Hello", b"\xff"), "line 2 .*not JSON"),
-        (GOOD + GOOD.replace(b"Hello", b"\xed\xa0\x80"), "line 2 .*not JSON"),
-        (GOOD + b'{"custom_id": "a"}', "line 2 .*it has no 'id'"),
+        (VALID + b"[" * 100_000 + b"]" * 100_000 + b"\n", "line 2 .*nested too deeply"),
+        (VALID + b'{"id": ' + b"[" * 100_000, "line 2 .*nested too deeply"),
+        (VALID.replace(b'"attempts": 1', b'"attempts": ' + b"9" * 4400), "line 1 .*cannot be read"),
+        (VALID.replace(b'"seconds": 0.5', b'"seconds": 1e999'), "seconds is inf, not a number"),
+        (VALID.replace(b'"seconds": 0.5', b'"seconds": -Infinity'), "-Infinity is not a JSON"),
+        (VALID + VALID.replace(b"Hello", b"\xff"), "line 2 .*not JSON"),
+        (VALID + VALID.replace(b"Hello", b"\xed\xa0\x80"), "line 2 .*not JSON"),
+        (VALID + b'{"custom_id": "a"}', "line 2 .*it has no 'id'"),
         (b'\n{"what is this', "line 2 .*not JSON"),
         ("one prompt\nanother\n".encode("utf-16"), "line 1 .*not JSON"),
         ("one prompt\nanother\n".encode("utf-16-be"), "line 1 .*not JSON"),
-        (GOOD.decode().encode("utf-16-le"), "line 1 .*not JSON"),
+        (VALID.decode().encode("utf-16-le"), "line 1 .*not JSON"),
         (bytes(40) + b"some program's data\n", "line 1 .*not JSON"),
-        (GOOD + b'{"id":"batch_req_1","custom_id":"a","res\n' + GOOD, "line 2 .*not JSON"),
+        (VALID + b'{"id":"batch_req_1","custom_id":"a","res\n' + VALID, "line 2 .*not JSON"),
     ],
 )  # fmt: skip
-def test_bytes_that_nobody_wrote_as_a_ledger_are_refused(content: bytes, said: str) -> None:
-    """Above all text in UTF-16, whose zeros are no holes that a power cut has left."""
-    with pytest.raises(batch.LedgerError, match=said):
-        raise_it(outcome_of(content))
+def test_bytes_that_are_not_a_ledger_are_refused(content: bytes, message: str) -> None:
+    """For example UTF-16 text: its zeros must not be taken for those of a power loss."""
+    with pytest.raises(batch.LedgerError, match=message):
+        raise_it(run_on(content))
 
 
-# --- what is read
+# --- accepted lines
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        GOOD.replace(b"\n", b"\r\n"),
-        b"\xef\xbb\xbf" + GOOD,
-        b"\n \n" + GOOD + b"\n",
-        GOOD.replace(b'"prompt_tokens": 1', b'"prompt_tokens": 9' + b"0" * 30),
-        GOOD.replace(b"Hello", b"\\ud800"),
+        VALID.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + VALID,
+        b"\n \n" + VALID + b"\n",
+        VALID.replace(b'"prompt_tokens": 1', b'"prompt_tokens": 9' + b"0" * 30),
+        VALID.replace(b"Hello", b"\\ud800"),
         dumped(changed(OURS, (*BODY, "usage"), None)),
         dumped(without(OURS, EXTRA)),
         dumped(changed(OURS, (*CHOICE, "message", "content"), None)),
-        GOOD.replace(b"Hello", b"x" * 10_000_000),
+        VALID.replace(b"Hello", b"x" * 10_000_000),
     ],
 )
-def test_an_odd_line_that_says_enough_is_an_answer(content: bytes) -> None:
-    """Windows line ends, a byte order mark, counts beyond all counting."""
-    (result,) = outcome_of(content)  # type: ignore[misc]
+def test_an_unusual_but_sufficient_line_is_an_answer(content: bytes) -> None:
+    """Windows line ends, a byte order mark, huge counts, and missing optional values."""
+    (result,) = run_on(content)  # type: ignore[misc]
     check(result)
     assert result.recorded
 
 
 def check(result: batch.Result) -> None:
-    """Assert that a result has the types it promises."""
+    """Assert that the fields of a result have the documented types."""
     assert isinstance(result.text, str)
     assert isinstance(result.message, dict)
     assert isinstance(result.outcome, Outcome)
@@ -244,8 +244,8 @@ def check(result: batch.Result) -> None:
     str(result.error).encode()
 
 
-def test_the_batch_output_of_openai_is_loaded() -> None:
-    """An answer keeps its name from others; a failure of any kind is asked again."""
+def test_the_batch_output_of_openai_is_read() -> None:
+    """An answer blocks its name for other inputs; failed rows of any kind are sent again."""
     refused = {"status_code": 400, "request_id": "req_1", "body": {"error": {"message": "No"}}}
     lost = {"status_code": 200, "request_id": "", "body": {"error": {"message": "No"}}}
     bare = {"status_code": 500, "request_id": "", "body": None}
@@ -259,10 +259,10 @@ def test_the_batch_output_of_openai_is_loaded() -> None:
         {"id": f"batch_req_{n}", "custom_id": f"row-{n}", **each}
         for n, each in enumerate(failures, 2)
     ]
-    results = outcome_of(b"".join(map(dumped, lines)), ["Hi"] * 5)
+    results = run_on(b"".join(map(dumped, lines)), ["Hi"] * 5)
     assert isinstance(results, list)
     texts = {each.custom_id: each.text or str(each.error) for each in results}
-    assert "holds the answer to another input as 'row-1'" in texts.pop("row-1")
+    assert "holds an answer to a different input under 'row-1'" in texts.pop("row-1")
     assert texts == {f"row-{n}": "Asked" for n in range(2, 6)}
     found = parse_line(dumped(OPENAI)).reply
     assert found is not None
@@ -270,18 +270,18 @@ def test_the_batch_output_of_openai_is_loaded() -> None:
     assert (found.model, found.request_id, found.outcome) == ("gpt-4o-mini", "req_123", "complete")
 
 
-def test_no_answer_is_taken_out_where_a_name_has_two(tmp_path: Path) -> None:
-    """As in two ledgers that were put together: the last counts, and both stay in the file."""
+def test_no_answer_is_removed_if_a_name_has_two(tmp_path: Path) -> None:
+    """This happens when two ledgers are joined: the last one counts, both stay in the file."""
     path = tmp_path / "answers.jsonl"
     first = dumped(changed(OURS, (*CHOICE, "message", "content"), "First"))
-    path.write_bytes(first + dumped(FAILED) + GOOD)
+    path.write_bytes(first + dumped(FAILED) + VALID)
     (result,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
     assert (result.text, result.recorded) == ("Hello", True)
-    assert path.read_bytes() == first + GOOD
+    assert path.read_bytes() == first + VALID
 
 
-def test_answers_are_found_where_failures_were_taken_out_between_them(tmp_path: Path) -> None:
-    """Each name has its own answer, from before and after the rewriting."""
+def test_answers_are_found_after_failed_rows_between_them_are_removed(tmp_path: Path) -> None:
+    """Each name has its own answer, before and after the rewrite."""
     path = tmp_path / "answers.jsonl"
     inputs = [str(n) for n in range(40)]
     provider = ScriptedProvider("x")
@@ -299,23 +299,23 @@ def test_answers_are_found_where_failures_were_taken_out_between_them(tmp_path: 
     assert len(provider.requests) == 14
 
 
-def test_a_ledger_that_is_written_over_meanwhile_ends_the_batch(tmp_path: Path) -> None:
-    """What cannot be read any more is a ``LedgerError``, after what was under way."""
+def test_a_ledger_overwritten_by_another_program_ends_the_batch(tmp_path: Path) -> None:
+    """It cannot be read any more, which is a ``LedgerError``."""
     path = tmp_path / "answers.jsonl"
-    path.write_bytes(GOOD)
+    path.write_bytes(VALID)
 
     def inputs() -> Iterator[str]:
-        path.write_bytes(b"x" * len(GOOD))
+        path.write_bytes(b"x" * len(VALID))
         yield "Hi"
 
     with pytest.raises(batch.LedgerError, match="cannot read the ledger"):
         list(batch.map(ScriptedProvider("Asked"), inputs(), ledger=path))
-    path.write_bytes(GOOD)
-    assert outcome_of(GOOD)
+    path.write_bytes(VALID)
+    assert run_on(VALID)
 
 
-def test_the_stack_may_be_deeper_when_a_line_is_read_again(tmp_path: Path) -> None:
-    """Where what is left of the stack is too little for a line, that is a ``LedgerError``."""
+def test_a_line_is_read_again_with_a_deeper_stack(tmp_path: Path) -> None:
+    """If the remaining stack is too small to parse a line, that is a ``LedgerError``."""
     path = tmp_path / "answers.jsonl"
     deep = json.loads("[" * 500 + "]" * 500)
     path.write_bytes(dumped(changed(OURS, (*CHOICE, "message", "annotations"), deep)))
@@ -328,15 +328,15 @@ def test_the_stack_may_be_deeper_when_a_line_is_read_again(tmp_path: Path) -> No
             return ledger.recorded("row-1")
 
     try:
-        assert read(0) is not None  # from Python 3.12 on JSON has a stack of its own
+        assert read(0) is not None  # from Python 3.12 on, JSON has its own limit
     except batch.LedgerError as error:
-        said = str(error)
-        assert "nested too deeply" in said
+        message = str(error)
+        assert "nested too deeply" in message
     assert ledger.recorded("row-1") is not None
     ledger.close()
 
 
-# --- any mutation of good lines
+# --- any mutation of valid lines
 
 atoms = st.one_of(
     st.none(),
@@ -356,27 +356,25 @@ values = st.recursive(
 )
 
 
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return every place in a line."""
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in a line."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    found = []
+    result = []
     for key, item in inner:
-        found.append((*at, key))
+        result.append((*prefix, key))
         if isinstance(item, (dict, list)):
-            found += places(item, (*at, key))
-    return found
+            result += paths(item, (*prefix, key))
+    return result
 
 
 @st.composite
 def mutated(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
-    """Return a good line with a value replaced, removed or added, or its bytes changed."""
+    """Return a valid line with a value replaced, removed or added, or its bytes changed."""
     record = draw(st.sampled_from([OURS, FAILED, OPENAI]))
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.sampled_from(places(record)))
+        path = draw(st.sampled_from(paths(record)))
         change = draw(st.sampled_from([changed, without]))
-        record = (
-            changed(record, place, draw(values)) if change is changed else without(record, place)
-        )
+        record = changed(record, path, draw(values)) if change is changed else without(record, path)
         if not record:
             break
     raw = dumped(record)
@@ -392,7 +390,7 @@ def mutated(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
 @settings(max_examples=500, deadline=None)
 @given(raw=mutated())
 def test_any_line_is_read_or_refused(raw: bytes) -> None:
-    """Never ``KeyError``, ``TypeError`` or anything else than the two words for it."""
+    """Only ``NotJSON`` or ``InvalidLine`` is raised, never ``KeyError`` or ``TypeError``."""
     try:
         found = parse_line(raw)
     except (NotJSON, InvalidLine) as error:
@@ -406,9 +404,9 @@ def test_any_line_is_read_or_refused(raw: bytes) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(lines=st.lists(mutated(), min_size=1, max_size=3))
-def test_a_batch_over_any_ledger_ends_well_or_refuses_it(lines: list[bytes]) -> None:
-    """Only ``LedgerError`` comes out, the file is then untouched; else each row has a result."""
-    found = outcome_of(b"".join(lines), ["Hi", "Ho"])
+def test_a_batch_on_any_ledger_succeeds_or_refuses_it(lines: list[bytes]) -> None:
+    """Either each row has a result, or ``LedgerError`` is raised and the file is unchanged."""
+    found = run_on(b"".join(lines), ["Hi", "Ho"])
     if isinstance(found, list):
         assert sorted(result.custom_id for result in found) == ["row-1", "row-2"]
         for result in found:
@@ -417,17 +415,17 @@ def test_a_batch_over_any_ledger_ends_well_or_refuses_it(lines: list[bytes]) -> 
 
 # --- any answer
 
-speech = st.none() | st.text(st.characters(), max_size=5) | st.just("\ud83d\ude00 \udfff")
+texts = st.none() | st.text(st.characters(), max_size=5) | st.just("\ud83d\ude00 \udfff")
 
 
 @settings(max_examples=150, deadline=None)
-@given(name=speech, text=speech, counts=st.tuples(*[atoms] * 3), error=st.none() | speech)
+@given(name=texts, text=texts, counts=st.tuples(*[atoms] * 3), error=st.none() | texts)
 @example(name="\ud800", text="\ud83d", counts=(10**5000, -1, float("nan")), error="\udfff")
 def test_any_answer_becomes_a_line_that_is_read_again(
     name: Any, text: Any, counts: Any, error: Any
 ) -> None:
-    """Strict JSON in ASCII, and the same in as out."""
-    asked = to_row({"custom_id": name, "prompt": "Hi"}, 1)
+    """It is strict JSON in ASCII, and the same values are read back."""
+    row = to_row({"custom_id": name, "prompt": "Hi"}, 1)
     reply = Reply(
         {"role": "assistant", "content": text},
         Outcome.COMPLETE if error is None else Outcome.FAILED,
@@ -436,11 +434,11 @@ def test_any_answer_becomes_a_line_that_is_read_again(
         model=text,
         error=None if error is None else ProviderError(error),
     )
-    raw = format_line(asked, reply)
+    raw = format_line(row, reply)
     assert (raw.isascii(), raw.count(b"\n"), raw.endswith(b"\n")) == (True, 1, True)
     found = parse_line(raw)
-    assert found.id == asked.fingerprint
-    assert found.custom_id == joined(asked.custom_id)
+    assert found.id == row.fingerprint
+    assert found.custom_id == joined(row.custom_id)
     if error is not None:
         assert found.reply is None
         return
@@ -449,36 +447,36 @@ def test_any_answer_becomes_a_line_that_is_read_again(
 
 
 def joined(text: str) -> str:
-    """Return a text with its surrogate pairs as the characters they are."""
+    """Return a text with its surrogate pairs joined to characters."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
-def test_half_characters_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: Path) -> None:
-    """A provider of one's own may say them anywhere; the row is recorded as it was handed over."""
+def test_lone_surrogates_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: Path) -> None:
+    """A custom provider may return them anywhere; the row is recorded as it was yielded."""
     path = tmp_path / "answers.jsonl"
-    (said,) = batch.map(Odd(), ["Hi"], ledger=path)
+    (first,) = batch.map(SurrogateProvider(), ["Hi"], ledger=path)
     (again,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
-    assert said.error is None
+    assert first.error is None
     assert again.recorded
-    assert again.message == said.message
-    assert (said.text, said.model, said.finish_reason) == ("\ufffd", "m\ufffd", "why\ufffd")
+    assert again.message == first.message
+    assert (first.text, first.model, first.finish_reason) == ("\ufffd", "m\ufffd", "why\ufffd")
     assert (again.text, again.model, again.finish_reason) == ("\ufffd", "m\ufffd", "why\ufffd")
-    assert said.message["tool_calls"][0]["function"]["name"] == "\ufffd"
+    assert first.message["tool_calls"][0]["function"]["name"] == "\ufffd"
     assert "\\ud" not in path.read_text().replace("\\ufffd", "")
 
 
-class Odd(ScriptedProvider):
-    """Says half characters wherever something can be said."""
+class SurrogateProvider(ScriptedProvider):
+    """A provider that returns lone surrogates in every text of its answer."""
 
-    def _plan_call(self, *arguments: Any, **named: Any) -> Any:
-        source, clocks, wanted = super()._plan_call(*arguments, **named)
+    def _plan_call(self, *arguments: Any, **options: Any) -> Any:
+        source, timeouts, model = super()._plan_call(*arguments, **options)
 
-        def odd(pipe: Any) -> Any:
-            for _ in source(pipe):
+        def with_surrogates(channel: Any) -> Any:
+            for _ in source(channel):
                 pass
             yield ServedModel("m\ud800")
             yield "\udc00"
             yield ToolCall("\ud800", "\ud800", None, "\ud800")
             yield Finish("why\ud800")
 
-        return odd, clocks, wanted
+        return with_surrogates, timeouts, model

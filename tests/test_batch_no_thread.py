@@ -1,4 +1,4 @@
-"""``batch.map`` where a thread cannot be started: said at once, recorded, unlocked."""
+"""Tests of ``batch.map`` when a thread cannot be started: errors, ledger, lock."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ OURS = "providers-sync-"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A place for a ledger."""
+    """The path of a new ledger."""
     return tmp_path / "answers.jsonl"
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, number: int, kind: str = OURS) -> list[str]:
-    """Let the ``number``-th start of a thread of this kind fail, and all after it."""
+def refuse(monkeypatch: pytest.MonkeyPatch, number: int, prefix: str = OURS) -> list[str]:
+    """Make the ``number``-th start of a thread with this prefix fail, and all later ones."""
     started: list[str] = []
     real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        if thread.name.startswith(kind):
+        if thread.name.startswith(prefix):
             started.append(thread.name)
             if len(started) >= number:
                 raise RuntimeError("can't start new thread")
@@ -42,7 +42,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int, kind: str = OURS) -> li
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the ledger."""
+    """Return whether the ledger is unlocked; raise if it is not."""
     Ledger(path).close()
     return True
 
@@ -53,13 +53,13 @@ def recorded(path: Path) -> set[str]:
     return {line["custom_id"] for line in lines if line["error"] is None}
 
 
-def test_without_a_recorder_nothing_is_asked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what is missing and what to do, and holds no lock."""
+def test_without_a_recorder_nothing_is_sent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the problem and the remedy, and the lock is released."""
     refuse(monkeypatch, 1)
     provider = ScriptedProvider("Hello")
     with pytest.raises(ProviderError, match=r"no thread can be started .*ulimit -u") as caught:
         list(batch.map(provider, PROMPTS, ledger=path))
-    assert is_free(path)  # while the error, and its traceback, are still there
+    assert is_free(path)  # while the error and its traceback are still referenced
     assert caught.value.__cause__ is not None
     assert provider.requests == []
 
@@ -69,15 +69,15 @@ def test_without_a_recorder_nothing_is_asked(path: Path, monkeypatch: pytest.Mon
 def test_what_was_answered_before_a_worker_failed_to_start_is_recorded(
     path: Path, number: int, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows under way are finished and handed over; then comes the error."""
+    """Rows in progress finish and are yielded; then the error is raised."""
     refuse(monkeypatch, number, f"{OURS}batch-")
     go = threading.Event()
     provider = ScriptedProvider([wait(go), "Hello"])
-    found: list[batch.Result] = []
+    yielded: list[batch.Result] = []
     results = batch.map(provider, PROMPTS, concurrency=4, ledger=path, ordered=ordered)
     threading.Timer(0.05, go.set).start()
     with pytest.raises(ProviderError, match="no thread can be started"):
-        found.extend(results)
+        yielded.extend(results)
     assert len(provider.requests) == len(recorded(path)) == number - 1
     assert is_free(path)
     monkeypatch.undo()
@@ -86,8 +86,8 @@ def test_what_was_answered_before_a_worker_failed_to_start_is_recorded(
     assert len(provider.requests) == len(PROMPTS)
 
 
-def test_every_start_may_be_the_one_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever thread it is: an answer, or a ``ProviderError``; nothing hangs, nothing is held."""
+def test_any_thread_may_fail_to_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row gets an answer or a ``ProviderError``; nothing hangs, no lock is held."""
     provider = ScriptedProvider("Hello")
     for number in range(1, 20):
         settle()
@@ -110,33 +110,33 @@ def test_every_start_may_be_the_one_that_fails(path: Path, monkeypatch: pytest.M
 
 
 def settle() -> None:
-    """Wait for the end of the thread that keeps the clocks."""
+    """Wait for the end of the timeout thread."""
     for thread in threading.enumerate():
-        if thread.name == "providers-sync-clocks":
+        if thread.name == "providers-sync-timeouts":
             thread.join(5)
 
 
-def test_a_row_whose_clocks_cannot_run_fails_and_the_next_has_them(
+def test_a_row_without_a_timeout_thread_fails_and_the_next_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is sent that could hang; and one failure does not switch the clocks off."""
+    """No request is sent without timeouts, and one failure does not disable them for later rows."""
     settle()
-    refuse(monkeypatch, 1, f"{OURS}clocks")
+    refuse(monkeypatch, 1, f"{OURS}timeouts")
     provider = ScriptedProvider("Hello")
     (result,) = batch.map(provider, ["Hi"])
     assert "no thread can be started" in str(result.error)
     assert provider.requests == []
     monkeypatch.undo()
-    assert not same_thread._watcher._runs
-    assert not same_thread._watcher._pipes
+    assert not same_thread._watcher._running
+    assert not same_thread._watcher._channels
     (result,) = batch.map(provider, ["Hi"])
     assert (result.text, result.error) == ("Hello", None)
 
 
-def test_a_given_pool_that_cannot_start_a_thread_says_so(
+def test_a_callers_pool_that_cannot_start_a_thread_raises(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same for an executor of the caller's."""
+    """The error contains the pool's own message."""
     refuse(monkeypatch, 1, "theirs")
     with (
         ThreadPoolExecutor(2, thread_name_prefix="theirs") as pool,
@@ -146,11 +146,11 @@ def test_a_given_pool_that_cannot_start_a_thread_says_so(
     assert is_free(path)
 
 
-def test_a_pool_that_cannot_start_a_process_says_so(path: Path) -> None:
-    """``fork`` fails with an ``OSError``, which is no error of ours."""
+def test_a_pool_that_cannot_start_a_process_raises(path: Path) -> None:
+    """``fork`` raises an ``OSError``, which becomes a ``ProviderError``."""
 
     class Full(ThreadPoolExecutor):
-        def submit(self, fn: Any, /, *arguments: Any, **named: Any) -> Any:
+        def submit(self, fn: Any, /, *arguments: Any, **options: Any) -> Any:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
     with Full(1) as pool, pytest.raises(ProviderError, match="temporarily unavailable"):

@@ -15,7 +15,7 @@ EXAMPLES = ROOT / "examples"
 LINES = 35
 PROVIDERS = ["Vitalentum", "CodeLinkAva", "AI365VIP"]
 SHOWS = {
-    "batch.py": "First run: 3 asked, 0 from the ledger.\nSecond run: 1 asked, 3 from the ledger.",
+    "batch.py": "First run: 3 sent, 0 from the ledger.\nSecond run: 1 sent, 3 from the ledger.",
     "cancel.py": "\ncancelled; what had arrived: 'tick ",
     "complete.py": "You said: What did I say first?\nmodel echo, finish reason stop",
     "demo.py": "— AI365VIP: unverified, ",

@@ -63,7 +63,7 @@ LAYERS = [
     "circuit_breaker",
     # inside batch
     "batch.run",
-    "batch.records batch.pacing batch.result_buffer batch.worker batch.inputs",
+    "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs",
     "batch.ledger batch.same_thread",
     "batch.ledger_lines batch.executor",
     "batch.results",

@@ -1,6 +1,6 @@
-"""The clients' processes, the server's, and rounds interleaved among the clients.
+"""Run the clients and the server as child processes, in interleaved rounds.
 
-So what else the machine does hits all of them alike.
+Interleaving spreads other load on the machine evenly over the clients.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 from . import environments
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 ROUND_S = 3.0
-"""A client slower than this in all rounds of a case together gets fewer rounds, at least one."""
-Figures = dict[str, Any]
+"""A client whose rounds of a case take longer than this in total gets fewer rounds."""
+Measurements = dict[str, Any]
 
 
 class Client(NamedTuple):
-    """A row of the tables."""
+    """A client under test: a row of the tables."""
 
     function: str
     environment: str
@@ -32,14 +32,14 @@ class Client(NamedTuple):
 
 
 class Process:
-    """A child that answers a line of JSON with another."""
+    """A child process that answers each line of JSON with another."""
 
     def __init__(self, command: list[str], scratch: Path) -> None:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(scratch),
             "LLM_USER_PATH": str(scratch),
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # its import asks GitHub otherwise
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else its import contacts GitHub
             "REQUESTS_CA_BUNDLE": str(scratch / "ca.pem"),
             "SSL_CERT_FILE": str(scratch / "ca.pem"),
         }
@@ -53,21 +53,21 @@ class Process:
             bufsize=1,
         )
 
-    def ask(self, **order: Any) -> Figures:
-        """Give an order and wait for what it yields."""
+    def request(self, **order: Any) -> Measurements:
+        """Send an order and return its result."""
         assert self._child.stdin
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(json.dumps(order) + "\n")
-        return self.hear()
+        return self.read_line()
 
-    def hear(self) -> Figures:
-        """Wait for a line."""
+    def read_line(self) -> Measurements:
+        """Wait for a line and return its JSON."""
         assert self._child.stdout
         line = self._child.stdout.readline()
         return json.loads(line) if line else {"error": f"exit status {self._child.wait()}"}
 
     def close(self) -> None:
-        """Let it end."""
+        """Close its standard input and wait for its end."""
         assert self._child.stdin
         assert self._child.stdout
         with contextlib.suppress(BrokenPipeError):
@@ -77,22 +77,22 @@ class Process:
 
 
 class Bench:
-    """What all parts need: the server, the clients that can be had, how much to do."""
+    """What all parts share: the server, the missing clients, and the amount of work."""
 
     def __init__(self, scratch: Path, quick: bool, missing: dict[str, str]) -> None:
         self.scratch = scratch
         self.quick = quick
         self.missing = missing
         self.server = Process(
-            [environments.python("tools"), str(HERE / "server.py"), str(scratch)], scratch
+            [environments.python("tools"), str(FOLDER / "server.py"), str(scratch)], scratch
         )
-        self.urls = self.server.hear()
+        self.urls = self.server.read_line()
 
     @contextlib.contextmanager
     def client(self, client: Client) -> Iterator[Process]:
-        """Run a client's process."""
+        """Start a client's process, and end it on exit."""
         name = client.environment
-        command = [environments.python(name), str(HERE / "worker.py"), client.function]
+        command = [environments.python(name), str(FOLDER / "worker.py"), client.function]
         process = Process(command, self.scratch)
         try:
             yield process
@@ -100,44 +100,45 @@ class Bench:
             process.close()
 
     def url(self, framing: str, size: int, scheme: str = "http") -> str:
-        """Return a base URL that has the server play this."""
+        """Return a base URL for which the server sends such an answer."""
         return f"{self.urls[scheme]}/{framing}/{size}"
 
     def rounds(self, clients: dict[str, Client], rounds: int,
-               once: Callable[[str, Client], Figures]) -> dict[str, list[Figures]]:  # fmt: skip
-        """Call ``once`` for each client in turn, again and again."""
-        found: dict[str, list[Figures]] = {name: [] for name in clients}
+               once: Callable[[str, Client], Measurements],
+               ) -> dict[str, list[Measurements]]:  # fmt: skip
+        """Call ``once`` for each client in turn, for several rounds."""
+        results: dict[str, list[Measurements]] = {name: [] for name in clients}
         for number in range(1 if self.quick else rounds):
             for name, client in clients.items():
-                before = found[name]
+                before = results[name]
                 if client.environment in self.missing:
-                    found[name] = [{"error": "not installed"}]
+                    results[name] = [{"error": "not installed"}]
                 elif number == 0 or (
-                    "error" not in before[-1] and sum(map(spent, before)) < ROUND_S
+                    "error" not in before[-1] and sum(map(duration, before)) < ROUND_S
                 ):
                     before.append(once(name, client))
-        return found
+        return results
 
 
-def spent(figures: Figures) -> float:
+def duration(measured: Measurements) -> float:
     """Return the seconds that a round took."""
-    return float(sum(figures["walls"]) if "walls" in figures else figures.get("wall", 0))
+    return float(sum(measured["walls"]) if "walls" in measured else measured.get("wall", 0))
 
 
-def summary(rounds: list[Figures], **values: Callable[[Figures], float]) -> Figures:
+def summary(rounds: list[Measurements], **values: Callable[[Measurements], float]) -> Measurements:
     """Return the median of each value over the rounds, and its lowest and highest."""
     if "error" in rounds[-1]:
         return {"error": rounds[-1]["error"]}
-    made: Figures = {"rounds": len(rounds)}
+    summarized: Measurements = {"rounds": len(rounds)}
     for name, value in values.items():
-        all_of_it = [value(each) for each in rounds]
-        made[name] = statistics.median(all_of_it)
-        made[f"{name}_spread"] = [min(all_of_it), max(all_of_it)]
-    return made
+        samples = [value(each) for each in rounds]
+        summarized[name] = statistics.median(samples)
+        summarized[f"{name}_spread"] = [min(samples), max(samples)]
+    return summarized
 
 
-def checked(figures: Figures, expected: int, what: str = "characters") -> Figures:
-    """Return the figures, or an error where a client has not yielded the whole answer."""
-    if "error" not in figures and figures[what] != expected:
-        return {"error": f"{figures[what]} {what} of {expected}"}
-    return figures
+def checked(measured: Measurements, expected: int, what: str = "characters") -> Measurements:
+    """Return the measurements, or an error if the client has not yielded the full answer."""
+    if "error" not in measured and measured[what] != expected:
+        return {"error": f"{measured[what]} {what} of {expected}"}
+    return measured

@@ -1,7 +1,7 @@
-"""How each client asks for a streamed answer, in the shortest way that its own manual shows.
+"""One function per client that streams an answer, in the shortest way its manual shows.
 
-Each function runs in its client's environment, makes the client once for a base URL, and returns
-what asks for an answer: a function whose result yields the answer's text, chunk by chunk.
+Each runs in its client's environment, creates the client once for a base URL, and returns a
+function. Each call of that function sends a request and returns an iterator of the answer's chunks.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from typing import Any
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 BODY = {"model": "m", "messages": MESSAGES, "stream": True}
-Ask = Callable[[], Any]
+Send = Callable[[], Any]
 
 
-def ours(url: str) -> Ask:
+def ours(url: str) -> Send:
     from providers_sync import OpenAICompatible
 
     provider = OpenAICompatible("m", base_url=url)
     return lambda: provider.stream("Hi")
 
 
-def ours_anthropic(url: str) -> Ask:
+def ours_anthropic(url: str) -> Send:
     from providers_sync import Anthropic
 
     provider = Anthropic("m", base_url=url, api_key="none")
     return lambda: provider.stream("Hi")
 
 
-def ours_async(url: str) -> Ask:
+def ours_async(url: str) -> Send:
     from providers_sync import OpenAICompatible, aio
 
     provider = OpenAICompatible("m", base_url=url)
 
-    async def ask() -> AsyncIterator[str]:
+    async def send() -> AsyncIterator[str]:
         async for text in aio.stream(provider, "Hi"):
             yield text
 
-    return ask
+    return send
 
 
-def naive(url: str) -> Ask:
+def naive(url: str) -> Send:
     import requests
     import sseclient
 
     session = requests.Session()
 
-    def ask() -> Iterator[str]:
+    def send() -> Iterator[str]:
         with session.post(f"{url}/chat/completions", json=BODY, stream=True) as response:
             for event in sseclient.SSEClient(response).events():
                 if event.data == "[DONE]":
@@ -55,33 +55,33 @@ def naive(url: str) -> Ask:
                 if text := json.loads(event.data)["choices"][0]["delta"].get("content"):
                     yield text
 
-    return ask
+    return send
 
 
-def bare_requests(url: str) -> Ask:
+def bare_requests(url: str) -> Send:
     import requests
 
     session = requests.Session()
 
-    def ask() -> Iterator[str]:
+    def send() -> Iterator[str]:
         yield session.post(f"{url}/chat/completions", json=BODY, stream=True).text
 
-    return ask
+    return send
 
 
-def bare_socket(url: str) -> Ask:
+def bare_socket(url: str) -> Send:
     import orjson
     from socket_loop import lines
 
-    def ask() -> Iterator[str]:
+    def send() -> Iterator[str]:
         for line in lines(url, "/chat/completions", json.dumps(BODY).encode()):
             if line.startswith(b"data: {"):
                 yield orjson.loads(line[6:])["choices"][0]["delta"].get("content") or ""
 
-    return ask
+    return send
 
 
-def openai(url: str) -> Ask:
+def openai(url: str) -> Send:
     from openai import OpenAI
 
     client = OpenAI(base_url=url, api_key="none")
@@ -90,37 +90,37 @@ def openai(url: str) -> Ask:
     )  # fmt: skip
 
 
-def openai_async(url: str) -> Ask:
+def openai_async(url: str) -> Send:
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(base_url=url, api_key="none")
 
-    async def ask() -> AsyncIterator[str]:
+    async def send() -> AsyncIterator[str]:
         async for chunk in await client.chat.completions.create(
             model="m", messages=MESSAGES, stream=True
         ):
             if chunk.choices and (text := chunk.choices[0].delta.content):
                 yield text
 
-    return ask
+    return send
 
 
-def anthropic(url: str) -> Ask:
+def anthropic(url: str) -> Send:
     from anthropic import Anthropic
 
     client = Anthropic(base_url=url, api_key="none")
 
-    def ask() -> Iterator[str]:
+    def send() -> Iterator[str]:
         for event in client.messages.create(
             model="m", max_tokens=4096, messages=MESSAGES, stream=True
         ):
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
                 yield event.delta.text
 
-    return ask
+    return send
 
 
-def litellm(url: str) -> Ask:
+def litellm(url: str) -> Send:
     import litellm
 
     return lambda: texts(
@@ -130,7 +130,7 @@ def litellm(url: str) -> Ask:
     )
 
 
-def aisuite(url: str) -> Ask:
+def aisuite(url: str) -> Send:
     from aisuite import Client
 
     client = Client({"openai": {"base_url": url, "api_key": "none"}})
@@ -139,14 +139,14 @@ def aisuite(url: str) -> Ask:
     )
 
 
-def llm(url: str) -> Ask:
+def llm(url: str) -> Send:
     from llm.default_plugins.openai_models import Chat
 
     model = Chat("m", model_name="m", api_base=url)
     return lambda: iter(model.prompt("Hi", key="none", stream=True))
 
 
-def g4f(url: str) -> Ask:
+def g4f(url: str) -> Send:
     from g4f.client import Client
     from g4f.client.factory import create_custom_provider
 
@@ -155,7 +155,7 @@ def g4f(url: str) -> Ask:
 
 
 def texts(chunks: Any) -> Iterator[str]:
-    """Yield the text of chunks that have OpenAI's shape."""
+    """Yield the text of chunks in OpenAI's format."""
     for chunk in chunks:
         if chunk.choices and (text := chunk.choices[0].delta.content):
             yield text

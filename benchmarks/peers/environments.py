@@ -1,4 +1,4 @@
-"""The virtual environments, one a peer, made once and reused."""
+"""Create and reuse the virtual environments, one per client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = ROOT / ".venv-bench"
 OURS = "providers_sync"
 TOOLS = "tools"
 PACKAGES = {
-    OURS: [],  # installed from this checkout, anew each time
+    OURS: [],  # installed from this checkout, each time
     "limits": ["requests", "sseclient-py", "orjson"],
     "openai": ["openai"],
     "anthropic": ["anthropic"],
@@ -37,7 +37,7 @@ def python(name: str) -> str:
 
 
 def make_all() -> dict[str, str]:
-    """Make what is missing; return what cannot be made, and why."""
+    """Create missing environments; return those that failed, and why."""
     failed = {}
     for name in PACKAGES:
         try:
@@ -49,10 +49,10 @@ def make_all() -> dict[str, str]:
 
 
 def make(name: str) -> None:
-    """Make one environment, unless it is there; ours gets the checkout as it stands."""
+    """Create one environment unless it exists; reinstall this checkout in our own."""
     done = FOLDER / name / "made.json"
     if not done.exists():
-        print(f"Making {done.parent.relative_to(ROOT)}.", flush=True)
+        print(f"Creating {done.parent.relative_to(ROOT)}.", flush=True)
         shutil.rmtree(done.parent, ignore_errors=True)
         run([sys.executable, "-m", "venv", str(done.parent)])
         if PACKAGES[name]:
@@ -64,7 +64,7 @@ def make(name: str) -> None:
 
 
 def install_ours() -> None:
-    """Install the checkout, from a copy: a build leaves its traces where it is made."""
+    """Install the checkout from a copy, as a build leaves files in its source folder."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "source"
         copy.mkdir()
@@ -82,19 +82,19 @@ def pip(name: str, *arguments: str) -> None:
 
 
 def run(command: list[str], check: bool = True) -> str:
-    """Run a command and return what it prints."""
+    """Run a command and return its output."""
     done = subprocess.run(command, check=check, capture_output=True)
     return done.stdout.decode()
 
 
 def versions(name: str) -> dict[str, str]:
-    """Return the packages of an environment, without the installer's own."""
-    found: dict[str, str] = json.loads(run([python(name), "-c", LIST]))
-    return {p: v for p, v in sorted(found.items()) if p not in ("pip", "setuptools", "wheel")}
+    """Return the packages of an environment, without pip and its helpers."""
+    packages: dict[str, str] = json.loads(run([python(name), "-c", LIST]))
+    return {p: v for p, v in sorted(packages.items()) if p not in ("pip", "setuptools", "wheel")}
 
 
 def megabytes(name: str) -> float:
-    """Return the size of what is installed, byte code included, without the installer."""
+    """Return the size of the installed packages with byte code, without pip and its helpers."""
     (site,) = (FOLDER / name).glob("lib/python3*/site-packages")
     total = 0
     for folder, _, files in os.walk(site):

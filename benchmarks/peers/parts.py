@@ -1,4 +1,4 @@
-"""The measurements: each part returns its figures by case and client."""
+"""The parts of the benchmark; each function returns its measurements by case and client."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import statistics
 import subprocess
 
 from . import environments
-from .bench import HERE, Bench, Client, Figures, Process, checked, summary
+from .bench import FOLDER, Bench, Client, Measurements, Process, checked, summary
 
 LONGEST_S = 6.0
-"""A client that takes longer for a tenth of an answer is not asked for all of it."""
+"""A client slower than this for a tenth of an answer skips the full one."""
 
 CLIENTS = {
     "providers_sync": Client("ours", "providers_sync", "providers_sync"),
@@ -30,14 +30,14 @@ ASYNC = {
     "openai (async)": Client("openai_async", "openai"),
 }
 BARE = {"bare requests": Client("bare_requests", "limits")}
-FLOOR = {"its dependencies": Client("", "providers_sync", "requests, sseclient, tenacity")}
+DEPENDENCIES = {"its dependencies": Client("", "providers_sync", "requests, sseclient, tenacity")}
 
 
-def chunks(bench: Bench) -> Figures:
-    """CPU for each chunk of a long answer, as the body may come."""
+def chunks(bench: Bench) -> Measurements:
+    """Measure the CPU time per chunk of a long answer, for each framing of the body."""
     size = 2_000 if bench.quick else 20_000
     expected = sum(len(f"word{n % 97} ") for n in range(size))
-    found = {}
+    results = {}
     for case, framing, scheme in (
         ("one HTTP chunk an event", "event", "http"),
         ("coalesced", "coalesced", "http"),
@@ -47,17 +47,17 @@ def chunks(bench: Bench) -> Figures:
     ):
         with contextlib.ExitStack() as stack:
             clients = {**CLIENTS, **ANTHROPIC, **ASYNC}
-            there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
-            running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+            installed = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+            running = {n: stack.enter_context(bench.client(c)) for n, c in installed.items()}
             for process in running.values():
-                process.ask(do="stream", url=bench.url("event", 1))  # imports, and warms up
+                process.request(do="stream", url=bench.url("event", 1))  # import and warm up
 
             def once(name: str, _: Client, url: str = bench.url(framing, size, scheme),
-                     running: dict[str, Process] = running) -> Figures:  # fmt: skip
-                return checked(running[name].ask(do="stream", url=url), expected)
+                     running: dict[str, Process] = running) -> Measurements:  # fmt: skip
+                return checked(running[name].request(do="stream", url=url), expected)
 
             rounds = bench.rounds(clients, 15, once)
-        found[case] = {
+        results[case] = {
             name: summary(
                 each,
                 cpu_us=lambda f: f["cpu"] / size * 1e6,
@@ -65,46 +65,46 @@ def chunks(bench: Bench) -> Figures:
             )
             for name, each in rounds.items()
         }
-    return found
+    return results
 
 
-def requests(bench: Bench) -> Figures:
-    """CPU and time of a warm request whose answer is one chunk."""
+def requests(bench: Bench) -> Measurements:
+    """Measure CPU and wall time of a warm request whose answer is one chunk."""
     times = 60
     url = bench.url("event", 1)
     clients = {**CLIENTS, **BARE, **ASYNC}
     with contextlib.ExitStack() as stack:
-        there = {n: c for n, c in clients.items() if c.environment not in bench.missing}
-        running = {n: stack.enter_context(bench.client(c)) for n, c in there.items()}
+        installed = {n: c for n, c in clients.items() if c.environment not in bench.missing}
+        running = {n: stack.enter_context(bench.client(c)) for n, c in installed.items()}
         for process in running.values():
-            process.ask(do="stream", url=url, times=5)
+            process.request(do="stream", url=url, times=5)
         rounds = bench.rounds(
-            clients, 9, lambda name, _: running[name].ask(do="stream", url=url, times=times)
+            clients, 9, lambda name, _: running[name].request(do="stream", url=url, times=times)
         )
-    found = {}
+    results = {}
     for name, each in rounds.items():
-        found[name] = summary(each, cpu_us=lambda f: f["cpu"] / times * 1e6)
-        if "error" not in found[name]:
+        results[name] = summary(each, cpu_us=lambda f: f["cpu"] / times * 1e6)
+        if "error" not in results[name]:
             walls = sorted(wall * 1e6 for f in each for wall in f["walls"])
-            found[name]["wall_us"] = statistics.median(walls)
-            found[name]["wall_p99_us"] = walls[len(walls) * 99 // 100]
-    least = found["bare socket"].get("wall_us", 0)
-    for figures in found.values():
-        if "wall_us" in figures:
-            figures["added_us"] = figures["wall_us"] - least
-    return {"one-chunk request": found}
+            results[name]["wall_us"] = statistics.median(walls)
+            results[name]["wall_p99_us"] = walls[len(walls) * 99 // 100]
+    least = results["bare socket"].get("wall_us", 0)
+    for measured in results.values():
+        if "wall_us" in measured:
+            measured["added_us"] = measured["wall_us"] - least
+    return {"one-chunk request": results}
 
 
-def at_once(bench: Bench) -> Figures:
-    """200 answers at the same time, 50 chunks each, 20 ms apart."""
+def at_once(bench: Bench) -> Measurements:
+    """Measure 200 concurrent answers of 50 chunks each, 20 ms apart."""
     streams, size = 200, 50
     url = f"{bench.url('paced', size)}/{streams}"
 
-    def once(_: str, client: Client) -> Figures:
+    def once(_: str, client: Client) -> Measurements:
         with bench.client(client) as process:
-            process.ask(do="stream", url=bench.url("event", 1))
-            figures = process.ask(do="at_once", url=url, streams=streams)
-            return checked(figures, streams * size, "chunks")
+            process.request(do="stream", url=bench.url("event", 1))
+            measured = process.request(do="at_once", url=url, streams=streams)
+            return checked(measured, streams * size, "chunks")
 
     values = {
         key: (lambda f, key=key, scale=scale: f[key] * scale)
@@ -116,25 +116,25 @@ def at_once(bench: Bench) -> Figures:
     return {"200 streams": {name: summary(each, **values) for name, each in rounds.items()}}
 
 
-def long_answers(bench: Bench) -> Figures:
-    """Time and memory of an answer of 10 MB and of 100 MB, as text in one piece."""
-    found: Figures = {}
+def long_answers(bench: Bench) -> Measurements:
+    """Measure time and memory of reading answers of 10 MB and 100 MB as one string."""
+    results: Measurements = {}
     for megabytes in (1, 10) if bench.quick else (10, 100):
         url = bench.url("long", megabytes)
         characters = megabytes * 1_000_000 // 16_000 * 16_000
 
-        before = next(iter(found.values()), {})
+        before = next(iter(results.values()), {})
 
-        def once(name: str, client: Client, url: str = url, all_: int = characters,
-                 before: Figures = before) -> Figures:  # fmt: skip
+        def once(name: str, client: Client, url: str = url, expected: int = characters,
+                 before: Measurements = before) -> Measurements:  # fmt: skip
             if (wall := before.get(name, {}).get("wall", 0)) > LONGEST_S:
                 return {"error": f"not tried: a tenth of it took {wall:.0f} s"}
             with bench.client(client) as process:
-                process.ask(do="stream", url=bench.url("event", 1))
-                return checked(process.ask(do="whole", url=url), all_)
+                process.request(do="stream", url=bench.url("event", 1))
+                return checked(process.request(do="full_text", url=url), expected)
 
         rounds = bench.rounds(CLIENTS, 7, once)
-        found[f"{megabytes} MB"] = {
+        results[f"{megabytes} MB"] = {
             name: summary(
                 each,
                 wall=lambda f: f["wall"],
@@ -144,7 +144,7 @@ def long_answers(bench: Bench) -> Figures:
             )
             for name, each in rounds.items()
         }
-    return found
+    return results
 
 
 IMPORT = """
@@ -159,19 +159,19 @@ print(json.dumps({{"wall": wall, "cpu": cpu, "memory": memory() - before,
 """
 
 
-def imports(bench: Bench) -> Figures:
-    """Time, memory and modules of an import, in a new process each time."""
+def imports(bench: Bench) -> Measurements:
+    """Measure time, memory and modules of an import, in a new process each time."""
 
-    def once(_: str, client: Client) -> Figures:
+    def once(_: str, client: Client) -> Measurements:
         command = [environments.python(client.environment), "-c", IMPORT.format(client.imports)]
         process = Process(command, bench.scratch)
         try:
-            return process.hear()
+            return process.read_line()
         finally:
             process.close()
 
-    clients = {name: c for name, c in {**CLIENTS, **FLOOR}.items() if c.imports}
-    bench.rounds(clients, 1, once)  # reads the files into the machine's memory
+    clients = {name: c for name, c in {**CLIENTS, **DEPENDENCIES}.items() if c.imports}
+    bench.rounds(clients, 1, once)  # fills the file cache
     rounds = bench.rounds(clients, 15, once)
     values = {
         "wall_ms": lambda f: f["wall"] * 1e3,
@@ -182,31 +182,31 @@ def imports(bench: Bench) -> Figures:
     return {"import": {name: summary(each, **values) for name, each in rounds.items()}}
 
 
-def sizes(bench: Bench) -> Figures:
-    """What an installation adds to Python."""
-    found = {}
+def sizes(bench: Bench) -> Measurements:
+    """Measure the size of an installation, without Python."""
+    results = {}
     for name, client in CLIENTS.items():
         environment = client.environment
         if environment in bench.missing:
-            found[name] = {"error": "not installed"}
+            results[name] = {"error": "not installed"}
         elif environment != "limits":
             packages = environments.versions(environment)
-            found[name] = {
+            results[name] = {
                 "megabytes": environments.megabytes(environment),
                 "packages": len(packages),
                 "version": packages.get(environment) or packages[environment.replace("_", "-")],
             }
-    return {"installed": found}
+    return {"installed": results}
 
 
-def batch(bench: Bench) -> Figures:
-    """Rows a second of ``batch.map`` beside as many bare requests threads."""
-    script, rows = HERE.parent / "batch_throughput.py", 1_000 if bench.quick else 10_000
+def batch(bench: Bench) -> Measurements:
+    """Measure rows per second of ``batch.map`` and of as many threads with plain requests."""
+    script, rows = FOLDER.parent / "batch_throughput.py", 1_000 if bench.quick else 10_000
     command = [environments.python("providers_sync"), str(script), "--rows", str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not (told := BATCH.search(done.stdout)):
+    if not (match := BATCH.search(done.stdout)):
         return {"batch": {"batch.map": {"error": done.stderr[-300:]}}}
-    bare, ours, memory = map(float, told.groups())
+    bare, ours, memory = map(float, match.groups())
     return {
         "batch": {
             "batch.map": {"rows_per_s": ours, "peak": memory},

@@ -1,4 +1,4 @@
-"""The figures as a picture; runs where matplotlib is: ``python picture.py FOLDER``."""
+"""Draw the results as a chart, with matplotlib: ``python picture.py FOLDER``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib import pyplot
 OURS, LIMITS = "providers_sync", ("naive loop", "bare socket", "its dependencies")
 COLOURS = {"ours": "#0b6e4f", "peer": "#52606d", "limit": "#b8c1cb"}
 INK, FAINT = "#1f2933", "#7b8794"
-PANELS = (  # part, case, figure, title, logarithmic
+PANELS = (  # part, case, measurement, title, logarithmic
     ("chunks", "one HTTP chunk an event", "cpu_us", "CPU per streamed chunk, µs", True),
     ("requests", "one-chunk request", "cpu_us", "CPU of a one-chunk request, µs", True),
     ("at_once", "200 streams", "late_p99", "200 streams at once: p99 of delay, ms", True),
@@ -27,26 +27,26 @@ SHOWN = (OURS, "anthropic", "g4f", "aisuite", "openai", "llm", "litellm", *LIMIT
 
 
 def kind(name: str) -> str:
-    """Return which colour a client has."""
+    """Return the kind of a client, which decides its colour."""
     return "ours" if name == OURS else "limit" if name in LIMITS else "peer"
 
 
 def number(value: float) -> str:
-    """Return a figure in as many digits as mean something."""
+    """Format a number with its significant digits only."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def panel(axes: Any, clients: dict[str, Any], key: str, logarithmic: bool) -> None:
-    """Draw one figure of all clients, the least first: dots, as a logarithm has no zero."""
-    there = [n for n in SHOWN if clients.get(n, {}).get(key) is not None]
-    names = sorted(there, key=lambda name: clients[name][key], reverse=True)
-    for spot, name in enumerate(names):
+    """Draw one measurement of all clients, the least first; dots, as a log scale has no zero."""
+    measured = [n for n in SHOWN if clients.get(n, {}).get(key) is not None]
+    names = sorted(measured, key=lambda name: clients[name][key], reverse=True)
+    for position, name in enumerate(names):
         value, colour = clients[name][key], COLOURS[kind(name)]
         low, high = clients[name].get(f"{key}_spread", (value, value))
-        axes.axhline(spot, color="#edf0f3", lw=6, zorder=0)
-        axes.plot([low, high], [spot, spot], color=colour, lw=3, alpha=0.5)
-        axes.plot(value, spot, "o", color=colour, ms=11 if name == OURS else 9)
-        axes.annotate(number(value), (max(high, value), spot), (9, 0), va="center", fontsize=9,
+        axes.axhline(position, color="#edf0f3", lw=6, zorder=0)
+        axes.plot([low, high], [position, position], color=colour, lw=3, alpha=0.5)
+        axes.plot(value, position, "o", color=colour, ms=11 if name == OURS else 9)
+        axes.annotate(number(value), (max(high, value), position), (9, 0), va="center", fontsize=9,
                       textcoords="offset points", color=INK,
                       fontweight="bold" if name == OURS else "normal")  # fmt: skip
     axes.set_yticks(range(len(names)), names, fontsize=9.5)
@@ -62,8 +62,8 @@ def panel(axes: Any, clients: dict[str, Any], key: str, logarithmic: bool) -> No
         axes.set_xlim(0, max(values) * 1.2)
 
 
-def dress(axes: Any, logarithmic: bool) -> None:
-    """Take away what says nothing."""
+def style(axes: Any, logarithmic: bool) -> None:
+    """Remove ticks and lines that carry no information."""
     axes.tick_params(axis="x", labelsize=8, colors=FAINT, length=2)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e4e7eb", lw=0.8)
@@ -78,16 +78,16 @@ def dress(axes: Any, logarithmic: bool) -> None:
 
 
 def main() -> None:
-    """Read ``results.json`` and write ``results.png`` beside it."""
+    """Read ``results.json`` and write ``results.png`` next to it."""
     folder = Path(sys.argv[1])
-    found = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
     mpl.rcParams["font.family"] = "DejaVu Sans"
     figure, grid = pyplot.subplots(2, 3, figsize=(14, 7.6), dpi=110)
     for axes, (part, case, key, title, logarithmic) in zip(grid.flat, PANELS, strict=True):
         axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8)
-        panel(axes, found[part][case], key, logarithmic)
-        dress(axes, logarithmic)
-    machine = found["machine"]
+        panel(axes, results[part][case], key, logarithmic)
+        style(axes, logarithmic)
+    machine = results["machine"]
     figure.text(0.012, 0.965, "Blocking clients side by side: less is better", fontsize=15,
                 color=INK, fontweight="bold", va="center")  # fmt: skip
     figure.text(

@@ -1,11 +1,11 @@
-"""A server that is never the bottleneck: raw sockets, answers made once and sent as they are.
+"""A fast HTTP server of streamed answers: raw sockets, prebuilt answers, never the bottleneck.
 
-The path says what to play, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk an event),
-``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the connection's end is the answer's),
-``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every 20 ms,
-its text the time it was sent at) and ``long`` (so many MB of text). The rest of the path says
-which protocol.
-Plain and over TLS; the first line of output says where, and standard input's end ends it.
+The path selects the answer, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk per event),
+``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the end of the connection ends the
+answer), ``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every
+20 ms, whose text is the time of sending) and ``long`` (``size`` MB of text). The rest of the path
+selects the protocol. Serves HTTP and TLS; the first line of output has the URLs, and closing
+standard input ends the process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import Any
 
 PACE_S = 0.02
 SETTLE_S = 0.1
-PATIENCE_S = 2.0  # for a client that does not ask for all at once
-LONG_TEXT = "word " * 200  # 1000 characters an event
+INCOMPLETE_S = 2.0  # start after this even if not all streams have been requested
+LONG_TEXT = "word " * 200  # 1000 characters per event
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-PLACE = "@text@"
+PLACEHOLDER = "@text@"
 
 
 def event(value: Any, kind: str = "") -> bytes:
@@ -53,17 +53,17 @@ def message_event(kind: str, **rest: Any) -> bytes:
 
 MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
 MESSAGE |= {"stop_reason": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
-PROTOCOLS = {  # what comes first, what comes for each text, what comes last
+PROTOCOLS = {  # the events before the text, for each text, after the text
     "completions": (
         b"",
-        chat_chunk({"content": PLACE}),
+        chat_chunk({"content": PLACEHOLDER}),
         chat_chunk({}, "stop") + event("[DONE]"),
     ),
     "messages": (
         message_event("message_start", message=MESSAGE)
         + message_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
         message_event(
-            "content_block_delta", index=0, delta={"type": "text_delta", "text": PLACE}
+            "content_block_delta", index=0, delta={"type": "text_delta", "text": PLACEHOLDER}
         ),
         message_event("content_block_stop", index=0)
         + message_event("message_delta", delta={"stop_reason": "end_turn"})
@@ -79,86 +79,88 @@ def chunked(data: bytes) -> bytes:
 
 @functools.lru_cache
 def answer(framing: str, size: int, protocol: str) -> bytes:
-    """Return a whole response."""
+    """Return a complete response."""
     first, each, last = PROTOCOLS[protocol]
     texts = (f"word{n % 97} " for n in range(size))
-    events = [*(each.replace(PLACE.encode(), text.encode()) for text in texts), last]
+    events = [*(each.replace(PLACEHOLDER.encode(), text.encode()) for text in texts), last]
     events[0] = first + events[0]
     if framing == "close":
         return HEAD + b"Connection: close\r\n\r\n" + b"".join(events)
     head = HEAD + b"Transfer-Encoding: chunked\r\n"
     if framing == "gzip":
-        press = zlib.compressobj(wbits=31)
-        events = [press.compress(data) + press.flush(zlib.Z_SYNC_FLUSH) for data in events]
-        events.append(press.flush())
+        compressor = zlib.compressobj(wbits=31)
+        events = [
+            compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH) for data in events
+        ]
+        events.append(compressor.flush())
         head += b"Content-Encoding: gzip\r\n"
     elif framing == "coalesced":
         body = b"".join(events)
-        events = [body[at : at + 16384] for at in range(0, len(body), 16384)]
+        events = [body[start : start + 16384] for start in range(0, len(body), 16384)]
     return head + b"\r\n" + b"".join(map(chunked, events)) + chunked(b"")
 
 
 def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
-    """Yield a response of so many MB of text, 16 events an HTTP chunk."""
+    """Yield a response with ``megabytes`` MB of text, 16 events per HTTP chunk."""
     first, each, last = PROTOCOLS[protocol]
     yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (chunked(first) if first else b"")
-    # Not the same again and again: litellm takes that for a fault.
+    # Varied texts: litellm treats repeated identical chunks as an error.
     texts = [LONG_TEXT.replace("word", f"wo{n:02}").encode() for n in range(16)]
-    some = chunked(b"".join(each.replace(PLACE.encode(), text) for text in texts))
+    part = chunked(b"".join(each.replace(PLACEHOLDER.encode(), text) for text in texts))
     for _ in range(megabytes * 1_000_000 // len(LONG_TEXT) // 16):
-        yield some
+        yield part
     yield chunked(last) + chunked(b"")
 
 
 class Pacer(threading.Thread):
-    """One thread that sends the next event of every paced answer when it is due.
+    """A thread that sends the next event of every paced answer when it is due.
 
-    Answers begin together, once all are asked for, and take turns within the 20 ms, as those of
-    independent servers would.
+    Answers start together, once all are requested, at different offsets within the 20 ms, as those
+    of independent servers would.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._waiting: list[tuple[socket.socket, int, str]] = []
-        self._begin_at = 0.0
+        self._start_at = 0.0
         self._changed = threading.Condition()
 
     def add(self, sock: socket.socket, size: int, streams: int, protocol: str) -> None:
-        """Take over one of so many answers."""
+        """Take over the connection of one of ``streams`` answers."""
         first = PROTOCOLS[protocol][0]
         sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
         if first:
             sock.sendall(chunked(first))
         with self._changed:
             self._waiting.append((sock, size, protocol))
-            all_there = len(self._waiting) == streams
-            self._begin_at = time.monotonic() + (SETTLE_S if all_there else PATIENCE_S)
+            complete = len(self._waiting) == streams
+            self._start_at = time.monotonic() + (SETTLE_S if complete else INCOMPLETE_S)
             self._changed.notify()
 
     def run(self) -> None:
-        """Play one crowd of answers after another."""
+        """Send one group of answers after another."""
         while True:
             with self._changed:
-                while not self._waiting or (left := self._begin_at - time.monotonic()) > 0:
-                    self._changed.wait(left if self._waiting else None)
-                crowd, self._waiting = self._waiting, []
-            self._play(crowd)
+                while not self._waiting or (remaining := self._start_at - time.monotonic()) > 0:
+                    self._changed.wait(remaining if self._waiting else None)
+                group, self._waiting = self._waiting, []
+            self._play(group)
 
-    def _play(self, crowd: list[tuple[socket.socket, int, str]]) -> None:
-        began = time.monotonic()
-        due = [(began + PACE_S * n / len(crowd), n, 0) for n in range(len(crowd))]
+    def _play(self, group: list[tuple[socket.socket, int, str]]) -> None:
+        started = time.monotonic()
+        due = [(started + PACE_S * n / len(group), n, 0) for n in range(len(group))]
         while due:
             at, number, sent = heapq.heappop(due)
             time.sleep(max(at - time.monotonic(), 0))
-            sock, size, protocol = crowd[number]
+            sock, size, protocol = group[number]
             _, each, last = PROTOCOLS[protocol]
-            with contextlib.suppress(OSError):  # the client has left
+            with contextlib.suppress(OSError):  # the client has closed the connection
                 if sent == size:
                     sock.sendall(chunked(last) + chunked(b""))
                     sock.close()
                     continue
                 now = b"%.6f " % time.monotonic()
-                sock.sendall(chunked(each.replace(PLACE.encode(), now)))
+                sock.sendall(chunked(each.replace(PLACEHOLDER.encode(), now)))
                 heapq.heappush(due, (at + PACE_S, number, sent + 1))
 
 
@@ -173,14 +175,14 @@ def requests(sock: socket.socket) -> Iterator[str]:
             data += more
         head, _, data = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", head)
-        left = int(length[1]) if length else 0
-        while len(data) < left:
+        size = int(length[1]) if length else 0
+        while len(data) < size:
             data += sock.recv(65536)
-        data = data[left:]
+        data = data[size:]
         yield head.split(b" ", 2)[1].decode()
 
 
-def talk(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) -> None:
+def handle(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) -> None:
     """Answer the requests of one connection."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -191,14 +193,14 @@ def talk(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) -> N
                 streams = int(path.split("/")[3])
                 return pacer.add(sock, int(size), streams, protocol)
             if framing == "long":
-                for piece in long_answer(int(size), protocol):
-                    sock.sendall(piece)
+                for part in long_answer(int(size), protocol):
+                    sock.sendall(part)
             else:
                 sock.sendall(answer(framing, int(size), protocol))
             if framing == "close":
                 break
         sock.close()
-    except OSError:  # the client has left
+    except OSError:  # the client has closed the connection
         sock.close()
 
 
@@ -209,14 +211,14 @@ def listen(pacer: Pacer, context: ssl.SSLContext | None) -> int:
     def accept() -> None:
         while True:
             arguments = (listener.accept()[0], pacer, context)
-            threading.Thread(target=talk, args=arguments, daemon=True).start()
+            threading.Thread(target=handle, args=arguments, daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     return int(listener.getsockname()[1])
 
 
-def certified(folder: Path) -> ssl.SSLContext:
-    """Return the server's side of TLS, its authority in ``folder/ca.pem``."""
+def tls_context(folder: Path) -> ssl.SSLContext:
+    """Return the server's TLS context; write its certificate authority to ``folder/ca.pem``."""
     import trustme
 
     authority = trustme.CA()
@@ -227,10 +229,10 @@ def certified(folder: Path) -> ssl.SSLContext:
 
 
 def main() -> None:
-    """Serve until the parent's pipe ends."""
+    """Serve until standard input is closed."""
     pacer = Pacer()
     pacer.start()
-    plain, secure = listen(pacer, None), listen(pacer, certified(Path(sys.argv[1])))
+    plain, secure = listen(pacer, None), listen(pacer, tls_context(Path(sys.argv[1])))
     urls = {"http": f"http://127.0.0.1:{plain}", "https": f"https://127.0.0.1:{secure}"}
     print(json.dumps(urls), flush=True)
     sys.stdin.read()

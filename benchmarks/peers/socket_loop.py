@@ -1,4 +1,4 @@
-"""The least that a client can do: a socket, the framing by hand, no clock, no check, no retry."""
+"""A minimal HTTP client as a lower bound: a socket, no timeouts, no checks, no retries."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
-_kept: dict[str, tuple[socket.socket, BinaryIO]] = {}
+_connections: dict[str, tuple[socket.socket, BinaryIO]] = {}
 
 
 def lines(url: str, path: str, body: bytes) -> Iterator[bytes]:
-    """Yield the lines of a POST's answer."""
+    """Send a POST request and yield the lines of the response."""
     tail = b""
-    for data in pieces(url, path, body):
-        *whole, tail = (tail + data).split(b"\n") if tail else data.split(b"\n")
-        yield from whole
+    for data in body_chunks(url, path, body):
+        *complete, tail = (tail + data).split(b"\n") if tail else data.split(b"\n")
+        yield from complete
 
 
-def pieces(url: str, path: str, body: bytes) -> Iterator[bytes]:
-    """Yield the body of a POST's answer, piece by piece as the framing has it."""
-    place = urlsplit(url)
-    sock, file = _kept.pop(place.netloc, None) or connect(url)
+def body_chunks(url: str, path: str, body: bytes) -> Iterator[bytes]:
+    """Send a POST request and yield the body of the response, one HTTP chunk at a time."""
+    parsed = urlsplit(url)
+    sock, file = _connections.pop(parsed.netloc, None) or connect(url)
     head = (
-        f"POST {place.path}{path} HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"POST {parsed.path}{path} HTTP/1.1\r\nHost: {parsed.netloc}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     sock.sendall(head.encode() + body)
@@ -35,23 +35,23 @@ def pieces(url: str, path: str, body: bytes) -> Iterator[bytes]:
             while data := cast("bytes", file.read1(65536)):  # type: ignore[attr-defined]
                 yield data
         return
-    press = zlib.decompressobj(31) if b"gzip" in headers else None
+    decompressor = zlib.decompressobj(31) if b"gzip" in headers else None
     while size := int(file.readline(), 16):
         data = file.read(size)
         file.readline()
-        yield press.decompress(data) if press else data
+        yield decompressor.decompress(data) if decompressor else data
     file.readline()
     if b"\nconnection: close" in headers:
         sock.close()
     else:
-        _kept[place.netloc] = sock, file
+        _connections[parsed.netloc] = sock, file
 
 
 def connect(url: str) -> tuple[socket.socket, BinaryIO]:
-    """Return a new connection and its buffered side for reading."""
-    place = urlsplit(url)
-    assert place.hostname
-    sock = socket.create_connection((place.hostname, place.port))
-    if place.scheme == "https":
-        sock = ssl.create_default_context().wrap_socket(sock, server_hostname=place.hostname)
+    """Return a new connection and a buffered reader for it."""
+    parsed = urlsplit(url)
+    assert parsed.hostname
+    sock = socket.create_connection((parsed.hostname, parsed.port))
+    if parsed.scheme == "https":
+        sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parsed.hostname)
     return sock, sock.makefile("rb")

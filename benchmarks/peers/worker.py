@@ -1,4 +1,4 @@
-"""One client in a process of its own: takes orders as lines of JSON, answers with figures.
+"""Run one client in its own process: read orders as lines of JSON, print measurements.
 
 ``python worker.py CLIENT``, in that client's environment; CLIENT is a function of ``clients.py``.
 """
@@ -18,70 +18,70 @@ from typing import Any
 
 import clients
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 
 def memory(what: str) -> float:
-    """Return MB of this process: ``VmRSS`` (now) or ``VmHWM`` (the most so far)."""
+    """Return the memory of this process in MB: ``VmRSS`` (current) or ``VmHWM`` (peak)."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
 class Client:
-    """A client made for one base URL, blocking or not."""
+    """A client for one base URL, blocking or asynchronous."""
 
-    def __init__(self, ask: clients.Ask) -> None:
-        self._ask = ask
-        self.is_async = inspect.isasyncgenfunction(ask)
+    def __init__(self, send: clients.Send) -> None:
+        self._send = send
+        self.is_async = inspect.isasyncgenfunction(send)
 
     def read(self, seen: Callable[[str], object]) -> None:
-        """Ask once; show each chunk."""
+        """Send one request; call ``seen`` with each chunk."""
         if self.is_async:
             LOOP.run_until_complete(self.aread(seen))
         else:
-            for text in self._ask():
+            for text in self._send():
                 seen(text)
 
     async def aread(self, seen: Callable[[str], object]) -> None:
-        """Ask once, without blocking."""
-        async for text in self._ask():
+        """Do the same asynchronously."""
+        async for text in self._send():
             seen(text)
 
-    def whole(self) -> str:
-        """Ask once; return the whole text, in the client's own way where it has one."""
-        answer = self._ask()
+    def full_text(self) -> str:
+        """Send one request; return the full text, by the client's own method if it has one."""
+        answer = self._send()
         return answer.read() if hasattr(answer, "read") else "".join(answer)
 
 
-def stream(client: Client, times: int = 1) -> Figures:
-    """Read answers one after another."""
+def stream(client: Client, times: int = 1) -> Measurements:
+    """Measure answers read one after another."""
     sizes: list[int] = []
     walls = []
     cpu = time.process_time()
     for _ in range(times):
-        began = time.perf_counter()
+        started = time.perf_counter()
         client.read(lambda text: sizes.append(len(text)))
-        walls.append(time.perf_counter() - began)
+        walls.append(time.perf_counter() - started)
     cpu = time.process_time() - cpu
     return {"cpu": cpu, "walls": walls, "chunks": len(sizes), "characters": sum(sizes)}
 
 
-def whole(client: Client) -> Figures:
-    """Read one answer as a whole."""
-    cpu, began, before = time.process_time(), time.perf_counter(), memory("VmRSS")
-    size = len(client.whole())
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+def full_text(client: Client) -> Measurements:
+    """Measure one answer read as one string."""
+    cpu, started, before = time.process_time(), time.perf_counter(), memory("VmRSS")
+    size = len(client.full_text())
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {"cpu": cpu, "wall": wall, "characters": size, "before": before,
             "peak": memory("VmHWM")}  # fmt: skip
 
 
-def at_once(client: Client, streams: int) -> Figures:
-    """Read many answers at the same time; each chunk's text is the time it was sent at."""
-    late: list[float] = []
+def at_once(client: Client, streams: int) -> Measurements:
+    """Measure concurrent answers; each chunk's text is the time it was sent."""
+    delays: list[float] = []
 
     def seen(text: str) -> None:
         now = time.monotonic()
-        late.extend(now - float(sent) for sent in text.split())
+        delays.extend(now - float(sent) for sent in text.split())
 
     async def gather() -> None:
         await asyncio.gather(*(client.aread(seen) for _ in range(streams)))
@@ -94,40 +94,40 @@ def at_once(client: Client, streams: int) -> Figures:
     threads = [threading.Thread(target=read) for _ in range(0 if client.is_async else streams)]
     for thread in threads:
         thread.start()
-    cpu, began = time.process_time(), time.perf_counter()
+    cpu, started = time.process_time(), time.perf_counter()
     if client.is_async:
         LOOP.run_until_complete(gather())
     go.set()
     for thread in threads:
         thread.join()
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    late.sort()
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    delays.sort()
     return {
         "cpu": cpu,
         "wall": wall,
-        "chunks": len(late),
+        "chunks": len(delays),
         "peak": memory("VmHWM"),
-        "late_median": late[len(late) // 2],
-        "late_p99": late[len(late) * 99 // 100],
+        "late_median": delays[len(delays) // 2],
+        "late_p99": delays[len(delays) * 99 // 100],
     }
 
 
 def main() -> None:
-    """Obey until the parent's pipe ends."""
+    """Carry out orders until standard input is closed."""
     to_parent = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a client prints is not an answer
-    make = getattr(clients, sys.argv[1])
-    made: dict[str, Client] = {}
+    os.dup2(2, 1)  # keep a client's own output apart from the results
+    make_send = getattr(clients, sys.argv[1])
+    by_url: dict[str, Client] = {}
     for line in sys.stdin:
         order = json.loads(line)
         url, work = order.pop("url"), globals()[order.pop("do")]
         try:
-            if url not in made:
-                made[url] = Client(make(url))
-            figures = work(made[url], **order)
-        except BaseException as error:  # noqa: BLE001 (the table says so)
-            figures = {"error": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(figures), file=to_parent)
+            if url not in by_url:
+                by_url[url] = Client(make_send(url))
+            measured = work(by_url[url], **order)
+        except BaseException as error:  # noqa: BLE001 (reported in the table)
+            measured = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(measured), file=to_parent)
     to_parent.flush()
     os._exit(0)  # some clients leave threads that never end
 

@@ -1,4 +1,4 @@
-"""A file of prompts through a chat service: over any executor, resumed after anything.
+"""Run many prompts through a provider, on any executor, with a ledger to resume from.
 
 ::
 
@@ -27,7 +27,7 @@ from .run import BatchRun
 __all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read"]
 
 CONCURRENCY = 8
-"""Streams at once: what services grant to a new account, and far from any local limit."""
+"""Concurrent streams by default: within the limits of a new account and of any machine."""
 
 
 def map(
@@ -41,38 +41,39 @@ def map(
     rate: float | None = None,
     on_error: Literal["record", "raise"] = "record",
 ) -> Generator[Result, None, None]:
-    """Ask for every input, ``concurrency`` at a time, and yield results as they finish.
+    """Send a request for every input, ``concurrency`` at a time; yield results as they finish.
 
-    - ``inputs``: read as there is room; with ``rate``, one row may be read before its turn. Each
-      is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line of OpenAI's
-      batch input (``custom_id`` and ``body``).
+    - ``inputs``: read lazily, as requests finish; with ``rate``, one row may be read ahead of its
+      turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line
+      of OpenAI's batch input (``custom_id`` and ``body``).
     - ``executor``: where the requests run: threads by default, a process pool, or
-      ``client.get_executor()`` of dask.distributed. It gets ``concurrency`` requests at most,
-      and stays open.
+      ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests at a
+      time, and is not shut down.
     - ``ledger``: a file of JSON lines like OpenAI's batch output, locked while this runs; a new
-      one is readable by its owner only. A result is on the disk before it is yielded. Where the
-      file has an answer, it is yielded (``recorded=True``) and not asked for again; rows that
-      failed are.
+      one is readable by its owner only. A result is on the disk before it is yielded. An answer
+      that is in the file already is yielded (``recorded=True``) without a new request; failed rows
+      are sent again.
     - ``ordered``: yield in the order of the inputs.
-    - ``rate``: requests a minute, retries included, over all workers.
+    - ``rate``: requests per minute, retries included, over all workers.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
 
-    A row is asked again as the provider's ``retry`` says; each attempt has its ``timeouts`` to
-    itself. A 429, and any ``Retry-After``, holds all workers back. Closing the generator stops
-    every request in this process at once; those in other processes run to their end, unheard.
+    A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
+    separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
+    every request in this process at once; requests in other processes run to their end and their
+    answers are discarded.
 
-    Raises ``InvalidRequestError`` at once for arguments that cannot work, ``LedgerError`` from
-    the first ``next()`` where the ledger cannot be used (the file is left as it was), and later
-    where it cannot be read or written; and ``ProviderError`` where no thread can be started.
+    Raises ``InvalidRequestError`` at once for invalid arguments; ``LedgerError`` from the first
+    ``next()`` if the ledger cannot be used (the file is left unchanged), and later if it cannot be
+    read or written; and ``ProviderError`` if no thread can be started.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InvalidRequestError(
-            "executor must be a concurrent.futures.Executor; of dask, client.get_executor()"
+            "executor must be a concurrent.futures.Executor; for dask, client.get_executor()"
         )
     if rate is not None and not _is_rate(rate):
-        raise InvalidRequestError("rate must be a number of requests a minute above 0, or None")
+        raise InvalidRequestError("rate must be a number of requests per minute above 0, or None")
     if on_error not in ("record", "raise"):
         raise InvalidRequestError("on_error must be 'record' or 'raise'")
     if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
@@ -85,7 +86,7 @@ def map(
         ledger=ledger,
         ordered=ordered,
         rate=rate,
-        raises=on_error == "raise",
+        raise_errors=on_error == "raise",
     ).results()
 
 

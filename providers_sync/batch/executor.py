@@ -1,4 +1,4 @@
-"""The default executor: daemon threads, because a program's end must not wait for answers."""
+"""The default executor of a batch: a pool of daemon threads, which do not delay the exit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _Task = tuple["Future[Any]", Callable[[], Any]]
 
 
 class DaemonThreadPool(Executor):
-    """At most ``size`` threads, started as they are needed.
+    """A pool of at most ``size`` daemon threads, started as needed.
 
     The standard ThreadPoolExecutor joins its threads at exit: a script that has failed would wait
-    for every answer under way, ten minutes if need be.
+    for every answer in progress, up to ten minutes.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,27 +27,29 @@ class DaemonThreadPool(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run ``fn`` in the next free thread; one thread only may call this.
+        """Run ``fn`` in the next free thread. Not thread-safe: call it from one thread only.
 
-        Raises ``ProviderError`` where a thread cannot be started; then ``fn`` never runs.
+        Raises ``ProviderError`` if a thread cannot be started; then ``fn`` never runs.
         """
         future: Future[T] = Future()
         if len(self._threads) < self._size:
             name = f"providers-sync-batch-{len(self._threads) + 1}"
-            thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+            thread = threading.Thread(
+                target=_run_tasks, args=(self._tasks,), name=name, daemon=True
+            )
             start_thread(thread)
             self._threads.append(thread)
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let every thread end after its task; nothing here waits for them."""
+        """Let every thread end after its current task, without waiting for it."""
         for _ in self._threads:
             self._tasks.put(None)
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``ProviderError`` where the system has no room for one more."""
+    """Start a thread. Raises ``ProviderError`` if the system refuses."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -57,12 +59,12 @@ def start_thread(thread: threading.Thread) -> None:
         ) from error
 
 
-def _work(tasks: queue.SimpleQueue[_Task | None]) -> None:
+def _run_tasks(tasks: queue.SimpleQueue[_Task | None]) -> None:
     while (task := tasks.get()) is not None:
         future, call = task
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 (it belongs to whoever asks the future)
+            except BaseException as error:  # noqa: BLE001 (passed on through the future)
                 future.set_exception(error)
-        del task, future, call  # an idle thread keeps no answer alive
+        del task, future, call  # so that an idle thread keeps no answer alive

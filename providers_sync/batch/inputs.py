@@ -1,6 +1,6 @@
-"""A file of prompts → its rows' values, one at a time: text, CSV, JSON lines, OpenAI's batch input.
+"""Read the rows of a file of prompts: text, CSV, JSON lines, or OpenAI's batch input.
 
-The name's end decides: ``.csv``; ``.jsonl``, ``.ndjson`` or ``.json``; anything else is text.
+The suffix decides: ``.csv``; ``.jsonl``, ``.ndjson`` or ``.json``; anything else is text.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any, NoReturn, TextIO
 from ..errors import InvalidRequestError
 
 LINE_CHARACTERS = 256 * 1024 * 1024
-"""More than the whole file that OpenAI's batch API takes (200 MB); a device has no line end."""
+"""Limit of a line, as a device may never end one; OpenAI's batch files have at most 200 MB."""
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield what ``map`` takes, row by row; the file is UTF-8, with or without a byte order mark.
+    """Yield a file's rows as inputs of ``map``; it must be UTF-8, a byte order mark is allowed.
 
-    - text: a prompt a line; blank lines are passed over
-    - ``.csv``: dicts of a file with a header and a column ``prompt``; ``custom_id`` may be another
-    - ``.jsonl``: a JSON value a line: a prompt, a list of messages, a dict with ``prompt`` or
+    - text: one prompt per line; blank lines are skipped
+    - ``.csv``: a dict per row; the header must have ``prompt`` and may have ``custom_id``
+    - ``.jsonl``: one JSON value per line: a prompt, a list of messages, a dict with ``prompt`` or
       ``messages``, or a line of OpenAI's batch input (``custom_id``, ``method``, ``url``, ``body``)
 
     Raises ``InvalidRequestError`` naming the line that cannot be read.
     """
-    kind = Path(path).suffix.lower()
-    reader = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".json": _json}.get(kind, _text)
-    newline = "" if reader is _csv else None
+    suffix = Path(path).suffix.lower()
+    parse = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".json": _json}.get(suffix, _text)
+    newline = "" if parse is _csv else None
     try:
         file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline=newline)  # noqa: SIM115
-    except (OSError, ValueError) as error:  # a ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: not a valid path
         raise _unreadable(path, error) from error
     with file:
         try:
-            yield from reader(file, os.fspath(path))
+            yield from parse(file, os.fspath(path))
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -48,14 +48,14 @@ def _unreadable(path: object, error: Exception) -> InvalidRequestError:
 
 
 def _lines(file: TextIO, path: str) -> Iterator[str]:
-    """Yield the lines, each of which must be text in UTF-8."""
+    """Yield the lines; raise where one is not UTF-8 text."""
     number = 1
     while line := file.readline(LINE_CHARACTERS):
         if len(line) == LINE_CHARACTERS:
-            raise InvalidRequestError(f"line {number} of {path} has no end: is it text?")
+            raise InvalidRequestError(f"line {number} of {path} is too long: is it a text file?")
         if "\0" in line:
             raise InvalidRequestError(
-                f"line {number} of {path} has a NUL character: is it UTF-16? UTF-8 is wanted"
+                f"line {number} of {path} has a NUL character: is it UTF-16? It must be UTF-8"
             )
         try:
             line.encode()
@@ -72,14 +72,14 @@ def _text(file: TextIO, path: str) -> Iterator[str]:
 
 
 def _csv(file: TextIO, path: str) -> Iterator[dict[str, str]]:
-    # The standard limit of 128 KiB a cell is shorter than a prompt may be; it can only be global.
+    # A prompt may exceed the default limit of 128 KiB per cell; the limit is global to the module.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.DictReader(_lines(file, path))
     try:
         names = reader.fieldnames or ["none"]
         if "prompt" not in names:
-            has = ", ".join(name[:40] for name in names[:10])
-            raise InvalidRequestError(f"{path} has no column 'prompt'; it has {has}")
+            found = ", ".join(name[:40] for name in names[:10])
+            raise InvalidRequestError(f"{path} has no column 'prompt'; it has {found}")
         yield from reader
     except csv.Error as error:
         raise InvalidRequestError(f"line {reader.line_num} of {path}: {error}") from error
@@ -92,12 +92,12 @@ def _json(file: TextIO, path: str) -> Iterator[Any]:
                 yield _decode(line)
             except (ValueError, RecursionError) as error:
                 raise InvalidRequestError(
-                    f"line {number} of {path} is not JSON (one value a line is wanted): {error}"
+                    f"line {number} of {path} is not JSON (one value per line): {error}"
                 ) from error
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_number).decode
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode

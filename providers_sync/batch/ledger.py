@@ -1,9 +1,9 @@
-"""The ledger: a file of JSON lines that gets each answer once and survives any kind of end.
+"""The ledger: a locked file of JSON lines that holds each answer once and survives a crash.
 
-Appended lines are on the disk when ``append`` returns. A lock, which the kernel lifts when the
-process dies, keeps others out. On opening, every line is checked before anything is changed; then
-a torn last line is repaired and failures are taken out: the file holds answers only, and all other
-rows are asked again.
+Appended lines are on the disk when ``append`` returns. The kernel releases the lock when the
+process dies. On opening, every line is checked before anything is changed; then a torn last line
+is repaired and failed rows are removed: the file holds answers only, and all other rows are sent
+again.
 """
 
 from __future__ import annotations
@@ -28,154 +28,155 @@ else:
     import fcntl
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_FAR = 1 << 62
-"""Windows locks bytes, and nobody else may read those: lock one far behind the end."""
-DRAFT_NAME = 60
-"""Characters of the ledger's name in its draft's: file systems take 255 bytes."""
+_LOCK_OFFSET = 1 << 62
+"""Windows makes locked bytes unreadable to others: lock one far beyond the end of the file."""
+NAME_PREFIX = 60
+"""Characters of the ledger's name in a temporary file's name, which has at most 255 bytes."""
 COPY_BYTES = 1024 * 1024
 
 
 class LedgerError(ProviderError, OSError):
-    """The ledger cannot be used, or not written any more; what it holds is safe."""
+    """The ledger cannot be opened, read or written; the recorded answers are safe."""
 
 
 class Ledger:
-    """An open, locked ledger; the file is made if there is none, for its owner alone.
+    """An open, locked ledger; a missing file is created with mode 0600.
 
-    Raises ``LedgerError`` where another process has it, and where the file is something else,
-    which is then left as it was.
+    Raises ``LedgerError`` if another process has locked it, or if the file is not a ledger; such a
+    file is left unchanged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fsdecode(path)
         self._index: dict[str, int] = {}
         try:
-            self._real = os.path.realpath(self.path)
-            self._fd = _open_locked(self._real)
-        except (OSError, ValueError) as error:  # a ValueError: a path that no file can have
+            self._real_path = os.path.realpath(self.path)
+            self._fd = _open_locked(self._real_path)
+        except (OSError, ValueError) as error:  # ValueError: not a valid path
             raise _failed("open", self.path, error) from error
         _open_ledgers.add(self)
         try:
             self._load()
-            self._reader = open(self._real, "rb")  # noqa: SIM115 (closed with the ledger)
+            self._reader = open(self._real_path, "rb")  # noqa: SIM115 (closed with the ledger)
         except BaseException as error:
-            self._let_go()
+            self._close_file()
             if isinstance(error, (OSError, MemoryError)):
                 raise _failed("use", self.path, error) from error
             raise
 
     def __len__(self) -> int:
-        """Return how many rows had an answer when it was opened."""
+        """Return the number of rows that had an answer when the ledger was opened."""
         return len(self._index)
 
     def recorded(self, custom_id: str) -> Recorded | None:
-        """Return the answer that an earlier run recorded, if there is one; for one thread only.
+        """Return the answer that an earlier run recorded, if any. Not thread-safe.
 
-        Raises ``LedgerError`` where it cannot be read any more.
+        Raises ``LedgerError`` if it cannot be read any more.
         """
         if (offset := self._index.get(custom_id)) is None:
             return None
         try:
             self._reader.seek(offset)
             return parse_line(self._reader.readline())
-        except (OSError, ValueError, MemoryError) as error:  # somebody has written over it
+        except (OSError, ValueError, MemoryError) as error:  # another program has overwritten it
             raise _failed("read", self.path, error) from error
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Write lines; they are on the disk when this returns. Raises ``LedgerError``."""
+        """Append lines; they are on the disk when this returns. Raises ``LedgerError``."""
         try:
             size = os.fstat(self._fd).st_size
             try:
                 _write(self._fd, b"".join(lines))
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, size)  # no half a line
+                    os.ftruncate(self._fd, size)  # leave no partial line
                 raise
         except OSError as error:
             raise _failed("write", self.path, error) from error
 
     def close(self) -> None:
-        """Close and unlock."""
+        """Close the file and release the lock."""
         self._reader.close()
-        self._let_go()
+        self._close_file()
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     def _load(self) -> None:
-        """Find the answers; then repair the last line and take out what is no answer."""
-        out: list[tuple[int, int]] = []
+        """Index the answers; then repair the last line and remove all lines without an answer."""
+        removed: list[tuple[int, int]] = []
         offset, good = 0, 0
         raw = b"\n"
-        for number, raw in enumerate(_lines(self._real), 1):
-            found = self._checked(number, raw, good)
+        for number, raw in enumerate(_lines(self._real_path), 1):
+            found = self._parse(number, raw, good)
             if found is not None and found.reply is not None:
                 self._index[found.custom_id] = offset
             else:
-                start = out.pop()[0] if out and out[-1][1] == offset else offset
-                out.append((start, offset + len(raw)))
+                start = removed.pop()[0] if removed and removed[-1][1] == offset else offset
+                removed.append((start, offset + len(raw)))
             good += found is not None
             offset += len(raw)
         if not raw.endswith(b"\n"):
-            if out and out[-1][1] == offset:  # behind the last answer there is nothing to keep
-                os.ftruncate(self._fd, out.pop()[0])
+            if removed and removed[-1][1] == offset:  # nothing to keep after the last answer
+                os.ftruncate(self._fd, removed.pop()[0])
                 os.fsync(self._fd)
             else:
-                _write(self._fd, b"\n")  # only the newline was lost
-        # An open file cannot be replaced on Windows: there the failed lines stay.
-        if out and sys.platform != "win32":
-            with contextlib.suppress(PermissionError):  # and where the folder takes no new file
-                self._take_out(out)
+                _write(self._fd, b"\n")  # only the newline is missing
+        # Windows cannot replace an open file: there the failed lines stay.
+        if removed and sys.platform != "win32":
+            with contextlib.suppress(PermissionError):  # also if the folder is read-only
+                self._rewrite_without(removed)
 
-    def _checked(self, number: int, raw: bytes, good: int) -> Recorded | None:
-        """Return what a line says, ``None`` for one that an accident has left."""
+    def _parse(self, number: int, raw: bytes, good: int) -> Recorded | None:
+        """Parse a line; return ``None`` for one that a crash or power loss damaged."""
         try:
             return parse_line(raw)
         except NotJSON as error:
             if is_hole(raw) or is_torn(raw, good):
                 return None
-            why = str(error)
+            reason = str(error)
         except InvalidLine as error:
-            why = str(error)
-        what = f"line {number} is not one of a ledger ({why})"
-        raise _refused(self.path, f"{what}; give another file, or correct that line")
+            reason = str(error)
+        problem = f"line {number} is not a line of a ledger ({reason})"
+        raise _refused(self.path, f"{problem}; use another file, or correct that line")
 
-    def _take_out(self, out: list[tuple[int, int]]) -> None:
-        """Put a file without these places in this one's place, at one stroke."""
-        fd, draft = _draft(self._real)
+    def _rewrite_without(self, removed: list[tuple[int, int]]) -> None:
+        """Replace the file atomically by a copy without these byte ranges."""
+        fd, temporary = _open_temporary(self._real_path)
         try:
-            _lock(fd)  # before it gets its name, so that nobody slips in
-            _copy_rights(self._fd, fd)
-            with open(self._real, "rb") as old, open(fd, "ab", closefd=False) as new:
-                _copy_without(out, old, new)
+            _lock(fd)  # before the rename, so that no other process can lock it first
+            _copy_permissions(self._fd, fd)
+            with open(self._real_path, "rb") as old, open(fd, "ab", closefd=False) as new:
+                _copy_without(removed, old, new)
             os.fsync(fd)
-            os.replace(draft, self._real)
+            os.replace(temporary, self._real_path)
         except BaseException:
             os.close(fd)
             with contextlib.suppress(OSError):
-                os.unlink(draft)
+                os.unlink(temporary)
             raise
-        self._let_go()
+        self._close_file()
         self._fd = fd
-        ends, gone = [end for _, end in out], [0, *accumulate(end - start for start, end in out)]
+        ends = [end for _, end in removed]
+        shifts = [0, *accumulate(end - start for start, end in removed)]
         for custom_id, offset in self._index.items():
-            self._index[custom_id] = offset - gone[bisect.bisect_right(ends, offset)]
-        _sync_folder(self._real)
+            self._index[custom_id] = offset - shifts[bisect.bisect_right(ends, offset)]
+        _sync_folder(self._real_path)
 
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
-def _leave_in_child() -> None:
-    """A forked worker shares the lock, and would hold it after the death of its parent."""
+def _close_in_child() -> None:
+    """Close all ledgers: a forked child shares the lock and could hold it after its parent dies."""
     for ledger in _open_ledgers:
-        ledger._let_go()
+        ledger._close_file()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_in_child)
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 # --- files
@@ -186,15 +187,15 @@ def _open_locked(path: str) -> int:
         fd = os.open(path, _FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _refused(path, "it is no regular file")
+                raise _refused(path, "it is not a regular file")
             _lock(fd)
-            # Its last holder may have put another file in its place meanwhile.
+            # The previous holder may have replaced the file in the meantime.
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 _sync_folder(path)
                 return fd
         except BlockingIOError as error:
             os.close(fd)
-            raise _refused(path, "another process is writing it; wait for its end") from error
+            raise _refused(path, "another process is writing it; wait until it ends") from error
         except BaseException:
             os.close(fd)
             raise
@@ -202,11 +203,11 @@ def _open_locked(path: str) -> int:
 
 
 def _lock(fd: int) -> None:
-    """Lock for this process alone, or raise ``BlockingIOError``."""
+    """Take an exclusive lock. Raises ``BlockingIOError`` if another process has it."""
     if sys.platform != "win32":
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
-        os.lseek(fd, _FAR, os.SEEK_SET)
+        os.lseek(fd, _LOCK_OFFSET, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         except PermissionError as error:
@@ -220,15 +221,15 @@ def _write(fd: int, data: bytes) -> None:
     os.fsync(fd)
 
 
-_NO_SYNC = {
+_SYNC_UNSUPPORTED = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
     *(errno.EACCES, errno.EPERM),
 }
-"""A folder on CIFS, 9p or FUSE, or one that may be entered and not read."""
+"""Errors for a folder on CIFS, 9p or FUSE, or one without read permission."""
 
 
 def _sync_folder(path: str) -> None:
-    """Bring a new name to the disk, as far as the system can."""
+    """Write a new file name to the disk, if the file system supports it."""
     if sys.platform != "win32":
         try:
             fd = os.open(os.path.dirname(path), os.O_RDONLY)
@@ -237,39 +238,39 @@ def _sync_folder(path: str) -> None:
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno not in _NO_SYNC:
+            if error.errno not in _SYNC_UNSUPPORTED:
                 raise
 
 
-def _draft(path: str) -> tuple[int, str]:
-    """Open a new file beside another, for appending; nobody else's is touched."""
+def _open_temporary(path: str) -> tuple[int, str]:
+    """Create a file next to ``path``, for appending, under a name that is not in use."""
     import tempfile
 
     folder, name = os.path.split(path)
-    fd, draft = tempfile.mkstemp(prefix=f".{name[:DRAFT_NAME]}-", suffix=".new", dir=folder)
+    fd, temporary = tempfile.mkstemp(prefix=f".{name[:NAME_PREFIX]}-", suffix=".new", dir=folder)
     if sys.platform != "win32":
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
-    return fd, draft
+    return fd, temporary
 
 
-def _copy_rights(source: int, target: int) -> None:
-    """Give a file the owner and the mode of another."""
+def _copy_permissions(source: int, target: int) -> None:
+    """Copy the owner and the mode of a file."""
     if sys.platform != "win32":
-        found = os.fstat(source)
-        with contextlib.suppress(OSError):  # only root may give a file away
-            os.fchown(target, found.st_uid, found.st_gid)
-        os.fchmod(target, stat.S_IMODE(found.st_mode))
+        status = os.fstat(source)
+        with contextlib.suppress(OSError):  # only root may change the owner
+            os.fchown(target, status.st_uid, status.st_gid)
+        os.fchmod(target, stat.S_IMODE(status.st_mode))
 
 
-def _copy_without(out: list[tuple[int, int]], old: BinaryIO, new: BinaryIO) -> None:
-    """Copy a file but for some places, which are in order."""
-    at = 0
-    for start, end in [*out, (os.fstat(old.fileno()).st_size, 0)]:
-        old.seek(at)
-        while chunk := old.read(min(COPY_BYTES, start - at)):
-            at += len(chunk)
+def _copy_without(removed: list[tuple[int, int]], old: BinaryIO, new: BinaryIO) -> None:
+    """Copy a file except for some byte ranges, which are in ascending order."""
+    offset = 0
+    for start, end in [*removed, (os.fstat(old.fileno()).st_size, 0)]:
+        old.seek(offset)
+        while chunk := old.read(min(COPY_BYTES, start - offset)):
+            offset += len(chunk)
             new.write(chunk)
-        at = end
+        offset = end
 
 
 def _lines(path: str) -> Iterator[bytes]:
@@ -280,15 +281,15 @@ def _lines(path: str) -> Iterator[bytes]:
 # --- errors
 
 
-_REMEDY = "what it holds is safe: put it right, and run the same again to go on"
+_REMEDY = "the recorded answers are safe: fix the problem, then run the same batch again to resume"
 
 
-def _failed(what: str, path: str, error: Exception) -> LedgerError:
+def _failed(action: str, path: str, error: Exception) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
-    why = getattr(error, "strerror", None) or str(error) or "there is not enough memory"
-    return LedgerError(f"cannot {what} the ledger {path}: {why}; {_REMEDY}")
+    reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
+    return LedgerError(f"cannot {action} the ledger {path}: {reason}; {_REMEDY}")
 
 
-def _refused(path: str, why: str) -> LedgerError:
-    return LedgerError(f"{path} cannot be the ledger: {why}")
+def _refused(path: str, reason: str) -> LedgerError:
+    return LedgerError(f"{path} cannot be used as a ledger: {reason}")

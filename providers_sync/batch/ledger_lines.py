@@ -1,4 +1,4 @@
-"""One line of the ledger, in the format of OpenAI's batch output: written, and read with care."""
+"""Format and parse one line of the ledger, in the format of OpenAI's batch output."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ..types import Outcome, Usage
 from .results import Reply
 from .rows import Row
 
-_START = b'{"id":"batch_req_'
-"""How every line of ours begins, so that a torn one can be told from somebody's text."""
-_EXTRA = "providers_sync"
-"""What OpenAI's body has no place for stands under this key of it."""
+_LINE_START = b'{"id":"batch_req_'
+"""The start of every line we write, which tells a torn line from other text."""
+_EXTRA_KEY = "providers_sync"
+"""The key of the body for what OpenAI's format lacks."""
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_GOOD = (Outcome.COMPLETE, Outcome.UNVERIFIED)
-_MOST = 2**63 - 1
-"""A larger count is nobody's."""
+_ANSWERED = (Outcome.COMPLETE, Outcome.UNVERIFIED)
+_MAX_COUNT = 2**63 - 1
+"""Larger counts are not plausible and are dropped."""
 
 
 class NotJSON(ValueError):
-    """The line is no JSON: torn, or somebody's text."""
+    """The line is not JSON: it is torn, or other text."""
 
 
 class InvalidLine(ValueError):
-    """The line is JSON, but no line of a ledger; the text says what is wrong with it."""
+    """The line is JSON, but not a line of a ledger; the message says why."""
 
 
 class Recorded(NamedTuple):
-    """What a line says of its row."""
+    """One parsed line: the row's fingerprint, name and reply."""
 
     id: str
     custom_id: str
     reply: Reply | None
-    """``None`` where the row has failed."""
+    """``None`` if the row failed."""
 
 
 # --- writing
@@ -51,7 +51,7 @@ def format_line(row: Row, reply: Reply) -> bytes:
         "response": _response(row, reply),
         "error": _error(reply),
     }
-    # ASCII: a custom_id may have half a surrogate pair, which JSON can carry as an escape only.
+    # ASCII: a lone surrogate in a custom_id can only be written as a JSON escape.
     return json.dumps(record, separators=(",", ":"), default=repr).encode("ascii") + b"\n"
 
 
@@ -77,10 +77,10 @@ def _completion(row: Row, reply: Reply) -> dict[str, Any]:
         ],
         "usage": counts
         and {
-            name: count if type(count) is int and 0 <= count <= _MOST else None
+            name: count if type(count) is int and 0 <= count <= _MAX_COUNT else None
             for name, count in zip(_COUNTS, counts, strict=True)
         },
-        _EXTRA: {
+        _EXTRA_KEY: {
             "outcome": reply.outcome,
             "attempts": reply.attempts,
             "seconds": round(reply.seconds, 3),
@@ -91,16 +91,16 @@ def _completion(row: Row, reply: Reply) -> dict[str, Any]:
 def _error(reply: Reply) -> dict[str, str] | None:
     if reply.error is None:
         return None
-    said = {"code": type(reply.error).__name__, "message": join_surrogates(str(reply.error))}
+    record = {"code": type(reply.error).__name__, "message": join_surrogates(str(reply.error))}
     partial = reply.message.get("content")
-    return {**said, "partial": partial} if partial else said
+    return {**record, "partial": partial} if partial else record
 
 
 # --- reading
 
 
 def parse_line(raw: bytes) -> Recorded:
-    """Parse a line. Raises ``NotJSON``, and ``InvalidLine`` for any shape but the ledger's."""
+    """Parse a line. Raises ``NotJSON``, or ``InvalidLine`` for JSON of another shape."""
     record = _object(_value(raw), "it")
     try:
         name, custom_id = record["id"], record["custom_id"]
@@ -121,33 +121,33 @@ def parse_line(raw: bytes) -> Recorded:
 
 def _value(raw: bytes) -> Any:
     try:
-        return _decode(raw.decode().removeprefix("\ufeff"))  # a mark that some editors put first
+        return _decode(raw.decode().removeprefix("\ufeff"))  # some editors add this mark
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise NotJSON("it is not JSON") from error
     except RecursionError as error:
         raise InvalidLine("its JSON is nested too deeply") from error
-    except ValueError as error:  # a number of more digits than Python reads, or NaN
+    except ValueError as error:  # a number with too many digits for Python, or NaN
         raise InvalidLine(f"its JSON cannot be read: {error}") from error
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_number).decode
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode
 
 
-def _reply(response: dict[str, Any], good: bool) -> Reply | None:
-    """Return the answer in a response, ``None`` where there is none and a failure is told."""
+def _reply(response: dict[str, Any], no_error: bool) -> Reply | None:
+    """Return the answer in a response, or ``None`` if the response reports a failure."""
     status = response.get("status_code", 200)
     if type(status) is not int:
         _refuse("status_code", status, "a number")
     body = response.get("body")
-    failed = not (good and 200 <= status < 300)
+    failed = not (no_error and 200 <= status < 300)
     if isinstance(body, dict) and not body.get("choices"):
         failed = failed or bool(body.get("error"))
-    elif failed and isinstance(body, dict):  # neither may be thrown away
-        raise InvalidLine("it has an answer and an error too")
+    elif failed and isinstance(body, dict):  # ambiguous: drop neither
+        raise InvalidLine("it has both an answer and an error")
     if failed:
         return None
     return _answer(_object(body, "body"), _text(response, "request_id"))
@@ -156,9 +156,9 @@ def _reply(response: dict[str, Any], good: bool) -> Reply | None:
 def _answer(body: dict[str, Any], request_id: str | None) -> Reply:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise InvalidLine("its body has no 'choices', so it is no chat completion")
+        raise InvalidLine("its body has no 'choices', so it is not a chat completion")
     choice = _object(choices[0], "choices[0]")
-    extra = _object(body.get(_EXTRA) or {}, _EXTRA)
+    extra = _object(body.get(_EXTRA_KEY) or {}, _EXTRA_KEY)
     return Reply(
         message=_message(_object(choice.get("message"), "message")),
         outcome=_outcome(extra.get("outcome", Outcome.COMPLETE)),
@@ -184,10 +184,10 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(value: object) -> Outcome:
-    for good in _GOOD:
-        if value == good:
-            return good
-    raise InvalidLine(f"its outcome is none that an answer has: {' or '.join(_GOOD)}")
+    for outcome in _ANSWERED:
+        if value == outcome:
+            return outcome
+    raise InvalidLine(f"its outcome must be {' or '.join(_ANSWERED)}")
 
 
 def _usage(value: object) -> Usage | None:
@@ -197,23 +197,23 @@ def _usage(value: object) -> Usage | None:
     return Usage(*[_count(counts, name) for name in _COUNTS])
 
 
-def _count(holder: dict[str, Any], key: str) -> int | None:
-    value = holder.get(key)
+def _count(parent: dict[str, Any], key: str) -> int | None:
+    value = parent.get(key)
     if value is None:
         return None
     if value.__class__ is not int or value < 0:
         _refuse(key, value, "a count or null")
-    return value if value <= _MOST else None
+    return value if value <= _MAX_COUNT else None
 
 
 def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= _MOST:
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_COUNT:
         _refuse("seconds", value, "a number of seconds")
     return float(value)
 
 
-def _text(holder: dict[str, Any], key: str) -> str | None:
-    value = holder.get(key)
+def _text(parent: dict[str, Any], key: str) -> str | None:
+    value = parent.get(key)
     if value is not None and value.__class__ is not str:
         _refuse(key, value, "text or null")
     return value
@@ -228,27 +228,27 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
 
 
-def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+def _refuse(name: str, value: object, expected: str) -> NoReturn:
     found = "null" if value is None else _KINDS.get(type(value), reprlib.repr(value))
-    raise InvalidLine(f"{name} is {found}, not {wanted}")
+    raise InvalidLine(f"{name} is {found}, not {expected}")
 
 
-# --- what an accident leaves; both are for a line that is no JSON
+# --- damaged lines; both functions expect a line that is not JSON
 
 
 def is_torn(raw: bytes, after: int) -> bool:
-    """Tell whether a process was killed while it wrote this, ``after`` so many good lines."""
+    """Return whether a process was killed while writing this line, ``after`` valid lines."""
     if raw.endswith(b"\n"):
         return False
-    if after and raw.startswith((b"{", b"\0")):  # then it need not be one of ours
+    if after and raw.startswith((b"{", b"\0")):  # a line of another writer
         return True
-    return _START.startswith(raw) or raw.startswith(_START)
+    return _LINE_START.startswith(raw) or raw.startswith(_LINE_START)
 
 
 def is_hole(raw: bytes) -> bool:
-    """Tell whether a file system that lost its power left this, or a person's editor.
+    """Return whether a power loss left this line, or whether it is blank.
 
-    What was not written reads as zeros, in one piece. Text in UTF-16 is full of zeros, too.
+    Unwritten data reads as one run of zero bytes. UTF-16 text has zeros too, but in many places.
 
     >>> [is_hole(raw) for raw in (b" \\n", bytes(9), b'{"id"' + bytes(9) + b"}", b"{\\0}\\0")]
     [True, True, True, False]
@@ -256,7 +256,7 @@ def is_hole(raw: bytes) -> bool:
     before, *after = re.split(rb"\0+", raw.strip())
     if not after:
         return not before
-    if before.startswith(_START):
+    if before.startswith(_LINE_START):
         return True
     is_end = after[0] == b"" or after[0].endswith(b"}")
-    return len(after) == 1 and _START.startswith(before) and is_end
+    return len(after) == 1 and _LINE_START.startswith(before) and is_end

@@ -1,4 +1,4 @@
-"""Shared manners: when the next request may start, and whether a failed row is asked again."""
+"""Rate limiting and the per-row retry budget of a batch."""
 
 from __future__ import annotations
 
@@ -13,62 +13,63 @@ from ..providers import Provider
 from ..retry import attempts, is_retryable
 
 CATCH_UP_S = 0.05
-"""How late a start may be without slowing the ones behind it; more would be a burst."""
-HOLD_S = 1.0
-"""For a 429 that does not say how long to wait."""
-LONGEST_HOLD_S = 3600.0
-"""A server that asks for more ends the batch: somebody else should decide, and resume."""
+"""How late a request may start without delaying the next ones; more would cause a burst."""
+PAUSE_S = 1.0
+"""Pause after a 429 without ``Retry-After``."""
+LONGEST_PAUSE_S = 3600.0
+"""A longer ``Retry-After`` ends the batch, so that the user can decide when to resume."""
 
 
 class RateLimiter:
-    """One clock for all requests of a batch: ``rate`` a minute, and none while held back."""
+    """Start times of a batch's requests: ``rate`` per minute, and none during a pause."""
 
     def __init__(self, rate: float | None) -> None:
         self._interval = 60.0 / rate if rate else 0.0
         self._next = 0.0
-        self._held_until = 0.0
+        self._paused_until = 0.0
 
     def next_start(self) -> float:
         """Return when the next request may start, by ``time.monotonic()``."""
-        return max(self._next, self._held_until)
+        return max(self._next, self._paused_until)
 
     def note_start(self) -> None:
-        """Note that a request starts now."""
+        """Record that a request starts now."""
         self._next = max(self._next, time.monotonic() - CATCH_UP_S) + self._interval
 
-    def hold(self, seconds: float) -> None:
-        """Let nobody start for so many seconds."""
-        self._held_until = max(self._held_until, time.monotonic() + seconds)
+    def pause(self, seconds: float) -> None:
+        """Start no request for this many seconds."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
 def pause_requested(error: ProviderError) -> float | None:
-    """Return for how many seconds a server wants everybody to wait, if it does."""
+    """Return the seconds for which a server asks all workers to wait, or ``None``."""
     if not isinstance(error, APIStatusError) or not is_retryable(error):
         return None
     if error.retry_after is not None:
         return error.retry_after
-    return HOLD_S if isinstance(error, RateLimitError) else None
+    return PAUSE_S if isinstance(error, RateLimitError) else None
 
 
 class RetryBudget:
-    """How often one row is asked: the provider's retry policy, seen by the whole batch.
+    """The attempts one row has left, by the provider's retry policy.
 
-    A 429 is no failure of its row. It counts as an attempt only if nobody got an answer since the
-    row was sent: else 64 workers on a server that takes 50 would give up rows for no reason.
+    A 429 says nothing about its row. It counts as an attempt only if no other row got an answer
+    since the row was sent: otherwise 64 workers on a server that takes 50 would give up rows for no
+    reason.
     """
 
     def __init__(self, provider: Provider) -> None:
-        # A Failover has none: the next provider is its retry.
+        # A Failover has no policy: it retries on its next provider.
         policy: Any = getattr(provider, "_retry", None)
         self._policy = ATTEMPTS if policy is NOT_GIVEN else policy
-        self._wait = 0.0
-        self._trials: Any = None
-        self._trial: Any = None
+        self._delay = 0.0
+        self._attempts: Any = None
+        self._attempt: Any = None
 
     def delay_before_retry(
         self, reply_started: bool, error: ProviderError, progress: bool
     ) -> float | None:
-        """Return the seconds until the row is asked again, ``None`` for never.
+        """Return the seconds until the row is sent again, or ``None`` to give it up.
 
         ``progress``: whether another row was answered since this one was sent.
         """
@@ -77,24 +78,26 @@ class RetryBudget:
         if isinstance(error, RateLimitError):
             if progress:
                 return 0.0
-            # The hold sees to the wait; the policy only counts.
+            # The shared pause provides the delay; the policy only counts.
             error = copy.copy(error)
             error.retry_after = None
-        return self._next_trial(error)
+        return self._count_attempt(error)
 
-    def _next_trial(self, error: ProviderError) -> float | None:
-        """Tell tenacity of the failure; it answers by a sleep, which we only note."""
-        if self._trials is None:
-            self._trials = attempts(self._policy, self._note, lambda: math.inf, lambda: False)
-            self._trial = next(self._trials)
+    def _count_attempt(self, error: ProviderError) -> float | None:
+        """Report the failure to tenacity and return the delay it chooses, without sleeping."""
+        if self._attempts is None:
+            self._attempts = attempts(
+                self._policy, self._record_delay, lambda: math.inf, lambda: False
+            )
+            self._attempt = next(self._attempts)
         try:
-            with self._trial:
+            with self._attempt:
                 raise error
-            self._trial = next(self._trials)
+            self._attempt = next(self._attempts)
         except ProviderError:
             error.__traceback__ = None
             return None
-        return self._wait
+        return self._delay
 
-    def _note(self, seconds: float) -> None:
-        self._wait = seconds
+    def _record_delay(self, seconds: float) -> None:
+        self._delay = seconds

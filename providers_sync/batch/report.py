@@ -1,4 +1,4 @@
-"""A batch for people: a file in, a ledger out, progress on the way, a table at the end."""
+"""The command ``providers-sync batch``: run a file of prompts, show progress and a summary."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..providers import Provider
 from . import CONCURRENCY, map, read
 from .results import Result
 
-EVERY_S = 0.2
-"""Between two looks of the line in a terminal."""
-EVERY_LOGGED_S = 10.0
-"""The same in a file or a pipe, where each look is a line."""
+TERMINAL_INTERVAL_S = 0.2
+"""Time between two updates of the progress line in a terminal."""
+LOG_INTERVAL_S = 10.0
+"""The same in a file or a pipe, where each update is a new line."""
 
 
 @dataclass
 class Tally:
-    """What has come so far."""
+    """Counts of a batch's results so far."""
 
     total: int
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     answered: int = 0
     recorded: int = 0
     requests: int = 0
@@ -52,40 +52,40 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Rows without an answer."""
+        """Number of failed rows."""
         return sum(self.errors.values())
 
     @property
     def done(self) -> int:
-        """Rows that are settled, one way or the other."""
+        """Number of rows that have an answer or have failed."""
         return self.recorded + self.answered + self.failed
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self.began
+        """Seconds since the start."""
+        return time.monotonic() - self.started
 
     def rate(self) -> str:
-        """Return rows a second, what was recorded before not counted."""
+        """Return rows per second, without those read from the ledger."""
         return f"{(self.answered + self.failed) / max(self.seconds, 1e-3):.1f}/s"
 
-    def left(self) -> str:
-        """Return the time left at the present rate."""
-        asked = self.answered + self.failed
-        if not asked:
+    def time_left(self) -> str:
+        """Return the estimated time left at the current rate."""
+        finished = self.answered + self.failed
+        if not finished:
             return "-:--"
-        seconds = round((self.total - self.done) * self.seconds / asked)
+        seconds = round((self.total - self.done) * self.seconds / finished)
         minutes, hours = seconds // 60, seconds // 3600
         if hours:
             return f"{hours}:{minutes % 60:02}:{seconds % 60:02}"
         return f"{minutes}:{seconds % 60:02}"
 
     def table(self) -> str:
-        """Return the summary, a line each."""
+        """Return the summary, one line per value."""
         rows = {
             "rows": f"{self.done} of {self.total}",
             "answered": f"{self.answered}",
-            "answered before": f"{self.recorded}",
+            "from the ledger": f"{self.recorded}",
             "failed": f"{self.failed}",
             "requests": f"{self.requests}",
             "tokens": f"{self.tokens['in']} in, {self.tokens['out']} out",
@@ -93,43 +93,47 @@ class Tally:
         }
         lines = [f"{name:<16} {value}" for name, value in rows.items()]
         for name, count in self.errors.most_common():
-            lines.append(f"{count} × {name}, such as {one_line(self.examples[name])}")
+            lines.append(f"{count} × {name}, for example {one_line(self.examples[name])}")
         return "\n".join(lines)
 
 
 class ProgressDisplay(Protocol):
-    """Shows a tally as it grows."""
+    """Shows the progress of a batch."""
 
     def show(self, tally: Tally) -> None:
-        """Show it, if it is time."""
+        """Update the display, unless the last update was just now."""
 
 
 class ProgressLine:
-    """One line that is written over in a terminal; in a log, a line now and then."""
+    """Progress as one line: rewritten in place in a terminal, repeated now and then in a log."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._over = out.isatty()
+        self._is_terminal = out.isatty()
         self._shown_at = time.monotonic()
 
     def show(self, tally: Tally) -> None:
-        """Show it, if it is time."""
+        """Update the display, unless the last update was just now."""
         now = time.monotonic()
         last = tally.done == tally.total
-        if last or now - self._shown_at >= (EVERY_S if self._over else EVERY_LOGGED_S):
+        if last or now - self._shown_at >= (
+            TERMINAL_INTERVAL_S if self._is_terminal else LOG_INTERVAL_S
+        ):
             self._shown_at = now
             percent = 100 * tally.done // max(tally.total, 1)
             text = (
                 f"{tally.done}/{tally.total} {percent} % · {tally.rate()} · "
-                f"{tally.failed} errors · {tally.left()} left"
+                f"{tally.failed} errors · {tally.time_left()} left"
             )
-            end = "\n" if last or not self._over else ""
-            print(f"\r{text:<70}" if self._over else text, end=end, file=self._out, flush=True)
+            end = "\n" if last or not self._is_terminal else ""
+            print(
+                f"\r{text:<70}" if self._is_terminal else text, end=end, file=self._out, flush=True
+            )
 
 
 @contextlib.contextmanager
 def progress(total: int, out: TextIO) -> Iterator[ProgressDisplay]:
-    """Show progress: rich's bar in a terminal where it is installed, else one line."""
+    """Return a display: a bar in a terminal if rich is installed, otherwise a line."""
     try:
         if not out.isatty():
             raise ImportError
@@ -149,7 +153,7 @@ class _RichBar:
         self._task = task
 
     def show(self, tally: Tally) -> None:
-        text = f"· {tally.rate()} · {tally.failed} errors · {tally.left()} left"
+        text = f"· {tally.rate()} · {tally.failed} errors · {tally.time_left()} left"
         self._bar.update(self._task, completed=tally.done, description=text)
 
 
@@ -161,11 +165,11 @@ def run(
     concurrency: int = CONCURRENCY,
     rate: float | None = None,
 ) -> int:
-    """Ask every row of the file ``source``, record in ``target``, and report to the terminal.
+    """Run every row of the file ``source``, record in ``target``, and report to the terminal.
 
     Returns 0 when every row has an answer, else 1. Raises what ``read`` and ``map`` raise.
     """
-    tally = Tally(total=sum(1 for _ in read(source)))  # finds broken lines before money is spent
+    tally = Tally(total=sum(1 for _ in read(source)))  # finds broken lines before the first request
     results = map(provider, read(source), concurrency=concurrency, ledger=target, rate=rate)
     try:
         with contextlib.closing(results), progress(tally.total, sys.stderr) as bar:
@@ -174,7 +178,8 @@ def run(
                 bar.show(tally)
     except KeyboardInterrupt:
         print(
-            f"\nStopped. {one_line(target)} holds what is done: run the same again to go on.",
+            f"\nStopped. The finished rows are in {one_line(target)}: "
+            "run the same command again to resume.",
             file=sys.stderr,
         )
         raise

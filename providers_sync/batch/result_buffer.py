@@ -1,4 +1,4 @@
-"""Where results wait for the caller: as they come, or in the order of the inputs."""
+"""A buffer of finished results, in the order they finish or in the order of the inputs."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from .results import Result
 
 
 class ResultBuffer:
-    """Not locked: its user is."""
+    """Finished results that the caller has not taken yet. Not thread-safe: lock around it."""
 
     def __init__(self, ordered: bool) -> None:
         self._ordered = ordered
-        self._turn = 1
+        self._next_number = 1
         self._early: dict[int, Result] = {}
         self._ready: deque[Result] = deque()
 
     def put(self, number: int, result: Result) -> None:
-        """Add the result of the ``number``-th row, from 1."""
+        """Add the result of a row; ``number`` counts from 1."""
         if not self._ordered:
             self._ready.append(result)
             return
         self._early[number] = result
-        while self._turn in self._early:
-            self._ready.append(self._early.pop(self._turn))
-            self._turn += 1
+        while self._next_number in self._early:
+            self._ready.append(self._early.pop(self._next_number))
+            self._next_number += 1
 
     def take(self) -> Result | None:
-        """Return the next result if it is there."""
+        """Return the next result, or ``None`` if it is not available yet."""
         return self._ready.popleft() if self._ready else None
 
     def release_order(self) -> None:
-        """Give out all that is there: a row before it will never come."""
+        """Stop waiting for missing rows: make every buffered result available."""
         self._ordered = False
         self._ready.extend(self._early[number] for number in sorted(self._early))
         self._early.clear()

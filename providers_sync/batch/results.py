@@ -1,4 +1,4 @@
-"""What an attempt brings back, and what the caller gets."""
+"""The reply of one attempt, and the ``Result`` that ``map`` yields for a row."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .rows import Row
 
 @dataclass(frozen=True)
 class Reply:
-    """What asking a row brought; plain data, so that it travels between processes."""
+    """The outcome of one or more attempts at a row: plain data that can be pickled."""
 
     message: dict[str, Any]
-    """The answer as OpenAI writes it: ``role``, ``content``, ``tool_calls`` …"""
+    """The answer as an OpenAI message: ``role``, ``content``, ``tool_calls`` …"""
     outcome: Outcome
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -23,21 +23,21 @@ class Reply:
     request_id: str | None = None
     error: ProviderError | None = None
     started: bool = False
-    """Whether anything of the answer had come: then it is not asked again."""
+    """Whether any part of the answer had arrived: then the row is not retried."""
     attempts: int = 0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row's answer, or the error in its place."""
+    """The answer to one row, or its error."""
 
     custom_id: str
-    """The input's own, or ``row-1``, ``row-2``, … in the order of the inputs."""
+    """From the input, or else ``row-1``, ``row-2``, … in the order of the inputs."""
     input: Any
-    """As it was given."""
+    """The input as passed to ``map``."""
     text: str
-    """The answer; where there is an error, what had arrived before it."""
+    """The answer; with an error, the text that had arrived before it."""
     outcome: Outcome
     error: ProviderError | None
     finish_reason: str | None
@@ -47,15 +47,15 @@ class Result:
     attempts: int
     """Requests made for this row."""
     seconds: float
-    """Spent in these requests; waiting for a turn is not counted."""
+    """Time spent in these requests; waiting for a turn is not counted."""
     message: dict[str, Any] = field(repr=False)
-    """The answer as OpenAI writes it, with reasoning, refusal and tool calls."""
+    """The answer as an OpenAI message, with reasoning, refusal and tool calls."""
     recorded: bool = False
-    """Whether an earlier run had the answer and it was read from the ledger."""
+    """Whether the answer was read from the ledger of an earlier run."""
 
 
 def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
-    """Return what the caller gets."""
+    """Combine a row and its reply into the caller's result."""
     return Result(
         custom_id=row.custom_id,
         input=row.input,
@@ -73,5 +73,5 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
 
 
 def failed_reply(error: ProviderError) -> Reply:
-    """Return the reply for a row that could not be asked."""
+    """Return the reply for a row whose request was not sent."""
     return Reply({"role": "assistant", "content": ""}, error.outcome, error=error)

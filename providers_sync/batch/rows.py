@@ -1,4 +1,4 @@
-"""Any accepted input → a row: its name, what is asked, and the fingerprint of both.
+"""Convert any accepted input to a ``Row``: its name, messages, options and fingerprint.
 
 >>> to_row("Hello", 1)
 Row(number=1, custom_id='row-1', messages=[{'role': 'user', 'content': 'Hello'}])
@@ -25,10 +25,10 @@ from ..messages import conversation
 from ..types import Messages
 
 _PATH = "/chat/completions"
-_OURS = ("stream", "stream_options")
-"""Every answer is streamed, whatever the body says."""
-_NOT_OPTIONS = ("self", "messages", "timeouts", "retry", "headers", "cancel")
-"""Words of ``Provider.stream`` that no body may bring."""
+_STREAM_KEYS = ("stream", "stream_options")
+"""Keys of a body that are ignored: every answer is streamed."""
+_FORBIDDEN_OPTIONS = ("self", "messages", "timeouts", "retry", "headers", "cancel")
+"""Arguments of ``Provider.stream`` that a body must not contain."""
 _KEYS_SHOWN = 10
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -36,85 +36,85 @@ _short.maxstring = _short.maxother = 60
 
 @dataclass(frozen=True)
 class Row:
-    """One input, ready to be asked, or with the error that says why it cannot be."""
+    """One input, ready to send, or with the error that explains why it cannot be sent."""
 
     number: int
-    """Counted from 1."""
+    """Position in the input, from 1."""
     custom_id: str
     messages: Messages
     input: Any = field(default=None, repr=False)
-    """As it was given."""
+    """The input as passed to ``map``."""
     model: str | None = field(default=None, repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     error: InvalidRequestError | None = field(default=None, repr=False)
     named: bool = field(default=False, repr=False)
-    """Whether the input brought its own ``custom_id``."""
+    """Whether the input has its own ``custom_id``."""
 
     @property
     def fingerprint(self) -> str:
-        """The ``id`` of its line in the ledger: another question has another one."""
-        asked = [self.custom_id, self.messages, self.model, self.options]
+        """The ``id`` of its line in the ledger: a hash of everything that is sent."""
+        content = [self.custom_id, self.messages, self.model, self.options]
         try:
-            text = json.dumps(asked, sort_keys=True, default=repr)
-        except (TypeError, ValueError, RecursionError):  # it cannot be sent, so it has no answer
+            text = json.dumps(content, sort_keys=True, default=repr)
+        except (TypeError, ValueError, RecursionError):  # it cannot be sent either
             text = json.dumps([self.custom_id])
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def to_row(value: Any, number: int) -> Row:
-    """Return the ``number``-th input as a row; what is wrong with it is in the row's ``error``."""
-    own: str | None = None
-    asked, model = value, None
+    """Convert the ``number``-th input to a row; an invalid one gets an ``error``."""
+    custom_id: str | None = None
+    prompt, model = value, None
     options: dict[str, Any] = {}
     error = None
     try:
         if isinstance(value, Mapping) and "role" not in value:
-            own = _custom_id(value)
-            asked, model, options = _asked(value, f"row {number}")
-        messages = conversation(asked)
-    except InvalidRequestError as wrong:
-        # Without its traceback, whose frames would keep the row alive until the next collection.
-        messages, error = [], wrong.with_traceback(None)
-    name = own or f"row-{number}"
-    return Row(number, name, messages, value, model, options, error, named=own is not None)
+            custom_id = _custom_id(value)
+            prompt, model, options = _request(value, f"row {number}")
+        messages = conversation(prompt)
+    except InvalidRequestError as invalid:
+        # Without the traceback, whose frames would keep the row alive until a garbage collection.
+        messages, error = [], invalid.with_traceback(None)
+    name = custom_id or f"row-{number}"
+    return Row(number, name, messages, value, model, options, error, named=custom_id is not None)
 
 
 def _custom_id(value: Mapping[str, Any]) -> str | None:
-    given = value.get("custom_id")
-    if given is None or given == "":
+    custom_id = value.get("custom_id")
+    if custom_id is None or custom_id == "":
         return None
-    if not isinstance(given, str):
-        raise InvalidRequestError(f"custom_id must be text, not {type(given).__name__}")
-    return given
+    if not isinstance(custom_id, str):
+        raise InvalidRequestError(f"custom_id must be text, not {type(custom_id).__name__}")
+    return custom_id
 
 
-def _asked(value: Mapping[str, Any], name: str) -> tuple[Any, str | None, dict[str, Any]]:
-    """Return messages, model and options; other keys of a row are the caller's own."""
+def _request(value: Mapping[str, Any], name: str) -> tuple[Any, str | None, dict[str, Any]]:
+    """Return prompt or messages, model and options; other keys of a row are not sent."""
     for key in ("prompt", "messages"):
         if key in value:
             return value[key], None, {}
     if "body" not in value:
-        has = ", ".join(map(_short.repr, islice(value, _KEYS_SHOWN))) or "nothing"
+        found = ", ".join(map(_short.repr, islice(value, _KEYS_SHOWN))) or "nothing"
         raise InvalidRequestError(
-            f"{name} needs a 'prompt', 'messages', or OpenAI's 'body'; it has {has}"
+            f"{name} needs a 'prompt', 'messages', or OpenAI's 'body'; it has {found}"
         )
     return _batch_request(value, name)
 
 
 def _batch_request(value: Mapping[str, Any], name: str) -> tuple[Any, str | None, dict[str, Any]]:
-    """Read a line of OpenAI's batch input: ``custom_id``, ``method``, ``url``, ``body``."""
+    """Return the same for a line of OpenAI's batch input (``method``, ``url``, ``body``)."""
     method, url, body = value.get("method", "POST"), value.get("url", _PATH), value["body"]
     if method != "POST" or not isinstance(url, str) or not url.endswith(_PATH):
-        wanted = " ".join(
+        target = " ".join(
             part if isinstance(part, str) and len(part) <= 60 else _short.repr(part)
             for part in (method, url)
         )
-        raise InvalidRequestError(f"{name} wants {wanted}; only POST …{_PATH} can be asked")
+        raise InvalidRequestError(f"{name} requests {target}; only POST …{_PATH} is supported")
     if not isinstance(body, Mapping) or "messages" not in body:
         raise InvalidRequestError(f"{name} has a 'body' without 'messages'")
-    options = {key: item for key, item in body.items() if key not in ("model", *_OURS)}
-    asked = options.pop("messages")
-    for key in _NOT_OPTIONS:
+    options = {key: item for key, item in body.items() if key not in ("model", *_STREAM_KEYS)}
+    messages = options.pop("messages")
+    for key in _FORBIDDEN_OPTIONS:
         if key in options:
-            raise InvalidRequestError(f"{name} has {key!r} in its 'body', which is no option")
-    return asked, body.get("model"), options
+            raise InvalidRequestError(f"{name} has {key!r} in its 'body', which is not an option")
+    return messages, body.get("model"), options

@@ -1,8 +1,8 @@
-"""One batch: takes rows, keeps so many in flight, settles what comes back, hands results over.
+"""The run of one batch: read rows, keep requests in flight, retry, record, yield results.
 
-The caller's thread reads the inputs and starts requests, each time it asks for a result. One
-thread of ours, the recorder, takes what has finished, decides what is asked again, and brings
-all that is there to the disk at one stroke: 64 workers share one ``fsync``.
+The caller's thread reads the inputs and starts requests, each time it takes a result. A second
+thread, the recorder, processes finished requests, decides which rows are retried, and writes all
+that have finished to the disk together: 64 workers share one ``fsync``.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from ..providers import Provider
 from ..stream import CancelToken
 from .executor import DaemonThreadPool, start_thread
 from .ledger import LedgerError
-from .pacing import LONGEST_HOLD_S, RateLimiter, RetryBudget, pause_requested
-from .records import Records
+from .ledger_records import LedgerRecords
+from .pacing import LONGEST_PAUSE_S, RateLimiter, RetryBudget, pause_requested
 from .result_buffer import ResultBuffer
 from .results import Reply, Result, to_result
 from .rows import Row, to_row
 from .worker import reply_of, submit
 
 AHEAD = 2
-"""Rows taken and not handed over, for each that may be in flight: nobody waits for the reader."""
+"""Rows read but not yet yielded, per concurrent request: a slow caller delays no request."""
 AHEAD_ORDERED = 16
-"""The same where one slow answer keeps those behind it on the shelf."""
-GO_ON = "what is recorded in {} stays: run the same again to go on"
+"""The same for ordered results, where one slow answer keeps later ones in the buffer."""
+RESUME_HINT = "the answers in {} are kept: run the same batch again to resume"
 
 
 @dataclass
 class InFlight:
-    """A row on its way, through one attempt or more."""
+    """A row between its first request and its result, over one attempt or more."""
 
     row: Row
     retry_budget: RetryBudget
     attempts: int = 0
     seconds: float = 0.0
     answered_before: int = 0
-    """How many rows had an answer when this one was sent."""
+    """Number of rows that had an answer when this one was sent."""
 
 
 class BatchRun:
-    """See ``map``, whose arguments these are; ``results()`` is what it returns."""
+    """One call of ``map``, with the same arguments; ``results()`` is what ``map`` returns."""
 
     def __init__(
         self,
@@ -63,51 +63,51 @@ class BatchRun:
         ledger: Any,
         ordered: bool,
         rate: float | None,
-        raises: bool,
+        raise_errors: bool,
     ) -> None:
         self._provider = provider
         self._rows = (to_row(value, number) for number, value in enumerate(inputs, 1))
         self._concurrency = concurrency
         self._executor = executor
         self._ledger = ledger
-        self._raises = raises
-        self._ahead = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
-        self._key = uuid.uuid4().hex
+        self._raise_errors = raise_errors
+        self._max_undelivered = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
+        self._batch_id = uuid.uuid4().hex
         self._token = CancelToken()
         self._inbox: queue.SimpleQueue[tuple[InFlight, Future[Reply]] | None] = queue.SimpleQueue()
-        # What follows is shared with the recorder, under this lock.
+        # The following are shared with the recorder, under this lock.
         self._changed = threading.Condition()
-        self._pace = RateLimiter(rate)
-        self._shelf = ResultBuffer(ordered)
+        self._rate_limiter = RateLimiter(rate)
+        self._buffer = ResultBuffer(ordered)
         self._retries: list[tuple[float, int, InFlight]] = []
-        self._waiting: InFlight | None = None  # a row that was read before its turn
+        self._read_early: InFlight | None = None  # a row that was read ahead of its turn
         self._in_flight: set[Future[Reply]] = set()
         self._unsettled = 0
-        self._open = 0
+        self._undelivered = 0
         self._answered = 0
-        self._more = True
+        self._more_inputs = True
         self._failure: BaseException | None = None
         self._halted = False
 
     def results(self) -> Generator[Result, None, None]:
-        """Yield every row's result; the end of the generator stops whatever still runs."""
+        """Yield every row's result; closing the generator stops all requests."""
         own = DaemonThreadPool(self._concurrency) if self._executor is None else None
         executor = own or self._executor
         assert executor is not None
         name = "providers-sync-recorder"
         recorder = threading.Thread(target=self._record, name=name, daemon=True)
-        records = self._records = Records(self._ledger)
+        records = self._records = LedgerRecords(self._ledger)
         try:
             start_thread(recorder)
-            while (found := self._next_result(executor)) is not None:
-                if found.error is not None and self._raises:
-                    raise found.error
-                yield found
+            while (result := self._next_result(executor)) is not None:
+                if result.error is not None and self._raise_errors:
+                    raise result.error
+                yield result
             if self._failure is not None:
                 raise self._failure
         except KeyboardInterrupt as interrupt:
             if records.path is not None:
-                interrupt.args = (GO_ON.format(records.path),)
+                interrupt.args = (RESUME_HINT.format(records.path),)
             raise
         finally:
             self._stop()
@@ -115,84 +115,86 @@ class BatchRun:
                 own.shutdown()
             if recorder.ident is None:  # it was never started
                 records.close()
-            # A garbage collection inside the recorder may be what ends the generator.
+            # A garbage collection in the recorder may close the generator.
             elif threading.current_thread() is not recorder:
                 recorder.join()
 
     def _next_result(self, executor: Executor) -> Result | None:
-        """Start what may start and wait for a result; ``None`` is the end."""
+        """Start requests as far as allowed and wait for a result; return ``None`` at the end."""
         while True:
-            while (flight := self._next_flight()) is not None:
-                self._start(flight, executor)
+            while (in_flight := self._next_to_send()) is not None:
+                self._start(in_flight, executor)
             with self._changed:
-                found = self._shelf.take()
-                if found is not None:
-                    self._open -= 1
-                    return found
-                to_come = self._unsettled or self._retries or self._waiting or self._more
-                if self._halted or not to_come:
+                result = self._buffer.take()
+                if result is not None:
+                    self._undelivered -= 1
+                    return result
+                pending = self._unsettled or self._retries or self._read_early or self._more_inputs
+                if self._halted or not pending:
                     return None
-                wait = self._start_in()
+                wait = self._seconds_until_start()
                 if wait > 0:
                     self._changed.wait(min(wait, MAIN_THREAD_WAIT_S))
 
     # --- starting, in the caller's thread
 
-    def _start_in(self) -> float:
-        """Return the seconds until a request may start; infinite where time alone won't do."""
+    def _seconds_until_start(self) -> float:
+        """Return the seconds until a request may start; infinity while none may."""
         if self._failure is not None or len(self._in_flight) >= self._concurrency:
             return math.inf
         due = self._retries[0][0] if self._retries else math.inf
-        if self._waiting is not None or (self._more and self._open < self._ahead):
+        if self._read_early is not None or (
+            self._more_inputs and self._undelivered < self._max_undelivered
+        ):
             due = 0.0
-        return max(due, self._pace.next_start()) - time.monotonic()
+        return max(due, self._rate_limiter.next_start()) - time.monotonic()
 
-    def _next_flight(self) -> InFlight | None:
-        """Return what to send now, if anything: rows that were sent before go first."""
+    def _next_to_send(self) -> InFlight | None:
+        """Return the row to send now, if any; retries go first."""
         while True:
             with self._changed:
-                is_time = self._start_in() <= 0
+                is_time = self._seconds_until_start() <= 0
                 if is_time and self._retries and self._retries[0][0] <= time.monotonic():
                     return heapq.heappop(self._retries)[2]
-                if is_time and self._waiting is not None:
-                    waiting, self._waiting = self._waiting, None
-                    return waiting
-                # Where nothing is under way, look whether there is more to wait for.
-                if not is_time and (self._open or not self._more):
+                if is_time and self._read_early is not None:
+                    early, self._read_early = self._read_early, None
+                    return early
+                # With nothing in progress, read ahead to see whether there is another row at all.
+                if not is_time and (self._undelivered or not self._more_inputs):
                     return None
-            flight = self._fresh()
-            if flight is not None and (is_time or flight.row.error is not None):
-                return flight
+            in_flight = self._read_row()
+            if in_flight is not None and (is_time or in_flight.row.error is not None):
+                return in_flight
             with self._changed:
-                self._waiting = flight if self._failure is None else None
+                self._read_early = in_flight if self._failure is None else None
 
-    def _fresh(self) -> InFlight | None:
-        """Read the next input; ``None`` where there is none, or its answer is known."""
+    def _read_row(self) -> InFlight | None:
+        """Read the next input; return ``None`` at the end, or if the result is known already."""
         try:
-            taken = next(self._rows, None)
-            known = None if taken is None else self._records.known(taken)
-        except Exception as error:  # noqa: BLE001 (the caller's own; raised when all has ended)
+            row = next(self._rows, None)
+            known = None if row is None else self._records.find(row)
+        except Exception as error:  # noqa: BLE001 (from the caller's iterable; raised at the end)
             self._fail(error)
             return None
         with self._changed:
-            if taken is None:
-                self._more = False
+            if row is None:
+                self._more_inputs = False
                 return None
-            self._open += 1
+            self._undelivered += 1
             if known is not None:
-                self._shelf.put(taken.number, known)
+                self._buffer.put(row.number, known)
                 return None
-        return InFlight(taken, RetryBudget(self._provider))
+        return InFlight(row, RetryBudget(self._provider))
 
-    def _start(self, flight: InFlight, executor: Executor) -> None:
+    def _start(self, in_flight: InFlight, executor: Executor) -> None:
         with self._changed:
             self._unsettled += 1
-            if flight.row.error is None:
-                self._pace.note_start()
-            flight.answered_before = self._answered
+            if in_flight.row.error is None:
+                self._rate_limiter.note_start()
+            in_flight.answered_before = self._answered
         try:
-            ticket = f"{self._key}:{flight.row.number}:{flight.attempts}"
-            future = submit(executor, self._provider, flight.row, self._token, ticket)
+            ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
+            future = submit(executor, self._provider, in_flight.row, self._token, ticket)
         except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1
@@ -200,21 +202,21 @@ class BatchRun:
             return
         with self._changed:
             self._in_flight.add(future)
-        future.add_done_callback(lambda done: self._inbox.put((flight, done)))
+        future.add_done_callback(lambda done: self._inbox.put((in_flight, done)))
 
     # --- settling, in the recorder
 
     def _record(self) -> None:
         try:
-            while group := self._group():
-                self._settle_all(group)
-        except BaseException as error:  # noqa: BLE001 (the caller must never wait in vain)
+            while group := self._take_finished():
+                self._settle_group(group)
+        except BaseException as error:  # noqa: BLE001 (else the caller would wait forever)
             self._fail(error, halt=True)
         finally:
             self._records.close()
 
-    def _group(self) -> list[tuple[InFlight, Future[Reply]]]:
-        """Return all that has finished, waiting for the first; nothing at the end."""
+    def _take_finished(self) -> list[tuple[InFlight, Future[Reply]]]:
+        """Wait for a finished request; return all finished ones, or an empty list at the end."""
         group = []
         item = self._inbox.get()
         while item is not None:
@@ -227,12 +229,14 @@ class BatchRun:
             self._inbox.put(None)
         return group
 
-    def _settle_all(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
+    def _settle_group(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
         with self._changed:
-            settled = [(flight.row, self._settle(flight, future)) for flight, future in group]
+            settled = [
+                (in_flight.row, self._settle(in_flight, future)) for in_flight, future in group
+            ]
             self._in_flight.difference_update(future for _, future in group)
-            self._changed.notify_all()  # there is room for others, while this goes to the disk
-        done = [(asked, final) for asked, final in settled if final is not None]
+            self._changed.notify_all()  # others may start while these replies are written
+        done = [(row, reply) for row, reply in settled if reply is not None]
         try:
             self._records.write(done)
         except LedgerError as error:
@@ -240,58 +244,58 @@ class BatchRun:
             self._fail(error, halt=True)
         with self._changed:
             self._unsettled -= len(group)
-            for asked, final in done:
-                self._shelf.put(asked.number, to_result(asked, final))
+            for row, reply in done:
+                self._buffer.put(row.number, to_result(row, reply))
             self._changed.notify_all()
 
-    def _settle(self, flight: InFlight, future: Future[Reply]) -> Reply | None:
-        """Return the row's last word; ``None`` where it is asked again, or was stopped."""
+    def _settle(self, in_flight: InFlight, future: Future[Reply]) -> Reply | None:
+        """Return the row's final reply, or ``None`` if it is retried or was stopped."""
         try:
-            came = reply_of(future)
+            reply = reply_of(future)
         except ProviderError as error:
             if not self._halted:
                 self._fail(error)
             return None
-        if self._halted and came.outcome == "cancelled":
+        if self._halted and reply.outcome == "cancelled":
             return None
-        flight.attempts += came.attempts
-        flight.seconds += came.seconds
-        if came.error is None:
+        in_flight.attempts += reply.attempts
+        in_flight.seconds += reply.seconds
+        if reply.error is None:
             self._answered += 1
-        elif self._again(flight, came, came.error):
+        elif self._schedule_retry(in_flight, reply, reply.error):
             return None
-        return replace(came, attempts=flight.attempts, seconds=flight.seconds)
+        return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
 
-    def _again(self, flight: InFlight, came: Reply, error: ProviderError) -> bool:
-        """Put a failed row back in line, if it is worth it; let everybody wait if asked to."""
-        hold = pause_requested(error)
-        if hold is not None and hold > LONGEST_HOLD_S:
+    def _schedule_retry(self, in_flight: InFlight, reply: Reply, error: ProviderError) -> bool:
+        """Schedule a retry of a failed row; return whether there is one. Pause all if requested."""
+        pause = pause_requested(error)
+        if pause is not None and pause > LONGEST_PAUSE_S:
             self._fail(error)
-        elif hold is not None:
-            self._pace.hold(hold)
-        progress = self._answered > flight.answered_before
-        wait = flight.retry_budget.delay_before_retry(came.started, error, progress)
-        if wait is None or self._failure is not None or self._halted:
+        elif pause is not None:
+            self._rate_limiter.pause(pause)
+        progress = self._answered > in_flight.answered_before
+        delay = in_flight.retry_budget.delay_before_retry(reply.started, error, progress)
+        if delay is None or self._failure is not None or self._halted:
             return False
-        heapq.heappush(self._retries, (time.monotonic() + wait, flight.row.number, flight))
+        heapq.heappush(self._retries, (time.monotonic() + delay, in_flight.row.number, in_flight))
         return True
 
     # --- ending
 
     def _fail(self, error: BaseException, halt: bool = False) -> None:
-        """Start nothing more; raise this when all has ended, or at once (``halt``)."""
+        """Start no more requests; raise this after those in progress, or at once (``halt``)."""
         with self._changed:
             if halt or self._failure is None:
                 self._failure = error
-            self._more = False
-            self._waiting = None
+            self._more_inputs = False
+            self._read_early = None
             self._retries.clear()
-            self._shelf.release_order()
+            self._buffer.release_order()
             self._halted = self._halted or halt
             self._changed.notify_all()
 
     def _stop(self) -> None:
-        """Stop everything; what has finished by now is still recorded."""
+        """Stop all requests; those that have finished are still recorded."""
         with self._changed:
             self._halted = True
             running = list(self._in_flight)

@@ -1,8 +1,8 @@
-"""A whole answer, read in the thread that wants it; one more thread keeps the clocks of all.
+"""Run a call to its end in the calling thread; one shared thread enforces all timeouts.
 
-A stream has a thread of its own, so that its reader can be told of a clock while the server is
-silent. A worker that wants the whole answer has nobody to tell meanwhile: without the second
-thread and the handing over between the two, a row costs a third less.
+A stream normally has its own worker thread, so that the caller sees a timeout while the server is
+silent. A batch worker needs the complete answer only: without the second thread and the hand-over
+between the two, a row costs a third less.
 """
 
 from __future__ import annotations
@@ -14,85 +14,85 @@ import time
 from ..stream import Channel, PreparedCall, Stream, attach
 from .executor import start_thread
 
-LOOK_S = 0.01
-"""Between two looks at the clocks: so late may one fire."""
+CHECK_INTERVAL_S = 0.01
+"""Interval between two checks of the deadlines: a timeout may be this late."""
 LINGER_S = 0.1
-"""How long the keeper outlives the last answer: the next is often close behind."""
+"""How long the watcher thread outlives the last call, as the next often follows soon."""
 
 
 def run_in_this_thread(call: PreparedCall) -> Stream:
-    """Run a call to its end; return its stream, which has everything and never waits.
+    """Run a call to its end; return its stream, which holds the full answer and never blocks.
 
-    Reading it raises what went wrong. The call's ``CancelToken`` stops it from any thread.
-    Raises ``ProviderError``, and sends nothing, where no thread can be started for the clocks.
+    Reading the stream raises the call's error. The call's ``CancelToken`` stops it from any thread.
+    Raises ``ProviderError``, and sends nothing, if the timeout thread cannot be started.
     """
-    pipe = _UnboundedChannel(call.timeouts)
-    stream = Stream(pipe, call.cancel, call.model)
+    channel = _UnboundedChannel(call.timeouts)
+    stream = Stream(channel, call.cancel, call.model)
     if call.cancel is not None:
         attach(call.cancel, stream)
     if stream.outcome is None:
         try:
-            _watcher.add(pipe)
+            _watcher.add(channel)
         except BaseException:
             stream.close()
             raise
         try:
-            pipe.run(call.source)
+            channel.run(call.source)
         finally:
-            _watcher.remove(pipe)
-        cause = pipe.error and pipe.error.__cause__
-        if isinstance(cause, (KeyboardInterrupt, SystemExit)):  # this may be a main thread
+            _watcher.remove(channel)
+        cause = channel.error and channel.error.__cause__
+        if isinstance(cause, (KeyboardInterrupt, SystemExit)):  # this may be the main thread
             raise cause
     return stream
 
 
 class _UnboundedChannel(Channel):
-    """A pipe that is read when all is there."""
+    """A channel without a limit, as it is read after the call has ended."""
 
     def _wait_for_space(self) -> None:
-        """There is nobody to wait for."""
+        """Return at once: the buffer may grow."""
 
 
 class _TimeoutWatcher:
-    """Fires the clocks of the pipes that run in this process."""
+    """Enforces the timeouts of the channels that run in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pipes: set[Channel] = set()
-        self._runs = False
+        self._channels: set[Channel] = set()
+        self._running = False
 
-    def add(self, pipe: Channel) -> None:
+    def add(self, channel: Channel) -> None:
         with self._lock:
-            if not self._runs:
-                name = "providers-sync-clocks"
+            if not self._running:
+                name = "providers-sync-timeouts"
                 start_thread(threading.Thread(target=self._run, name=name, daemon=True))
-                self._runs = True  # not before: without a thread, the next call must try again
-            self._pipes.add(pipe)
+                self._running = True  # only now: if the start failed, the next call must try again
+            self._channels.add(channel)
 
-    def remove(self, pipe: Channel) -> None:
+    def remove(self, channel: Channel) -> None:
         with self._lock:
-            self._pipes.discard(pipe)
+            self._channels.discard(channel)
 
     def _run(self) -> None:
-        needed = time.monotonic()
+        last_needed = time.monotonic()
         while True:
-            time.sleep(LOOK_S)
+            time.sleep(CHECK_INTERVAL_S)
             with self._lock:
-                pipes = list(self._pipes)
-                if pipes:
-                    needed = time.monotonic()
-                elif time.monotonic() - needed > LINGER_S:
-                    self._runs = False
+                channels = list(self._channels)
+                if channels:
+                    last_needed = time.monotonic()
+                elif time.monotonic() - last_needed > LINGER_S:
+                    self._running = False
                     return
-            for pipe in pipes:
-                if pipe.deadlines.time_left() <= 0:
-                    pipe.poll(_nothing)
+            for channel in channels:
+                if channel.deadlines.time_left() <= 0:
+                    channel.poll(_do_nothing)
 
 
-def _nothing() -> None:
-    """Nobody waits."""
+def _do_nothing() -> None:
+    """Notify nobody: no thread waits for the channel."""
 
 
 _watcher = _TimeoutWatcher()
-if hasattr(os, "register_at_fork"):  # the child has neither the thread nor the calls
+if hasattr(os, "register_at_fork"):  # a forked child has neither the thread nor the calls
     os.register_at_fork(after_in_child=_watcher.__init__)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What one worker does, here or in another process: ask a row once; how it gets there and back."""
+"""One attempt at a row, in a thread or another process: submit it, run it, collect the reply."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .rows import Row
 from .same_thread import run_in_this_thread
 
 KEPT_PROVIDERS = 4
-"""In a worker process; one a batch, so that its connections live from row to row."""
+"""Limit for a worker process: it keeps one per batch, so that connections are reused."""
 
-_kept: dict[str, Provider] = {}
+_providers: dict[str, Provider] = {}
 
 
 def submit(
     executor: Executor, provider: Provider, row: Row, cancel: CancelToken, ticket: str
 ) -> Future[Reply]:
-    """Have a row asked once; ``cancel`` reaches this process only.
+    """Submit one attempt at a row; ``cancel`` works in this process only.
 
-    Raises ``ProviderError`` where the executor takes no more work.
+    Raises ``ProviderError`` if the executor accepts no more work.
     """
     if row.error is not None:
         future: Future[Reply] = Future()
@@ -36,18 +36,19 @@ def submit(
         return future
     try:
         if isinstance(executor, (DaemonThreadPool, ThreadPoolExecutor)):
-            return executor.submit(ask, provider, row, cancel)
-        return executor.submit(ask_in_process, provider, replace(row, input=None), ticket)
+            return executor.submit(run_attempt, provider, row, cancel)
+        row = replace(row, input=None)
+        return executor.submit(run_attempt_in_process, provider, row, ticket)
     except ProviderError:
         raise
-    except Exception as error:  # it was shut down, is broken, or finds no thread or process
-        raise _broken(error) from error
+    except Exception as error:  # shut down, broken, or without a thread or process
+        raise _executor_error(error) from error
 
 
 def reply_of(future: Future[Reply]) -> Reply:
-    """Return what a finished future holds.
+    """Return the reply of a finished future.
 
-    Raises ``ProviderError`` where the executor, and not the row, is at its end.
+    Raises ``ProviderError`` if the executor failed, and not just this row.
     """
     if future.cancelled():
         raise ProviderError("the executor has cancelled a request")
@@ -55,46 +56,46 @@ def reply_of(future: Future[Reply]) -> Reply:
     if error is None:
         return future.result()
     if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
-        raise _broken(error) from error
+        raise _executor_error(error) from error
     return failed_reply(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
 
 
-def ask(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
-    """Ask once and return what came, good or bad; whether to ask again is the run's business."""
-    began = time.monotonic()
+def run_attempt(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
+    """Send a row's request once and return the reply, also for an error; never retry."""
+    started = time.monotonic()
     try:
         call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **row.options)
         stream = run_in_this_thread(call)
     except ProviderError as error:  # nothing was sent
-        return failed_reply(_bare(error))
-    return replace(_read(stream), seconds=time.monotonic() - began)
+        return failed_reply(_without_tracebacks(error))
+    return replace(_to_reply(stream), seconds=time.monotonic() - started)
 
 
-def ask_in_process(provider: Provider, row: Row, ticket: str) -> Reply:
-    """Ask from a process that serves many batches.
+def run_attempt_in_process(provider: Provider, row: Row, ticket: str) -> Reply:
+    """Run an attempt in a process that serves many batches.
 
-    ``ticket`` (``batch:row:attempt``) also keeps dask from taking equal calls for one.
+    ``ticket`` (``batch:row:attempt``) also keeps dask from merging two equal calls into one.
     """
     batch = ticket.partition(":")[0]
-    provider = _kept.setdefault(batch, provider)
-    for old in list(_kept)[:-KEPT_PROVIDERS]:
-        _kept.pop(old, None)
-    return ask(provider, row)
+    provider = _providers.setdefault(batch, provider)
+    for old in list(_providers)[:-KEPT_PROVIDERS]:
+        _providers.pop(old, None)
+    return run_attempt(provider, row)
 
 
-def _read(stream: Stream) -> Reply:
+def _to_reply(stream: Stream) -> Reply:
     error: ProviderError | None = None
     try:
         stream.read()
     except ProviderError as caught:
-        error = _bare(caught)
+        error = _without_tracebacks(caught)
     return Reply(
         message=_message(stream),
         outcome=stream.outcome or Outcome.FAILED,
-        finish_reason=_said(stream.finish_reason),
+        finish_reason=_valid_text(stream.finish_reason),
         usage=stream.usage,
-        model=_said(stream.model),
-        request_id=_said(stream.request_id),
+        model=_valid_text(stream.model),
+        request_id=_valid_text(stream.request_id),
         error=error,
         started=channel_of(stream).started,
         attempts=stream.stats.attempts,
@@ -102,39 +103,39 @@ def _read(stream: Stream) -> Reply:
 
 
 def _message(stream: Stream) -> dict[str, Any]:
-    """Return the answer as OpenAI's message; reasoning under the name most servers give it."""
+    """Return the answer as an OpenAI message, reasoning under the key that most servers use."""
     calls = [
         {
-            "id": _said(call.id),
+            "id": _valid_text(call.id),
             "type": "function",
-            "function": {"name": _said(call.name), "arguments": _said(call.raw)},
+            "function": {"name": _valid_text(call.name), "arguments": _valid_text(call.raw)},
         }
         for call in stream.tool_calls
     ]
-    text = _said(stream.text)
+    text = _valid_text(stream.text)
     message = {
         "role": "assistant",
         "content": text or (None if calls else ""),
-        "reasoning_content": _said(stream.reasoning),
-        "refusal": _said(stream.refusal),
+        "reasoning_content": _valid_text(stream.reasoning),
+        "refusal": _valid_text(stream.refusal),
         "tool_calls": calls,
     }
     return {name: value for name, value in message.items() if value or name == "content"}
 
 
-def _said(value: object) -> str | None:
-    """Return what a server said as text that every JSON reader takes; nothing stays nothing."""
+def _valid_text(value: object) -> str | None:
+    """Return a server's value as text that every JSON parser accepts; ``None`` stays ``None``."""
     return None if value is None else join_surrogates(str(value))
 
 
-def _broken(error: BaseException) -> ProviderError:
+def _executor_error(error: BaseException) -> ProviderError:
     return ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
 
 
-def _bare(error: ProviderError) -> ProviderError:
-    """Take the tracebacks off: their frames would keep every failed stream alive."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+def _without_tracebacks(error: ProviderError) -> ProviderError:
+    """Remove the tracebacks, whose frames would keep every failed stream alive."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
     return error

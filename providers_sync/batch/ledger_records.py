@@ -1,4 +1,4 @@
-"""The ledger as the rows see it: who has an answer, who is refused, what is written."""
+"""Look up rows in the ledger of a batch, reject duplicates, and write finished rows to it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
 
-class Records:
-    """One batch's records; without a ledger there are none. Raises what ``Ledger`` raises."""
+class LedgerRecords:
+    """The rows of one batch in its ledger; does nothing if there is no ledger.
+
+    Raises what ``Ledger`` raises.
+    """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._ledger = None if path is None else Ledger(path)
@@ -20,19 +23,19 @@ class Records:
 
     @property
     def path(self) -> str | None:
-        """Where the ledger is, as it was given."""
+        """The path of the ledger, as passed by the caller."""
         return None if self._ledger is None else self._ledger.path
 
-    def known(self, row: Row) -> Result | None:
-        """Return what is known of a row before it is asked: its answer, or why it may not be.
+    def find(self, row: Row) -> Result | None:
+        """Return a row's recorded answer, the error that rejects the row, or ``None`` to send it.
 
-        Raises ``LedgerError`` where the ledger cannot be read.
+        Raises ``LedgerError`` if the ledger cannot be read.
         """
         if self._ledger is None:
             return None
         name = row.custom_id
         if name in self._names:
-            error = LedgerError(f"custom_id {name!r} is in the input twice: each must be its own")
+            error = LedgerError(f"custom_id {name!r} is in the input twice: it must be unique")
             return to_result(row, failed_reply(error))
         if row.named:
             self._names.add(name)
@@ -41,18 +44,18 @@ class Records:
             return None
         if record.id != row.fingerprint:
             error = LedgerError(
-                f"{self.path} holds the answer to another input as {name!r}: give another ledger, "
-                "or the input that this one was made from"
+                f"{self.path} holds an answer to a different input under {name!r}: use another "
+                "ledger, or the input that this one was made from"
             )
             return to_result(row, failed_reply(error))
         return to_result(row, record.reply, recorded=True)
 
     def write(self, done: Sequence[tuple[Row, Reply]]) -> None:
-        """Bring finished rows to the disk, all at one stroke. Raises ``LedgerError``."""
+        """Write finished rows to the disk, with one ``fsync``. Raises ``LedgerError``."""
         if self._ledger is not None and done:
-            self._ledger.append([format_line(row, final) for row, final in done])
+            self._ledger.append([format_line(row, reply) for row, reply in done])
 
     def close(self) -> None:
-        """Close and unlock the ledger."""
+        """Close the ledger and release its lock."""
         if self._ledger is not None:
             self._ledger.close()
