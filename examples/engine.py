@@ -1,4 +1,4 @@
-"""Put an engine of your own behind the gateway; ``cancel`` is set when the client leaves."""
+"""Put a custom engine behind the gateway; ``cancel`` is set when the client disconnects."""
 
 from providers_sync import Finish, OpenAICompatible
 from providers_sync.gateway import serve

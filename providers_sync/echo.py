@@ -1,17 +1,17 @@
-"""The engine that repeats the question, and everything else a test of a client asks for.
+"""The echo engine: repeats the last user message, and can call tools, reason and write JSON.
 
 ========================================  ====================================================
 the last user message                     the answer
 ========================================  ====================================================
 ``Hello``                                 ``You said: Hello``
-``call NAME {"a": 1}``, one call a line   those tool calls, where such tools are offered
-``think of a number``                     a thought, then ``You said: think of a number``
-anything, under ``response_format``       JSON of that schema; the question is its first text
-a tool's result after it                  ``The tool said: …``
+``call NAME {"a": 1}``, one call a line   those tool calls, if such tools are offered
+``think of a number``                     reasoning, then ``You said: think of a number``
+anything, with ``response_format``        JSON that fits the schema; its text is the message
+followed by a tool's result               ``The tool said: …``
 ========================================  ====================================================
 
-A ``tool_choice`` that wants a tool gets it, ``stop`` and ``max_tokens`` end the answer, and
-``usage`` counts words. The same question gets the same answer.
+A ``tool_choice`` that requires a tool gets a call, ``stop`` and ``max_tokens`` end the answer, and
+``usage`` counts words. The same request always gets the same answer.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .engines import StopSequence, Yield
+from .engines import EngineEvent, StopSequence
 from .errors import InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Message, Messages, ReasoningDelta, ToolCall, Usage
 
 CALL = re.compile(r"^call[ \t]+([\w.-]+)(.*)$", re.MULTILINE)
 MAX_CALLS = 1000
-"""Of one answer; more than anybody asks for, and each takes as long as some hundred words."""
+"""In one answer; more than any test needs, and each takes as long as some hundred words."""
 MAX_DEPTH = 8
-"""Of the JSON made for a schema: one that refers to itself would have no end."""
+"""Nesting of the JSON made for a schema: a recursive schema would never end."""
 MAX_VALUES = 10_000
-"""Made for a schema, names and references counted as well. One of 2 kB that refers to itself sixty
-times asks for 13 million within the depth; OpenAI allows 5000 properties."""
+"""Values made for a schema; names and references count too. A recursive schema of 2 kB with sixty
+references expands to 13 million values within the depth; OpenAI allows 5000 properties."""
 MAX_CHARACTERS = 16 * 1024 * 1024
-"""Of the JSON made for a schema: as many as a whole request may have. References repeat others."""
+"""Size of the JSON made for a schema: the limit of a request. References repeat other parts."""
 
 
 class EchoEngine:
-    """Repeats the last user message word by word; this module's table says what else it does.
+    """Repeats the last user message word by word; the module's table lists what else it does.
 
     >>> messages = [{"role": "user", "content": "Hello there"}]
     >>> list(EchoEngine().answer(messages, {"max_tokens": 3}, CancelToken()))[1:4]
@@ -51,62 +51,66 @@ class EchoEngine:
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
-        """Yield thoughts, then text or tool calls."""
-        asked = sum(len(_text(message).split()) for message in messages)
-        yield Usage(asked, 0, asked)
+    ) -> Iterator[EngineEvent]:
+        """Yield reasoning, then text or tool calls."""
+        prompt_words = sum(len(_text(message).split()) for message in messages)
+        yield Usage(prompt_words, 0, prompt_words)
         limit = options.get("max_completion_tokens", options.get("max_tokens"))
         calls = _calls(messages, options)
-        pieces, finish = _speech(messages, options) if not calls else ([], Finish("tool_calls"))
-        said = 0
-        for piece in pieces:
+        deltas, finish = (
+            _text_answer(messages, options) if not calls else ([], Finish("tool_calls"))
+        )
+        answer_words = 0
+        for delta in deltas:
             if cancel.cancelled:
                 return
-            if said == limit:
+            if answer_words == limit:
                 finish = Finish("length")
                 break
-            said += 1
-            yield piece
+            answer_words += 1
+            yield delta
         for i, (name, raw) in enumerate(calls):
             if cancel.cancelled:
                 return
-            said += len(raw.split())
-            yield ToolCall(f"call_{len(messages)}_{i}", name, _object(raw), raw)
-        yield Usage(asked, said, asked + said)
+            answer_words += len(raw.split())
+            yield ToolCall(f"call_{len(messages)}_{i}", name, _parse_object(raw), raw)
+        yield Usage(prompt_words, answer_words, prompt_words + answer_words)
         yield finish
 
     def close(self) -> None:
-        """Do nothing: there is nothing to give back."""
+        """Do nothing: the echo holds no resources."""
 
 
 # --- text
 
 
-def _speech(messages: Messages, options: Mapping[str, Any]) -> tuple[Iterable[Yield], Finish]:
-    """Return the words, those that are thought before those that are said, and why they end."""
-    question = _question(messages)
-    thinks = question.lower().startswith("think ")
-    thoughts = map(ReasoningDelta, _words("Thinking: " + question if thinks else ""))
-    results = _results(messages)
-    form = options.get("response_format", {})
-    wanted = form.get("type", "text")
-    if wanted != "text":
-        given = form.get("json_schema", {}) if wanted == "json_schema" else {}
-        text = _json_for(given.get("schema", {}), question)
+def _text_answer(
+    messages: Messages, options: Mapping[str, Any]
+) -> tuple[Iterable[EngineEvent], Finish]:
+    """Return the answer's words, reasoning first, and the finish reason."""
+    prompt = _last_user_text(messages)
+    should_reason = prompt.lower().startswith("think ")
+    reasoning = map(ReasoningDelta, _words("Thinking: " + prompt if should_reason else ""))
+    results = _tool_results(messages)
+    response_format = options.get("response_format", {})
+    kind = response_format.get("type", "text")
+    if kind != "text":
+        wrapper = response_format.get("json_schema", {}) if kind == "json_schema" else {}
+        text = _json_for(wrapper.get("schema", {}), prompt)
     elif results:
         text = "The tool said: " + "\n".join(results)
     else:
-        text = "You said: " + question
+        text = "You said: " + prompt
     stop = options.get("stop", [])
     found = [(text.index(s), s) for s in ([stop] if isinstance(stop, str) else stop) if s in text]
     if not found:
-        return itertools.chain(thoughts, _words(text)), Finish("stop")
+        return itertools.chain(reasoning, _words(text)), Finish("stop")
     end, sequence = min(found)
-    return itertools.chain(thoughts, _words(text[:end])), StopSequence(sequence=sequence)
+    return itertools.chain(reasoning, _words(text[:end])), StopSequence(sequence=sequence)
 
 
 def _words(text: str) -> Iterator[str]:
-    """Cut text after each run of white space; the pieces joined are the text.
+    """Split text after each run of white space; joined, the parts are the text.
 
     >>> list(_words("a  b c"))
     ['a  ', 'b ', 'c']
@@ -115,7 +119,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _text(message: Message) -> str:
-    """Return what a message says; a part that is no text shows as its type.
+    """Return the text of a message; a part that is not text is replaced by its type.
 
     >>> _text({"content": [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "?"}]})
     '[image_url]?'
@@ -127,12 +131,12 @@ def _text(message: Message) -> str:
     return "".join(text if isinstance(text, str) else f"[{kind}]" for text, kind in texts)
 
 
-def _question(messages: Messages) -> str:
+def _last_user_text(messages: Messages) -> str:
     return _text(next((m for m in reversed(messages) if m["role"] == "user"), messages[-1]))
 
 
-def _results(messages: Messages) -> list[str]:
-    """Return the results of tools at the conversation's end."""
+def _tool_results(messages: Messages) -> list[str]:
+    """Return the tool results at the end of the conversation."""
     results: list[str] = []
     for message in reversed(messages):
         if message["role"] != "tool":
@@ -145,25 +149,25 @@ def _results(messages: Messages) -> list[str]:
 
 
 def _calls(messages: Messages, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the calls that the question or ``tool_choice`` asks for: names and arguments."""
+    """Return the calls requested by the prompt or ``tool_choice``, as names and arguments."""
     tools = {tool["function"]["name"]: tool["function"] for tool in options.get("tools", [])}
     choice = options.get("tool_choice", "auto")
     if choice == "none" or not tools:
         return []
-    question = _question(messages)
+    prompt = _last_user_text(messages)
     if isinstance(choice, dict):
         tools = {choice["function"]["name"]: tools[choice["function"]["name"]]}
-    asked = [] if _results(messages) else CALL.findall(question)
-    calls = [(name, raw.strip(" \t") or "{}") for name, raw in asked if name in tools]
+    matches = [] if _tool_results(messages) else CALL.findall(prompt)
+    calls = [(name, raw.strip(" \t") or "{}") for name, raw in matches if name in tools]
     if not calls and choice != "auto":
         name, tool = next(iter(tools.items()))
-        calls = [(name, _json_for(tool.get("parameters") or {}, question))]
+        calls = [(name, _json_for(tool.get("parameters") or {}, prompt))]
     if len(calls) > MAX_CALLS:
-        raise InvalidRequestError(f"{len(calls)} tool calls are asked for; {MAX_CALLS} is the most")
+        raise InvalidRequestError(f"{len(calls)} tool calls requested; the limit is {MAX_CALLS}")
     return calls
 
 
-def _object(raw: str) -> dict[str, Any] | None:
+def _parse_object(raw: str) -> dict[str, Any] | None:
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -176,18 +180,18 @@ def _object(raw: str) -> dict[str, Any] | None:
 
 def _json_for(schema: Mapping[str, Any], text: str) -> str:
     try:
-        return json.dumps(_Example(schema, text).of(schema), ensure_ascii=False)
+        return json.dumps(_SchemaExample(schema, text).value_for(schema), ensure_ascii=False)
     except InvalidRequestError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise InvalidRequestError(f"the JSON schema cannot be read: {error!r}") from error
 
 
-class _Example:
-    """Makes values that fit a JSON schema, with ``text`` wherever text may stand.
+class _SchemaExample:
+    """Makes values that fit a JSON schema, with ``text`` wherever a string is allowed.
 
     >>> age = {"type": "object", "properties": {"q": {"type": "string"}, "n": {"type": "integer"}}}
-    >>> _Example(age, "Hi").of(age)
+    >>> _SchemaExample(age, "Hi").value_for(age)
     {'q': 'Hi', 'n': 0}
     """
 
@@ -197,8 +201,8 @@ class _Example:
         self._values_left = MAX_VALUES
         self._characters_left = MAX_CHARACTERS
 
-    def of(self, schema: Any, depth: int = 0) -> Any:
-        """Return a value for a part of the schema; ``InvalidRequestError`` beyond the bounds."""
+    def value_for(self, schema: Any, depth: int = 0) -> Any:
+        """Return a value for a subschema; raise ``InvalidRequestError`` beyond the limits."""
         if not isinstance(schema, Mapping):
             return self._leaf(self._text)
         if depth == 0 and "properties" not in schema and "$ref" not in schema:
@@ -210,30 +214,34 @@ class _Example:
         if schema.get("enum"):
             return self._leaf(schema["enum"][0])
         if "$ref" in schema:
-            return self.of(self._referred(schema["$ref"]), depth + 1)
-        for several in ("anyOf", "oneOf", "allOf"):
-            if schema.get(several):
-                return self.of(schema[several][0], depth + 1)
+            return self.value_for(self._resolve(schema["$ref"]), depth + 1)
+        for keyword in ("anyOf", "oneOf", "allOf"):
+            if schema.get(keyword):
+                return self.value_for(schema[keyword][0], depth + 1)
         if "properties" in schema:
             return self._object(schema["properties"], depth)
-        return self._plain(schema, depth)
+        return self._value_by_type(schema, depth)
 
     def _object(self, properties: Mapping[str, Any], depth: int) -> dict[str, Any]:
         value = {}
         for name, part in properties.items():
             self._spend(len(name))
-            value[name] = self.of(part, depth + 1)
+            value[name] = self.value_for(part, depth + 1)
         return value
 
-    def _plain(self, schema: Mapping[str, Any], depth: int) -> Any:
+    def _value_by_type(self, schema: Mapping[str, Any], depth: int) -> Any:
         kind = schema.get("type", "string")
         kind = kind[0] if isinstance(kind, list) and kind else kind
         if kind == "array":
-            return [self.of(schema.get("items"), depth + 1)]
+            return [self.value_for(schema.get("items"), depth + 1)]
         if kind in ("integer", "number"):
             return self._leaf(schema.get("minimum", 0 if kind == "integer" else 0.0))
-        known: dict[str, Any] = {"boolean": False, "null": None, "object": {}}
-        return known[kind] if isinstance(kind, str) and kind in known else self._leaf(self._text)
+        constants: dict[str, Any] = {"boolean": False, "null": None, "object": {}}
+        return (
+            constants[kind]
+            if isinstance(kind, str) and kind in constants
+            else self._leaf(self._text)
+        )
 
     def _leaf(self, value: Any) -> Any:
         self._spend(len(value if isinstance(value, str) else json.dumps(value)))
@@ -244,12 +252,12 @@ class _Example:
         self._characters_left -= characters
         if self._values_left < 0 or self._characters_left < 0:
             raise InvalidRequestError(
-                f"the JSON schema asks for more than {MAX_VALUES} values or {MAX_CHARACTERS} "
-                "characters: refer to fewer parts"
+                f"the JSON schema expands to more than {MAX_VALUES} values or {MAX_CHARACTERS} "
+                "characters: use fewer properties and references"
             )
 
-    def _referred(self, name: Any) -> Any:
-        """Return what ``#/$defs/Name`` means."""
+    def _resolve(self, name: Any) -> Any:
+        """Return the subschema that ``#/$defs/Name`` refers to."""
         if not isinstance(name, str):
             return None
         self._spend(len(name))

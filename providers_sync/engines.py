@@ -1,4 +1,4 @@
-"""What answers behind the gateway: the engine's contract, and an answer under way."""
+"""The ``Engine`` protocol that produces the gateway's answers, and one answer in progress."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
-from .dialects import ChatRequest, Ending, Piece
+from .dialects import ChatRequest, Delta, Ending
 from .errors import ProviderError
 from .stream import CancelToken
 from .types import Finish, Messages, ToolCall, Usage
 
 POLL_S = 0.1
-"""Between two looks at the clients; an engine stops within a second of the client's leaving."""
+"""Between two checks of the clients; an engine stops within a second of a disconnect."""
 
-Yield = Union[Piece, Finish, Usage]
-"""What an engine yields: pieces of its answer, how it ended and what it counted."""
+EngineEvent = Union[Delta, Finish, Usage]
+"""What an engine yields: deltas of its answer, the finish reason and the token counts."""
 
 
 @dataclass(frozen=True)
 class StopSequence(Finish):
-    """The end at one of the client's ``stop`` sequences, for protocols that name it."""
+    """A finish at one of the client's ``stop`` sequences, for protocols that report which one."""
 
     reason: str | None = "stop"
     sequence: str | None = None
@@ -31,37 +31,38 @@ class Engine(Protocol):
     """Answers conversations; called from many threads at once."""
 
     models: Sequence[str]
-    """Names shown under ``/v1/models``; the first one answers."""
+    """Names listed under ``/v1/models``; the first one is the default."""
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
-        """Yield the answer piece by piece, with ``Usage`` and ``Finish`` if known.
+    ) -> Iterator[EngineEvent]:
+        """Yield the answer's deltas, and ``Usage`` and ``Finish`` if known.
 
-        A piece is text (``str``), ``ReasoningDelta``, ``Refusal`` or a whole ``ToolCall``.
-        ``Usage`` may come twice: first with what the question counts, last with everything.
-        ``Finish`` carries OpenAI's reasons; a ``StopSequence`` says which sequence it was.
+        A delta is text (``str``), ``ReasoningDelta``, ``Refusal`` or a complete ``ToolCall``.
+        ``Usage`` may come twice: first with the tokens of the prompt, at the end with all counts.
+        ``Finish`` carries OpenAI's reasons; a ``StopSequence`` also holds the matched sequence.
 
-        ``messages`` is a non-empty list in OpenAI's form, whatever the client spoke: ``role``,
-        ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds what the
-        client gave, by OpenAI's names, ``tools`` and ``response_format`` included. ``cancel`` is
-        set when the client is gone: a silent engine must watch it. ``InvalidRequestError``
-        becomes a 400, any other exception a 500, or an error inside a stream that has begun.
+        ``messages`` is a non-empty list in OpenAI's form, whatever protocol the client uses:
+        ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds
+        the client's options under OpenAI's names, ``tools`` and ``response_format`` included.
+        ``cancel`` is set when the client disconnects: an engine must check it while it waits.
+        ``InvalidRequestError`` becomes a 400, any other exception a 500, or an error event in a
+        stream that has started.
         """
 
     def close(self) -> None:
-        """Give back what the engine holds; the gateway calls it once, at its end."""
+        """Release the engine's resources; the gateway calls it once, when it closes."""
 
 
 class AbortConnection(OSError):
-    """Nobody listens any more, or nobody may take the answer for whole: drop the connection.
+    """Drop the connection: the client has disconnected, or must not take the answer as complete.
 
-    An ``OSError``, so that a WSGI server hangs up without a word.
+    An ``OSError``, so that a WSGI server closes the connection without sending an error.
     """
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread that the gateway cannot do without; ``ProviderError`` where none is left."""
+    """Start a thread that the gateway needs; raise ``ProviderError`` if the system has none."""
     try:
         thread.start()
     except (RuntimeError, MemoryError) as error:
@@ -72,7 +73,7 @@ def start_thread(thread: threading.Thread) -> None:
 
 
 class DisconnectWatcher:
-    """Cancels the answers whose clients have gone, even while their engines are silent."""
+    """Cancels the answers of disconnected clients, even while their engines produce nothing."""
 
     def __init__(self) -> None:
         self._watched: dict[CancelToken, Callable[[], bool]] = {}
@@ -81,21 +82,21 @@ class DisconnectWatcher:
         self._thread = threading.Thread(target=self._run, name="gateway-watch", daemon=True)
         start_thread(self._thread)
 
-    def add(self, cancel: CancelToken, gone: Callable[[], bool]) -> None:
-        """Cancel ``cancel`` as soon as ``gone()`` is true."""
+    def add(self, cancel: CancelToken, disconnected: Callable[[], bool]) -> None:
+        """Cancel ``cancel`` as soon as ``disconnected()`` is true."""
         with self._changed:
-            self._watched[cancel] = gone
+            self._watched[cancel] = disconnected
             self._changed.notify()
         if self._closed:
             cancel.cancel()
 
     def remove(self, cancel: CancelToken) -> None:
-        """Forget ``cancel``; unknown ones do no harm."""
+        """Stop watching ``cancel``; unknown tokens are ignored."""
         with self._changed:
             self._watched.pop(cancel, None)
 
     def close(self) -> None:
-        """Cancel all, now and from now on, and end the thread."""
+        """Cancel all watched tokens and any added later, and end the thread."""
         with self._changed:
             self._closed = True
             watched = list(self._watched)
@@ -110,62 +111,66 @@ class DisconnectWatcher:
                 if not self._closed:
                     self._changed.wait(POLL_S if self._watched else None)
                 watched = list(self._watched.items())
-            for cancel, gone in watched:
-                if gone():
+            for cancel, disconnected in watched:
+                if disconnected():
                     self.remove(cancel)
                     cancel.cancel()
 
 
 class EngineAnswer:
-    """The pieces of one answer, which ends early when nobody listens any more.
+    """Iterates over the deltas of one answer, and stops early when the client disconnects.
 
-    Iterating raises what the engine raises, and ``AbortConnection`` once the client has gone.
-    ``usage`` is what the engine has counted so far; ``ending`` holds after the end.
+    Iterating raises what the engine raises, and ``AbortConnection`` after a disconnect.
+    ``usage`` is what the engine has counted so far; ``ending`` is valid after the last delta.
     """
 
     def __init__(
-        self, engine: Engine, asked: ChatRequest, watch: DisconnectWatcher, gone: Callable[[], bool]
+        self,
+        engine: Engine,
+        request: ChatRequest,
+        watcher: DisconnectWatcher,
+        disconnected: Callable[[], bool],
     ) -> None:
         self.usage = Usage()
         self._finish = Finish()
-        self._called = False
+        self._has_calls = False
         self._ended = False
         self._cancel = CancelToken()
-        self._watch = watch
-        self._source = iter(engine.answer(asked.messages, asked.options, self._cancel))
-        watch.add(self._cancel, gone)
+        self._watcher = watcher
+        self._source = iter(engine.answer(request.messages, request.options, self._cancel))
+        watcher.add(self._cancel, disconnected)
 
     @property
     def ending(self) -> Ending:
-        """How the answer ended, by OpenAI's words."""
-        reason = self._finish.reason or ("tool_calls" if self._called else "stop")
+        """How the answer ended, with OpenAI's finish reason."""
+        reason = self._finish.reason or ("tool_calls" if self._has_calls else "stop")
         return Ending(reason, self.usage, getattr(self._finish, "sequence", None))
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[Delta]:
         return self
 
-    def __next__(self) -> Piece:
+    def __next__(self) -> Delta:
         try:
-            for piece in self._source:
-                if isinstance(piece, Usage):
-                    self.usage = piece
-                elif isinstance(piece, Finish):
-                    self._finish = piece
-                elif piece:
-                    self._called = self._called or isinstance(piece, ToolCall)
-                    return piece
+            for event in self._source:
+                if isinstance(event, Usage):
+                    self.usage = event
+                elif isinstance(event, Finish):
+                    self._finish = event
+                elif event:
+                    self._has_calls = self._has_calls or isinstance(event, ToolCall)
+                    return event
         except Exception as error:
             if self._cancel.cancelled:
-                raise AbortConnection("the client has gone") from error
+                raise AbortConnection("the client has disconnected") from error
             raise
         if self._cancel.cancelled:
-            raise AbortConnection("the client has gone")
+            raise AbortConnection("the client has disconnected")
         self._ended = True
         raise StopIteration
 
     def close(self) -> None:
-        """Stop the engine if it still works on this answer."""
-        self._watch.remove(self._cancel)
+        """Stop the engine if it is still working on this answer."""
+        self._watcher.remove(self._cancel)
         if not self._ended:
             self._cancel.cancel()
         close = getattr(self._source, "close", None)

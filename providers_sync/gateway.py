@@ -1,4 +1,4 @@
-"""The gateway: an HTTP server on this machine that speaks the providers' protocols.
+"""The gateway: a local HTTP server that speaks the providers' protocols.
 
 ::
 
@@ -6,10 +6,10 @@
         for chunk in Vitalentum(base_url=gateway.url("vitalentum")).stream("Hello"):
             print(chunk, end="")
 
-``/v1`` and ``/anthropic`` serve the official clients of OpenAI and Anthropic, too:
+``/v1`` and ``/anthropic`` also serve the official clients of OpenAI and Anthropic:
 ``openai.OpenAI(base_url=gateway.url("openai"), api_key="any")``.
 
-``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in threads of its own.
+``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in background threads.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ from .errors import InvalidRequestError
 
 TOKEN_ENV = "PROVIDERS_SYNC_TOKEN"
 TOKEN_CHARACTERS = 4096
-"""Of a token file's first line, in case the file is something else."""
+"""Limit for the first line of a token file, in case it is the wrong file."""
 LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOOPBACK, "[::1]"})
-"""What a ``Host`` header may say: a hostile page that points its own name here says another."""
+"""Allowed in a ``Host`` header; a hostile page whose domain points here sends another name."""
 
 
 class Gateway:
-    """A running gateway; a context manager that stops it.
+    """A running gateway; as a context manager it stops at the end of the block.
 
-    ``app`` is its WSGI application, ``port`` the one it listens on.
+    ``app`` is its WSGI application, ``port`` the port it listens on.
     """
 
     def __init__(self, listener: socket.socket, engine: Engine, token: str | None) -> None:
         host, self.port = listener.getsockname()[:2]
         self._host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
         hosts = LOCAL_NAMES if host == LOOPBACK else None
-        # Undone from the last to the first, all of it, whatever fails on the way.
-        with contextlib.ExitStack() as opened:
-            opened.callback(engine.close)
-            opened.callback(listener.close)
-            watch = DisconnectWatcher()
-            opened.callback(watch.close)
-            self.app = App(engine, token=token, hosts=hosts, watch=watch)
+        # Closed in reverse order, and completely, even if one of the steps fails.
+        with contextlib.ExitStack() as resources:
+            resources.callback(engine.close)
+            resources.callback(listener.close)
+            watcher = DisconnectWatcher()
+            resources.callback(watcher.close)
+            self.app = App(engine, token=token, hosts=hosts, watcher=watcher)
             self._server = WSGIServer(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
-            opened.callback(self._server.close)
-            # Once more, to come first: an answer ends sooner when it is told than when hung up on.
-            opened.callback(watch.close)
-            self._opened = opened.pop_all()
+            resources.callback(self._server.close)
+            # Added twice, to run first: a cancelled answer ends sooner than a disconnected one.
+            resources.callback(watcher.close)
+            self._resources = resources.pop_all()
 
     def url(self, name: str = "") -> str:
         """Return the ``base_url`` for a provider or an official client; without a name, the root.
 
-        Names: the three historical ones, ``openai`` (or ``v1``) and ``anthropic``.
+        Names: the three historical providers, ``openai`` (or ``v1``) and ``anthropic``.
 
-        Raises ``InvalidRequestError`` for a name that is not served.
+        Raises ``InvalidRequestError`` for any other name.
         """
         host = f"[{self._host}]" if ":" in self._host else self._host
         prefixes = {"": "", "v1": "/v1", **{d.name: d.base for d in DIALECTS}}
@@ -83,11 +83,11 @@ class Gateway:
         self._server.wait()
 
     def close(self) -> None:
-        """Hang up on every client, stop every answer, the server and the engine.
+        """Disconnect every client, cancel every answer, stop the server and close the engine.
 
-        The engine is closed even where something else fails.
+        The engine is closed even if another step fails.
         """
-        self._opened.close()
+        self._resources.close()
 
     def __enter__(self) -> Gateway:
         return self
@@ -114,12 +114,12 @@ def serve(
 ) -> Gateway:
     """Start a gateway and return it, ready for requests.
 
-    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or an object of your
-    own, which the gateway closes at its end. ``port`` 0 takes a free one. An address other than
-    127.0.0.1 needs a ``token``; where there is one, every request must carry it.
+    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or a custom ``Engine``,
+    which the gateway closes when it closes. ``port`` 0 uses a free port. An address other than
+    127.0.0.1 needs a ``token``; with a token, every request must send it.
 
-    Raises ``InvalidRequestError`` for settings that cannot work, and another ``ProviderError``
-    where the model or a thread cannot be started; then nothing stays open.
+    Raises ``InvalidRequestError`` for invalid settings, and another ``ProviderError`` if the model
+    or a thread cannot be started; then nothing stays open.
     """
     if host == "localhost":
         host = LOOPBACK
@@ -127,7 +127,7 @@ def serve(
         raise InvalidRequestError("token must be text that is not empty")
     if host != LOOPBACK and token is None:
         raise InvalidRequestError(
-            f"{host} can be reached by others: give a token (--token-file), or stay on {LOOPBACK}"
+            f"others can reach {host}: set a token (--token-file), or use {LOOPBACK}"
         )
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {port!r}")
@@ -136,21 +136,21 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise InvalidRequestError(
-            f"cannot listen on {host} port {port} ({error}); port 0 takes a free one"
+            f"cannot listen on {host} port {port} ({error}); port 0 uses a free port"
         ) from error
     try:
-        return Gateway(listener, _engine(engine, model), token)
+        return Gateway(listener, _make_engine(engine, model), token)
     except BaseException:
         listener.close()
         raise
 
 
 def find_token(given: str | None = None, file: str | None = None) -> str | None:
-    """Return the token that is given, else the first line of ``file``, else the environment's.
+    """Return the token ``given``, else the first line of ``file``, else the environment variable.
 
-    The command line shows in ``ps``, to everybody on the machine; the other two do not. ``None``
-    where there is none. Raises ``InvalidRequestError`` for a file that cannot be read, and for a
-    token that is empty: it would leave the gateway open.
+    ``ps`` shows the command line to every user of the machine; the other two stay private. Returns
+    ``None`` if there is no token. Raises ``InvalidRequestError`` for a file that cannot be read,
+    and for an empty token: it would leave the gateway open.
     """
     if given is not None:
         return given
@@ -171,14 +171,14 @@ def find_token(given: str | None = None, file: str | None = None) -> str | None:
     return token.strip()
 
 
-def _engine(engine: str | Engine, model: str | None) -> Engine:
+def _make_engine(engine: str | Engine, model: str | None) -> Engine:
     if engine == "local":
         from .local import LocalEngine
 
         return LocalEngine(model)
     if model is not None:
         raise InvalidRequestError(
-            "model names the weights of the local engine; give engine='local'"
+            "model is the path of the local engine's weights; set engine='local' too"
         )
     if engine == "echo":
         return EchoEngine()

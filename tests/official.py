@@ -1,6 +1,6 @@
-"""The official clients as the tests use them, and what they are asked.
+"""The official OpenAI and Anthropic clients for the tests, and the data of their requests.
 
-Both are set to validate every object they get, which they do not by default.
+Both are set to validate every object they receive, which they do not by default.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIXEL = "iVBORw0KGgo="
 
 
 class Person(BaseModel):
-    """What a structured answer shall look like."""
+    """The form of a structured answer."""
 
     name: str
     age: int

@@ -1,4 +1,4 @@
-"""OpenAI's and the historical protocols from the server's side: bodies read."""
+"""Tests of reading request bodies in OpenAI's and the historical protocols."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from providers_sync.dialects import (
     DIALECTS,
     OPENAI,
     VITALENTUM,
-    AnswerInfo,
     ChatRequest,
     Dialect,
     RequestError,
     error_body,
 )
-from providers_sync.types import ToolCall
 
-ABOUT = AnswerInfo("1", 1700000000, "echo")
-CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
 ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -31,7 +27,7 @@ TURNS = [
     {"role": "user", "content": 'Привет 😀 "q"\nline2'},
 ]
 
-# What the historical clients really sent for TURNS.
+# The bodies that the historical clients sent for TURNS.
 SENT_VITALENTUM = {
     "conversation": '{"history": [{"speaker": "bot", "text": "Be brief."}, '
     '{"speaker": "human", "text": "Hello, Vitalentum!"}, {"speaker": "bot", "text": "Hi"}, '
@@ -56,34 +52,34 @@ SENT_AI365VIP = {
 
 
 def test_read_captured_vitalentum() -> None:
-    """Speakers become roles; the system message has become the bot's on the wire."""
+    """Speakers become roles; the client sent the system message as the bot's."""
     turns = [{"role": "assistant", "content": "Be brief."}, *TURNS[1:]]
     assert VITALENTUM.read(SENT_VITALENTUM) == ChatRequest(turns, {"temperature": 0.7})
 
 
 def test_read_captured_codelinkava() -> None:
-    """Messages stay as they are, and ``stream`` is no option."""
+    """Messages are unchanged, and ``stream`` is not an option."""
     assert CODELINKAVA.read(SENT_CODELINKAVA) == ChatRequest(TURNS, {"temperature": 0.6})
 
 
 def test_read_captured_ai365vip() -> None:
-    """The prompt comes first as the system message; the user message is not taken apart."""
-    asked = AI365VIP.read(SENT_AI365VIP)
-    assert asked.messages == [
+    """The prompt becomes the system message; the user message is not split."""
+    request = AI365VIP.read(SENT_AI365VIP)
+    assert request.messages == [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": SENT_AI365VIP["messages"][0]["content"]},
     ]
-    assert (asked.model, asked.options) == ("gpt-3.5-turbo", {"temperature": 1})
+    assert (request.model, request.options) == ("gpt-3.5-turbo", {"temperature": 1})
 
 
 def test_read_ai365vip_without_prompt() -> None:
-    """No prompt, no system message."""
-    asked = AI365VIP.read({**SENT_AI365VIP, "prompt": ""})
-    assert [message["role"] for message in asked.messages] == ["user"]
+    """Without a prompt there is no system message."""
+    request = AI365VIP.read({**SENT_AI365VIP, "prompt": ""})
+    assert [message["role"] for message in request.messages] == ["user"]
 
 
 def test_read_openai_body() -> None:
-    """Options are what is left; ``null`` means not given; not streamed unless asked."""
+    """The other fields are options unless ``null``; streaming is off by default."""
     body = {"model": "m", "messages": TURNS, "temperature": 0, "top_p": None}
     assert OPENAI.read(body) == ChatRequest(TURNS, {"temperature": 0}, "m", stream=False)
     streamed = OPENAI.read({**body, "stream": True, "stream_options": {"include_usage": True}})
@@ -92,18 +88,18 @@ def test_read_openai_body() -> None:
 
 
 def test_read_openai_content_kinds() -> None:
-    """Content may be parts, and null beside tool calls."""
+    """Content may be a list of parts, and null if there are tool calls."""
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
-        {"role": "assistant", "content": None, "tool_calls": [called()]},
+        {"role": "assistant", "content": None, "tool_calls": [tool_call()]},
         {"role": "tool", "tool_call_id": "1", "content": "2"},
     ]
     assert OPENAI.read({"model": "m", "messages": messages}).messages == messages
 
 
 def test_read_openai_options() -> None:
-    """Tools, schemas and words nobody here knows go to the engine as they are."""
+    """Tools, schemas and unknown fields reach the engine unchanged."""
     options = {
         "tools": [ADD],
         "tool_choice": {"type": "function", "function": {"name": "add"}},
@@ -116,8 +112,8 @@ def test_read_openai_options() -> None:
     assert OPENAI.read(openai(**options)).options == options
 
 
-def called(**function: Any) -> dict[str, Any]:
-    """Return a tool call in a message."""
+def tool_call(**function: Any) -> dict[str, Any]:
+    """Return a tool call as it stands in a message."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}", **function}}
 
 
@@ -129,7 +125,7 @@ def openai(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": TURNS, **fields}
 
 
-def said(**fields: Any) -> dict[str, Any]:
+def one_message(**fields: Any) -> dict[str, Any]:
     """Return a request with one message."""
     return openai(messages=[{"role": "assistant", "content": "Hi", **fields}])
 
@@ -184,20 +180,32 @@ def said(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(temperature="hot"), "temperature must be a number, not text"),
         (OPENAI, openai(temperature=True), "temperature must be a number, not a boolean"),
         (AI365VIP, {**SENT_AI365VIP, "tools": [ADD]}, "tools cannot be used"),
-        (OPENAI, said(tool_calls={}), r"messages\[0\].tool_calls must be a list"),
-        (OPENAI, said(tool_calls=[{"id": "1"}]), r"tool_calls\[0\].function must be a JSON object"),
-        (OPENAI, said(tool_calls=[called(name="")]), "function.name must be the name of a tool"),
-        (OPENAI, said(tool_calls=[called(arguments={})]), "arguments must be text, not an object"),
-        (OPENAI, said(role="tool"), r"messages\[0\].tool_call_id must be text, not null"),
+        (OPENAI, one_message(tool_calls={}), r"messages\[0\].tool_calls must be a list"),
         (
             OPENAI,
-            said(content=[{"type": "image_url", "image_url": {}}]),
+            one_message(tool_calls=[{"id": "1"}]),
+            r"tool_calls\[0\].function must be a JSON object",
+        ),
+        (
+            OPENAI,
+            one_message(tool_calls=[tool_call(name="")]),
+            "function.name must be the name of a tool",
+        ),
+        (
+            OPENAI,
+            one_message(tool_calls=[tool_call(arguments={})]),
+            "arguments must be text, not an object",
+        ),
+        (OPENAI, one_message(role="tool"), r"messages\[0\].tool_call_id must be text, not null"),
+        (
+            OPENAI,
+            one_message(content=[{"type": "image_url", "image_url": {}}]),
             "image_url.url must be text",
         ),
         (OPENAI, openai(n=2), "n must be 1"),
         (OPENAI, openai(stop=[1]), r"stop\[0\] must be text, not a number"),
         (OPENAI, openai(stop={}), "stop must be a list, not an object"),
-        (OPENAI, openai(stop=["x"] * 65), "stop: 64 sequences are the most, not 65"),
+        (OPENAI, openai(stop=["x"] * 65), "stop must have at most 64 sequences, not 65"),
         (OPENAI, openai(response_format="json"), "response_format must be a JSON object"),
         (
             OPENAI,
@@ -219,7 +227,7 @@ def said(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_read_wrong_body(dialect: Dialect, body: Any, message: str) -> None:
-    """The error names the item, and is a 400 in OpenAI's shape."""
+    """The error names the field, and is a 400 in OpenAI's form."""
     with pytest.raises(RequestError, match=message) as caught:
         dialect.read(body)
     assert caught.value.status == 400

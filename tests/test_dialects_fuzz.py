@@ -1,4 +1,4 @@
-"""Bodies that are almost right: refused by name or answered, never a failure of the gateway."""
+"""Fuzz tests of almost valid bodies: each is refused with its field's name, or check_answer."""
 
 from __future__ import annotations
 
@@ -104,63 +104,63 @@ ODD = st.sampled_from(
 )
 
 
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the way to every value inside a body."""
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path to every value inside a body."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    below = [(*at, key) for key, _ in inner]
+    children = [(*prefix, key) for key, _ in inner]
     deeper = [
-        places(each, way) for way in below if isinstance(each := value[way[-1]], (dict, list))
+        paths(each, path) for path in children if isinstance(each := value[path[-1]], (dict, list))
     ]
-    return below + [way for ways in deeper for way in ways]
+    return children + [path for found in deeper for path in found]
 
 
 @st.composite
-def almost(draw: st.DrawFn, body: Any) -> Any:
-    """Return a body with up to three values changed or left out."""
+def mutated(draw: st.DrawFn, body: Any) -> Any:
+    """Return a body with up to three values changed or removed."""
     body = copy.deepcopy(body)
     for _ in range(draw(st.integers(1, 3))):
-        way = draw(st.sampled_from(places(body) or [()]))
-        if not way:
+        path = draw(st.sampled_from(paths(body) or [()]))
+        if not path:
             break
-        holder = body
-        for key in way[:-1]:
-            holder = holder[key]
+        parent = body
+        for key in path[:-1]:
+            parent = parent[key]
         if draw(st.booleans()):
-            holder[way[-1]] = copy.deepcopy(draw(ODD))
+            parent[path[-1]] = copy.deepcopy(draw(ODD))
         else:
-            del holder[way[-1]]
+            del parent[path[-1]]
     return body
 
 
-def answered(dialect: Dialect, body: Any, watch: DisconnectWatcher) -> None:
-    """Read a body, answer it and write the answer, streamed and whole."""
-    asked = dialect.read(body)
-    answer = EngineAnswer(EchoEngine(), asked, watch, lambda: False)
+def check_answer(dialect: Dialect, body: Any, watcher: DisconnectWatcher) -> None:
+    """Read a body, answer it and write the answer, streamed and complete."""
+    request = dialect.read(body)
+    answer = EngineAnswer(EchoEngine(), request, watcher, lambda: False)
     try:
-        pieces = list(answer)
+        deltas = list(answer)
     finally:
         answer.close()
-    writer, whole = (dialect.writer(AnswerInfo("1", 0, "echo")) for _ in range(2))
-    streamed = writer.start(answer.usage) + b"".join(map(writer.piece, pieces))
-    streamed += writer.end(answer.ending)
+    streaming, complete = (dialect.writer(AnswerInfo("1", 0, "echo")) for _ in range(2))
+    streamed = streaming.start(answer.usage) + b"".join(map(streaming.delta, deltas))
+    streamed += streaming.end(answer.ending)
     if dialect.name != "ai365vip":
         assert events(streamed)
-        assert json.loads(whole.whole(pieces, answer.ending))
+        assert json.loads(complete.complete(deltas, answer.ending))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
-def test_almost_right_bodies(dialect: Dialect) -> None:
-    """Whatever is read can be answered, and what is written is JSON; the rest is refused."""
-    watch = DisconnectWatcher()
+def test_almost_valid_bodies(dialect: Dialect) -> None:
+    """A body is refused, or it can be check_answer and the answer is JSON."""
+    watcher = DisconnectWatcher()
 
-    @given(almost(BODIES[dialect.name]))
+    @given(mutated(BODIES[dialect.name]))
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     def check(body: Any) -> None:
         with contextlib.suppress(RequestError, InvalidRequestError):
-            answered(dialect, body, watch)
+            check_answer(dialect, body, watcher)
 
     try:
         check()
-        answered(dialect, BODIES[dialect.name], watch)
+        check_answer(dialect, BODIES[dialect.name], watcher)
     finally:
-        watch.close()
+        watcher.close()

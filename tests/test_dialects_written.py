@@ -1,4 +1,4 @@
-"""OpenAI's and the historical protocols from the server's side: answers written."""
+"""Tests of writing answers in OpenAI's and the historical protocols."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from providers_sync.dialects import (
 )
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall, Usage
 
-ABOUT = AnswerInfo("1", 1700000000, "echo")
+INFO = AnswerInfo("1", 1700000000, "echo")
 CALL = ToolCall("c1", "add", {"a": 1, "b": 2}, '{"a": 1, "b": 2}')
 CHUNKED = [VITALENTUM, CODELINKAVA, OPENAI]
 
 
 @pytest.mark.parametrize("dialect", CHUNKED, ids=lambda d: d.name)
 def test_write_events(dialect: Dialect) -> None:
-    """Text stands in ``choices[0].delta.content``; a finish reason and ``[DONE]`` end it."""
-    writer = dialect.writer(ABOUT)
+    """Text is sent in ``choices[0].delta.content``; a finish reason and ``[DONE]`` end it."""
+    writer = dialect.writer(INFO)
     assert writer.content_type == "text/event-stream; charset=utf-8"
-    body = writer.start(Usage()) + writer.piece("Да\n") + writer.piece("😀") + writer.end(Ending())
+    body = writer.start(Usage()) + writer.delta("Да\n") + writer.delta("😀") + writer.end(Ending())
     start, one, two, finish, done = events(body)
     assert start["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [e["choices"][0]["delta"]["content"] for e in (one, two)] == ["Да\n", "😀"]
@@ -40,7 +40,7 @@ def test_write_events(dialect: Dialect) -> None:
 
 
 def test_write_events_with_usage() -> None:
-    """Asked for, the counts come in a chunk without choices, after the finish reason."""
+    """On request, usage is sent in a chunk without choices, after the finish reason."""
     writer = OPENAI.writer(AnswerInfo("1", 0, "echo", include_usage=True))
     finish, usage, done = events(writer.end(Ending("length", Usage(3, 4, 7))))
     assert finish["choices"][0]["finish_reason"] == "length"
@@ -51,64 +51,64 @@ def test_write_events_with_usage() -> None:
 
 
 def test_write_tool_calls_in_chunks() -> None:
-    """A call begins with its name and goes on with its arguments; the next has the next index."""
-    writer = OPENAI.writer(ABOUT)
-    sent = [e["choices"][0]["delta"]["tool_calls"][0] for e in events(writer.piece(CALL))]
+    """A call starts with its name, its arguments follow; the next call has the next index."""
+    writer = OPENAI.writer(INFO)
+    sent = [e["choices"][0]["delta"]["tool_calls"][0] for e in events(writer.delta(CALL))]
     function = {"name": "add", "arguments": ""}
     assert sent[0] == {"index": 0, "id": "c1", "type": "function", "function": function}
     assert len(sent) > 2
     assert "".join(each["function"]["arguments"] for each in sent[1:]) == CALL.raw
-    again = events(writer.piece(CALL))[0]
+    again = events(writer.delta(CALL))[0]
     assert again["choices"][0]["delta"]["tool_calls"][0]["index"] == 1
 
 
-def test_write_thoughts_and_refusals_in_chunks() -> None:
-    """Each has a word of its own beside ``content``."""
-    writer = OPENAI.writer(ABOUT)
-    (thought,) = events(writer.piece(ReasoningDelta("Hm.")))
-    (refusal,) = events(writer.piece(Refusal("No.")))
-    assert thought["choices"][0]["delta"] == {"reasoning_content": "Hm."}
+def test_write_reasoning_and_refusals_in_chunks() -> None:
+    """Each has a separate field next to ``content``."""
+    writer = OPENAI.writer(INFO)
+    (reasoning,) = events(writer.delta(ReasoningDelta("Hm.")))
+    (refusal,) = events(writer.delta(Refusal("No.")))
+    assert reasoning["choices"][0]["delta"] == {"reasoning_content": "Hm."}
     assert refusal["choices"][0]["delta"] == {"refusal": "No."}
 
 
 def test_write_error_event() -> None:
-    """An error in a stream that has begun is an event of its own."""
+    """An error in a stream that has started is a separate event."""
     error = RequestError("no more", status=500, code="oops")
-    (event,) = events(OPENAI.writer(ABOUT).error(error) or b"")
+    (event,) = events(OPENAI.writer(INFO).error(error) or b"")
     detail = {"message": "no more", "type": "server_error", "param": None, "code": "oops"}
     assert event == {"error": detail}
 
 
 def test_write_plain_text() -> None:
-    """AI365VIP's answer is the text and nothing else; an error has no place in it."""
-    writer = AI365VIP.writer(ABOUT)
-    pieces = [ReasoningDelta("Hm."), "Да\n", "😀", Refusal("!")]
-    body = writer.start(Usage()) + b"".join(map(writer.piece, pieces)) + writer.end(Ending())
+    """AI365VIP's answer is only the text; it cannot carry an error."""
+    writer = AI365VIP.writer(INFO)
+    deltas = [ReasoningDelta("Hm."), "Да\n", "😀", Refusal("!")]
+    body = writer.start(Usage()) + b"".join(map(writer.delta, deltas)) + writer.end(Ending())
     assert (writer.content_type, body.decode()) == ("text/plain; charset=utf-8", "Да\n😀!")
     assert writer.error(RequestError("no more")) is None
-    assert writer.whole(pieces, Ending()) == body
+    assert writer.complete(deltas, Ending()) == body
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
 def test_write_lone_surrogate(dialect: Dialect) -> None:
-    """Half a surrogate pair, legal in JSON, cannot break the answer's encoding."""
-    assert "a?b" in dialect.writer(ABOUT).piece("a\ud83db").decode()
+    """A lone surrogate, legal in JSON, does not break the answer's encoding."""
+    assert "a?b" in dialect.writer(INFO).delta("a\ud83db").decode()
 
 
 @pytest.mark.parametrize("dialect", CHUNKED, ids=lambda d: d.name)
-def test_write_whole_answer(dialect: Dialect) -> None:
-    """One JSON object with message, finish reason and usage."""
-    body = json.loads(dialect.writer(ABOUT).whole(["H", "i"], Ending("stop", Usage(1, 2))))
+def test_write_complete_answer(dialect: Dialect) -> None:
+    """The body is one JSON object with message, finish reason and usage."""
+    body = json.loads(dialect.writer(INFO).complete(["H", "i"], Ending("stop", Usage(1, 2))))
     message = {"role": "assistant", "content": "Hi", "refusal": None}
     assert body["choices"] == [{"index": 0, "message": message, "finish_reason": "stop"}]
     assert body["usage"]["total_tokens"] == 3
     assert (body["object"], body["model"], body["id"]) == ("chat.completion", "echo", "chatcmpl-1")
 
 
-def test_write_whole_answer_of_many_kinds() -> None:
-    """Thoughts, refusals and calls stand beside the text, which is null where there is none."""
-    pieces = [ReasoningDelta("H"), ReasoningDelta("m."), CALL, Refusal("No."), CALL]
-    body = json.loads(OPENAI.writer(ABOUT).whole(pieces, Ending("tool_calls")))
+def test_write_complete_answer_of_many_kinds() -> None:
+    """Reasoning, refusals and calls have their own fields; text is null if there is none."""
+    deltas = [ReasoningDelta("H"), ReasoningDelta("m."), CALL, Refusal("No."), CALL]
+    body = json.loads(OPENAI.writer(INFO).complete(deltas, Ending("tool_calls")))
     message = body["choices"][0]["message"]
     assert (message["content"], message["refusal"]) == (None, "No.")
     assert message["reasoning_content"] == "Hm."

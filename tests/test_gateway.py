@@ -1,4 +1,4 @@
-"""The gateway over real loopback sockets: answers, models, failures of the engine."""
+"""Tests of the gateway over real loopback sockets: answers, model lists, engine failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import requests
 from gateway_kit import END_MARKS, PATHS, WAIT_S, Scripted, body_of, events, post, text_of
 
 from providers_sync.echo import EchoEngine
-from providers_sync.engines import Yield
+from providers_sync.engines import EngineEvent
 from providers_sync.errors import APIStatusError, InvalidRequestError
 from providers_sync.gateway import Gateway, serve
 from providers_sync.types import Finish, Usage
@@ -21,18 +21,18 @@ from providers_sync.types import Finish, Usage
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_answer_echoes_question(echo: Gateway, name: str) -> None:
-    """Every protocol carries the question there and the answer back, character by character."""
-    question = 'Привет 😀 "q"\n  line2 '
-    response = post(echo, name, question)
+def test_answer_echoes_prompt(echo: Gateway, name: str) -> None:
+    """Every protocol transports the prompt and the answer without changing a character."""
+    prompt = 'Привет 😀 "q"\n  line2 '
+    response = post(echo, name, prompt)
     assert response.status_code == 200
     body = response.content.decode()
-    assert text_of(name, body) == "You said: " + question
+    assert text_of(name, body) == "You said: " + prompt
     assert body.endswith(END_MARKS[name])
 
 
 def test_answer_limited_words(echo: Gateway) -> None:
-    """The echo counts ``max_tokens`` in words and says why it stopped."""
+    """The echo counts ``max_tokens`` in words and reports the finish reason."""
     body = body_of("openai", "one two three", stream=False, max_tokens=3)
     answer = requests.post(echo.url("openai") + "/chat/completions", json=body).json()
     assert answer["choices"][0]["message"]["content"] == "You said: one "
@@ -41,7 +41,7 @@ def test_answer_limited_words(echo: Gateway) -> None:
 
 
 def test_answer_content_parts(echo: Gateway) -> None:
-    """The echo reads text parts, and the last user message wherever it stands."""
+    """The echo reads text parts, and the last user message even if others follow."""
     messages = [
         {
             "role": "user",
@@ -54,18 +54,18 @@ def test_answer_content_parts(echo: Gateway) -> None:
 
 
 def test_answer_with_usage(scripted: tuple[Gateway, Scripted]) -> None:
-    """Usage is sent where it is asked for, and the finish reason is the engine's."""
+    """Usage is sent on request, and the finish reason is the engine's."""
     gateway, engine = scripted
-    for piece in ("Hi", Usage(1, 2, 3), Finish("length"), None):
-        engine.pieces.put(piece)
+    for event in ("Hi", Usage(1, 2, 3), Finish("length"), None):
+        engine.script.put(event)
     body = post(gateway, "openai", stream_options={"include_usage": True}).text
     assert '"finish_reason":"length"' in body
     assert '"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}' in body
-    assert not engine.cancelled, "an answer that came to its end was cancelled"
+    assert not engine.cancelled, "a complete answer was cancelled"
 
 
 def test_models_are_listed(echo: Gateway) -> None:
-    """Both catalogues list the engine's names, and ``/`` says what is served."""
+    """Both model lists contain the engine's names, and ``/`` lists the paths."""
     for url in (echo.url("v1") + "/models", echo.url("anthropic") + "/v1/models"):
         models = requests.get(url).json()
         assert [model["id"] for model in models["data"]] == ["echo"]
@@ -77,28 +77,28 @@ def test_models_are_listed(echo: Gateway) -> None:
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_chunks_leave_as_made(scripted: tuple[Gateway, Scripted], name: str) -> None:
-    """Each piece reaches the client before the engine makes the next one."""
+def test_deltas_are_sent_at_once(scripted: tuple[Gateway, Scripted], name: str) -> None:
+    """Each delta reaches the client before the engine yields the next one."""
     gateway, engine = scripted
-    engine.pieces.put("first")
+    engine.script.put("first")
     with post(gateway, name) as response:
         received = b""
         for word in ("first", "second", "third"):
             while word.encode() not in received:
                 received += response.raw.read1()
-            engine.pieces.put({"first": "second", "second": "third"}.get(word))
+            engine.script.put({"first": "second", "second": "third"}.get(word))
 
 
 def test_streams_are_not_mixed() -> None:
-    """32 streams at once each get their own answer, none waiting for another."""
-    together = threading.Barrier(32)
+    """Each of 32 concurrent streams gets its own answer, and none waits for another."""
+    barrier = threading.Barrier(32)
 
     class Together(EchoEngine):
-        def answer(self, *args: Any) -> Iterator[Yield]:
-            together.wait(WAIT_S)
-            for piece in super().answer(*args):
-                yield piece
-                together.wait(WAIT_S)
+        def answer(self, *args: Any) -> Iterator[EngineEvent]:
+            barrier.wait(WAIT_S)
+            for event in super().answer(*args):
+                yield event
+                barrier.wait(WAIT_S)
 
     names = (list(PATHS) * 8)[:32]
     with serve(Together()) as gateway, ThreadPoolExecutor(32) as pool:
@@ -113,17 +113,17 @@ def test_streams_are_not_mixed() -> None:
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_engine_fails_before_first_piece(
+def test_engine_fails_before_first_delta(
     scripted: tuple[Gateway, Scripted], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure that comes first is a status: 400 for the caller's mistake, else 500 and a log."""
+    """A failure before the first delta is a 400 for the caller's mistake, else a logged 500."""
     gateway, engine = scripted
-    engine.pieces.put(InvalidRequestError("too long"))
+    engine.script.put(InvalidRequestError("too long"))
     response = post(gateway, name)
     assert (response.status_code, response.json()["error"]["message"]) == (400, "too long")
     assert not caplog.records
 
-    engine.pieces.put(RuntimeError("secret path"))
+    engine.script.put(RuntimeError("secret path"))
     response = post(gateway, name)
     assert response.status_code == 500
     kind = {"anthropic": "api_error"}.get(name, "server_error")
@@ -133,21 +133,21 @@ def test_engine_fails_before_first_piece(
     assert "secret path" in caplog.text
 
 
-def test_engine_fails_in_whole_answer(scripted: tuple[Gateway, Scripted]) -> None:
-    """Where nothing has been sent, a late failure is a status, too."""
+def test_engine_fails_in_unstreamed_answer(scripted: tuple[Gateway, Scripted]) -> None:
+    """In an answer that is not streamed, a late failure also gets a status."""
     gateway, engine = scripted
-    engine.pieces.put("Hi")
-    engine.pieces.put(RuntimeError("broken"))
+    engine.script.put("Hi")
+    engine.script.put(RuntimeError("broken"))
     response = post(gateway, "openai", stream=False)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "engine_failed")
 
 
 @pytest.mark.parametrize("name", ["vitalentum", "codelinkava", "openai", "anthropic"])
-def test_engine_fails_after_first_piece(scripted: tuple[Gateway, Scripted], name: str) -> None:
-    """In a stream of events the failure is an event, and the end marker is missing."""
+def test_engine_fails_after_first_delta(scripted: tuple[Gateway, Scripted], name: str) -> None:
+    """In an event stream the failure is an event, and the end marker is missing."""
     gateway, engine = scripted
-    engine.pieces.put("Hi")
-    engine.pieces.put(RuntimeError("broken"))
+    engine.script.put("Hi")
+    engine.script.put(RuntimeError("broken"))
     body = post(gateway, name).text
     assert "the engine failed" in events(body)[-1]["error"]["message"]
     assert END_MARKS[name] not in body
@@ -155,9 +155,9 @@ def test_engine_fails_after_first_piece(scripted: tuple[Gateway, Scripted], name
 
 @pytest.mark.parametrize("status", [400, 413, 422, 429, 503, 529])
 def test_engine_refused_by_its_server(scripted: tuple[Gateway, Scripted], status: int) -> None:
-    """What the server behind the engine says about busy times and mistakes is passed on."""
+    """The gateway forwards such statuses and messages of the server behind the engine."""
     gateway, engine = scripted
-    engine.pieces.put(APIStatusError("not now", status_code=status))
+    engine.script.put(APIStatusError("not now", status_code=status))
     response = post(gateway, "anthropic", stream=False)
     assert response.status_code == status
     assert response.json()["error"]["message"] == "not now"
@@ -165,21 +165,21 @@ def test_engine_refused_by_its_server(scripted: tuple[Gateway, Scripted], status
 
 
 def test_engine_fails_in_plain_text(scripted: tuple[Gateway, Scripted]) -> None:
-    """Plain text has no place for an error: the framing shows the cut."""
+    """Plain text cannot carry an error: the HTTP framing shows that the answer is incomplete."""
     gateway, engine = scripted
-    engine.pieces.put("Hi")
+    engine.script.put("Hi")
     with post(gateway, "ai365vip") as response:
         assert response.raw.read1() == b"Hi"
-        engine.pieces.put(RuntimeError("broken"))
+        engine.script.put(RuntimeError("broken"))
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             list(response.iter_content(None))
 
 
 def test_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """An engine that cannot even begin is a 500, and the traceback stays here."""
+    """An engine that fails at the start is a 500, and the traceback goes only to the log."""
 
     class Broken(EchoEngine):
-        def answer(self, *args: Any) -> Iterator[Yield]:
+        def answer(self, *args: Any) -> Iterator[EngineEvent]:
             raise KeyError("not a generator")
 
     with serve(Broken()) as gateway:

@@ -1,4 +1,4 @@
-"""Who may ask the gateway, and what bad requests get."""
+"""Tests of the gateway's access checks and of its errors for bad requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway_kit import PATHS, WAIT_S
 from providers_sync.errors import InvalidRequestError
 from providers_sync.gateway import Gateway, serve
 
-# --- who may ask
+# --- bad requests
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ from providers_sync.gateway import Gateway, serve
 def test_bad_request_is_json(
     echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, code: str | None
 ) -> None:
-    """A bad request gets its status and an error in JSON."""
+    """A bad request gets the right status and a JSON error."""
     if "type" in options:
         options = {**options, "headers": {"Content-Type": options["type"]}}
         del options["type"]
@@ -84,7 +84,7 @@ JSON = {"Content-Type": "application/json"}
 def test_bad_request_under_anthropic(
     echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, kind: str
 ) -> None:
-    """Under ``/anthropic`` errors have Anthropic's shape, those of the HTTP server too."""
+    """Under ``/anthropic`` errors have Anthropic's form, also those of the HTTP server."""
     response = requests.request(method, echo.url("anthropic") + path, timeout=WAIT_S, **options)
     assert response.status_code == status
     body = response.json()
@@ -93,7 +93,7 @@ def test_bad_request_under_anthropic(
 
 
 def test_broken_http_is_json(echo: Gateway) -> None:
-    """What the HTTP server itself refuses is JSON as well."""
+    """Errors of the HTTP server itself are JSON as well."""
     with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
         client.sendall(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
         answer = client.makefile("rb").read()
@@ -102,7 +102,9 @@ def test_broken_http_is_json(echo: Gateway) -> None:
 
 
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}).encode()
-ASK = b"POST /v1/chat/completions HTTP/%s\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+REQUEST_HEAD = (
+    b"POST /v1/chat/completions HTTP/%s\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT)
 
 
@@ -118,13 +120,13 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT)
 def test_contradicting_lengths_are_refused(
     echo: Gateway, version: bytes, lengths: bytes, body: bytes
 ) -> None:
-    """Once, and then the connection ends: what follows is nobody's request."""
+    """They get one error and the connection is closed: the following bytes are not a request."""
     length = b"Content-Length: %d\r\n" % len(CHAT)
-    smuggled = ASK % b"1.1" + length + b"\r\n" + CHAT
+    smuggled = REQUEST_HEAD % b"1.1" + length + b"\r\n" + CHAT
     with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
-        client.sendall(ASK % version + lengths + b"\r\n" + body + smuggled)
+        client.sendall(REQUEST_HEAD % version + lengths + b"\r\n" + body + smuggled)
         answer = b""
-        with contextlib.suppress(ConnectionResetError):  # it has not read the rest
+        with contextlib.suppress(ConnectionResetError):  # the gateway has not read the rest
             while data := client.recv(65536):
                 answer += data
     assert answer.count(b"HTTP/1.") == 1
@@ -134,16 +136,16 @@ def test_contradicting_lengths_are_refused(
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
 @pytest.mark.parametrize("path", PATHS.values())
 def test_no_other_origin_is_granted_anything(echo: Gateway, path: str, origin: str) -> None:
-    """A page may post JSON elsewhere only where a preflight grants it."""
-    asks = {
+    """A page can post JSON to another origin only if a preflight allows it."""
+    preflight_headers = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type",
     }
-    for headers in ({"Origin": origin, **asks}, {"Origin": origin}):
+    for headers in ({"Origin": origin, **preflight_headers}, {"Origin": origin}):
         preflight = requests.options(echo.url() + path, headers=headers, timeout=WAIT_S)
         assert preflight.status_code == 405
-        asked = requests.post(echo.url() + path, data=CHAT, headers=headers | JSON, timeout=WAIT_S)
-        for response in (preflight, asked):
+        posted = requests.post(echo.url() + path, data=CHAT, headers=headers | JSON, timeout=WAIT_S)
+        for response in (preflight, posted):
             assert not [name for name in response.headers if name.lower().startswith("access-")]
 
 
@@ -162,7 +164,7 @@ def test_no_other_origin_is_granted_anything(echo: Gateway, path: str, origin: s
     ],
 )
 def test_host_header(echo: Gateway, host: str, status: int) -> None:
-    """Only this machine's names are answered to: a hostile page cannot borrow the gateway."""
+    """Only local host names are accepted: a hostile page cannot use the gateway."""
     response = requests.get(echo.url(), headers={"Host": host})
     assert response.status_code == status
 
@@ -180,22 +182,22 @@ def test_host_header(echo: Gateway, host: str, status: int) -> None:
         ({"x-api-key": "clé"}, 200),
     ],
 )
-def test_token_is_wanted(headers: dict[str, str], status: int) -> None:
-    """A token given is wanted for everything, on this machine, too."""
+def test_token_is_required(headers: dict[str, str], status: int) -> None:
+    """With a token, every path requires it, also on this machine."""
     with serve(token="clé") as gateway:
         sent = {name: value.encode() for name, value in headers.items()}
         response = requests.get(gateway.url(), headers=sent)
-        elsewhere = requests.get(gateway.url("anthropic"), headers=sent)
+        anthropic = requests.get(gateway.url("anthropic"), headers=sent)
     assert response.status_code == status
-    assert elsewhere.status_code == (401 if status == 401 else 404)
+    assert anthropic.status_code == (401 if status == 401 else 404)
     if status == 401:
         assert response.json()["error"]["type"] == "authentication_error"
-        assert elsewhere.json()["type"] == "error"
+        assert anthropic.json()["type"] == "error"
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_token_opens_other_addresses() -> None:
-    """Reachable by others only with a token, and then by any name."""
+def test_other_addresses_need_a_token() -> None:
+    """Other machines can reach the gateway only if it has a token; then any host name works."""
     for host in ("0.0.0.0", "::", "127.0.0.2", ""):
         with pytest.raises(InvalidRequestError, match="token"):
             serve(host=host)

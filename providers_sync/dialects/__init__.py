@@ -1,8 +1,8 @@
-"""The protocols from the server's side: request body in, answer bytes out, no I/O.
+"""The server side of each protocol: parses request bodies and writes answer bytes, without I/O.
 
-They share no code with ``providers/``: one misreading would otherwise pass every test.
-One file a protocol reads; ``chunks`` and ``blocks`` write what OpenAI's and Anthropic's clients
-expect. A dialect reads a parsed JSON body into a ``ChatRequest`` in OpenAI's form:
+It shares no code with ``providers/``: otherwise one misreading of a protocol would pass every test.
+Each protocol has a module that reads its requests; ``openai_writer`` and ``anthropic_writer`` write
+the answers. A dialect reads a parsed JSON body into a ``ChatRequest`` in OpenAI's form:
 
 >>> request = VITALENTUM.read({"conversation": '{"history": [{"speaker": "human", "text": "Hi"}]}'})
 >>> request.messages
@@ -18,10 +18,10 @@ from .codelinkava import CODELINKAVA
 from .models import (
     AnswerInfo,
     ChatRequest,
+    Delta,
     Dialect,
     Ending,
     ModelList,
-    Piece,
     RequestError,
     Writer,
     json_bytes,
@@ -35,9 +35,9 @@ MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
 
 
 def error_body(error: RequestError, path: str) -> bytes:
-    """Return the JSON that tells the client of ``path``, in the shape of its protocol."""
-    own = path == ANTHROPIC.base or path.startswith(f"{ANTHROPIC.base}/")
-    return json_bytes((anthropic_writer if own else openai_writer).error_shape(error))
+    """Return the JSON of an error, in the form of the protocol served under ``path``."""
+    is_anthropic = path == ANTHROPIC.base or path.startswith(f"{ANTHROPIC.base}/")
+    return json_bytes((anthropic_writer if is_anthropic else openai_writer).error_shape(error))
 
 
 __all__ = [
@@ -50,10 +50,10 @@ __all__ = [
     "VITALENTUM",
     "AnswerInfo",
     "ChatRequest",
+    "Delta",
     "Dialect",
     "Ending",
     "ModelList",
-    "Piece",
     "RequestError",
     "Writer",
     "error_body",

@@ -1,4 +1,4 @@
-"""AI365VIP's protocol: a prompt and messages in, plain text out."""
+"""AI365VIP's protocol: reads a prompt and messages, answers in plain text."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from ..types import Refusal, Usage
 from . import validation
-from .models import AnswerInfo, ChatRequest, Dialect, Ending, Piece, RequestError
+from .models import AnswerInfo, ChatRequest, Delta, Dialect, Ending, RequestError
 
 
 def read_ai365vip(body: Any) -> ChatRequest:
-    """Read ``prompt`` as the system message and the one user message as it stands."""
+    """Read ``prompt`` as the system message, and the only user message unchanged."""
     fields = validation.check_object(body, "the body")
     model = validation.check_object(fields.get("model"), "model").get("id")
     name = validation.check_name(model, "model.id")
@@ -21,26 +21,26 @@ def read_ai365vip(body: Any) -> ChatRequest:
         messages.insert(0, {"role": "system", "content": prompt})
     if fields.get("tools"):
         raise RequestError("tools cannot be used: this protocol's answers are plain text")
-    return validation.always_streamed(
+    return validation.streaming_request(
         fields, messages, name, {"model", "messages", "key", "prompt"}
     )
 
 
 class PlainWriter:
-    """Plain UTF-8 text: no events, no end marker, no place for an error, a thought or a call."""
+    """Writes plain UTF-8 text: no events, end marker, errors, reasoning or tool calls."""
 
     content_type = "text/plain; charset=utf-8"
 
-    def __init__(self, about: AnswerInfo) -> None:
-        """Take what every writer is given; this protocol carries none of it."""
+    def __init__(self, info: AnswerInfo) -> None:
+        """Ignore ``info``, which this protocol does not send."""
 
     def start(self, usage: Usage) -> bytes:
         return b""
 
-    def piece(self, piece: Piece) -> bytes:
-        if isinstance(piece, Refusal):
-            piece = piece.text
-        return piece.encode("utf-8", "replace") if isinstance(piece, str) else b""
+    def delta(self, delta: Delta) -> bytes:
+        if isinstance(delta, Refusal):
+            delta = delta.text
+        return delta.encode("utf-8", "replace") if isinstance(delta, str) else b""
 
     def end(self, ending: Ending) -> bytes:
         return b""
@@ -48,8 +48,8 @@ class PlainWriter:
     def error(self, error: RequestError) -> bytes | None:
         return None
 
-    def whole(self, pieces: Sequence[Piece], ending: Ending) -> bytes:
-        return b"".join(self.piece(piece) for piece in pieces)
+    def complete(self, deltas: Sequence[Delta], ending: Ending) -> bytes:
+        return b"".join(self.delta(delta) for delta in deltas)
 
 
 AI365VIP = Dialect("ai365vip", "/ai365vip", "/ai365vip/api/chat", read_ai365vip, PlainWriter)

@@ -1,4 +1,4 @@
-"""Anthropic's Messages, read into OpenAI's form, which the engines understand.
+"""Anthropic's protocol: reads requests into OpenAI's form and formats the list of models.
 
 Source: Anthropic API reference, "Create a Message", "List Models", "Errors"; version 2023-06-01.
 """
@@ -13,26 +13,26 @@ from . import validation
 from .anthropic_writer import BlockWriter
 from .models import ChatRequest, Dialect, ModelList, RequestError
 
-OWN = {
+NOT_OPTIONS = {
     *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
     *("tools", "tool_choice", "output_config", "response_format"),
 }
-"""Read here, or in Anthropic's protocol no word at all."""
-CHOICES = {"auto": "auto", "any": "required", "none": "none"}
-BLOCKS = {
+"""Fields that this module reads, or that do not exist in Anthropic's protocol."""
+TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+ALLOWED_BLOCKS = {
     "system": ("text",),
     "user": ("text", "image", "tool_result"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
     "tool_result": ("text", "image"),
 }
-"""What may stand where; documents and the results of Anthropic's own tools may not, here."""
+"""Block types by context; documents and results of Anthropic's own tools are not supported."""
 
 
 def read_anthropic(body: Any) -> ChatRequest:
     """Read a request; unknown fields are options.
 
-    >>> asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
-    >>> read_anthropic({**asked, "system": "Be brief.", "stop_sequences": ["."]})
+    >>> body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    >>> read_anthropic({**body, "system": "Be brief.", "stop_sequences": ["."]})
     ChatRequest(messages=[{'role': 'system', 'content': 'Be brief.'}, \
 {'role': 'user', 'content': 'Hi'}], options={'max_tokens': 9, 'stop': ['.']}, model='m', \
 stream=False, include_usage=False)
@@ -47,16 +47,16 @@ stream=False, include_usage=False)
     messages = _system(fields.get("system"))
     for i, turn in enumerate(turns):
         messages += _turn(turn, f"messages[{i}]")
-    given = {name: value for name, value in fields.items() if name not in OWN}
-    options = validation.check_options({**given, **_renamed(fields)}, ())
+    kept = {name: value for name, value in fields.items() if name not in NOT_OPTIONS}
+    options = validation.check_options({**kept, **_translated_options(fields)}, ())
     return ChatRequest(messages, options, model, stream=validation.check_flag(fields, "stream"))
 
 
-# --- what is said
+# --- messages
 
 
 def _system(value: Any) -> Messages:
-    """Return the system message, if there is one: text or blocks of text."""
+    """Return the system message, if any, from text or text blocks."""
     if value is None:
         return []
     if isinstance(value, list):
@@ -66,11 +66,11 @@ def _system(value: Any) -> Messages:
 
 
 def _turn(value: Any, name: str) -> Messages:
-    """Return one turn as messages: each tool result becomes one of its own."""
+    """Return one turn as messages: each tool result becomes a separate message."""
     turn = validation.check_object(value, name)
     role, content = turn.get("role"), turn.get("content")
     if role != "user" and role != "assistant":
-        raise RequestError(f"{name}.role must be user or assistant; system stands beside messages")
+        raise RequestError(f"{name}.role must be user or assistant; system is a field of the body")
     if isinstance(content, str):
         return [{"role": role, "content": content}]
     if not isinstance(content, list) or not content:
@@ -78,43 +78,42 @@ def _turn(value: Any, name: str) -> Messages:
             f"{name}.content must be text or a list of blocks, not {validation.json_type(content)}"
         )
     blocks = _blocks(content, f"{name}.content", role)
-    return _asked(blocks) if role == "user" else [_said(blocks)]
+    return _user_turn(blocks) if role == "user" else [_assistant_turn(blocks)]
 
 
-def _asked(blocks: list[dict[str, Any]]) -> Messages:
-    """Return a user turn; results come first, as they do in the protocol."""
+def _user_turn(blocks: list[dict[str, Any]]) -> Messages:
+    """Return a user turn as messages, tool results first, as in Anthropic's protocol."""
     results = [block for block in blocks if block["type"] == "tool"]
     parts = [block for block in blocks if block["type"] != "tool"]
     messages = [{name: r[name] for name in r if name != "type"} for r in results]
     return [*messages, {"role": "user", "content": parts}] if parts else messages
 
 
-def _said(blocks: list[dict[str, Any]]) -> Message:
-    """Return an assistant turn."""
+def _assistant_turn(blocks: list[dict[str, Any]]) -> Message:
     text = [block["text"] for block in blocks if block["type"] == "text"]
     calls = [block for block in blocks if block["type"] == "function"]
-    thought = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    reasoning = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
     message: Message = {"role": "assistant", "content": "".join(text) if text else None}
     if calls:
         message["tool_calls"] = calls
     elif not text:
         message["content"] = ""
-    if thought:
-        message["reasoning_content"] = thought
+    if reasoning:
+        message["reasoning_content"] = reasoning
     return message
 
 
-def _blocks(values: list[Any], name: str, place: str) -> list[dict[str, Any]]:
-    """Return blocks in OpenAI's form: parts, calls, ``tool`` messages; and thoughts as they are."""
-    return [_block(each, f"{name}[{i}]", place) for i, each in enumerate(values)]
+def _blocks(values: list[Any], name: str, context: str) -> list[dict[str, Any]]:
+    """Return blocks in OpenAI's form: parts, calls, ``tool`` messages; reasoning is unchanged."""
+    return [_block(each, f"{name}[{i}]", context) for i, each in enumerate(values)]
 
 
-def _block(value: Any, name: str, place: str) -> dict[str, Any]:
+def _block(value: Any, name: str, context: str) -> dict[str, Any]:
     block = validation.check_object(value, name)
     kind = block.get("type")
-    if kind not in BLOCKS[place]:
-        known = ", ".join(BLOCKS[place])
-        raise RequestError(f"{name}.type {kind!r} is not supported here: give {known}")
+    if kind not in ALLOWED_BLOCKS[context]:
+        allowed = ", ".join(ALLOWED_BLOCKS[context])
+        raise RequestError(f"{name}.type {kind!r} is not supported here: use {allowed}")
     if kind == "text":
         return {"type": "text", "text": validation.check_text(block.get("text"), f"{name}.text")}
     if kind == "image":
@@ -125,10 +124,10 @@ def _block(value: Any, name: str, place: str) -> dict[str, Any]:
     if kind == "tool_use":
         return _tool_use(block, name)
     if kind == "tool_result":
-        return _result(block, name)
-    # What a redacted thought says, only Anthropic can read.
-    said = validation.check_text(block.get("thinking", ""), f"{name}.thinking")
-    return {"type": "thinking", "thinking": said}
+        return _tool_result(block, name)
+    # A redacted_thinking block has no readable text: only Anthropic can decrypt it.
+    text = validation.check_text(block.get("thinking", ""), f"{name}.thinking")
+    return {"type": "thinking", "thinking": text}
 
 
 def _tool_use(block: dict[str, Any], name: str) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def _tool_use(block: dict[str, Any], name: str) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": function}
 
 
-def _result(block: dict[str, Any], name: str) -> dict[str, Any]:
+def _tool_result(block: dict[str, Any], name: str) -> dict[str, Any]:
     content = block.get("content") or ""
     if isinstance(content, list):
         content = _blocks(content, f"{name}.content", "tool_result")
@@ -152,7 +151,7 @@ def _result(block: dict[str, Any], name: str) -> dict[str, Any]:
         )
     call_id = validation.check_text(block.get("tool_use_id"), f"{name}.tool_use_id")
     result = {"type": "tool", "role": "tool", "tool_call_id": call_id, "content": content}
-    # OpenAI's protocol has no word for it; an engine that knows the word may use it.
+    # OpenAI's protocol has no such field; an engine that knows it may use it.
     return {**result, "is_error": True} if block.get("is_error") else result
 
 
@@ -165,22 +164,22 @@ def _image(source: dict[str, Any], name: str) -> str:
     raise RequestError(f"{name}.type must be base64 or url")
 
 
-# --- what is wanted
+# --- options
 
 
-def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what OpenAI has other words for."""
+def _translated_options(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that have another name or form in OpenAI's protocol."""
     options: dict[str, Any] = {}
     if (stop := fields.get("stop_sequences")) is not None:
         options["stop"] = validation.check_list(stop, "stop_sequences")
     if (tools := fields.get("tools")) is not None:
-        named = enumerate(validation.check_list(tools, "tools"))
-        options["tools"] = [_tool(each, f"tools[{i}]") for i, each in named]
+        numbered = enumerate(validation.check_list(tools, "tools"))
+        options["tools"] = [_tool(each, f"tools[{i}]") for i, each in numbered]
     if (choice := fields.get("tool_choice")) is not None:
-        options |= _choice(validation.check_object(choice, "tool_choice"))
+        options |= _tool_choice(validation.check_object(choice, "tool_choice"))
     config = validation.check_object(fields.get("output_config") or {}, "output_config")
-    if (wanted := config.get("format")) is not None:
-        schema = validation.check_object(wanted, "output_config.format").get("schema")
+    if (output_format := config.get("format")) is not None:
+        schema = validation.check_object(output_format, "output_config.format").get("schema")
         schema = validation.check_object(schema, "output_config.format.schema")
         named_schema = {"name": "output", "schema": schema}
         options["response_format"] = {"type": "json_schema", "json_schema": named_schema}
@@ -191,7 +190,7 @@ def _tool(value: Any, name: str) -> dict[str, Any]:
     tool = validation.check_object(value, name)
     if tool.get("type") not in (None, "custom"):
         raise RequestError(
-            f"{name}.type {tool['type']!r} is not supported here; define it yourself"
+            f"{name}.type {tool['type']!r} is not supported here; define a custom tool"
         )
     function = {
         "name": validation.check_name(tool.get("name"), f"{name}.name", "a tool"),
@@ -202,24 +201,24 @@ def _tool(value: Any, name: str) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _choice(choice: dict[str, Any]) -> dict[str, Any]:
+def _tool_choice(choice: dict[str, Any]) -> dict[str, Any]:
     kind = choice.get("type")
     if kind == "tool":
-        wanted: Any = {"type": "function", "function": {"name": choice.get("name")}}
-    elif isinstance(kind, str) and kind in CHOICES:
-        wanted = CHOICES[kind]
+        translated: Any = {"type": "function", "function": {"name": choice.get("name")}}
+    elif isinstance(kind, str) and kind in TOOL_CHOICES:
+        translated = TOOL_CHOICES[kind]
     else:
         raise RequestError("tool_choice.type must be auto, any, tool or none")
-    alone = {"parallel_tool_calls": False} if choice.get("disable_parallel_tool_use") else {}
-    return {"tool_choice": wanted, **alone}
+    parallel = {"parallel_tool_calls": False} if choice.get("disable_parallel_tool_use") else {}
+    return {"tool_choice": translated, **parallel}
 
 
-def _model(name: str) -> dict[str, Any]:
-    known = {"type": "model", "id": name, "display_name": name}
-    return {**known, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
+def _format_model(name: str) -> dict[str, Any]:
+    model = {"type": "model", "id": name, "display_name": name}
+    return {**model, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
 
 
-def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
+def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
     first, last = models[0]["id"], models[-1]["id"]
     return {"data": models, "has_more": False, "first_id": first, "last_id": last}
 
@@ -227,4 +226,4 @@ def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
 ANTHROPIC = Dialect(
     "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, BlockWriter
 )
-ANTHROPIC_MODELS = ModelList("/anthropic/v1/models", _model, _models)
+ANTHROPIC_MODELS = ModelList("/anthropic/v1/models", _format_model, _format_list)

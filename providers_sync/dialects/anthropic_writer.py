@@ -1,4 +1,4 @@
-"""Answers as Anthropic writes them: blocks of a stream, whole messages, errors.
+"""Writes Anthropic's answers: stream events with content blocks, complete messages, errors.
 
 Source: Anthropic API reference, "Streaming Messages" and "Errors".
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .models import AnswerInfo, Ending, Piece, RequestError, json_bytes, slices
+from .models import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
 
 REASONS = {
     "stop": "end_turn",
@@ -18,7 +18,7 @@ REASONS = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-"""OpenAI's word → Anthropic's; others stay as they are."""
+"""OpenAI's finish reason → Anthropic's stop reason; others stay as they are."""
 
 ERRORS = {
     401: "authentication_error",
@@ -31,26 +31,26 @@ ERRORS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""By status; others are ``invalid_request_error`` below 500 and ``api_error`` from there on."""
+"""Error type by status; others are ``invalid_request_error`` below 500, else ``api_error``."""
 
 SIGNATURE = "unsigned"
-"""Anthropic signs what its models think; clients keep the signature and send it back."""
+"""Anthropic signs its models' reasoning; clients keep the signature and send it back."""
 
 
 class BlockWriter:
-    """Server-sent events: one content block open at a time, closed by ``message_stop``."""
+    """Writes server-sent events: one open content block at a time, ended by ``message_stop``."""
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, about: AnswerInfo) -> None:
+    def __init__(self, info: AnswerInfo) -> None:
         self._message: dict[str, Any] = {
-            "id": f"msg_{about.key}",
+            "id": f"msg_{info.key}",
             "type": "message",
             "role": "assistant",
-            "model": about.model,
+            "model": info.model,
         }
         self._blocks = 0
-        self._open: str | None = None
+        self._open_kind: str | None = None
         self._refused = False
 
     def start(self, usage: Usage) -> bytes:
@@ -62,90 +62,90 @@ class BlockWriter:
         }
         return _event("message_start", message={**self._message, **empty}) + _event("ping")
 
-    def piece(self, piece: Piece) -> bytes:
-        if isinstance(piece, ToolCall):
-            begun = self._begin({**_tool_use(piece), "input": {}})
+    def delta(self, delta: Delta) -> bytes:
+        if isinstance(delta, ToolCall):
+            start = self._open_block({**_tool_use(delta), "input": {}})
             rest = [
-                {"type": "input_json_delta", "partial_json": part} for part in slices(piece.raw)
+                {"type": "input_json_delta", "partial_json": part} for part in slices(delta.raw)
             ]
-            return begun + b"".join(map(self._delta, rest))
-        block = _block(piece)
+            return start + b"".join(map(self._delta_event, rest))
+        block = _block(delta)
         kind = block["type"]
-        self._refused = self._refused or isinstance(piece, Refusal)
-        begun = b""
-        if self._open != kind:
+        self._refused = self._refused or isinstance(delta, Refusal)
+        start = b""
+        if self._open_kind != kind:
             empty = {"text": ""} if kind == "text" else {"thinking": "", "signature": ""}
-            begun = self._begin({"type": kind, **empty})
-        return begun + self._delta({"type": f"{kind}_delta", kind: block[kind]})
+            start = self._open_block({"type": kind, **empty})
+        return start + self._delta_event({"type": f"{kind}_delta", kind: block[kind]})
 
     def end(self, ending: Ending) -> bytes:
-        delta = _stop(ending, self._refused)
-        counted = _event("message_delta", delta=delta, usage=_usage(ending.usage))
-        return self._close() + counted + _event("message_stop")
+        delta = _stop_reason(ending, self._refused)
+        usage = _event("message_delta", delta=delta, usage=_usage(ending.usage))
+        return self._close_block() + usage + _event("message_stop")
 
     def error(self, error: RequestError) -> bytes | None:
-        return _named("error", error_shape(error))
+        return _named_event("error", error_shape(error))
 
-    def whole(self, pieces: Sequence[Piece], ending: Ending) -> bytes:
+    def complete(self, deltas: Sequence[Delta], ending: Ending) -> bytes:
         content: list[dict[str, Any]] = []
-        for kind, run in itertools.groupby(map(_block, pieces), key=lambda block: block["type"]):
+        for kind, run in itertools.groupby(map(_block, deltas), key=lambda block: block["type"]):
             if kind == "tool_use":
                 content += run
             else:
                 blocks = list(run)
                 content.append({**blocks[0], kind: "".join(block[kind] for block in blocks)})
-        refused = any(isinstance(piece, Refusal) for piece in pieces)
-        end = {**_stop(ending, refused), "usage": _usage(ending.usage)}
+        refused = any(isinstance(delta, Refusal) for delta in deltas)
+        end = {**_stop_reason(ending, refused), "usage": _usage(ending.usage)}
         return json_bytes({**self._message, "content": content, **end})
 
-    def _begin(self, block: dict[str, Any]) -> bytes:
-        closed = self._close()
-        self._open = block["type"]
-        return closed + _event("content_block_start", index=self._blocks, content_block=block)
+    def _open_block(self, block: dict[str, Any]) -> bytes:
+        previous_end = self._close_block()
+        self._open_kind = block["type"]
+        return previous_end + _event("content_block_start", index=self._blocks, content_block=block)
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
+    def _delta_event(self, delta: dict[str, Any]) -> bytes:
         return _event("content_block_delta", index=self._blocks, delta=delta)
 
-    def _close(self) -> bytes:
-        if self._open is None:
+    def _close_block(self) -> bytes:
+        if self._open_kind is None:
             return b""
-        signed = b""
-        if self._open == "thinking":
-            signed = self._delta({"type": "signature_delta", "signature": SIGNATURE})
+        signature = b""
+        if self._open_kind == "thinking":
+            signature = self._delta_event({"type": "signature_delta", "signature": SIGNATURE})
         stop = _event("content_block_stop", index=self._blocks)
-        self._open, self._blocks = None, self._blocks + 1
-        return signed + stop
+        self._open_kind, self._blocks = None, self._blocks + 1
+        return signature + stop
 
 
 def error_shape(error: RequestError) -> dict[str, Any]:
-    """Return an error in Anthropic's shape."""
+    """Return an error in Anthropic's form."""
     kind = ERRORS.get(error.status) or (
         "invalid_request_error" if error.status < 500 else "api_error"
     )
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
-def _block(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, str):
-        return {"type": "text", "text": piece}
-    if isinstance(piece, Refusal):
-        return {"type": "text", "text": piece.text}
-    if isinstance(piece, ReasoningDelta):
-        return {"type": "thinking", "thinking": piece.text, "signature": SIGNATURE}
-    if piece.arguments is None:
+def _block(delta: Delta) -> dict[str, Any]:
+    if isinstance(delta, str):
+        return {"type": "text", "text": delta}
+    if isinstance(delta, Refusal):
+        return {"type": "text", "text": delta.text}
+    if isinstance(delta, ReasoningDelta):
+        return {"type": "thinking", "thinking": delta.text, "signature": SIGNATURE}
+    if delta.arguments is None:
         raise RequestError(
-            f"the model called {piece.name} with arguments that are no JSON object: {piece.raw}",
+            f"the model called {delta.name} with arguments that are not a JSON object: {delta.raw}",
             status=500,
             code="broken_tool_call",
         )
-    return {**_tool_use(piece), "input": piece.arguments}
+    return {**_tool_use(delta), "input": delta.arguments}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name}
 
 
-def _stop(ending: Ending, refused: bool) -> dict[str, Any]:
+def _stop_reason(ending: Ending, refused: bool) -> dict[str, Any]:
     reason = REASONS.get(ending.reason, ending.reason)
     if refused:
         reason = "refusal"
@@ -159,9 +159,9 @@ def _usage(usage: Usage) -> dict[str, int]:
 
 
 def _event(kind: str, **fields: Any) -> bytes:
-    return _named(kind, {"type": kind, **fields})
+    return _named_event(kind, {"type": kind, **fields})
 
 
-def _named(kind: str, value: Any) -> bytes:
-    # The official clients go by the event's name, others by the type in its data.
+def _named_event(kind: str, value: Any) -> bytes:
+    # The official clients use the event's name, others the type in its data.
     return f"event: {kind}\n".encode() + b"data: " + json_bytes(value) + b"\n\n"

@@ -1,4 +1,4 @@
-"""CodeLinkAva's protocol: messages in, OpenAI's chunks out, always streamed."""
+"""CodeLinkAva's protocol: reads ``messages``, always streams OpenAI's chunks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .openai_writer import ChunkWriter
 
 
 def read_codelinkava(body: Any) -> ChatRequest:
-    """Read ``messages`` as they are."""
+    """Read ``messages`` unchanged; other fields are options."""
     fields = validation.check_object(body, "the body")
     messages = validation.check_messages(fields.get("messages"))
-    return validation.always_streamed(fields, messages, None, {"messages"})
+    return validation.streaming_request(fields, messages, None, {"messages"})
 
 
 CODELINKAVA = Dialect(

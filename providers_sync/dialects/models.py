@@ -1,4 +1,4 @@
-"""What the protocols share on the server's side: a request, the pieces of an answer, an error."""
+"""Types that all protocols share on the server side: requests, deltas, writers, errors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Protocol, Union
 
 from ..types import Messages, ReasoningDelta, Refusal, ToolCall, Usage
 
-Piece = Union[str, ReasoningDelta, Refusal, ToolCall]
-"""A piece of an answer; text is a bare ``str``."""
+Delta = Union[str, ReasoningDelta, Refusal, ToolCall]
+"""A part of an answer; text is a bare ``str``, a tool call is complete."""
 
 
 class RequestError(Exception):
-    """What the server refuses or fails at; each protocol has its own shape for it."""
+    """A request that is refused or fails; each protocol has its own JSON for it."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class RequestError(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
-        """The HTTP status, where the answer has not begun."""
+        """The HTTP status, if the answer has not started."""
         self.type = type or _type(status)
-        """OpenAI's word for the kind of error."""
+        """OpenAI's name for the kind of error."""
         self.code = code
 
 
@@ -43,16 +43,16 @@ def _type(status: int) -> str:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What a client asks, whatever protocol it speaks.
+    """A client's request, whatever protocol it came in.
 
     Messages and options are in OpenAI's form, tool calls, tool results and images included.
     """
 
     messages: Messages
     options: dict[str, Any] = field(default_factory=dict)
-    """Options by OpenAI's names; those given as ``null`` are left out."""
+    """Options under OpenAI's names, without those that are ``null``."""
     model: str | None = None
-    """The model named on the wire; the engine need not know it."""
+    """The model named in the request; the engine need not know it."""
     stream: bool = True
     include_usage: bool = False
     """Whether OpenAI's stream shall end with a chunk that counts tokens."""
@@ -60,10 +60,10 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class AnswerInfo:
-    """What an answer says of itself."""
+    """Metadata of an answer: its id, time and model."""
 
     key: str
-    """Unique; the protocols put their own prefix before it."""
+    """Unique; each protocol adds its own prefix."""
     created: int
     """Seconds since 1970."""
     model: str
@@ -75,37 +75,37 @@ class Ending:
     """How an answer ended."""
 
     reason: str = "stop"
-    """By OpenAI's names: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
+    """OpenAI's name: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
     usage: Usage = field(default_factory=Usage)
     stop_sequence: str | None = None
-    """The one of the client's stop sequences that ended it, if the engine said so."""
+    """The client's stop sequence that ended it, if the engine reported one."""
 
 
 class Writer(Protocol):
-    """Turns the pieces of one answer into body bytes; made anew for each answer."""
+    """Turns the deltas of one answer into body bytes; a new one is made for each answer."""
 
     content_type: str
-    """Of a stream; a whole answer is JSON."""
+    """Of a stream; a complete answer is JSON."""
 
     def start(self, usage: Usage) -> bytes:
-        """Return what stands before the first piece; ``usage`` is what is known so far."""
+        """Return the bytes before the first delta; ``usage`` is what is known so far."""
 
-    def piece(self, piece: Piece) -> bytes:
-        """Return one piece."""
+    def delta(self, delta: Delta) -> bytes:
+        """Return the bytes of one delta."""
 
     def end(self, ending: Ending) -> bytes:
-        """Return what proves that the answer is whole."""
+        """Return the bytes that mark the answer as complete."""
 
     def error(self, error: RequestError) -> bytes | None:
-        """Return the error as an event; ``None``: only a broken connection can tell."""
+        """Return the error as an event; ``None`` if only closing the connection can report it."""
 
-    def whole(self, pieces: Sequence[Piece], ending: Ending) -> bytes:
-        """Return an answer that was not wanted as a stream. May raise ``RequestError``."""
+    def complete(self, deltas: Sequence[Delta], ending: Ending) -> bytes:
+        """Return the body of an answer that is not streamed. May raise ``RequestError``."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """One protocol: where it is served, how a request reads, how an answer is written."""
+    """One protocol: its paths, its request reader and its answer writer."""
 
     name: str
     base: str
@@ -113,23 +113,23 @@ class Dialect:
     path: str
     """The path that clients post to."""
     read: Callable[[Any], ChatRequest]
-    """Parsed JSON body → request. Raises ``RequestError`` that names the item."""
+    """Parsed JSON body → request. Raises a ``RequestError`` that names the wrong field."""
     writer: Callable[[AnswerInfo], Writer]
 
 
 @dataclass(frozen=True)
 class ModelList:
-    """A protocol's list of models."""
+    """The endpoint of a protocol that lists models."""
 
     path: str
-    one: Callable[[str], dict[str, Any]]
+    format_model: Callable[[str], dict[str, Any]]
     """Name → the model's JSON."""
-    many: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    format_list: Callable[[list[dict[str, Any]]], dict[str, Any]]
     """The models' JSON → the list's."""
 
 
 def slices(text: str, size: int = 12) -> list[str]:
-    """Cut a tool call's arguments, which models write piece by piece.
+    """Cut a tool call's arguments into fragments, as models stream them.
 
     >>> slices('{"city": "Rome"}')
     ['{"city": "Ro', 'me"}']

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions.
+"""OpenAI's protocol: reads chat completion requests and formats the list of models.
 
 Source: OpenAI API reference, "Create chat completion" and "List models".
 """
@@ -11,7 +11,7 @@ from . import validation
 from .models import ChatRequest, Dialect, ModelList
 from .openai_writer import ChunkWriter
 
-OWN = {"model", "messages", "stream", "stream_options"}
+NOT_OPTIONS = {"model", "messages", "stream", "stream_options"}
 
 
 def read_openai(body: Any) -> ChatRequest:
@@ -20,19 +20,19 @@ def read_openai(body: Any) -> ChatRequest:
     return ChatRequest(
         model=validation.check_name(fields.get("model"), "model"),
         messages=validation.check_messages(fields.get("messages")),
-        options=validation.check_options(fields, OWN),
+        options=validation.check_options(fields, NOT_OPTIONS),
         stream=validation.check_flag(fields, "stream"),
         include_usage=validation.include_usage(fields),
     )
 
 
-def _model(name: str) -> dict[str, Any]:
+def _format_model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "providers-sync"}
 
 
-def _models(models: list[dict[str, Any]]) -> dict[str, Any]:
+def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
     return {"object": "list", "data": models}
 
 
 OPENAI = Dialect("openai", "/v1", "/v1/chat/completions", read_openai, ChunkWriter)
-OPENAI_MODELS = ModelList("/v1/models", _model, _models)
+OPENAI_MODELS = ModelList("/v1/models", _format_model, _format_list)

@@ -1,4 +1,4 @@
-"""Checks of a parsed JSON body that several protocols need; each error names the item."""
+"""Checks of parsed JSON request bodies, shared by the protocols; each error names the field."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..types import Message, Messages
 from .models import ChatRequest, RequestError
 
 MAX_STOPS = 64
-"""Sequences that end an answer; OpenAI takes four. Each is looked for in all of it."""
+"""Stop sequences in a request; OpenAI allows four. Each one is searched for in the whole answer."""
 
 
 def json_type(value: Any) -> str:
@@ -21,35 +21,35 @@ def json_type(value: Any) -> str:
 
 
 def check_object(value: Any, name: str) -> dict[str, Any]:
-    """Return a JSON object, or say that it is none."""
+    """Return ``value`` if it is a JSON object, else raise ``RequestError``."""
     if not isinstance(value, dict):
         raise RequestError(f"{name} must be a JSON object, not {json_type(value)}")
     return value
 
 
 def check_list(value: Any, name: str) -> list[Any]:
-    """Return a list, or say that it is none."""
+    """Return ``value`` if it is a list, else raise ``RequestError``."""
     if not isinstance(value, list):
         raise RequestError(f"{name} must be a list, not {json_type(value)}")
     return value
 
 
 def check_text(value: Any, name: str) -> str:
-    """Return text, or say that it is none."""
+    """Return ``value`` if it is text, else raise ``RequestError``."""
     if not isinstance(value, str):
         raise RequestError(f"{name} must be text, not {json_type(value)}")
     return value
 
 
 def check_name(value: Any, name: str, what: str = "a model") -> str:
-    """Return text that is not empty."""
+    """Return ``value`` if it is text and not empty, else raise ``RequestError``."""
     if not isinstance(value, str) or not value:
         raise RequestError(f"{name} must be the name of {what}, not {json_type(value)}")
     return value
 
 
 def check_flag(fields: dict[str, Any], name: str) -> bool:
-    """Return a flag; absent and ``null`` are false."""
+    """Return a boolean field; absent and ``null`` are false."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
         raise RequestError(f"{name} must be true or false, not {json_type(value)}")
@@ -60,10 +60,10 @@ def check_messages(value: Any) -> Messages:
     """Return messages in OpenAI's form: ``role``, and ``content`` of text or parts."""
     if not isinstance(value, list) or not value:
         raise RequestError("messages must be a list with at least one message")
-    return [_message(item, f"messages[{i}]") for i, item in enumerate(value)]
+    return [_check_message(item, f"messages[{i}]") for i, item in enumerate(value)]
 
 
-def _message(value: Any, name: str) -> Message:
+def _check_message(value: Any, name: str) -> Message:
     message = check_object(value, name)
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
@@ -71,12 +71,12 @@ def _message(value: Any, name: str) -> Message:
     calls = message.get("tool_calls")
     if calls is not None:
         for i, call in enumerate(check_list(calls, f"{name}.tool_calls")):
-            _tool_call(call, f"{name}.tool_calls[{i}]")
+            _check_tool_call(call, f"{name}.tool_calls[{i}]")
     if role == "tool":
         check_text(message.get("tool_call_id"), f"{name}.tool_call_id")
     if isinstance(content, list):
         for i, part in enumerate(content):
-            _part(part, f"{name}.content[{i}]")
+            _check_part(part, f"{name}.content[{i}]")
     elif not isinstance(content, str) and not (content is None and calls):
         raise RequestError(
             f"{name}.content must be text or a list of parts, not {json_type(content)}"
@@ -84,7 +84,7 @@ def _message(value: Any, name: str) -> Message:
     return message
 
 
-def _tool_call(value: Any, name: str) -> None:
+def _check_tool_call(value: Any, name: str) -> None:
     call = check_object(value, name)
     check_text(call.get("id"), f"{name}.id")
     function = check_object(call.get("function"), f"{name}.function")
@@ -92,7 +92,7 @@ def _tool_call(value: Any, name: str) -> None:
     check_text(function.get("arguments"), f"{name}.function.arguments")
 
 
-def _part(value: Any, name: str) -> None:
+def _check_part(value: Any, name: str) -> None:
     part = check_object(value, name)
     check_text(part.get("type"), f"{name}.type")
     if part["type"] == "text":
@@ -102,51 +102,51 @@ def _part(value: Any, name: str) -> None:
         check_text(image.get("url"), f"{name}.image_url.url")
 
 
-def check_options(fields: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """Return what is left beside the protocol's own keys; ``null`` means not given."""
-    given = {k: v for k, v in fields.items() if k not in own and v is not None}
-    temperature = given.get("temperature", 0)
+def check_options(fields: dict[str, Any], not_options: Collection[str]) -> dict[str, Any]:
+    """Return the fields that are options, checked and without those that are ``null``."""
+    options = {k: v for k, v in fields.items() if k not in not_options and v is not None}
+    temperature = options.get("temperature", 0)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise RequestError(f"temperature must be a number, not {json_type(temperature)}")
     for name in ("max_tokens", "max_completion_tokens"):
-        limit = given.get(name, 1)
+        limit = options.get(name, 1)
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise RequestError(f"{name} must be a whole number above 0")
-    if given.get("n", 1) != 1:
-        raise RequestError("n must be 1: this gateway gives one answer a request")
-    _stop(given.get("stop", []))
-    if "response_format" in given:
-        wanted = check_object(given["response_format"], "response_format")
-        if check_text(wanted.get("type"), "response_format.type") == "json_schema":
-            schema = check_object(wanted.get("json_schema"), "response_format.json_schema")
+    if options.get("n", 1) != 1:
+        raise RequestError("n must be 1: this gateway returns one answer per request")
+    _check_stop(options.get("stop", []))
+    if "response_format" in options:
+        response_format = check_object(options["response_format"], "response_format")
+        if check_text(response_format.get("type"), "response_format.type") == "json_schema":
+            schema = check_object(response_format.get("json_schema"), "response_format.json_schema")
             check_object(schema.get("schema", {}), "response_format.json_schema.schema")
-    _tools(given)
-    return given
+    _check_tools(options)
+    return options
 
 
-def _stop(value: Any) -> None:
-    """Check ``stop``: text or a list of a few."""
+def _check_stop(value: Any) -> None:
+    """Check ``stop``: text or a list of at most ``MAX_STOPS``."""
     stops = [value] if isinstance(value, str) else check_list(value, "stop")
     if len(stops) > MAX_STOPS:
-        raise RequestError(f"stop: {MAX_STOPS} sequences are the most, not {len(stops)}")
+        raise RequestError(f"stop must have at most {MAX_STOPS} sequences, not {len(stops)}")
     for i, each in enumerate(stops):
         check_text(each, f"stop[{i}]")
 
 
-def _tools(given: dict[str, Any]) -> None:
+def _check_tools(options: dict[str, Any]) -> None:
     """Check ``tools`` and ``tool_choice`` in OpenAI's form."""
     names = []
-    for i, each in enumerate(check_list(given.get("tools", []), "tools")):
+    for i, each in enumerate(check_list(options.get("tools", []), "tools")):
         function = check_object(
             check_object(each, f"tools[{i}]").get("function"), f"tools[{i}].function"
         )
         names.append(check_name(function.get("name"), f"tools[{i}].function.name", "a tool"))
         check_object(function.get("parameters") or {}, f"tools[{i}].function.parameters")
-    choice = given.get("tool_choice", "auto")
+    choice = options.get("tool_choice", "auto")
     if choice in ("none", "auto"):
         return
     if not names:
-        raise RequestError("tool_choice wants a tool, and no tools are given")
+        raise RequestError("tool_choice requires a tool, but no tools are given")
     if choice == "required":
         return
     if isinstance(choice, str):
@@ -160,17 +160,17 @@ def _tools(given: dict[str, Any]) -> None:
         raise RequestError("tool_choice.function.name must be the name of one of the tools")
 
 
-def always_streamed(
-    fields: dict[str, Any], messages: Messages, model: str | None, own: set[str]
+def streaming_request(
+    fields: dict[str, Any], messages: Messages, model: str | None, not_options: set[str]
 ) -> ChatRequest:
-    """Return a request of a protocol that knows nothing but streams."""
-    given = check_options(fields, own | {"stream", "stream_options"})
-    return ChatRequest(messages, given, model, include_usage=include_usage(fields))
+    """Return a request of a protocol that always streams; the other fields are options."""
+    options = check_options(fields, not_options | {"stream", "stream_options"})
+    return ChatRequest(messages, options, model, include_usage=include_usage(fields))
 
 
 def include_usage(fields: dict[str, Any]) -> bool:
-    """Return whether OpenAI's ``stream_options`` ask for a count of tokens."""
-    wanted = fields.get("stream_options")
+    """Return whether OpenAI's ``stream_options`` request token counts."""
+    options = fields.get("stream_options")
     return (
-        wanted is not None and check_object(wanted, "stream_options").get("include_usage") is True
+        options is not None and check_object(options, "stream_options").get("include_usage") is True
     )

@@ -1,4 +1,4 @@
-"""Vitalentum's protocol: the conversation is JSON inside JSON, the answer OpenAI's chunks."""
+"""Vitalentum's protocol: reads a conversation that is JSON inside JSON, streams OpenAI's chunks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .models import ChatRequest, Dialect, RequestError
 from .openai_writer import ChunkWriter
 
 SPEAKERS = {"human": "user", "bot": "assistant"}
-"""It knows no other roles."""
+"""The protocol has no other roles."""
 
 
 def read_vitalentum(body: Any) -> ChatRequest:
     """Read ``conversation``, a JSON string of ``{"history": [{"speaker", "text"}…]}``.
 
-    >>> sent = {"conversation": '{"history": [{"speaker": "human", "text": "Hi"}]}'}
-    >>> read_vitalentum(sent).messages
+    >>> body = {"conversation": '{"history": [{"speaker": "human", "text": "Hi"}]}'}
+    >>> read_vitalentum(body).messages
     [{'role': 'user', 'content': 'Hi'}]
     """
     fields = validation.check_object(body, "the body")
@@ -33,7 +33,7 @@ def read_vitalentum(body: Any) -> ChatRequest:
     if not isinstance(history, list) or not history:
         raise RequestError("conversation.history must be a list with at least one turn")
     messages = [_turn(turn, f"conversation.history[{i}]") for i, turn in enumerate(history)]
-    return validation.always_streamed(fields, messages, None, {"conversation"})
+    return validation.streaming_request(fields, messages, None, {"conversation"})
 
 
 def _turn(value: Any, name: str) -> Message:

@@ -1,6 +1,6 @@
-"""Waitress, set up for streams: a thread a request, JSON errors, a full stop.
+"""The gateway's HTTP server: waitress with one thread per request and a complete shutdown.
 
-The only importer of waitress; ``connections`` says how long a client may take.
+Only this package imports waitress; ``connections`` holds connection limits and timeouts.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..engines import start_thread
 from .connections import Listener, NoThread, ThrottledWarning
 
 BUFFER_BYTES = 256 * 1024
-"""Of one answer, for a client that reads slowly; then its engine waits."""
+"""Buffered per answer for a client that reads slowly; when the buffer is full, its engine waits."""
 HEADER_BYTES = 64 * 1024
-"""Of one request; browsers and proxies send less than 16 KiB."""
+"""Limit for one request; browsers and proxies send less than 16 KiB."""
 STOP_S = 5.0
-"""For engines to notice that they are to stop."""
+"""Time for engines to stop after they are cancelled."""
 
 log = logging.getLogger(__name__)
 
 
 class ThreadPerRequest:
-    """Waitress's task dispatcher: a daemon thread a request, so no stream waits for another."""
+    """A waitress task dispatcher: one daemon thread per request, so no stream waits for another."""
 
     def __init__(self) -> None:
         self._alive: set[threading.Thread] = set()
@@ -38,35 +38,35 @@ class ThreadPerRequest:
         self._warn = ThrottledWarning()
 
     def add_task(self, channel: Any) -> None:
-        """Serve the request that waits in ``channel``; without a thread it is refused."""
+        """Serve the request waiting in ``channel``; refuse it if no thread can be started."""
         channel.request_received()
         thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
         try:
-            with self._lock:  # shutdown() may join only what has been started
+            with self._lock:  # shutdown() may only join threads that have been started
                 thread.start()
                 self._alive.add(thread)
         except (RuntimeError, MemoryError) as error:
             self._warn("a request was refused: %s", error)
             refused = NoThread("the gateway cannot start a thread now; try again later")
-            # Later, as waitress now holds a lock that the answer takes as well.
-            with contextlib.suppress(OSError):  # the server is just being closed
+            # Deferred: waitress now holds a lock that the error response needs too.
+            with contextlib.suppress(OSError):  # the server is being closed
                 channel.server.trigger.pull_trigger(functools.partial(channel.refuse, refused))
 
     def shutdown(self) -> None:
-        """Wait for the threads, which end when their clients are gone."""
+        """Wait for the threads, which end once their clients are disconnected."""
         deadline = time.monotonic() + STOP_S
         with self._lock:
             alive = list(self._alive)
         for thread in alive:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if left := sum(thread.is_alive() for thread in alive):
-            log.warning("%d answers did not stop: their engine does not heed cancel", left)
+        if remaining := sum(thread.is_alive() for thread in alive):
+            log.warning("%d answers did not stop: their engine ignores cancel", remaining)
 
     def _serve(self, channel: Any) -> None:
         try:
             channel.service()
         except Exception:
-            log.exception("a request broke off")
+            log.exception("a request failed")
             channel.will_close = True
         finally:
             with self._lock:
@@ -83,11 +83,11 @@ class WSGIServer:
         self._stopped = False
         settings = Adjustments(
             sockets=[listener],
-            channel_request_lookahead=1,  # keeps the socket readable: a hang-up is seen
+            channel_request_lookahead=1,  # keeps the socket readable, to notice disconnects
             max_request_header_size=HEADER_BYTES,
             max_request_body_size=max_body_bytes,
             outbuf_high_watermark=BUFFER_BYTES,
-            asyncore_use_poll=True,  # select() ends at file descriptor 1023
+            asyncore_use_poll=True,  # select() is limited to file descriptors below 1024
             log_socket_errors=False,
             ident="providers-sync",
         )
@@ -113,39 +113,39 @@ class WSGIServer:
         self._loop.join()
 
     def close(self) -> None:
-        """Hang up on every client and stop; nothing happens the second time.
+        """Disconnect every client and stop the server; a second call does nothing.
 
-        The wake-up pipe goes last: a thread that still serves may write to it.
+        The wake-up pipe is closed last: a thread that is still serving may write to it.
         """
         if self._stopped:
             return
         self._stopped = True
-        self._in_loop(self._hang_up)
+        self._run_in_loop(self._close_sockets)
         self._threads.shutdown()
-        self._in_loop(self._server.trigger.close)
+        self._run_in_loop(self._server.trigger.close)
         self._loop.join()
 
-    def _in_loop(self, work: Callable[[], None]) -> None:
-        """Do ``work`` in waitress's own thread and wait for it; here if that has ended."""
+    def _run_in_loop(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in waitress's thread and wait for it; if that has ended, in this thread."""
         pulled, done = threading.Event(), threading.Event()
 
-        def act() -> None:
-            pulled.wait()  # the pull may still have to write to the pipe that this work closes
+        def run_work() -> None:
+            pulled.wait()  # pull_trigger() may still be writing to the pipe that ``work`` closes
             try:
                 work()
             finally:
                 done.set()
 
         if self._loop.is_alive():
-            self._server.trigger.pull_trigger(act)
+            self._server.trigger.pull_trigger(run_work)
             pulled.set()
             done.wait(STOP_S)
         if not done.is_set() and not self._loop.is_alive():
             work()
 
-    def _hang_up(self) -> None:
-        """Close the listening socket and the clients', so that no request is begun."""
+    def _close_sockets(self) -> None:
+        """Close the listening socket and the clients' sockets, so that no new request starts."""
         self._server.asyncore.dispatcher.close(self._server)
         for channel in list(self._server.active_channels.values()):
-            with contextlib.suppress(OSError):  # the others are to be closed as well
+            with contextlib.suppress(OSError):  # continue with the other channels
                 channel.handle_close()

@@ -1,4 +1,4 @@
-"""The gateway's connections: how many there are, and how long each waits for its client."""
+"""The gateway's connections: limits, timeouts, and errors sent before the application runs."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from waitress.utilities import Error
 from ..dialects import RequestError, error_body
 
 MAX_CONNECTIONS = 300
-"""Above it, those that ask nothing make place for new ones, or these wait. An answer of the local
-engine holds three descriptors, and many systems allow a process 1024."""
+"""At this limit a new connection replaces one that is waiting for its client, or waits itself. An
+answer of the local engine uses three descriptors, and many systems allow a process 1024."""
 REQUEST_S = 30.0
-"""For a request to arrive, headers and body: the largest one (16 MiB) at 5 Mbit/s. A byte now and
-then would hold a connection for ever."""
+"""For a request to arrive, headers and body: the largest one (16 MiB) at 5 Mbit/s. Without a total
+limit, a byte now and then would hold a connection forever."""
 IDLE_S = 120.0
-"""For a connection on which nothing is asked; clients keep theirs for a minute or two."""
+"""For a connection without a request; clients keep theirs open for a minute or two."""
 UNREAD_S = 60.0
-"""For a client that takes nothing of its answer while there is some; then its thread is freed."""
+"""For a client that reads nothing of a pending answer; then its thread is released."""
 GRACE_S = 1.0
-"""A connection that has waited for less is not dropped for a new one: its request may be near."""
-LOOK_S = 1.0
-"""Between two looks for connections that have had their time."""
-REST_S = 1.0
-"""Without accepting, where the system has no descriptor for another connection."""
-COMPLAIN_S = 60.0
-"""Between two lines in the log that say the same."""
+"""A connection that has waited for less is not replaced: its request may be about to arrive."""
+CHECK_S = 1.0
+"""Between two checks for connections that have timed out."""
+ACCEPT_PAUSE_S = 1.0
+"""Pause before the next accept() if the system has no descriptor left."""
+WARNING_S = 60.0
+"""Between two identical warnings in the log."""
 
-FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""What accept() fails with until something is closed."""
+OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""Errors of accept() that persist until something is closed."""
 
 log = logging.getLogger(__name__)
 
 
 class ThrottledWarning:
-    """Warns, but of one thing once in ``COMPLAIN_S``: hostile clients must not fill the disk."""
+    """Logs each warning at most once in ``WARNING_S``: hostile clients must not fill the disk."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
@@ -50,18 +50,18 @@ class ThrottledWarning:
     def __call__(self, text: str, *arguments: Any) -> None:
         now = time.monotonic()
         if now >= self._next.get(text, now):
-            self._next[text] = now + COMPLAIN_S
+            self._next[text] = now + WARNING_S
             log.warning(text, *arguments)
 
 
 class NoThread(Error):  # type: ignore[misc]
-    """There is no thread for the request."""
+    """No thread can be started for the request."""
 
     code = 503
     reason = "Service Unavailable"
 
 
-class TooSlow(Error):  # type: ignore[misc]
+class RequestTimeout(Error):  # type: ignore[misc]
     """The request has not arrived in time."""
 
     code = 408
@@ -69,25 +69,25 @@ class TooSlow(Error):  # type: ignore[misc]
 
 
 class _StrictRequestParser(HTTPRequestParser):  # type: ignore[misc]
-    """Refuses two contradicting lengths: a proxy in front may see the next request elsewhere."""
+    """Refuses contradictory lengths: a proxy in front may see another start of the next request."""
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        # Waitress takes the coding out where it obeys it, which it does from HTTP/1.1 on.
-        both = self.chunked and "CONTENT_LENGTH" in self.headers
-        if both or "TRANSFER_ENCODING" in self.headers:
+        # Waitress removes the Transfer-Encoding that it applies, which it does from HTTP/1.1 on.
+        has_both = self.chunked and "CONTENT_LENGTH" in self.headers
+        if has_both or "TRANSFER_ENCODING" in self.headers:
             raise ParsingError("Transfer-Encoding contradicts another header or the version")
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
-    """Says what is refused before the application sees it (a body too large, say) as JSON."""
+    """Writes, as JSON, the errors raised before the application runs (such as a body too large)."""
 
     def execute(self) -> None:
-        refused = self.request.error
-        code = refused.reason.lower().replace(" ", "_")
-        error = RequestError(refused.body, status=refused.code, code=code)
+        http_error = self.request.error
+        code = http_error.reason.lower().replace(" ", "_")
+        error = RequestError(http_error.body, status=http_error.code, code=code)
         body = error_body(error, getattr(self.request, "path", ""))
-        self.status = f"{refused.code} {refused.reason}"
+        self.status = f"{http_error.code} {http_error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()
         self.content_length = len(body)
@@ -95,7 +95,7 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
 
 
 class ClientChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection, and since when it has been waiting for its client."""
+    """A client's connection, with the timeouts for its requests and its reading."""
 
     error_task_class = _ErrorTask
     parser_class = _StrictRequestParser
@@ -104,36 +104,36 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self.idle_since = time.monotonic()
-        self.begun: float | None = None
-        """When the first byte came of the request that is still arriving."""
-        self._stuck: tuple[float, float] | None = None
-        """The last byte that the client took (by waitress's watch), and since when we know."""
+        self.request_started: float | None = None
+        """When the first byte arrived of a request that is still arriving."""
+        self._unread: tuple[float, float] | None = None
+        """While output is pending: waitress's time of the last activity, and when it was noted."""
         super().__init__(*arguments, **settings)
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is being answered, or the answer still on its way."""
+        """Whether a request is being answered, or its answer is still being sent."""
         return bool(self.requests or self.total_outbufs_len)
 
     @property
     def waiting_since(self) -> float:
-        """Since when the rest of a request, or a new one, is waited for."""
-        return self.idle_since if self.begun is None else self.begun
+        """When the connection started to wait for a new request, or for the rest of one."""
+        return self.idle_since if self.request_started is None else self.request_started
 
     def received(self, data: bytes) -> bool:
-        """Take what has come. Empty lines before a request do not make its time begin anew."""
-        if self.begun is None:
-            self.begun = time.monotonic()
+        """Process received bytes. Empty lines before a request do not restart its timeout."""
+        if self.request_started is None:
+            self.request_started = time.monotonic()
         return bool(super().received(data))
 
     def request_received(self) -> None:
-        """Note that a whole request is here."""
-        self.begun, self.idle_since = None, time.monotonic()
+        """Record that a complete request has arrived."""
+        self.request_started, self.idle_since = None, time.monotonic()
 
     def refuse(self, error: Error) -> None:
-        """Answer the request that is here, or arriving, with an error; in waitress's thread."""
+        """Answer the received or arriving request with an error; called in waitress's thread."""
         request = self.requests[0] if self.requests else self.request
-        if request is None:  # only empty lines have come
+        if request is None:  # only empty lines have arrived
             self.handle_close()
             return
         request.error = error
@@ -141,80 +141,84 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
         self.service()
 
     def handle_error(self) -> None:
-        """Close the connection on which something failed, as a full disk does a large body."""
-        self.server.warn("a connection broke off: %r", sys.exc_info()[1])
+        """Close the connection after a failure, such as a full disk while a body is stored."""
+        self.server.warn("a connection failed: %r", sys.exc_info()[1])
         self.handle_close()
 
     def check_timeouts(self, now: float) -> None:
-        """Close the connection if its client has had its time."""
+        """Close the connection if one of its timeouts has expired."""
         if self.is_answering:
             self.idle_since = now
-            self._look_at_reader(now)
+            self._check_unread_output(now)
             return
-        self._stuck = None
-        if self.request is not None and self.begun is None:  # it came in one piece with the last
-            self.begun = now
-        if self.begun is None:
+        self._unread = None
+        # The start of a request can arrive together with the end of the previous one.
+        if self.request is not None and self.request_started is None:
+            self.request_started = now
+        if self.request_started is None:
             if now - self.idle_since > IDLE_S:
                 self.handle_close()
-        elif now - self.begun > REQUEST_S:
-            self.refuse(TooSlow(f"the request has not arrived within {REQUEST_S:g} seconds"))
+        elif now - self.request_started > REQUEST_S:
+            self.refuse(RequestTimeout(f"the request has not arrived within {REQUEST_S:g} seconds"))
 
-    def _look_at_reader(self, now: float) -> None:
+    def _check_unread_output(self, now: float) -> None:
         if not self.total_outbufs_len:
-            self._stuck = None
-        elif self._stuck is None or self._stuck[0] != self.last_activity:
-            self._stuck = self.last_activity, now
-        elif now - self._stuck[1] > UNREAD_S:
+            self._unread = None
+        elif self._unread is None or self._unread[0] != self.last_activity:
+            self._unread = self.last_activity, now
+        elif now - self._unread[1] > UNREAD_S:
             self.handle_close()
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
-    """Accepts connections; where there are too many, those that wait longest are dropped."""
+    """Accepts connections; at the limit, drops the one that has been waiting longest."""
 
     channel_class = ClientChannel
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self._next_look = self._rests_until = 0.0
+        self._next_check = self._paused_until = 0.0
         self.warn = ThrottledWarning()
         super().__init__(*arguments, **settings)
 
     def readable(self) -> bool:
-        """Return whether to accept, and look at every connection on the way, as waitress does."""
+        """Return whether to accept; also check every connection's timeouts, as waitress does."""
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_S
+        if now >= self._next_check:
+            self._next_check = now + CHECK_S
             for channel in list(self.active_channels.values()):
                 channel.check_timeouts(now)
-        if not self.accepting or now < self._rests_until:
+        if not self.accepting or now < self._paused_until:
             return False
         return len(self.active_channels) < MAX_CONNECTIONS or self._droppable() is not None
 
     def handle_accept(self) -> None:
-        """Accept a connection; one above the limit takes the place of another."""
+        """Accept a connection; at the limit it replaces another."""
         before = len(self.active_channels)
         dropped = self._droppable() if before >= MAX_CONNECTIONS else None
         super().handle_accept()
         if dropped is not None and len(self.active_channels) > before:
-            self.warn("%d connections are open: new ones take the place of idle ones", before)
+            self.warn("%d connections are open: new ones replace idle ones", before)
             dropped.handle_close()
 
     def accept(self) -> Any:
-        """Accept, and make a place or rest where the system has none: it would say so at once."""
+        """Accept; if the system is out of descriptors, drop a connection or pause accepting.
+
+        Without the pause, accept() would be called again and fail at once.
+        """
         try:
             return super().accept()
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in OUT_OF_RESOURCES:
                 self.warn("no connection can be accepted: %s; raise ulimit -n", error)
                 dropped = self._droppable()
                 if dropped is None:
-                    self._rests_until = time.monotonic() + REST_S
+                    self._paused_until = time.monotonic() + ACCEPT_PAUSE_S
                 else:
                     dropped.handle_close()
             raise
 
     def _droppable(self) -> ClientChannel | None:
-        """Return the connection that a new one may replace: an idle one before a slow one."""
+        """Return the connection that a new one may replace; idle ones before slow requests."""
         latest = time.monotonic() - GRACE_S
         waiting = [
             channel
@@ -222,5 +226,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             if not channel.is_answering and channel.waiting_since <= latest
         ]
         return min(
-            waiting, key=lambda each: (each.begun is not None, each.waiting_since), default=None
+            waiting,
+            key=lambda each: (each.request_started is not None, each.waiting_since),
+            default=None,
         )

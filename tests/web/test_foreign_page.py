@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from providers_sync.echo import EchoEngine
-from providers_sync.engines import Yield
+from providers_sync.engines import EngineEvent
 from providers_sync.gateway import Gateway, serve
 from providers_sync.stream import CancelToken
 from providers_sync.types import Messages
@@ -69,7 +69,7 @@ class RecordingEngine(EchoEngine):
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Yield]:
+    ) -> Iterator[EngineEvent]:
         self.received.append(messages)
         return super().answer(messages, options, cancel)
 
