@@ -62,7 +62,10 @@ def playable(row: Row) -> bool:
     early = any(isinstance(each, Answer) and each.connect for each in scripts)
     # A flood keeps a processor busy for half a second: under 64 threads that is all there would be.
     return (
-        row.place == "server" and not callable(row.script) and not early and "speed" not in row.name
+        row.target == "server"
+        and not callable(row.script)
+        and not early
+        and "speed" not in row.name
     )
 
 
@@ -135,7 +138,7 @@ def judge(row: Row, kind: str, error: BaseException | None, text: str, outcome: 
     """Return what is wrong with what was seen, if anything is."""
     if type(error) is not (row.raises or type(None)):
         return f"{type(error).__name__}: {error}"
-    if outcome != row.verdict(kind):
+    if outcome != row.expected_outcome(kind):
         return f"outcome {outcome}"
     if getattr(error, "clock", None) != row.clock:
         return f"clock {getattr(error, 'clock', None)}"
@@ -201,7 +204,7 @@ def fits(provider: Provider, row: Row) -> bool:
     """Tell whether a row is about such a provider, and about its wire if it is about one."""
     wire = provider.base_url.partition(":")[0]
     kind = type(provider).__name__.replace("CodeLinkAva", "Vitalentum")  # the same answers
-    return kind in row.kinds and (wire in row.wires or "http" in row.wires)
+    return kind in row.kinds and (wire in row.schemes or "http" in row.schemes)
 
 
 class Caller(threading.Thread):
