@@ -13,12 +13,12 @@ with serve(script) as server:
     question = [{"role": "user", "content": "A poem, please."}]
     try:
         poem = provider.complete(question).text
-    except StreamError as error:  # the answer started, then failed
+    except StreamError as error:  # it started, then failed: .partial has the text so far
         print(f"{type(error).__name__} ({error.outcome}): {error}")
         print(f"Received so far: {error.partial!r}")
         received = {"role": "assistant", "content": error.partial}
         poem = error.partial + provider.complete([*question, received]).text
-    except ProviderError as error:  # the answer never started
+    except ProviderError as error:  # it never started: unreachable, refused, timed out
         raise SystemExit(f"no answer: {error}") from error
 
 print(poem)

@@ -29,7 +29,7 @@ BLOCK = 64 * 1024
 
 _BEFORE: dict[str, tuple[str, Any]] = {
     "silent": (
-        "accepts the connection and never sends a byte, not even TLS",
+        "accepts the connection and sends nothing, not even TLS",
         answer(connect=[stall()]),
     ),
     "hang-up": ("closes the connection as soon as it is accepted", answer(connect=[cut()])),

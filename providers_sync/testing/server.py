@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 BACKLOG = 4096
 """Enough for thousands of streams that connect at once; the system may allow fewer."""
 CLEANUP_THREADS = 64
-"""Finished threads are removed from the list when it has this many more than running ones."""
+"""Finished threads are removed at this list length, later at twice the running ones plus this."""
 STOP_S = 5.0
 """A thread that takes longer to stop is stuck in a function of the script."""
 

@@ -82,7 +82,7 @@ def test_many_dead_addresses_share_one_timeout(
 
 
 def test_reset_while_connecting_is_reported_as_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """urllib3 would take it for a reset while sending and read from a socket without connection."""
+    """urllib3 would take it for a reset while sending, and read from an unconnected socket."""
 
     def connect(*_: Any) -> None:
         raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))

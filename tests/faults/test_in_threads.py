@@ -1,4 +1,4 @@
-"""Tests the rows in which an answer starts from another thread, which reads the socket directly."""
+"""Tests the rows with a started answer in another thread, where the caller reads the socket."""
 
 from __future__ import annotations
 

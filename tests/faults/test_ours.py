@@ -292,7 +292,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_ten_times_as_much_takes_at_most_twenty_times_as_long(name: str) -> None:
-    """Time is linear in the size or limited by a cap (best of three, because of noise).
+    """Time is linear in the size or limited by a cap (best of three, because timings vary).
 
     The factor is 20 because data that fits into the CPU's cache takes half the time.
     """
@@ -301,6 +301,6 @@ def test_ten_times_as_much_takes_at_most_twenty_times_as_long(name: str) -> None
 
 
 def test_largest_line_takes_a_fraction_of_a_second() -> None:
-    """It does not fit into the CPU's caches, so a comparison with a smaller line is not fair."""
+    """It does not fit into the CPU's caches, so it cannot be compared with a smaller line."""
     line = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % (b"x" * 4_000_000)
     assert seconds(in_reads(line + DONE)) < 0.5

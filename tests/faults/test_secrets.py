@@ -329,26 +329,26 @@ def test_error_of_the_caller_keeps_its_local_variables() -> None:
     def fail(kept: str) -> None:
         raise ValueError("mine")
 
-    with pytest.raises(ValueError, match="mine") as own:
+    with pytest.raises(ValueError, match="mine") as caught:
         fail("mine")
     error = ProviderError(f"No: {KEY}")
-    error.__context__ = own.value
+    error.__context__ = caught.value
     transport.redact([KEY], error)
     assert str(error) == "No: ***"
-    assert own.traceback[-1].locals["kept"] == "mine"
+    assert caught.traceback[-1].locals["kept"] == "mine"
 
 
 def test_exception_of_the_caller_keeps_its_attributes() -> None:
     """The caller may be handling an exception of requests while an answer fails."""
-    with pytest.raises(requests.RequestException) as own:
+    with pytest.raises(requests.RequestException) as caught:
         requests.get(f"http://127.0.0.1:99999/{KEY}", timeout=1)
-    own.value.request = "kept"
+    caught.value.request = "kept"
     error = ProviderError(f"No: {KEY}")
-    error.__context__ = own.value
+    error.__context__ = caught.value
     transport.redact([KEY], error)
     assert str(error) == "No: ***"
-    assert own.value.request == "kept"
-    assert KEY in str(own.value)
+    assert caught.value.request == "kept"
+    assert KEY in str(caught.value)
 
 
 def our_locals(failure: BaseException) -> str:

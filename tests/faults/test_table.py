@@ -163,11 +163,11 @@ def assert_stream(stream: Stream, observed: Observed, row: Row, kind: str) -> No
 
 def key_of(request: Request, kind: str) -> str:
     """Return the key in the protocol's own header; no other header may contain it."""
-    own, other = "Authorization", "x-api-key"
+    expected, other = "Authorization", "x-api-key"
     if kind in ANTHROPIC:
-        own, other = other, own
+        expected, other = other, expected
     assert other not in request.headers
-    return request.headers[own].removeprefix("Bearer ")
+    return request.headers[expected].removeprefix("Bearer ")
 
 
 Observe = Callable[[Provider], Observed]
