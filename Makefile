@@ -28,7 +28,7 @@ LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_ours.py \
     tests/test_terminal_tmux.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
-    tests/faults/test_ours.py::test_server_sees_within_a_second_that_the_reader_has_gone
+    tests/faults/test_ours.py::test_server_sees_a_disconnect_within_a_second
 ROUNDS ?= 100
 
 .PHONY: demo test test-long test-races lint ci clean python

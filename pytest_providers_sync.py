@@ -1,7 +1,7 @@
-"""The pytest plugin: fixtures for the tests of programs that read streamed answers.
+"""The pytest plugin: fixtures for testing programs that read streamed answers.
 
-It stands outside the package and imports it inside the fixtures only: pytest loads every installed
-plugin, in every project, before it measures coverage.
+It is not part of the package and imports it in the fixtures only, because pytest loads every
+installed plugin in every project, before coverage measurement starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _failed = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Remember a failure: its traceback keeps streams alive that the program would let go."""
+    """Record a failure: its traceback keeps streams alive that the program would release."""
     if call.excinfo is not None:
         item.stash[_failed] = True
 
@@ -30,7 +30,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def scripted_provider() -> Iterator[ScriptedProvider]:
     """A provider that needs no socket: ``scripted_provider.play([text("Hel"), cut()])``.
 
-    Its ``asked`` and ``requests`` hold what it was asked. A mistake in the script fails the test.
+    Its ``asked`` and ``requests`` record the calls. A mistake in the script fails the test.
     """
     from providers_sync.testing import ScriptedProvider
 
@@ -42,7 +42,7 @@ def scripted_provider() -> Iterator[ScriptedProvider]:
 
 @pytest.fixture
 def fault_server() -> Iterator[Server]:
-    """A server on loopback that fails as told: ``fault_server.play([text("Hel"), cut()])``.
+    """A server on loopback that plays a script: ``fault_server.play([text("Hel"), cut()])``.
 
     Its ``url`` is the base URL for every provider. A mistake in the script fails the test.
     """
@@ -54,25 +54,25 @@ def fault_server() -> Iterator[Server]:
 
 @pytest.fixture
 def no_open_streams(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a stream open, neither read to its end nor closed.
+    """Fail a test that leaves a stream open: neither read to its end nor closed.
 
-    For a whole module: ``pytestmark = pytest.mark.usefixtures("no_open_streams")``.
+    For all tests of a module: ``pytestmark = pytest.mark.usefixtures("no_open_streams")``.
     """
     from providers_sync.testing import open_streams
 
     before = weakref.WeakSet(open_streams())
     yield
-    left = [stream for stream in open_streams() if stream not in before]
-    if left:
-        del left
-        gc.collect()  # dropping a stream closes it, and one inside a cycle is dropped only here
-        left = [stream for stream in open_streams() if stream not in before]
-    shown = [f"{stream!r} with {stream.text[:40]!r}" for stream in left]
-    for stream in left:
+    still_open = [stream for stream in open_streams() if stream not in before]
+    if still_open:
+        del still_open
+        gc.collect()  # closes unreferenced streams that are part of a reference cycle
+        still_open = [stream for stream in open_streams() if stream not in before]
+    descriptions = [f"{stream!r} with {stream.text[:40]!r}" for stream in still_open]
+    for stream in still_open:
         stream.close()
-    if shown and not request.node.stash.get(_failed, False):
+    if descriptions and not request.node.stash.get(_failed, False):
         pytest.fail(
-            f"left open: {'; '.join(shown)}\n"
+            f"left open: {'; '.join(descriptions)}\n"
             "Read a stream to its end, or use `with provider.stream(…) as stream:`",
             pytrace=False,
         )

@@ -63,7 +63,10 @@ def playable(row: Row) -> bool:
     early = any(isinstance(each, Answer) and each.connect for each in scripts)
     # A flood of data takes half a second of CPU, which would dominate a run with 64 threads.
     return (
-        row.place == "server" and not callable(row.script) and not early and "speed" not in row.name
+        row.target == "server"
+        and not callable(row.script)
+        and not early
+        and "speed" not in row.name
     )
 
 
@@ -138,7 +141,7 @@ def problem_of(
     """Return how the result of a call differs from its row, or ``None``."""
     if type(error) is not (row.raises or type(None)):
         return f"{type(error).__name__}: {error}"
-    if outcome != row.verdict(kind):
+    if outcome != row.expected_outcome(kind):
         return f"outcome {outcome}"
     if getattr(error, "clock", None) != row.clock:
         return f"clock {getattr(error, 'clock', None)}"
@@ -206,7 +209,7 @@ def fits(provider: Provider, row: Row) -> bool:
     """Return whether a row applies to this provider, and to its URL scheme if it names one."""
     scheme = provider.base_url.partition(":")[0]
     kind = type(provider).__name__.replace("CodeLinkAva", "Vitalentum")  # the same answers
-    return kind in row.kinds and (scheme in row.wires or "http" in row.wires)
+    return kind in row.kinds and (scheme in row.schemes or "http" in row.schemes)
 
 
 class Caller(threading.Thread):

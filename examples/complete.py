@@ -1,4 +1,4 @@
-"""Wait for the whole answer to a conversation."""
+"""Wait for the complete answer to a conversation."""
 
 from providers_sync import OpenAICompatible
 from providers_sync.gateway import serve

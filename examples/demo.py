@@ -1,6 +1,6 @@
-"""One question through each historical provider, answered by a small model on this machine.
+"""Send one question to each historical provider, answered by a small model on this machine.
 
-``make demo`` runs it; ``python examples/demo.py "Your question"`` asks something else.
+``make demo`` runs it; ``python examples/demo.py "Your question"`` sends another question.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROVIDERS: dict[str, type[Provider]] = {
 
 
 def main() -> None:
-    """Start the gateway, ask each provider, stop the gateway."""
+    """Start the gateway, send the question to each provider, stop the gateway."""
     question = " ".join(sys.argv[1:]) or QUESTION
     with start() as gateway:
         print(f"Question: {question}")
@@ -28,19 +28,19 @@ def main() -> None:
 
 
 def start() -> Gateway:
-    """Return a gateway on the local model, or on the echo engine where there is none."""
+    """Return a gateway with the local model, or with the echo engine if there is no model."""
     try:
         gateway = serve(engine="local")
     except ProviderError as error:
         print(f"The local model cannot be started: {error}.")
-        print("So the echo engine answers: it repeats the question, word by word.")
+        print("Instead, the echo engine answers: it repeats the question, word by word.")
         return serve(engine="echo")
     print(f"The local model answers at {gateway.url()}.")
     return gateway
 
 
 def ask(provider: Provider, question: str) -> None:
-    """Print one answer chunk by chunk as it comes, and a line about it."""
+    """Print an answer chunk by chunk as it arrives, then its statistics."""
     print()
     with provider.stream(question, temperature=0, max_tokens=100) as stream:
         for chunk in stream:

@@ -1,4 +1,4 @@
-"""Find out why an answer does not come as a stream: `providers-sync doctor`, from Python."""
+"""Find out why an answer is not streamed: `providers-sync doctor`, from Python."""
 
 from providers_sync.doctor import examine
 from providers_sync.testing import answer, pause, serve, status
@@ -8,7 +8,7 @@ held_back = answer(pause(1), words, headers={"Via": "1.1 office-proxy"})
 
 
 def script(request):
-    """Play a server behind a proxy that collects the whole answer before it passes it on."""
+    """Play a server behind a proxy that buffers the complete answer before it forwards it."""
     return status(405) if request.method == "GET" else held_back
 
 

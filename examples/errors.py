@@ -1,11 +1,11 @@
-"""Keep what arrived when an answer breaks off, and ask for the rest."""
+"""Keep the text that arrived when an answer is interrupted, and request the rest."""
 
 from providers_sync import AI365VIP, ProviderError, StreamError
 from providers_sync.testing import answer, cut, serve, text
 
 script = [
-    answer(text("Roses are red, "), cut()),  # the first answer breaks off,
-    answer("violets are blue."),  # the second goes on
+    answer(text("Roses are red, "), cut()),  # the first answer is cut off,
+    answer("violets are blue."),  # the second continues it
 ]
 
 with serve(script) as server:
@@ -13,12 +13,12 @@ with serve(script) as server:
     question = [{"role": "user", "content": "A poem, please."}]
     try:
         poem = provider.complete(question).text
-    except StreamError as error:  # it began, then broke: .partial is what arrived
+    except StreamError as error:  # it started, then failed: .partial has the text so far
         print(f"{type(error).__name__} ({error.outcome}): {error}")
-        print(f"What had arrived: {error.partial!r}")
-        said = {"role": "assistant", "content": error.partial}
-        poem = error.partial + provider.complete([*question, said]).text
-    except ProviderError as error:  # it never began: not reached, refused, timed out
+        print(f"Received so far: {error.partial!r}")
+        received = {"role": "assistant", "content": error.partial}
+        poem = error.partial + provider.complete([*question, received]).text
+    except ProviderError as error:  # it never started: unreachable, refused, timed out
         raise SystemExit(f"no answer: {error}") from error
 
 print(poem)

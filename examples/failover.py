@@ -1,4 +1,4 @@
-"""Ask several providers as one: whoever begins an answer gives all of it."""
+"""Use several providers as one: the first that starts an answer gives all of it."""
 
 from providers_sync import Failover, OpenAICompatible, Vitalentum
 from providers_sync.testing import serve, status
@@ -6,15 +6,15 @@ from providers_sync.testing import serve, status
 with serve(status(503, "Too busy")) as busy, serve("Here I am.") as healthy:
     provider = Failover(
         [
-            OpenAICompatible("qwen3", base_url=busy.url),  # asked first
-            Vitalentum(base_url=healthy.url),  # asked when the first one fails
+            OpenAICompatible("qwen3", base_url=busy.url),  # tried first
+            Vitalentum(base_url=healthy.url),  # tried if the first one fails
         ]
     )
-    stream = provider.stream("Is anybody there?")  # returns with the first word
+    stream = provider.stream("Is anybody there?")  # returns with the first chunk
     for chunk in stream:
         print(chunk, end="", flush=True)
     print()
 
 for attempt in stream.attempts:
-    print(f"{type(attempt.provider).__name__} had failed after {attempt.seconds:.1f} s:")
+    print(f"{type(attempt.provider).__name__} failed after {attempt.seconds:.1f} s:")
     print(f"  {type(attempt.error).__name__}, status {attempt.error.status_code}")

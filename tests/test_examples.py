@@ -16,13 +16,13 @@ LINES = 35
 PROVIDERS = ["Vitalentum", "CodeLinkAva", "AI365VIP"]
 SHOWS = {
     "batch.py": "First run: 3 sent, 0 from the ledger.\nSecond run: 1 sent, 3 from the ledger.",
-    "cancel.py": "\ncancelled; what had arrived: 'tick ",
+    "cancel.py": "\ncancelled; received so far: 'tick ",
     "complete.py": "You said: What did I say first?\nmodel echo, finish reason stop",
     "demo.py": "— AI365VIP: unverified, ",
     "doctor.py": "BAD  stream   the complete answer arrived as one chunk after 1.",
     "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
     "errors.py": "\nRoses are red, violets are blue.",
-    "failover.py": "Here I am.\nOpenAICompatible had failed after 0.",
+    "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server fell silent for 0.5 s",
 }

@@ -1,7 +1,7 @@
-"""Our providers against mock servers that others wrote: LLMock and fakellm, from PyPI.
+"""Tests of our providers with third-party mock servers from PyPI: LLMock and fakellm.
 
-Both speak OpenAI's and Anthropic's protocols. LLMock breaks answers on demand, watches every
-attempt and judges the client; each of its tests ends with that verdict.
+Both implement OpenAI's and Anthropic's protocols. LLMock breaks answers on demand, watches every
+attempt and reports errors of the client; each of its tests ends with a check of that report.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from providers_sync import (
 
 RUN = """
 import socket, sys, uvicorn
-config = uvicorn.Config(sys.argv[2], factory=sys.argv[3] == "make", log_level="warning")
+config = uvicorn.Config(sys.argv[2], factory=sys.argv[3] == "factory", log_level="warning")
 uvicorn.Server(config).run([socket.socket(fileno=int(sys.argv[1]))])
 """
 KEYS = {"api_key": "any", "proxy": False}
@@ -48,21 +48,21 @@ rules:
   - {name: calls, when: {messages_contain: weather, turn: 1},
      respond: {tool_calls: [{name: weather, arguments: {city: "Łódź"}},
                             {name: weather, arguments: {city: Rome}}]}}
-  - {name: told, when: {tool_result_contains: snow}, respond: {content: "It snows."}}
+  - {name: result, when: {tool_result_contains: snow}, respond: {content: "It snows."}}
   - {name: busy, when: {messages_contain: busy}, respond: {status: 429, error: "slow down"}}
   - {name: hello, when: {messages_contain: hello}, respond: {content: "Привет 😀 there"}}
 """
 
 
 @contextlib.contextmanager
-def running(app: str, how: str = "is", **environment: str) -> Iterator[str]:
-    """Run an ASGI application in a process of its own and yield its address.
+def running(app: str, kind: str = "app", **environment: str) -> Iterator[str]:
+    """Run an ASGI application in a separate process and yield its address.
 
-    It gets a socket that listens already, so the first request waits for it, not the test.
+    It receives a socket that is already listening, so that the first request waits for its start.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(listener.fileno()), app, how],
+            [sys.executable, "-c", RUN, str(listener.fileno()), app, kind],
             pass_fds=[listener.fileno()],
             env={**os.environ, **environment},
         )
@@ -73,33 +73,33 @@ def running(app: str, how: str = "is", **environment: str) -> Iterator[str]:
             process.wait()
 
 
-def asked(provider: Provider, **options: Any) -> Callable[..., Completion]:
-    """Return a function that asks twice, streamed and whole, and returns what was agreed upon."""
+def complete_both(provider: Provider, **options: Any) -> Callable[..., Completion]:
+    """Return a function that gets an answer streamed and not streamed, and compares the two."""
 
-    def ask(messages: Any) -> Completion:
+    def complete(messages: Any) -> Completion:
         streamed = provider.complete(messages, **options)
-        whole = provider.complete(messages, stream=False, **options)
-        assert (streamed.text, streamed.finish_reason) == (whole.text, whole.finish_reason)
-        calls = [[(c.name, c.arguments) for c in each.tool_calls] for each in (streamed, whole)]
+        full = provider.complete(messages, stream=False, **options)
+        assert (streamed.text, streamed.finish_reason) == (full.text, full.finish_reason)
+        calls = [[(c.name, c.arguments) for c in each.tool_calls] for each in (streamed, full)]
         assert calls[0] == calls[1]
         assert streamed.outcome == "complete"
         return streamed
 
-    return ask
+    return complete
 
 
 def with_results(question: str, answer: Completion, *results: str) -> list[dict[str, Any]]:
-    """Return the conversation that goes on with the results of the answer's calls."""
+    """Return the conversation, continued with the results of the answer's tool calls."""
     calls = [
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.raw}}
         for c in answer.tool_calls
     ]
-    told = [
-        {"role": "tool", "tool_call_id": call["id"], "content": said}
-        for call, said in zip(calls, results, strict=True)
+    tool_messages = [
+        {"role": "tool", "tool_call_id": call["id"], "content": result}
+        for call, result in zip(calls, results, strict=True)
     ]
-    said = {"role": "assistant", "content": None, "tool_calls": calls}
-    return [{"role": "user", "content": question}, said, *told]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    return [{"role": "user", "content": question}, message, *tool_messages]
 
 
 # --- LLMock
@@ -107,23 +107,23 @@ def with_results(question: str, answer: Completion, *results: str) -> list[dict[
 
 @pytest.fixture(scope="module")
 def llmock_url() -> Iterator[str]:
-    with running("llmock.main:create_app", "make") as url:
+    with running("llmock.main:create_app", "factory") as url:
         yield url
 
 
 @pytest.fixture
 def llmock(llmock_url: str) -> Iterator[Callable[..., None]]:
-    """Queue faults for the answers to come; at the end LLMock must find no error in the client."""
+    """Return a function that queues faults; check at the end that LLMock found no client error."""
     requests.post(f"{llmock_url}/_llmock/reset").raise_for_status()
 
     def queue(**behaviour: Any) -> None:
-        wanted = {"behaviors": [behaviour]}
-        requests.post(f"{llmock_url}/_llmock/scenario", json=wanted).raise_for_status()
+        scenario = {"behaviors": [behaviour]}
+        requests.post(f"{llmock_url}/_llmock/scenario", json=scenario).raise_for_status()
 
     yield queue
-    verdict = requests.get(f"{llmock_url}/_llmock/verdict").json()
-    assert verdict["attempts"] > 0, "the test asked nothing"
-    assert verdict["passed"], verdict["findings"]
+    report = requests.get(f"{llmock_url}/_llmock/verdict").json()
+    assert report["attempts"] > 0, "the test sent no request"
+    assert report["passed"], report["findings"]
 
 
 def provider(url: str, name: str, **settings: Any) -> Provider:
@@ -135,8 +135,8 @@ def provider(url: str, name: str, **settings: Any) -> Provider:
 
 @BOTH
 def test_llmock_answer(llmock: Any, llmock_url: str, name: str) -> None:
-    """Text, usage, finish reason and model, streamed as well as whole."""
-    answer = asked(provider(llmock_url, name))("Hello there")
+    """Check text, usage, finish reason and model, streamed and not streamed."""
+    answer = complete_both(provider(llmock_url, name))("Hello there")
     assert answer.text
     assert answer.finish_reason == ("stop" if name == "openai" else "end_turn")
     assert answer.model == ("gpt-4o" if name == "openai" else "claude-sonnet-4-5")
@@ -149,24 +149,24 @@ def test_llmock_answer(llmock: Any, llmock_url: str, name: str) -> None:
 
 @BOTH
 def test_llmock_tool_loop(llmock: Any, llmock_url: str, name: str) -> None:
-    """It calls the tool with arguments of its schema; the result goes back and is answered."""
-    ask = asked(provider(llmock_url, name), tools=[TOOL])
-    answer = ask("What is the weather?")
+    """The model calls the tool with valid arguments; the result is sent back and answered."""
+    complete = complete_both(provider(llmock_url, name), tools=[TOOL])
+    answer = complete("What is the weather?")
     (call,) = answer.tool_calls
     assert call.name == "weather"
     assert call.arguments is not None
     assert set(call.arguments) == {"city"}
     assert answer.finish_reason == ("tool_calls" if name == "openai" else "tool_use")
-    told = ask(with_results("What is the weather?", answer, "sunny"))
-    assert told.text
-    assert not told.tool_calls
+    final = complete(with_results("What is the weather?", answer, "sunny"))
+    assert final.text
+    assert not final.tool_calls
 
 
 def test_llmock_json_and_models(llmock: Any, llmock_url: str) -> None:
-    """An answer of a JSON schema parses; the server's models are listed."""
+    """An answer with a JSON schema can be parsed; the server's models are listed."""
     gpt = OpenAICompatible("gpt-4o", base_url=f"{llmock_url}/v1", **KEYS)
-    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
-    answer = asked(gpt, response_format=wanted)("Where?")
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    answer = complete_both(gpt, response_format=schema)("Where?")
     assert set(json.loads(answer.text)) == {"city"}
     assert "gpt-4o" in gpt.list_models()
 
@@ -176,7 +176,7 @@ def test_llmock_json_and_models(llmock: Any, llmock_url: str) -> None:
 def test_llmock_busy_then_answers(
     llmock: Any, llmock_url: str, name: str, fault: dict[str, Any]
 ) -> None:
-    """A busy server is asked again, no sooner than it says."""
+    """The request is retried, not earlier than Retry-After allows."""
     llmock(type="fail", **fault)
     answer = provider(llmock_url, name).complete("Hello there")
     assert answer.text
@@ -185,7 +185,7 @@ def test_llmock_busy_then_answers(
 
 @BOTH
 def test_llmock_wrong_key(llmock: Any, llmock_url: str, name: str) -> None:
-    """A key that is refused is not tried again; the server's own words are told."""
+    """A refused key is not retried; the error contains the server's message."""
     llmock(type="fail", status=401)
     with pytest.raises(AuthenticationError) as caught:
         provider(llmock_url, name).complete("Hello there")
@@ -200,21 +200,21 @@ def test_llmock_wrong_key(llmock: Any, llmock_url: str, name: str) -> None:
 def test_llmock_broken_stream(
     llmock: Any, llmock_url: str, name: str, kind: str, error: type[StreamError]
 ) -> None:
-    """An answer that breaks off raises, what had arrived is in hand, and asking again helps."""
-    ask = provider(llmock_url, name)
-    whole = ask.complete("Hello there").text
+    """An interrupted answer raises, its text is in ``.partial``, and a new call succeeds."""
+    client = provider(llmock_url, name)
+    full_text = client.complete("Hello there").text
     llmock(type="stream_fault", kind=kind, after_chunks=4)
     with pytest.raises(error) as caught:
-        ask.complete("Hello there")
+        client.complete("Hello there")
     assert caught.value.partial
-    assert whole.startswith(caught.value.partial)
-    assert whole != caught.value.partial
-    assert ask.complete("Hello there").text == whole
+    assert full_text.startswith(caught.value.partial)
+    assert full_text != caught.value.partial
+    assert client.complete("Hello there").text == full_text
 
 
 @BOTH
 def test_llmock_broken_tool_call(llmock: Any, llmock_url: str, name: str) -> None:
-    """Arguments that do not parse are kept as they came."""
+    """Arguments that are not valid JSON are kept unchanged in ``.raw``."""
     llmock(type="tool_fault", kind="malformed_arguments")
     (call,) = provider(llmock_url, name).complete("The weather?", tools=[TOOL]).tool_calls
     assert call.arguments is None
@@ -233,7 +233,7 @@ def fakellm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def fakellm(url: str, name: str) -> Provider:
-    """Return our provider for fakellm, whose rules count a conversation's turns from here on."""
+    """Reset fakellm's count of turns and return our provider for it."""
     requests.post(f"{url}/_fakellm/reset").raise_for_status()
     if name == "openai":
         return OpenAICompatible("m", base_url=f"{url}/v1", retry=None, **KEYS)
@@ -242,23 +242,23 @@ def fakellm(url: str, name: str) -> Provider:
 
 @BOTH
 def test_fakellm_answer(fakellm_url: str, name: str) -> None:
-    """Text beyond ASCII, streamed as well as whole."""
-    assert asked(fakellm(fakellm_url, name))("hello").text == "Привет 😀 there"
+    """Check text outside ASCII, streamed and not streamed."""
+    assert complete_both(fakellm(fakellm_url, name))("hello").text == "Привет 😀 there"
 
 
 @BOTH
-@pytest.mark.parametrize("how", [{}, {"stream": False}], ids=["streamed", "whole"])
-def test_fakellm_tool_loop(fakellm_url: str, name: str, how: dict[str, Any]) -> None:
-    """Two calls in one answer, then their results, found by the server in the second turn."""
-    ask = fakellm(fakellm_url, name)
-    answer = ask.complete("The weather?", tools=[TOOL], **how)
+@pytest.mark.parametrize("options", [{}, {"stream": False}], ids=["streamed", "not-streamed"])
+def test_fakellm_tool_loop(fakellm_url: str, name: str, options: dict[str, Any]) -> None:
+    """The answer has two calls; the server finds their results in the second turn."""
+    client = fakellm(fakellm_url, name)
+    answer = client.complete("The weather?", tools=[TOOL], **options)
     assert [call.arguments for call in answer.tool_calls] == [{"city": "Łódź"}, {"city": "Rome"}]
     turns = with_results("The weather?", answer, "snow", "sun")
-    assert ask.complete(turns, tools=[TOOL], **how).text == "It snows."
+    assert client.complete(turns, tools=[TOOL], **options).text == "It snows."
 
 
 @BOTH
 def test_fakellm_error(fakellm_url: str, name: str) -> None:
-    """An error has its class and the server's words."""
+    """The error has the right class and the server's message."""
     with pytest.raises(RateLimitError, match="slow down"):
         fakellm(fakellm_url, name).complete("busy", stream=False)

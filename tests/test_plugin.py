@@ -1,4 +1,4 @@
-"""The pytest plugin: its fixtures, what it costs those who do not use them, and its page."""
+"""Tests of the pytest plugin: its fixtures, its import cost, and docs/testing.md."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ OPTIONS = ("-p", "pytest_providers_sync", "-p", "no:cacheprovider")
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run the tests made, with the plugin, whether or not an installed package brings it."""
+    """Run the generated tests with the plugin, even if it is not installed."""
     return pytester.runpytest_inprocess(*OPTIONS, *arguments)
 
 
 def test_documented_tests_pass(pytester):
-    """The page's view and its tests are what stands there, and run."""
+    """The view and the tests of the page run as they are."""
     pytest.importorskip("flask")
     assert set(FILES) == {"talk", "test_talk"}
     pytester.makepyfile(**FILES)
@@ -35,20 +35,20 @@ def test_documented_tests_pass(pytester):
 
 
 def test_documented_tests_fail_a_view_that_keeps_its_streams(pytester):
-    """In the words of the page."""
+    """The message is the one on the page."""
     pytest.importorskip("flask")
-    kept = FILES["talk"].replace("with stream:", "running.append(stream)\n            if True:")
-    kept = kept.replace("yield from stream", "for each in stream: yield each")
+    view = FILES["talk"].replace("with stream:", "running.append(stream)\n            if True:")
+    view = view.replace("yield from stream", "for each in stream: yield each")
     test = FILES["test_talk"].replace("scripted_provider.wait_closed()", "")
-    pytester.makepyfile(talk=f"{kept}\nrunning = []\n", test_talk=test)
-    result = run(pytester, "-k", "leaves")
+    pytester.makepyfile(talk=f"{view}\nrunning = []\n", test_talk=test)
+    result = run(pytester, "-k", "disconnect")
     result.assert_outcomes(passed=1, errors=1)
-    words = re.search(r"```text\n(left open.*?)```", PAGE, re.S)[1].splitlines()
-    assert all(any(line in shown for shown in result.outlines) for line in words)
+    message = re.search(r"```text\n(left open.*?)```", PAGE, re.S)[1].splitlines()
+    assert all(any(line in output for output in result.outlines) for line in message)
 
 
-def test_page_names_what_there_is():
-    """Fixtures and faults of the page exist, and every fixture is on it."""
+def test_page_is_up_to_date():
+    """The fixtures and faults on the page exist, and every fixture is on it."""
     fixtures = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
     assert fixtures == [name for name in vars(pytest_providers_sync) if f"`{name}`" in PAGE]
     assert re.search(r"A server that (.*) is at", PAGE)[1] == FAULTS["stall"].about
@@ -57,11 +57,11 @@ def test_page_names_what_there_is():
 SCRIPTED = """
 from providers_sync.testing import status
 
-def test_is_well(scripted_provider):
+def test_answers(scripted_provider):
     assert str(scripted_provider.complete("Hi")) == "Hello!"
     assert len(scripted_provider.asked) == 1
 
-def test_begins_anew(scripted_provider):
+def test_starts_empty(scripted_provider):
     assert scripted_provider.asked == []
 
 def test_script_is_wrong(scripted_provider):
@@ -71,7 +71,7 @@ def test_script_is_wrong(scripted_provider):
     except Exception:
         pass
 
-def test_server_is_well(fault_server):
+def test_server_answers(fault_server):
     from providers_sync import AI365VIP
     provider = AI365VIP(base_url=fault_server.url)
     assert str(provider.complete("Hi")) == "Hello!"
@@ -86,8 +86,8 @@ def test_server_script_is_wrong(fault_server):
 """
 
 
-def test_fixtures_begin_anew_and_tell_a_mistake_of_the_script(pytester):
-    """A test that swallows the error of a broken script fails all the same."""
+def test_fixtures_start_empty_and_report_a_mistake_in_the_script(pytester):
+    """A test that catches the error of a wrong script still fails."""
     pytester.makepyfile(SCRIPTED)
     result = run(pytester)
     result.assert_outcomes(passed=5, errors=2)
@@ -106,7 +106,7 @@ kept = []
 
 def test_unread():
     kept.append(provider.stream("Hi"))
-def test_begun():
+def test_started():
     kept.append(provider.stream("Hi"))
     next(kept[-1])
 def test_stalled_in_a_failover():
@@ -118,7 +118,7 @@ def test_failed_with_an_open_stream():
 def test_read():
     kept.append(provider.stream("Hi"))
     kept[-1].read()
-def test_left():
+def test_closed():
     with provider.stream("Hi") as stream:
         kept.append(stream)
 def test_cancelled():
@@ -139,7 +139,7 @@ def test_opened_before():
 
 
 def test_open_streams_fail_a_test(pytester):
-    """Those that nobody ended and somebody holds; not those of before, nor after a failure."""
+    """Only streams that are open and referenced count; not older ones, nor after a failure."""
     pytester.makepyfile(OPEN)
     result = run(pytester)
     result.assert_outcomes(passed=10, failed=1, errors=3)
@@ -153,14 +153,14 @@ def test_open_streams_fail_a_test(pytester):
     )
 
 
-def test_streams_left_open_are_closed_after_the_test_that_left_them(pytester):
-    """They do not go on into the next test."""
+def test_streams_left_open_are_closed_after_the_test(pytester):
+    """They do not stay open in the next test."""
     pytester.makepyfile(
         """
         from providers_sync.testing import ScriptedProvider, stall
         kept = []
         provider = ScriptedProvider([stall()])
-        def test_leaves(no_open_streams):
+        def test_first(no_open_streams):
             provider.play(["Hel", stall()])
             kept.append(provider.stream("Hi"))
         def test_next(no_open_streams):
@@ -171,8 +171,8 @@ def test_streams_left_open_are_closed_after_the_test_that_left_them(pytester):
     run(pytester).assert_outcomes(passed=2, errors=1)
 
 
-def test_open_streams_lists_those_that_nobody_ended():
-    """Outside pytest the same can be asked."""
+def test_open_streams_lists_unfinished_streams():
+    """The function also works outside pytest."""
     before = open_streams()
     provider = ScriptedProvider(["Hel", stall()])
     with provider.stream("Hi") as stream:
@@ -181,7 +181,7 @@ def test_open_streams_lists_those_that_nobody_ended():
 
 
 def test_plugin_loads_nothing_until_a_fixture_is_used(pytester):
-    """Who has it installed and does not use it pays for one small module, and no coverage."""
+    """A project that does not use it imports one small module only."""
     pytester.makepyfile(
         """
         import sys
@@ -205,8 +205,8 @@ def test_plugin_loads_nothing_until_a_fixture_is_used(pytester):
     assert done.returncode == 0, done.stdout
 
 
-def test_plugin_lives_with_our_own_fixtures(request):
-    """No fixture of our own hides one of the plugin's, and the reverse."""
+def test_plugin_fixtures_do_not_collide_with_ours(request):
+    """No fixture in tests/conftest.py has the name of a plugin's fixture."""
     ours = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
     theirs = Path(pytest_providers_sync.__file__).read_text(encoding="utf-8")
     pattern = r"^@pytest\.fixture.*\ndef (\w+)"

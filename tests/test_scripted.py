@@ -1,4 +1,4 @@
-"""The scripted provider: what a program sees of it is what it sees of a server with that script."""
+"""Tests of the scripted provider: it must behave like a provider on a server with that script."""
 
 from __future__ import annotations
 
@@ -59,40 +59,40 @@ from providers_sync.testing import (
     wire,
 )
 
-CLOCKS = Timeouts(connect=5, first_token=0.4, idle=0.4, total=1)
-UNBOUND = Timeouts(first_token=30, idle=30, total=30)
+SHORT = Timeouts(connect=5, first_token=0.4, idle=0.4, total=1)
+LONG = Timeouts(first_token=30, idle=30, total=30)
 LARGE = {"deep-json", "long-line", "many-lines", "endless-line", "gzip-bomb"}
 SLOW = re.compile("never$|silent|stall|drip|trickle|keep-alive|slow|fast-forever")
-"""Faults that end by a clock. On the others none must come first, however busy the machine is."""
-CHANCE = {"drip", "fast-forever"}
-"""Faults of which a clock lets through now more, now less."""
+"""Faults that end by a timeout. In the others none may expire, even on a busy machine."""
+VARYING = {"drip", "fast-forever"}
+"""Faults in which the amount of text before the timeout varies."""
 AT_ONCE = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
 
 
-def verdict(provider: Provider, clocks: Timeouts) -> tuple[Any, ...]:
-    """Return all that a program sees of one answer."""
+def result(provider: Provider, timeouts: Timeouts) -> tuple[Any, ...]:
+    """Return everything that a program can see of one answer."""
     try:
-        answer = provider.complete("Hi", timeouts=clocks, retry=1)
+        answer = provider.complete("Hi", timeouts=timeouts, retry=1)
     except ProviderError as failure:
         clock = getattr(failure, "clock", None)
         return type(failure), failure.outcome, clock, failure.partial
     return answer.outcome, answer.text, answer.finish_reason, answer.usage, answer.model
 
 
-def both(kind: type[Provider], script: Any, clocks: Timeouts) -> list[tuple[Any, ...]]:
-    """Return the verdicts of a scripted provider and of a real one, which run side by side."""
-    found = []
+def both(kind: type[Provider], script: Any, timeouts: Timeouts) -> list[tuple[Any, ...]]:
+    """Return the results of a scripted provider and of a real one, which run at the same time."""
+    results = []
 
     def over_network() -> None:
         with serve(script) as server:
-            found.append(verdict(kind("gpt-4o", base_url=server.url), clocks))
+            results.append(result(kind("gpt-4o", base_url=server.url), timeouts))
 
     thread = threading.Thread(target=over_network)
     thread.start()
     like = kind("gpt-4o", base_url="http://127.0.0.1:9")
-    found.append(verdict(ScriptedProvider(script, like=like), clocks))
+    results.append(result(ScriptedProvider(script, like=like), timeouts))
     thread.join()
-    return found
+    return results
 
 
 KINDS = [
@@ -109,9 +109,9 @@ KINDS = [
     ("kind", "name"), KINDS, ids=[f"{kind.__name__}-{name}" for kind, name in KINDS]
 )
 def test_fault_ends_as_it_does_over_a_network(kind, name):
-    """Class, outcome, clock and partial text are the same, for every canned fault."""
-    first, second = both(kind, FAULTS[name], CLOCKS if SLOW.search(name) else UNBOUND)
-    if name in CHANCE:
+    """Class, outcome, timeout and partial text are the same, for every canned fault."""
+    first, second = both(kind, FAULTS[name], SHORT if SLOW.search(name) else LONG)
+    if name in VARYING:
         first, second = first[:3], second[:3]
     assert first == second
 
@@ -140,16 +140,16 @@ def test_fault_ends_as_it_does_over_a_network(kind, name):
     ],
 )
 def test_script_ends_as_it_does_over_a_network(script):
-    """Framing, header lines and the rarer words mean the same."""
-    first, second = both(OpenAICompatible, script, UNBOUND)
+    """Framing, header lines and the rarer steps have the same effect."""
+    first, second = both(OpenAICompatible, script, LONG)
     assert first == second
 
 
 def test_scripted_provider_needs_no_socket(monkeypatch):
-    """Where no socket can be made, it answers, fails and stops as ever."""
+    """It works where no socket can be created."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a socket was asked for")
+        raise AssertionError("a socket was created")
 
     monkeypatch.setattr(socket, "socket", refuse)
     assert str(ScriptedProvider("Hello").complete("Hi")) == "Hello"
@@ -160,7 +160,7 @@ def test_scripted_provider_needs_no_socket(monkeypatch):
 
 
 def test_scripted_provider_returns_a_real_stream():
-    """Events, usage, finish reason, model, headers and statistics are those of a stream."""
+    """It has the usual events, usage, finish reason, model, headers and statistics."""
     script = answer(reasoning("Hm."), text("Hello"), usage(3, 4), headers={"X-Request-Id": "abc"})
     with ScriptedProvider(script).stream("Hi") as stream:
         assert type(stream) is Stream
@@ -172,19 +172,19 @@ def test_scripted_provider_returns_a_real_stream():
     assert (stream.request_id, stream.stats.attempts, stream.stats.chunks) == ("abc", 1, 1)
 
 
-def test_scripted_provider_notes_what_it_was_asked():
-    """Messages come as a list, options and headers as the call gave them, defaults in the body."""
+def test_scripted_provider_records_calls():
+    """Messages are a list, options and headers those of the call; defaults are in the body."""
     like = OpenAICompatible("m", base_url="http://127.0.0.1:9", api_key="sk-secret", top_p=0.5)
     provider = ScriptedProvider(like=like)
     provider.complete("Hi", temperature=0, headers={"X-Trace": "1"}, timeouts=7)
-    (asked,) = provider.asked
-    assert asked.messages == [{"role": "user", "content": "Hi"}]
-    assert (asked.model, asked.options, asked.headers) == (
+    (call,) = provider.asked
+    assert call.messages == [{"role": "user", "content": "Hi"}]
+    assert (call.model, call.options, call.headers) == (
         "m",
         {"temperature": 0},
         {"X-Trace": "1"},
     )
-    assert asked.timeouts.total == 7
+    assert call.timeouts.total == 7
     (request,) = provider.requests
     assert (request.method, request.path) == ("POST", "/chat/completions")
     assert request.headers["authorization"] == "Bearer sk-secret"
@@ -192,16 +192,16 @@ def test_scripted_provider_notes_what_it_was_asked():
     assert "sk-secret" not in repr(provider)
 
 
-def test_scripted_provider_is_asked_once_and_tries_as_often_as_over_a_network():
-    """A call that is retried is one call and several requests."""
+def test_scripted_provider_records_one_call_and_every_attempt():
+    """A retried call is one call and several requests."""
     provider = ScriptedProvider([status(503), answer(cut()), answer("Hello")], retry=AT_ONCE)
     stream = provider.stream("Hi")
     assert (stream.read(), stream.stats.attempts) == ("Hello", 3)
     assert (len(provider.asked), len(provider.requests)) == (1, 3)
 
 
-def test_scripted_provider_obeys_retry_after_like_the_real_one():
-    """``Retry-After: 0`` makes a test of retries quick, one beyond the cap ends at once."""
+def test_scripted_provider_obeys_retry_after():
+    """``Retry-After: 0`` makes tests of retries fast; above the maximum the call just fails."""
     busy = [status(429, headers={"Retry-After": "0"}), answer("Hello")]
     assert str(ScriptedProvider(busy).complete("Hi")) == "Hello"
     with pytest.raises(RateLimitError) as caught:
@@ -209,8 +209,8 @@ def test_scripted_provider_obeys_retry_after_like_the_real_one():
     assert caught.value.retry_after == 3600
 
 
-def test_play_puts_another_script_in_place():
-    """From the next request on, as often as wanted."""
+def test_play_replaces_the_script():
+    """It takes effect with the next request and can be called repeatedly."""
     provider = ScriptedProvider()
     assert str(provider.complete("Hi")) == "Hello!"
     provider.play(status(401))
@@ -220,8 +220,8 @@ def test_play_puts_another_script_in_place():
     assert str(provider.complete("Ho")) == "Ho!"
 
 
-def test_play_puts_another_script_in_place_of_a_server():
-    """The server knows the same word."""
+def test_play_replaces_the_script_of_a_server():
+    """The server has the same method."""
     with serve("one") as server:
         provider = OpenAICompatible("m", base_url=server.url)
         assert str(provider.complete("Hi")) == "one"
@@ -230,7 +230,7 @@ def test_play_puts_another_script_in_place_of_a_server():
 
 
 def test_scripted_provider_plays_the_protocol_of_the_provider_it_is_like():
-    """Bodies, aliases and verdicts are that provider's own; so is what only it can do."""
+    """Bodies, aliases, outcomes and additional methods are that provider's."""
     provider = ScriptedProvider("Hello", like=AI365VIP(base_url="http://127.0.0.1:9"))
     assert provider.complete("Hi").outcome == "unverified"
     assert "prompt" in provider.requests[0].json()
@@ -241,8 +241,8 @@ def test_scripted_provider_plays_the_protocol_of_the_provider_it_is_like():
         _ = models.no_such_thing
 
 
-def test_scripted_provider_never_asks_the_provider_it_is_like(refused):
-    """Nor are settings shared: the original stays what it was."""
+def test_scripted_provider_does_not_change_the_provider_it_is_like(refused):
+    """The original still sends to its own address."""
     like = Vitalentum(base_url=f"http://127.0.0.1:{refused[1]}", retry=1)
     assert str(ScriptedProvider("Hello", like=like).complete("Hi")) == "Hello"
     with pytest.raises(APIConnectionError):
@@ -260,23 +260,23 @@ def test_scripted_provider_never_asks_the_provider_it_is_like(refused):
     ids=str,
 )
 def test_scripted_provider_refuses_what_could_reach_a_network(settings):
-    """The mistake is named where it is made."""
+    """The constructor raises and the error names ``like=``."""
     with pytest.raises(InvalidRequestError, match="like="):
         ScriptedProvider(**settings)
 
 
-def test_scripted_provider_serves_in_a_failover():
-    """One that was passed over, or not reached, was not asked."""
+def test_scripted_provider_works_in_a_failover():
+    """A provider that was not needed has no recorded call."""
     first, second, third = (
-        ScriptedProvider(script) for script in (status(500), "Hello", "never asked")
+        ScriptedProvider(script) for script in (status(500), "Hello", "not needed")
     )
     stream = Failover([first, second, third]).stream("Hi")
     assert (stream.read(), len(stream.attempts)) == ("Hello", 1)
     assert [len(each.asked) for each in (first, second, third)] == [1, 1, 0]
 
 
-def test_scripted_provider_serves_asyncio():
-    """``aio`` takes it like any provider."""
+def test_scripted_provider_works_with_asyncio():
+    """``aio`` accepts it like any provider."""
     provider = ScriptedProvider(["Hel", "lo"])
 
     async def read() -> list[str]:
@@ -285,19 +285,19 @@ def test_scripted_provider_serves_asyncio():
     assert "".join(asyncio.run(read())) == "Hello"
 
 
-@pytest.mark.parametrize("clock", ["first_token", "idle", "total"])
-def test_stall_ends_by_the_clock_that_is_set(clock):
-    """A script that stalls waits for the clocks of the call, and no longer."""
-    script = [stall()] if clock == "first_token" else ["Hel", stall()]
+@pytest.mark.parametrize("name", ["first_token", "idle", "total"])
+def test_stall_ends_by_the_timeout_that_is_set(name):
+    """A script that stalls ends when the call's timeout expires."""
+    script = [stall()] if name == "first_token" else ["Hel", stall()]
     start = time.monotonic()
     with pytest.raises(APITimeoutError) as caught:
-        ScriptedProvider(script).complete("Hi", timeouts=Timeouts(**{clock: 0.1}))
-    assert caught.value.clock == clock
+        ScriptedProvider(script).complete("Hi", timeouts=Timeouts(**{name: 0.1}))
+    assert caught.value.clock == name
     assert time.monotonic() - start < 2
 
 
-def test_connect_steps_belong_to_the_handshake_of_an_https_address():
-    """There the connect clock runs, as it does over TLS."""
+def test_connect_steps_are_part_of_the_handshake_of_an_https_address():
+    """The connect timeout covers them, as it covers a real TLS handshake."""
     like = OpenAICompatible("m", base_url="https://scripted.invalid", retry=1)
     provider = ScriptedProvider(answer(connect=[stall()]), like=like)
     with pytest.raises(APITimeoutError) as caught:
@@ -306,7 +306,7 @@ def test_connect_steps_belong_to_the_handshake_of_an_https_address():
 
 
 def test_cut_over_https_is_no_clean_end():
-    """A body that ends with its connection wants TLS's goodbye."""
+    """A body delimited by the end of the connection needs ``close_notify``."""
     like = OpenAICompatible("m", base_url="https://scripted.invalid")
     with pytest.raises(StreamCut):
         ScriptedProvider(answer("Hel", cut(), framing="close"), like=like).complete("Hi")
@@ -314,7 +314,7 @@ def test_cut_over_https_is_no_clean_end():
 
 @pytest.mark.parametrize("script", [["Hel", stall()], ["Hel", pause(30)]], ids=str)
 def test_cancel_ends_a_script_that_waits(script):
-    """From another thread, at once, and the text is in hand."""
+    """It is called in another thread, takes effect immediately, and the text is kept."""
     provider = ScriptedProvider(script)
     stream = provider.stream("Hi")
     assert next(stream) == "Hel"
@@ -326,7 +326,7 @@ def test_cancel_ends_a_script_that_waits(script):
 
 
 def test_cancel_token_ends_a_call_that_waits_for_headers():
-    """The script says when it has come that far."""
+    """The script signals when it has reached that step."""
     reached, token = threading.Event(), CancelToken()
     provider = ScriptedProvider(answer(before=[signal(reached), stall()]))
 
@@ -342,17 +342,17 @@ def test_cancel_token_ends_a_call_that_waits_for_headers():
 
 
 def test_script_waits_for_the_events_of_a_test():
-    """The test holds the answer where it wants to look."""
-    go = threading.Event()
-    provider = ScriptedProvider(["Hel", wait(go), "lo"])
+    """The test decides when the answer continues."""
+    proceed = threading.Event()
+    provider = ScriptedProvider(["Hel", wait(proceed), "lo"])
     with provider.stream("Hi") as stream:
         assert next(stream) == "Hel"
-        go.set()
+        proceed.set()
         assert stream.read() == "lo"
 
 
-def test_reader_that_leaves_ends_an_endless_script():
-    """It plays no faster than it is read, and not at all once nobody reads."""
+def test_dropping_the_stream_ends_an_endless_script():
+    """The script plays no faster than it is read, and stops when it is no longer read."""
     provider = ScriptedProvider(repeat("All work and no play. "))
     stream = provider.stream("Hi")
     next(stream)
@@ -362,16 +362,16 @@ def test_reader_that_leaves_ends_an_endless_script():
 
 
 def failing(request: Any) -> Any:
-    raise ValueError("an odd question")
+    raise ValueError("an unexpected request")
 
 
 @pytest.mark.parametrize(
     ("script", "mistake"),
     [(failing, ValueError), (lambda request: 7, ScriptError), ([refusal("No.")], ScriptError)],
-    ids=["function", "answer", "word"],
+    ids=["function", "answer", "step"],
 )
-def test_mistake_in_a_script_is_told_and_kept(script, mistake):
-    """It is no fault of a network: not retried, named, and kept for the end of the test."""
+def test_mistake_in_a_script_is_raised_and_recorded(script, mistake):
+    """It is not a network error: it is not retried, is named, and is kept in ``errors``."""
     like = Anthropic("m", base_url="http://127.0.0.1:9")
     provider = ScriptedProvider(script, like=like)
     with pytest.raises(ProviderError, match="the script is wrong: ") as caught:
@@ -381,29 +381,29 @@ def test_mistake_in_a_script_is_told_and_kept(script, mistake):
     assert len(provider.requests) == 1
 
 
-def test_protocol_of_a_script_can_be_named():
-    """For a provider of one's own, whose paths say nothing; a wrong name is refused at once."""
+def test_protocol_of_a_script_can_be_set():
+    """A custom provider's paths may not identify it; an unknown name raises immediately."""
     like = Anthropic("m", base_url="http://127.0.0.1:9")
-    spoken = ScriptedProvider([error(), done()], like=like, protocol="openai")
+    provider = ScriptedProvider([error(), done()], like=like, protocol="openai")
     with pytest.raises(ProviderError):
-        spoken.complete("Hi")
-    with pytest.raises(ScriptError, match="no protocol 'klingon'"):
+        provider.complete("Hi")
+    with pytest.raises(ScriptError, match="unknown protocol 'klingon'"):
         ScriptedProvider(protocol="klingon")
 
 
-class Own(Provider):
-    """As little as a provider can be."""
+class Custom(Provider):
+    """A provider with the required members only."""
 
-    api_endpoint = "/own"
-    base_url_variable = "OWN_BASE_URL"
+    api_endpoint = "/custom"
+    base_url_variable = "CUSTOM_BASE_URL"
 
     def body(self, messages: Any, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        return {"said": messages[-1]["content"], **options}
+        return {"prompt": messages[-1]["content"], **options}
 
 
-def test_provider_of_ones_own_can_be_played():
-    """It needs no more than the contract asks for."""
-    provider = ScriptedProvider("Hello", like=Own("m", base_url="http://127.0.0.1:9"))
+def test_custom_provider_can_be_scripted():
+    """It needs only the required members."""
+    provider = ScriptedProvider("Hello", like=Custom("m", base_url="http://127.0.0.1:9"))
     assert str(provider.complete("Hi", loud=True)) == "Hello"
-    assert provider.requests[0].path == "/own"
-    assert provider.requests[0].json() == {"said": "Hi", "loud": True}
+    assert provider.requests[0].path == "/custom"
+    assert provider.requests[0].json() == {"prompt": "Hi", "loud": True}

@@ -1,4 +1,4 @@
-"""``providers-sync serve --fault``: a bad day for an app that is tried by hand."""
+"""Tests of ``providers-sync serve --fault``, a faulty server for trying an app by hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from providers_sync.testing import FAULTS
 ROOT = Path(__file__).parent.parent
 
 
-def test_serve_fault_fails_in_that_way_until_interrupted():
-    """It prints what it does and every provider's address, and ends on Ctrl-C."""
+def test_serve_fault_plays_the_fault_until_interrupted():
+    """It prints a description and an export for every provider, and ends on Ctrl-C."""
     command = [sys.executable, "-m", "providers_sync", "serve", "--fault", "cut", "--port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -41,7 +41,7 @@ def test_serve_fault_fails_in_that_way_until_interrupted():
 
 
 def test_serve_fault_list_describes_every_fault(capsys):
-    """A line each, which fits on a terminal."""
+    """Each has one line, which fits on a terminal."""
     assert main(["serve", "--fault", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(FAULTS)
@@ -50,7 +50,7 @@ def test_serve_fault_list_describes_every_fault(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--fault", "x"], "unknown fault 'x'; choose one of good, silent, hang-up"),
         (["--fault", "cut", "--engine", "echo"], "leave out --engine, --model and --token"),
@@ -58,9 +58,9 @@ def test_serve_fault_list_describes_every_fault(capsys):
         (["--fault", "cut", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8765"),
     ],
 )
-def test_serve_fault_says_what_is_wrong(capsys, arguments, said):
-    """One line, and the exit code of an error."""
+def test_serve_fault_reports_invalid_arguments(capsys, arguments, message):
+    """It prints one line and returns the exit code of an error."""
     assert main(["serve", *arguments]) == 1
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1

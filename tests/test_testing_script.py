@@ -1,4 +1,4 @@
-"""The words of a script: which bytes each of them becomes."""
+"""Tests of script steps and answers: the bytes that the server sends for each of them."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ from providers_sync.testing import (
 
 
 def events(body: bytes) -> list[Any]:
-    """Return the JSON of every ``data:`` line but the marker."""
+    """Return the JSON of every ``data:`` line except the end marker."""
     lines = [line[6:] for line in body.splitlines() if line.startswith(b"data: ")]
     return [json.loads(line) for line in lines if line != b"[DONE]"]
 
 
-# What a server says, protocol by protocol
+# Steps in each protocol
 
 
 def test_steps_without_an_answer_are_sent_and_ended_properly() -> None:
-    """A plain list of steps becomes a good answer with the protocol's end."""
+    """A plain list of steps becomes a good answer with the protocol's ending."""
     assert body_of([text("Hello")]) == HELLO + DONE
 
 
-def test_a_bare_string_is_a_whole_answer() -> None:
+def test_a_string_is_a_complete_answer() -> None:
     """The shortest script is a string."""
     assert body_of("Hello") == body_of(["Hello"]) == HELLO + DONE
 
 
-def test_bare_bytes_go_out_as_they_are() -> None:
+def test_bytes_are_sent_unchanged() -> None:
     """Bytes among the steps are raw bytes of the body."""
     assert body_of(answer(b"\xff\n", end=False)) == b"\xff\n"
 
@@ -92,16 +92,16 @@ def test_bare_bytes_go_out_as_they_are() -> None:
         ("/v1/messages", {}, "anthropic"),
     ],
 )
-def test_protocol_not_given_follows_the_request(path: str, body: Any, name: str) -> None:
-    """Without a protocol the path decides, and it says the same as the protocol's name."""
-    with serve("Hi") as guessing, serve("Hi", protocol=name) as told:
-        replies = [requests.post(s.url + path, json=body, timeout=5) for s in (guessing, told)]
+def test_default_protocol_follows_the_request(path: str, body: Any, name: str) -> None:
+    """Without a protocol the path decides; the answer is the same as with the protocol's name."""
+    with serve("Hi") as guessing, serve("Hi", protocol=name) as named:
+        replies = [requests.post(s.url + path, json=body, timeout=5) for s in (guessing, named)]
     assert replies[0].content == replies[1].content
     assert replies[0].headers["Content-Type"] == replies[1].headers["Content-Type"]
 
 
 def test_openai_answer_has_role_finish_reason_and_marker() -> None:
-    """The chunks are those of a chat completion."""
+    """The chunks have the fields of a chat completion."""
     body = body_of(["Hel", "lo", usage(3, 2)], OPENAI)
     first, second, used, last = events(body)
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": "Hel"}
@@ -112,7 +112,7 @@ def test_openai_answer_has_role_finish_reason_and_marker() -> None:
 
 
 def test_anthropic_answer_opens_and_closes_its_blocks() -> None:
-    """Every event of the protocol is there, named, in order."""
+    """Every event of the protocol is sent with its name, in order."""
     body = body_of([reasoning("Hm"), "Hi", tool_call("now", {"a": 1})], ANTHROPIC)
     found = events(body)
     names = [line[7:].decode() for line in body.splitlines() if line.startswith(b"event: ")]
@@ -124,8 +124,8 @@ def test_anthropic_answer_opens_and_closes_its_blocks() -> None:
     assert "".join(e["delta"]["partial_json"] for e in found[8:10]) == '{"a": 1}'
 
 
-def test_openai_tool_call_comes_in_pieces() -> None:
-    """The arguments are split, and the finish reason follows the call."""
+def test_openai_tool_call_is_split() -> None:
+    """The arguments are split, and the finish reason is that of a tool call."""
     found = events(body_of([refusal("No"), tool_call("now", '{"a":', pieces=3)], OPENAI))
     calls = [c for e in found for c in e["choices"][0]["delta"].get("tool_calls", [])]
     assert "".join(call["function"]["arguments"] for call in calls) == '{"a":'
@@ -148,12 +148,12 @@ def test_openai_tool_call_comes_in_pieces() -> None:
     ],
 )  # fmt: skip
 def test_step_becomes_these_bytes(script: Any, body: bytes | None) -> None:
-    """What each word means in the simplest event stream."""
+    """Each step is checked in the simplest event stream."""
     assert body is None or body_of(script) == body
 
 
-def test_half_a_surrogate_pair_goes_out_escaped() -> None:
-    """JSON can carry what UTF-8 cannot."""
+def test_half_a_surrogate_pair_is_sent_escaped() -> None:
+    """JSON can represent it, UTF-8 cannot."""
     assert rb"\ud83d" in body_of([text("\ud83d")])
 
 
@@ -169,30 +169,30 @@ def test_drip_sends_byte_by_byte() -> None:
 @pytest.mark.parametrize("framing", ["chunked", "one-chunk", "length", "close"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_framing_carries_the_same_body(framing: str, zipped: bool) -> None:
-    """However it is framed and coded, the body is the same."""
+    """The body does not depend on the framing and the content coding."""
     assert body_of(answer("Hello", framing=framing, gzip=zipped)) == HELLO + DONE
 
 
 @pytest.mark.parametrize("framing", ["chunked", "one-chunk", "length", "close"])
 def test_framing_of_an_empty_body_ends(framing: str) -> None:
-    """An empty body is no special case."""
+    """An empty body works with every framing."""
     assert body_of(answer(end=False, framing=framing)) == b""
 
 
 def test_one_chunk_holds_every_step() -> None:
-    """The size line comes once."""
+    """There is one size line."""
     got = receive(answer("Hello", framing="one-chunk", keep_alive=False))
     assert got.count(b"\r\n\r\n41\r\n" + HELLO + DONE + b"\r\n0\r\n\r\n") == 1
 
 
 def test_endless_one_chunk_promises_a_gigabyte() -> None:
-    """A script without an end still promises a size."""
+    """An endless script promises a size too."""
     with serve(answer(repeat("x"), framing="one-chunk")) as server, dial(server) as sock:
         assert read_until(sock, b"\r\n\r\n40000000\r\n")
 
 
-def test_gzip_without_trailer_is_cut_for_the_decoder() -> None:
-    """The text is there, the end of the stream is not."""
+def test_gzip_without_trailer_is_incomplete() -> None:
+    """The text arrives, the end of the gzip stream does not."""
     got = receive(answer("Hello", framing="close", gzip=True, trailer=False))
     decoder = zlib.decompressobj(wbits=31)
     assert decoder.decompress(got.partition(b"\r\n\r\n")[2]) == HELLO + DONE
@@ -200,26 +200,26 @@ def test_gzip_without_trailer_is_cut_for_the_decoder() -> None:
 
 
 def test_gzip_is_flushed_after_each_step() -> None:
-    """A client can read a step before the next one comes."""
+    """A client can decode a step before the next one is sent."""
     script = answer("Hello", stall(), gzip=True, framing="close")
     with serve(script) as server, dial(server) as sock:
         decoder = zlib.decompressobj(wbits=31)
         data = read_until(sock, b"\r\n\r\n").partition(b"\r\n\r\n")[2]
         got = decoder.decompress(data)
-        while len(got) < len(HELLO):  # times out where nothing more was flushed
+        while len(got) < len(HELLO):  # times out if the rest was not flushed
             got += decoder.decompress(sock.recv(65536))
         assert got == HELLO
 
 
-def test_length_given_wins_and_the_server_closes() -> None:
-    """A promise that is not kept ends the connection."""
+def test_explicit_length_is_sent_and_the_server_closes() -> None:
+    """The server closes the connection if the body is shorter."""
     got = receive(answer("Hello", framing="length", length=1000))
     assert b"Content-Length: 1000\r\n" in got
     assert got.endswith(HELLO + DONE)
 
 
-def test_headers_given_replace_and_drop_ours() -> None:
-    """Ours are defaults."""
+def test_headers_replace_and_remove_defaults() -> None:
+    """Names are compared without regard to case."""
     headers = {"content-type": "x/y", "X-Id": "é", "Transfer-Encoding": None}
     got = receive(answer(end=False, headers=headers, keep_alive=False))
     assert b"Content-Type: x/y\r\n" in got
@@ -228,20 +228,20 @@ def test_headers_given_replace_and_drop_ours() -> None:
 
 
 def test_content_type_none_sends_none() -> None:
-    """No content type at all."""
+    """The header is missing."""
     assert b"Content-Type" not in receive(answer(content_type=None, keep_alive=False))
 
 
-def test_one_answer_may_speak_another_protocol() -> None:
-    """The answer's protocol wins over the server's."""
+def test_one_answer_may_use_another_protocol() -> None:
+    """The answer's protocol overrides the server's."""
     assert body_of(answer("Hello", protocol="plain")) == b"Hello"
 
 
-# Answers ready made
+# Ready-made answers
 
 
 def test_status_has_the_protocols_error_body() -> None:
-    """OpenAI and Anthropic report errors each in their own way."""
+    """OpenAI and Anthropic have different error formats."""
     with serve(status(429, "Slow", headers={"Retry-After": "1"})) as server:
         openai, anthropic = post(server, OPENAI), post(server, ANTHROPIC)
     assert (openai.status_code, openai.headers["Retry-After"]) == (429, "1")
@@ -250,8 +250,8 @@ def test_status_has_the_protocols_error_body() -> None:
     assert anthropic.json()["error"] == {"type": "rate_limit_error", "message": "Slow"}
 
 
-def test_answers_ready_made_say_what_they_are() -> None:
-    """Redirect, web page, JSON and a whole answer, one after another."""
+def test_ready_made_answers() -> None:
+    """Redirect, web page, JSON and a non-streamed answer, one after another."""
     script = [redirect("http://elsewhere/"), html(), json_body([1], 418), whole("Hi"), status(529)]
     with serve(script) as server:
         moved, page, value, full, busy = (post(server, OPENAI) for _ in range(5))
@@ -264,7 +264,7 @@ def test_answers_ready_made_say_what_they_are() -> None:
 
 
 def test_whole_anthropic_answer_is_a_message() -> None:
-    """The protocol decides on the shape."""
+    """The JSON document has the protocol's format."""
     found = json.loads(body_of(whole("Hi"), ANTHROPIC))
     assert found["content"] == [{"type": "text", "text": "Hi"}]
 
@@ -283,7 +283,7 @@ def test_list_of_answers_goes_to_successive_requests() -> None:
 
 
 def test_function_answers_the_request() -> None:
-    """The answer may depend on what was asked."""
+    """The answer may depend on the request."""
 
     def script(request: Request) -> Answer:
         return json_body({"n": request.json()["n"], "path": request.path})
@@ -293,17 +293,17 @@ def test_function_answers_the_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
-    [([1], "is no step"), ([text("a"), answer()], "put it into a list"), (7, "not iterable")],
+    ("script", "message"),
+    [([1], "is not a step"), ([text("a"), answer()], "put it into a list"), (7, "not iterable")],
 )
-def test_senseless_script_fails_at_once(script: Any, words: str) -> None:
-    """A mistake shows where it is made."""
-    with pytest.raises((ScriptError, TypeError), match=words):
+def test_invalid_script_fails_immediately(script: Any, message: str) -> None:
+    """The error is raised where the mistake is."""
+    with pytest.raises((ScriptError, TypeError), match=message):
         serve(script)
 
 
-def test_senseless_words_fail_at_once() -> None:
-    """So do names that do not exist."""
+def test_invalid_arguments_fail_immediately() -> None:
+    """The error lists the valid names."""
     with pytest.raises(ScriptError, match="codelinkava"):
         serve(protocol="gpt")
     with pytest.raises(ScriptError, match="one-chunk"):
@@ -316,7 +316,7 @@ def test_senseless_words_fail_at_once() -> None:
     "script", [answer(error(), protocol="plain"), lambda request: 1 / 0, lambda request: 7]
 )
 def test_mistake_in_the_script_is_raised_at_the_end(script: Any) -> None:
-    """An error inside a thread of the server does not get lost."""
+    """An exception in a thread of the server is not lost."""
     server = serve(script)
     with pytest.raises((ScriptError, ZeroDivisionError)), server, dial(server) as sock:
         read_all(sock)
@@ -329,7 +329,7 @@ def test_mistake_in_the_script_is_raised_at_the_end(script: Any) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
 def test_fault_is_played_without_a_mistake(name: str, path: str) -> None:
-    """Every canned fault can be met, left and stopped; its line says something."""
+    """A client can disconnect and the server can stop in every fault; its description is short."""
     fault = FAULTS[name]
     assert fault.name == name
     assert 10 < len(fault.about) < 80
@@ -343,7 +343,7 @@ def test_fault_is_played_without_a_mistake(name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", ["429", "500", "503-then-good", "redirect", "html", "empty"])
 def test_fault_looks_like_its_name(name: str) -> None:
-    """A few of them, read by requests."""
+    """Check the status of some faults."""
     with serve(FAULTS[name]) as server:
         first, second = post(server), post(server)
     expected = {
@@ -355,13 +355,13 @@ def test_fault_looks_like_its_name(name: str) -> None:
     assert (first.status_code, second.status_code) == expected.get(name, (200, 200))
 
 
-def test_half_character_ends_inside_it() -> None:
-    """The last byte begins a character that never ends."""
+def test_half_character_ends_inside_a_character() -> None:
+    """The last byte is the first of a multi-byte character."""
     assert body_of(FAULTS["half-character"]).endswith(b"\xc3")
 
 
-def test_gzip_fault_is_no_whole_gzip_stream() -> None:
-    """The standard library's reader objects."""
+def test_gzip_fault_is_an_incomplete_gzip_stream() -> None:
+    """The standard library refuses to decompress it."""
     got = receive(FAULTS["gzip-cut"].script)
     with pytest.raises(EOFError):
         gzip.decompress(got.partition(b"\r\n\r\n")[2])

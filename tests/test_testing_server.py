@@ -1,4 +1,4 @@
-"""The fault server, seen from raw sockets, http.client and requests."""
+"""Tests of the fault server with raw sockets, http.client and requests."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from providers_sync.testing import (
     wire,
 )
 
-# How it breaks off
+# Interrupted answers
 
 
-def test_cut_is_a_fin_without_the_framings_end() -> None:
-    """The last chunk is missing, and the client reads an end of file."""
+def test_cut_is_a_fin_without_the_last_chunk() -> None:
+    """The framing is unfinished, and the client reads EOF."""
     got = receive(["Hello", cut()])
     assert got.endswith(HELLO + b"\r\n")
 
 
-def test_cut_with_a_length_comes_up_short() -> None:
-    """The promise is that of the whole answer."""
+def test_cut_sends_less_than_content_length() -> None:
+    """Content-Length is the size of the complete answer."""
     with serve(answer("Hello", cut(), framing="length")) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         connection.request("POST", "/api/chat", body=b"{}")
@@ -61,7 +61,7 @@ def test_cut_with_a_length_comes_up_short() -> None:
 
 
 def test_reset_is_an_rst_after_the_text() -> None:
-    """What was sent arrives, then the connection is reset."""
+    """The data sent before arrives, then the connection is reset."""
     with serve(["Hello", reset()]) as server, dial(server) as sock:
         server.wait_closed(1)
         assert sock.recv(65536, socket.MSG_WAITALL).endswith(HELLO + b"\r\n")
@@ -70,8 +70,8 @@ def test_reset_is_an_rst_after_the_text() -> None:
         assert server.connections[0].closed_by == "server"
 
 
-def test_wire_stands_outside_the_framing() -> None:
-    """A broken size line of a chunk."""
+def test_wire_sends_outside_the_framing() -> None:
+    """The example is a broken chunk size line."""
     assert receive(["Hello", wire(b"1f"), cut()]).endswith(HELLO + b"\r\n1f")
 
 
@@ -85,26 +85,26 @@ def test_wire_stands_outside_the_framing() -> None:
     ],
 )
 def test_answer_cut_before_its_headers(options: Any, got: bytes) -> None:
-    """Steps may come before HTTP and before the status line."""
+    """Steps can be played before HTTP and before the status line."""
     assert receive(answer(**options)) == got
 
 
 def test_headers_cut_by_eof_have_no_blank_line() -> None:
-    """The header block breaks off inside a line."""
+    """The header block ends inside a line."""
     got = receive(answer(inside=[wire(b"X-Half: o"), cut()]))
     assert got.endswith(b"\r\nX-Half: o")
     assert b"\r\n\r\n" not in got
 
 
 def test_headers_dripped_are_the_same() -> None:
-    """Only slower."""
+    """They are only sent more slowly."""
     script = [answer("Hello"), answer("Hello", head_every=0.0001)]
     with serve(script) as server:
         assert post(server).headers == post(server).headers
 
 
-def test_connection_reset_at_once() -> None:
-    """Before a byte of TLS or HTTP."""
+def test_connection_reset_immediately() -> None:
+    """It is reset before any byte of TLS or HTTP."""
     with serve(answer(connect=[reset()])) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             server.wait_closed(1)
@@ -113,14 +113,14 @@ def test_connection_reset_at_once() -> None:
         assert server.requests == []
 
 
-def test_answer_taken_at_connect_serves_that_connection() -> None:
-    """Steps before HTTP that end by themselves are followed by the rest of the same answer."""
+def test_answer_with_connect_steps_serves_that_connection() -> None:
+    """The steps before HTTP are followed by the rest of the same answer."""
     with serve([answer("Hello", connect=[pause(0.01)]), status(500)]) as server:
         assert post(server).content == HELLO + DONE
         assert post(server).status_code == 500
 
 
-# Waiting
+# Waiting steps
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_answer_taken_at_connect_serves_that_connection() -> None:
     ],
 )
 @pytest.mark.parametrize("leave", ["close", "reset", "shutdown", "never"])
-def test_clients_leaving_is_noticed_and_stopping_takes_no_time(script: Any, leave: str) -> None:
-    """Whatever the server waits for, it sees the client go; and it stops with a client stuck."""
+def test_server_notices_a_disconnect_and_stops_quickly(script: Any, leave: str) -> None:
+    """It sees the client disconnect in every wait, and stops while a client is connected."""
     with serve(script) as server, dial(server) as sock:
         server.wait_connection(1)
         if leave == "reset":
@@ -156,33 +156,33 @@ def test_clients_leaving_is_noticed_and_stopping_takes_no_time(script: Any, leav
 
 
 def test_wait_holds_until_the_event_is_set() -> None:
-    """The test decides when it goes on, and learns how far the script has come."""
-    here, go = threading.Event(), threading.Event()
-    with serve([signal(here), wait(go), "Hello", cut()]) as server, dial(server) as sock:
-        assert here.wait(5)
+    """The test learns how far the script is and decides when it continues."""
+    reached, proceed = threading.Event(), threading.Event()
+    with serve([signal(reached), wait(proceed), "Hello", cut()]) as server, dial(server) as sock:
+        assert reached.wait(5)
         assert server.open_connections == server.connections
-        go.set()
+        proceed.set()
         assert HELLO in read_all(sock)
 
 
 def test_signal_is_not_set_by_measuring_a_length() -> None:
-    """A promised length is counted without playing the script."""
-    here = threading.Event()
-    script = answer(stall(), signal(here), framing="length")
+    """The size is counted without playing the script."""
+    reached = threading.Event()
+    script = answer(stall(), signal(reached), framing="length")
     with serve(script) as server, dial(server) as sock:
         read_until(sock, b"\r\n\r\n")
-        assert not here.is_set()
+        assert not reached.is_set()
 
 
 def test_pause_delays_what_follows() -> None:
-    """By its seconds."""
+    """The delay is the number of seconds."""
     start = time.monotonic()
     receive([pause(0.2), cut()])
     assert 0.2 <= time.monotonic() - start < 1
 
 
-def test_waiting_in_vain_says_what_was_seen() -> None:
-    """A test that waits for too much fails with the reason."""
+def test_timeout_of_a_wait_reports_what_was_received() -> None:
+    """A test that waits for too many requests fails with the reason."""
     with serve("Hello") as server:
         post(server)
         assert server.wait_request(1).path == PLAIN
@@ -191,11 +191,11 @@ def test_waiting_in_vain_says_what_was_seen() -> None:
                 wait_for(2, timeout=0.01)
 
 
-# What it remembers
+# Records
 
 
-def test_requests_are_remembered_whole() -> None:
-    """Method, path, headers without regard to case, body, JSON."""
+def test_requests_are_recorded_completely() -> None:
+    """Check method, path, headers without regard to case, body and JSON."""
     with serve("Hello") as server:
         post(server, headers={"X-Key": "k"})
         requests.get(server.url + "/models", timeout=5)
@@ -208,15 +208,15 @@ def test_requests_are_remembered_whole() -> None:
     assert (second.number, second.method, second.body) == (2, "GET", b"")
 
 
-def test_chunked_request_body_is_put_together() -> None:
-    """As requests sends a generator."""
+def test_chunked_request_body_is_joined() -> None:
+    """Requests sends a generator in chunks."""
     with serve("Hello") as server:
         requests.post(server.url, data=iter([b"ab", b"cde"]), timeout=5)
         assert server.requests[0].body == b"abcde"
 
 
-def test_kept_alive_connection_is_used_again() -> None:
-    """Equal connection numbers, until an answer or the client wants it closed."""
+def test_kept_alive_connection_is_reused() -> None:
+    """Connection numbers are equal until an answer or the client requests a close."""
     script = ["a", "b", answer("c", keep_alive=False), "d"]
     with serve([[each] if isinstance(each, str) else each for each in script]) as server:
         with requests.Session() as session:
@@ -228,7 +228,7 @@ def test_kept_alive_connection_is_used_again() -> None:
 
 
 def test_request_followed_by_fin_is_still_received() -> None:
-    """The last word of a client that leaves counts."""
+    """The data of a client that disconnects afterwards is not lost."""
     with serve(answer(before=[stall()])) as server, dial(server) as sock:
         sock.close()
         assert server.wait_request(1).json() == {}
@@ -236,7 +236,7 @@ def test_request_followed_by_fin_is_still_received() -> None:
 
 
 def test_pipelined_requests_are_answered_in_turn() -> None:
-    """Bytes that come while an answer is sent wait for their turn."""
+    """Bytes that arrive while an answer is sent are buffered."""
     request = b"GET / HTTP/1.1\r\n\r\n"
     script = [answer(b"1", end=False), answer(b"2", end=False, keep_alive=False)]
     with serve(script) as server, dial(server, body=b"") as sock:
@@ -244,8 +244,8 @@ def test_pipelined_requests_are_answered_in_turn() -> None:
         assert read_all(sock).count(b"HTTP/1.1 200 OK") == 2
 
 
-def test_keep_limits_what_is_remembered() -> None:
-    """A server that runs for long remembers the last ones and counts all."""
+def test_keep_limits_the_records() -> None:
+    """Only the last ones are kept, but all are counted."""
     with serve("Hello", keep=2) as server:
         for _ in range(3):
             post(server)
@@ -256,18 +256,18 @@ def test_keep_limits_what_is_remembered() -> None:
 
 
 def test_many_clients_at_once_are_all_served() -> None:
-    """Each gets its own whole answer."""
+    """Each gets its own complete answer."""
 
     def script(request: Request) -> list[str]:
         return [request.path, request.path]
 
     got: dict[int, str] = {}
 
-    def ask(n: int) -> None:
+    def send(n: int) -> None:
         got[n] = post(server, f"/{n}").text
 
     with serve(script, protocol="plain") as server:
-        threads = [threading.Thread(target=ask, args=(n,)) for n in range(100)]
+        threads = [threading.Thread(target=send, args=(n,)) for n in range(100)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -276,7 +276,7 @@ def test_many_clients_at_once_are_all_served() -> None:
 
 
 def test_stopping_with_stuck_clients_leaves_nothing() -> None:
-    """Fifty clients that never read, stopped at once; the leak detector watches."""
+    """The server stops with 50 clients that never read; the test suite checks for leaks."""
     with serve([repeat("x" * 10_000)]) as server:
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
         for client in clients:
@@ -289,13 +289,13 @@ def test_stopping_with_stuck_clients_leaves_nothing() -> None:
 
 
 def test_port_in_use_leaves_nothing() -> None:
-    """A server that cannot listen says so."""
+    """A server that cannot listen raises the system's error."""
     with serve() as server, pytest.raises(OSError, match="in use"), serve(port=server.port):
         pass
 
 
 def test_server_listens_on_ipv6_too() -> None:
-    """The address stands in brackets."""
+    """The URL has the address in brackets."""
     with serve("Hello", host="::1") as server:
         assert server.url == f"http://[::1]:{server.port}"
         assert post(server).content == HELLO + DONE
@@ -315,7 +315,7 @@ def test_tls_answer_is_the_same(tls: ssl.SSLContext, ca: str) -> None:
 def test_bad_certificate_is_refused_by_the_client(
     bad: str, ca: str, request: pytest.FixtureRequest
 ) -> None:
-    """The server sees the connection end without a request."""
+    """The server sees the connection close without a request."""
     with serve("Hello", tls=request.getfixturevalue(bad)) as server:
         with pytest.raises(requests.exceptions.SSLError, match="certificate verify failed"):
             post(server, verify=ca)
@@ -329,41 +329,41 @@ def test_bad_certificate_is_refused_by_the_client(
 def test_tls_ends_with_close_notify_unless_cut(
     script: Any, clean: bool, tls: ssl.SSLContext, ca: str
 ) -> None:
-    """A cut over TLS is a cut for TLS as well."""
+    """A cut over TLS omits ``close_notify``."""
     context = ssl.create_default_context(cafile=ca)
-    with serve(script, tls=tls) as server, dial(server, body=b"") as bare:
-        bare.close()
+    with serve(script, tls=tls) as server, dial(server, body=b"") as plain_sock:
+        plain_sock.close()
         sock = socket.create_connection(("127.0.0.1", server.port), timeout=5)
         with context.wrap_socket(
             sock, server_hostname="127.0.0.1", suppress_ragged_eofs=False
-        ) as safe:
-            safe.sendall(b"POST / HTTP/1.1\r\n\r\n")
+        ) as tls_sock:
+            tls_sock.sendall(b"POST / HTTP/1.1\r\n\r\n")
             if clean:
-                assert read_all(safe)
+                assert read_all(tls_sock)
             else:
                 with pytest.raises(ssl.SSLEOFError):
-                    read_all(safe)
+                    read_all(tls_sock)
 
 
 @pytest.mark.parametrize("script", [["Hello", stall()], [repeat("x" * 1000)], ["Hello", reset()]])
 @pytest.mark.parametrize("leave", [True, False])
-def test_tls_client_leaving_is_noticed(
+def test_server_notices_a_disconnect_over_tls(
     script: Any, leave: bool, tls: ssl.SSLContext, ca: str
 ) -> None:
-    """Stalling or writing, over TLS too; and it stops with a client stuck."""
+    """While stalling or writing; and it can stop while the client is connected."""
     context = ssl.create_default_context(cafile=ca)
     with serve(script, tls=tls) as server:
         sock = socket.create_connection(("127.0.0.1", server.port), timeout=5)
-        with context.wrap_socket(sock, server_hostname="127.0.0.1") as safe:
-            safe.sendall(b"POST / HTTP/1.1\r\n\r\n")
+        with context.wrap_socket(sock, server_hostname="127.0.0.1") as tls_sock:
+            tls_sock.sendall(b"POST / HTTP/1.1\r\n\r\n")
             server.wait_request(1)
             if leave:
-                safe.close()
+                tls_sock.close()
                 assert server.wait_closed(1, timeout=2) < 1
 
 
 def test_tls_handshake_that_never_comes(tls: ssl.SSLContext) -> None:
-    """The client waits in vain; the server stops all the same."""
+    """The client times out, and the server can still stop."""
     with serve(answer(connect=[stall()]), tls=tls) as server:
         with pytest.raises(requests.exceptions.Timeout):
             post(server, timeout=0.1)

@@ -1,4 +1,4 @@
-"""What a browser is told of a failure, and what only the log gets."""
+"""Tests of what a browser receives about a failure and what only the log contains."""
 
 from __future__ import annotations
 
@@ -31,31 +31,34 @@ from providers_sync.testing import Server, answer, cut, error, html, serve, stal
 from providers_sync.web import QuestionError, error_data, plain, question, sse
 
 KEY = "sk-very-secret-key"
-PROMPT = "What nobody else may read"
-WORDS = "Quota of project 4711 at internal.example"
+PROMPT = "A confidential prompt"
+MESSAGE = "Quota of project 4711 at internal.example"
 SENTENCE = re.compile(r"[A-Z][a-z' ,;]+\.")
 
 
 def of_status(kind: type[APIStatusError], code: int) -> APIStatusError:
-    return kind(WORDS, status_code=code, body=WORDS, request_id="req_1")
+    return kind(MESSAGE, status_code=code, body=MESSAGE, request_id="req_1")
 
 
 EVERY_KIND: list[ProviderError] = [
-    ProviderError(WORDS),
-    InvalidRequestError(WORDS),
-    ModelNotSupportedError(WORDS),
-    APIConnectionError(WORDS),
-    *(APITimeoutError(WORDS, clock=clock) for clock in ("connect", "first_token", "idle", "total")),
+    ProviderError(MESSAGE),
+    InvalidRequestError(MESSAGE),
+    ModelNotSupportedError(MESSAGE),
+    APIConnectionError(MESSAGE),
+    *(
+        APITimeoutError(MESSAGE, clock=clock)
+        for clock in ("connect", "first_token", "idle", "total")
+    ),
     of_status(APIStatusError, 500),
     of_status(AuthenticationError, 401),
     of_status(RateLimitError, 429),
-    FailoverError(WORDS),
-    StreamError(WORDS),
-    StreamTruncated(WORDS),
-    StreamCut(WORDS),
-    MalformedStream(WORDS),
-    ServerError(WORDS, type=WORDS, code=WORDS),
-    StreamCancelled(WORDS),
+    FailoverError(MESSAGE),
+    StreamError(MESSAGE),
+    StreamTruncated(MESSAGE),
+    StreamCut(MESSAGE),
+    MalformedStream(MESSAGE),
+    ServerError(MESSAGE, type=MESSAGE, code=MESSAGE),
+    StreamCancelled(MESSAGE),
 ]
 
 
@@ -63,7 +66,7 @@ EVERY_KIND: list[ProviderError] = [
 def test_a_browser_gets_a_plain_sentence(
     failure: ProviderError, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing of the error's own text, which the log has, once, under the same reference."""
+    """The error's own text is only in the log, once, with the same reference."""
     caplog.set_level(logging.INFO, "providers_sync")
     failure.partial = PROMPT
     data = error_data(failure)
@@ -76,15 +79,15 @@ def test_a_browser_gets_a_plain_sentence(
     assert record.name == "providers_sync"
     line = record.getMessage()
     assert data["reference"] in line
-    assert WORDS in line
+    assert MESSAGE in line
     assert ("'req_1'" in line) == isinstance(failure, APIStatusError)
     assert PROMPT not in line
     is_failure = not isinstance(failure, StreamCancelled)
     assert (record.levelno >= logging.WARNING) == is_failure
 
 
-def test_every_class_of_error_has_been_tried() -> None:
-    """A new one is added to the list above."""
+def test_every_error_class_is_tested() -> None:
+    """New classes must be added to ``EVERY_KIND``."""
     found, classes = set(), [ProviderError]
     while classes:
         kind = classes.pop()
@@ -95,13 +98,13 @@ def test_every_class_of_error_has_been_tried() -> None:
 
 
 def test_references_differ() -> None:
-    """Two failures of one kind are told apart."""
+    """Two failures of the same class can be distinguished."""
     references = {error_data(StreamCut("x"))["reference"] for _ in range(100)}
     assert len(references) == 100
 
 
-def test_a_browsers_own_mistake_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Else anybody could fill it."""
+def test_a_browsers_mistake_is_logged_at_info_only(caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise anyone could flood the log with failures."""
     caplog.set_level(logging.INFO, "providers_sync")
     with pytest.raises(QuestionError) as caught:
         question([{"role": "system", "content": PROMPT}])
@@ -110,8 +113,8 @@ def test_a_browsers_own_mistake_is_no_failure_in_the_log(caplog: pytest.LogCaptu
     assert PROMPT not in caplog.text
 
 
-def test_a_servers_words_stay_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """They begin no line of their own, do not steer the terminal, and are not endless."""
+def test_a_servers_message_stays_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot start a new line or control the terminal, and its length is limited."""
     hostile = "a\n2030-01-01 root logged in\x1b[2J\u202e\u200b\ud800" + "x" * 70_000
     error_data(APIStatusError(hostile, status_code=500, request_id="r\n\x1b[2J" + "x" * 70_000))
     [record] = caplog.records
@@ -120,26 +123,26 @@ def test_a_servers_words_stay_on_one_line_of_the_log(caplog: pytest.LogCaptureFi
     assert len(line) < 5000
 
 
-def ask(server: Server) -> Any:
+def prepare(server: Server) -> Any:
     provider = OpenAICompatible("m", base_url=server.url, api_key=KEY, retry=1, timeouts=0.5)
     return provider.prepare(PROMPT)
 
 
-SECRETS = [status(401, WORDS), status(500, WORDS), error(WORDS), html(), [text("Hel"), cut()]]
+SECRETS = [status(401, MESSAGE), status(500, MESSAGE), error(MESSAGE), html(), [text("Hel"), cut()]]
 
 
 @pytest.mark.parametrize("script", [*SECRETS, [text("Hel"), stall()]])
 @pytest.mark.parametrize("make", [sse, plain])
-def test_an_answer_that_fails_tells_the_log_alone(
+def test_details_of_a_failed_answer_are_only_in_the_log(
     make: Any, script: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once; neither the browser nor the log gets the key or the prompt."""
+    """They are logged once; neither the browser nor the log gets the key or the prompt."""
     with serve(script) as server:
-        body = make(ask(server))
+        body = make(prepare(server))
         sent = b""
         try:
-            for piece in body:
-                sent += piece
+            for chunk in body:
+                sent += chunk
         except ProviderError:
             assert make is plain
         for _ in range(2):
@@ -147,7 +150,7 @@ def test_an_answer_that_fails_tells_the_log_alone(
                 next(body)
     [record] = caplog.records
     line = record.getMessage()
-    for secret in (WORDS, KEY, PROMPT, str(server.port), "127.0.0.1", "OPENAI"):
+    for secret in (MESSAGE, KEY, PROMPT, str(server.port), "127.0.0.1", "OPENAI"):
         assert secret not in sent.decode()
     for secret in (KEY, PROMPT):
         assert secret not in line
@@ -155,27 +158,29 @@ def test_an_answer_that_fails_tells_the_log_alone(
         assert re.search(r'"reference":"(\w+)"', sent.decode())[1] in line  # type: ignore[index]
 
 
-def test_a_failover_tells_nobody_whom_it_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """The addresses are the operator's."""
-    with serve(status(500, WORDS)) as server:
+def test_a_failover_does_not_send_its_addresses_to_the_browser(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only the operator may know them."""
+    with serve(status(500, MESSAGE)) as server:
         provider = OpenAICompatible("m", base_url=server.url, retry=1)
         sent = b"".join(sse(Failover([provider]).prepare("Hi"))).decode()
     assert str(server.port) not in sent
-    assert WORDS not in sent
+    assert MESSAGE not in sent
     assert len(caplog.records) == 1
 
 
 def test_the_log_has_the_request_id_of_an_answer_that_broke_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A cut has none of its own: the answer's is told."""
+    """The error of a cut has no request ID; the answer's is logged."""
     with serve(answer(text("Hel"), cut(), headers={"X-Request-Id": "req_2"})) as server:
-        b"".join(sse(ask(server)))
+        b"".join(sse(prepare(server)))
     assert "request id 'req_2'" in caplog.text
 
 
-def test_an_operator_without_a_logging_setup_reads_of_a_failure() -> None:
-    """On standard error; there is no handler in between that swallows it."""
+def test_a_failure_is_printed_without_a_logging_setup() -> None:
+    """It goes to standard error; no handler of ours suppresses it."""
     program = (
         "from providers_sync import StreamCut\n"
         "from providers_sync.web import error_data\n"

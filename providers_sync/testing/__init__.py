@@ -1,6 +1,6 @@
-"""A real server that fails as told, for the tests of programs that read streamed answers.
+"""Scripted servers and providers for testing programs that read streamed answers.
 
-A script says in a few words what to send and how to fail::
+A script lists what to send and how to fail::
 
     from providers_sync import OpenAICompatible, StreamCut
     from providers_sync.testing import cut, serve, text
@@ -13,27 +13,27 @@ A script says in a few words what to send and how to fail::
         assert caught.value.partial == "Hello"
         assert len(server.requests) == 1
 
-The steps of one answer: what is said (``text``, ``reasoning``, ``refusal``, ``tool_call``,
+The steps of one answer: what is sent (``text``, ``reasoning``, ``refusal``, ``tool_call``,
 ``event``, ``error``, ``garbage``, ``comment``, ``ping``, ``usage``, ``finish``, ``done``, ``raw``,
 ``wire``), how (``part``, ``drip``, ``repeat``), when (``pause``, ``wait``, ``signal``), and how it
-breaks off (``cut``, ``reset``, ``stall``). ``answer`` puts status, headers and framing around them;
-``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are answers ready made.
+breaks off (``cut``, ``reset``, ``stall``). ``answer`` adds status, headers and framing to them;
+``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are ready-made answers.
 ``FAULTS`` holds canned scripts by name.
 
 A few recipes::
 
     serve(["Hel", reset()])                            # a reset after some text
-    serve(["Hel", pause(1), "lo"])                     # slow; proper end added
+    serve(["Hel", pause(1), "lo"])                     # slow; the proper ending is added
     serve(["Hel", part("lo"), cut()])                  # cut inside an event
     serve(answer("Hello", end=False))                  # a clean end without an end marker
     serve(answer("Hel", cut(), framing="length"))      # short of its Content-Length
-    serve([status(503), answer("Hello")])              # once 503, then well
+    serve([status(503), answer("Hello")])              # 503 once, then a good answer
     serve(answer(before=[stall()]))                    # headers that never come
     serve(answer(connect=[stall()]), tls=context)      # a TLS handshake that never comes
-    serve(lambda request: [request.json()["model"]])   # an answer made for the request
+    serve(lambda request: [request.json()["model"]])   # an answer that depends on the request
 
-``ScriptedProvider(script)`` plays the same scripts without a socket. With pytest, the fixtures
-``scripted_provider``, ``fault_server`` and ``no_open_streams`` are there by themselves.
+``ScriptedProvider(script)`` plays the same scripts without a socket. The pytest fixtures
+``scripted_provider``, ``fault_server`` and ``no_open_streams`` are available automatically.
 """
 
 from ..stream import open_streams

@@ -1,4 +1,4 @@
-"""One whole answer: status, headers, framing and steps; and what a script may be made of."""
+"""``Answer``: status, headers, framing and steps of one response; its constructors; ``Script``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ERROR_TYPES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request gets. Make it with ``answer()`` or one of its neighbours."""
+    """The response to one request. Create it with ``answer()``, ``status()``, ``html()`` …."""
 
     steps: tuple[Step, ...] = ()
     status: int = 200
@@ -44,11 +44,11 @@ class Answer:
     inside: tuple[Step, ...] = ()
     protocol: str | None = None
     body: Callable[[Encoder], tuple[str, bytes]] | None = None
-    """A body that depends on the protocol: returns content type and bytes."""
+    """Creates a body that depends on the protocol; returns content type and bytes."""
 
 
 def answer(
-    *likes: StepLike,
+    *steps: StepLike,
     status: int = 200,
     headers: Mapping[str, str | None] | None = None,
     content_type: str | None = AUTO,
@@ -64,33 +64,34 @@ def answer(
     inside: Iterable[StepLike] = (),
     protocol: str | None = None,
 ) -> Answer:
-    """Say everything about one answer; a plain list of steps is ``answer(*steps)``.
+    """Return an answer with these steps and settings; a plain list of steps is ``answer(*steps)``.
 
-    After the last step comes what is missing of the protocol's proper end (a finish reason,
+    After the last step the rest of the protocol's proper ending is sent (a finish reason,
     ``[DONE]``), unless ``end=False``, ``done()`` or ``error()`` was played, or a step ended the
-    connection. The framing is closed properly in any case, so ``end=False`` alone is a clean end
-    without a marker.
+    connection. The framing is always closed properly, so ``end=False`` alone is a clean end
+    without an end marker.
 
-    - ``headers``: added, or put in place of ours of the same name; ``None`` drops ours.
+    - ``headers``: added to the default headers, or replacing them; ``None`` removes a default.
     - ``content_type``: the protocol's by default; ``None`` sends none.
     - ``framing``: ``chunked`` (each step its own HTTP chunk), ``one-chunk`` (one HTTP chunk for
       all), ``length`` (Content-Length) or ``close`` (the body ends with the connection).
     - ``length``: the size that ``length`` and ``one-chunk`` promise in bytes. By default that of
-      the whole proper answer, so ``answer("Hel", cut(), framing="length")`` comes up short.
-      Where more is promised than sent, the server closes; for ever is promised as 1 GiB.
+      the complete answer with its ending, so ``answer("Hel", cut(), framing="length")`` is too
+      short. If the server sends fewer bytes than promised, it closes the connection afterwards.
+      An endless script promises 1 GiB.
     - ``gzip``: flushed after each step; ``trailer=False`` leaves the gzip stream unfinished.
-    - ``keep_alive=False``: the connection is closed after the answer, and the headers say so.
-    - ``head_every``: the header block goes out byte by byte, every so many seconds.
+    - ``keep_alive=False``: send ``Connection: close`` and close the connection after the answer.
+    - ``head_every``: send the header block byte by byte, one byte every so many seconds.
     - ``connect``: steps played when the connection is accepted, before TLS and HTTP:
-      ``answer(connect=[stall()])`` never speaks, ``[reset()]`` resets at once.
+      ``answer(connect=[stall()])`` never sends anything, ``[reset()]`` resets immediately.
     - ``before``, ``inside``: steps before the status line, and between the headers and their blank
       line: ``before=[stall()]``, ``inside=[wire(b"X-Half: on"), cut()]``.
-    - ``protocol``: of this answer, in place of the server's.
+    - ``protocol``: used for this answer instead of the server's.
     """
     if framing not in FRAMINGS:
-        raise ScriptError(f"no framing {framing!r}; there are {', '.join(FRAMINGS)}")
+        raise ScriptError(f"unknown framing {framing!r}; use one of {', '.join(FRAMINGS)}")
     return Answer(
-        to_steps(likes),
+        to_steps(steps),
         status=status,
         headers=dict(headers or {}),
         content_type=content_type,
@@ -116,10 +117,10 @@ def status(
     error_code: str | None = None,
     headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
-    """Fail with a status and the protocol's error body.
+    """Return an answer with an error status and the protocol's error body.
 
-    ``status(429, "Slow down", headers={"Retry-After": "1"})``; ``type`` follows the code unless
-    it is given.
+    ``status(429, "Slow down", headers={"Retry-After": "1"})``; ``type`` defaults to the one that
+    belongs to the code.
     """
     kind = type or ERROR_TYPES.get(code, "api_error")
 
@@ -130,51 +131,51 @@ def status(
 
 
 def redirect(location: str, code: int = 307) -> Answer:
-    """Send the client elsewhere."""
+    """Return a redirect to ``location``."""
     return Answer(
         status=code, headers={"Location": location}, content_type=None, framing="length", end=False
     )
 
 
 def html(page: str = "<!doctype html><title>Sign in</title>", code: int = 200) -> Answer:
-    """Send a web page in place of an answer; ``answer(b"<html>…", content_type=None)`` hides it."""
+    """Return a web page; ``answer(b"<html>…", content_type=None)`` omits its content type."""
     return answer(page.encode(), status=code, content_type="text/html", framing="length", end=False)
 
 
 def json_body(value: Any, code: int = 200) -> Answer:
-    """Send this value as a JSON document."""
+    """Return ``value`` as a JSON document."""
     return answer(
         to_json(value), status=code, content_type="application/json", framing="length", end=False
     )
 
 
 def whole(text: str) -> Answer:
-    """Send the protocol's answer in one JSON document, as if ``stream`` had not been asked for."""
-    return Answer(framing="length", end=False, body=lambda encoder: encoder.whole(text))
+    """Return the protocol's non-streamed answer: one JSON document with this text."""
+    return Answer(framing="length", end=False, body=lambda encoder: encoder.complete(text))
 
 
 def empty() -> Answer:
-    """Send good headers and an empty body."""
+    """Return status 200, the usual headers and an empty body."""
     return answer(end=False)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A canned script with its name; a script itself."""
+    """A canned script with its name; can be used wherever a script can."""
 
     name: str
     about: str
-    """One line on what goes wrong."""
+    """One line that says what goes wrong."""
     script: Any = field(repr=False)
 
 
 Script = Union[Step, str, bytes, Answer, Fault, Iterable[Any], Callable[[Request], Any]]
-"""What ``serve()`` takes: the steps of one answer, an answer, a list of answers (the last one
+"""What ``serve()`` accepts: the steps of one answer, an answer, a list of answers (the last one
 repeats), a function that returns an answer or steps for a request, or a canned fault."""
 
 
 def to_answer(script: Any) -> Answer:
-    """Return one answer: as it is, or made of a step or a list of steps."""
+    """Return ``script`` as one answer: unchanged, or built from a step or a list of steps."""
     if isinstance(script, Answer):
         return script
     if isinstance(script, Fault):
@@ -183,43 +184,43 @@ def to_answer(script: Any) -> Answer:
         return answer(script)
     if isinstance(script, Iterable):
         return answer(*script)
-    raise ScriptError(f"{script!r} is no answer: give a list of steps, answer(…) or status(…)")
+    raise ScriptError(f"{script!r} is not an answer: use a list of steps, answer(…) or status(…)")
 
 
 class AnswerQueue:
-    """The answers in the order they are given out; the last one repeats."""
+    """The answers of a script, handed out in order; the last one repeats."""
 
     def __init__(self, script: Script) -> None:
         self._lock = threading.Lock()
-        self._given = 0
-        self._answers = _answers(script)
+        self._next = 0
+        self._answers = _to_sources(script)
 
     def at_connect(self) -> Answer | None:
-        """Take the next answer if it begins with the connection itself."""
+        """Return and consume the next answer if it has ``connect`` steps, else ``None``."""
         with self._lock:
-            coming = self._answers[self._given]
-            if not isinstance(coming, Answer) or not coming.connect:
+            upcoming = self._answers[self._next]
+            if not isinstance(upcoming, Answer) or not upcoming.connect:
                 return None
-            self._step()
-            return coming
+            self._advance()
+            return upcoming
 
     def for_request(self, request: Request) -> Answer:
-        """Take the next answer."""
+        """Return and consume the next answer."""
         with self._lock:
-            coming = self._answers[self._given]
-            self._step()
-        return coming if isinstance(coming, Answer) else to_answer(coming(request))
+            upcoming = self._answers[self._next]
+            self._advance()
+        return upcoming if isinstance(upcoming, Answer) else to_answer(upcoming(request))
 
-    def _step(self) -> None:
-        self._given = min(self._given + 1, len(self._answers) - 1)
+    def _advance(self) -> None:
+        self._next = min(self._next + 1, len(self._answers) - 1)
 
 
 AnswerSource = Union[Answer, Callable[[Request], Any]]
 
 
-def _answers(script: Any) -> list[AnswerSource]:
+def _to_sources(script: Any) -> list[AnswerSource]:
     if isinstance(script, Fault):
-        return _answers(script.script)
+        return _to_sources(script.script)
     if callable(script):
         return [script]
     if isinstance(script, (Answer, Step, str, bytes)):
@@ -229,8 +230,8 @@ def _answers(script: Any) -> list[AnswerSource]:
         return [to_answer(parts)]
     for part in parts:
         if not _is_answer(part):
-            raise ScriptError(f"{part!r} stands between whole answers: put it into a list")
-    return [cue for part in parts for cue in _answers(part)]
+            raise ScriptError(f"{part!r} is mixed with complete answers: put it into a list")
+    return [source for part in parts for source in _to_sources(part)]
 
 
 def _is_answer(part: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One socket whose every wait also watches for the client's leaving and the server's stop."""
+"""``ClientConnection``: a server-side socket whose waits end when client or server stops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import struct
 import threading
 import time
 
-# poll needs no descriptor of its own and has no limit of 1024 of them, as select has.
+# Unlike epoll, poll needs no file descriptor; unlike select, it has no limit of 1024 of them.
 Selector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
 RECV_BYTES = 256 * 1024
 EVENT_POLL_S = 0.002
-"""How often a held script looks at the event: a socket and an event share no wait."""
+"""Polling interval of ``wait_for()``: one call cannot wait for a socket and an event."""
 
 
 class ClientGone(Exception):
@@ -28,52 +28,52 @@ class ServerStopped(Exception):
 
 
 class StopFlag:
-    """A flag that also wakes everybody who waits in a poll."""
+    """A flag that also wakes every thread that waits in a poll."""
 
     def __init__(self) -> None:
         self.is_set = False
-        self.ear, self._mouth = socket.socketpair()
+        self.receiver, self._sender = socket.socketpair()
 
     def set(self) -> None:
         self.is_set = True
-        self._mouth.close()  # an end of file stays readable: it wakes all, at any time
+        self._sender.close()  # EOF stays readable, so it also wakes threads that poll later
 
     def close(self) -> None:
-        self._mouth.close()
-        self.ear.close()
+        self._sender.close()
+        self.receiver.close()
 
 
 class ClientConnection:
-    """A non-blocking connection with an inbox; used by one thread."""
+    """A non-blocking connection with a receive buffer; used by one thread."""
 
     def __init__(self, sock: socket.socket, stop: StopFlag) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._stop = stop
-        self._inbox = bytearray()
+        self._buffer = bytearray()
         self._poll = Selector()
         self._poll.register(sock, selectors.EVENT_READ)
-        self._poll.register(stop.ear, selectors.EVENT_READ)
+        self._poll.register(stop.receiver, selectors.EVENT_READ)
 
     def accept(self) -> list[socket.socket]:
-        """Wait for clients and return their connections."""
-        self._ready(selectors.EVENT_READ, None)
+        """Wait for clients and return their sockets."""
+        self._wait_ready(selectors.EVENT_READ, None)
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock = self._sock.accept()[0]
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a step leaves at once
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send at once
                 found.append(sock)
         return found
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        """Shake hands as a TLS server; ``ClientGone`` tells why it failed."""
+        """Do the server side of the TLS handshake; raise ``ClientGone`` if it fails."""
         self._poll.unregister(self._sock)
         try:
             self._sock = context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False
             )
-        except OSError as error:  # the client has left already
+        except OSError as error:  # the client has already disconnected
             raise ClientGone(str(error)) from error
         finally:
             if self._sock.fileno() >= 0:
@@ -83,9 +83,9 @@ class ClientConnection:
             try:
                 return self._sock.do_handshake()
             except ssl.SSLWantReadError:
-                self._ready(selectors.EVENT_READ, None)
+                self._wait_ready(selectors.EVENT_READ, None)
             except ssl.SSLWantWriteError:
-                self._ready(selectors.EVENT_WRITE, None)
+                self._wait_ready(selectors.EVENT_WRITE, None)
             except OSError as error:
                 raise ClientGone(str(error)) from error
 
@@ -98,104 +98,107 @@ class ClientConnection:
             try:
                 view = view[self._sock.send(view) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
-                if self._ready(selectors.EVENT_READ | selectors.EVENT_WRITE, None) & 1:
+                if self._wait_ready(selectors.EVENT_READ | selectors.EVENT_WRITE, None) & 1:
                     self._receive()
             except ssl.SSLWantReadError:
-                self._ready(selectors.EVENT_READ, None)
+                self._wait_ready(selectors.EVENT_READ, None)
             except OSError as error:
                 raise ClientGone(str(error)) from error
 
-    def watch(self, seconds: float | None) -> None:
-        """Let so many seconds pass (for ever with ``None``), keeping what the client sends."""
+    def wait(self, seconds: float | None) -> None:
+        """Wait so many seconds (forever with ``None``), buffering what the client sends."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return
-            if self._ready(selectors.EVENT_READ, left):
+            if self._wait_ready(selectors.EVENT_READ, remaining):
                 self._receive()
 
-    def hold(self, event: threading.Event) -> None:
+    def wait_for(self, event: threading.Event) -> None:
         """Wait until the event is set."""
         while not event.is_set():
-            self.watch(EVENT_POLL_S)
+            self.wait(EVENT_POLL_S)
 
     def read_until(self, mark: bytes) -> bytes:
-        """Return what comes before ``mark``, and swallow the mark."""
-        while mark not in self._inbox:
-            self._more()
-        found, _, rest = self._inbox.partition(mark)
-        self._inbox = rest
+        """Return the bytes before ``mark``, and discard the mark."""
+        while mark not in self._buffer:
+            self._receive_more()
+        found, _, rest = self._buffer.partition(mark)
+        self._buffer = rest
         return bytes(found)
 
     def read_exactly(self, size: int) -> bytes:
         """Return the next ``size`` bytes."""
-        while len(self._inbox) < size:
-            self._more()
-        found = bytes(self._inbox[:size])
-        del self._inbox[:size]
+        while len(self._buffer) < size:
+            self._receive_more()
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return found
 
-    def say_goodbye(self) -> None:
-        """Send TLS's ``close_notify``, which an orderly end has."""
+    def send_close_notify(self) -> None:
+        """Send TLS's ``close_notify``, which is part of an orderly close."""
         if isinstance(self._sock, ssl.SSLSocket):
-            with contextlib.suppress(OSError, ValueError):  # sent; its answer may never come
+            with contextlib.suppress(OSError, ValueError):  # sent; the client's may never arrive
                 self._sock.unwrap()
 
     def half_close(self) -> None:
-        """Send FIN, then throw away what comes until the client has closed too.
+        """Send FIN, then discard incoming data until the client has closed too.
 
-        Closing at once would turn into a reset where the client has just sent something.
+        Closing immediately would become a reset if the client had just sent something.
         """
         try:
-            socket.socket.shutdown(self._sock, socket.SHUT_WR)  # the TCP one: TLS's would block
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)  # TCP only: TLS's would block
             while True:
                 self._receive()
-                self._inbox.clear()
-                self._ready(selectors.EVENT_READ, None)
+                self._buffer.clear()
+                self._wait_ready(selectors.EVENT_READ, None)
         except (OSError, ClientGone):
             pass
 
     def reset(self) -> None:
-        """Let the coming ``close()`` send RST."""
+        """Make the next ``close()`` send RST."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         self._poll.close()
         self._sock.close()
 
-    def _more(self) -> None:
-        """Wait until something new is in the inbox."""
-        size = len(self._inbox)
-        self._receive()  # TLS may hold bytes that no poll shows
-        while len(self._inbox) == size:
-            self._ready(selectors.EVENT_READ, None)
+    def _receive_more(self) -> None:
+        """Wait until the buffer has grown."""
+        size = len(self._buffer)
+        self._receive()  # TLS may hold bytes that poll does not report
+        while len(self._buffer) == size:
+            self._wait_ready(selectors.EVENT_READ, None)
             self._receive()
 
-    def _ready(self, events: int, timeout: float | None) -> int:
-        """Wait until the socket is ready; 1 means readable, 2 writable, 0 out of time."""
+    def _wait_ready(self, events: int, timeout: float | None) -> int:
+        """Wait until the socket is ready; return 1 for readable, 2 writable, 0 timed out."""
         self._poll.modify(self._sock, events)
         found = 0
         for key, mask in self._poll.select(timeout):
-            if key.fileobj is self._stop.ear:
+            if key.fileobj is self._stop.receiver:
                 raise ServerStopped
             found |= mask
         return found
 
     def _receive(self) -> None:
-        """Take all that has come; ``ClientGone`` comes with the next call if data came first."""
-        size = len(self._inbox)
+        """Buffer all available data; raise ``ClientGone`` on EOF or error.
+
+        If data came first, the next call raises.
+        """
+        size = len(self._buffer)
         while True:
             try:
                 data = self._sock.recv(RECV_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
-                if len(self._inbox) > size:
+                if len(self._buffer) > size:
                     return
                 raise ClientGone(str(error)) from error
             if not data:
-                if len(self._inbox) > size:
+                if len(self._buffer) > size:
                     return
                 raise ClientGone("closed by the client")
-            self._inbox += data
+            self._buffer += data

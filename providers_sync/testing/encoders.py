@@ -1,7 +1,7 @@
-"""What a server says in one answer: as plain text, and as an event stream.
+"""The server's encoders of one answer: plain text and the basic event stream.
 
-Written from the server's side; it shares no code with ``providers/``: one misreading would
-otherwise pass every test.
+They share no code with ``providers/``: otherwise a misreading of the protocol would be in both
+and pass every test.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 
 STREAM = "text/event-stream"
 MODEL = "test-model"
-"""The name that answers give their model."""
+"""The model name in every answer."""
 
 
 class ScriptError(Exception):
-    """The script says something that cannot be sent; the text names the step and the remedy."""
+    """The script contains something that cannot be sent; the text names the step and the remedy."""
 
 
 def to_json(value: Any) -> bytes:
-    r"""Return compact JSON: UTF-8 as it is, lone surrogates escaped.
+    r"""Return compact JSON in UTF-8, with lone surrogates escaped.
 
     >>> to_json({"a": "é"})
     b'{"a":"\xc3\xa9"}'
@@ -34,43 +34,43 @@ def to_json(value: Any) -> bytes:
 
 
 class Encoder:
-    """One answer in plain UTF-8 text, without events or an end marker (AI365VIP)."""
+    """Encodes one answer as plain UTF-8 text, without events or an end marker (AI365VIP)."""
 
     name: ClassVar[str] = "plain"
     content_type: ClassVar[str] = "text/plain; charset=utf-8"
 
     def __init__(self) -> None:
         self.is_over = False
-        """True once the end marker or an error was said: nothing is added at the end."""
+        """True once the end marker or an error was sent: ``ending()`` then adds nothing."""
 
     def text(self, text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
-    def _cannot(self, word: str) -> ScriptError:
+    def _unsupported(self, step: str) -> ScriptError:
         return ScriptError(
-            f"{word}() has no form in protocol {self.name!r}; send raw(b'…') instead"
+            f"protocol {self.name!r} does not support {step}(); send raw(b'…') instead"
         )
 
     def reasoning(self, text: str) -> bytes:
-        raise self._cannot("reasoning")
+        raise self._unsupported("reasoning")
 
     def refusal(self, text: str) -> bytes:
-        raise self._cannot("refusal")
+        raise self._unsupported("refusal")
 
     def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
-        raise self._cannot("tool_call")
+        raise self._unsupported("tool_call")
 
     def event(self, data: Any, name: str | None) -> bytes:
-        raise self._cannot("event")
+        raise self._unsupported("event")
 
     def comment(self, text: str) -> bytes:
-        raise self._cannot("comment")
+        raise self._unsupported("comment")
 
     def ping(self) -> bytes:
-        raise self._cannot("ping")
+        raise self._unsupported("ping")
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
-        raise self._cannot("error")
+        raise self._unsupported("error")
 
     def finish(self, reason: str | None) -> bytes:
         return b""
@@ -86,10 +86,10 @@ class Encoder:
         return b"\xff\xfe\xfa"
 
     def ending(self) -> bytes:
-        """Return what is still missing of the protocol's proper end."""
+        """Return what is still missing from the protocol's proper ending."""
         return b""
 
-    def whole(self, text: str) -> tuple[str, bytes]:
+    def complete(self, text: str) -> tuple[str, bytes]:
         """Return content type and body of an answer that is not streamed."""
         return self.content_type, self.text(text)
 
@@ -99,7 +99,7 @@ class Encoder:
 
 
 class EventStreamEncoder(Encoder):
-    """``data: {json}`` events with ``choices[0].delta.content`` (Vitalentum, CodeLinkAva)."""
+    """Encodes events with ``choices[0].delta.content`` in JSON (Vitalentum, CodeLinkAva)."""
 
     name = "codelinkava"
     content_type = STREAM
@@ -144,7 +144,7 @@ class EventStreamEncoder(Encoder):
     def ending(self) -> bytes:
         return b"" if self.is_over else self.done()
 
-    def whole(self, text: str) -> tuple[str, bytes]:
+    def complete(self, text: str) -> tuple[str, bytes]:
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         body = {"object": "chat.completion", "model": MODEL, "choices": [choice]}
@@ -156,13 +156,13 @@ class EventStreamEncoder(Encoder):
 
 
 def tokens(input_tokens: int, output_tokens: int) -> dict[str, int]:
-    """Return the usage as OpenAI spells it."""
+    """Return the token counts in OpenAI's format."""
     total = input_tokens + output_tokens
     named = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
     return named | {"total_tokens": total}
 
 
 def split_text(text: str, pieces: int) -> list[str]:
-    """Return the text in so many pieces of about the same length."""
+    """Return the text in at most ``pieces`` parts of about the same length."""
     size = max(1, -(-len(text) // pieces))
     return [text[at : at + size] for at in range(0, len(text), size)]

@@ -1,8 +1,8 @@
-"""An answer played in memory: what a scripted provider has in place of connections.
+"""``InMemoryTransport``: plays a script without sockets; the transport of a scripted provider.
 
-All above it is the real thing: requests are prepared, answers decoded, errors named, attempts
-repeated and clocks kept by the rooms that do it over the network. The script plays in the stream's
-own thread, one move at a time, whenever that thread would read from its socket.
+Everything above the transport is the normal code: it prepares requests, decodes answers, raises
+errors, retries and enforces timeouts. The script runs in the stream's own thread, one step at a
+time, whenever that thread would read from its socket.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from .records import Headers, Log, Request
 from .step_types import Raw, Step
 
 HEADER_BYTES = 64 * 1024
-"""What http.client allows a header line."""
+"""http.client's limit for a header line."""
 
 
 class InMemoryOutput:
-    """The half of an ``Output`` that is the same before and inside the body: time."""
+    """The methods of an ``Output`` that wait; the same before and inside the body."""
 
     def __init__(self, call: transport.Call, encoder: Encoder) -> None:
         self.encoder = encoder
@@ -44,7 +44,10 @@ class InMemoryOutput:
         self.timeout: float | None = None
 
     def pause(self, seconds: float | None) -> None:
-        """Let time pass; ``CallStopped`` ends it, as does the timeout of an error's body."""
+        """Wait; raise ``CallStopped`` if the call is stopped.
+
+        Raise ``TimeoutError`` when the timeout for an error's body expires.
+        """
         limit = self.timeout
         if limit is not None and (seconds is None or seconds > limit):
             self.call.wait_for(_never, limit)
@@ -61,49 +64,49 @@ class InMemoryOutput:
     def signal(self, event: threading.Event) -> None:
         event.set()
 
-    def forever(self) -> None:
+    def mark_endless(self) -> None:
         pass
 
 
 class InMemoryHead(InMemoryOutput):
-    """An ``Output`` before the body: what is said here are header lines."""
+    """An ``Output`` for everything before the body: it collects header lines."""
 
     def __init__(self, call: transport.Call, encoder: Encoder) -> None:
         super().__init__(call, encoder)
-        self.said = bytearray()
+        self.data = bytearray()
 
     def play(self, steps: Iterable[Step]) -> None:
         for step in steps:
-            for move in step.substeps(self.encoder):
+            for substep in step.substeps(self.encoder):
                 self.call.raise_if_stopped()
-                move.play(self)
+                substep.play(self)
 
     def body(self, data: bytes) -> None:
-        self.said += data
-        if len(self.said) > HEADER_BYTES:
+        self.data += data
+        if len(self.data) > HEADER_BYTES:
             raise LineTooLong("header line")
 
     wire = body
 
-    def hang_up(self, reset: bool) -> None:
+    def disconnect(self, reset: bool) -> None:
         raise _reset() if reset else RemoteDisconnected("closed without an answer")
 
     def forget_interim(self) -> None:
-        """Pass over what came before the status line: an interim answer, or no HTTP at all."""
-        if self.said and not self.said.startswith(b"HTTP/1."):
+        """Discard what came before the status line; raise ``BadStatusLine`` if it is not HTTP."""
+        if self.data and not self.data.startswith(b"HTTP/1."):
             raise BadStatusLine("the answer does not begin with a status line")
-        self.said.clear()
+        self.data.clear()
 
     def parsed(self) -> tuple[str, Headers]:
-        """Return the status line's reason and the header fields."""
-        first, *lines = self.said.decode("utf-8", "replace").split("\r\n")
+        """Return the reason phrase and the header fields."""
+        first, *lines = self.data.decode("utf-8", "replace").split("\r\n")
         fields = (line.partition(":") for line in lines if line)
         headers = Headers([(name, value.strip()) for name, _, value in fields])
         return first.split(" ", 2)[2], headers
 
 
 class InMemoryBody(InMemoryOutput):
-    """An ``Output`` that is read: it plays the script until there is something to return."""
+    """An ``Output`` that can be read: it plays the script until there is data to return."""
 
     def __init__(
         self,
@@ -115,51 +118,51 @@ class InMemoryBody(InMemoryOutput):
         secure: bool,
     ) -> None:
         super().__init__(call, encoder)
-        self._moves = _moves(answer, steps, encoder)
-        self._said = bytearray()
-        self._left = size
+        self._substeps = _substeps(answer, steps, encoder)
+        self._buffer = bytearray()
+        self._remaining = size
         self._is_chunked = answer.framing == "chunked"
-        # Over plain HTTP, and where no framing and no gzip trailer says otherwise, a cut is an end.
+        # A cut is a valid end only over plain HTTP, without framing and without a gzip trailer.
         self._may_just_end = answer.framing == "close" and not (secure or answer.gzip)
         self._is_broken = answer.gzip and not answer.trailer
 
     def read(self, size: int) -> bytes:
-        """Return what has been said, playing on until it is at least one byte; ``b""`` ends it."""
-        while not self._said and self._left != 0:
+        """Play steps until there is at least one byte and return it; ``b""`` means the end."""
+        while not self._buffer and self._remaining != 0:
             self.call.raise_if_stopped()
-            move = next(self._moves, None)
-            if move is None:
-                if self._is_broken or self._left:
+            substep = next(self._substeps, None)
+            if substep is None:
+                if self._is_broken or self._remaining:
                     raise IncompleteRead(b"")
                 break
-            move.play(self)
-        data = bytes(self._said[:size])
-        del self._said[:size]
+            substep.play(self)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     def body(self, data: bytes) -> None:
         if self._is_chunked and self._is_broken:
             raise IncompleteRead(b"")
-        if self._left is not None:
-            data = data[: self._left]
-            self._left -= len(data)
-        self._said += data
+        if self._remaining is not None:
+            data = data[: self._remaining]
+            self._remaining -= len(data)
+        self._buffer += data
 
     def wire(self, data: bytes) -> None:
-        if self._is_chunked:  # bytes between the chunks are no framing any more
+        if self._is_chunked:  # bytes between the chunks break the framing
             self._is_broken = True
         else:
             self.body(data)
 
-    def hang_up(self, reset: bool) -> None:
+    def disconnect(self, reset: bool) -> None:
         if reset:
             raise _reset()
         if not self._may_just_end:
             raise IncompleteRead(b"")
-        self._moves = iter(())
+        self._substeps = iter(())
 
 
-def _moves(answer: Answer, steps: Iterable[Step], encoder: Encoder) -> Iterator[Step]:
+def _substeps(answer: Answer, steps: Iterable[Step], encoder: Encoder) -> Iterator[Step]:
     for step in steps:
         yield from step.substeps(encoder)
     if answer.end:
@@ -175,7 +178,7 @@ def _reset() -> ConnectionResetError:
 
 
 class InMemoryResponse:
-    """What requests would return: the headers, and itself as the raw body and its socket."""
+    """Stands in for a requests ``Response``; also for its raw body and its socket."""
 
     def __init__(self, url: str, status: int, head: InMemoryHead, body: InMemoryBody) -> None:
         self.url = url
@@ -183,7 +186,7 @@ class InMemoryResponse:
         self.reason, self.headers = head.parsed()
         self.raw = self
         self.close: Callable[[], None] = lambda: None
-        self.mistaken: Callable[[Exception], ProviderError]
+        self.script_error: Callable[[Exception], ProviderError]
         self._body = body
 
     def settimeout(self, seconds: float | None) -> None:
@@ -193,15 +196,15 @@ class InMemoryResponse:
         try:
             return self._body.read(size)
         except ScriptError as error:
-            raise self.mistaken(error) from error
+            raise self.script_error(error) from error
 
 
 class InMemoryTransport(transport.Transport):
-    """Answers every request from a script. It has no session: nothing can reach a network."""
+    """Answers every request from a script. It has no session and never uses the network."""
 
     def __init__(self, script: Script, protocol: str | None) -> None:
         if protocol is not None:
-            encoder_for(protocol)  # says at once what is wrong with the name
+            encoder_for(protocol)  # raises for an unknown name
         self.log = Log(None)
         self.errors: list[Exception] = []
         self._protocol = protocol
@@ -209,7 +212,7 @@ class InMemoryTransport(transport.Transport):
 
     def play(self, script: Script) -> None:
         """Play another script from the next request on."""
-        self._cues = AnswerQueue(script)
+        self._answers = AnswerQueue(script)
 
     def send(
         self,
@@ -222,7 +225,7 @@ class InMemoryTransport(transport.Transport):
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> transport.Response:
-        """Return the script's next answer once its headers are there; raises as over a network."""
+        """Play the next answer up to its headers and return it; errors are those of a network."""
         call.raise_if_stopped()
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -240,32 +243,34 @@ class InMemoryTransport(transport.Transport):
 
     def _response(self, request: Request, url: str, call: transport.Call) -> InMemoryResponse:
         try:
-            answer = self._cues.for_request(request)
+            answer = self._answers.for_request(request)
             name = answer.protocol or self._protocol or guess_protocol(request.path, request.body)
             encoder = encoder_for(name)
         except Exception as error:
-            raise self._mistaken(error) from error
+            raise self._script_error(error) from error
         try:
-            response = _begun(answer, url, call, encoder)
+            response = _open_response(answer, url, call, encoder)
         except ScriptError as error:
-            raise self._mistaken(error) from error
+            raise self._script_error(error) from error
         except (OSError, HTTPException) as error:
             call.raise_if_stopped()
             raise transport.connection_error(error, url, call) from error
-        response.mistaken = self._mistaken
+        response.script_error = self._script_error
         return response
 
-    def _mistaken(self, error: Exception) -> ProviderError:
-        """Note a mistake of the script itself; the error is one that no retry repeats."""
+    def _script_error(self, error: Exception) -> ProviderError:
+        """Record a mistake in the script itself and return an error that is not retried."""
         self.errors.append(error)
         return ProviderError(f"the script is wrong: {type(error).__name__}: {error}")
 
 
-def _begun(answer: Answer, url: str, call: transport.Call, encoder: Encoder) -> InMemoryResponse:
-    """Play everything before the body, keeping the clocks informed."""
+def _open_response(
+    answer: Answer, url: str, call: transport.Call, encoder: Encoder
+) -> InMemoryResponse:
+    """Play everything before the body and report each phase to the call, for its timeouts."""
     secure = url.startswith("https:")
     head = InMemoryHead(call, encoder)
-    if not secure:  # with TLS what is played at connecting belongs to the handshake
+    if not secure:  # with TLS, ``connect`` steps are played during the handshake
         call.connected()
     head.play(answer.connect)
     if secure:
@@ -273,13 +278,13 @@ def _begun(answer: Answer, url: str, call: transport.Call, encoder: Encoder) -> 
     call.sent()
     head.play(answer.before)
     head.forget_interim()
-    kind, steps = player.body_of(answer, encoder)
+    content_type, steps = player.body_of(answer, encoder)
     size = player.size_of(answer, steps, type(encoder)())
-    block = player.head(answer, kind, size)
+    block = player.head(answer, content_type, size)
     if answer.head_every is not None:
         head.pause(answer.head_every * len(block))
     head.body(block)
     head.play(answer.inside)
-    sized = answer.framing in ("length", "one-chunk") and not answer.gzip
-    body = InMemoryBody(call, encoder, answer, steps, size if sized else None, secure)
+    has_size = answer.framing in ("length", "one-chunk") and not answer.gzip
+    body = InMemoryBody(call, encoder, answer, steps, size if has_size else None, secure)
     return InMemoryResponse(url, answer.status, head, body)

@@ -1,4 +1,4 @@
-"""Playing one answer on a line: the header block, the framing, the steps, the end."""
+"""Plays one answer on a connection: the header block, the framing, the steps, the end."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from .connection import ClientConnection
 from .encoders import Encoder
 from .step_types import Raw, Step
 
-FOR_EVER_BYTES = 1 << 30
-"""What a script without an end promises where a size must be promised."""
+ENDLESS_BYTES = 1 << 30
+"""The size that an endless script promises where a size is required."""
 
 
 class EndConnection(Exception):
-    """A step ends the connection."""
+    """Raised by a step that ends the connection."""
 
     def __init__(self, reset: bool) -> None:
         self.reset = reset
 
 
 class RawOutput:
-    """An ``Output`` outside any body: whatever is sent goes straight onto the connection."""
+    """An ``Output`` outside any body: everything is sent directly on the connection."""
 
-    def __init__(self, line: ClientConnection, encoder: Encoder) -> None:
-        self.line = line
+    def __init__(self, connection: ClientConnection, encoder: Encoder) -> None:
+        self.connection = connection
         self.encoder = encoder
 
     def body(self, data: bytes) -> None:
-        self.line.send(data)
+        self.connection.send(data)
 
     def wire(self, data: bytes) -> None:
-        self.line.send(data)
+        self.connection.send(data)
 
     def pause(self, seconds: float) -> None:
-        self.line.watch(seconds)
+        self.connection.wait(seconds)
 
     def wait(self, event: threading.Event) -> None:
-        self.line.hold(event)
+        self.connection.wait_for(event)
 
     def signal(self, event: threading.Event) -> None:
         event.set()
 
     def stall(self) -> None:
-        self.line.watch(None)
+        self.connection.wait(None)
 
-    def hang_up(self, reset: bool) -> None:
+    def disconnect(self, reset: bool) -> None:
         raise EndConnection(reset)
 
-    def forever(self) -> None:
+    def mark_endless(self) -> None:
         pass
 
 
@@ -71,45 +71,47 @@ class ContentCoding:
 
 
 class BodyOutput(RawOutput):
-    """An ``Output`` inside a body."""
+    """An ``Output`` inside a body: it adds the content coding and the framing."""
 
-    def __init__(self, line: ClientConnection, encoder: Encoder, answer: Answer, size: int) -> None:
-        super().__init__(line, encoder)
+    def __init__(
+        self, connection: ClientConnection, encoder: Encoder, answer: Answer, size: int
+    ) -> None:
+        super().__init__(connection, encoder)
         self._chunked = answer.framing == "chunked"
         self._one_chunk = answer.framing == "one-chunk"
         self._sized = self._one_chunk or answer.framing == "length"
         self._coding = ContentCoding(answer)
-        self._size = self._left = size
+        self._size = self._remaining = size
 
     def start(self) -> None:
-        if self._one_chunk and self._left:  # a chunk of no bytes would be the last one
-            self.line.send(b"%x\r\n" % self._left)
+        if self._one_chunk and self._remaining:  # a chunk of 0 bytes would end the body
+            self.connection.send(b"%x\r\n" % self._remaining)
 
     def body(self, data: bytes) -> None:
         self._frame(self._coding.encode(data))
 
     def end(self) -> bool:
-        """Close the framing; False if the connection must end with it."""
+        """Close the framing; return whether the connection can stay open."""
         self._frame(self._coding.end())
         if self._chunked:
-            self.line.send(b"0\r\n\r\n")
-        elif self._one_chunk and self._left == 0:
-            self.line.send(b"\r\n0\r\n\r\n" if self._size else b"0\r\n\r\n")
-        return self._chunked or (self._sized and self._left == 0)
+            self.connection.send(b"0\r\n\r\n")
+        elif self._one_chunk and self._remaining == 0:
+            self.connection.send(b"\r\n0\r\n\r\n" if self._size else b"0\r\n\r\n")
+        return self._chunked or (self._sized and self._remaining == 0)
 
     def _frame(self, data: bytes) -> None:
         if not data:  # an empty chunk would end the body
             return
-        self._left -= len(data)
-        self.line.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._remaining -= len(data)
+        self.connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 
 class EndlessError(Exception):
-    """The measured script has no end."""
+    """Raised while measuring a script that has no end."""
 
 
 class SizeCounter:
-    """An ``Output`` that only counts the bytes of the body, as if nothing went wrong."""
+    """An ``Output`` that only counts the bytes of the body and ignores all faults."""
 
     def __init__(self, encoder: Encoder, answer: Answer) -> None:
         self.encoder = encoder
@@ -137,69 +139,69 @@ class SizeCounter:
     def stall(self) -> None:
         pass
 
-    def hang_up(self, reset: bool) -> None:
+    def disconnect(self, reset: bool) -> None:
         pass
 
-    def forever(self) -> None:
+    def mark_endless(self) -> None:
         raise EndlessError
 
 
-def play_answer(answer: Answer, line: ClientConnection, encoder: Encoder) -> bool:
-    """Play a whole answer; True if the connection can be used again."""
-    kind, steps = body_of(answer, encoder)
+def play_answer(answer: Answer, connection: ClientConnection, encoder: Encoder) -> bool:
+    """Play a complete answer; return whether the connection can be used again."""
+    content_type, steps = body_of(answer, encoder)
     size = size_of(answer, steps, type(encoder)())
-    bare = RawOutput(line, encoder)
+    raw_output = RawOutput(connection, encoder)
     for step in answer.before:
-        step.play(bare)
-    _send(line, head(answer, kind, size), answer.head_every)
+        step.play(raw_output)
+    _send(connection, head(answer, content_type, size), answer.head_every)
     for step in answer.inside:
-        step.play(bare)
-    _send(line, b"\r\n", answer.head_every)
-    framed = BodyOutput(line, encoder, answer, size)
-    framed.start()
+        step.play(raw_output)
+    _send(connection, b"\r\n", answer.head_every)
+    body_output = BodyOutput(connection, encoder, answer, size)
+    body_output.start()
     for step in steps:
-        step.play(framed)
+        step.play(body_output)
     if answer.end:
-        framed.body(encoder.ending())
-    return framed.end() and answer.keep_alive
+        body_output.body(encoder.ending())
+    return body_output.end() and answer.keep_alive
 
 
-def play_connect(answer: Answer, line: ClientConnection, encoder: Encoder) -> None:
-    """Play what comes before TLS and HTTP."""
+def play_connect(answer: Answer, connection: ClientConnection, encoder: Encoder) -> None:
+    """Play the ``connect`` steps, before TLS and HTTP."""
     for step in answer.connect:
-        step.play(RawOutput(line, encoder))
+        step.play(RawOutput(connection, encoder))
 
 
 def body_of(answer: Answer, encoder: Encoder) -> tuple[str | None, tuple[Step, ...]]:
     """Return the content type and the steps of the body."""
-    kind, steps = encoder.content_type, answer.steps
+    content_type, steps = encoder.content_type, answer.steps
     if answer.body:
-        kind, data = answer.body(encoder)
+        content_type, data = answer.body(encoder)
         steps = (Raw(data), *steps)
-    return (kind if answer.content_type == AUTO else answer.content_type), steps
+    return (content_type if answer.content_type == AUTO else answer.content_type), steps
 
 
 def size_of(answer: Answer, steps: tuple[Step, ...], encoder: Encoder) -> int:
-    """Return the size that the framing promises, 0 where it promises none."""
+    """Return the size that the framing promises, 0 if it promises none."""
     if answer.framing in ("chunked", "close"):
         return 0
     if answer.length is not None:
         return answer.length
-    measure = SizeCounter(encoder, answer)
+    counter = SizeCounter(encoder, answer)
     try:
         for step in steps:
-            step.play(measure)
+            step.play(counter)
     except EndlessError:
-        return FOR_EVER_BYTES
+        return ENDLESS_BYTES
     if answer.end:
-        measure.body(encoder.ending())
-    measure.end()
-    return measure.size
+        counter.body(encoder.ending())
+    counter.end()
+    return counter.size
 
 
-def head(answer: Answer, kind: str | None, size: int) -> bytes:
-    """Return the status line and the header lines, without the empty line behind them."""
-    fields: dict[str, str | None] = {"Content-Type": kind}
+def head(answer: Answer, content_type: str | None, size: int) -> bytes:
+    """Return the status line and the header lines, without the empty line after them."""
+    fields: dict[str, str | None] = {"Content-Type": content_type}
     if answer.framing == "length":
         fields["Content-Length"] = str(size)
     elif answer.framing != "close":
@@ -209,8 +211,8 @@ def head(answer: Answer, kind: str | None, size: int) -> bytes:
     if answer.framing == "close" or not answer.keep_alive:
         fields["Connection"] = "close"
     for name, value in answer.headers.items():
-        ours = next((key for key in fields if key.lower() == name.lower()), name)
-        fields[ours] = value
+        existing = next((key for key in fields if key.lower() == name.lower()), name)
+        fields[existing] = value
     lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}"]
     lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
@@ -223,10 +225,10 @@ def _reason(status: int) -> str:
         return "Overloaded" if status == 529 else "Unknown"
 
 
-def _send(line: ClientConnection, data: bytes, every: float | None) -> None:
+def _send(connection: ClientConnection, data: bytes, every: float | None) -> None:
     if every is None:
-        line.send(data)
+        connection.send(data)
         return
     for at in range(len(data)):
-        line.send(data[at : at + 1])
-        line.watch(every)
+        connection.send(data[at : at + 1])
+        connection.wait(every)

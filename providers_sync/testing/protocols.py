@@ -1,4 +1,4 @@
-"""The protocols by name, and which one a request speaks."""
+"""Encoders of OpenAI's and Anthropic's protocols, the protocol names, and ``guess_protocol``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .encoders import MODEL, Encoder, EventStreamEncoder, ScriptError, split_tex
 
 
 class VitalentumEncoder(EventStreamEncoder):
-    """The same events under the other name."""
+    """``EventStreamEncoder`` under the name ``vitalentum``."""
 
     name = "vitalentum"
 
 
 class OpenAIEncoder(EventStreamEncoder):
-    """OpenAI's chat completion chunks: role, finish reason, ``[DONE]``."""
+    """Encodes OpenAI's chat completion chunks: role, finish reason, ``[DONE]``."""
 
     name = "openai"
 
@@ -41,12 +41,12 @@ class OpenAIEncoder(EventStreamEncoder):
     def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
         index, self._calls = self._calls, self._calls + 1
         call = {"index": index, "id": id, "type": "function"}
-        said = [call | {"function": {"name": name, "arguments": ""}}]
-        said += [
+        deltas = [call | {"function": {"name": name, "arguments": ""}}]
+        deltas += [
             {"index": index, "function": {"arguments": part}}
             for part in split_text(arguments, pieces)
         ]
-        return b"".join(self._chunk({"tool_calls": [part]}) for part in said)
+        return b"".join(self._chunk({"tool_calls": [delta]}) for delta in deltas)
 
     def finish(self, reason: str | None) -> bytes:
         self._finished = True
@@ -59,7 +59,7 @@ class OpenAIEncoder(EventStreamEncoder):
 
 
 class AnthropicEncoder(EventStreamEncoder):
-    """Anthropic's named events; ``message_start`` and the content blocks are added as needed."""
+    """Encodes Anthropic's named events; adds ``message_start`` and content blocks as needed."""
 
     name = "anthropic"
 
@@ -94,8 +94,8 @@ class AnthropicEncoder(EventStreamEncoder):
         message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         return self.event({"type": "message_start", "message": message})
 
-    def _open(self, kind: str, block: dict[str, Any], *, fresh: bool = False) -> bytes:
-        if self._block == kind and not fresh:
+    def _open(self, kind: str, block: dict[str, Any], *, is_new: bool = False) -> bytes:
+        if self._block == kind and not is_new:
             return b""
         before = self._start() + self._close()
         self._block, self._index = kind, self._index + 1
@@ -120,11 +120,11 @@ class AnthropicEncoder(EventStreamEncoder):
         return opened + self._delta("thinking_delta", thinking=text)
 
     def refusal(self, text: str) -> bytes:
-        raise self._cannot("refusal")
+        raise self._unsupported("refusal")
 
     def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
         self._called = True
-        opened = self._open("tool_use", {"id": id, "name": name, "input": {}}, fresh=True)
+        opened = self._open("tool_use", {"id": id, "name": name, "input": {}}, is_new=True)
         parts = (
             self._delta("input_json_delta", partial_json=p) for p in split_text(arguments, pieces)
         )
@@ -133,15 +133,15 @@ class AnthropicEncoder(EventStreamEncoder):
     def finish(self, reason: str | None) -> bytes:
         self._finished = True
         delta = {"stop_reason": reason or ("tool_use" if self._called else "end_turn")}
-        said = self._start() + self._close()
+        before = self._start() + self._close()
         usage = {"output_tokens": self._output_tokens}
-        return said + self.event({"type": "message_delta", "delta": delta, "usage": usage})
+        return before + self.event({"type": "message_delta", "delta": delta, "usage": usage})
 
     def usage(self, input_tokens: int, output_tokens: int) -> bytes:
         self._output_tokens = output_tokens
         usage = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        said = self._start() + self._close()
-        return said + self.event({"type": "message_delta", "delta": {}, "usage": usage})
+        before = self._start() + self._close()
+        return before + self.event({"type": "message_delta", "delta": {}, "usage": usage})
 
     def done(self) -> bytes:
         self.is_over = True
@@ -159,7 +159,7 @@ class AnthropicEncoder(EventStreamEncoder):
     def garbage(self) -> bytes:
         return b'event: content_block_delta\ndata: {"type": "content_block_delta", oops\n\n'
 
-    def whole(self, text: str) -> tuple[str, bytes]:
+    def complete(self, text: str) -> tuple[str, bytes]:
         body: dict[str, Any] = {
             "id": "msg_1",
             "type": "message",
@@ -176,7 +176,7 @@ class AnthropicEncoder(EventStreamEncoder):
 
 
 class AI365VIPEncoder(Encoder):
-    """Plain text under its provider's name."""
+    """``Encoder`` (plain text) under the name ``ai365vip``."""
 
     name = "ai365vip"
 
@@ -192,19 +192,19 @@ ENCODERS: dict[str, type[Encoder]] = {
         Encoder,
     )
 }
-"""Every protocol by its name; ``plain`` and ``ai365vip`` are the same."""
+"""The encoder class of every protocol; ``plain`` and ``ai365vip`` are the same protocol."""
 
 
 def encoder_for(name: str) -> Encoder:
-    """Return a new encoder of the protocol ``name``, or say which names there are."""
+    """Return a new encoder for the protocol ``name``; raise ``ScriptError`` if it is unknown."""
     try:
         return ENCODERS[name]()
     except KeyError:
-        raise ScriptError(f"no protocol {name!r}; there are {', '.join(ENCODERS)}") from None
+        raise ScriptError(f"unknown protocol {name!r}; use one of {', '.join(ENCODERS)}") from None
 
 
 def guess_protocol(path: str, body: bytes) -> str:
-    """Return the protocol that a request speaks.
+    """Return the protocol of a request, judging by its path and body.
 
     >>> [guess_protocol(path, b"") for path in ("/v1/messages", "/api/converse-edge", "/x")]
     ['anthropic', 'vitalentum', 'openai']

@@ -1,4 +1,4 @@
-"""What the fault server remembers: requests, connections, and waiting for them."""
+"""Records of received requests and accepted connections, and the log that waits for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 
 class Headers(Mapping[str, str]):
-    """Header fields as received, looked up without regard to case; the last of a name counts.
+    """Header fields as received. Lookup ignores case and returns the last field of a name.
 
     >>> headers = Headers([("X-Key", "1"), ("x-key", "2")])
     >>> headers["X-KEY"], headers.all("x-key"), "host" in headers
@@ -21,7 +21,7 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self.pairs = pairs
-        """Every field in the order and the spelling it came in."""
+        """Every field in its original order and spelling."""
 
     def all(self, name: str) -> list[str]:
         """Return every value of ``name``."""
@@ -48,18 +48,18 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Request:
-    """One request, received whole."""
+    """One completely received request."""
 
     number: int
-    """Counted from 1 over the whole server."""
+    """Counted from 1 over all connections of the server."""
     connection: int
-    """The number of its connection, counted from 1; equal numbers mean keep-alive."""
+    """The number of its connection, counted from 1; requests that share one have equal numbers."""
     method: str
     path: str
     headers: Headers
     body: bytes
     at: float = field(default_factory=time.monotonic, compare=False)
-    """When it was complete, by ``time.monotonic()``."""
+    """When it was completely received (``time.monotonic()``)."""
 
     def json(self) -> Any:
         """Return the body as JSON."""
@@ -72,36 +72,36 @@ class Connection:
 
     number: int
     opened_at: float = field(default_factory=time.monotonic)
-    """By ``time.monotonic()``, like ``closed_at``."""
+    """``time.monotonic()``, like ``closed_at``."""
     closed_at: float | None = None
-    """When it was over on both sides; ``None`` while it is open."""
+    """When both sides had closed it; ``None`` while it is open."""
     closed_by: str | None = None
-    """Who ended it first, ``client`` or ``server``; ``None`` while nobody has."""
+    """Which side closed it first, ``client`` or ``server``; ``None`` while neither has."""
     error: str | None = None
-    """How the client left: what TLS or the system said."""
+    """How the client disconnected: the error text of TLS or the operating system."""
     requests: int = 0
-    """How many requests came over it."""
+    """Number of requests received on it."""
 
 
 T = TypeVar("T")
 
 
 class RecentItems(Generic[T]):
-    """Things counted from 1, of which the last ``keep`` are kept."""
+    """A numbered list, counted from 1, that keeps only the last ``keep`` items."""
 
     def __init__(self, keep: int | None) -> None:
-        self.kept: deque[T] = deque(maxlen=keep)
+        self.items: deque[T] = deque(maxlen=keep)
         self.count = 0
 
-    def add(self, thing: T) -> None:
-        self.kept.append(thing)
+    def add(self, item: T) -> None:
+        self.items.append(item)
         self.count += 1
 
     def get(self, n: int) -> T:
-        index = n - 1 - (self.count - len(self.kept))
+        index = n - 1 - (self.count - len(self.items))
         if index < 0:
-            raise LookupError(f"number {n} is not kept any more, or never was: count from 1")
-        return self.kept[index]
+            raise LookupError(f"number {n} is no longer kept or never existed: count from 1")
+        return self.items[index]
 
 
 class Log:
@@ -114,11 +114,11 @@ class Log:
 
     def requests(self) -> list[Request]:
         with self._changed:
-            return list(self._requests.kept)
+            return list(self._requests.items)
 
     def connections(self) -> list[Connection]:
         with self._changed:
-            return list(self._connections.kept)
+            return list(self._connections.items)
 
     def opened(self) -> Connection:
         with self._changed:
@@ -156,9 +156,11 @@ class Log:
     def wait_closed(self, n: int, timeout: float) -> float:
         start = time.monotonic()
         connection = self.wait_connection(n, timeout)
-        left = timeout - (time.monotonic() - start)
+        remaining = timeout - (time.monotonic() - start)
         with self._changed:
-            self._wait(lambda: connection.closed_at is not None, f"the end of connection {n}", left)
+            self._wait(
+                lambda: connection.closed_at is not None, f"the end of connection {n}", remaining
+            )
         return time.monotonic() - start
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""A provider that plays a script: a real one, but for the network it does not need."""
+"""``ScriptedProvider``: a provider that plays a script instead of using the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .records import Request
 
 MODEL = "scripted-model"
 ADDRESS = "http://scripted.invalid/v1"
-"""A name that is promised never to exist (RFC 2606)."""
+"""A name that is guaranteed not to exist (RFC 2606)."""
 _PUBLISHED = (
     *("url", "working", "supports_gpt_35_turbo", "default_model", "models", "model_aliases"),
     *("api_endpoint", "get_model", "get_models"),
@@ -29,20 +29,20 @@ _PUBLISHED = (
 
 @dataclass(frozen=True)
 class Asked:
-    """One call: what the program under test has asked for."""
+    """One call that the program under test made."""
 
     messages: Messages
-    """As a list, whatever shape they were given in."""
+    """Always a list, also if the call passed a string."""
     model: str
     options: dict[str, Any]
-    """What was given with the call itself, such as ``temperature``."""
+    """Options of the call itself, such as ``temperature``."""
     headers: dict[str, str | None]
     timeouts: Timeouts
-    """The clocks that hold for the call."""
+    """The timeouts in effect for the call."""
 
 
 class ScriptedProvider(Provider):
-    """A provider that plays a script, without a socket; as real as over a network otherwise.
+    """A provider that plays a script without a socket and otherwise works like a real one.
 
     ::
 
@@ -52,15 +52,16 @@ class ScriptedProvider(Provider):
         assert caught.value.partial == "Hello"
         assert provider.asked[0].options == {"temperature": 0}
 
-    Streams, errors, verdicts, clocks, retries and ``cancel()`` are those of the package itself, and
-    the scripts are those of ``serve()``.
+    Streams, errors, outcomes, timeouts, retries and ``cancel()`` are handled by the same code as
+    over a network, and the scripts are those of ``serve()``.
 
-    - ``script``: see ``Script``; ``play()`` puts another in its place.
-    - ``like``: the provider whose protocol and settings it takes over (never its connections); by
-      default an ``OpenAICompatible``, which gets the ``settings``: ``timeouts=``, ``retry=``, ….
-    - ``protocol``: as in ``serve()``, for a ``like`` whose paths do not tell it.
+    - ``script``: see ``Script``; ``play()`` replaces it.
+    - ``like``: the provider whose protocol and settings are copied (never its connections); by
+      default an ``OpenAICompatible`` created with ``settings``: ``timeouts=``, ``retry=``, ….
+    - ``protocol``: as in ``serve()``, for a ``like`` whose request paths do not identify it.
 
-    Only a real connection has TLS, gzip and framing as bytes: for faults in those use ``serve()``.
+    TLS, gzip and framing exist as bytes on a real connection only: for faults in those use
+    ``serve()``.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
@@ -76,21 +77,21 @@ class ScriptedProvider(Provider):
         if like is None:
             like = OpenAICompatible(**{"model": MODEL, "base_url": ADDRESS, **settings})
         elif settings:
-            raise InvalidRequestError(f"{', '.join(settings)}: settings are those of like=")
+            raise InvalidRequestError(f"{', '.join(settings)}: pass settings to the like= provider")
         elif not isinstance(like, Provider) or type(like)._plan_call is not Provider._plan_call:
             raise InvalidRequestError(
-                f"like= must be one provider of its own, not {like!r}; "
-                "for a Failover make a ScriptedProvider of each"
+                f"like= must be a single provider, not {like!r}; "
+                "for a Failover create a ScriptedProvider for each member"
             )
         self.asked: list[Asked] = []
-        """Every call, in order, each once, however often it was tried."""
+        """Every call, in order, recorded once even if it was retried."""
         self._memory = InMemoryTransport(script, protocol)
         self._like = copy.copy(like)
-        # In place of its method: what it sends goes here, from whatever process. The service of a
-        # provider whose own is gone is the script.
+        # Replace its method, so that it sends to the script from any process. The script is also
+        # the service of a provider whose own has shut down.
         vars(self._like).update(_transport=lambda: self._memory, _uses_default_url=False)
         self.model, self.base_url = like.model, like.base_url
-        # Attributes of the class elsewhere; here they follow the one that is played.
+        # These are class attributes of other providers; here they are copied from ``like``.
         vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
 
     def play(self, script: Script) -> None:
@@ -99,25 +100,25 @@ class ScriptedProvider(Provider):
 
     @property
     def requests(self) -> list[Request]:
-        """Every request as it would have been sent, in order, retries included."""
+        """Every request that would have been sent, in order, including retries."""
         return self._memory.log.requests()
 
     @property
     def errors(self) -> list[Exception]:
-        """What went wrong in the script itself."""
+        """Exceptions caused by mistakes in the script itself."""
         return self._memory.errors
 
     def wait_request(self, n: int = 1, timeout: float = 5.0) -> Request:
         """Wait until ``n`` requests have been made, and return the ``n``-th (from 1).
 
-        Raises ``TimeoutError`` after so many seconds.
+        Raises ``TimeoutError`` after ``timeout`` seconds.
         """
         return self._memory.log.wait_request(n, timeout)
 
     def wait_closed(self, n: int = 1, timeout: float = 5.0) -> float:
-        """Wait until the answer to request ``n`` (from 1) was let go of: read, closed or cancelled.
+        """Wait until the answer to request ``n`` (from 1) was read, closed or cancelled.
 
-        Returns the seconds this call waited. Raises ``TimeoutError``.
+        Returns the seconds this call waited. Raises ``TimeoutError`` after ``timeout`` seconds.
         """
         return self._memory.log.wait_closed(n, timeout)
 
@@ -132,8 +133,8 @@ class ScriptedProvider(Provider):
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
     ) -> tuple[Source, Timeouts, str]:
-        """Prepare what the played provider does, and note the call when it begins."""
-        source, clocks, wanted = self._like._plan_call(
+        """Plan the call of the ``like`` provider, and record it when it starts."""
+        source, effective_timeouts, resolved_model = self._like._plan_call(
             messages,
             model,
             options,
@@ -142,16 +143,22 @@ class ScriptedProvider(Provider):
             headers=headers,
             attempts=attempts,
         )
-        asked = Asked(conversation(messages), wanted, dict(options), dict(headers or {}), clocks)
+        call = Asked(
+            conversation(messages),
+            resolved_model,
+            dict(options),
+            dict(headers or {}),
+            effective_timeouts,
+        )
 
-        def noted(pipe: Channel) -> Iterator[Delta]:
-            self.asked.append(asked)
-            yield from source(pipe)
+        def recorded(channel: Channel) -> Iterator[Delta]:
+            self.asked.append(call)
+            yield from source(channel)
 
-        return noted, clocks, wanted
+        return recorded, effective_timeouts, resolved_model
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the played provider has beyond a ``Provider``, such as ``list_models``."""
+        """Return an attribute that only the ``like`` provider has, such as ``list_models``."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._like, name)

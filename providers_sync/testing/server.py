@@ -1,4 +1,4 @@
-"""The fault server: it listens on loopback, plays a script, and stops without a trace."""
+"""``serve()`` and ``Server``: an HTTP server on loopback that plays a script."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from .records import Connection, Headers, Log, Request
 
 HOST = "127.0.0.1"
 BACKLOG = 4096
-"""Room for thousands of streams that connect at once; the system may allow less."""
-CROWD = 64
+"""Enough for thousands of streams that connect at once; the system may allow fewer."""
+CLEANUP_THREADS = 64
+"""Finished threads are removed at this list length, later at twice the running ones plus this."""
 STOP_S = 5.0
-"""A thread that takes longer to stop is inside a function of the script."""
+"""A thread that takes longer to stop is stuck in a function of the script."""
 
 
 class Server:
-    """A running fault server; made by ``serve()``. Every member may be used from any thread."""
+    """A fault server, created by ``serve()``. All members may be used from any thread."""
 
     def __init__(
         self,
@@ -36,22 +37,22 @@ class Server:
         keep: int | None = None,
     ) -> None:
         if protocol is not None:
-            encoder_for(protocol)  # says at once what is wrong with the name
+            encoder_for(protocol)  # raises for an unknown name
         self.port = port
-        """The port it listens on, once entered."""
+        """The port it listens on, once the ``with`` block is entered."""
         self.host = host
         self.errors: list[BaseException] = []
-        """What went wrong in the script itself; the end of the ``with`` raises the first."""
+        """Mistakes in the script itself; leaving the ``with`` block raises the first."""
         self._protocol = protocol
         self._tls = tls
-        self._cues = AnswerQueue(script)
+        self._answers = AnswerQueue(script)
         self._log = Log(keep)
         self._threads: list[threading.Thread] = []
-        self._crowd = CROWD
+        self._cleanup_at = CLEANUP_THREADS
 
     def play(self, script: Script) -> None:
         """Play another script from the next request on."""
-        self._cues = AnswerQueue(script)
+        self._answers = AnswerQueue(script)
 
     @property
     def url(self) -> str:
@@ -61,35 +62,35 @@ class Server:
 
     @property
     def requests(self) -> list[Request]:
-        """Every request that was received whole, in order."""
+        """Every completely received request, in order."""
         return self._log.requests()
 
     @property
     def connections(self) -> list[Connection]:
-        """Every connection that was accepted, in order."""
+        """Every accepted connection, in order."""
         return self._log.connections()
 
     @property
     def open_connections(self) -> list[Connection]:
-        """The connections that neither side has closed for good."""
+        """The connections that are not closed on both sides yet."""
         return [each for each in self.connections if each.closed_at is None]
 
     def wait_request(self, n: int = 1, timeout: float = 5.0) -> Request:
-        """Wait until ``n`` requests have come whole, and return the ``n``-th (from 1).
+        """Wait until ``n`` requests were completely received, and return the ``n``-th (from 1).
 
-        Raises ``TimeoutError`` after so many seconds.
+        Raises ``TimeoutError`` after ``timeout`` seconds.
         """
         return self._log.wait_request(n, timeout)
 
     def wait_connection(self, n: int = 1, timeout: float = 5.0) -> Connection:
-        """Wait until ``n`` connections have been accepted, and return the ``n``-th (from 1)."""
+        """Wait until ``n`` connections were accepted, and return the ``n``-th (from 1)."""
         return self._log.wait_connection(n, timeout)
 
     def wait_closed(self, n: int = 1, timeout: float = 5.0) -> float:
-        """Wait until connection ``n`` (from 1) is over; return the seconds this call waited.
+        """Wait until connection ``n`` (from 1) is closed; return the seconds this call waited.
 
-        Over means that the client has closed it, or that the server has reset it. After a
-        ``cut()`` or any other end by the server it still waits for the client's side. The
+        Closed means that the client has closed it, or that the server has reset it. After a
+        ``cut()`` or any other close by the server it still waits for the client to close. The
         connection of a request is ``request.connection``. Raises ``TimeoutError``.
         """
         return self._log.wait_closed(n, timeout)
@@ -115,13 +116,13 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._threads[0].join(STOP_S)  # it accepts: once it has ended there are no new ones
+        self._threads[0].join(STOP_S)  # the accept loop: no new threads start after it
         for thread in self._threads:
             thread.join(STOP_S)
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         self._stop.close()
         if stuck:
-            raise RuntimeError(f"the script's own function does not return in {', '.join(stuck)}")
+            raise RuntimeError(f"a function of the script does not return in {', '.join(stuck)}")
         if self.errors and (kind is None or issubclass(kind, Exception)):
             raise self.errors[0]
 
@@ -129,88 +130,87 @@ class Server:
         thread = threading.Thread(
             target=target, name=f"fault-server-{name}", args=args, daemon=True
         )
-        if len(self._threads) >= self._crowd:  # a server that runs for days forgets the dead
+        if len(self._threads) >= self._cleanup_at:  # for a server that runs for days
             self._threads = [each for each in self._threads if each.is_alive()]
-            self._crowd = 2 * len(self._threads) + CROWD
+            self._cleanup_at = 2 * len(self._threads) + CLEANUP_THREADS
         self._threads.append(thread)
         thread.start()
 
     def _accept(self) -> None:
-        line = ClientConnection(self._listener, self._stop)
+        listener = ClientConnection(self._listener, self._stop)
         try:
             while True:
-                for sock in line.accept():
-                    connection = self._log.opened()
-                    self._start(self._serve, str(connection.number), sock, connection)
+                for sock in listener.accept():
+                    record = self._log.opened()
+                    self._start(self._serve, str(record.number), sock, record)
         except ServerStopped:
             pass
         finally:
-            line.close()
+            listener.close()
 
-    def _serve(self, sock: socket.socket, connection: Connection) -> None:
-        line = ClientConnection(sock, self._stop)
+    def _serve(self, sock: socket.socket, record: Connection) -> None:
+        connection = ClientConnection(sock, self._stop)
         try:
-            self._talk(line, connection)
+            self._serve_until_closed(connection, record)
         except ServerStopped:
-            connection.closed_by = connection.closed_by or "server"
+            record.closed_by = record.closed_by or "server"
         except Exception as error:  # noqa: BLE001 - raised again at the end of the with
             self.errors.append(error)
         finally:
-            line.close()
-            self._log.closed(connection)
+            connection.close()
+            self._log.closed(record)
 
-    def _talk(self, line: ClientConnection, connection: Connection) -> None:
-        """Serve requests until one side ends it."""
+    def _serve_until_closed(self, connection: ClientConnection, record: Connection) -> None:
+        """Answer requests until one side ends the connection, and close it accordingly."""
         try:
-            self._exchange(line, connection)
-            line.say_goodbye()
+            self._serve_requests(connection, record)
+            connection.send_close_notify()
         except ClientGone as error:
-            connection.closed_by = "client"
-            connection.error = str(error)
+            record.closed_by = "client"
+            record.error = str(error)
             return
-        except player.EndConnection as hang_up:
-            if hang_up.reset:
-                connection.closed_by = "server"
-                line.reset()
+        except player.EndConnection as end:
+            if end.reset:
+                record.closed_by = "server"
+                connection.reset()
                 return
-        connection.closed_by = "server"
-        line.half_close()
+        record.closed_by = "server"
+        connection.half_close()
 
-    def _exchange(self, line: ClientConnection, connection: Connection) -> None:
-        taken = self._cues.at_connect()
-        if taken:
-            player.play_connect(
-                taken, line, encoder_for(taken.protocol or self._protocol or "plain")
-            )
+    def _serve_requests(self, connection: ClientConnection, record: Connection) -> None:
+        connect_answer = self._answers.at_connect()
+        if connect_answer:
+            name = connect_answer.protocol or self._protocol or "plain"
+            player.play_connect(connect_answer, connection, encoder_for(name))
         if self._tls:
-            line.start_tls(self._tls)
+            connection.start_tls(self._tls)
         while True:
-            request = self._receive(line, connection)
-            answer = taken or self._cues.for_request(request)
-            taken = None
+            request = self._receive(connection, record)
+            answer = connect_answer or self._answers.for_request(request)
+            connect_answer = None
             name = answer.protocol or self._protocol or guess_protocol(request.path, request.body)
-            again = player.play_answer(answer, line, encoder_for(name))
-            if not again or request.headers.get("connection", "").lower() == "close":
+            can_reuse = player.play_answer(answer, connection, encoder_for(name))
+            if not can_reuse or request.headers.get("connection", "").lower() == "close":
                 return
 
-    def _receive(self, line: ClientConnection, connection: Connection) -> Request:
-        first, *rest = line.read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+    def _receive(self, connection: ClientConnection, record: Connection) -> Request:
+        first, *rest = connection.read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         pairs = [(name, value.strip()) for name, _, value in (each.partition(":") for each in rest)]
         headers = Headers(pairs)
         method, _, target = first.partition(" ")
         path = target.rpartition(" ")[0]
-        body = _body(line, headers)
-        return self._log.received(connection, method, path, headers, body)
+        body = _body(connection, headers)
+        return self._log.received(record, method, path, headers, body)
 
 
-def _body(line: ClientConnection, headers: Headers) -> bytes:
+def _body(connection: ClientConnection, headers: Headers) -> bytes:
     if headers.get("transfer-encoding", "").lower() != "chunked":
-        return line.read_exactly(int(headers.get("content-length", "0")))
+        return connection.read_exactly(int(headers.get("content-length", "0")))
     body = b""
-    while size := int(line.read_until(b"\r\n").partition(b";")[0], 16):
-        body += line.read_exactly(size)
-        line.read_exactly(2)
-    while line.read_until(b"\r\n"):  # trailers, then an empty line
+    while size := int(connection.read_until(b"\r\n").partition(b";")[0], 16):
+        body += connection.read_exactly(size)
+        connection.read_exactly(2)
+    while connection.read_until(b"\r\n"):  # trailers, then an empty line
         pass
     return body
 
@@ -224,7 +224,7 @@ def serve(
     port: int = 0,
     keep: int | None = None,
 ) -> Server:
-    """Serve a script on loopback for as long as the ``with`` lasts.
+    """Serve a script on loopback until the ``with`` block ends.
 
     >>> from providers_sync.testing import cut, serve, text
     >>> with serve([text("Hel"), cut()]) as server:
@@ -236,9 +236,9 @@ def serve(
       ``plain``; by default it follows from the path of each request.
     - ``tls``: a server-side context with a certificate loaded.
     - ``port``: 0 takes a free one.
-    - ``keep``: how many of the last requests and connections are remembered; by default all.
+    - ``keep``: how many of the last requests and connections are kept; by default all.
 
-    The end of the ``with`` stops every thread and closes every socket, whatever they are waiting
-    for, and raises what went wrong in the script itself.
+    Leaving the ``with`` block stops every thread and closes every socket, whatever they wait for,
+    and raises the first mistake in the script itself, if any.
     """
     return Server(script, protocol=protocol, tls=tls, host=host, port=port, keep=keep)

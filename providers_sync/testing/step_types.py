@@ -1,4 +1,4 @@
-"""The steps of an answer as frozen objects: each knows how to play itself."""
+"""Classes of the steps in a script: immutable objects that play themselves on an ``Output``."""
 
 from __future__ import annotations
 
@@ -11,74 +11,74 @@ from .encoders import Encoder, ScriptError
 
 
 class Output(Protocol):
-    """Where a step is played: the real connection, or a measuring stand-in."""
+    """What a step acts on: the connection, or an object that measures or replaces it."""
 
     encoder: Encoder
 
     def body(self, data: bytes) -> None:
-        """Send inside the body's framing."""
+        """Send bytes inside the body's framing."""
 
     def wire(self, data: bytes) -> None:
-        """Send straight onto the socket."""
+        """Send bytes directly on the connection."""
 
     def pause(self, seconds: float) -> None:
-        """Let time pass, watching the client."""
+        """Wait so many seconds, or until the client disconnects."""
 
     def wait(self, event: threading.Event) -> None:
-        """Hold until the event is set, watching the client."""
+        """Wait until the event is set or the client disconnects."""
 
     def signal(self, event: threading.Event) -> None:
         """Set the event."""
 
     def stall(self) -> None:
-        """Hold until the client goes away."""
+        """Wait until the client disconnects."""
 
-    def hang_up(self, reset: bool) -> None:
+    def disconnect(self, reset: bool) -> None:
         """End the connection here."""
 
-    def forever(self) -> None:
-        """Take note that the script has no end."""
+    def mark_endless(self) -> None:
+        """Note that the script has no end."""
 
 
 class Step:
-    """One thing that the server does. Frozen: a script can be used again and shared."""
+    """One action of the server. Steps are immutable: a script can be reused and shared."""
 
     def substeps(self, encoder: Encoder) -> Iterator[Step]:
-        """Yield the steps it is made of, in turn, for a player who must stop between them."""
+        """Yield the parts of the step, for a player that must stop between them."""
         yield self
 
-    def play(self, out: Output) -> None:
+    def play(self, output: Output) -> None:
         raise NotImplementedError
 
 
 class BodyStep(Step):
-    """A step that is bytes of the body, so that it can be dripped and cut as well."""
+    """A step that sends bytes of the body; ``drip()`` and ``part()`` accept it."""
 
     def render(self, encoder: Encoder) -> bytes:
         raise NotImplementedError
 
-    def play(self, out: Output) -> None:
-        out.body(self.render(out.encoder))
+    def play(self, output: Output) -> None:
+        output.body(self.render(output.encoder))
 
 
 @dataclass(frozen=True)
 class ProtocolStep(BodyStep):
-    """A word of the protocol, said as the protocol says it."""
+    """An element of the protocol, which the encoder method of this name encodes."""
 
-    word: str
+    method: str
     args: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
-        return f"{self.word}({', '.join(map(repr, self.args))})"
+        return f"{self.method}({', '.join(map(repr, self.args))})"
 
     def render(self, encoder: Encoder) -> bytes:
-        said: bytes = getattr(encoder, self.word)(*self.args)
-        return said
+        encoded: bytes = getattr(encoder, self.method)(*self.args)
+        return encoded
 
 
 @dataclass(frozen=True)
 class Raw(BodyStep):
-    """Bytes as they stand."""
+    """Bytes that are sent unchanged."""
 
     data: bytes
 
@@ -88,46 +88,46 @@ class Raw(BodyStep):
 
 @dataclass(frozen=True)
 class Part(BodyStep):
-    """The beginning of a piece."""
+    """The beginning of a body step."""
 
-    piece: BodyStep
+    step: BodyStep
     until: int | bytes | None
 
     def render(self, encoder: Encoder) -> bytes:
-        data = self.piece.render(encoder)
+        data = self.step.render(encoder)
         if self.until is None:
             return data[: len(data) // 2]
         if isinstance(self.until, int):
             return data[: self.until]
         found, mark, _ = data.partition(self.until)
         if not mark:
-            raise ScriptError(f"{self.piece!r} has no {self.until!r} to break off after")
+            raise ScriptError(f"{self.step!r} does not contain {self.until!r}, where part() ends")
         return found + mark
 
 
 @dataclass(frozen=True)
 class Drip(Step):
-    """A piece that is sent little by little."""
+    """A body step that is sent slowly, a few bytes at a time."""
 
-    piece: BodyStep
+    step: BodyStep
     every: float
     size: int
 
     def substeps(self, encoder: Encoder) -> Iterator[Step]:
-        data = self.piece.render(encoder)
-        rest = ConnectionStep(f"pause({self.every})", lambda out: out.pause(self.every))
+        data = self.step.render(encoder)
+        pause = ConnectionStep(f"pause({self.every})", lambda output: output.pause(self.every))
         for at in range(0, len(data), self.size):
             yield Raw(data[at : at + self.size])
-            yield rest
+            yield pause
 
-    def play(self, out: Output) -> None:
-        for move in self.substeps(out.encoder):
-            move.play(out)
+    def play(self, output: Output) -> None:
+        for substep in self.substeps(output.encoder):
+            substep.play(output)
 
 
 @dataclass(frozen=True)
 class Repeat(Step):
-    """Steps that are played again and again."""
+    """Steps that are played repeatedly."""
 
     steps: tuple[Step, ...]
     times: int | None
@@ -139,26 +139,26 @@ class Repeat(Step):
                 yield from step.substeps(encoder)
             played += 1
 
-    def play(self, out: Output) -> None:
+    def play(self, output: Output) -> None:
         if self.times is None:
-            out.forever()
-        for move in self.substeps(out.encoder):
-            move.play(out)
+            output.mark_endless()
+        for substep in self.substeps(output.encoder):
+            substep.play(output)
 
 
 @dataclass(frozen=True)
 class ConnectionStep(Step):
-    """A step that is not bytes; ``does`` is what it does to the connection."""
+    """A step that acts on the connection or waits, without body bytes."""
 
     name: str
-    does: Callable[[Output], None] = field(repr=False)
+    action: Callable[[Output], None] = field(repr=False)
 
-    def play(self, out: Output) -> None:
-        self.does(out)
+    def play(self, output: Output) -> None:
+        self.action(output)
 
 
 StepLike = Union[Step, str, bytes]
-"""Where a step is wanted, a string means ``text()`` and bytes mean ``raw()``."""
+"""A step, or a string for ``text()``, or bytes for ``raw()``."""
 
 
 def to_step(like: StepLike) -> Step:
@@ -169,7 +169,7 @@ def to_step(like: StepLike) -> Step:
         return ProtocolStep("text", (like,))
     if isinstance(like, (bytes, bytearray)):
         return Raw(bytes(like))
-    raise ScriptError(f"{like!r} is no step: use text('…'), raw(b'…'), pause(1), cut() …")
+    raise ScriptError(f"{like!r} is not a step: use text('…'), raw(b'…'), pause(1), cut() …")
 
 
 def to_steps(likes: Iterable[StepLike]) -> tuple[Step, ...]:
@@ -178,10 +178,10 @@ def to_steps(likes: Iterable[StepLike]) -> tuple[Step, ...]:
 
 
 def to_body_step(like: StepLike) -> BodyStep:
-    """Return ``like`` as bytes of the body."""
-    found = to_step(like)
-    if isinstance(found, BodyStep):
-        return found
+    """Return ``like`` as a step that sends body bytes."""
+    step = to_step(like)
+    if isinstance(step, BodyStep):
+        return step
     raise ScriptError(
-        f"{found!r} is no bytes of the body; drip() and part() want text, raw, event …"
+        f"{step!r} does not send bytes of the body; use text, raw, event … in drip() and part()"
     )

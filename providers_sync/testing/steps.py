@@ -1,4 +1,4 @@
-"""The words of a script: what to say inside one answer, and how to fail."""
+"""The step functions of a script: what to send in one answer, when, and how to fail."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from .step_types import (
 
 
 def text(text: str) -> Step:
-    """Say a piece of the answer: ``text("Hello ")``."""
+    """Send a chunk of the answer's text: ``text("Hello ")``."""
     return ProtocolStep("text", (text,))
 
 
 def reasoning(text: str) -> Step:
-    """Say a piece of the model's reasoning (OpenAI ``reasoning_content``, Anthropic thinking)."""
+    """Send a chunk of the model's reasoning (OpenAI ``reasoning_content``, Anthropic thinking)."""
     return ProtocolStep("reasoning", (text,))
 
 
 def refusal(text: str) -> Step:
-    """Say a piece of the model's refusal (OpenAI only)."""
+    """Send a chunk of the model's refusal (OpenAI only)."""
     return ProtocolStep("refusal", (text,))
 
 
 def tool_call(
     name: str, arguments: Mapping[str, Any] | str, *, id: str = "call_1", pieces: int = 2
 ) -> Step:
-    """Ask for a tool: ``tool_call("weather", {"city": "Oslo"})``.
+    """Send a tool call: ``tool_call("weather", {"city": "Oslo"})``.
 
-    Arguments given as a string go out as they are, so they may be broken JSON; they are split into
+    A string of arguments is sent unchanged, so it may be broken JSON. The arguments are split over
     ``pieces`` events. OpenAI and Anthropic only.
     """
     raw_arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -49,66 +49,71 @@ def tool_call(
 
 
 def event(data: Any, name: str | None = None) -> Step:
-    """Send one event: ``event({"choices": []})`` as JSON, ``event("{oops")`` as it stands."""
+    """Send one event: ``event({"choices": []})`` as JSON, ``event("{oops")`` unchanged."""
     return ProtocolStep("event", (data, name))
 
 
 def comment(text: str = "") -> Step:
-    """Send an event-stream comment, which means nothing."""
+    """Send an event-stream comment, which clients ignore."""
     return ProtocolStep("comment", (text,))
 
 
 def ping(every: float = 1.0, times: int | None = None) -> Step:
-    """Send the protocol's keep-alive every so many seconds, for ever unless ``times`` is given."""
+    """Send the protocol's keep-alive every so many seconds, forever unless ``times`` is given."""
     return repeat(ProtocolStep("ping"), pause(every), times=times)
 
 
 def usage(input_tokens: int, output_tokens: int) -> Step:
-    """Report the tokens used."""
+    """Send the token counts."""
     return ProtocolStep("usage", (input_tokens, output_tokens))
 
 
 def finish(reason: str | None = None) -> Step:
-    """Say why the answer ends; by default ``stop`` or ``end_turn``, after a call the tool's."""
+    """Send the finish reason.
+
+    The default is ``stop`` or ``end_turn``; after a tool call ``tool_calls`` or ``tool_use``.
+    """
     return ProtocolStep("finish", (reason,))
 
 
 def done() -> Step:
-    """Say the end marker: ``data: [DONE]``, or Anthropic's ``message_stop``."""
+    """Send the end marker: ``data: [DONE]``, or Anthropic's ``message_stop``."""
     return ProtocolStep("done")
 
 
 def error(
     message: str = "The server had an error", type: str = "server_error", code: str | None = None
 ) -> Step:
-    """Report an error inside the stream; nothing proper follows it.
+    """Send an error inside the stream; the proper ending is not added after it.
 
-    ``error("Overloaded", "overloaded_error")`` is the overload of Anthropic.
+    ``error("Overloaded", "overloaded_error")`` is Anthropic's overload error.
     """
     return ProtocolStep("error", (message, type, code))
 
 
 def garbage() -> Step:
-    """Send what the protocol does not know: an event of broken JSON, or bytes that are no UTF-8."""
+    """Send an event of broken JSON, or in a plain-text protocol bytes that are not UTF-8."""
     return ProtocolStep("garbage")
 
 
 def raw(data: bytes) -> Step:
-    """Send these bytes of the body, inside its framing (chunked, gzip …)."""
+    """Send these bytes in the body, inside its framing (chunked, gzip …)."""
     return Raw(data)
 
 
 def wire(data: bytes) -> Step:
-    """Send these bytes straight onto the connection, outside the framing; TLS still applies.
+    """Send these bytes directly on the connection, outside the framing; TLS still applies.
 
     ``[text("Hel"), wire(b"1f"), cut()]`` breaks off inside a chunk's size line.
     """
-    return ConnectionStep(f"wire({data!r})", lambda out: out.wire(data))
+    return ConnectionStep(f"wire({data!r})", lambda output: output.wire(data))
 
 
 def part(like: StepLike, until: int | bytes | None = None) -> Step:
-    """Send the beginning of a piece: half of it, so many bytes (-1: all but the last), or up to
-    and with these bytes.
+    """Send the beginning of a step's bytes.
+
+    By default half of them; with a number, so many bytes (-1: all but the last); with bytes, up
+    to and including these.
 
     ``[text("Hel"), part(text("lo")), cut()]`` breaks off inside an event, and
     ``part("é", b"\\xc3")`` inside a character.
@@ -117,46 +122,46 @@ def part(like: StepLike, until: int | bytes | None = None) -> Step:
 
 
 def drip(like: StepLike, every: float = 0.05, size: int = 1) -> Step:
-    """Send a piece byte by byte (``size`` at a time), each followed by ``every`` seconds.
+    """Send a step's bytes one at a time (or ``size``), each followed by ``every`` seconds' pause.
 
-    ``drip("Hello", every=1)``; for ever: ``repeat(drip(b"x", every=1))``.
+    ``drip("Hello", every=1)``; forever: ``repeat(drip(b"x", every=1))``.
     """
     return Drip(to_body_step(like), every, size)
 
 
-def repeat(*likes: StepLike, times: int | None = None) -> Step:
-    """Play some steps again and again, for ever unless ``times`` is given."""
-    return Repeat(to_steps(likes), times)
+def repeat(*steps: StepLike, times: int | None = None) -> Step:
+    """Play some steps repeatedly, forever unless ``times`` is given."""
+    return Repeat(to_steps(steps), times)
 
 
 def pause(seconds: float) -> Step:
-    """Say nothing for so many seconds."""
-    return ConnectionStep(f"pause({seconds})", lambda out: out.pause(seconds))
+    """Send nothing for so many seconds."""
+    return ConnectionStep(f"pause({seconds})", lambda output: output.pause(seconds))
 
 
 def wait(event: threading.Event) -> Step:
-    """Hold until the test sets the event."""
-    return ConnectionStep("wait()", lambda out: out.wait(event))
+    """Wait until the test sets the event."""
+    return ConnectionStep("wait()", lambda output: output.wait(event))
 
 
 def signal(event: threading.Event) -> Step:
-    """Set the event: the script has come this far."""
-    return ConnectionStep("signal()", lambda out: out.signal(event))
+    """Set the event, so that a test knows that the script has reached this step."""
+    return ConnectionStep("signal()", lambda output: output.signal(event))
 
 
 def cut() -> Step:
-    """End the connection here, orderly (FIN), with the framing and the answer unfinished.
+    """Close the connection here (FIN), with the framing and the answer unfinished.
 
-    Over TLS without a ``close_notify``, as a crash does it.
+    Over TLS no ``close_notify`` is sent, as when a server crashes.
     """
-    return ConnectionStep("cut()", lambda out: out.hang_up(False))
+    return ConnectionStep("cut()", lambda output: output.disconnect(False))
 
 
 def reset() -> Step:
-    """End the connection here with a TCP reset."""
-    return ConnectionStep("reset()", lambda out: out.hang_up(True))
+    """Reset the connection here (TCP RST)."""
+    return ConnectionStep("reset()", lambda output: output.disconnect(True))
 
 
 def stall() -> Step:
-    """Say nothing more until the client goes away or the server stops."""
-    return ConnectionStep("stall()", lambda out: out.stall())
+    """Send nothing more until the client disconnects or the server stops."""
+    return ConnectionStep("stall()", lambda output: output.stall())

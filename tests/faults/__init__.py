@@ -1,1 +1,1 @@
-"""The fault table: what may go wrong with a streamed answer, and what a reader must see then."""
+"""The fault table: what can go wrong with a streamed answer, and the result the caller must get."""

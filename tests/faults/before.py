@@ -1,4 +1,4 @@
-"""Faults before the answer: no connection, no headers, a bad status."""
+"""Rows for faults before the answer: no connection, no headers, an error status."""
 
 from __future__ import annotations
 
@@ -52,92 +52,93 @@ EARLY_HINTS = wire(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload
 CONNECTION = [
     Row(
         "connection refused", None, APIConnectionError, "failed",
-        place="refused", requests=0, opens=False, wires=BOTH, says=("refused",),
+        target="refused", requests=0, opens=False, schemes=BOTH, message=("refused",),
     ),
     Row(
-        "name unknown to DNS", None, APIConnectionError, "failed",
-        place="unknown", requests=0, opens=False, wires=BOTH, says=("DNS",),
+        "unknown host name", None, APIConnectionError, "failed",
+        target="unknown", requests=0, opens=False, schemes=BOTH, message=("DNS",),
     ),
     Row(
         "DNS never answers", None, APITimeoutError, "failed",
-        place="silent-dns", requests=0, opens=False, timeouts=CONNECT, clock="connect",
+        target="silent-dns", requests=0, opens=False, timeouts=CONNECT, clock="connect",
     ),
     Row(
-        "DNS never answers and only the total clock runs", None, APITimeoutError, "deadline",
-        place="silent-dns", requests=0, opens=False, timeouts=Timeouts(None, None, None, 0.3),
+        "DNS never answers, only the total timeout is set", None, APITimeoutError, "deadline",
+        target="silent-dns", requests=0, opens=False, timeouts=Timeouts(None, None, None, 0.3),
         clock="total",
     ),
     Row(
-        "address is a black hole", None, APITimeoutError, "failed",
-        place="blackhole", requests=0, opens=False, wires=BOTH, timeouts=CONNECT, clock="connect",
+        "packets to the address are dropped", None, APITimeoutError, "failed",
+        target="blackhole", requests=0, opens=False, schemes=BOTH, timeouts=CONNECT,
+        clock="connect",
     ),
     Row(
-        "address is a black hole and the total clock is shorter", None, APITimeoutError, "deadline",
-        place="blackhole", requests=0, opens=False, timeouts=TOTAL, clock="total",
+        "packets to the address are dropped, shorter total timeout", None, APITimeoutError,
+        "deadline", target="blackhole", requests=0, opens=False, timeouts=TOTAL, clock="total",
     ),
     Row(
-        "certificate signed by nobody known", GOOD, APIConnectionError, "failed",
-        place="self-signed", wires=TLS, requests=0, opens=False, says=("certificate", "verify="),
-        attributes={"retryable": False},
+        "self-signed certificate", GOOD, APIConnectionError, "failed",
+        target="self-signed", schemes=TLS, requests=0, opens=False,
+        message=("certificate", "verify="), attributes={"retryable": False},
     ),
     Row(
-        "certificate of another host", GOOD, APIConnectionError, "failed",
-        place="wrong-host", wires=TLS, requests=0, opens=False, says=("certificate",),
+        "certificate for another host", GOOD, APIConnectionError, "failed",
+        target="wrong-host", schemes=TLS, requests=0, opens=False, message=("certificate",),
         attributes={"retryable": False},
     ),
     Row(
         "TLS handshake never answered", answer(connect=[stall()]), APITimeoutError, "failed",
-        wires=TLS, requests=0, opens=False, timeouts=CONNECT, clock="connect",
+        schemes=TLS, requests=0, opens=False, timeouts=CONNECT, clock="connect",
     ),
     Row(
         "TLS handshake cut", answer(connect=[cut()]), APIConnectionError, "failed",
-        wires=TLS, requests=0, opens=False,
+        schemes=TLS, requests=0, opens=False,
     ),
     Row(
-        "no TLS where TLS is due", answer(connect=[wire(b"HTTP/1.1 400 Bad\r\n\r\n"), cut()]),
-        APIConnectionError, "failed", wires=TLS, requests=0, opens=False, says=("TLS",),
+        "plain HTTP instead of TLS", answer(connect=[wire(b"HTTP/1.1 400 Bad\r\n\r\n"), cut()]),
+        APIConnectionError, "failed", schemes=TLS, requests=0, opens=False, message=("TLS",),
     ),
     Row(
-        "connection reset when it is made", answer(connect=[reset()]),
+        "connection reset when accepted", answer(connect=[reset()]),
         APIConnectionError, "failed", requests=0, opens=False,
     ),
     Row(
         "TLS handshake reset", answer(connect=[pause(0.02), reset()]), APIConnectionError, "failed",
-        wires=TLS, requests=0, opens=False,
+        schemes=TLS, requests=0, opens=False,
     ),
     Row(
-        "connection closed when it is made", answer(connect=[cut()]),
+        "connection closed when accepted", answer(connect=[cut()]),
         APIConnectionError, "failed", requests=0, opens=False,
     ),
     Row(
         "connection reset once, then a good answer", [answer(before=[reset()]), GOOD],
-        text="Hello", requests=2, wires=BOTH,
+        text="Hello", requests=2, schemes=BOTH,
     ),
 ]  # fmt: skip
 
 HEADERS = [
     Row(
-        "headers never come", answer(before=[stall()]), APITimeoutError, "stalled",
-        opens=False, wires=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
+        "headers never arrive", answer(before=[stall()]), APITimeoutError, "stalled",
+        opens=False, schemes=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
     ),
     Row(
-        "headers never come and the total clock is shorter", answer(before=[stall()]),
+        "headers never arrive, shorter total timeout", answer(before=[stall()]),
         APITimeoutError, "deadline", opens=False, timeouts=TOTAL, clock="total",
     ),
     Row(
-        "headers drip", answer("Hello", head_every=0.02), APITimeoutError, "stalled",
-        opens=False, wires=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
+        "headers sent byte by byte", answer("Hello", head_every=0.02), APITimeoutError, "stalled",
+        opens=False, schemes=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
     ),
     Row(
-        "headers for ever", answer(inside=[repeat(drip(b"X-Pad: 1\r\n", every=0.02))]),
+        "endless headers, byte by byte", answer(inside=[repeat(drip(b"X-Pad: 1\r\n", every=0.02))]),
         APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
     ),
     Row(
-        "headers without end at full speed", answer(inside=[repeat(wire(b"X-Pad: 1\r\n" * 100))]),
+        "endless headers at full speed", answer(inside=[repeat(wire(b"X-Pad: 1\r\n" * 100))]),
         APIConnectionError, "failed", opens=False, requests=3,
     ),
     Row(
-        "interim responses for ever", answer(before=[
+        "endless interim responses", answer(before=[
             repeat(wire(b"HTTP/1.1 100 Continue\r\n\r\n"), pause(0.02))
         ]),
         APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
@@ -148,88 +149,89 @@ HEADERS = [
             EARLY_HINTS, wire(b"HTTP/1.1 100 Continue\r\n\r\n"), pause(0.05),
             wire(b"HTTP/1.1 102 Processing\r\n\r\n"),
         ]),
-        text="Hello", wires=BOTH,
+        text="Hello", schemes=BOTH,
     ),
     Row(
-        "interim responses at full speed for ever", answer(before=[
+        "endless interim responses at full speed", answer(before=[
             repeat(wire(b"HTTP/1.1 102 Processing\r\n\r\n" * 100))
         ]),
         APIConnectionError, "failed", opens=False, requests=3,
     ),
     Row(
-        "interim response dripped", answer(before=[repeat(drip(b"HTTP/1.1 103 Hi", every=0.02))]),
+        "interim response sent byte by byte",
+        answer(before=[repeat(drip(b"HTTP/1.1 103 Hi", every=0.02))]),
         APITimeoutError, "stalled", opens=False, timeouts=FIRST_TOKEN, clock="first_token",
     ),
     Row(
-        "closed after an interim response", answer(before=[EARLY_HINTS, cut()]),
-        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+        "connection closed after an interim response", answer(before=[EARLY_HINTS, cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, schemes=BOTH,
     ),
     Row(
-        "closed inside an interim response",
+        "connection closed inside an interim response",
         answer(before=[wire(b"HTTP/1.1 103 Early Hints\r\nLink: </a"), cut()]),
         APIConnectionError, "failed", opens=False, requests=3,
     ),
     Row(
-        "another protocol from here on", answer(before=[
+        "switch to another protocol", answer(before=[
             wire(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n"), stall()
         ]),
-        APIStatusError, "failed", opens=False, says=("101",), attributes={"status_code": 101},
+        APIStatusError, "failed", opens=False, message=("101",), attributes={"status_code": 101},
     ),
     Row(
-        "two lengths that contradict each other",
+        "two different Content-Length headers",
         answer("Hello", framing="length", inside=[wire(b"Content-Length: 1\r\n")]),
-        MalformedStream, "failed", opens=False, wires=BOTH, says=("contradict",),
+        MalformedStream, "failed", opens=False, schemes=BOTH, message=("contradict",),
     ),
     Row(
-        "two lengths that contradict each other in one line",
+        "two different lengths in one Content-Length header",
         answer("Hello", framing="close", inside=[wire(b"Content-Length: 1, 2\r\n")]),
-        MalformedStream, "failed", opens=False, says=("contradict",),
+        MalformedStream, "failed", opens=False, message=("contradict",),
     ),
     Row(
-        "the same length twice",
+        "the same Content-Length twice",
         answer(b"", framing="length", end=False, inside=[wire(b"Content-Length: 0\r\n")]),
         StreamTruncated, "truncated", requests=3,
     ),
     Row(
-        "a length beside the chunked coding",
-        answer("Hel", "lo", inside=[wire(b"Content-Length: 3\r\n")]), text="Hello", wires=BOTH,
+        "Content-Length together with chunked encoding",
+        answer("Hel", "lo", inside=[wire(b"Content-Length: 3\r\n")]), text="Hello", schemes=BOTH,
     ),
     Row(
-        "closed in place of an answer", answer(before=[cut()]),
-        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+        "connection closed instead of an answer", answer(before=[cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, schemes=BOTH,
     ),
     Row(
-        "reset in place of an answer", answer(before=[reset()]),
-        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+        "connection reset instead of an answer", answer(before=[reset()]),
+        APIConnectionError, "failed", opens=False, requests=3, schemes=BOTH,
     ),
     Row(
-        "closed inside the status line", answer(before=[wire(b"HTTP/1.1 20"), cut()]),
+        "connection closed inside the status line", answer(before=[wire(b"HTTP/1.1 20"), cut()]),
         APIConnectionError, "failed", opens=False, requests=3,
     ),
     Row(
-        "another protocol than HTTP", answer(before=[wire(b"SSH-2.0-OpenSSH_9.6\r\n"), cut()]),
-        APIConnectionError, "failed", opens=False, requests=3, says=("HTTP",),
+        "answer that is not HTTP", answer(before=[wire(b"SSH-2.0-OpenSSH_9.6\r\n"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, message=("HTTP",),
     ),
     Row(
-        "closed inside a header", answer(inside=[wire(b"X-Half: on"), cut()]),
-        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+        "connection closed inside a header", answer(inside=[wire(b"X-Half: on"), cut()]),
+        APIConnectionError, "failed", opens=False, requests=3, schemes=BOTH,
     ),
     Row(
-        "closed between two headers", answer(inside=[cut()], framing="close"),
-        APIConnectionError, "failed", opens=False, requests=3, wires=BOTH,
+        "connection closed between two headers", answer(inside=[cut()], framing="close"),
+        APIConnectionError, "failed", opens=False, requests=3, schemes=BOTH,
     ),
     Row(
-        "reset inside the headers", answer(inside=[wire(b"X-Half: on"), reset()]),
+        "connection reset inside the headers", answer(inside=[wire(b"X-Half: on"), reset()]),
         APIConnectionError, "failed", opens=False, requests=3,
     ),
 ]  # fmt: skip
 
 
 def refusal(code: int, kind: type[APIStatusError], requests: int = 1) -> Row:
-    """A status for ever; only some are worth another attempt."""
+    """Return a row for a status that every request gets; only some are retried."""
     return Row(
-        f"status {code} for ever", status(code, f"No, says {code}"), kind, "failed",
-        opens=False, requests=requests, says=(str(code), f"No, says {code}"),
+        f"status {code} for every request", status(code, f"No, says {code}"), kind, "failed",
+        opens=False, requests=requests, message=(str(code), f"No, says {code}"),
         attributes={"status_code": code},
     )  # fmt: skip
 
@@ -250,8 +252,8 @@ STATUS = [
     Row(
         "status 400 with the protocol's error object",
         status(400, "bad model", type="invalid_request_error", error_code="model_not_found"),
-        APIStatusError, "failed", opens=False, kinds=EVENTS, wires=BOTH, says=("400", "bad model"),
-        attributes={"status_code": 400, "retry_after": None},
+        APIStatusError, "failed", opens=False, kinds=EVENTS, schemes=BOTH,
+        message=("400", "bad model"), attributes={"status_code": 400, "retry_after": None},
     ),
     Row("status 500, then a good answer", [status(500), GOOD], text="Hello", requests=2),
     Row(
@@ -267,7 +269,7 @@ STATUS = [
         opens=False, requests=2, attributes={"status_code": 400},
     ),
     Row(
-        "status 429 for ever with Retry-After", busy("0.1"), RateLimitError, "failed",
+        "status 429 with Retry-After for every request", busy("0.1"), RateLimitError, "failed",
         opens=False, requests=3, takes=0.22, attributes={"status_code": 429, "retry_after": 0.1},
     ),
     Row(
@@ -283,76 +285,78 @@ STATUS = [
         takes=1.65, kinds=OPENAI,
     ),
     Row(
-        "Retry-After as a date gone by", lambda: [busy(http_date(-90)), GOOD],
+        "Retry-After as a past date", lambda: [busy(http_date(-90)), GOOD],
         text="Hello", requests=2,
     ),
-    Row("Retry-After of junk", [busy("soon"), GOOD], text="Hello", requests=2),
-    Row("Retry-After below zero", [busy("-5"), GOOD], text="Hello", requests=2),
-    Row("Retry-After of NaN", [busy("nan"), GOOD], text="Hello", requests=2),
+    Row("Retry-After that is not a number or date", [busy("soon"), GOOD], text="Hello", requests=2),
+    Row("negative Retry-After", [busy("-5"), GOOD], text="Hello", requests=2),
+    Row("Retry-After NaN", [busy("nan"), GOOD], text="Hello", requests=2),
     Row(
-        "Retry-After beyond the cap", busy("3600"), RateLimitError, "failed",
-        opens=False, says=("3600",), attributes={"retry_after": 3600.0},
+        "Retry-After above the maximum", busy("3600"), RateLimitError, "failed",
+        opens=False, message=("3600",), attributes={"retry_after": 3600.0},
     ),
     Row(
-        "Retry-After of 503 beyond the cap", busy("61", 503), APIStatusError, "failed",
-        opens=False, says=("61",), attributes={"retry_after": 61.0},
+        "Retry-After of a 503 above the maximum", busy("61", 503), APIStatusError, "failed",
+        opens=False, message=("61",), attributes={"retry_after": 61.0},
     ),
     Row(
-        "Retry-After as a date beyond the cap", lambda: busy(http_date(7200)),
-        RateLimitError, "failed", opens=False, says=("wait",),
+        "Retry-After as a date above the maximum", lambda: busy(http_date(7200)),
+        RateLimitError, "failed", opens=False, message=("wait",),
     ),
     Row(
-        "Retry-After longer than the total clock", busy("30"), RateLimitError, "failed",
-        opens=False, says=("30",), attributes={"retry_after": 30.0},
+        "Retry-After longer than the total timeout", busy("30"), RateLimitError, "failed",
+        opens=False, message=("30",), attributes={"retry_after": 30.0},
     ),
     Row(
-        "error body never ends", answer(
+        "endless error body", answer(
             repeat(b"sorry ", pause(0.02)), status=400, content_type="text/plain"
         ),
-        APIStatusError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
-        says=("400", "sorry"),
+        APIStatusError, "failed", opens=False, schemes=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
+        message=("400", "sorry"),
     ),
     Row(
-        "error body without end at full speed", answer(
+        "endless error body at full speed", answer(
             repeat(b"sorry " * 10_000), status=400, content_type="text/plain"
         ),
-        APIStatusError, "failed", opens=False, wires=BOTH, says=("400", "sorry"),
+        APIStatusError, "failed", opens=False, schemes=BOTH, message=("400", "sorry"),
     ),
     Row(
         "error body stalls", answer(b"oops", stall(), status=400, content_type="text/plain"),
-        APIStatusError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
-        says=("400", "oops"),
+        APIStatusError, "failed", opens=False, schemes=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
+        message=("400", "oops"),
     ),
     *(
         Row(
-            f"error body whose {name} drips", answer(
-                wire(begun), repeat(drip(wire_bytes, every=0.02)), status=401, framing="close",
+            f"error body whose {name} is sent byte by byte", answer(
+                wire(prefix), repeat(drip(wire_bytes, every=0.02)), status=401, framing="close",
                 headers={"Transfer-Encoding": "chunked"},
             ),
-            AuthenticationError, "failed", opens=False, wires=BOTH, timeouts=FIRST_TOKEN, takes=0.3,
-            says=("401",),
+            AuthenticationError, "failed", opens=False, schemes=BOTH, timeouts=FIRST_TOKEN,
+            takes=0.3, message=("401",),
         )
-        for name, begun, wire_bytes in (
+        for name, prefix, wire_bytes in (
             ("chunk extension", b"5;", b"x"), ("trailer", b"0\r\nX: ", b"x"),
-            ("first chunk's size", b"", b"0"),
+            ("first chunk size", b"", b"0"),
         )
     ),
     Row(
-        "error body in a coding that drips", answer(
+        "compressed error body sent byte by byte", answer(
             repeat(drip(b"x", every=0.02)), status=401, headers={"Content-Encoding": "br"}
         ),
-        AuthenticationError, "failed", opens=False, timeouts=FIRST_TOKEN, takes=0.3, says=("401",),
+        AuthenticationError, "failed", opens=False, timeouts=FIRST_TOKEN, takes=0.3,
+        message=("401",),
     ),
     Row(
-        "error body that is deflated", answer(
+        "error body compressed with deflate", answer(
             zlib.compress(b'{"error": {"message": "No such key"}}'), status=401, end=False,
             headers={"Content-Encoding": "deflate"}, content_type="application/json",
         ),
-        AuthenticationError, "failed", opens=False, says=("401", "No such key"),
+        AuthenticationError, "failed", opens=False, message=("401", "No such key"),
     ),
     Row(
-        "error body reset", answer(b"oops", reset(), status=400, content_type="text/plain"),
-        APIStatusError, "failed", opens=False, says=("400",),
+        "connection reset inside the error body",
+        answer(b"oops", reset(), status=400, content_type="text/plain"),
+        APIStatusError, "failed", opens=False, message=("400",),
     ),
     Row(
         "error body is a web page", answer(
@@ -364,13 +368,13 @@ STATUS = [
         "error body is a gzip bomb", answer(
             repeat(bytes(60_000)), status=400, content_type="text/plain", gzip=True
         ),
-        APIStatusError, "failed", opens=False, says=("400",), kinds=OPENAI,
+        APIStatusError, "failed", opens=False, message=("400",), kinds=OPENAI,
     ),
     *(
         Row(
             f"redirect {code} to another host", redirect("http://192.0.2.1/v1", code),
-            APIStatusError, "failed", opens=False, says=(str(code), "http://192.0.2.1/v1"),
-            attributes={"status_code": code}, wires=BOTH if code == 307 else HTTP,
+            APIStatusError, "failed", opens=False, message=(str(code), "http://192.0.2.1/v1"),
+            attributes={"status_code": code}, schemes=BOTH if code == 307 else HTTP,
         )
         for code in (301, 302, 303, 307, 308)
     ),

@@ -1,4 +1,4 @@
-"""Odd but valid: what servers do and the rules allow, so that the whole text must come."""
+"""Rows for unusual but valid answers, whose complete text must arrive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from providers_sync.testing.step_types import BodyStep
 from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
 
 WORDS = ["Hel", "lo, ", "wörld ", "\U0001f600!"]
-SAID = "".join(WORDS)
+FULL = "".join(WORDS)
 
 
 def choice(content: Any, **rest: Any) -> dict[str, Any]:
@@ -22,33 +22,33 @@ def choice(content: Any, **rest: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Changed(BodyStep):
-    """A whole answer as the protocol says it, and then its bytes changed."""
+class Modified(BodyStep):
+    """A complete answer in the protocol's encoding whose bytes are then modified."""
 
     change: Callable[[bytes], bytes]
     words: tuple[str, ...] = tuple(WORDS)
 
-    def render(self, speech: Encoder) -> bytes:
-        return self.change(b"".join(map(speech.text, self.words)) + speech.ending())
+    def render(self, encoder: Encoder) -> bytes:
+        return self.change(b"".join(map(encoder.text, self.words)) + encoder.ending())
 
 
-def replaced(old: bytes, new: bytes) -> Changed:
-    return Changed(lambda data: data.replace(old, new))
+def replaced(old: bytes, new: bytes) -> Modified:
+    return Modified(lambda data: data.replace(old, new))
 
 
 def mixed(data: bytes) -> bytes:
-    """Every line with another end; never CR and then LF, which would be one end."""
+    """Give lines different ends; never CR before LF, which would be a single line end."""
     ends = itertools.cycle([b"\n", b"\r\n", b"\r", b"\r", b"\r\n"])
     return b"".join(line + next(ends) for line in data.split(b"\n")[:-1])
 
 
 def in_chunks(data: bytes) -> bytes:
-    """The same bytes in HTTP chunks that look unusual."""
-    out, size = b"", 11
+    """Return the same bytes in unusual HTTP chunks."""
+    encoded, size = b"", 11
     for at in range(0, len(data), size):
-        piece = data[at : at + size]
-        out += b'00%X ; name="value"\r\n%b\r\n' % (len(piece), piece)
-    return out + b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
+        chunk = data[at : at + size]
+        encoded += b'00%X ; name="value"\r\n%b\r\n' % (len(chunk), chunk)
+    return encoded + b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
 
 
 def chunked(body: Any) -> Any:
@@ -56,78 +56,86 @@ def chunked(body: Any) -> Any:
 
 
 ENDS = {
-    "LF": replaced(b"\n", b"\n"),
-    "CR": replaced(b"\n", b"\r"),
-    "CRLF": replaced(b"\n", b"\r\n"),
-    "mixed line ends": Changed(mixed),
-    "byte order mark": Changed(lambda data: b"\xef\xbb\xbf" + data),
+    "line ends LF": replaced(b"\n", b"\n"),
+    "line ends CR": replaced(b"\n", b"\r"),
+    "line ends CRLF": replaced(b"\n", b"\r\n"),
+    "mixed line ends": Modified(mixed),
+    "byte order mark": Modified(lambda data: b"\xef\xbb\xbf" + data),
 }
 
+NAMES = {
+    "chunked": "in chunks", "one-chunk": "in one chunk", "length": "with Content-Length",
+    "close": "delimited by connection close",
+}  # fmt: skip
+"""The descriptions of the framings."""
+
 FRAMING = [
-    *(Row(name, answer(said), text=SAID, kinds=EVENTS) for name, said in ENDS.items()),
+    *(Row(name, answer(body), text=FULL, kinds=EVENTS) for name, body in ENDS.items()),
     *(
-        Row(f"{name}, byte by byte", drip(said, every=0), text=SAID, kinds=EVENTS)
-        for name, said in ENDS.items()
+        Row(f"{name}, byte by byte", drip(body, every=0), text=FULL, kinds=EVENTS)
+        for name, body in ENDS.items()
     ),
-    Row("data: without a space", replaced(b"data: ", b"data:"), text=SAID, kinds=EVENTS),
+    Row("data: without a space", replaced(b"data: ", b"data:"), text=FULL, kinds=EVENTS),
     Row(
-        "id: and retry: and unknown fields", Changed(
+        "id:, retry: and unknown fields", Modified(
             lambda data: b"id: 1\nretry: 5\n\nid\n\nretry: soon\nfoo: bar\nfoo\n\n"
             + data.replace(b"data: ", b"id: 7\ndata: ")
         ),
-        text=SAID, kinds=EVENTS,
+        text=FULL, kinds=EVENTS,
     ),
     Row(
-        "events with a name", replaced(b"data: ", b"event: message\ndata: "), text=SAID,
+        "named events", replaced(b"data: ", b"event: message\ndata: "), text=FULL,
         kinds=CHUNKS,
     ),
     Row(
-        "JSON over several data lines", replaced(b',"', b',\ndata: "'), text=SAID, kinds=EVENTS,
+        "JSON on several data lines", replaced(b',"', b',\ndata: "'), text=FULL, kinds=EVENTS,
     ),
     Row(
-        "comments everywhere", replaced(b"data: ", b": hi\n:\ndata: "), text=SAID, kinds=EVENTS,
+        "comments before every data line", replaced(b"data: ", b": hi\n:\ndata: "), text=FULL,
+        kinds=EVENTS,
     ),
-    Row("gzip", answer(*WORDS, gzip=True), text=SAID),
+    Row("gzip", answer(*WORDS, gzip=True), text=FULL),
     Row(
-        "chunks with extensions, capitals, zeros and trailers", chunked(Changed(in_chunks)),
-        text=SAID,
+        "chunks with extensions, uppercase sizes, leading zeros and trailers",
+        chunked(Modified(in_chunks)), text=FULL,
     ),
     Row(
-        "chunks with extensions, byte by byte", chunked(drip(Changed(in_chunks), every=0)),
-        text=SAID,
+        "chunks with extensions, byte by byte", chunked(drip(Modified(in_chunks), every=0)),
+        text=FULL,
     ),
     *(
-        Row(f"body framed by {framing}", answer(*WORDS, framing=framing), text=SAID, kinds=EVENTS)
-        for framing in ("one-chunk", "length", "close")
+        Row(f"body {name}", answer(*WORDS, framing=framing), text=FULL, kinds=EVENTS)
+        for framing, name in NAMES.items() if framing != "chunked"
     ),
     *(
         Row(
-            f"200 KB at once behind the headers, framed by {framing}",
+            f"200 KB immediately after the headers, {name}",
             answer(repeat(text("x" * 300), times=700), framing=framing),
-            text="x" * 210_000, wires=BOTH, takes=0.5,
+            text="x" * 210_000, schemes=BOTH, takes=0.5,
         )
-        for framing in ("chunked", "one-chunk", "length", "close")
+        for framing, name in NAMES.items()
     ),
     Row(
-        "content type with parameters and in capitals",
-        answer(*WORDS, content_type="Text/Event-Stream; charset=UTF-8"), text=SAID, kinds=EVENTS,
+        "content type with parameters and in mixed case",
+        answer(*WORDS, content_type="Text/Event-Stream; charset=UTF-8"), text=FULL, kinds=EVENTS,
     ),
-    Row("no content type", answer(*WORDS, content_type=None), text=SAID, kinds=EVENTS),
-    Row("text/plain", answer(*WORDS, content_type="text/plain"), text=SAID, kinds=EVENTS),
+    Row("no content type", answer(*WORDS, content_type=None), text=FULL, kinds=EVENTS),
+    Row("content type text/plain", answer(*WORDS, content_type="text/plain"), text=FULL,
+        kinds=EVENTS),
 ]  # fmt: skip
 
 TEXT = [
     Row(
         "invalid UTF-8 in the text",
-        Changed(lambda data: data.replace(b"?", b"\xff"), ("Hel?lo",)), text="Hel\ufffdlo",
+        Modified(lambda data: data.replace(b"?", b"\xff"), ("Hel?lo",)), text="Hel\ufffdlo",
     ),
     Row(
-        "invalid UTF-8 in a comment", Changed(
+        "invalid UTF-8 in a comment", Modified(
             lambda data: b": \xff\xfe\n\n" + data.replace(b"data: ", b": \xc3\ndata: ")
         ),
-        text=SAID, kinds=EVENTS,
+        text=FULL, kinds=EVENTS,
     ),
-    Row("characters split over bytes", [drip("wörld €\U0001f600", every=0)],
+    Row("multi-byte characters, byte by byte", [drip("wörld €\U0001f600", every=0)],
         text="wörld €\U0001f600", kinds=PLAIN),
     *(
         Row(f"{name} in the text", [f"a{char}b", f"{char}c"], text=f"a{char}b{char}c",
@@ -157,7 +165,7 @@ TEXT = [
         kinds=EVENTS,
     ),
     Row(
-        "escaped surrogate pair whose second half comes with the finish reason",
+        "escaped surrogate pair whose second half is in the event with the finish reason",
         ["a\ud83d", event(choice("\ude00b", finish_reason="stop"))], text="a\U0001f600b",
         kinds=CHUNKS,
     ),
@@ -167,14 +175,14 @@ TEXT = [
 ]  # fmt: skip
 
 SHAPES = [
-    Row("empty choices", [event({"choices": []}), *WORDS, event({"choices": []})], text=SAID,
+    Row("empty choices", [event({"choices": []}), *WORDS, event({"choices": []})], text=FULL,
         kinds=CHUNKS),
-    Row("choices that are null", [event({"choices": None}), *WORDS], text=SAID, kinds=CHUNKS),
-    Row("null content", [event(choice(None)), *WORDS, event(choice(None))], text=SAID,
+    Row("choices that are null", [event({"choices": None}), *WORDS], text=FULL, kinds=CHUNKS),
+    Row("null content", [event(choice(None)), *WORDS, event(choice(None))], text=FULL,
         kinds=CHUNKS),
-    Row("empty deltas", ["", *WORDS, ""], text=SAID, kinds=EVENTS),
-    Row("null delta", [event({"choices": [{"delta": None}]}), *WORDS], text=SAID, kinds=CHUNKS),
-    Row("no delta", [event({"choices": [{"index": 0}]}), *WORDS], text=SAID, kinds=CHUNKS),
+    Row("empty deltas", ["", *WORDS, ""], text=FULL, kinds=EVENTS),
+    Row("null delta", [event({"choices": [{"delta": None}]}), *WORDS], text=FULL, kinds=CHUNKS),
+    Row("no delta", [event({"choices": [{"index": 0}]}), *WORDS], text=FULL, kinds=CHUNKS),
     Row(
         "unknown fields", [event(choice("Hello", logprobs={}, x=[1]) | {"y": None, "z": {}})],
         text="Hello", kinds=CHUNKS,
@@ -182,17 +190,19 @@ SHAPES = [
     Row("error that is null", [event(choice("Hello") | {"error": None})], text="Hello",
         kinds=CHUNKS),
     Row(
-        "usage only", [*WORDS, event({"usage": {"prompt_tokens": 1}})], text=SAID, kinds=CHUNKS,
+        "event with usage only", [*WORDS, event({"usage": {"prompt_tokens": 1}})], text=FULL,
+        kinds=CHUNKS,
     ),
-    Row("event with empty data", [event(""), *WORDS], text=SAID, kinds=EVENTS),
+    Row("event with empty data", [event(""), *WORDS], text=FULL, kinds=EVENTS),
     *(
-        Row(f"finish reason {reason}", [*WORDS, finish(reason)], text=SAID, kinds=EVENTS,
+        Row(f"finish reason {reason}", [*WORDS, finish(reason)], text=FULL, kinds=EVENTS,
             attributes={"finish_reason": reason})
         for reason in ("length", "content_filter")
     ),
     Row(
-        "text beside the finish reason", answer(event(choice("Hello", finish_reason="stop"))),
-        text="Hello", kinds=CHUNKS, attributes={"finish_reason": "stop"},
+        "text together with the finish reason",
+        answer(event(choice("Hello", finish_reason="stop"))), text="Hello", kinds=CHUNKS,
+        attributes={"finish_reason": "stop"},
     ),
     Row(
         "text after the finish reason", answer("Hel", finish(), "lo"), text="Hello", kinds=EVENTS,
@@ -202,13 +212,13 @@ SHAPES = [
     ),
     Row(
         "900 data lines in one event", replaced(b'"delta"', b"\ndata:" * 900 + b'\ndata: "delta"'),
-        text=SAID, kinds=OPENAI,
+        text=FULL, kinds=OPENAI,
     ),
     Row(
         "10,000 events at once", [repeat(text("x"), times=10_000)], text="x" * 10_000,
         kinds=EVENTS, takes=0.5,
     ),
-    Row("good answer", answer(*WORDS), text=SAID),
+    Row("good answer", answer(*WORDS), text=FULL),
 ]  # fmt: skip
 
 ODD = [*FRAMING, *TEXT, *SHAPES]

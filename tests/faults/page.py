@@ -1,6 +1,6 @@
-"""docs/faults.md, written from the fault table itself.
+"""Generates docs/faults.md from the fault table.
 
-PYTHONPATH=tests:. python -m faults.page      # writes the page
+PYTHONPATH=tests:. python -m faults.page
 """
 
 from __future__ import annotations
@@ -15,46 +15,47 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
 HEAD = """# What happens when things go wrong
 
-The tests put every fault below to a real server on a raw socket, {rows} in all, and check what a
-reader sees of it. This page is written from their table by `python -m faults.page`, and a test
-fails when the two differ.
+The tests produce each of the {rows} faults below with a real server on a raw socket and check what
+the caller gets. `python -m faults.page` generates this page from the table of the tests, and a
+test fails if the two differ.
 
-How to read it:
+The columns:
 
-- **raised** is the exact class; – means that the answer reads to its end. Where it is *in italics*,
-  `stream()` itself raised it; otherwise `stream()` had returned and `next()` raised it.
-- **outcome** is `.outcome` of the stream, and of the error.
-- **text** is `.partial` of the error and `.text` of the stream: every character that had arrived.
-- **requests** is what the server saw, under a policy of {attempts} attempts.
-- **for** says which protocols: *OpenAI* is the event stream of OpenAI and Vitalentum, which ends
-  with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which only `message_stop` ends;
-  *events* are both. *plain* is AI365VIP's plain text, which has no end marker. *TLS* means that it
-  was tried over TLS as well.
+- **raised** is the exact class; – means that the answer can be read to its end. If it is *in
+  italics*, `stream()` itself raises it; otherwise `stream()` returns and `next()` raises it. The
+  timeout that expires is in parentheses.
+- **outcome** is `.outcome` of the stream and of the error.
+- **text** is `.partial` of the error and `.text` of the stream: every character that arrived.
+- **requests** is the number of requests that the server receives, with at most {attempts} attempts.
+- **for** lists the protocols: *OpenAI* is the event stream of OpenAI and Vitalentum, which ends
+  with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends only with
+  `message_stop`; *events* are both. *plain* is AI365VIP's plain text, which has no end marker.
+  *TLS* means that the fault is tested over TLS as well.
 
-Every verdict is there within {margin} s: after the clock that is named, where one is, and after the
-last byte elsewhere. After every row no thread and no socket is left.
+Every call ends within {margin} s after the named timeout expires or, where none is named, after
+the last byte. No thread and no socket remains after a row.
 """
 
 OURS = """
-## On our side
+## On the client side
 
-- **Stopping**: `cancel()` and a `CancelToken`, from another thread, from a signal handler, from a
-  finalizer in another thread and from one in the waiting thread, and Ctrl-C. The reader is free
-  within 50 ms (median of 20), 250 ms at worst. Each of them while the call is
+- **Cancellation**: `cancel()` and a `CancelToken`, from another thread, from a signal handler, from
+  a finalizer in another thread and from one in the waiting thread, and Ctrl-C. The call ends
+  within 50 ms (median of 20), 250 ms at worst. All of this is tested while the call is
 {phases}.
-- **At any moment of a busy stream**, Ctrl-C and a handler that cancels lose no text and leave no
-  thread behind.
-- **A slow reader** holds a fast server back; memory stays flat however long it pauses.
-- **A reader that leaves** (out of the loop, by an exception, `close()`, `with`, dropping the
-  stream, in a reference cycle): the server sees the connection close within a second.
-- **The interpreter exits** with streams open: at once, with status 0, and silently.
-- **Forks, process pools, copies, 64 threads, gevent**: one provider serves them all; a forked child
-  leaves its parent's streams alone.
+- **At any moment of a fast stream**, Ctrl-C and a signal handler that cancels lose no text and
+  leave no thread behind.
+- **A slow caller** slows a fast server down; memory use stays constant however long it pauses.
+- **A caller that stops reading** (`break`, an exception, `close()`, `with`, dropping the stream,
+  also in a reference cycle): the server sees the connection close within a second.
+- **Interpreter exit** with open streams: immediate, with status 0, and without output.
+- **Forks, process pools, copies, 64 threads, gevent**: one provider works in all of them; a forked
+  child does not touch its parent's streams.
 """
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the text of docs/faults.md."""
     head = HEAD.format(rows=len(ROWS), attempts=ATTEMPTS, margin=MARGIN_S)
     phases = ",\n".join(f"  - {_phrase(phase)}" for phase in PHASES)
     tables = [_table(title, rows) for title, rows in TABLE.items()]
@@ -62,12 +63,14 @@ def page() -> str:
 
 
 def _phrase(phase: str) -> str:
-    """Say a phase so that it can follow "while the call is"."""
+    """Return the phase in a form that fits after "while the call is"."""
     return {
+        "resolving": "resolving the host name",
         "TLS handshake": "in its TLS handshake",
         "back-off": "waiting for its next attempt",
-        "back-off from a cut": "waiting for it again, cut off before its first event",
-        "buffer full": "held back by its reader",
+        "back-off from a cut": "waiting for its next attempt after a cut before the first event",
+        "in the middle": "in the middle of the answer",
+        "buffer full": "paused because its buffer is full",
     }.get(phase, phase)
 
 
@@ -96,12 +99,12 @@ def _raised(row: Row) -> str:
 
 
 def _outcome(row: Row) -> str:
-    return " or ".join(dict.fromkeys(row.verdict(kind) for kind in row.kinds))
+    return " or ".join(dict.fromkeys(row.expected_outcome(kind) for kind in row.kinds))
 
 
 def _text(row: Row) -> str:
     if not isinstance(row.text, str):
-        return "all of it"
+        return "all text that arrived"
     if len(row.text) > 40:
         return f"{len(row.text):,} characters"
     shown = row.text.encode("unicode_escape").decode() if not row.text.isprintable() else row.text
@@ -110,9 +113,9 @@ def _text(row: Row) -> str:
 
 def _for(row: Row) -> str:
     names = {ALL: "all", EVENTS: "events", PLAIN: "plain", ANTHROPIC: "Anthropic"}
-    kinds = names.get(row.kinds, "OpenAI")  # Vitalentum speaks the same
-    wires = {("http",): "", ("https",): ", only TLS"}.get(row.wires, ", TLS")
-    return kinds + wires
+    kinds = names.get(row.kinds, "OpenAI")  # CHUNKS too: Vitalentum uses the same protocol
+    schemes = {("http",): "", ("https",): ", only TLS"}.get(row.schemes, ", TLS")
+    return kinds + schemes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The moments of a call at which a reader may want out, each on a server that holds it there."""
+"""The phases of a call at which it can be cancelled; for each a server that stalls there."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ SYN_SENT = "02"
 
 @dataclass
 class Phase:
-    """Where a call hangs: ``provider`` gets it there, ``ready()`` returns once it is there."""
+    """A provider whose call stalls in this phase; ``ready()`` returns once it has got there."""
 
     provider: Provider
     ready: Callable[[], None]
     server: Server | None = None
     opens: bool = False
-    """Whether ``stream()`` has returned by then."""
+    """Whether ``stream()`` has returned."""
     text: str = ""
-    """What the reader has by then."""
+    """The text received so far."""
     closes: bool = True
-    """Whether stopping costs the connection."""
+    """Whether cancelling closes the connection."""
     reads: bool = True
-    """Whether the reader waits; with a full buffer it is elsewhere."""
+    """Whether the caller is reading; with a full buffer it is not."""
 
 
-def wait_until(happened: Callable[[], bool], limit: float = 5.0) -> None:
-    """Poll for what has no event."""
+def wait_until(condition: Callable[[], bool], limit: float = 5.0) -> None:
+    """Poll until a condition is true that no event reports."""
     deadline = time.monotonic() + limit
-    while not happened():
-        assert time.monotonic() < deadline, "the call did not get there"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.001)
 
 
-class Cue:
-    """An event that can be waited for again and again."""
+class ReusableEvent:
+    """An event that clears itself after each wait."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -56,25 +56,26 @@ class Cue:
         assert self.event.wait(5)
         self.event.clear()
 
-    def wait_once(self, *_: Any) -> float:
-        """A tenacity wait: half a minute, and the cue that it begins."""
+    def long_backoff(self, *_: Any) -> float:
+        """Serve as a tenacity wait: set the event and return 30 seconds."""
         self.event.set()
         return 30.0
 
 
-def held(request: pytest.FixtureRequest, wire: str, **where: Any) -> Any:
-    """Serve an answer that is held where ``where`` says."""
-    cue = Cue()
-    stop = (signal(cue.event), stall())
-    steps = [stop if step is ... else (step,) for step in where.pop("steps", ())]
-    named = {name: stop if value is ... else value for name, value in where.items()}
-    script = answer(*(each for step in steps for each in step), **named)
-    return cue, served(request, wire, script)
+def serve_stalling(request: pytest.FixtureRequest, scheme: str, **options: Any) -> Any:
+    """Serve an answer with these options that stalls where ``...`` is; also return its event."""
+    reached = ReusableEvent()
+    stalling = (signal(reached.event), stall())
+    steps = [stalling if step is ... else (step,) for step in options.pop("steps", ())]
+    settings = {name: stalling if value is ... else value for name, value in options.items()}
+    script = answer(*(each for step in steps for each in step), **settings)
+    return reached, serve_over(request, scheme, script)
 
 
 @contextlib.contextmanager
-def served(request: pytest.FixtureRequest, wire: str, script: Any) -> Iterator[Server]:
-    tls = request.getfixturevalue("tls") if wire == "https" else None
+def serve_over(request: pytest.FixtureRequest, scheme: str, script: Any) -> Iterator[Server]:
+    """Serve a script over HTTP or HTTPS."""
+    tls = request.getfixturevalue("tls") if scheme == "https" else None
     with serve(script, tls=tls) as server:
         yield server
 
@@ -86,32 +87,32 @@ def provider_at(url: str, request: pytest.FixtureRequest, **settings: Any) -> Pr
 
 
 @contextlib.contextmanager
-def resolving(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
+def resolving(request: pytest.FixtureRequest, scheme: str) -> Iterator[Phase]:
     """DNS does not answer."""
-    real, over, cue = socket.getaddrinfo, threading.Event(), Cue()
-    asked = []
+    original, finished, reached = socket.getaddrinfo, threading.Event(), ReusableEvent()
+    threads = []
 
     def hang(host: Any, *rest: Any, **named: Any) -> Any:
         if host != "silent.test":
-            return real(host, *rest, **named)
+            return original(host, *rest, **named)
         if named.get("flags", 0) & socket.AI_NUMERICHOST:
-            cue.event.set()  # each call begins so; the look-up itself is one for all of them
+            reached.event.set()  # once for each call; the look-up itself is shared by all calls
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        asked.append(threading.current_thread())
-        over.wait(30)
+        threads.append(threading.current_thread())
+        finished.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", hang)
-        yield Phase(provider_at(f"{wire}://silent.test", request, verify=True), cue.wait)
-        over.set()
-        for thread in asked:
+        yield Phase(provider_at(f"{scheme}://silent.test", request, verify=True), reached.wait)
+        finished.set()
+        for thread in threads:
             thread.join(1)
 
 
 @contextlib.contextmanager
-def connecting(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
-    """The TCP connect hangs."""
+def connecting(request: pytest.FixtureRequest, scheme: str) -> Iterator[Phase]:
+    """The TCP connect does not complete."""
     host, port = request.getfixturevalue("blackhole")
     address = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X} {SYN_SENT}"
 
@@ -120,68 +121,68 @@ def connecting(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
 
     before = pending()
     yield Phase(
-        provider_at(f"{wire}://{host}:{port}", request),
+        provider_at(f"{scheme}://{host}:{port}", request),
         lambda: wait_until(lambda: pending() > before),
     )
 
 
 @contextlib.contextmanager
-def held_at(
-    request: pytest.FixtureRequest, wire: str, opens: bool = False, text: str = "", **where: Any
+def stalled_at(
+    request: pytest.FixtureRequest, scheme: str, opens: bool = False, text: str = "", **options: Any
 ) -> Iterator[Phase]:
-    """A server that stops where ``...`` stands."""
-    cue, serving = held(request, wire, **where)
+    """A server that stalls where ``...`` is."""
+    reached, serving = serve_stalling(request, scheme, **options)
     with serving as server:
-        yield Phase(provider_at(server.url, request), cue.wait, server, opens, text)
+        yield Phase(provider_at(server.url, request), reached.wait, server, opens, text)
 
 
 @contextlib.contextmanager
 def backing_off(
-    request: pytest.FixtureRequest, wire: str, script: Any, opens: bool
+    request: pytest.FixtureRequest, scheme: str, script: Any, opens: bool
 ) -> Iterator[Phase]:
-    """The wait before another attempt is half a minute."""
-    cue = Cue()
-    retry = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=cue.wait_once)
-    with served(request, wire, script) as server:
+    """The wait before the next attempt is 30 seconds."""
+    reached = ReusableEvent()
+    retry = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=reached.long_backoff)
+    with serve_over(request, scheme, script) as server:
         provider = provider_at(server.url, request, retry=retry)
-        yield Phase(provider, cue.wait, server, opens, closes=False)
+        yield Phase(provider, reached.wait, server, opens, closes=False)
 
 
 @contextlib.contextmanager
-def buffer_full(request: pytest.FixtureRequest, wire: str) -> Iterator[Phase]:
-    """The server sends for ever and nobody reads."""
-    with served(request, wire, [repeat(text("x" * 1000))]) as server:
+def buffer_full(request: pytest.FixtureRequest, scheme: str) -> Iterator[Phase]:
+    """The server sends forever and the caller does not read."""
+    with serve_over(request, scheme, [repeat(text("x" * 1000))]) as server:
         yield Phase(provider_at(server.url, request), lambda: None, server, opens=True, reads=False)
 
 
 def fill(stream: Stream) -> None:
-    """Wait until the buffer of a stream is full and the server held back."""
+    """Wait until the buffer of a stream is full and it receives no more."""
 
-    def is_held() -> bool:
+    def is_full() -> bool:
         size = stream.stats.bytes
         time.sleep(0.01)
         return size > BUFFER_BYTES and stream.stats.bytes == size
 
-    wait_until(is_held)
+    wait_until(is_full)
 
 
 PHASES: dict[str, Callable[[pytest.FixtureRequest, str], Any]] = {
     "resolving": resolving,
     "connecting": connecting,
-    "TLS handshake": lambda r, wire: held_at(r, "https", connect=...),
-    "waiting for headers": lambda r, wire: held_at(r, wire, before=...),
-    "reading the error body": lambda r, wire: held_at(r, wire, steps=[b"oops", ...], status=500),
-    "back-off": lambda r, wire: backing_off(r, wire, status(503), False),
-    "back-off from a cut": lambda r, wire: backing_off(r, wire, answer(cut()), True),
-    "before the first event": lambda r, wire: held_at(r, wire, steps=[...], opens=True),
-    "in the middle": lambda r, wire: held_at(r, wire, steps=["Hel", ...], opens=True, text="Hel"),
+    "TLS handshake": lambda r, s: stalled_at(r, "https", connect=...),
+    "waiting for headers": lambda r, s: stalled_at(r, s, before=...),
+    "reading the error body": lambda r, s: stalled_at(r, s, steps=[b"oops", ...], status=500),
+    "back-off": lambda r, s: backing_off(r, s, status(503), False),
+    "back-off from a cut": lambda r, s: backing_off(r, s, answer(cut()), True),
+    "before the first event": lambda r, s: stalled_at(r, s, steps=[...], opens=True),
+    "in the middle": lambda r, s: stalled_at(r, s, steps=["Hel", ...], opens=True, text="Hel"),
     "buffer full": buffer_full,
 }
 
 SECURE = {"waiting for headers", "reading the error body", "before the first event",
           "in the middle", "buffer full"}  # fmt: skip
 CASES = [
-    pytest.param(phase, wire, id=f"{phase.replace(' ', '-')}-{wire}")
+    pytest.param(phase, scheme, id=f"{phase.replace(' ', '-')}-{scheme}")
     for phase in PHASES
-    for wire in (("http", "https") if phase in SECURE else ("http",))
+    for scheme in (("http", "https") if phase in SECURE else ("http",))
 ]

@@ -1,4 +1,4 @@
-"""One row of the fault table: a fault, and what a reader must see of it."""
+"""``Row``: one row of the fault table, which is a fault and the expected result."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from providers_sync import ProviderError, Timeouts
 
 OPENAI = ("OpenAICompatible",)
 CHUNKS = (*OPENAI, "Vitalentum")
-"""OpenAI's chunks: ``[DONE]`` or a finish reason ends them."""
+"""OpenAI's chunks: ``[DONE]`` or a finish reason ends the stream."""
 ANTHROPIC = ("Anthropic",)
-"""Events of its own types: ``message_stop`` alone ends them."""
+"""Anthropic's event types: only ``message_stop`` ends the stream."""
 EVENTS = (*CHUNKS, *ANTHROPIC)
 PLAIN = ("AI365VIP",)
 ALL = (*EVENTS, *PLAIN)
@@ -23,54 +23,56 @@ TLS = ("https",)
 BOTH = ("http", "https")
 
 ATTEMPTS = 3
-"""Of every row: our own number, with no wait between them unless the server asks for one."""
+"""Attempts allowed in every row, without a wait between them unless the server asks for one."""
 MARGIN_S = 0.25
-"""How late a verdict may be."""
-PATIENT = Timeouts(connect=2, first_token=2, idle=2, total=4)
-"""Clocks that must not fire."""
+"""How late a result may be."""
+LONG = Timeouts(connect=2, first_token=2, idle=2, total=4)
+"""Timeouts that must not expire."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A fault and its expectation; the fields without defaults make the sentence of the page."""
+    """A fault and its expected result; ``name`` is the description in docs/faults.md."""
 
     name: str
     script: Any
-    """What the server plays; a function without arguments makes it when the row runs."""
+    """What the server plays; a function without arguments creates it when the row runs."""
     raises: type[ProviderError] | None = None
-    """The exact class; ``None`` for an answer that reads to its end."""
+    """The exact class; ``None`` if the answer can be read to its end."""
     outcome: str = ""
-    """By default what a good answer of the provider's protocol has."""
+    """By default the outcome of a good answer in the provider's protocol."""
     text: str | re.Pattern[str] = ""
-    """Every character that arrived: ``.partial`` and ``.text``."""
+    """Every character that arrived: ``.partial`` of the error and ``.text`` of the stream."""
     kinds: tuple[str, ...] = ALL
-    wires: tuple[str, ...] = HTTP
-    timeouts: Timeouts = PATIENT
+    """Names of the provider classes that are tested."""
+    schemes: tuple[str, ...] = HTTP
+    timeouts: Timeouts = LONG
     clock: str | None = None
+    """The timeout that expires: ``.clock`` of the error."""
     requests: int = 1
-    """How many requests the server saw."""
+    """How many requests the server receives."""
     opens: bool = True
-    """Whether ``stream()`` returned, so that the error came from ``next()``."""
+    """Whether ``stream()`` returns, so that ``next()`` raises the error."""
     takes: float = 0.0
-    """Seconds the row may take beside its clock and the margin."""
-    place: str = "server"
-    """Where the provider is sent: the scripted server, or a fixture's or patch's address."""
-    says: tuple[str, ...] = ()
-    """Words of the error's text."""
+    """Seconds the row may take in addition to its timeout and the margin."""
+    target: str = "server"
+    """What the provider connects to: the scripted server, or the address of a fixture or patch."""
+    message: tuple[str, ...] = ()
+    """Strings that the error's text contains."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of the error, or of the stream where there is none."""
+    """Attributes of the error, or of the stream if there is no error."""
 
     @property
     def id(self) -> str:
         return re.sub(r"\W+", "-", self.name).strip("-")
 
-    def verdict(self, kind: str) -> str:
-        """The outcome for this provider: a protocol without an end marker proves less."""
+    def expected_outcome(self, kind: str) -> str:
+        """Return the outcome for this provider: ``unverified`` without an end marker."""
         return self.outcome or ("unverified" if kind in PLAIN else "complete")
 
     @property
     def limit(self) -> float:
-        """Seconds within which the verdict must be there."""
-        clock = getattr(self.timeouts, self.clock) if self.clock else 0.0
+        """Seconds within which the call must end."""
+        timeout = getattr(self.timeouts, self.clock) if self.clock else 0.0
         attempts = ATTEMPTS if self.clock == "connect" else 1
-        return float(clock * attempts + self.takes + MARGIN_S)
+        return float(timeout * attempts + self.takes + MARGIN_S)

@@ -1,8 +1,8 @@
-"""The whole fault table, by the moment at which things go wrong."""
+"""``TABLE``: all rows of the fault table, grouped by the moment at which something goes wrong."""
 
 from __future__ import annotations
 
-from .anthropic import OWN
+from .anthropic import ANTHROPIC_ROWS
 from .before import CONNECTION, HEADERS, STATUS
 from .cut import BROKEN, CLEAN, SILENT, SLOW
 from .odd import FRAMING, SHAPES, TEXT
@@ -13,19 +13,19 @@ TABLE: dict[str, list[Row]] = {
     "Connecting": CONNECTION,
     "Headers": HEADERS,
     "Statuses": STATUS,
-    "Something else than an answer": PAGES,
+    "Something other than a streamed answer": PAGES,
     "Errors inside an answer": ERRORS,
-    "Broken and foreign JSON": JSON,
-    "Too much": SIZE,
-    "Breaking off": BROKEN,
-    "Ending, with and without a marker": CLEAN,
+    "Broken JSON and unexpected structure": JSON,
+    "Too much data": SIZE,
+    "Interrupted answers": BROKEN,
+    "Clean ends, with and without an end marker": CLEAN,
     "Silence": SILENT,
     "Slowness": SLOW,
-    "Odd framing": FRAMING,
-    "Odd text": TEXT,
-    "Odd events": SHAPES,
-    "Anthropic's own events": OWN,
+    "Unusual framing": FRAMING,
+    "Unusual text": TEXT,
+    "Unusual events": SHAPES,
+    "Events of Anthropic's protocol": ANTHROPIC_ROWS,
 }
-"""Rows under the headings of the page that is made of them."""
+"""Rows by heading of docs/faults.md."""
 
 ROWS = [row for rows in TABLE.values() for row in rows]

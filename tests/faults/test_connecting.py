@@ -1,4 +1,4 @@
-"""The way to the server: several addresses, proxies, and the one clock over all of it."""
+"""Tests of connecting: several addresses, proxies, slow DNS, and the connect timeout."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import pytest
 from providers_sync import APIConnectionError, APITimeoutError, OpenAICompatible, Timeouts
 from providers_sync.testing import answer, cut, serve, signal, stall, status, wire
 
-from .phases import Cue
+from .phases import ReusableEvent
 
-CLOCKS = Timeouts(connect=0.4, first_token=2, idle=2, total=4)
+TIMEOUTS = Timeouts(connect=0.4, first_token=2, idle=2, total=4)
 MARGIN_S = 0.25
 Address = tuple[str, int]
 
 
 @pytest.fixture
-def name(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Address]], str]:
-    """Give a function that lets a name have these addresses, in this order."""
-    real = socket.getaddrinfo
+def url_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Address]], str]:
+    """Return a function that makes a host name resolve to these addresses, in this order."""
+    original = socket.getaddrinfo
 
-    def have(addresses: list[Address]) -> str:
+    def resolve_to(addresses: list[Address]) -> str:
         def look_up(host: Any, *rest: Any, **named: Any) -> Any:
             if host != "several.test":
-                return real(host, *rest, **named)
+                return original(host, *rest, **named)
             if named.get("flags", 0) & socket.AI_NUMERICHOST:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
@@ -41,48 +41,48 @@ def name(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Address]], str]:
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
         return "http://several.test"
 
-    return have
+    return resolve_to
 
 
 def openai(url: str, **settings: Any) -> OpenAICompatible:
-    return OpenAICompatible("m", base_url=url, **{"timeouts": CLOCKS, "retry": 1, **settings})
+    return OpenAICompatible("m", base_url=url, **{"timeouts": TIMEOUTS, "retry": 1, **settings})
 
 
-def test_address_that_refuses_is_passed_over_at_once(
-    refused: Address, name: Callable[[list[Address]], str]
+def test_address_that_refuses_is_skipped_immediately(
+    refused: Address, url_for: Callable[[list[Address]], str]
 ) -> None:
     """The next one answers."""
     with serve("Hello") as server:
-        began = time.monotonic()
-        url = name([refused, ("127.0.0.1", server.port)])
+        start = time.monotonic()
+        url = url_for([refused, ("127.0.0.1", server.port)])
         assert openai(url).complete("Hi").text == "Hello"
-        assert time.monotonic() - began < MARGIN_S
+        assert time.monotonic() - start < MARGIN_S
 
 
-def test_address_that_is_dead_takes_only_its_share_of_the_clock(
-    blackhole: Address, name: Callable[[list[Address]], str]
+def test_dead_address_takes_only_its_share_of_the_timeout(
+    blackhole: Address, url_for: Callable[[list[Address]], str]
 ) -> None:
-    """Half the time for one of two, so that the other one can still answer."""
+    """One of two addresses gets half the time, so that the other can still answer."""
     with serve("Hello") as server:
-        began = time.monotonic()
-        url = name([blackhole, ("127.0.0.1", server.port)])
+        start = time.monotonic()
+        url = url_for([blackhole, ("127.0.0.1", server.port)])
         assert openai(url).complete("Hi").text == "Hello"
-        assert time.monotonic() - began < 0.2 + MARGIN_S
+        assert time.monotonic() - start < 0.2 + MARGIN_S
 
 
-def test_many_dead_addresses_share_one_clock(
-    blackhole: Address, name: Callable[[list[Address]], str]
+def test_many_dead_addresses_share_one_timeout(
+    blackhole: Address, url_for: Callable[[list[Address]], str]
 ) -> None:
-    """Not a clock each."""
-    began = time.monotonic()
+    """They do not get the full timeout each."""
+    start = time.monotonic()
     with pytest.raises(APITimeoutError) as caught:
-        openai(name([blackhole] * 5)).complete("Hi")
+        openai(url_for([blackhole] * 5)).complete("Hi")
     assert caught.value.clock == "connect"
-    assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
+    assert 0.4 <= time.monotonic() - start < 0.4 + MARGIN_S
 
 
-def test_reset_while_connecting_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """urllib3 would take it for one in sending, and read an answer from a socket that never was."""
+def test_reset_while_connecting_is_reported_as_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib3 would take it for a reset while sending, and read from an unconnected socket."""
 
     def connect(*_: Any) -> None:
         raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
@@ -92,24 +92,24 @@ def test_reset_while_connecting_is_told_as_one(monkeypatch: pytest.MonkeyPatch) 
         openai("http://127.0.0.1:9").complete("Hi")
 
 
-def test_clock_is_wound_up_for_every_attempt(blackhole: Address) -> None:
-    """Three attempts, three clocks, and the waits between them."""
-    began = time.monotonic()
+def test_connect_timeout_restarts_for_every_attempt(blackhole: Address) -> None:
+    """Two attempts take two timeouts and the wait between them."""
+    start = time.monotonic()
     with pytest.raises(APITimeoutError):
         openai("http://{}:{}".format(*blackhole), retry=2).complete("Hi")
-    assert 0.8 + 0.25 <= time.monotonic() - began < 0.8 + 0.5 + MARGIN_S
+    assert 0.8 + 0.25 <= time.monotonic() - start < 0.8 + 0.5 + MARGIN_S
 
 
-def test_proxy_that_never_answers_connect_meets_the_connect_clock() -> None:
-    """The tunnel is part of connecting."""
-    cue = Cue()
-    with serve(answer(before=[signal(cue.event), stall()])) as proxy:
-        began = time.monotonic()
+def test_proxy_that_never_answers_connect_ends_by_the_connect_timeout() -> None:
+    """Opening the tunnel is part of connecting."""
+    reached = ReusableEvent()
+    with serve(answer(before=[signal(reached.event), stall()])) as proxy:
+        start = time.monotonic()
         with pytest.raises(APITimeoutError) as caught:
             openai("https://127.0.0.2:9", proxy=proxy.url).complete("Hi")
         assert caught.value.clock == "connect"
-        assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
-        cue.wait()
+        assert 0.4 <= time.monotonic() - start < 0.4 + MARGIN_S
+        reached.wait()
         assert [request.method for request in proxy.requests] == ["CONNECT"]
         assert "Authorization" not in proxy.requests[0].headers
 
@@ -117,127 +117,129 @@ def test_proxy_that_never_answers_connect_meets_the_connect_clock() -> None:
 PROXIES: dict[str, Any] = {
     "refuses": status(403, "Not from here"),
     "wants a password": status(407, "Who are you?"),
-    "hangs up": answer(before=[cut()]),
-    "speaks no HTTP": answer(before=[wire(b"220 smtp ready\r\n"), cut()]),
-    "hangs up after its yes": answer(before=[wire(b"HTTP/1.1 200 OK\r\n\r\n"), cut()]),
+    "disconnects": answer(before=[cut()]),
+    "does not use HTTP": answer(before=[wire(b"220 smtp ready\r\n"), cut()]),
+    "disconnects after its 200": answer(before=[wire(b"HTTP/1.1 200 OK\r\n\r\n"), cut()]),
 }
 
 
-@pytest.mark.parametrize("how", PROXIES)
-def test_proxy_that_fails_a_tunnel_is_named(how: str) -> None:
-    """A connection error, at once, whose text says that there is a proxy."""
-    with serve(PROXIES[how]) as proxy:
-        began = time.monotonic()
+@pytest.mark.parametrize("name", PROXIES)
+def test_error_of_a_failed_tunnel_mentions_the_proxy(name: str) -> None:
+    """A connection error is raised immediately, and its text mentions the proxy."""
+    with serve(PROXIES[name]) as proxy:
+        start = time.monotonic()
         with pytest.raises(APIConnectionError) as caught:
             openai("https://127.0.0.2:9", proxy=proxy.url, api_key="sk-1234567").complete("Hi")
-        assert time.monotonic() - began < MARGIN_S
+        assert time.monotonic() - start < MARGIN_S
         assert caught.value.outcome == "failed"
-        if how != "hangs up after its yes":
+        if name != "disconnects after its 200":
             assert "proxy" in str(caught.value)
         assert "Authorization" not in proxy.requests[0].headers
 
 
-def test_proxy_that_is_gone_is_named(refused: Address) -> None:
-    """Not the server behind it."""
+def test_unreachable_proxy_is_mentioned(refused: Address) -> None:
+    """The error does not blame the server behind it."""
     with pytest.raises(APIConnectionError, match="proxy"):
         openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*refused)).complete("Hi")
 
 
-def test_socks_proxy_that_is_gone_is_refused_and_not_late(refused: Address) -> None:
-    """urllib3 counts it among its timeouts."""
+def test_unreachable_socks_proxy_is_reported_as_refused(refused: Address) -> None:
+    """urllib3 reports it as a timeout."""
     pytest.importorskip("socks")
     with pytest.raises(APIConnectionError, match=r"proxy: .*refused"):
         openai("http://127.0.0.2:9", proxy="socks5://{}:{}".format(*refused)).complete("Hi")
 
 
-def test_proxy_that_is_a_black_hole_meets_the_connect_clock(blackhole: Address) -> None:
-    """Like a server."""
-    began = time.monotonic()
+def test_proxy_that_drops_packets_ends_by_the_connect_timeout(blackhole: Address) -> None:
+    """The timeout is the same as for a server."""
+    start = time.monotonic()
     with pytest.raises(APITimeoutError) as caught:
         openai("http://127.0.0.2:9", proxy="http://{}:{}".format(*blackhole)).complete("Hi")
     assert caught.value.clock == "connect"
-    assert 0.4 <= time.monotonic() - began < 0.4 + MARGIN_S
+    assert 0.4 <= time.monotonic() - start < 0.4 + MARGIN_S
 
 
 @pytest.fixture
 def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
-    """Names ending in ``.slow.test`` are looked up until the given function gives their address."""
-    real, given, answers = socket.getaddrinfo, threading.Event(), list[Any]()
+    """Make look-ups of ``*.slow.test`` wait until the returned function sets their address."""
+    original, finished, addresses = socket.getaddrinfo, threading.Event(), list[Any]()
 
     def look_up(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
         if not host.endswith(".slow.test"):
-            return real(host, port, *rest, **named)
+            return original(host, port, *rest, **named)
         if named.get("flags", 0) & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        assert given.wait(10)
-        if not answers:
+        assert finished.wait(10)
+        if not addresses:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", answers[0])]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", addresses[0])]
 
-    def give(address: Any) -> None:
-        answers.append(address)
-        given.set()
+    def finish(address: Any) -> None:
+        addresses.append(address)
+        finished.set()
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    yield give
-    given.set()
+    yield finish
+    finished.set()
     for thread in resolvers():
         thread.join(5)
 
 
 def resolvers() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name == "providers-sync-resolver"]
+    """Return the running resolver threads."""
+    threads = threading.enumerate()
+    return [thread for thread in threads if thread.name == "providers-sync-resolver"]
 
 
-def test_silent_dns_leaves_one_thread_a_name(slow_names: Callable[[Any], None]) -> None:
-    """However many calls, attempts and providers give up on it."""
-    hurried = Timeouts(connect=0.02)
+def test_silent_dns_leaves_one_thread_per_name(slow_names: Callable[[Any], None]) -> None:
+    """It does not matter how many calls, attempts and providers time out."""
+    short = Timeouts(connect=0.02)
 
-    def ask(number: int) -> None:
+    def call(number: int) -> None:
         with pytest.raises(APITimeoutError):
-            openai(f"http://{number % 2}.slow.test", timeouts=hurried, retry=2).complete("Hi")
+            openai(f"http://{number % 2}.slow.test", timeouts=short, retry=2).complete("Hi")
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(40)))
+        list(pool.map(call, range(40)))
     assert len(resolvers()) == 2
 
 
-def test_name_that_is_resolved_late_serves_all_who_wait(
+def test_late_look_up_serves_all_waiting_calls(
     slow_names: Callable[[Any], None],
 ) -> None:
-    """Those who came first and those who joined them; afterwards it is looked up anew."""
+    """The call that started it and those that joined it; the next call looks the name up again."""
     with serve("Hello") as server, ThreadPoolExecutor(8) as pool:
         provider = openai("http://one.slow.test")
-        asked = [pool.submit(provider.complete, "Hi") for _ in range(8)]
+        calls = [pool.submit(provider.complete, "Hi") for _ in range(8)]
         slow_names(("127.0.0.1", server.port))
-        assert {each.result().text for each in asked} == {"Hello"}
+        assert {call.result().text for call in calls} == {"Hello"}
         assert provider.complete("Hi").text == "Hello"
 
 
-def test_look_up_that_finds_no_thread_fails_and_holds_nothing(
+def test_look_up_that_cannot_start_a_thread_fails_and_leaves_nothing_behind(
     slow_names: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next call looks the name up again."""
-    start = threading.Thread.start
+    original = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name == "providers-sync-resolver":
             raise RuntimeError("can't start new thread")
-        start(thread)
+        original(thread)
 
     with serve("Hello") as server:
         slow_names(("127.0.0.1", server.port))
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(APIConnectionError, match="no thread"):
             openai("http://one.slow.test").complete("Hi")
-        monkeypatch.setattr(threading.Thread, "start", start)
+        monkeypatch.setattr(threading.Thread, "start", original)
         assert openai("http://one.slow.test").complete("Hi").text == "Hello"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_forked_child_looks_names_up_itself(slow_names: Callable[[Any], None]) -> None:
-    """The parent's threads are not there to answer it."""
+def test_forked_child_does_its_own_look_up(slow_names: Callable[[Any], None]) -> None:
+    """The parent's resolver threads do not exist in the child."""
     with pytest.raises(APITimeoutError):
         openai("http://one.slow.test", timeouts=Timeouts(connect=0.02)).complete("Hi")
     assert resolvers()
@@ -246,17 +248,17 @@ def test_forked_child_looks_names_up_itself(slow_names: Callable[[Any], None]) -
         if child == 0:
             with contextlib.suppress(BaseException):
                 slow_names(("127.0.0.1", server.port))
-                said = openai("http://one.slow.test").complete("Hi").text
-                os._exit(0 if said == "Hello" else 1)
+                text = openai("http://one.slow.test").complete("Hi").text
+                os._exit(0 if text == "Hello" else 1)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("no"), MemoryError()], ids=repr)
-def test_look_up_that_fails_in_an_odd_way_leaves_nobody_waiting(
+def test_look_up_with_an_unexpected_exception_leaves_no_call_waiting(
     failure: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever stands in for the system's own, and whatever it raises; nor the next call."""
+    """A replaced ``getaddrinfo`` may raise anything; the call fails, and so does the next one."""
 
     def look_up(host: str, *rest: Any, flags: int = 0, **named: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "no number") if flags else failure

@@ -1,4 +1,4 @@
-"""The rows in which an answer begins, for a reader outside the main thread: it reads for itself."""
+"""Tests the rows with a started answer in another thread, where the caller reads the socket."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from providers_sync.stream.direct_channel import DirectChannel
 
 from .row import Row
 from .table import TABLE
-from .test_table import Seen, check, place, watched
+from .test_table import Observed, check, observe, open_target
 
-__all__ = ["place"]
+__all__ = ["open_target"]
 
 BEFORE = {"Connecting", "Headers", "Statuses"}
 CASES = [
-    pytest.param(row, kind, wire, id=f"{row.id}-{kind}-{wire}")
+    pytest.param(row, kind, scheme, id=f"{row.id}-{kind}-{scheme}")
     for title, rows in TABLE.items()
     if title not in BEFORE
     for row in rows
     for kind in row.kinds
-    for wire in row.wires[:1]
+    for scheme in row.schemes[:1]
 ]
 
 
-class Eager(DirectChannel):
-    """Lends the source from the first event on, whether a reader has begun to wait or not."""
+class EagerChannel(DirectChannel):
+    """Lets the caller read the source directly from the first event on, waiting or not."""
 
     _caller_waits = property(lambda self: True, lambda self, waits: None)  # type: ignore[assignment]
 
 
-def watched_from_a_thread(provider: Provider) -> Seen:
-    """Read an answer the way a thread of a web server does."""
-    seen: list[Seen] = []
-    thread = threading.Thread(target=lambda: seen.append(watched(provider)))
+def observe_in_a_thread(provider: Provider) -> Observed:
+    """Read an answer in another thread, as a web server does."""
+    results: list[Observed] = []
+    thread = threading.Thread(target=lambda: results.append(observe(provider)))
     thread.start()
     thread.join()
-    return seen[0]
+    return results[0]
 
 
-@pytest.mark.parametrize(("row", "kind", "wire"), CASES)
-def test_fault_ends_as_the_table_says_in_a_thread(
+@pytest.mark.parametrize(("row", "kind", "scheme"), CASES)
+def test_fault_has_the_result_in_the_table_in_a_thread(
     row: Row,
     kind: str,
-    wire: str,
-    place: Callable[..., tuple[str, Any, Any]],
+    scheme: str,
+    open_target: Callable[..., tuple[str, Any, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All that the table promises holds there too."""
-    monkeypatch.setattr(prepared, "DirectChannel", Eager)
-    check(row, kind, wire, place, watched_from_a_thread)
+    """The results are the same as in the main thread."""
+    monkeypatch.setattr(prepared, "DirectChannel", EagerChannel)
+    check(row, kind, scheme, open_target, observe_in_a_thread)

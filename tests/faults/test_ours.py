@@ -1,4 +1,4 @@
-"""Faults on our side: a reader that is slow, that leaves, that is sent too much."""
+"""Tests of the client side: a caller that is slow, that stops reading, and too much data."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from providers_sync.config import EVENT_BYTES, JSON_BYTES
 from providers_sync.decoding import decode_anthropic, decode_openai
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
-from .phases import Cue, fill, served
+from .phases import ReusableEvent, fill, serve_over
 
 MB = 1_000_000
 CLOSE_S = 1.0
-"""How soon the server must see that its reader has gone."""
+"""How soon the server must see the connection close after the caller stops reading."""
 
 
 @contextlib.contextmanager
 def memory() -> Iterator[Callable[[], int]]:
-    """Give a function that returns the highest number of bytes in use since the start."""
+    """Return a function that returns the peak number of bytes allocated since the start."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -53,7 +53,7 @@ def provider_of(kind: str, url: str, request: pytest.FixtureRequest) -> Provider
     return OpenAICompatible("m", base_url=url, verify=verify)
 
 
-# --- slow
+# --- slow callers
 
 
 ENDLESS = {
@@ -67,12 +67,12 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-@pytest.mark.parametrize("wire", ["http", "https"])
-def test_slow_reader_holds_a_fast_server_back(
-    kind: str, wire: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_slow_caller_slows_a_fast_server_down(
+    kind: str, scheme: str, request: pytest.FixtureRequest
 ) -> None:
-    """However long it pauses, memory stays flat; and no text is lost on the way."""
-    with served(request, wire, ENDLESS[kind]) as server, memory() as peak:
+    """Memory use stays constant however long it pauses, and no text is lost."""
+    with serve_over(request, scheme, ENDLESS[kind]) as server, memory() as peak:
         stream = provider_of(kind.partition(" ")[0], server.url, request).stream("Hi")
         first = next(stream)
         fill(stream)
@@ -88,20 +88,20 @@ def test_slow_reader_holds_a_fast_server_back(
         server.wait_closed(1, timeout=CLOSE_S)
 
 
-def test_pause_is_no_silence() -> None:
-    """A reader that pauses for longer than the idle clock goes on reading; so does the server."""
+def test_pause_of_the_caller_is_no_timeout() -> None:
+    """A caller that pauses for longer than the idle timeout can continue to read."""
     words = [f"{number:0600} " for number in range(5000)]
     timeouts = Timeouts(idle=0.5)
     with serve([text(word) for word in words]) as server:
         stream = OpenAICompatible("m", base_url=server.url, timeouts=timeouts).stream("Hi")
         assert next(stream) == words[0]
         fill(stream)
-        time.sleep(0.8)  # the pause is what this is about
+        time.sleep(0.8)  # longer than the idle timeout
         assert stream.read() == "".join(words[1:])
         assert stream.outcome == "complete"
 
 
-# --- gone
+# --- callers that stop reading
 
 
 def by_breaking(streams: list[Stream]) -> None:
@@ -136,9 +136,9 @@ def by_cancelling(streams: list[Stream]) -> None:
     streams[0].cancel()
 
 
-WAYS = {
-    way.__name__.removeprefix("by_"): way
-    for way in (
+STOPS = {
+    stop.__name__.removeprefix("by_"): stop
+    for stop in (
         by_breaking,
         by_an_exception,
         by_closing,
@@ -147,40 +147,42 @@ WAYS = {
         by_cancelling,
     )
 }
-CUE = Cue()
+REACHED = ReusableEvent()
 SERVERS = {
     "silent": answer("Hel", stall()),
     "busy": answer(repeat(text("x" * 1000))),
-    "before the first event": answer(signal(CUE.event), stall()),
+    "before the first event": answer(signal(REACHED.event), stall()),
 }
 
 
-NO_CHUNK = ("closing", "a_cycle", "cancelling")  # the ways that do not begin with one
-GOING = [(kind, way) for kind in SERVERS for way in WAYS if "before" not in kind or way in NO_CHUNK]
+NO_CHUNK = ("closing", "a_cycle", "cancelling")  # those that do not need a chunk first
+CASES = [
+    (kind, stop) for kind in SERVERS for stop in STOPS if "before" not in kind or stop in NO_CHUNK
+]
 
 
-@pytest.mark.parametrize(("kind", "way"), GOING)
-@pytest.mark.parametrize("wire", ["http", "https"])
-def test_server_sees_within_a_second_that_the_reader_has_gone(
-    kind: str, way: str, wire: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize(("kind", "stop"), CASES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_server_sees_a_disconnect_within_a_second(
+    kind: str, stop: str, scheme: str, request: pytest.FixtureRequest
 ) -> None:
-    """Whichever way it leaves."""
-    with served(request, wire, SERVERS[kind]) as server:
+    """It does not matter how the caller stops reading."""
+    with serve_over(request, scheme, SERVERS[kind]) as server:
         streams = [provider_of("events", server.url, request).stream("Hi")]
-        WAYS[way](streams)
+        STOPS[stop](streams)
         server.wait_closed(1, timeout=CLOSE_S)
 
 
-# --- too much
+# --- too much data
 
 
-def flood(piece: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
-    """A body in reads of 64 KiB."""
+def flood(chunk: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
+    """Yield a body of ``total`` bytes in equal chunks."""
     yield head
     sent = 0
     while sent < total:
-        yield piece
-        sent += len(piece)
+        yield chunk
+        sent += len(chunk)
 
 
 DECODERS = {"OpenAI": decode_openai, "Anthropic": decode_anthropic}
@@ -194,7 +196,7 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
     "80 MB in lines of 5 kB": (
         lambda: flood(b"data: %b\n" % (b"x" * 5000) * 13, 80 * MB), "text/event-stream", EVENT_BYTES
     ),
-    "20 MB of whole JSON": (
+    "20 MB in one JSON document": (
         lambda: flood(b"x" * 65_536, 20 * MB, b'{"choices": "'), "application/json", JSON_BYTES
     ),
 }  # fmt: skip
@@ -203,9 +205,9 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("protocol", DECODERS)
 def test_too_much_stops_at_the_cap_with_a_clear_error(protocol: str, name: str) -> None:
-    """Memory stays under the cap plus 10 MB."""
+    """Memory use stays below the cap plus 10 MB."""
     make, content_type, cap = FLOODS[name]
-    body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is there
+    body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is complete
     with memory() as peak:
         with pytest.raises(MalformedStream, match=r"larger|lines"):
             list(DECODERS[protocol](body, content_type))
@@ -237,10 +239,10 @@ NESTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("where", NESTED)
-def test_any_depth_of_nesting_is_read_or_refused(where: str) -> None:
-    """There is a depth that the parser just bears, and what comes after it does not."""
-    decode, event = NESTED[where]
+@pytest.mark.parametrize("name", NESTED)
+def test_any_depth_of_nesting_is_read_or_refused(name: str) -> None:
+    """There is a depth that the JSON parser accepts but the code after it does not."""
+    decode, event = NESTED[name]
     limit = sys.getrecursionlimit()
     for depth in (*range(limit - 200, limit), 10 * limit, 100 * limit):
         data = event % ("[" * depth + "]" * depth)
@@ -249,11 +251,11 @@ def test_any_depth_of_nesting_is_read_or_refused(where: str) -> None:
 
 
 def test_gzip_bomb_is_defused(request: pytest.FixtureRequest) -> None:
-    """A thousand bytes for one, without end: caught at the cap, in an answer and in an error."""
+    """Endless data, compressed 1000 to 1, stops at the cap, in an answer and in an error body."""
     zeros = repeat(bytes(65_536))
     for status, error in ((200, MalformedStream), (400, APIStatusError)):
         bomb = answer(b"data: ", zeros, gzip=True, status=status)
-        with served(request, "http", bomb) as server, memory() as peak:
+        with serve_over(request, "http", bomb) as server, memory() as peak:
             with pytest.raises(error):
                 provider_of("events", server.url, request).complete("Hi")
             assert peak() < EVENT_BYTES + 10 * MB
@@ -263,13 +265,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 def seconds(chunks: list[bytes]) -> float:
-    """Return the best of five times that decoding takes: the processor's, whoever else is busy."""
+    """Return the shortest CPU time of five decodings."""
     best = 9.0
     for _ in range(5):
-        began = time.thread_time()
-        with contextlib.suppress(MalformedStream):  # beyond the cap
+        start = time.thread_time()
+        with contextlib.suppress(MalformedStream):  # above the cap
             list(decode_openai(iter(chunks), "text/event-stream"))
-        best = min(best, time.thread_time() - began)
+        best = min(best, time.thread_time() - start)
     return best
 
 
@@ -290,15 +292,15 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_ten_times_as_much_takes_at_most_twenty_times_as_long(name: str) -> None:
-    """Time is linear in the size, or ends at a cap (of three measurements, for the noise).
+    """Time is linear in the size or limited by a cap (best of three, because timings vary).
 
-    Not twelve times: what fits into the processor's cache takes half the time.
+    The factor is 20 because data that fits into the CPU's cache takes half the time.
     """
     small, large = (in_reads(GROWING[name](size) + DONE) for size in (5, 50))
     assert min(seconds(large) / seconds(small) for _ in range(3)) <= 20
 
 
 def test_largest_line_takes_a_fraction_of_a_second() -> None:
-    """Its size is beyond the processor's caches, so that it is no fair tenth of anything."""
+    """It does not fit into the CPU's caches, so it cannot be compared with a smaller line."""
     line = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % (b"x" * 4_000_000)
     assert seconds(in_reads(line + DONE)) < 0.5

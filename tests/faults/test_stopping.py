@@ -1,4 +1,4 @@
-"""Stopping a call in every phase: from a thread, a signal handler, a finalizer, and by Ctrl-C."""
+"""Tests of cancelling a call in every phase: from a thread, signal handler, finalizer, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MEDIAN_S = 0.05
 WORST_S = 0.25
 
 
-class Stop:
-    """A moment, and what is done in it."""
+class TimedAction:
+    """An action that records the time at which it runs; 0 before."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act
@@ -37,39 +37,39 @@ class Stop:
         self.act()
 
 
-class Dropped:
-    """Garbage in a cycle, with a finalizer."""
+class Garbage:
+    """An object with a finalizer in a reference cycle."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act
-        self.me = self
+        self.cycle = self
 
     def __del__(self) -> None:
         self.act()
 
 
-def from_thread(stop: Stop) -> Callable[[], None]:
-    return stop
+def from_thread(action: TimedAction) -> Callable[[], None]:
+    return action
 
 
-def from_signal_handler(stop: Stop) -> Callable[[], None]:
-    """In the main thread, which is the one that waits."""
-    signal.signal(signal.SIGUSR1, stop)
+def from_signal_handler(action: TimedAction) -> Callable[[], None]:
+    """Cancel in the main thread, which is the waiting one."""
+    signal.signal(signal.SIGUSR1, action)
     return send_signal
 
 
-def from_finalizer(stop: Stop) -> Callable[[], None]:
-    """In whatever thread collects the garbage: here one that has nothing to do with the call."""
+def from_finalizer(action: TimedAction) -> Callable[[], None]:
+    """Cancel in the thread that collects garbage, here one that is not involved in the call."""
 
     def drop() -> None:
-        Dropped(stop)
+        Garbage(action)
         gc.collect()
 
     return drop
 
 
-def from_finalizer_in_the_waiting_thread(stop: Stop) -> Callable[[], None]:
-    Dropped(stop)
+def from_finalizer_in_the_waiting_thread(action: TimedAction) -> Callable[[], None]:
+    Garbage(action)
     signal.signal(signal.SIGUSR1, lambda *_: gc.collect())
     return send_signal
 
@@ -78,9 +78,9 @@ def send_signal() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
 
 
-WAYS: dict[str, Callable[[Stop], Callable[[], None]]] = {
-    way.__name__.removeprefix("from_"): way
-    for way in (
+TRIGGERS: dict[str, Callable[[TimedAction], Callable[[], None]]] = {
+    trigger.__name__.removeprefix("from_"): trigger
+    for trigger in (
         from_thread,
         from_signal_handler,
         from_finalizer,
@@ -93,7 +93,7 @@ WAYS: dict[str, Callable[[Stop], Callable[[], None]]] = {
 def _signals() -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gc.collect()
-    gc.freeze()  # the other tests' modules, which take the collector 0.1 s each time
+    gc.freeze()  # a collection that includes all modules would take 0.1 s
     yield
     gc.unfreeze()
     signal.signal(signal.SIGUSR1, before)
@@ -101,7 +101,7 @@ def _signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def once_ready(phase: Phase, streams: list[Stream], act: Callable[[], None]) -> Iterator[None]:
-    """Act from another thread as soon as the call has come to its phase."""
+    """Run ``act`` in another thread as soon as the call is in its phase."""
     failures: list[BaseException] = []
 
     def wait_and_act() -> None:
@@ -111,7 +111,7 @@ def once_ready(phase: Phase, streams: list[Stream], act: Callable[[], None]) -> 
             if phase.text:
                 wait_until(lambda: streams[0].text == phase.text)
             act()
-        except BaseException as error:  # noqa: BLE001 (shown below)
+        except BaseException as error:  # noqa: BLE001 (checked below)
             failures.append(error)
 
     thread = threading.Thread(target=wait_and_act)
@@ -122,13 +122,13 @@ def once_ready(phase: Phase, streams: list[Stream], act: Callable[[], None]) -> 
     assert not thread.is_alive()
 
 
-def ask(phase: Phase, streams: list[Stream], over: Callable[[], bool], **named: Any) -> None:
-    """Read an answer as a user does; where the buffer is full, the user is elsewhere."""
-    with phase.provider.stream("Hi", **named) as stream:
+def call(phase: Phase, streams: list[Stream], is_over: Callable[[], bool], **options: Any) -> None:
+    """Read an answer to its end; in the phase with a full buffer, wait without reading first."""
+    with phase.provider.stream("Hi", **options) as stream:
         if not phase.reads:
             fill(stream)
             streams.append(stream)
-            wait_until(over)
+            wait_until(is_over)
         streams.append(stream)
         stream.read()
 
@@ -138,108 +138,110 @@ def assert_fast(delays: list[float]) -> None:
     assert max(delays) < WORST_S
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("phase", "wire"), CASES)
+@pytest.mark.parametrize("trigger", TRIGGERS)
+@pytest.mark.parametrize(("phase", "scheme"), CASES)
 @pytest.mark.usefixtures("_signals")
-def test_token_frees_the_reader_at_once(
-    phase: str, wire: str, way: str, request: pytest.FixtureRequest
+def test_token_ends_the_call_immediately(
+    phase: str, scheme: str, trigger: str, request: pytest.FixtureRequest
 ) -> None:
-    """Median of 20 under 50 ms, worst under 250 ms; nothing is left behind."""
+    """Median of 20 below 50 ms, worst below 250 ms; no connection stays open."""
     delays = []
-    with PHASES[phase](request, wire) as held:
+    with PHASES[phase](request, scheme) as stalled:
         for _ in range(ROUNDS):
             token, streams = CancelToken(), []
-            stop = Stop(token.cancel)
+            action = TimedAction(token.cancel)
             with (
-                once_ready(held, streams, WAYS[way](stop)),
+                once_ready(stalled, streams, TRIGGERS[trigger](action)),
                 pytest.raises(StreamCancelled) as caught,
             ):
-                ask(held, streams, lambda stop=stop: stop.at > 0, cancel=token)
-            delays.append(time.monotonic() - stop.at)
+                call(stalled, streams, lambda action=action: action.at > 0, cancel=token)
+            delays.append(time.monotonic() - action.at)
             assert caught.value.outcome == "cancelled"
-            if held.reads:
-                assert caught.value.partial == held.text
-        if held.server is not None and held.closes:
-            held.server.wait_closed(ROUNDS, timeout=2)
+            if stalled.reads:
+                assert caught.value.partial == stalled.text
+        if stalled.server is not None and stalled.closes:
+            stalled.server.wait_closed(ROUNDS, timeout=2)
     assert_fast(delays)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("trigger", TRIGGERS)
 @pytest.mark.parametrize(
     "phase", ["before the first event", "in the middle", "back-off from a cut"]
 )
 @pytest.mark.usefixtures("_signals")
-def test_cancel_of_a_stream_frees_its_reader_at_once(
-    phase: str, way: str, request: pytest.FixtureRequest
+def test_cancel_of_a_stream_ends_its_next_immediately(
+    phase: str, trigger: str, request: pytest.FixtureRequest
 ) -> None:
-    """``stream.cancel()`` does what the token does, while another thread waits in ``next()``."""
+    """``stream.cancel()`` does the same as the token while another thread waits in ``next()``."""
     delays = []
-    with PHASES[phase](request, "http") as held:
+    with PHASES[phase](request, "http") as stalled:
         for _ in range(ROUNDS):
             streams: list[Stream] = []
-            stop = Stop(lambda streams=streams: streams[0].cancel())
+            action = TimedAction(lambda streams=streams: streams[0].cancel())
             with (
-                once_ready(held, streams, WAYS[way](stop)),
+                once_ready(stalled, streams, TRIGGERS[trigger](action)),
                 pytest.raises(StreamCancelled) as caught,
             ):
-                ask(held, streams, lambda: False)
-            delays.append(time.monotonic() - stop.at)
-            assert (caught.value.outcome, caught.value.partial) == ("cancelled", held.text)
+                call(stalled, streams, lambda: False)
+            delays.append(time.monotonic() - action.at)
+            assert (caught.value.outcome, caught.value.partial) == ("cancelled", stalled.text)
     assert_fast(delays)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("trigger", TRIGGERS)
 @pytest.mark.usefixtures("_signals")
-def test_cancel_of_a_full_stream_keeps_its_text(way: str, request: pytest.FixtureRequest) -> None:
-    """``.partial`` has what nobody had read."""
+def test_cancel_of_a_full_stream_keeps_its_text(
+    trigger: str, request: pytest.FixtureRequest
+) -> None:
+    """``.partial`` includes the text that had not been read yet."""
     delays = []
-    with PHASES["buffer full"](request, "http") as held:
+    with PHASES["buffer full"](request, "http") as stalled:
         for _ in range(ROUNDS):
-            stream = held.provider.stream("Hi")
+            stream = stalled.provider.stream("Hi")
             read = [next(stream), next(stream)]
             fill(stream)
-            stop = Stop(stream.cancel)
-            with once_ready(held, [stream], WAYS[way](stop)):
-                wait_until(lambda stop=stop: stop.at > 0)
+            action = TimedAction(stream.cancel)
+            with once_ready(stalled, [stream], TRIGGERS[trigger](action)):
+                wait_until(lambda action=action: action.at > 0)
             with pytest.raises(StreamCancelled) as caught:
                 next(stream)
-            delays.append(time.monotonic() - stop.at)
+            delays.append(time.monotonic() - action.at)
             assert caught.value.partial == stream.text
             assert len(stream.text) > 100_000
             assert stream.text.startswith("".join(read))
             assert stream.outcome == "cancelled"
-        held.server.wait_closed(ROUNDS, timeout=2)
+        stalled.server.wait_closed(ROUNDS, timeout=2)
     assert_fast(delays)
 
 
-@pytest.mark.parametrize(("phase", "wire"), CASES)
-def test_ctrl_c_frees_the_reader_at_once(
-    phase: str, wire: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize(("phase", "scheme"), CASES)
+def test_ctrl_c_ends_the_call_immediately(
+    phase: str, scheme: str, request: pytest.FixtureRequest
 ) -> None:
-    """``KeyboardInterrupt`` comes through in every phase, and the connection is closed."""
+    """``KeyboardInterrupt`` is raised in every phase, and the connection is closed."""
     delays = []
-    with PHASES[phase](request, wire) as held:
+    with PHASES[phase](request, scheme) as stalled:
         for _ in range(ROUNDS):
-            stop = Stop(lambda: os.kill(os.getpid(), signal.SIGINT))
+            action = TimedAction(lambda: os.kill(os.getpid(), signal.SIGINT))
             streams: list[Stream] = []
-            with once_ready(held, streams, stop), pytest.raises(KeyboardInterrupt):
-                ask(held, streams, lambda: False)
-            delays.append(time.monotonic() - stop.at)
+            with once_ready(stalled, streams, action), pytest.raises(KeyboardInterrupt):
+                call(stalled, streams, lambda: False)
+            delays.append(time.monotonic() - action.at)
             for stream in streams:
                 assert stream.outcome == "cancelled"
                 assert next(stream, None) is None
-        if held.server is not None and held.closes:
-            held.server.wait_closed(ROUNDS, timeout=2)
+        if stalled.server is not None and stalled.closes:
+            stalled.server.wait_closed(ROUNDS, timeout=2)
     assert_fast(delays)
 
 
 WORDS = [f"word {i} " for i in range(2000)]
-WHOLE = "".join(WORDS)
+FULL_TEXT = "".join(WORDS)
 
 
 @contextlib.contextmanager
 def at_random(handler: Callable[[int, Any], Any]) -> Iterator[None]:
-    """Have a signal handler run once, in the main thread, within the next 30 ms."""
+    """Run a signal handler once, in the main thread, within the next 30 ms."""
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.03))
     try:
@@ -252,50 +254,50 @@ def at_random(handler: Callable[[int, Any], Any]) -> Iterator[None]:
 Handler = Callable[[int, Any], Any]
 
 
-def read_busily(
-    provider: Provider, handler: Handler, chunks: list[str], **named: Any
+def read_under_signal(
+    provider: Provider, handler: Handler, chunks: list[str], **options: Any
 ) -> Iterator[Stream]:
-    """Read an answer of many small chunks under a signal; yield the stream, whatever happens."""
-    # Not sooner: an interrupt inside Thread.start() leaves threading's own books in disorder.
-    with provider.stream("Hi", **named) as stream:
+    """Yield the stream, then read its many small chunks while a signal arrives."""
+    # No signal before: an interrupt inside Thread.start() corrupts the threading module's state.
+    with provider.stream("Hi", **options) as stream:
         yield stream
         with at_random(handler):
             chunks.extend(stream)
             time.sleep(0.05)
 
 
-def test_ctrl_c_at_any_moment_of_a_busy_stream_loses_nothing() -> None:
-    """Only ``KeyboardInterrupt`` comes out, ``.text`` has all that was handed over."""
+def test_ctrl_c_at_any_moment_of_a_fast_stream_loses_nothing() -> None:
+    """Only ``KeyboardInterrupt`` is raised, and ``.text`` has every chunk that was returned."""
     with serve([text(word) for word in WORDS]) as server:
         provider = OpenAICompatible("m", base_url=server.url)
         for _ in range(80):
             chunks: list[str] = []
-            call = read_busily(provider, signal.default_int_handler, chunks)
-            stream = next(call)
+            reading = read_under_signal(provider, signal.default_int_handler, chunks)
+            stream = next(reading)
             with pytest.raises(KeyboardInterrupt):
-                next(call)
-            assert_whole_so_far(stream, chunks)
+                next(reading)
+            assert_text_is_consistent(stream, chunks)
 
 
-def test_cancel_by_a_signal_at_any_moment_of_a_busy_stream_loses_nothing() -> None:
-    """``.partial`` and ``.text`` agree, wherever the handler came in."""
+def test_cancel_by_a_signal_at_any_moment_of_a_fast_stream_loses_nothing() -> None:
+    """``.partial`` and ``.text`` agree at whatever point the handler runs."""
     with serve([text(word) for word in WORDS]) as server:
         provider = OpenAICompatible("m", base_url=server.url)
         for _ in range(80):
             token, chunks = CancelToken(), []
-            call = read_busily(provider, Stop(token.cancel), chunks, cancel=token)
-            stream = next(call)
+            reading = read_under_signal(provider, TimedAction(token.cancel), chunks, cancel=token)
+            stream = next(reading)
             try:
-                next(call, None)
+                next(reading, None)
             except StreamCancelled as error:
                 partial = error.partial
             else:
-                partial = WHOLE
+                partial = FULL_TEXT
             assert partial == stream.text
-            assert_whole_so_far(stream, chunks)
+            assert_text_is_consistent(stream, chunks)
 
 
-def assert_whole_so_far(stream: Stream, chunks: list[str]) -> None:
+def assert_text_is_consistent(stream: Stream, chunks: list[str]) -> None:
     assert stream.outcome in ("cancelled", "complete")
     assert stream.text.startswith("".join(chunks))
-    assert WHOLE.startswith(stream.text)
+    assert FULL_TEXT.startswith(stream.text)

@@ -1,4 +1,4 @@
-"""Every row of the fault table, against a real server, for each protocol and wire it names."""
+"""Tests every row of the fault table with a real server, for each of its protocols and schemes."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from .table import ROWS
 
 KEY = "sk-never-shown-0123456789"
 FOREIGN = re.compile(r"[A-Z][a-z]\w*(Error|Exception)\b")
-"""The name of some library's exception."""
+"""The class name of another library's exception."""
 AT_ONCE = tenacity.Retrying(stop=tenacity.stop_after_attempt(ATTEMPTS), wait=tenacity.wait_none())
 
 CASES = [
-    pytest.param(row, kind, wire, id=f"{row.id}-{kind}-{wire}")
+    pytest.param(row, kind, scheme, id=f"{row.id}-{kind}-{scheme}")
     for row in ROWS
     for kind in row.kinds
-    for wire in row.wires
+    for scheme in row.schemes
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    """What is loaded at first use must not count against a row."""
+    """Load what is imported on first use, so that it does not count in a row's time."""
     with serve([status(500), answer("Hello")]) as server:
         providers_sync.OpenAICompatible("m", base_url=server.url, retry=AT_ONCE).complete("Hi")
 
 
 @dataclass
-class Seen:
-    """What a reader saw of one call."""
+class Observed:
+    """What the caller got from one call."""
 
     took: float = 0.0
     error: BaseException | None = None
@@ -53,161 +53,165 @@ class Seen:
     chunks: list[str] = field(default_factory=list)
 
 
-def watched(provider: Provider) -> Seen:
-    """Read an answer to its end, the way a user's loop does."""
-    seen = Seen()
-    began = time.monotonic()
+def observe(provider: Provider) -> Observed:
+    """Read an answer to its end, as a user's loop does."""
+    observed = Observed()
+    start = time.monotonic()
     try:
-        seen.stream = provider.stream("Hi")
-        for chunk in seen.stream:
-            seen.chunks.append(chunk)
-    except Exception as error:  # noqa: BLE001 (a foreign one is what this looks for)
-        seen.error = error
-    seen.took = time.monotonic() - began
-    return seen
+        observed.stream = provider.stream("Hi")
+        for chunk in observed.stream:
+            observed.chunks.append(chunk)
+    except Exception as error:  # noqa: BLE001 (also those of other libraries)
+        observed.error = error
+    observed.took = time.monotonic() - start
+    return observed
 
 
 @contextlib.contextmanager
 def silent_dns(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
-    """Let the resolver hang for this name until the end."""
-    real, over, asked = socket.getaddrinfo, threading.Event(), []
+    """Make the resolver hang for this name until the test ends."""
+    original, finished, threads = socket.getaddrinfo, threading.Event(), []
 
     def hang(host: Any, *rest: Any, **named: Any) -> Any:
         if host != name:
-            return real(host, *rest, **named)
+            return original(host, *rest, **named)
         if named.get("flags", 0) & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        asked.append(threading.current_thread())
-        over.wait(10)
+        threads.append(threading.current_thread())
+        finished.wait(10)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     yield
-    over.set()
-    for thread in asked:
+    finished.set()
+    for thread in threads:
         thread.join(1)
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Give a function: the row's place and wire in; base URL, ``verify`` and server out."""
+def open_target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a function that returns base URL, ``verify`` and server for a row and a scheme."""
     with contextlib.ExitStack() as stack:
 
-        def elsewhere(kind: str, wire: str) -> str:
-            if kind in ("refused", "blackhole"):
-                host, port = request.getfixturevalue(kind)
-                return f"{wire}://{host}:{port}"
-            if kind == "silent-dns":
+        def unreachable(target: str, scheme: str) -> str:
+            if target in ("refused", "blackhole"):
+                host, port = request.getfixturevalue(target)
+                return f"{scheme}://{host}:{port}"
+            if target == "silent-dns":
                 stack.enter_context(silent_dns(monkeypatch, "silent.test"))
-                return f"{wire}://silent.test"
-            return f"{wire}://unknown.invalid"
+                return f"{scheme}://silent.test"
+            return f"{scheme}://unknown.invalid"
 
-        def find(row: Row, wire: str) -> tuple[str, Any, Any]:
+        def open_row(row: Row, scheme: str) -> tuple[str, Any, Any]:
             contexts = {"self-signed": "tls_self_signed", "wrong-host": "tls_wrong_host"}
-            if row.place != "server" and row.place not in contexts:
-                return elsewhere(row.place, wire), True, None
+            if row.target != "server" and row.target not in contexts:
+                return unreachable(row.target, scheme), True, None
             tls = None
-            if wire == "https":
-                tls = request.getfixturevalue(contexts.get(row.place, "tls"))
+            if scheme == "https":
+                tls = request.getfixturevalue(contexts.get(row.target, "tls"))
             script = row.script() if callable(row.script) else row.script
             server = stack.enter_context(serve(script, tls=tls))
             return server.url, request.getfixturevalue("ca") if tls else True, server
 
-        yield find
+        yield open_row
 
 
-def told(error: BaseException | None) -> str:
-    """An unexpected error and what is behind it, in short."""
+def describe(error: BaseException | None) -> str:
+    """Return a short text of an unexpected error and its cause."""
     return f"{error!r} from {error.__cause__!r}" if error else "no error"
 
 
-def assert_text(found: str, row: Row) -> None:
+def assert_text(text: str, row: Row) -> None:
     if isinstance(row.text, str):
-        assert found == row.text
+        assert text == row.text
     else:
-        assert row.text.fullmatch(found)
+        assert row.text.fullmatch(text)
 
 
 def assert_error(error: BaseException | None, row: Row, kind: str) -> None:
-    """The exact class, the verdict, every character, the clock and the words."""
-    assert type(error) is row.raises, told(error)
+    """Check the exact class, the outcome, the partial text, the timeout and the message."""
+    assert type(error) is row.raises, describe(error)
     assert isinstance(error, ProviderError)
-    assert error.outcome == row.verdict(kind)
+    assert error.outcome == row.expected_outcome(kind)
     assert_text(error.partial, row)
     assert getattr(error, "clock", None) == row.clock
-    for words in row.says:
-        assert words in str(error)
-    assert not FOREIGN.search(str(error)), "the reason is told in plain words"
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again)) == (type(error), str(error))
-    assert (again.partial, again.outcome) == (error.partial, error.outcome)
+    for part in row.message:
+        assert part in str(error)
+    assert not FOREIGN.search(str(error)), "the message names another library's exception"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    assert (copy.partial, copy.outcome) == (error.partial, error.outcome)
     assert KEY not in "".join(traceback.format_exception(error)) + repr(error.__dict__)
 
 
-def assert_stream(stream: Stream, seen: Seen, row: Row, kind: str) -> None:
-    """What the stream says of itself agrees with what was raised, and stays so."""
-    assert stream.outcome == row.verdict(kind)
+def assert_stream(stream: Stream, observed: Observed, row: Row, kind: str) -> None:
+    """Check that the stream's attributes agree with the error, and that they are final."""
+    assert stream.outcome == row.expected_outcome(kind)
     assert_text(stream.text, row)
-    assert "".join(seen.chunks) == stream.text
-    for chunk in seen.chunks:
+    assert "".join(observed.chunks) == stream.text
+    for chunk in observed.chunks:
         assert chunk
-        assert chunk.encode()  # prints
+        assert chunk.encode()  # can be printed
     assert stream.stats.attempts == row.requests
-    if seen.error is None:
+    if observed.error is None:
         assert next(stream, None) is None
     else:
-        with pytest.raises(type(seen.error)) as caught:
+        with pytest.raises(type(observed.error)) as caught:
             next(stream)
-        assert caught.value is seen.error
+        assert caught.value is observed.error
 
 
 def key_of(request: Request, kind: str) -> str:
-    """The key that was sent, in the protocol's own header and in no other."""
-    own, other = "Authorization", "x-api-key"
+    """Return the key in the protocol's own header; no other header may contain it."""
+    expected, other = "Authorization", "x-api-key"
     if kind in ANTHROPIC:
-        own, other = other, own
+        expected, other = other, expected
     assert other not in request.headers
-    return request.headers[own].removeprefix("Bearer ")
+    return request.headers[expected].removeprefix("Bearer ")
 
 
-Watch = Callable[[Provider], Seen]
+Observe = Callable[[Provider], Observed]
 
 
-@pytest.mark.parametrize(("row", "kind", "wire"), CASES)
-def test_fault_ends_as_the_table_says(
-    row: Row, kind: str, wire: str, place: Callable[..., tuple[str, Any, Any]]
+@pytest.mark.parametrize(("row", "kind", "scheme"), CASES)
+def test_fault_has_the_result_in_the_table(
+    row: Row, kind: str, scheme: str, open_target: Callable[..., tuple[str, Any, Any]]
 ) -> None:
-    """The class, the verdict, the text, the clock, the number of requests, and all in time."""
-    check(row, kind, wire, place, watched)
+    """Class, outcome, text, timeout and number of requests are right, and the call ends in time."""
+    check(row, kind, scheme, open_target, observe)
 
 
 def check(
-    row: Row, kind: str, wire: str, place: Callable[..., tuple[str, Any, Any]], watch: Watch
+    row: Row,
+    kind: str,
+    scheme: str,
+    open_target: Callable[..., tuple[str, Any, Any]],
+    call: Observe,
 ) -> None:
-    """Put a row to a provider, and compare what ``watch`` sees."""
-    url, verify, server = place(row, wire)
+    """Produce the fault of a row, and compare what ``call`` returns with it."""
+    url, verify, server = open_target(row, scheme)
     provider = getattr(providers_sync, kind)(
         model="gpt-4o" if kind != "Vitalentum" else None,
         base_url=url, api_key=KEY, verify=verify, timeouts=row.timeouts, retry=AT_ONCE,
     )  # fmt: skip
-    seen = watch(provider)
+    observed = call(provider)
     if row.raises is None:
-        assert seen.error is None, told(seen.error)
+        assert observed.error is None, describe(observed.error)
     else:
-        assert_error(seen.error, row, kind)
-    assert (seen.stream is not None) == row.opens
-    if seen.stream is not None:
-        assert_stream(seen.stream, seen, row, kind)
+        assert_error(observed.error, row, kind)
+    assert (observed.stream is not None) == row.opens
+    if observed.stream is not None:
+        assert_stream(observed.stream, observed, row, kind)
     for name, value in row.attributes.items():
-        assert getattr(seen.error or seen.stream, name) == value
-    assert seen.took < row.limit, f"took {seen.took:.3f} s, the limit is {row.limit:.3f} s"
+        assert getattr(observed.error or observed.stream, name) == value
+    assert observed.took < row.limit, f"took {observed.took:.3f} s, the limit is {row.limit:.3f} s"
     if server is not None:
         assert len(server.requests) == row.requests
         assert all(key_of(request, kind) == KEY for request in server.requests)
 
 
 def test_names_of_rows_are_unique() -> None:
-    """So that a failed test points at one row."""
+    """A failed test identifies one row."""
     names = [row.id for row in ROWS]
     assert sorted(names) == sorted(set(names))
     assert not [name for name in names if re.search(r"[^\w-]", name)]

@@ -1,4 +1,4 @@
-"""Wrong answers: a good status, and then not the protocol, or too much of it."""
+"""Rows for wrong answers with status 200: errors, unexpected content, too much data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OVERLOAD = error("Overloaded", "overloaded_error")
 
 
 def chunk(delta: Any, **rest: Any) -> Any:
-    """An event with this ``delta``."""
+    """Return an event with this ``delta``."""
     return event({"choices": [{"delta": delta, **rest}]})
 
 
@@ -38,39 +38,40 @@ def nested(depth: int) -> bytes:
 
 
 PAGES = [
-    Row("web page", html(), MalformedStream, "failed", opens=False, wires=BOTH, says=("web page",)),
+    Row("web page", html(), MalformedStream, "failed", opens=False, schemes=BOTH,
+        message=("web page",)),
     Row(
         "web page without a content type", answer(PAGE, content_type=None, end=False),
-        MalformedStream, "failed", says=("web page",),
+        MalformedStream, "failed", message=("web page",),
     ),
     Row(
         "web page without a content type, byte by byte",
         answer(*(PAGE[i : i + 1] for i in range(len(PAGE))), content_type=None, end=False),
-        MalformedStream, "failed", says=("web page",),
+        MalformedStream, "failed", message=("web page",),
     ),
     Row(
-        "picture", answer(b"\x89PNG\r\n", content_type="image/png", end=False),
-        MalformedStream, "failed", opens=False, says=("image/png",),
+        "image", answer(b"\x89PNG\r\n", content_type="image/png", end=False),
+        MalformedStream, "failed", opens=False, message=("image/png",),
     ),
-    Row("whole JSON instead of a stream", whole("Hello"), text="Hello", kinds=EVENTS),
+    Row("complete JSON instead of a stream", whole("Hello"), text="Hello", kinds=EVENTS),
     Row(
-        "whole JSON instead of plain text",
+        "complete JSON instead of plain text",
         json_body({"choices": [{"message": {"content": "Hello"}}]}), outcome="complete",
         text="Hello", kinds=PLAIN,
     ),
     Row(
-        "whole JSON cut short, without a length",
+        "truncated JSON without Content-Length",
         answer(b'{"choices": [{"message": {"content": "Hel', content_type="application/json",
                framing="close", end=False),
         MalformedStream, "failed", kinds=EVENTS,
     ),
     Row(
         "JSON error object with status 200", json_body({"error": {"message": "No quota"}}),
-        ServerError, "failed", says=("No quota",),
+        ServerError, "failed", message=("No quota",),
     ),
-    Row("empty body", empty(), StreamTruncated, "truncated", requests=3, wires=BOTH),
+    Row("empty body", empty(), StreamTruncated, "truncated", requests=3, schemes=BOTH),
     Row(
-        "empty body with a length of 0", answer(end=False, framing="length"),
+        "empty body with Content-Length: 0", answer(end=False, framing="length"),
         StreamTruncated, "truncated", requests=3,
     ),
     Row(
@@ -79,17 +80,17 @@ PAGES = [
     ),
     Row("empty body, then a good answer", [empty(), GOOD], text="Hello", requests=2),
     Row(
-        "nothing but comments", answer(b": hello\n\n: bye\n\n", end=False),
+        "only comments", answer(b": hello\n\n: bye\n\n", end=False),
         StreamTruncated, "truncated", requests=3, kinds=EVENTS,
     ),
 ]  # fmt: skip
 
 ERRORS = [
     Row("error as the first event", error("Broke down"), ServerError, "failed", kinds=EVENTS,
-        says=("Broke down",)),
+        message=("Broke down",)),
     Row(
         "error in the middle", ["Hel", error("Broke down", "server_error")],
-        ServerError, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("Broke down",),
+        ServerError, "failed", "Hel", kinds=EVENTS, schemes=BOTH, message=("Broke down",),
         attributes={"type": "server_error"},
     ),
     Row(
@@ -98,19 +99,19 @@ ERRORS = [
     ),
     Row(
         "error as a named event", ["Hel", event("Broke down", "error")],
-        ServerError, "failed", "Hel", kinds=EVENTS, says=("Broke down",),
+        ServerError, "failed", "Hel", kinds=EVENTS, message=("Broke down",),
     ),
     Row(
         "error as a string", ["Hel", event({"error": "Broke down"})],
-        ServerError, "failed", "Hel", kinds=EVENTS, says=("Broke down",),
+        ServerError, "failed", "Hel", kinds=EVENTS, message=("Broke down",),
     ),
     Row(
-        "overload for ever as the first event", OVERLOAD, ServerError, "failed", kinds=EVENTS,
-        requests=3, says=("Overloaded",), attributes={"type": "overloaded_error"},
+        "overload as the first event in every attempt", OVERLOAD, ServerError, "failed",
+        kinds=EVENTS, requests=3, message=("Overloaded",), attributes={"type": "overloaded_error"},
     ),
     Row(
         "overload as the first event, then a good answer", [answer(OVERLOAD), GOOD],
-        text="Hello", requests=2, kinds=EVENTS, wires=BOTH,
+        text="Hello", requests=2, kinds=EVENTS, schemes=BOTH,
     ),
     Row(
         "overload after a comment and no text, then a good answer",
@@ -119,7 +120,7 @@ ERRORS = [
     ),
     Row(
         "overload in the middle", [answer("Hel", OVERLOAD), GOOD], ServerError, "failed", "Hel",
-        kinds=EVENTS, says=("Overloaded",), attributes={"overloaded": True},
+        kinds=EVENTS, message=("Overloaded",), attributes={"overloaded": True},
     ),
     Row(
         "rate limit as the first event, then a good answer",
@@ -145,32 +146,33 @@ SHAPES = {
 }
 
 JSON = [
-    Row("broken JSON first", garbage(), MalformedStream, "failed", kinds=EVENTS, says=("JSON",)),
+    Row("broken JSON in the first event", garbage(), MalformedStream, "failed", kinds=EVENTS,
+        message=("JSON",)),
     Row(
         "broken JSON in the middle", ["Hel", garbage()], MalformedStream, "failed", "Hel",
-        kinds=EVENTS, wires=BOTH, says=("JSON",),
+        kinds=EVENTS, schemes=BOTH, message=("JSON",),
     ),
     Row(
         "two JSON objects in an event", ["Hel", event('{"choices": []} {"type": "ping"}')],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("JSON",),
+        MalformedStream, "failed", "Hel", kinds=EVENTS, message=("JSON",),
     ),
     Row(
-        "a number of 10,000 digits", ["Hel", event('{"choices": [], "n": %s}' % ("9" * 10_000))],
+        "number of 10,000 digits", ["Hel", event('{"choices": [], "n": %s}' % ("9" * 10_000))],
         MalformedStream, "failed", "Hel", kinds=EVENTS,
     ),
     *(
-        Row(f"JSON of the wrong shape: {name}", ["Hel", step], MalformedStream, "failed", "Hel",
+        Row(f"unexpected JSON structure: {name}", ["Hel", step], MalformedStream, "failed", "Hel",
             kinds=OPENAI)
         for name, step in SHAPES.items()
     ),
     *(
-        Row(f"JSON nested {depth} deep", ["Hel", raw(b"data: " + nested(depth) + b"\n\n")],
+        Row(f"JSON nested {depth} levels deep", ["Hel", raw(b"data: " + nested(depth) + b"\n\n")],
             MalformedStream, "failed", "Hel", kinds=EVENTS if depth == 100_000 else OPENAI)
         for depth in (100, 700, 900, 940, 960, 980, 1000, 10_000, 100_000)
     ),
     *(
         Row(
-            f"an error nested {depth} deep",
+            f"error nested {depth} levels deep",
             ["Hel", raw(b'data: {"error": {"type": ' + nested(depth) + b"}}\n\n")],
             error_kind, "failed", "Hel", kinds=OPENAI,
         )
@@ -180,41 +182,41 @@ JSON = [
 
 SIZE = [
     Row(
-        "80 MB in a line", ["Hel", b'data: {"choices": [{"delta": {"content": "',
+        "80 MB in one line", ["Hel", b'data: {"choices": [{"delta": {"content": "',
                             repeat(BLOCK, times=1280), b'"}}]}\n\n'],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("MiB",), takes=2.0,
+        MalformedStream, "failed", "Hel", kinds=EVENTS, message=("MiB",), takes=2.0,
     ),
     Row(
         "20 MB in lines of 1 kB", ["Hel", repeat(b"data: %b\n" % (b"x" * 1000) * 65, times=320)],
         MalformedStream, "failed", "Hel", kinds=OPENAI, takes=2.0,
     ),
     Row(
-        "100,000 data lines in an event", ["Hel", repeat(b"data: x\n" * 1000, times=100), b"\n"],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, says=("lines",), takes=2.0,
+        "100,000 data lines in one event", ["Hel", repeat(b"data: x\n" * 1000, times=100), b"\n"],
+        MalformedStream, "failed", "Hel", kinds=EVENTS, message=("lines",), takes=2.0,
     ),
     Row(
         "endless line", ["Hel", b"data: ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
-        kinds=EVENTS, wires=BOTH, says=("MiB",), takes=2.0,
+        kinds=EVENTS, schemes=BOTH, message=("MiB",), takes=2.0,
     ),
     Row(
-        "endless line first", [b"data: ", repeat(BLOCK)], MalformedStream, "failed",
-        kinds=OPENAI, says=("MiB",), takes=2.0,
+        "endless first line", [b"data: ", repeat(BLOCK)], MalformedStream, "failed",
+        kinds=OPENAI, message=("MiB",), takes=2.0,
     ),
     Row(
         "endless comment", ["Hel", b": ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
-        kinds=OPENAI, says=("MiB",), takes=2.0,
+        kinds=OPENAI, message=("MiB",), takes=2.0,
     ),
     Row(
-        "endless whole JSON",
+        "endless JSON",
         answer(b'{"choices": "', repeat(BLOCK), content_type="application/json"),
-        MalformedStream, "failed", kinds=ALL, says=("MiB",), takes=2.0,
+        MalformedStream, "failed", kinds=ALL, message=("MiB",), takes=2.0,
     ),
     Row(
         "gzip bomb", answer("Hel", b"data: ", repeat(bytes(65_536)), gzip=True),
-        MalformedStream, "failed", "Hel", kinds=EVENTS, wires=BOTH, says=("MiB",), takes=2.0,
+        MalformedStream, "failed", "Hel", kinds=EVENTS, schemes=BOTH, message=("MiB",), takes=2.0,
     ),
     Row(
-        "body that is not the gzip it claims to be",
+        "body declared as gzip that is not gzip",
         answer(raw(b"data: Hello\n\n" * 10), headers={"Content-Encoding": "gzip"}),
         MalformedStream, "failed",
     ),
