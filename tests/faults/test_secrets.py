@@ -409,7 +409,7 @@ WRONG_CALLS: dict[str, Any] = {
     "a proxy without a scheme": lambda p: p(proxy=f"me:{KEY}@127.0.0.1"),
     "an address with a password": lambda p: p(base_url=f"http://me:{KEY}@127.0.0.1"),
     "an option": lambda p: p(timeout=1, access_token=KEY),
-    "a preset": lambda p: OpenAICompatible.preset("nobody", api_key=KEY),
+    "a preset": lambda p: OpenAICompatible.preset("unknown", api_key=KEY),
     "a preset's setting": lambda p: OpenAICompatible.preset("groq", api_key=KEY, retry=0),
     "a key for stream()": lambda p: p().stream("Hi", api_key=KEY),
     "a key for complete()": lambda p: p().complete("Hi", api_key=KEY),
