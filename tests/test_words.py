@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ ORDINARY = {
 }
 """Files, and a part of each line in them that may contain a banned word ("": any line)."""
 TEXT = {".py", ".md", ".js", ".css", ".html", ".cfg", ".toml", ".ipynb", ""}
-GENERATED = ("benchmarks/results/",)
+FOLDERS = (".ci", "benchmarks", "docs", "examples", "providers_sync", "tests")
+GENERATED = ("benchmarks/results/", ".coverage")
 
 
 def banned_words(line: str) -> set[str]:
@@ -38,24 +38,19 @@ def banned_words(line: str) -> set[str]:
     return {word for word in re.findall(r"[a-z]+?(?=s?(?![a-z]))", lower) if word in BANNED}
 
 
-def tracked_files() -> Iterator[Path]:
+def text_files() -> Iterator[Path]:
     """Yield the project's own text files."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        path = ROOT / name
-        if path.suffix in TEXT and path.is_file() and not name.startswith(GENERATED):
+    folders = [ROOT / name for name in FOLDERS]
+    for path in [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]:
+        name = path.relative_to(ROOT).as_posix()
+        is_ours = "__pycache__" not in name and not name.startswith(GENERATED)
+        if is_ours and path.suffix in TEXT and path.is_file():
             yield path
 
 
 def banned_lines() -> Iterator[str]:
     """Yield each line with a banned word that is not listed as ordinary English."""
-    for path in tracked_files():
+    for path in text_files():
         name = path.relative_to(ROOT).as_posix()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             found = banned_words(line)
