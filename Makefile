@@ -20,7 +20,7 @@ VERSION = import platform; print(platform.python_version())
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
-LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_ours.py \
+LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_client_side.py \
     tests/faults/test_stopping.py tests/test_batch_dask.py tests/test_batch_figures.py \
     tests/test_batch_limits.py tests/test_dialects_fuzz.py tests/test_examples.py \
     tests/test_gateway_hostile.py tests/test_llamacpp.py tests/test_local.py \
@@ -28,7 +28,7 @@ LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_ours.py \
     tests/test_terminal_tmux.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
-    tests/faults/test_ours.py::test_server_sees_a_disconnect_within_a_second
+    tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
 ROUNDS ?= 100
 
 .PHONY: demo test test-long test-races lint ci clean python

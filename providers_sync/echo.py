@@ -4,7 +4,7 @@
 the last user message                     the answer
 ========================================  ====================================================
 ``Hello``                                 ``You said: Hello``
-``call NAME {"a": 1}``, one call a line   those tool calls, if such tools are offered
+``call NAME {"a": 1}``, one per line      those tool calls, if the tools are offered
 ``think of a number``                     reasoning, then ``You said: think of a number``
 anything, with ``response_format``        JSON that fits the schema; its text is the message
 followed by a tool's result               ``The tool said: …``
@@ -29,14 +29,16 @@ from .types import Finish, Message, Messages, ReasoningDelta, ToolCall, Usage
 
 CALL = re.compile(r"^call[ \t]+([\w.-]+)(.*)$", re.MULTILINE)
 MAX_CALLS = 1000
-"""In one answer; more than any test needs, and each takes as long as some hundred words."""
+"""Limit for one answer; more than any test needs. Each takes as long as a few hundred words."""
 MAX_DEPTH = 8
-"""Nesting of the JSON made for a schema: a recursive schema would never end."""
+"""Limit for the nesting of the JSON made for a schema: a recursive schema would never end."""
 MAX_VALUES = 10_000
-"""Values made for a schema; names and references count too. A recursive schema of 2 kB with sixty
-references expands to 13 million values within the depth; OpenAI allows 5000 properties."""
+"""Limit for the values made for a schema; names and references count too. A recursive schema of
+2 kB with sixty references expands to 13 million values within ``MAX_DEPTH``; OpenAI allows 5000
+properties."""
 MAX_CHARACTERS = 16 * 1024 * 1024
-"""Size of the JSON made for a schema: the limit of a request. References repeat other parts."""
+"""Limit for the JSON made for a schema, the same as for a request: references can repeat large
+parts."""
 
 
 class EchoEngine:
@@ -198,8 +200,8 @@ class _SchemaExample:
     def __init__(self, root: Mapping[str, Any], text: str) -> None:
         self._root = root
         self._text = text
-        self._values_left = MAX_VALUES
-        self._characters_left = MAX_CHARACTERS
+        self._values_remaining = MAX_VALUES
+        self._characters_remaining = MAX_CHARACTERS
 
     def value_for(self, schema: Any, depth: int = 0) -> Any:
         """Return a value for a subschema; raise ``InvalidRequestError`` beyond the limits."""
@@ -248,9 +250,9 @@ class _SchemaExample:
         return value
 
     def _spend(self, characters: int) -> None:
-        self._values_left -= 1
-        self._characters_left -= characters
-        if self._values_left < 0 or self._characters_left < 0:
+        self._values_remaining -= 1
+        self._characters_remaining -= characters
+        if self._values_remaining < 0 or self._characters_remaining < 0:
             raise InvalidRequestError(
                 f"the JSON schema expands to more than {MAX_VALUES} values or {MAX_CHARACTERS} "
                 "characters: use fewer properties and references"

@@ -13,7 +13,7 @@ from .stream import CancelToken
 from .types import Finish, Messages, ToolCall, Usage
 
 POLL_S = 0.1
-"""Between two checks of the clients; an engine stops within a second of a disconnect."""
+"""Seconds between two checks for disconnects; an engine stops within a second of one."""
 
 EngineEvent = Union[Delta, Finish, Usage]
 """What an engine yields: deltas of its answer, the finish reason and the token counts."""
@@ -28,7 +28,7 @@ class StopSequence(Finish):
 
 
 class Engine(Protocol):
-    """Answers conversations; called from many threads at once."""
+    """Generates the answers; called from many threads at once."""
 
     models: Sequence[str]
     """Names listed under ``/v1/models``; the first one is the default."""
@@ -46,8 +46,9 @@ class Engine(Protocol):
         ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds
         the client's options under OpenAI's names, ``tools`` and ``response_format`` included.
         ``cancel`` is set when the client disconnects: an engine must check it while it waits.
-        ``InvalidRequestError`` becomes a 400, any other exception a 500, or an error event in a
-        stream that has started.
+        ``InvalidRequestError`` becomes a 400, an ``APIStatusError`` keeps a status such as 429 or
+        503, and any other exception becomes a 500. In a stream that has started, each becomes an
+        error event, or ends the connection if the protocol has no error events.
         """
 
     def close(self) -> None:
@@ -121,7 +122,7 @@ class EngineAnswer:
     """Iterates over the deltas of one answer, and stops early when the client disconnects.
 
     Iterating raises what the engine raises, and ``AbortConnection`` after a disconnect.
-    ``usage`` is what the engine has counted so far; ``ending`` is valid after the last delta.
+    ``usage`` is what the engine has counted so far; ``ending`` is final after the last delta.
     """
 
     def __init__(

@@ -38,7 +38,8 @@ TOKEN_CHARACTERS = 4096
 """Limit for the first line of a token file, in case it is the wrong file."""
 LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOOPBACK, "[::1]"})
-"""Allowed in a ``Host`` header; a hostile page whose domain points here sends another name."""
+"""Allowed in a ``Host`` header; a malicious page whose domain resolves to this address sends its
+own name (DNS rebinding)."""
 
 
 class Gateway:
@@ -51,7 +52,7 @@ class Gateway:
         host, self.port = listener.getsockname()[:2]
         self._host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
         hosts = LOCAL_NAMES if host == LOOPBACK else None
-        # Closed in reverse order, and completely, even if one of the steps fails.
+        # Closed in reverse order; all of them, even if one close fails.
         with contextlib.ExitStack() as resources:
             resources.callback(engine.close)
             resources.callback(listener.close)
@@ -60,7 +61,7 @@ class Gateway:
             self.app = App(engine, token=token, hosts=hosts, watcher=watcher)
             self._server = WSGIServer(self.app, listener, max_body_bytes=MAX_BODY_BYTES)
             resources.callback(self._server.close)
-            # Added twice, to run first: a cancelled answer ends sooner than a disconnected one.
+            # Added again, to run first too: a cancelled answer ends sooner than a disconnected one.
             resources.callback(watcher.close)
             self._resources = resources.pop_all()
 
@@ -114,8 +115,8 @@ def serve(
 ) -> Gateway:
     """Start a gateway and return it, ready for requests.
 
-    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or a custom ``Engine``,
-    which the gateway closes when it closes. ``port`` 0 uses a free port. An address other than
+    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or a custom ``Engine``;
+    closing the gateway closes it. ``port`` 0 uses a free port. An address other than
     127.0.0.1 needs a ``token``; with a token, every request must send it.
 
     Raises ``InvalidRequestError`` for invalid settings, and another ``ProviderError`` if the model
@@ -145,15 +146,15 @@ def serve(
         raise
 
 
-def find_token(given: str | None = None, file: str | None = None) -> str | None:
-    """Return the token ``given``, else the first line of ``file``, else the environment variable.
+def find_token(token: str | None = None, file: str | None = None) -> str | None:
+    """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``.
 
-    ``ps`` shows the command line to every user of the machine; the other two stay private. Returns
-    ``None`` if there is no token. Raises ``InvalidRequestError`` for a file that cannot be read,
-    and for an empty token: it would leave the gateway open.
+    ``ps`` shows a token from the command line to every user of the machine; the other two sources
+    stay private. Returns ``None`` if there is no token. Raises ``InvalidRequestError`` for a file
+    that cannot be read, and for an empty token: it would leave the gateway open.
     """
-    if given is not None:
-        return given
+    if token is not None:
+        return token
     if file is not None:
         source = f"the token file {file}"
         try:

@@ -1,7 +1,7 @@
 """The child process of ``local``: runs llama.cpp's HTTP server until the parent ends.
 
-The parent sends the arguments as one line of JSON on standard input, because others can read a
-command line and an environment. Standard input then stays open as long as the parent lives.
+The parent sends the arguments as one line of JSON on standard input, because other users can read
+a command line and an environment. Standard input then stays open as long as the parent lives.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 PARENT_S = 0.5
-"""Between two checks that the parent lives; usually the pipe reports its end at once."""
+"""Seconds between two checks that the parent lives; usually the pipe reports its end at once."""
 
 CONTEXT_TOKENS = 4096
 """Prompt and answer together; memory use grows with it."""
 ANSWER_TOKENS = 1024
-"""If the client sets no limit: small models tend to ramble."""
+"""Limit if the client sets none: small models tend to ramble."""
 MAX_THREADS = 4
 """More threads hardly help a small model. One core stays free: llama.cpp's threads spin while they
 wait for each other, so one other busy process makes an answer on all cores 5 to 50 times slower."""
@@ -59,7 +59,7 @@ def _serve(weights: str, key: str) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     # Without a key llama.cpp answers every user of this machine and any page in their browsers.
-    # With one, everybody else gets only 404s and /health, which just reports that the server is up.
+    # With one, all others get only 404s and /health, which just reports that the server is up.
     params.api_keys = [key]
     # No web page of any origin may read even that.
     params.cors_origins = ""

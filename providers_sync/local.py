@@ -192,7 +192,7 @@ class LocalEngine:
     ) -> Iterator[Union[Delta, Finish, Usage]]:
         """Yield the model's deltas as they arrive, complete tool calls, usage and finish reason.
 
-        llama.cpp passes tools only to models whose chat template supports them.
+        A model whose chat template does not support tools does not get them from llama.cpp.
         """
         _check_text_only(messages)
         forwarded = {name: value for name, value in options.items() if name in FORWARDED}
@@ -261,7 +261,7 @@ def _start(logs: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _import_path() -> list[str]:
-    """Return the child's module search path: ours without the current folder.
+    """Return the child's module search path: this process's, without the current folder.
 
     The folder of this package is always included: its code has already run.
     """
@@ -270,7 +270,7 @@ def _import_path() -> list[str]:
     return path if any(_same_file(each, package) for each in path) else [*path, package]
 
 
-def _same_file(one: str, other: str) -> bool:
+def _same_file(first: str, second: str) -> bool:
     with contextlib.suppress(OSError):  # one of them does not exist
-        return os.path.samefile(one, other)
+        return os.path.samefile(first, second)
     return False

@@ -38,9 +38,9 @@ from .errors import APIStatusError, InvalidRequestError, ProviderError
 from .printable import visible
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-"""Of a request; long conversations with images take a few MB."""
+"""Limit for a request body; long conversations with images take a few MB."""
 FORWARDED_STATUSES = {400, 413, 422, 429, 503, 529}
-"""Statuses of the server behind an engine that tell the client what to do next."""
+"""Statuses that are passed on from the server behind an engine: they tell the client what to do."""
 log = logging.getLogger(__name__)
 
 

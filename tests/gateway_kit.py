@@ -22,7 +22,7 @@ from providers_sync.stream import CancelToken
 from providers_sync.types import Messages
 
 WAIT_S = 5.0
-"""For events that must happen, but without a guaranteed time."""
+"""Timeout for events that must happen, but not within a guaranteed time."""
 PATHS = {
     "vitalentum": "/vitalentum/api/converse-edge",
     "codelinkava": "/codelinkava/api/chat",

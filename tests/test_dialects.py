@@ -113,7 +113,7 @@ def test_read_openai_options() -> None:
 
 
 def tool_call(**function: Any) -> dict[str, Any]:
-    """Return a tool call as it stands in a message."""
+    """Return a tool call as it appears in a message."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}", **function}}
 
 

@@ -1,4 +1,4 @@
-"""Fuzz tests of almost valid bodies: each is refused with its field's name, or check_answer."""
+"""Fuzz tests of almost valid bodies: each is answered, or refused with the field's name."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def check_answer(dialect: Dialect, body: Any, watcher: DisconnectWatcher) -> Non
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
 def test_almost_valid_bodies(dialect: Dialect) -> None:
-    """A body is refused, or it can be check_answer and the answer is JSON."""
+    """A body is refused, or it is answered and the answer is JSON."""
     watcher = DisconnectWatcher()
 
     @given(mutated(BODIES[dialect.name]))

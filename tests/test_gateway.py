@@ -155,7 +155,7 @@ def test_engine_fails_after_first_delta(scripted: tuple[Gateway, Scripted], name
 
 @pytest.mark.parametrize("status", [400, 413, 422, 429, 503, 529])
 def test_engine_refused_by_its_server(scripted: tuple[Gateway, Scripted], status: int) -> None:
-    """The gateway forwards such statuses and messages of the server behind the engine."""
+    """These statuses of the server behind the engine are forwarded, with its message."""
     gateway, engine = scripted
     engine.script.put(APIStatusError("not now", status_code=status))
     response = post(gateway, "anthropic", stream=False)
@@ -176,7 +176,7 @@ def test_engine_fails_in_plain_text(scripted: tuple[Gateway, Scripted]) -> None:
 
 
 def test_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """An engine that fails at the start is a 500, and the traceback goes only to the log."""
+    """An engine that fails at the start gives a 500; the traceback goes only to the log."""
 
     class Broken(EchoEngine):
         def answer(self, *args: Any) -> Iterator[EngineEvent]:

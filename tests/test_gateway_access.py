@@ -120,7 +120,7 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT)
 def test_contradicting_lengths_are_refused(
     echo: Gateway, version: bytes, lengths: bytes, body: bytes
 ) -> None:
-    """They get one error and the connection is closed: the following bytes are not a request."""
+    """The client gets one error and is disconnected: further bytes are not read as a request."""
     length = b"Content-Length: %d\r\n" % len(CHAT)
     smuggled = REQUEST_HEAD % b"1.1" + length + b"\r\n" + CHAT
     with socket.create_connection(("127.0.0.1", echo.port), timeout=WAIT_S) as client:
@@ -164,7 +164,7 @@ def test_no_other_origin_is_granted_anything(echo: Gateway, path: str, origin: s
     ],
 )
 def test_host_header(echo: Gateway, host: str, status: int) -> None:
-    """Only local host names are accepted: a hostile page cannot use the gateway."""
+    """Only local host names are accepted: a malicious page cannot use the gateway."""
     response = requests.get(echo.url(), headers={"Host": host})
     assert response.status_code == status
 

@@ -1,4 +1,4 @@
-"""Tests of the gateway with slow or hostile clients, and without free threads or descriptors."""
+"""Tests of the gateway with slow or malicious clients, and without free threads or descriptors."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_connection_is_kept_between_requests(limits: Callable[..., None]) -> Non
 
 
 def test_slow_clients_are_replaced(limits: Callable[..., None]) -> None:
-    """More slow clients than the connection limit do not block a good client."""
+    """A good client is served even if slow clients exceed the connection limit."""
     limits(MAX_CONNECTIONS=20, GRACE_S=0.1)
     with serve() as gateway, connected(gateway, *[HALF] * 30):
         answer = requests.get(gateway.url(), timeout=WAIT_S)
@@ -307,7 +307,7 @@ def test_gateway_without_descriptors_drops_idle_clients(
             assert read(slow) == b""
 
 
-# --- hostile bodies
+# --- malicious bodies
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_gateway_without_descriptors_drops_idle_clients(
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_odd_body_is_no_failure(
+def test_unusual_body_is_answered(
     echo: Gateway, name: str, fields: dict[str, Any], stream: bool
 ) -> None:
     """Unusual but valid bodies are answered."""

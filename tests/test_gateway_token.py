@@ -17,7 +17,7 @@ from providers_sync.gateway import find_token, serve
 ROOT = Path(__file__).parent.parent
 
 
-def test_token_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_from_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line takes precedence over the file, and the file over the variable."""
     path = tmp_path / "token"
     path.write_text("  from-file \r\nand more\n", encoding="utf-8")

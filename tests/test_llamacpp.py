@@ -41,9 +41,9 @@ SCHEMA = {
     "additionalProperties": False,
 }
 LONG = "Repeat the word hello a thousand times."
-"""At temperature 0 this model does, and continues: 4000 words take it 20 to 100 seconds."""
+"""At temperature 0 this model does so and goes on: 4000 words take it 20 to 100 seconds."""
 AT_ONCE_S = 8.0
-"""Less than the long answer takes, and more than one word takes on a machine under load."""
+"""Timeout: less than the long answer takes, more than one word takes on a machine under load."""
 
 
 class Sky(BaseModel):

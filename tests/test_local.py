@@ -274,7 +274,7 @@ def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.model
 def test_server_ready_and_closed() -> None:
-    """It is ready within ten seconds, only on loopback, and closed after ``close``."""
+    """It is ready within ten seconds, listens only on loopback, and is closed after ``close``."""
     needs_model()
     started = time.monotonic()
     with LocalServer() as server:

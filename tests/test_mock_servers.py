@@ -88,7 +88,7 @@ def complete_both(provider: Provider, **options: Any) -> Callable[..., Completio
     return complete
 
 
-def with_results(question: str, answer: Completion, *results: str) -> list[dict[str, Any]]:
+def with_results(prompt: str, answer: Completion, *results: str) -> list[dict[str, Any]]:
     """Return the conversation, continued with the results of the answer's tool calls."""
     calls = [
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.raw}}
@@ -99,7 +99,7 @@ def with_results(question: str, answer: Completion, *results: str) -> list[dict[
         for call, result in zip(calls, results, strict=True)
     ]
     message = {"role": "assistant", "content": None, "tool_calls": calls}
-    return [{"role": "user", "content": question}, message, *tool_messages]
+    return [{"role": "user", "content": prompt}, message, *tool_messages]
 
 
 # --- LLMock

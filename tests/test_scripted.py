@@ -173,7 +173,7 @@ def test_scripted_provider_returns_a_real_stream():
 
 
 def test_scripted_provider_records_calls():
-    """Messages are a list, options and headers those of the call; defaults are in the body."""
+    """Messages are a list; options and headers exclude the defaults, which are in the body."""
     like = OpenAICompatible("m", base_url="http://127.0.0.1:9", api_key="sk-secret", top_p=0.5)
     provider = ScriptedProvider(like=like)
     provider.complete("Hi", temperature=0, headers={"X-Trace": "1"}, timeouts=7)
@@ -305,7 +305,7 @@ def test_connect_steps_are_part_of_the_handshake_of_an_https_address():
     assert caught.value.clock == "connect"
 
 
-def test_cut_over_https_is_no_clean_end():
+def test_cut_over_https_is_not_a_clean_end():
     """A body delimited by the end of the connection needs ``close_notify``."""
     like = OpenAICompatible("m", base_url="https://scripted.invalid")
     with pytest.raises(StreamCut):

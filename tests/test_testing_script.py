@@ -158,7 +158,7 @@ def test_half_a_surrogate_pair_is_sent_escaped() -> None:
 
 
 def test_drip_sends_byte_by_byte() -> None:
-    """Each byte is an HTTP chunk of its own."""
+    """Each byte is a separate HTTP chunk."""
     got = receive(answer(drip(b"abc", every=0), end=False, keep_alive=False))
     assert got.endswith(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n")
 
@@ -329,7 +329,7 @@ def test_mistake_in_the_script_is_raised_at_the_end(script: Any) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
 def test_fault_is_played_without_a_mistake(name: str, path: str) -> None:
-    """A client can disconnect and the server can stop in every fault; its description is short."""
+    """During each, the client can disconnect and the server can stop; the description is short."""
     fault = FAULTS[name]
     assert fault.name == name
     assert 10 < len(fault.about) < 80

@@ -71,7 +71,7 @@ def test_reset_is_an_rst_after_the_text() -> None:
 
 
 def test_wire_sends_outside_the_framing() -> None:
-    """The example is a broken chunk size line."""
+    """Here it sends an incomplete chunk size line."""
     assert receive(["Hello", wire(b"1f"), cut()]).endswith(HELLO + b"\r\n1f")
 
 
@@ -175,7 +175,7 @@ def test_signal_is_not_set_by_measuring_a_length() -> None:
 
 
 def test_pause_delays_what_follows() -> None:
-    """The delay is the number of seconds."""
+    """The next step is played only after this many seconds."""
     start = time.monotonic()
     receive([pause(0.2), cut()])
     assert 0.2 <= time.monotonic() - start < 1
@@ -350,7 +350,7 @@ def test_tls_ends_with_close_notify_unless_cut(
 def test_server_notices_a_disconnect_over_tls(
     script: Any, leave: bool, tls: ssl.SSLContext, ca: str
 ) -> None:
-    """While stalling or writing; and it can stop while the client is connected."""
+    """While it stalls and while it writes; and it can stop while the client is connected."""
     context = ssl.create_default_context(cafile=ca)
     with serve(script, tls=tls) as server:
         sock = socket.create_connection(("127.0.0.1", server.port), timeout=5)

@@ -11,7 +11,7 @@ from .models import AnswerInfo, ChatRequest, Delta, Dialect, Ending, RequestErro
 
 
 def read_ai365vip(body: Any) -> ChatRequest:
-    """Read ``prompt`` as the system message, and the only user message unchanged."""
+    """Read ``prompt`` as the system message, and ``messages`` unchanged; clients send only one."""
     fields = validation.check_object(body, "the body")
     model = validation.check_object(fields.get("model"), "model").get("id")
     name = validation.check_name(model, "model.id")

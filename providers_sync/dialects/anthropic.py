@@ -47,8 +47,8 @@ stream=False, include_usage=False)
     messages = _system(fields.get("system"))
     for i, turn in enumerate(turns):
         messages += _turn(turn, f"messages[{i}]")
-    kept = {name: value for name, value in fields.items() if name not in NOT_OPTIONS}
-    options = validation.check_options({**kept, **_translated_options(fields)}, ())
+    unchanged = {name: value for name, value in fields.items() if name not in NOT_OPTIONS}
+    options = validation.check_options({**unchanged, **_translated_options(fields)}, ())
     return ChatRequest(messages, options, model, stream=validation.check_flag(fields, "stream"))
 
 
@@ -151,7 +151,7 @@ def _tool_result(block: dict[str, Any], name: str) -> dict[str, Any]:
         )
     call_id = validation.check_text(block.get("tool_use_id"), f"{name}.tool_use_id")
     result = {"type": "tool", "role": "tool", "tool_call_id": call_id, "content": content}
-    # OpenAI's protocol has no such field; an engine that knows it may use it.
+    # OpenAI's protocol does not have this field; an engine that knows it may use it.
     return {**result, "is_error": True} if block.get("is_error") else result
 
 

@@ -55,7 +55,7 @@ class ChatRequest:
     """The model named in the request; the engine need not know it."""
     stream: bool = True
     include_usage: bool = False
-    """Whether OpenAI's stream shall end with a chunk that counts tokens."""
+    """Whether OpenAI's stream should end with a chunk that counts tokens."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Dialect:
     path: str
     """The path that clients post to."""
     read: Callable[[Any], ChatRequest]
-    """Parsed JSON body → request. Raises a ``RequestError`` that names the wrong field."""
+    """Parsed JSON body → request. Raises a ``RequestError`` that names the invalid field."""
     writer: Callable[[AnswerInfo], Writer]
 
 

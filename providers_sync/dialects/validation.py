@@ -169,7 +169,7 @@ def streaming_request(
 
 
 def include_usage(fields: dict[str, Any]) -> bool:
-    """Return whether OpenAI's ``stream_options`` request token counts."""
+    """Return whether ``stream_options``, OpenAI's field, requests token counts."""
     options = fields.get("stream_options")
     return (
         options is not None and check_object(options, "stream_options").get("include_usage") is True

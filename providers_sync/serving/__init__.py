@@ -22,7 +22,7 @@ from .connections import Listener, NoThread, ThrottledWarning
 BUFFER_BYTES = 256 * 1024
 """Buffered per answer for a client that reads slowly; when the buffer is full, its engine waits."""
 HEADER_BYTES = 64 * 1024
-"""Limit for one request; browsers and proxies send less than 16 KiB."""
+"""Limit for the headers of one request; browsers and proxies send less than 16 KiB."""
 STOP_S = 5.0
 """Time for engines to stop after they are cancelled."""
 
@@ -47,10 +47,10 @@ class ThreadPerRequest:
                 self._alive.add(thread)
         except (RuntimeError, MemoryError) as error:
             self._warn("a request was refused: %s", error)
-            refused = NoThread("the gateway cannot start a thread now; try again later")
+            no_thread = NoThread("the gateway cannot start a thread now; try again later")
             # Deferred: waitress now holds a lock that the error response needs too.
             with contextlib.suppress(OSError):  # the server is being closed
-                channel.server.trigger.pull_trigger(functools.partial(channel.refuse, refused))
+                channel.server.trigger.pull_trigger(functools.partial(channel.refuse, no_thread))
 
     def shutdown(self) -> None:
         """Wait for the threads, which end once their clients are disconnected."""
@@ -126,7 +126,7 @@ class WSGIServer:
         self._loop.join()
 
     def _run_in_loop(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in waitress's thread and wait for it; if that has ended, in this thread."""
+        """Run ``work`` in waitress's thread and wait for it; in this thread if that has ended."""
         pulled, done = threading.Event(), threading.Event()
 
         def run_work() -> None:

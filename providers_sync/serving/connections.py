@@ -17,23 +17,24 @@ from waitress.utilities import Error
 from ..dialects import RequestError, error_body
 
 MAX_CONNECTIONS = 300
-"""At this limit a new connection replaces one that is waiting for its client, or waits itself. An
-answer of the local engine uses three descriptors, and many systems allow a process 1024."""
+"""At this limit a new connection replaces one that is waiting for its client; if there is none, the
+new one waits. An answer of the local engine uses three descriptors, and many systems allow a
+process 1024."""
 REQUEST_S = 30.0
-"""For a request to arrive, headers and body: the largest one (16 MiB) at 5 Mbit/s. Without a total
-limit, a byte now and then would hold a connection forever."""
+"""Timeout for a complete request, headers and body: the largest one (16 MiB) at 5 Mbit/s. Without a
+total limit, a client could keep a connection forever by sending a byte now and then."""
 IDLE_S = 120.0
-"""For a connection without a request; clients keep theirs open for a minute or two."""
+"""Timeout for a connection without a request; clients keep theirs open for a minute or two."""
 UNREAD_S = 60.0
-"""For a client that reads nothing of a pending answer; then its thread is released."""
+"""Timeout for a client that reads nothing of a pending answer; then its thread is released."""
 GRACE_S = 1.0
 """A connection that has waited for less is not replaced: its request may be about to arrive."""
 CHECK_S = 1.0
-"""Between two checks for connections that have timed out."""
+"""Seconds between two checks for connections that have timed out."""
 ACCEPT_PAUSE_S = 1.0
 """Pause before the next accept() if the system has no descriptor left."""
 WARNING_S = 60.0
-"""Between two identical warnings in the log."""
+"""Seconds between two identical warnings in the log."""
 
 OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Errors of accept() that persist until something is closed."""
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class ThrottledWarning:
-    """Logs each warning at most once in ``WARNING_S``: hostile clients must not fill the disk."""
+    """Logs each warning at most once in ``WARNING_S``: malicious clients must not fill the disk."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
@@ -69,7 +70,7 @@ class RequestTimeout(Error):  # type: ignore[misc]
 
 
 class _StrictRequestParser(HTTPRequestParser):  # type: ignore[misc]
-    """Refuses contradictory lengths: a proxy in front may see another start of the next request."""
+    """Refuses contradictory lengths: a proxy in front could disagree on where the request ends."""
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
@@ -105,7 +106,7 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self.idle_since = time.monotonic()
         self.request_started: float | None = None
-        """When the first byte arrived of a request that is still arriving."""
+        """When the first byte of the arriving request was received; ``None`` if there is none."""
         self._unread: tuple[float, float] | None = None
         """While output is pending: waitress's time of the last activity, and when it was noted."""
         super().__init__(*arguments, **settings)
@@ -117,7 +118,7 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def waiting_since(self) -> float:
-        """When the connection started to wait for a new request, or for the rest of one."""
+        """When the connection started to wait for a new request or for the rest of one."""
         return self.idle_since if self.request_started is None else self.request_started
 
     def received(self, data: bytes) -> bool:

@@ -81,7 +81,7 @@ def answer(
       An endless script promises 1 GiB.
     - ``gzip``: flushed after each step; ``trailer=False`` leaves the gzip stream unfinished.
     - ``keep_alive=False``: send ``Connection: close`` and close the connection after the answer.
-    - ``head_every``: send the header block byte by byte, one byte every so many seconds.
+    - ``head_every``: send the header block byte by byte, with this many seconds between bytes.
     - ``connect``: steps played when the connection is accepted, before TLS and HTTP:
       ``answer(connect=[stall()])`` never sends anything, ``[reset()]`` resets immediately.
     - ``before``, ``inside``: steps before the status line, and between the headers and their blank

@@ -106,7 +106,7 @@ class ClientConnection:
                 raise ClientGone(str(error)) from error
 
     def wait(self, seconds: float | None) -> None:
-        """Wait so many seconds (forever with ``None``), buffering what the client sends."""
+        """Wait for ``seconds`` (``None``: forever), buffering what the client sends."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             remaining = None if deadline is None else deadline - time.monotonic()

@@ -92,7 +92,7 @@ class InMemoryHead(InMemoryOutput):
         raise _reset() if reset else RemoteDisconnected("closed without an answer")
 
     def forget_interim(self) -> None:
-        """Discard what came before the status line; raise ``BadStatusLine`` if it is not HTTP."""
+        """Discard interim responses before the status line; raise ``BadStatusLine`` if not HTTP."""
         if self.data and not self.data.startswith(b"HTTP/1."):
             raise BadStatusLine("the answer does not begin with a status line")
         self.data.clear()
@@ -123,7 +123,7 @@ class InMemoryBody(InMemoryOutput):
         self._remaining = size
         self._is_chunked = answer.framing == "chunked"
         # A cut is a valid end only over plain HTTP, without framing and without a gzip trailer.
-        self._may_just_end = answer.framing == "close" and not (secure or answer.gzip)
+        self._cut_is_end = answer.framing == "close" and not (secure or answer.gzip)
         self._is_broken = answer.gzip and not answer.trailer
 
     def read(self, size: int) -> bytes:
@@ -157,7 +157,7 @@ class InMemoryBody(InMemoryOutput):
     def disconnect(self, reset: bool) -> None:
         if reset:
             raise _reset()
-        if not self._may_just_end:
+        if not self._cut_is_end:
             raise IncompleteRead(b"")
         self._substeps = iter(())
 

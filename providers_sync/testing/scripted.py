@@ -87,11 +87,11 @@ class ScriptedProvider(Provider):
         """Every call, in order, recorded once even if it was retried."""
         self._memory = InMemoryTransport(script, protocol)
         self._like = copy.copy(like)
-        # Replace its method, so that it sends to the script from any process. The script is also
-        # the service of a provider whose own has shut down.
+        # Replace its ``_transport()``, so that it uses the script in any process. The script also
+        # works for a provider whose own service has shut down.
         vars(self._like).update(_transport=lambda: self._memory, _uses_default_url=False)
         self.model, self.base_url = like.model, like.base_url
-        # These are class attributes of other providers; here they are copied from ``like``.
+        # Other providers have these as class attributes; here they are copied from ``like``.
         vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
 
     def play(self, script: Script) -> None:

@@ -18,7 +18,8 @@ HOST = "127.0.0.1"
 BACKLOG = 4096
 """Enough for thousands of streams that connect at once; the system may allow fewer."""
 CLEANUP_THREADS = 64
-"""Finished threads are removed at this list length, later at twice the running ones plus this."""
+"""Finished threads are removed when the list reaches this length; from then on, when it reaches
+twice the number of running threads plus this."""
 STOP_S = 5.0
 """A thread that takes longer to stop is stuck in a function of the script."""
 
@@ -83,7 +84,10 @@ class Server:
         return self._log.wait_request(n, timeout)
 
     def wait_connection(self, n: int = 1, timeout: float = 5.0) -> Connection:
-        """Wait until ``n`` connections were accepted, and return the ``n``-th (from 1)."""
+        """Wait until ``n`` connections were accepted, and return the ``n``-th (from 1).
+
+        Raises ``TimeoutError`` after ``timeout`` seconds.
+        """
         return self._log.wait_connection(n, timeout)
 
     def wait_closed(self, n: int = 1, timeout: float = 5.0) -> float:
@@ -91,7 +95,8 @@ class Server:
 
         Closed means that the client has closed it, or that the server has reset it. After a
         ``cut()`` or any other close by the server it still waits for the client to close. The
-        connection of a request is ``request.connection``. Raises ``TimeoutError``.
+        connection of a request is ``request.connection``. Raises ``TimeoutError``
+        after ``timeout`` seconds.
         """
         return self._log.wait_closed(n, timeout)
 

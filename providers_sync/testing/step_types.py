@@ -22,7 +22,7 @@ class Output(Protocol):
         """Send bytes directly on the connection."""
 
     def pause(self, seconds: float) -> None:
-        """Wait so many seconds, or until the client disconnects."""
+        """Wait for ``seconds``, or until the client disconnects."""
 
     def wait(self, event: threading.Event) -> None:
         """Wait until the event is set or the client disconnects."""

@@ -59,7 +59,7 @@ def comment(text: str = "") -> Step:
 
 
 def ping(every: float = 1.0, times: int | None = None) -> Step:
-    """Send the protocol's keep-alive every so many seconds, forever unless ``times`` is given."""
+    """Send the protocol's keep-alive every ``every`` seconds, forever unless ``times`` is given."""
     return repeat(ProtocolStep("ping"), pause(every), times=times)
 
 
@@ -112,7 +112,7 @@ def wire(data: bytes) -> Step:
 def part(like: StepLike, until: int | bytes | None = None) -> Step:
     """Send the beginning of a step's bytes.
 
-    By default half of them; with a number, so many bytes (-1: all but the last); with bytes, up
+    By default half of them; with a number, that many bytes (-1: all but the last); with bytes, up
     to and including these.
 
     ``[text("Hel"), part(text("lo")), cut()]`` breaks off inside an event, and
@@ -135,7 +135,7 @@ def repeat(*steps: StepLike, times: int | None = None) -> Step:
 
 
 def pause(seconds: float) -> Step:
-    """Send nothing for so many seconds."""
+    """Send nothing for ``seconds``."""
     return ConnectionStep(f"pause({seconds})", lambda output: output.pause(seconds))
 
 

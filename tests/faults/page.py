@@ -33,10 +33,10 @@ The columns:
   *TLS* means that the fault is tested over TLS as well.
 
 Every call ends within {margin} s after the named timeout expires or, where none is named, after
-the last byte. No thread and no socket remains after a row.
+the last byte. No thread and no socket is left behind.
 """
 
-OURS = """
+CLIENT_SIDE = """
 ## On the client side
 
 - **Cancellation**: `cancel()` and a `CancelToken`, from another thread, from a signal handler, from
@@ -59,7 +59,7 @@ def page() -> str:
     head = HEAD.format(rows=len(ROWS), attempts=ATTEMPTS, margin=MARGIN_S)
     phases = ",\n".join(f"  - {_phrase(phase)}" for phase in PHASES)
     tables = [_table(title, rows) for title, rows in TABLE.items()]
-    return "\n".join([head, *tables]) + OURS.format(phases=phases)
+    return "\n".join([head, *tables]) + CLIENT_SIDE.format(phases=phases)
 
 
 def _phrase(phase: str) -> str:

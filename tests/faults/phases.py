@@ -1,4 +1,4 @@
-"""The phases of a call at which it can be cancelled; for each a server that stalls there."""
+"""The phases in which a call can be cancelled, each with a server that stalls in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYN_SENT = "02"
 
 @dataclass
 class Phase:
-    """A provider whose call stalls in this phase; ``ready()`` returns once it has got there."""
+    """A provider whose call stalls in this phase; ``ready()`` returns once it has reached it."""
 
     provider: Provider
     ready: Callable[[], None]
@@ -63,7 +63,7 @@ class ReusableEvent:
 
 
 def serve_stalling(request: pytest.FixtureRequest, scheme: str, **options: Any) -> Any:
-    """Serve an answer with these options that stalls where ``...`` is; also return its event."""
+    """Return an event and a server whose answer stalls where an option contains ``...``."""
     reached = ReusableEvent()
     stalling = (signal(reached.event), stall())
     steps = [stalling if step is ... else (step,) for step in options.pop("steps", ())]
@@ -130,7 +130,7 @@ def connecting(request: pytest.FixtureRequest, scheme: str) -> Iterator[Phase]:
 def stalled_at(
     request: pytest.FixtureRequest, scheme: str, opens: bool = False, text: str = "", **options: Any
 ) -> Iterator[Phase]:
-    """A server that stalls where ``...`` is."""
+    """The server stalls where an option contains ``...``."""
     reached, serving = serve_stalling(request, scheme, **options)
     with serving as server:
         yield Phase(provider_at(server.url, request), reached.wait, server, opens, text)

@@ -25,7 +25,7 @@ BOTH = ("http", "https")
 ATTEMPTS = 3
 """Attempts allowed in every row, without a wait between them unless the server asks for one."""
 MARGIN_S = 0.25
-"""How late a result may be."""
+"""Seconds that a result may be late."""
 LONG = Timeouts(connect=2, first_token=2, idle=2, total=4)
 """Timeouts that must not expire."""
 

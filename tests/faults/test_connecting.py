@@ -207,7 +207,7 @@ def test_silent_dns_leaves_one_thread_per_name(slow_names: Callable[[Any], None]
 def test_late_look_up_serves_all_waiting_calls(
     slow_names: Callable[[Any], None],
 ) -> None:
-    """The call that started it and those that joined it; the next call looks the name up again."""
+    """The call that started it and those that joined it succeed; the next call looks up again."""
     with serve("Hello") as server, ThreadPoolExecutor(8) as pool:
         provider = openai("http://one.slow.test")
         calls = [pool.submit(provider.complete, "Hi") for _ in range(8)]
@@ -258,7 +258,7 @@ def test_forked_child_does_its_own_look_up(slow_names: Callable[[Any], None]) ->
 def test_look_up_with_an_unexpected_exception_leaves_no_call_waiting(
     failure: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replaced ``getaddrinfo`` may raise anything; the call fails, and so does the next one."""
+    """A replaced ``getaddrinfo`` may raise any exception: the call fails, and so does the next."""
 
     def look_up(host: str, *rest: Any, flags: int = 0, **named: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "no number") if flags else failure

@@ -1,4 +1,7 @@
-"""Tests the rows with a started answer in another thread, where the caller reads the socket."""
+"""Tests of the rows in which an answer starts, with a caller outside the main thread.
+
+There the caller reads the socket directly.
+"""
 
 from __future__ import annotations
 

@@ -191,13 +191,13 @@ def test_key_is_not_in_reprs_and_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert any(record.name.startswith("urllib3") for record in caplog.records)
     for record in caplog.records:
         assert SHOWN not in logging.Formatter().format(record).lower()
-    caplog.clear()  # records keep their arguments; sseclient's keep the complete stream
+    caplog.clear()  # records keep their arguments; sseclient's contain the complete stream
 
 
 def test_key_is_not_in_connection_errors(
     refused: tuple[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The causes of these errors had the complete request as an attribute."""
+    """Requests attaches the complete request to its exceptions; it is removed from the causes."""
     caplog.set_level(logging.DEBUG)
     for provider in providers("http://{}:{}".format(*refused)):
         with pytest.raises(ProviderError) as caught:
@@ -324,7 +324,7 @@ def test_key_is_not_in_the_attributes_of_a_provider() -> None:
 
 
 def test_error_of_the_caller_keeps_its_local_variables() -> None:
-    """An exception that the caller is handling becomes our context; it must not be changed."""
+    """An exception that the caller is handling is the context of ours; it must not be changed."""
 
     def fail(kept: str) -> None:
         raise ValueError("mine")
@@ -423,7 +423,7 @@ WRONG_CALLS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", WRONG_CALLS)
 def test_key_is_not_in_what_error_reporters_show_of_a_wrong_call(name: str) -> None:
-    """The local variables of our functions contain it masked; the caller's do not concern us."""
+    """The local variables of our functions contain it masked; the caller's are not checked."""
     with pytest.raises(InvalidRequestError) as caught:
         WRONG_CALLS[name](functools.partial(OpenAICompatible, "m"))
     assert SHOWN not in our_locals(caught.value)

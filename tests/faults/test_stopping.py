@@ -26,7 +26,7 @@ WORST_S = 0.25
 
 
 class TimedAction:
-    """An action that records the time at which it runs; 0 before."""
+    """An action that records in ``at`` when it ran; 0 before that."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act

@@ -1,4 +1,4 @@
-"""Tests every row of the fault table with a real server, for each of its protocols and schemes."""
+"""Tests of every row of the fault table with a real server, for each protocol and scheme."""
 
 from __future__ import annotations
 
