@@ -5,8 +5,9 @@
     async for chunk in aio.stream(provider, "Hello"):
         print(chunk, end="", flush=True)
 
-The stream's worker thread reads and wakes the event loop. Only short blocking work (validating and
-encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of the executor.
+The stream's worker thread reads the answer and wakes the event loop. Only short blocking work
+(validating and encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of
+the executor.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HOUR_S = 3600.0
 
 
 class SupportsPrepare(Protocol):
-    """The protocol that a provider must satisfy."""
+    """The providers that this adapter accepts: anything with a ``prepare`` method."""
 
     def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
         """Return a validated call that has not been sent."""
@@ -41,9 +42,9 @@ class SupportsPrepare(Protocol):
 def stream(
     provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
 ) -> AsyncStream:
-    """Return the answer as an async iterator; takes and raises what ``provider.stream`` does.
+    """Return the answer as an async iterator; same arguments and errors as ``provider.stream``.
 
-    Nothing is sent and nothing raised before the first ``await``.
+    Nothing is sent or raised before the first ``await``.
     """
     return AsyncStream(lambda: provider.prepare(messages, model, **options))
 
@@ -51,7 +52,7 @@ def stream(
 async def complete(
     provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
 ) -> Completion:
-    """Wait for the complete answer and return it."""
+    """Return the complete answer; same arguments and errors as ``provider.complete``."""
     async with stream(provider, messages, model, **options) as answer:
         return await answer.completion()
 
@@ -98,14 +99,14 @@ class _AnswerState:
 class AsyncStream:
     """A streamed answer for an event loop: an async iterator of its text.
 
-    Cancelling the task that reads, leaving the loop over it, dropping it and ``aclose()`` stop the
-    answer at once. Also an async context manager; ``await stream`` returns it once the server has
-    started to answer.
+    Cancelling the reading task, leaving the ``async for`` loop, dropping the stream and
+    ``aclose()`` all stop the answer at once. Also an async context manager; ``await stream``
+    returns the stream once the server has started to answer.
     """
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self._answer = _AnswerState(prepare)
-        # A generator, so that the event loop tracks it and closes it at the loop's own shutdown.
+        # An async generator: the event loop tracks it and closes it when the loop shuts down.
         self._chunks: Any = self._answer.chunks()
 
     @property
@@ -153,7 +154,7 @@ class AsyncStream:
     # --- stopping
 
     async def aclose(self) -> None:
-        """Stop now; a waiting iteration ends. After the end this changes nothing."""
+        """Stop now; a waiting iteration ends. Has no effect after the end."""
         self._answer.is_closed = True
         if self._stream is not None:
             self._stream.close()
@@ -214,7 +215,7 @@ async def _wait(stream: Stream, for_headers: bool = False) -> None:
         changed: asyncio.Future[None] = loop.create_future()
         if channel.poll(_waker(loop, changed), for_headers):
             return
-        # The loop's timer also keeps this task alive: the stream's thread must not.
+        # The timer also keeps this task alive: the worker thread has only a weak reference.
         timer = loop.call_later(max(min(channel.deadlines.time_left(), HOUR_S), 0), _set, changed)
         try:
             await changed

@@ -30,7 +30,7 @@ BACKOFF_MAX_S = 8.0
 RETRY_AFTER_CAP_S = 60.0
 """A longer ``Retry-After`` is for the caller to decide on."""
 FAILOVER_FAILURES = 3
-"""One failure and one unlucky repeat are no pattern; the third in a row is."""
+"""One failure and one unlucky repeat are not a pattern; a third in a row is."""
 FAILOVER_COOLDOWN_S = 30.0
 """A restart takes about as long; while it lasts, one call in 30 s pays for trying again."""
 
@@ -44,20 +44,20 @@ BUFFER_BYTES = 256 * 1024
 """Buffered for a slow caller; beyond that the connection is not read, which slows the server."""
 EVENT_BYTES = 64 * 1024 * 1024
 """Per event; the largest legitimate ones carry one or a few images of 5–10 MB in base64. Bounds
-memory: reading an event takes four times its size for a moment, ten times with an emoji in it."""
+memory: reading an event briefly takes four times its size, ten times with an emoji in it."""
 EVENT_LINES = 1000
 """Lines per event; legitimate ones have a handful. Bounds sseclient's quadratic joining."""
 EVENT_LINES_BYTES = 1024 * 1024 * 1024
 """Lines of an event times its size, for the same reason: 1000 of 1 MiB, 16 of 64 MiB."""
 LEADING_SPACE_BYTES = 64 * 1024
-"""White space before an answer whose kind is not known yet; legitimate servers send a line."""
+"""White space before an answer whose format is not known yet; legitimate servers send a line."""
 TOOL_CALLS = 10_000
 """Per answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
-"""A complete JSON answer where a stream was expected."""
+"""Per complete JSON answer, sent instead of the expected stream."""
 JSON_VALUES = 2_000_000
-"""Per event or complete JSON answer, counted by commas and brackets, including those in its texts.
-The large legitimate ones are images, which have none. Bounds memory: a value of two bytes takes a
+"""Per event or complete JSON answer, counted by commas and brackets, including those in strings.
+Large legitimate ones carry images, which contain none. Bounds memory: a value of two bytes takes a
 hundred."""
 IMAGE_BYTES = 20 * 1024 * 1024
 """Per image, from a file or as bytes; vendors accept 5 to 20 MB. Bounds memory."""
@@ -68,15 +68,15 @@ QUESTION_CHARACTERS = 200_000
 ANTHROPIC_MAX_TOKENS = 4096
 """Anthropic requires a limit; this is some 3000 words, and within every model's own limit."""
 ERROR_BODY_BYTES = 64 * 1024
-"""Kept of the body of an error response."""
+"""How much of the body of an error response is kept."""
 POOL_SIZE = 256
 """Connections kept per host: as many streams as a busy threaded server runs at once."""
 ERROR_BODY_S = 1.0
-"""For the body of an error response: the status is known, the body only adds detail."""
+"""For reading the body of an error response: the status is known, the body only adds detail."""
 IDLE_THREAD_S = 0.1
-"""How long an idle worker thread is kept: a loop over questions sends the next one sooner."""
+"""How long an idle worker thread is kept: a loop over prompts sends the next one sooner."""
 DRAIN_S = 0.02
-"""For the last bytes after the end marker; once read, the pool can reuse the connection."""
+"""For reading the last bytes after the end marker, so that the pool can reuse the connection."""
 
 CALLER_IDLE_S = 0.1
 """After this long without a direct read by the caller, the worker thread reads again itself."""
@@ -91,7 +91,7 @@ reset, the second fails, and waitress reports it with the third only: all well w
 
 
 class NotGiven(enum.Enum):
-    """The type of a default that means "not given", where ``None`` means "none"."""
+    """The type of a default that means "not given", for arguments whose ``None`` means "none"."""
 
     NOT_GIVEN = "not given"
 
@@ -135,7 +135,7 @@ class Timeouts:
     first_token: float | None = FIRST_TOKEN_S
     """From the request to the first text, reasoning, refusal or tool call; per attempt."""
     idle: float | None = IDLE_S
-    """Without a byte after that, while waiting for the server; a paused caller suspends it."""
+    """Without a byte from the server after that; suspended while the caller does not read."""
     total: float | None = TOTAL_S
     """From the call to the end, over all attempts."""
 

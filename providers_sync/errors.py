@@ -12,7 +12,7 @@
     │   └── RateLimitError           429
     ├── FailoverError                none of a Failover's providers answered; .attempts
     └── StreamError
-        ├── StreamTruncated          a clean end where the end marker is missing
+        ├── StreamTruncated          a clean end without the end marker
         ├── StreamCut                the connection broke in the middle
         ├── MalformedStream          also a ValueError: not the expected protocol
         ├── ServerError              an error event inside the stream; .type .code
@@ -72,7 +72,7 @@ class APIConnectionError(ProviderError, ConnectionError):
     """The server could not be reached, or closed the connection before it answered."""
 
     retryable = True
-    """False where another attempt cannot help, as with a certificate that fails to verify."""
+    """False if another attempt cannot help: a certificate that fails to verify, for example."""
 
 
 _TIMEOUT_OUTCOMES = {

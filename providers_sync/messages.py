@@ -92,7 +92,7 @@ def _check_part(part: object, name: str) -> None:
 
 
 def _find_image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
-    """Return a part's image, in one of the two forms, and its name for error messages."""
+    """Return the image of an ``image`` or ``image_url`` part, and its name for error messages."""
     if part["type"] == "image" and "image" in part:
         return part["image"], f"{name}['image']"
     if part["type"] != "image_url":
@@ -140,6 +140,8 @@ def with_image_urls(messages: Messages) -> Messages:
     >>> turn = {"role": "user", "content": [{"type": "image", "image": png}]}
     >>> with_image_urls([turn])[0]["content"]
     [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
+
+    Raises ``InvalidRequestError`` for an image that cannot be read.
     """
     return [
         {**message, "content": [_with_url(part) for part in message["content"]]}
@@ -166,6 +168,8 @@ def lift_system(messages: Messages) -> tuple[str, Messages]:
 
     >>> lift_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
     ('Be brief.', [{'role': 'user', 'content': 'Hi'}])
+
+    Raises ``InvalidRequestError`` for a system message that is not text.
     """
     system = [message for message in messages if message["role"] in ("system", "developer")]
     turns = [message for message in messages if message not in system]
@@ -183,6 +187,8 @@ def blocks(turns: Messages) -> Messages:
     [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
     >>> second
     {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': '1', 'content': '2'}]}
+
+    Raises ``InvalidRequestError`` for an incomplete tool call and an image that cannot be read.
     """
     result: Messages = []
     for message in turns:

@@ -24,7 +24,10 @@ _STATUSES = {408, 409, 429}
 
 
 def validate_policy(value: Any) -> Any:
-    """Return ``value`` if ``retry=`` accepts it: ``None``, a number, a ``Retrying``."""
+    """Return ``value`` if it is valid for ``retry=``: ``None``, a number, a ``tenacity.Retrying``.
+
+    Raises ``InvalidRequestError`` for anything else.
+    """
     if value is None or (hasattr(value, "stop") and hasattr(value, "wait")):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -57,10 +60,10 @@ def attempts(
     """Yield tenacity's attempts; the body of each runs under ``with attempt:``.
 
     Nothing is retried once ``has_started()``: the caller has received part of the answer.
-    ``sleep`` must end early when the call is stopped. Where a wait would outlast ``time_left()``,
-    or ``Retry-After`` exceeds the cap, the failure is raised at once instead.
+    ``sleep`` must end early when the call is stopped. If a wait would outlast ``time_left()``
+    seconds, or ``Retry-After`` exceeds the cap, the failure is raised at once instead.
     """
-    import tenacity  # at first use: it loads asyncio where tornado is installed
+    import tenacity  # imported late: it loads asyncio if tornado is installed
 
     def give_up(state: tenacity.RetryCallState) -> bool:
         retry_after = _retry_after(state)

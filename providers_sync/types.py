@@ -14,7 +14,7 @@ Messages = list[Message]
 """A conversation, oldest turn first; it may end with a user or an assistant turn."""
 
 Prompt = Union[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
-"""What ``stream()`` accepts: a question, one message, or a list of messages."""
+"""What ``stream()`` accepts: a string, one message, or a list of messages."""
 
 
 class Outcome(str, enum.Enum):
@@ -25,7 +25,7 @@ class Outcome(str, enum.Enum):
     UNVERIFIED = "unverified"
     """A clean end in a protocol that has no end marker."""
     TRUNCATED = "truncated"
-    """A clean end where the end marker is missing."""
+    """A clean end without the protocol's end marker."""
     CUT = "cut"
     """The connection broke in the middle."""
     STALLED = "stalled"
@@ -33,7 +33,7 @@ class Outcome(str, enum.Enum):
     DEADLINE = "deadline"
     """The ``total`` timeout expired."""
     FAILED = "failed"
-    """No answer: refused, bad status, malformed, or an error event in the stream."""
+    """Any other failure: refused, bad status, malformed, or an error event in the stream."""
     CANCELLED = "cancelled"
     """Stopped on our side: ``cancel()``, ``close()`` or Ctrl-C."""
 
@@ -64,7 +64,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool call of the model; ``arguments`` is ``None`` where ``raw`` is not a JSON object."""
+    """A tool call of the model; ``arguments`` is ``None`` if ``raw`` is not a JSON object."""
 
     id: str
     name: str
@@ -74,7 +74,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens counted by the server; ``None`` where it did not report them."""
+    """Tokens counted by the server; ``None`` if it did not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -135,10 +135,10 @@ class Completion:
     outcome: Outcome
     stats: Stats
     reasoning: str = ""
-    """The model's reasoning, where the server sends it."""
+    """The model's reasoning, if the server sends it."""
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
-    """The model's refusal, where the server sends it separately from the text."""
+    """The model's refusal, if the server sends it separately from the text."""
 
     def __str__(self) -> str:
         return self.text

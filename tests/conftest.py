@@ -139,7 +139,7 @@ def is_outside(family: int, address: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test at once that connects beyond loopback, from any thread."""
+    """Fail a test at once if it connects beyond loopback, from any thread."""
     attempts: list[str] = []
 
     def guard(real: Any) -> Any:

@@ -259,7 +259,7 @@ def test_tool_choice_and_schema_are_translated() -> None:
 
 
 def test_images_become_blocks(tmp_path: Any) -> None:
-    """An address, bytes, a path, and OpenAI's own form."""
+    """A URL, bytes, a path, and OpenAI's own form."""
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     parts = [

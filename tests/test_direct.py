@@ -133,7 +133,7 @@ def test_worker_thread_reads_on_when_the_caller_stops_reading() -> None:
 
 
 def test_many_events_in_one_read_end_direct_reading() -> None:
-    """Where one read brings many events, the worker thread hands them over in batches."""
+    """If one read brings many events, the worker thread hands them over in batches."""
     go = threading.Event()
     script, wait_for_caller = direct_script(wait(go), repeat(text("x"), times=2000))
     with serve(script) as server:
@@ -181,7 +181,7 @@ def test_main_thread_can_continue_a_stream_that_was_read_directly(
 
 
 def test_first_text_after_reasoning_is_timed() -> None:
-    """Also where the caller reads it directly."""
+    """Even if the caller reads it directly."""
     go = threading.Event()
     with serve([reasoning("a"), wait(go), reasoning("b"), pause(0.02), text("c")]) as server:
         stream = open_stream(server.url)

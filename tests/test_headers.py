@@ -62,7 +62,7 @@ def serve_packets(packets: list[bytes]) -> Iterator[tuple[str, threading.Semapho
 
 @pytest.mark.parametrize("at", range(0, len(BODY), 5))
 def test_call_returns_with_the_headers(at: int) -> None:
-    """Also where half an event, half a chunk or nothing comes with them in one packet."""
+    """Even if half an event, half a chunk or nothing comes with them in one packet."""
     with serve_packets([HEAD + BODY[:at], BODY[at:]]) as (url, permits):
         provider = OpenAICompatible("m", base_url=url, timeouts=Timeouts(first_token=5))
         with ThreadPoolExecutor(1) as pool:  # the main thread would wake up now and then anyway

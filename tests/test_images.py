@@ -55,7 +55,7 @@ def messages_with(part: Any, role: str = "user") -> Messages:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """An image file that a request from outside must not read."""
+    """An image file that an untrusted request must not read."""
     path = tmp_path / "private.png"
     path.write_bytes(PNG)
     return path
@@ -136,7 +136,7 @@ def test_no_other_key_replaces_the_url(
 
 @BOTH_PROVIDERS
 @EACH_FORM
-def test_a_program_may_give_a_path_object_or_bytes(
+def test_a_program_may_pass_a_path_object_or_bytes(
     kind: type[Provider], form: Callable[[Any], Any], private: Path
 ) -> None:
     """In every form of a part, also in the result of a tool."""
@@ -157,7 +157,7 @@ def test_data_that_is_not_base64_is_refused_where_it_cannot_be_sent() -> None:
     assert block["source"] == {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
-def test_anthropics_own_blocks_pass() -> None:
+def test_anthropics_own_blocks_are_accepted() -> None:
     """A ``source`` belongs to the protocol and names no local file."""
     block = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     provider = scripted(Anthropic)
@@ -201,7 +201,7 @@ def image_url_in_time(path: Path) -> None:
 
 
 def test_an_image_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For files and for bytes."""
+    """For files, of which at most one byte more is read, and for bytes."""
     assert config.IMAGE_BYTES == 20 * 1024 * 1024
     monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", len(PNG))
     path = tmp_path / "a.png"
@@ -230,7 +230,7 @@ def test_a_large_file_is_read_only_up_to_the_limit(
         tracemalloc.stop()
 
 
-def test_a_file_of_no_size_is_read_all_the_same() -> None:
+def test_a_file_that_reports_no_size_is_read() -> None:
     """The content counts, not the size that the file system reports."""
     with pytest.raises(InvalidRequestError, match="not a PNG"):
         image_url(Path("/proc/self/status"))
@@ -253,7 +253,7 @@ def test_a_prompts_file_cannot_name_a_file(private: Path, tmp_path: Path) -> Non
     assert (results["2"].text, len(provider.requests)) == ("ok", 1)
 
 
-def test_a_programs_rows_may_hold_path_objects(private: Path) -> None:
+def test_a_programs_rows_may_contain_path_objects(private: Path) -> None:
     """They cannot come from JSON, so they come from the program."""
     provider = scripted(OpenAICompatible)
     [result] = batch.map(provider, [messages_with(FORMS["image"](private))])

@@ -211,7 +211,7 @@ def test_two_answers_at_once_are_refused() -> None:
 
 
 def test_images_are_sent_in_the_protocols_form(tmp_path: Any) -> None:
-    """An address stays, bytes and files become data URLs; the caller's messages are unchanged."""
+    """A URL stays, bytes and files become data: URLs; the caller's messages are unchanged."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0")
     parts = [

@@ -137,7 +137,7 @@ def test_threads_that_read_a_fast_stream_lose_nothing() -> None:
 
 
 def test_cancelling_a_stream_that_has_just_ended_affects_no_other_call() -> None:
-    """Another call may use its connection already, and gets its complete answer."""
+    """Another call may already use its connection, and gets its complete answer."""
     until = time.monotonic() + 3
     counts = {"complete": 0, "cancelled": 0}
     with serve([text("Hel"), text("lo"), finish(), done()]) as server:

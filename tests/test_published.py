@@ -146,7 +146,7 @@ def test_everything_raises_at_the_first_await(kind: type[Provider], server: Any)
 
 
 def test_http_failure_and_broken_json_have_different_types() -> None:
-    """A client error, a decoding error and a connection error differ."""
+    """A status error, a decoding error and a connection error have different types."""
 
     async def ask(url: str) -> None:
         async for _ in Vitalentum.create_async_generator(

@@ -62,7 +62,7 @@ EVENTS = {
 @pytest.mark.parametrize("kind", EVENTS)
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_nothing_is_retried_after_the_first_event(kind: str, before: int) -> None:
-    """In whichever attempt an event of any kind arrived."""
+    """Whatever the kind of the event, and whichever attempt it arrived in."""
     script = [*[status(503)] * before, answer(EVENTS[kind], cut()), GOOD]
     with serve(script) as server:
         with pytest.raises(StreamCut) as caught:
@@ -80,7 +80,7 @@ NOT_EVENTS = {
 
 
 @pytest.mark.parametrize("kind", NOT_EVENTS)
-def test_deltas_that_are_no_events_do_not_prevent_a_retry(kind: str) -> None:
+def test_deltas_that_are_not_events_do_not_prevent_a_retry(kind: str) -> None:
     """The caller has received nothing of the answer yet."""
     with serve([answer(NOT_EVENTS[kind], cut()), GOOD]) as server:
         stream = openai(server.url).stream("Hi")

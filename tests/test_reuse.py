@@ -36,7 +36,7 @@ def in_chunks(body: bytes, more: bytes = b"") -> bytes:
 
 
 def in_gzip(body: bytes) -> bytes:
-    """Return the body in chunks, of which the last one is missing."""
+    """Return the body as gzip in chunks, without the last chunk."""
     packed = gzip.compress(body)
     more = b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n"
     return HEAD + more % (len(packed), packed)

@@ -75,7 +75,7 @@ def test_iteration_yields_the_servers_chunks() -> None:
 
 
 def test_header_names_are_case_insensitive() -> None:
-    """Also those of an error, which redacts secrets and can be pickled."""
+    """In errors too, also after redaction and pickling."""
     with serve(answer(*WORDS, headers={"X-Spent": "3"})) as server:
         stream = openai(server.url).stream("Hi")
         assert (stream.headers["x-spent"], stream.headers["X-SPENT"]) == ("3", "3")
@@ -160,7 +160,7 @@ def test_clean_end_without_marker_is_never_complete() -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "one-chunk"])
 def test_cut_framing_never_looks_clean(framing: str) -> None:
-    """Where the framing reveals a cut, the plain-text provider reports it too."""
+    """If the framing reveals a cut, the plain-text provider reports it too."""
     with serve(answer(*WORDS, cut(), framing=framing, length=100)) as server:
         with pytest.raises(StreamCut) as caught:
             AI365VIP(base_url=server.url).complete("Hi")
@@ -224,7 +224,7 @@ def test_cancel_keeps_text_that_was_not_handed_over() -> None:
 
 
 def test_cancelled_token_stops_a_call_before_it_starts() -> None:
-    """Nothing is sent with a token that was cancelled already."""
+    """Nothing is sent if the token is already cancelled."""
     token = CancelToken()
     token.cancel()
     with serve(WORDS) as server:
@@ -273,7 +273,7 @@ def test_cancel_unblocks_a_waiting_thread_at_once(
 
 
 def test_wait_distinguishes_silence_from_events_and_the_end() -> None:
-    """It lasts its full time while the server is silent, and returns at once on an event."""
+    """It takes the full time while the server is silent, and returns at once on an event."""
     go = threading.Event()
     with serve([text("Hel"), wait(go), text("lo")]) as server:
         stream = openai(server.url).stream("Hi")

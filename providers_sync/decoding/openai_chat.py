@@ -224,7 +224,7 @@ def decode_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
 
 
 def _decode_json_body(chunks: Iterator[bytes]) -> Iterator[Delta]:
-    """Decode a JSON body in place of plain text: an error, OpenAI's format, or simply the text."""
+    """Decode a JSON body sent instead of plain text: an error, OpenAI's format, or simply text."""
     data = read_whole(chunks)
     try:
         value = parse_json(data.decode("utf-8-sig", "replace"))

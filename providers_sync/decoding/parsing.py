@@ -18,13 +18,13 @@ _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 ERROR_CODE_CHARACTERS = 200
 """Maximum length of an error's type and code; real ones are a word or two."""
 WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
-"""Exceptions raised by code that reads JSON whose structure is not the expected one."""
+"""Exceptions raised by code that reads JSON of an unexpected structure."""
 _decode_json = json.JSONDecoder().raw_decode
 _decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 
 def parse_json(data: str) -> Any:
-    """Parse the JSON of one event; raise ``MalformedStream`` that reports where it is invalid."""
+    """Parse the JSON of one event; raise ``MalformedStream``, which reports where it is invalid."""
     if has_too_many_values(data):
         raise MalformedStream(f"the JSON of an event has more than {JSON_VALUES} values")
     try:
@@ -114,7 +114,7 @@ def short_repr(value: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """Return a string unchanged; of other values, which may be huge, a bounded ``repr``."""
+    """Return a string unchanged, and a bounded ``repr`` of any other value, which may be huge."""
     return value if isinstance(value, str) else reprlib.repr(value)
 
 
@@ -189,7 +189,7 @@ class ToolCallAssembler:
 def _arguments(raw: str) -> dict[str, Any] | None:
     try:
         value = None if has_too_many_values(raw) else json.loads(raw or "{}")
-        if "\\ud" in raw.lower():  # escaped surrogates, which the join above did not see
+        if "\\ud" in raw.lower():  # escaped surrogates, which ``join_surrogates(raw)`` does not see
             value = json.loads(join_surrogates(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None

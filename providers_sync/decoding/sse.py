@@ -1,6 +1,6 @@
 """Parser for server-sent events (SSE); no other module imports sseclient.
 
-``split_events`` splits the bytes before ``SSEClient`` gets them: into complete events with LF line
+Before ``SSEClient`` gets the bytes, ``split_events`` splits them into complete events with LF line
 ends, without a BOM, in valid UTF-8 and within size limits. It drops an unterminated event at the
 end, as the specification requires (WHATWG HTML, 9.2.6).
 """
@@ -86,7 +86,7 @@ def _finish_event(event: bytes) -> bytes:
     if lines > EVENT_LINES:
         raise MalformedStream(f"an event has more than {EVENT_LINES} lines")
     if lines > 2 and lines * len(event) > EVENT_LINES_BYTES:
-        raise MalformedStream(f"an event of {len(event)} bytes has as many as {lines} lines")
+        raise MalformedStream(f"an event of {len(event)} bytes has too many lines: {lines}")
     if not event.isascii():
         event = event.decode("utf-8", "replace").encode("utf-8")
     return event + b"\n\n"
@@ -107,8 +107,8 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
     """Yield the server-sent events of a byte stream (``.event``, ``.data``).
 
     Nearly all events consist of one ``data`` line, with or without an ``event`` line before it.
-    They are parsed here, as sseclient would take two thirds of the time of a chunk. sseclient
-    parses all others.
+    They are parsed here: sseclient would take two thirds of the time spent on a chunk. It parses
+    all others.
     """
     for lines in split_events(chunks):
         end = lines.find(b"\n")

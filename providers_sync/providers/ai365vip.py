@@ -1,4 +1,4 @@
-"""AI365VIP: the protocol of https://chat.ai365vip.com, one prompt, answered in plain text."""
+"""AI365VIP: the protocol of https://chat.ai365vip.com (one prompt in, plain text out)."""
 
 from __future__ import annotations
 

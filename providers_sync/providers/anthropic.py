@@ -16,7 +16,7 @@ class Anthropic(Provider):
     """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
-    in OpenAI's form or in Anthropic's own; images are as with ``OpenAICompatible``.
+    in OpenAI's form or in Anthropic's own; images are passed as for ``OpenAICompatible``.
     ``max_tokens``, which the protocol requires, defaults to 4096. Source of the protocol:
     Anthropic API reference, "Messages" and "Streaming Messages", version 2023-06-01.
     """
@@ -42,14 +42,14 @@ class Anthropic(Provider):
             "messages": blocks(turns),
             "stream": True,
         }
-        return build_body(base, _translated(options))
+        return build_body(base, _translate_options(options))
 
     def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
         """Decode the protocol's events; ``message_stop`` is the end marker."""
         return decoding.decode_anthropic(chunks, content_type)
 
 
-def _translated(options: dict[str, Any]) -> dict[str, Any]:
+def _translate_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with OpenAI's names and forms translated; others unchanged."""
     options = dict(options)
     if isinstance(stop := options.pop("stop", None), (str, list, tuple)):

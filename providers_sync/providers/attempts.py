@@ -46,10 +46,10 @@ class HTTPRequest:
 
 
 class AttemptLoop:
-    """The source of one answer: sends the request by ``send``, retries according to ``policy``.
+    """The source of one answer: sends the request with ``send``, retries according to ``policy``.
 
-    ``amended`` returns another body to try if the server has rejected the first; ``explain``
-    completes an error before it is raised.
+    ``amended`` returns another body to try if the server has rejected the first; ``explain`` adds
+    the remedy to an error and removes secrets from it, before it is raised.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class AttemptLoop:
             if channel.has_started() or self._policy in (None, 1) or not retry.is_retryable(error):
                 raise
             failure = error
-        # Report the failed first attempt to tenacity as the first of its own attempts.
+        # tenacity counts the failed first attempt as the first of its own.
         deadlines = channel.deadlines
         for attempt in retry.attempts(
             self._policy, channel.sleep, deadlines.total_time_left, channel.has_started
@@ -163,7 +163,10 @@ def _check_content_type(response: transport.Response) -> None:
 
 
 def encode_json(body: dict[str, Any]) -> bytes:
-    """Return the body as JSON; raise an error that names the item JSON cannot represent."""
+    """Return the body as JSON.
+
+    Raises ``InvalidRequestError`` naming the item that JSON cannot represent.
+    """
     try:
         return json.dumps(body, allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:

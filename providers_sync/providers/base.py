@@ -44,7 +44,7 @@ _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
 
 
 class Provider:
-    """A chat service; holds configuration only, so it can be pickled, copied, forked and shared.
+    """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
     ``Provider(model=None, *, base_url=None, api_key=None, headers=None, proxy=…, timeouts=…,
     retry=…, verify=True, **defaults)``: ``defaults`` are options added to every request's body.
@@ -110,7 +110,7 @@ class Provider:
         self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         self._verify = validate_verify(verify)
         self._defaults = validate_options(defaults)
-        encode_json(self._defaults)  # raise here already if JSON cannot represent them
+        encode_json(self._defaults)  # raises now, not in the first call, for a value unfit for JSON
         self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
@@ -314,9 +314,9 @@ class Provider:
     # --- configuration
 
     def _find_api_key(self, argument: str | None) -> str | None:
-        """Return the argument, or else the variable's key if the address may receive it.
+        """Return the argument, or else the environment's key if the address may receive it.
 
-        Only the vendor's own address and that of ``*_BASE_URL`` may.
+        Only the vendor's own address and the one in ``*_BASE_URL`` may.
         """
         trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
         trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
@@ -344,7 +344,7 @@ class Provider:
         )
 
     def _transport(self) -> transport.Transport:
-        """Return this process's connections: a child must not use those of its parent."""
+        """Return this process's connections: a forked child must not use its parent's."""
         pid = os.getpid()
         if pid not in self._transports:
             self._transports.setdefault(pid, transport.Transport())

@@ -1,4 +1,4 @@
-"""CodeLinkAva: the protocol of https://ava-ai-ef611.web.app, answered as SSE."""
+"""CodeLinkAva: the protocol of https://ava-ai-ef611.web.app (messages in, SSE out)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class OpenAICompatible(Provider):
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
     ``tools``, ``response_format``, …; unknown ones are passed on. An image is a content part
-    ``{"type": "image", "image": …}``: an ``http:``, ``https:`` or ``data:`` address as a string, a
+    ``{"type": "image", "image": …}``: an ``http:``, ``https:`` or ``data:`` URL as a string, a
     ``pathlib.Path``, or bytes. A string never names a file: messages may be untrusted.
     Source of the protocol: OpenAI API reference, "Create chat completion".
     """

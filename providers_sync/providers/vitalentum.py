@@ -1,4 +1,4 @@
-"""Vitalentum: the protocol of https://app.vitalentum.io, answered as SSE."""
+"""Vitalentum: the protocol of https://app.vitalentum.io (turns of humans and bots in, SSE out)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``Stream``, ``CancelToken``, ``PreparedCall``; worker threads, buffers, timeouts and outcomes.
+"""Streams: ``Stream``, ``CancelToken``, ``PreparedCall``, worker threads, buffers and timeouts.
 
-This package knows neither HTTP nor JSON.
+This package knows nothing about HTTP or JSON.
 
 A *source* is a callable that takes the ``Channel`` and yields the deltas of one answer. It reports
 its progress to the channel: ``start_attempt`` (with a callable that stops the attempt),

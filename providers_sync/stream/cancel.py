@@ -1,4 +1,4 @@
-"""``CancelToken``, which cancels calls, also calls that have not returned yet."""
+"""``CancelToken``: cancels any number of calls, even before they return."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class CancelToken:
-    """Cancels calls, even before they return; pass it as ``cancel=`` to any number of calls.
+    """Cancels any number of calls, even before they return; pass it to each as ``cancel=``.
 
-    ``cancel()`` may be called from any thread, a signal handler or a finalizer, and in every phase
-    of a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled.
+    ``cancel()`` may be called from any thread, a signal handler or a finalizer, and in any phase of
+    a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class CancelToken:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Stop every call that was given this token, now and later."""
+        """Stop every call that has this token, running or yet to start."""
         self._cancelled = True
         if is_finalizing():  # no other thread runs any more, so a held lock is never released
             return
@@ -37,7 +37,7 @@ class CancelToken:
 
 
 def attach(token: CancelToken, stream: Any) -> None:
-    """Let ``token`` cancel ``stream``; at once if it is cancelled already."""
+    """Let ``token`` cancel ``stream``, at once if the token is already cancelled."""
     with token._lock:
         token._streams.add(stream)
         cancelled = token._cancelled

@@ -20,7 +20,7 @@ _LATEST_ONLY = (Usage, ServedModel)
 
 
 class CallEnded(Exception):
-    """The caller has stopped or a timeout has expired; ends the source. Never raised to users."""
+    """Ends the source when the caller has stopped or a timeout has expired; never reaches users."""
 
 
 class Channel:
@@ -41,7 +41,9 @@ class Channel:
         self.has_end_marker = False
         """Whether the end marker has arrived."""
         self.waits_for_first_event = False
-        """Whether the call waits for the first event, and ``first_token`` ends one attempt only."""
+        """Whether the call returns at the first event, not at the headers.
+
+        If so, ``first_token`` ends only the attempt."""
         self.failures: list[ProviderFailure] = []
         """The providers that failed before the current one."""
         self.on_end: Callable[[], None] | None = None
@@ -90,16 +92,16 @@ class Channel:
             self._note_end_marker()
 
     def _drop_previous(self, kind: type) -> None:
-        """Drop the previous delta of this kind: before any event, a server may send many."""
-        for at in range(len(self._collected) - 1, -1, -1):
-            if self._collected[at].__class__ is kind:
-                del self._collected[at]
+        """Drop the previous delta of this kind: a server may send them forever before any event."""
+        for index in range(len(self._collected) - 1, -1, -1):
+            if self._collected[index].__class__ is kind:
+                del self._collected[index]
                 return
-            if self._collected[at].__class__ not in _NOT_EVENTS:
+            if self._collected[index].__class__ not in _NOT_EVENTS:
                 return
 
     def _run_guarded(self, work: Callable[[], None]) -> None:
-        """Run a part of the source; where that ends it, set the end state."""
+        """Run a part of the source; if that ends the source, set the end state."""
         try:
             work()
         except CallEnded:
@@ -140,7 +142,7 @@ class Channel:
     sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
     def headers_received(self, headers: Mapping[str, str], request_id: str | None) -> None:
-        """Record headers of a successful response: the call may return.
+        """Record the headers of a successful response: the call may return.
 
         Waiting threads are woken before the next read, once for the headers and any body data that
         came with them: for a short answer, waking a thread is most of the cost.
@@ -178,7 +180,7 @@ class Channel:
             raise CallEnded
 
     def interruption(self) -> Exception:
-        """Return why the running attempt was stopped from outside."""
+        """Return the exception for a running attempt that another thread has stopped."""
         if self._expired and not self.ended:
             return timeout_error(self._expired, self.timeouts)
         return CallEnded()
@@ -208,7 +210,7 @@ class Channel:
             raise CallEnded
 
     def _is_first_event(self) -> bool:
-        with self.lock:  # a timeout may be expiring: the first event comes before it or not at all
+        with self.lock:  # a timeout may be expiring: an event counts only if it came first
             if self._expired or self._ends_attempt(self._overdue):
                 return False
             self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
@@ -296,7 +298,7 @@ class Channel:
             self._wait(math.inf)
 
     def wait(self, seconds: float = math.inf) -> bool:
-        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        """Wait for deltas or the end; return ``False`` if neither has come after ``seconds``."""
         until = time.monotonic() + seconds
         while not (self.buffer or self.ended):
             remaining = until - time.monotonic()
@@ -330,7 +332,7 @@ class Channel:
     def stop(self, error: ProviderError | None) -> list[Delta]:
         """End the call from the caller's side; return what was still in ``buffer``."""
         with self.lock:
-            # The worker thread may have ended before, but for the caller the call had not.
+            # The worker thread may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or time.monotonic()
             self.ended, self.error = True, error
             self._wakeup.notify()
@@ -345,12 +347,12 @@ class Channel:
         """
         self._make_locks()  # the old ones may be held forever
         self._stop = lambda: None
-        self.on_end = None  # it may wait for a lock of the parent's
+        self.on_end = None  # it might wait for a lock that the parent held
         with self.lock:
             self._set_end(ProviderError(reason))
 
     def _wait(self, at_most: float) -> None:
-        """Wait for the next change or deadline, without the lock, at most so many seconds."""
+        """Wait for the next change or deadline, at most ``at_most`` seconds; without the lock."""
         with self.lock:
             due, timeout = self.deadlines.next_due
             remaining = due - time.monotonic()

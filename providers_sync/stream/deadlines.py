@@ -22,16 +22,16 @@ _TEXT = {
 
 
 class Deadlines:
-    """The deadlines of one timeout at a time and of ``total``; ``next_due`` is the earlier one."""
+    """The deadline of one timeout at a time, and that of ``total``; ``next_due`` is the earlier."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.started_at = time.monotonic()
         self._total = self.started_at + (timeouts.total or math.inf), "total"
         self.next_due = self._total
-        """When, on the monotonic clock, and the timeout's name."""
+        """The moment, on the monotonic clock, and the timeout's name."""
 
     def set(self, timeout: str, seconds: float | None, now: float | None = None) -> None:
-        """Start ``timeout``, which expires so many seconds from now (``None``: never)."""
+        """Start ``timeout``, which expires ``seconds`` after ``now`` (``None``: never)."""
         at = (now or time.monotonic()) + (seconds or math.inf)
         self.next_due = (at, timeout) if at < self._total[0] else self._total
 

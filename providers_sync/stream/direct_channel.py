@@ -1,12 +1,12 @@
-"""A channel whose caller reads the source directly where events arrive one at a time.
+"""A channel whose caller reads the source directly while events arrive one at a time.
 
 Handing an event over wakes another thread, which costs more than all other work on it: two hundred
 streams at once would keep a processor busy with that alone. So the worker thread lets a waiting
 caller read the source directly and only enforces the deadlines meanwhile. It reads again itself
-when the caller stops reading, and where one read brings many events: those are cheaper in batches.
+when the caller stops reading, and when one read brings many events: those are cheaper in batches.
 
-The main thread never reads directly: Ctrl-C may arrive there at any moment and would leave the
-source half executed. Nor does a greenlet, which can be killed in any wait.
+The main thread never reads directly: Ctrl-C may arrive there at any moment and would interrupt the
+source halfway. Nor does a greenlet, which can be killed while it waits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DirectChannel(Channel):
         self._single_event_reads = SINGLE_EVENT_READS
         """Consecutive reads that brought one event; assumed enough until a read brings more."""
         self._caller_waits = False
-        """Whether a caller waits that could read directly."""
+        """Whether a caller that could read directly is waiting."""
         self._is_direct = False
         """Whether callers may read the source now."""
         self._is_reading = False
@@ -75,7 +75,7 @@ class DirectChannel(Channel):
     def _let_caller_read(self, deltas: Iterator[Delta]) -> None:
         """Let the caller read directly until it stops reading or reads bring many events.
 
-        Raises ``CallEnded`` where the call has ended meanwhile.
+        Raises ``CallEnded`` if the call has ended meanwhile.
         """
         with self.lock:
             self._hand_over()
@@ -112,7 +112,7 @@ class DirectChannel(Channel):
     # --- called by the caller's thread
 
     def wait(self, seconds: float = math.inf) -> bool:
-        """Wait until there is something to take, or the end; ``False`` after so many seconds."""
+        """Wait for deltas or the end; return ``False`` if neither has come after ``seconds``."""
         if seconds < math.inf or not _can_read_directly():
             self._end_direct_reading()
             return super().wait(seconds)
@@ -126,7 +126,7 @@ class DirectChannel(Channel):
         return True
 
     def _end_direct_reading(self) -> None:
-        """Let the worker thread read again, where another caller has read directly and stopped."""
+        """Let the worker thread read again if another caller has read directly and stopped."""
         if self._is_direct:
             with self.lock:
                 self._is_direct = self._is_reading

@@ -24,7 +24,7 @@ class PreparedCall:
     def open(self) -> Stream:
         """Run the source in a thread; return its stream once the headers have arrived.
 
-        Raises what the source raises until then.
+        Raises what the source raises before that.
         """
         stream = self.begin()
         try:
@@ -36,11 +36,11 @@ class PreparedCall:
         return stream
 
     def begin(self) -> Stream:
-        """Run the source in a thread; return its stream at once, for a caller that cannot wait."""
+        """Run the source in a thread; return its stream at once, without blocking."""
         stream = self.unstarted()
         start(stream, self.source)
         return stream
 
     def unstarted(self) -> Stream:
-        """Return its stream without running anything, for a caller that has stopped already."""
+        """Return its stream without running anything, for a caller that has already stopped."""
         return Stream(DirectChannel(self.timeouts), self.cancel, self.model)

@@ -40,7 +40,7 @@ def open_streams() -> list[Stream]:
     while True:
         try:
             return [stream for stream in _streams if stream.outcome is None]
-        except RuntimeError:  # another thread has started a stream meanwhile
+        except RuntimeError:  # another thread has just started a stream
             continue
 
 
@@ -129,7 +129,7 @@ class Stream:
                 return
 
     def ready_events(self) -> Iterator[Event]:
-        """Yield the events that have been fetched already, without waiting."""
+        """Yield the events that have already been fetched, without waiting."""
         return self._typed_events(self._unread)
 
     def _typed_events(self, batch: Iterator[Delta]) -> Iterator[Event]:
@@ -150,7 +150,7 @@ class Stream:
         return text[start:] if start else text
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end, at most so many seconds; return whether there is either.
+        """Wait for events or the end, at most ``seconds``; return whether there is either.
 
         For a caller with something to do meanwhile, such as a spinner or a keep-alive:
         ``while not stream.wait(0.5): draw_spinner()``. Raises nothing; ``next()`` does.
@@ -190,7 +190,7 @@ class Stream:
         channel, (length, chunks, _) = self._channel, self._position
         batch = channel.buffer
         unread = iter(batch)
-        # A signal handler that has cancelled meanwhile has taken the buffer already.
+        # If a signal handler has cancelled meanwhile, it has already taken the buffer.
         channel.buffer, self._position, self._unread = (
             [],
             (length, chunks, self._position[2] or batch),
@@ -214,7 +214,7 @@ class Stream:
             self._earlier_text.truncate()
         self._earlier_text.write(text)
         length, chunks = length + len(text), chunks + len(texts)
-        # A signal handler that has cancelled meanwhile has added to the batch.
+        # If a signal handler has cancelled meanwhile, it has added to the batch.
         self._position = (length, chunks, self._position[2][size:])
 
     def _record(self, delta: Delta) -> None:
@@ -252,15 +252,15 @@ class Stream:
     # --- stopping
 
     def cancel(self) -> None:
-        """Stop now, from any thread: the waiting or the next ``next()`` raises ``StreamCancelled``.
+        """Stop now, from any thread; a waiting or later ``next()`` raises ``StreamCancelled``.
 
-        All text that had arrived is in ``.text`` and in the error's ``.partial``, also text that
-        was not handed over. After the end this changes nothing.
+        All text that had arrived is in ``.text`` and in the error's ``.partial``, even if it was
+        not handed over. Has no effect after the end.
         """
         self._stop(StreamCancelled("the stream was cancelled"))
 
     def close(self) -> None:
-        """Stop now: the iterator ends. After the end this changes nothing."""
+        """Stop now: the iterator ends. Has no effect after the end."""
         self._stop(None)
 
     def _stop(self, error: StreamCancelled | None) -> None:
@@ -292,7 +292,7 @@ class Stream:
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = is_finalizing) -> None:
-        # At interpreter shutdown the process closes the connection; globals may be gone already.
+        # At interpreter shutdown the process closes the connection; globals may no longer exist.
         if self._outcome is None and not is_finalizing():
             self.close()
 
@@ -321,7 +321,7 @@ class Stream:
 
     @property
     def refusal(self) -> str:
-        """The model's refusal, where the server sends it separately from the text."""
+        """The model's refusal, if the server sends it separately from the text."""
         return "".join(self._refusal)
 
     def _handed_over(self) -> list[Delta]:
@@ -335,7 +335,7 @@ class Stream:
 
     @property
     def attempts(self) -> tuple[ProviderFailure, ...]:
-        """The providers of a ``Failover`` that failed before this answer; empty elsewhere."""
+        """The providers of a ``Failover`` that failed before this answer; otherwise empty."""
         return tuple(self._channel.failures)
 
     @property

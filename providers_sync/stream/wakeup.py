@@ -36,7 +36,7 @@ class Wakeup:
             self._wakeup_lock.release()
 
     def wait(self, seconds: float) -> None:
-        """Wait to be woken, at most so many seconds; without the lock."""
+        """Wait to be woken, at most ``seconds``; without the lock."""
         is_main = threading.current_thread() is threading.main_thread()
         self._wakeup_lock.acquire(
             True, min(seconds, MAIN_THREAD_WAIT_S if is_main else threading.TIMEOUT_MAX)

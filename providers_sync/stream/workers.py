@@ -46,7 +46,7 @@ class _Worker:
         self.work: tuple[Callable[..., None], tuple[Any, ...]] | None = None
 
     def run(self) -> None:
-        """Work until no work has come for ``IDLE_THREAD_S`` seconds."""
+        """Run work until none has come for ``IDLE_THREAD_S`` seconds."""
         while self.work is not None:
             work, arguments = self.work
             work(*arguments)

@@ -91,7 +91,7 @@ class Call:
                 duplicate.close()
 
     def connect_time_left(self, shares: int = 1) -> float | None:
-        """Return the seconds left for connecting, divided by ``shares``, the addresses to try."""
+        """Return the seconds left for connecting, divided by ``shares`` (addresses left to try)."""
         if self._deadline is None:
             return None
         remaining = self._deadline - time.monotonic()
@@ -126,7 +126,7 @@ class Call:
         return cast("list[Any]", results[0])
 
 
-# The call a thread is working on. Thread-local, as requests and urllib3 cannot pass it down.
+# The call a thread is working on. Thread-local: requests and urllib3 cannot pass it down.
 current = threading.local()
 
 

@@ -29,7 +29,7 @@ from .framing import clear_kernel_timeout
 class _CompleteLines:
     """Wraps the file with the header lines and reports a truncated line as an error.
 
-    http.client takes the end of the connection for the end of the headers.
+    http.client would take the end of the connection for the end of the headers.
     """
 
     def __init__(self, file: Any) -> None:
@@ -44,15 +44,16 @@ class _CompleteLines:
 
 
 MAX_INTERIM_RESPONSES = 100
-"""1xx responses accepted before the final one: servers send progress now and then, hints once."""
+"""1xx responses accepted before the final one: a working server may send 102 (processing) now
+and then, and 103 (early hints) once."""
 
 
 class _StrictResponse(HTTPResponse):
     """http.client's response, which reports truncated headers and trailers as errors.
 
     http.client accepts both, and takes every 1xx status except 100 for the final response. RFC
-    9110, section 15.2, says to skip them. 101 (switching protocols) is final here: no request of
-    ours asks for it.
+    9110, section 15.2, says to skip them. 101 (switching protocols) is final here: we never request
+    another protocol.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -96,9 +97,9 @@ class _TrackedConnection:
             self.ssl_context = _strict_context(self.cert_reqs)
         super().connect()  # type: ignore[misc]
         if hasattr(self.sock, "suppress_ragged_eofs"):
-            # A ragged EOF: a reset over TLS looks like one on Python 3.10 to 3.12 (gh-115627), and
-            # a body that ends with its connection is complete only with a close_notify (RFC 9112,
-            # 9.8).
+            # Report ragged EOFs: on Python 3.10 to 3.12, a reset over TLS looks like one
+            # (gh-115627), and a body that ends with its connection is complete only with a
+            # close_notify (RFC 9112, 9.8).
             self.sock.suppress_ragged_eofs = False
         if self.call is not None:
             self.call.raise_if_stopped()
@@ -120,7 +121,8 @@ class _TrackedConnection:
             except OSError as error:
                 last_error = error
                 call.raise_if_stopped()
-        # Not an OSError: urllib3 takes a reset for a failed send, and reads without a socket.
+        # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
+        # response, without a socket.
         raise ProtocolError("no address accepted the connection", last_error) from last_error
 
     def getresponse(self: Any) -> Any:
@@ -140,7 +142,7 @@ class _TrackedConnection:
 
 
 def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
-    """Return urllib3's default TLS context, with an end without close_notify as an error.
+    """Return urllib3's default TLS context, except that a missing close_notify is an error.
 
     Debian's Python disables that error in every new context.
     """
@@ -181,7 +183,7 @@ class _TrackedPool:
             except CallStopped:
                 connection.close()
                 raise
-            if call.read_s is None:  # otherwise Python's own timeout replaces it
+            if call.read_s is None:  # otherwise Python's own timeout overrides it
                 clear_kernel_timeout(connection.sock)
             connection.sock.settimeout(call.read_s)
             call.connected()
@@ -211,7 +213,7 @@ def _tracked_pool_class(pool: type[Any]) -> type[Any]:
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """Adapter for the requests library over tracked pools, without work whose result we never use.
+    """Adapter for the requests library over tracked pools; skips work whose result we never use.
 
     Looking up the pool and the request's target, collecting cookies and guessing an encoding took a
     tenth of the time of a request on an open connection.

@@ -1,4 +1,4 @@
-"""Redaction of API keys and proxy passwords in errors, also where a server quotes them."""
+"""Redaction of API keys and proxy passwords in errors, even if a server quotes them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SENSITIVE_PACKAGES = {
     "json",
 }
 _SENSITIVE_PACKAGES |= {"sseclient", "encodings", "email"}
-"""Packages whose local variables and errors contain headers, or a server's quotes of them."""
+"""Packages whose local variables and errors contain headers, or server text that quotes them."""
 _HARMLESS_TYPES = (bool, int, float, BaseException, type(None))
 
 
@@ -95,15 +95,15 @@ def redact(secrets: list[str], error: Exception) -> None:
 
     Requests, connections and local variables contain headers, and error reporting tools show them.
     """
-    # A key before the header that contains it: otherwise the end of a differently encoded key may
-    # remain.
+    # Replace a key before the header that contains it: otherwise the end of a key that is encoded
+    # differently may remain.
     encoded = [_encodings(secret) for secret in sorted(secrets, key=len)]
     for inner in error_chain(error, _belongs_to_call):
-        inner.args = tuple(_redacted(encoded, arg) for arg in inner.args)
+        inner.args = tuple(_redact_value(encoded, arg) for arg in inner.args)
         _clear_frames(inner.__traceback__)
         if type(inner).__module__.partition(".")[0] in _SENSITIVE_PACKAGES - {"providers_sync"}:
             for name, value in vars(inner).items():
-                value = _redacted(encoded, value) if isinstance(value, (str, bytes)) else value
+                value = _redact_value(encoded, value) if isinstance(value, (str, bytes)) else value
                 setattr(
                     inner,
                     name,
@@ -112,7 +112,7 @@ def redact(secrets: list[str], error: Exception) -> None:
     if isinstance(error, ProviderError):
         for name, value in vars(error).items():
             if name != "partial":  # the text of the answer
-                setattr(error, name, _redacted(encoded, value))
+                setattr(error, name, _redact_value(encoded, value))
 
 
 def _encodings(secret: str) -> list[str]:
@@ -150,11 +150,11 @@ def _clear_frames(trace: TracebackType | None) -> None:
                 frame.clear()
 
 
-def _redacted(secrets: list[list[str]], value: Any) -> Any:
+def _redact_value(secrets: list[list[str]], value: Any) -> Any:
     if type(value) in (dict, CaseInsensitiveDict):
-        return type(value)((name, _redacted(secrets, each)) for name, each in value.items())
+        return type(value)((name, _redact_value(secrets, each)) for name, each in value.items())
     if type(value) is bytes:
-        return _redacted(secrets, value.decode("latin-1")).encode("latin-1")
+        return _redact_value(secrets, value.decode("latin-1")).encode("latin-1")
     if type(value) is not str:
         return value
     for encodings in secrets:

@@ -19,8 +19,8 @@ _lookups_lock = threading.Lock()
 def look_up(query: Query, callback: Callable[[Any], None]) -> None:
     """Call ``callback`` with the addresses of a name, or with the error, once they are known.
 
-    There is one thread per name: a lookup that gets no answer cannot be ended, and every attempt
-    would leave another thread behind.
+    There is one thread per name: a lookup that gets no answer cannot be interrupted, so otherwise
+    every attempt would leave another thread behind.
     """
     with _lookups_lock:
         if query in _lookups:
@@ -34,8 +34,8 @@ def look_up(query: Query, callback: Callable[[Any], None]) -> None:
     except RuntimeError:  # no thread can be started
         with _lookups_lock:
             callbacks = _lookups.pop(query)
-        for waiting in callbacks:
-            waiting(OSError(errno.EAGAIN, "no thread can be started to look the name up"))
+        for pending in callbacks:
+            pending(OSError(errno.EAGAIN, "no thread can be started to look the name up"))
 
 
 def _resolve(query: Query) -> None:

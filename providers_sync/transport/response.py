@@ -1,4 +1,4 @@
-"""The HTTP response: its status and headers, and its body, which is read as it arrives."""
+"""``Response``: the status and headers of an HTTP response, and its body, read as it arrives."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Response:
         self.reason = str(response.reason or "")
         self.url = str(response.url)
         self.headers = response.headers
-        """By name, case-insensitive."""
+        """Names are case-insensitive."""
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
@@ -96,8 +96,8 @@ class Response:
     def _read_body(self) -> bytes:
         body = self._body
         if body is None:
-            compressed: bytes = self._raw.read1(READ_BYTES, decode_content=True)
-            return compressed
+            data: bytes = self._raw.read1(READ_BYTES, decode_content=True)
+            return data
         return body.read()
 
     @property
@@ -106,14 +106,13 @@ class Response:
         return self._body is not None and self._body.ended
 
     def read_error(self, wait_s: float) -> bytes:
-        """Return what arrives of an error response's body in ``wait_s`` seconds, 64 KiB at most."""
+        """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
         deadline = time.monotonic() + wait_s
         if self._framing is not None:
             self._framing.deadline = deadline
-            self._body = (
-                self._body or self._framing
-            )  # urllib3 would wait as long as data trickles in
+            # Not urllib3, which would wait as long as data trickles in.
+            self._body = self._body or self._framing
         # OSError: the socket is already closed if the first read returned the complete body.
         with contextlib.suppress(ProviderError, OSError):
             while (
@@ -132,7 +131,7 @@ class Response:
     def return_connection(self) -> None:
         """Return the connection to the pool, after a short read (``DRAIN_S``) of what remains.
 
-        The end of the framing follows the protocol's end marker; it is not worth a longer wait.
+        Only the end of the framing can follow the protocol's end marker: not worth a longer wait.
         """
         if self._framing is None or self._body is None:
             return
@@ -164,7 +163,7 @@ def _is_framing_unambiguous(http: HTTPResponse) -> bool:
     """Return whether the end of the body is unambiguous (RFC 9112, 6.3 and 11.2)."""
     lengths = set(http.msg.get_all("Content-Length", ()))
     codings = [coding.lower() for coding in http.msg.get_all("Transfer-Encoding", ())]
-    if http.status < 200 or http.status in (204, 304):  # some servers send a body with these
+    if http.status < 200 or http.status in (204, 304):  # some servers send a body with these anyway
         return False
     if codings:  # not defined in HTTP/1.0
         return codings == ["chunked"] and http.version >= 11 and not lengths

@@ -1,4 +1,4 @@
-"""Conversion of a response whose status is not 2xx to an error with the server's message."""
+"""Conversion of a non-2xx response to an error with the server's message."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _server_message(body: str) -> str:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Return the seconds to wait that ``Retry-After`` asks for, as a number or an HTTP date."""
+    """Return the seconds to wait according to ``Retry-After``, a number or an HTTP date."""
     if (text := response.header("retry-after")) is None:
         return None
     try:
