@@ -2,10 +2,13 @@
 
 ::
 
-    from providers_sync import Vitalentum
+    from providers_sync import OpenAICompatible
 
-    for chunk in Vitalentum().stream("Hello"):
+    for chunk in OpenAICompatible.preset("ollama", "qwen3").stream("Hello"):
         print(chunk, end="", flush=True)
+
+``Vitalentum``, ``CodeLinkAva`` and ``AI365VIP`` are discontinued services: they need the
+``base_url`` of a gateway (``providers-sync serve``), which answers in their place.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidRequestError
-from .messages import conversation
+from .messages import to_messages
 from .providers.base import Provider
 from .stream import Stream, call_at_end
 from .types import Message, Messages, Outcome, Prompt, ToolCall
@@ -75,7 +75,7 @@ class Chat:
         self.model = model
         self.budget = budget
         self.options = options
-        self.history: Messages = conversation(history) if history else []
+        self.history: Messages = to_messages(history) if history else []
         self.interrupted: InterruptedAnswer | None = None
         self._running: weakref.ref[Stream] | None = None
 
@@ -88,7 +88,7 @@ class Chat:
         results); ``call`` are its options. The answer enters the history if it ends well. A call
         that raises here leaves the chat unchanged.
         """
-        return self._send(conversation(message), "", call)
+        return self._send(to_messages(message), "", call)
 
     def resume(self, **call: Any) -> Stream:
         """Continue the interrupted answer; the stream yields only the new text.
@@ -120,7 +120,7 @@ class Chat:
 
     def to_send(self, asked: Prompt) -> Messages:
         """Return the messages that the question ``asked`` would send, within the budget."""
-        question = conversation(asked)
+        question = to_messages(asked)
         system = [{"role": "system", "content": self.system}] if self.system else []
         if self.budget is None:
             return [*system, *self.history, *question]
@@ -211,10 +211,10 @@ class Chat:
             history, interrupted, system = data["history"], data["interrupted"], data["system"]
             if not isinstance(history, list) or not isinstance(system, (str, type(None))):
                 raise ValueError("history must be a list, and system text or null")
-            chat.history = conversation(history) if history else []
+            chat.history = to_messages(history) if history else []
             if interrupted is not None:
                 chat.interrupted = InterruptedAnswer(
-                    conversation(interrupted["question"]),
+                    to_messages(interrupted["question"]),
                     str(interrupted["text"]),
                     Outcome(interrupted["outcome"]),
                 )

@@ -352,7 +352,7 @@ def _best_engine(model: str | None) -> str:
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor
 
-    names = options.provider or doctor.configured()
+    names = options.provider or doctor.configured_providers()
     if options.base_url and len(names) != 1:
         raise InvalidRequestError("--base-url requires exactly one --provider")
     all_well = True

@@ -1,4 +1,4 @@
-"""``Timeouts``, the package version, and every default and limit with its reason."""
+"""``Timeouts``, ``NOT_GIVEN``, the version, and the defaults and limits that modules share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``Engine`` protocol that produces the gateway's answers, and one answer in progress."""
+"""``Engine``, the interface of what produces the gateway's answers; ``EngineAnswer``."""
 
 from __future__ import annotations
 

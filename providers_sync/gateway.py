@@ -1,4 +1,4 @@
-"""The gateway: a local HTTP server that speaks the providers' protocols.
+"""The gateway: an HTTP server for the providers' protocols, whose answers come from an engine.
 
 ::
 
@@ -6,7 +6,8 @@
         for chunk in Vitalentum(base_url=gateway.url("vitalentum")).stream("Hello"):
             print(chunk, end="")
 
-``/v1`` and ``/anthropic`` also serve the official clients of OpenAI and Anthropic:
+The gateway forwards nothing to the providers' own services. ``/v1`` and ``/anthropic`` also serve
+the official clients of OpenAI and Anthropic:
 ``openai.OpenAI(base_url=gateway.url("openai"), api_key="any")``.
 
 ``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in background threads.

@@ -1,17 +1,17 @@
 """Validation of prompts and messages, and conversion to the forms of the protocols.
 
->>> conversation("Hello")
+>>> to_messages("Hello")
 [{'role': 'user', 'content': 'Hello'}]
->>> conversation({"role": "user", "content": ""})
+>>> to_messages({"role": "user", "content": ""})
 [{'role': 'user', 'content': ''}]
->>> conversation([{"role": "tool", "tool_call_id": "1", "content": "42"}])
+>>> to_messages([{"role": "tool", "tool_call_id": "1", "content": "42"}])
 [{'role': 'tool', 'tool_call_id': '1', 'content': '42'}]
->>> conversation([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}])
+>>> to_messages([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}])
 [{'role': 'assistant', 'content': None, 'tool_calls': [{'id': '1'}]}]
->>> conversation([])
+>>> to_messages([])
 Traceback (most recent call last):
 providers_sync.errors.InvalidRequestError: messages is empty; give at least one message
->>> conversation([{"content": "Hello"}])
+>>> to_messages([{"content": "Hello"}])
 Traceback (most recent call last):
 providers_sync.errors.InvalidRequestError: messages[0] has no 'role'; add one, such as 'user'
 """
@@ -27,7 +27,7 @@ from .images import check_image, image_url
 from .types import Messages
 
 
-def conversation(prompt: object) -> Messages:
+def to_messages(prompt: object) -> Messages:
     """Return ``prompt`` (a string, a message or a list of messages) as a new list of messages.
 
     Raises ``InvalidRequestError`` naming the invalid item.
@@ -103,10 +103,10 @@ def _find_image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None
     return detail, f"{name}['image_url']"
 
 
-def plain_text(messages: Messages) -> list[tuple[str, str]]:
+def role_texts(messages: Messages) -> list[tuple[str, str]]:
     """Return ``(role, text)`` of every message, text parts joined, for text-only protocols.
 
-    >>> plain_text(conversation([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]))
+    >>> role_texts(conversation([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]))
     [('user', 'Hi')]
 
     Raises ``InvalidRequestError`` for a part that is not text, and for tool calls.
@@ -173,10 +173,10 @@ def lift_system(messages: Messages) -> tuple[str, Messages]:
     """
     system = [message for message in messages if message["role"] in ("system", "developer")]
     turns = [message for message in messages if message not in system]
-    return "\n\n".join(text for _, text in plain_text(system)), turns
+    return "\n\n".join(text for _, text in role_texts(system)), turns
 
 
-def blocks(turns: Messages) -> Messages:
+def to_anthropic_blocks(turns: Messages) -> Messages:
     """Return messages in Anthropic's form: tool calls, tool results and images become blocks.
 
     >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}

@@ -1,4 +1,4 @@
-"""The public data types: messages, events, usage, stats, outcome and completion."""
+"""The data types: public messages, events, usage and completions, and the internal deltas."""
 
 from __future__ import annotations
 

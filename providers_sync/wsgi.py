@@ -28,7 +28,7 @@ from .dialects import (
     AnswerInfo,
     Delta,
     Dialect,
-    ModelList,
+    ModelListEndpoint,
     RequestError,
     Writer,
     error_body,
@@ -134,7 +134,7 @@ class App:
         )
 
     def _models(
-        self, model_list: ModelList, request: Request, key: str, name: str | None = None
+        self, model_list: ModelListEndpoint, request: Request, key: str, name: str | None = None
     ) -> Response:
         models = self._engine.models
         if name is None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from providers_sync.dialects import (
-    AI365VIP,
+    AI365VIP_DIALECT,
     CODELINKAVA,
     DIALECTS,
     OPENAI,
@@ -64,7 +64,7 @@ def test_read_captured_codelinkava() -> None:
 
 def test_read_captured_ai365vip() -> None:
     """The prompt becomes the system message; the user message is not split."""
-    request = AI365VIP.read(SENT_AI365VIP)
+    request = AI365VIP_DIALECT.read(SENT_AI365VIP)
     assert request.messages == [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": SENT_AI365VIP["messages"][0]["content"]},
@@ -74,7 +74,7 @@ def test_read_captured_ai365vip() -> None:
 
 def test_read_ai365vip_without_prompt() -> None:
     """Without a prompt there is no system message."""
-    request = AI365VIP.read({**SENT_AI365VIP, "prompt": ""})
+    request = AI365VIP_DIALECT.read({**SENT_AI365VIP, "prompt": ""})
     assert [message["role"] for message in request.messages] == ["user"]
 
 
@@ -153,9 +153,9 @@ def one_message(**fields: Any) -> dict[str, Any]:
         ),
         (CODELINKAVA, {"messages": "Hi"}, "messages must be a list"),
         (CODELINKAVA, {"messages": []}, "messages must be a list"),
-        (AI365VIP, {"model": "gpt-4o", "messages": TURNS}, "model must be a JSON object"),
-        (AI365VIP, {"model": {}, "messages": TURNS}, "model.id must be the name"),
-        (AI365VIP, {**SENT_AI365VIP, "prompt": 1}, "prompt must be text, not a number"),
+        (AI365VIP_DIALECT, {"model": "gpt-4o", "messages": TURNS}, "model must be a JSON object"),
+        (AI365VIP_DIALECT, {"model": {}, "messages": TURNS}, "model.id must be the name"),
+        (AI365VIP_DIALECT, {**SENT_AI365VIP, "prompt": 1}, "prompt must be text, not a number"),
         (OPENAI, {"messages": TURNS}, "model must be the name"),
         (OPENAI, openai(messages=["Hi"]), r"messages\[0\] must be a JSON object, not text"),
         (OPENAI, openai(messages=[{"content": "Hi"}]), r"messages\[0\].role must be text"),
@@ -179,7 +179,7 @@ def one_message(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(stream_options=[]), "stream_options must be a JSON object"),
         (OPENAI, openai(temperature="hot"), "temperature must be a number, not text"),
         (OPENAI, openai(temperature=True), "temperature must be a number, not a boolean"),
-        (AI365VIP, {**SENT_AI365VIP, "tools": [ADD]}, "tools cannot be used"),
+        (AI365VIP_DIALECT, {**SENT_AI365VIP, "tools": [ADD]}, "tools cannot be used"),
         (OPENAI, one_message(tool_calls={}), r"messages\[0\].tool_calls must be a list"),
         (
             OPENAI,

@@ -8,7 +8,7 @@ import pytest
 from gateway_kit import events
 
 from providers_sync.dialects import (
-    AI365VIP,
+    AI365VIP_DIALECT,
     CODELINKAVA,
     DIALECTS,
     OPENAI,
@@ -81,7 +81,7 @@ def test_write_error_event() -> None:
 
 def test_write_plain_text() -> None:
     """AI365VIP's answer is only the text; it cannot carry an error."""
-    writer = AI365VIP.writer(INFO)
+    writer = AI365VIP_DIALECT.writer(INFO)
     deltas = [ReasoningDelta("Hm."), "Да\n", "😀", Refusal("!")]
     body = writer.start(Usage()) + b"".join(map(writer.delta, deltas)) + writer.end(Ending())
     assert (writer.content_type, body.decode()) == ("text/plain; charset=utf-8", "Да\n😀!")

@@ -165,10 +165,10 @@ def test_without_names_it_examines_those_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those with an address or a key; all if there are none."""
-    assert doctor.configured() == list(PROVIDERS)
+    assert doctor.configured_providers() == list(PROVIDERS)
     monkeypatch.setenv("AI365VIP_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    assert doctor.configured() == ["ai365vip", "groq"]
+    assert doctor.configured_providers() == ["ai365vip", "groq"]
 
 
 def test_nothing_configured_gives_advice_without_network(run: Doctor) -> None:
@@ -200,14 +200,14 @@ def test_provider_and_model_of_the_environment_are_examined(
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openai")
     monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "n")
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    assert doctor.configured() == ["openai", "groq"]
+    assert doctor.configured_providers() == ["openai", "groq"]
     monkeypatch.delenv("GROQ_API_KEY")
     with serve(api()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         code, shown = run()
         assert (code, "the server lists n" in shown) == (0, True)
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "openia")
-    assert doctor.configured() == ["openia", "openai"]
+    assert doctor.configured_providers() == ["openia", "openai"]
     assert "unknown provider 'openia'" in run()[1]
 
 

@@ -26,7 +26,7 @@ from providers_sync import (
 )
 from providers_sync.gateway import serve as serve_gateway
 from providers_sync.images import image_url
-from providers_sync.messages import conversation
+from providers_sync.messages import to_messages
 from providers_sync.providers import Provider
 from providers_sync.stream import CancelToken
 from providers_sync.testing import ScriptedProvider, text
@@ -312,4 +312,4 @@ def test_a_gateways_client_cannot_name_a_file(private: Path) -> None:
 @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"type": "x", "content": [part]}])
 def test_nothing_is_read_when_messages_are_checked(wrap: Callable[[Any], Any]) -> None:
     """The check reads no file and ignores the contents of unknown parts."""
-    conversation(messages_with(wrap(FORMS["image"](Path("/no/such/file.png")))))
+    to_messages(messages_with(wrap(FORMS["image"](Path("/no/such/file.png")))))

@@ -45,9 +45,9 @@ LAYERS = [
     "testing.server testing.faults testing.scripted",
     "testing.in_memory",
     "testing.player",
-    "testing.answers testing.steps testing.protocols",
+    "testing.answers testing.steps testing.encoders",
     "testing.step_types",
-    "testing.encoders testing.records testing.connection",
+    "testing.base_encoders testing.records testing.stoppable_socket",
     # inside web
     "web.bodies",
     "web.public_errors",
@@ -77,7 +77,7 @@ LAYERS = [
     # inside dialects: one module per protocol, over what they share
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
     "dialects.openai_writer dialects.anthropic_writer dialects.validation",
-    "dialects.models",
+    "dialects.types",
     # what every provider shares
     "providers.base",
     "providers.attempts providers.validation",
@@ -98,7 +98,7 @@ LAYERS = [
     "transport.gzip_body",
     "transport.redaction",
     "transport.errors transport.framing",
-    "transport.call",
+    "transport.attempt",
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.openai_chat decoding.anthropic",

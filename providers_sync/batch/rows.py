@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..messages import conversation
+from ..messages import to_messages
 from ..types import Messages
 
 _PATH = "/chat/completions"
@@ -71,7 +71,7 @@ def to_row(value: Any, number: int) -> Row:
         if isinstance(value, Mapping) and "role" not in value:
             custom_id = _custom_id(value)
             prompt, model, options = _request(value, f"row {number}")
-        messages = conversation(prompt)
+        messages = to_messages(prompt)
     except InvalidRequestError as invalid:
         # Without the traceback, whose frames would keep the row alive until a garbage collection.
         messages, error = [], invalid.with_traceback(None)

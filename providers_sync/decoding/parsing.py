@@ -1,4 +1,4 @@
-"""Parsing helpers that all decoders share: JSON, surrogate pairs, tool calls, server errors."""
+"""Parsing shared by the decoders: JSON, surrogates, tool calls, errors, repeated event forms."""
 
 from __future__ import annotations
 

@@ -12,24 +12,24 @@ the answers. A dialect reads a parsed JSON body into a ``ChatRequest`` in OpenAI
 from __future__ import annotations
 
 from . import anthropic_writer, openai_writer
-from .ai365vip import AI365VIP
+from .ai365vip import AI365VIP_DIALECT
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
-from .models import (
+from .openai import OPENAI, OPENAI_MODELS
+from .types import (
     AnswerInfo,
     ChatRequest,
     Delta,
     Dialect,
     Ending,
-    ModelList,
+    ModelListEndpoint,
     RequestError,
     Writer,
     json_bytes,
 )
-from .openai import OPENAI, OPENAI_MODELS
 from .vitalentum import VITALENTUM
 
-DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP, OPENAI, ANTHROPIC)
+DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP_DIALECT, OPENAI, ANTHROPIC)
 """Every protocol that the gateway speaks."""
 MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
 
@@ -41,7 +41,7 @@ def error_body(error: RequestError, path: str) -> bytes:
 
 
 __all__ = [
-    "AI365VIP",
+    "AI365VIP_DIALECT",
     "ANTHROPIC",
     "CODELINKAVA",
     "DIALECTS",
@@ -53,7 +53,7 @@ __all__ = [
     "Delta",
     "Dialect",
     "Ending",
-    "ModelList",
+    "ModelListEndpoint",
     "RequestError",
     "Writer",
     "error_body",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..types import Refusal, Usage
 from . import validation
-from .models import AnswerInfo, ChatRequest, Delta, Dialect, Ending, RequestError
+from .types import AnswerInfo, ChatRequest, Delta, Dialect, Ending, RequestError
 
 
 def read_ai365vip(body: Any) -> ChatRequest:
@@ -52,4 +52,6 @@ class PlainWriter:
         return b"".join(self.delta(delta) for delta in deltas)
 
 
-AI365VIP = Dialect("ai365vip", "/ai365vip", "/ai365vip/api/chat", read_ai365vip, PlainWriter)
+AI365VIP_DIALECT = Dialect(
+    "ai365vip", "/ai365vip", "/ai365vip/api/chat", read_ai365vip, PlainWriter
+)

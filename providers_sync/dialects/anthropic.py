@@ -10,8 +10,8 @@ from typing import Any
 
 from ..types import Message, Messages
 from . import validation
-from .anthropic_writer import BlockWriter
-from .models import ChatRequest, Dialect, ModelList, RequestError
+from .anthropic_writer import AnthropicWriter
+from .types import ChatRequest, Dialect, ModelListEndpoint, RequestError
 
 NOT_OPTIONS = {
     *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
@@ -224,6 +224,6 @@ def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 ANTHROPIC = Dialect(
-    "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, BlockWriter
+    "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, AnthropicWriter
 )
-ANTHROPIC_MODELS = ModelList("/anthropic/v1/models", _format_model, _format_list)
+ANTHROPIC_MODELS = ModelListEndpoint("/anthropic/v1/models", _format_model, _format_list)

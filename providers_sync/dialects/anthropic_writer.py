@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .models import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
+from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
 
 REASONS = {
     "stop": "end_turn",
@@ -37,7 +37,7 @@ SIGNATURE = "unsigned"
 """Anthropic signs its models' reasoning; clients keep the signature and send it back."""
 
 
-class BlockWriter:
+class AnthropicWriter:
     """Writes server-sent events: one open content block at a time, ended by ``message_stop``."""
 
     content_type = "text/event-stream; charset=utf-8"

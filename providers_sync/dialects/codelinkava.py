@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import validation
-from .models import ChatRequest, Dialect
-from .openai_writer import ChunkWriter
+from .openai_writer import OpenAIWriter
+from .types import ChatRequest, Dialect
 
 
 def read_codelinkava(body: Any) -> ChatRequest:
@@ -17,5 +17,5 @@ def read_codelinkava(body: Any) -> ChatRequest:
 
 
 CODELINKAVA = Dialect(
-    "codelinkava", "/codelinkava", "/codelinkava/api/chat", read_codelinkava, ChunkWriter
+    "codelinkava", "/codelinkava", "/codelinkava/api/chat", read_codelinkava, OpenAIWriter
 )

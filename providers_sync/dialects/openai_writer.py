@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .models import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
+from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
 
 
-class ChunkWriter:
+class OpenAIWriter:
     """Writes server-sent events with OpenAI's chunks, ended by ``[DONE]``."""
 
     content_type = "text/event-stream; charset=utf-8"

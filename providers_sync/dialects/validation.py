@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..types import Message, Messages
-from .models import ChatRequest, RequestError
+from .types import ChatRequest, RequestError
 
 MAX_STOPS = 64
 """Stop sequences in a request; OpenAI allows four. Each one is searched for in the whole answer."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..types import Message
 from . import validation
-from .models import ChatRequest, Dialect, RequestError
-from .openai_writer import ChunkWriter
+from .openai_writer import OpenAIWriter
+from .types import ChatRequest, Dialect, RequestError
 
 SPEAKERS = {"human": "user", "bot": "assistant"}
 """The protocol has no other roles."""
@@ -45,5 +45,5 @@ def _turn(value: Any, name: str) -> Message:
 
 
 VITALENTUM = Dialect(
-    "vitalentum", "/vitalentum", "/vitalentum/api/converse-edge", read_vitalentum, ChunkWriter
+    "vitalentum", "/vitalentum", "/vitalentum/api/converse-edge", read_vitalentum, OpenAIWriter
 )

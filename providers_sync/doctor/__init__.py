@@ -38,7 +38,7 @@ from .network import (
     resolve_host,
 )
 
-__all__ = ["Finding", "configured", "examine"]
+__all__ = ["Finding", "configured_providers", "examine"]
 
 QUESTION = "Write the numbers from 1 to 100 in digits, separated by spaces, and nothing else."
 """About 300 characters: enough chunks to judge the stream, at almost no cost."""
@@ -62,7 +62,7 @@ ADVICE: list[tuple[type[ProviderError], str]] = [
 ]
 
 
-def configured() -> list[str]:
+def configured_providers() -> list[str]:
     """Return the names of the providers configured by the environment; all if there are none."""
     kinds = {name: (k.base_url_variable, k.api_key_variable) for name, k in PROVIDERS.items()}
     presets = {name: (preset.api_key_variable,) for name, preset in PRESETS.items()}

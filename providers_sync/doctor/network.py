@@ -120,7 +120,7 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
     host, port = examination.hop()
     started = time.monotonic()
     try:
-        examination.addresses = transport.Call(connect_s=CONNECT_S).resolve(host, port)
+        examination.addresses = transport.RequestAttempt(connect_s=CONNECT_S).resolve(host, port)
     except TimeoutError:
         yield wrong(
             "DNS",
@@ -193,7 +193,7 @@ def bypass_advice(examination: Examination) -> str:
         return ""
     host, port = _endpoint(examination.provider.base_url)
     try:
-        found = transport.Call(connect_s=DIRECT_S).resolve(host, port)
+        found = transport.RequestAttempt(connect_s=DIRECT_S).resolve(host, port)
         _connect(found[0], DIRECT_S)
     except (OSError, UnicodeError, IndexError):
         return "check the proxy's address and its rules"

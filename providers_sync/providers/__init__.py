@@ -1,4 +1,4 @@
-"""The provider classes, and the table of their names for the command line and the gateway."""
+"""The provider classes, ``PROVIDERS`` by name, and ``get_provider``."""
 
 from __future__ import annotations
 

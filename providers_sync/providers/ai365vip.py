@@ -1,4 +1,4 @@
-"""AI365VIP: the protocol of https://chat.ai365vip.com (one prompt in, plain text out)."""
+"""AI365VIP, a discontinued service: its protocol (one prompt in, plain text out)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import decoding
-from ..messages import plain_text
+from ..messages import role_texts
 from ..types import Delta, Messages
 from .base import Provider, build_body
 
@@ -42,7 +42,7 @@ class AI365VIP(Provider):
         return build_body(
             {
                 "model": {"id": model, "name": name, "maxLength": 3000, "tokenLimit": 2048},
-                "messages": [{"role": "user", "content": _prompt(plain_text(messages))}],
+                "messages": [{"role": "user", "content": _prompt(role_texts(messages))}],
                 "key": "",
                 "prompt": "You are a helpful assistant.",
                 "temperature": 1,

@@ -1,4 +1,4 @@
-"""Anthropic: the Messages protocol."""
+"""Anthropic: the Messages protocol, and OpenAI's options translated to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import decoding
 from ..config import ANTHROPIC_MAX_TOKENS
-from ..messages import blocks, lift_system
+from ..messages import lift_system, to_anthropic_blocks
 from ..types import Delta, Messages
 from .base import Provider, build_body
 
@@ -39,7 +39,7 @@ class Anthropic(Provider):
             "model": model,
             "max_tokens": ANTHROPIC_MAX_TOKENS,
             "system": system or None,
-            "messages": blocks(turns),
+            "messages": to_anthropic_blocks(turns),
             "stream": True,
         }
         return build_body(base, _translate_options(options))

@@ -56,7 +56,7 @@ class AttemptLoop:
         self,
         request: HTTPRequest,
         policy: Any,
-        send: Callable[[HTTPRequest, transport.Call], transport.Response],
+        send: Callable[[HTTPRequest, transport.RequestAttempt], transport.Response],
         amended: Callable[[dict[str, Any], APIStatusError], dict[str, Any] | None],
         explain: Callable[[Exception, HTTPRequest], None],
     ) -> None:
@@ -98,17 +98,17 @@ class AttemptLoop:
 
     def _attempt(self, channel: Channel) -> Iterator[Delta]:
         total = channel.deadlines.total_time_left()
-        call = transport.Call(
+        attempt = transport.RequestAttempt(
             connect_s=channel.timeouts.connect,
             read_s=None if channel.timeouts.total is None else max(total, 0.001),
             on_connected=channel.connected,
             on_sent=channel.sent,
         )
-        channel.start_attempt(call.stop)
+        channel.start_attempt(attempt.stop)
         try:
-            yield from self._exchange(channel, call)
+            yield from self._exchange(channel, attempt)
             return
-        except transport.CallStopped:
+        except transport.AttemptStopped:
             raise channel.interruption() from None
         except APIStatusError as error:
             body = self._request.body and self._amended(self._request.body, error)
@@ -116,11 +116,11 @@ class AttemptLoop:
                 raise
             self._request = self._request.with_body(body)
         finally:
-            call.release_socket()
+            attempt.release_socket()
         yield from self._attempt(channel)
 
-    def _exchange(self, channel: Channel, call: transport.Call) -> Iterator[Delta]:
-        response = self._send(self._request, call)
+    def _exchange(self, channel: Channel, attempt: transport.RequestAttempt) -> Iterator[Delta]:
+        response = self._send(self._request, attempt)
         try:
             if not 200 <= response.status < 300:
                 raise transport.status_error(

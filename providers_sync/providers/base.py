@@ -17,7 +17,7 @@ from ..errors import (
     InvalidRequestError,
     ModelNotSupportedError,
 )
-from ..messages import conversation
+from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest, encode_json
@@ -208,7 +208,7 @@ class Provider:
             "POST",
             self.base_url + self.api_endpoint,
             self._request_headers(validate_headers(headers)),
-            self.body(conversation(messages), model_name, merged),
+            self.body(to_messages(messages), model_name, merged),
             self.decode,
         )
         source = self._attempt_loop(request, retry, attempts)
@@ -351,7 +351,10 @@ class Provider:
         return self._transports[pid]
 
     def _send(
-        self, connections: transport.Transport, request: HTTPRequest, call: transport.Call
+        self,
+        connections: transport.Transport,
+        request: HTTPRequest,
+        attempt: transport.RequestAttempt,
     ) -> transport.Response:
         if self._uses_default_url and not self.working:  # the domain may have a new owner
             text = _DISCONTINUED.format(name=type(self).__name__, variable=self.base_url_variable)
@@ -363,7 +366,7 @@ class Provider:
             request.url,
             request.headers,
             request.data,
-            call,
+            attempt,
             proxy=self._proxy,
             verify=self._verify,
         )

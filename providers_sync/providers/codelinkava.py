@@ -1,10 +1,10 @@
-"""CodeLinkAva: the protocol of https://ava-ai-ef611.web.app (messages in, SSE out)."""
+"""CodeLinkAva, a discontinued service: its protocol (messages in, SSE out)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..messages import plain_text
+from ..messages import role_texts
 from ..types import Messages
 from .base import Provider, build_body
 
@@ -40,6 +40,6 @@ class CodeLinkAva(Provider):
         """Return the body: messages keep their roles, text parts are joined."""
         turns = [
             {**message, "content": text}
-            for message, (_, text) in zip(messages, plain_text(messages), strict=True)
+            for message, (_, text) in zip(messages, role_texts(messages), strict=True)
         ]
         return build_body({"messages": turns, "temperature": 0.6, "stream": True}, options)

@@ -1,11 +1,11 @@
-"""Vitalentum: the protocol of https://app.vitalentum.io (turns of humans and bots in, SSE out)."""
+"""Vitalentum, a discontinued service: its protocol (turns of humans and bots in, SSE out)."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from ..messages import plain_text
+from ..messages import role_texts
 from ..types import Messages
 from .base import Provider, build_body
 
@@ -39,7 +39,7 @@ class Vitalentum(Provider):
         """Return the body: every role except the user is a ``bot``, including the system."""
         history = [
             {"speaker": "human" if role == "user" else "bot", "text": text}
-            for role, text in plain_text(messages)
+            for role, text in role_texts(messages)
         ]
         conversation = json.dumps({"history": history})
         return build_body({"conversation": conversation, "temperature": 0.7}, options)

@@ -1,4 +1,4 @@
-"""A sanitizer of models' Markdown for notebooks: removes HTML, images and unsafe links.
+"""Makes a model's Markdown safe for notebooks: escapes HTML, turns images into links.
 
 Notebooks render HTML in Markdown, and each one (JupyterLab, VS Code, an exported page) parses
 Markdown slightly differently. So the output does not depend on the parser: anything that could be

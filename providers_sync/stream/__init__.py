@@ -1,4 +1,4 @@
-"""Streams: ``Stream``, ``CancelToken``, ``PreparedCall``, worker threads, buffers and timeouts.
+"""Runs a call in a worker thread and returns its answer as a ``Stream``.
 
 This package knows nothing about HTTP or JSON.
 

@@ -1,4 +1,4 @@
-"""``CancelToken``: cancels any number of calls, even before they return."""
+"""``CancelToken``: cancels any number of calls, even while they are still connecting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A channel whose caller reads the source directly while events arrive one at a time.
+"""``DirectChannel``: lets a waiting caller read the response itself, to save thread switches.
 
 Handing an event over wakes another thread, which costs more than all other work on it: two hundred
 streams at once would keep a processor busy with that alone. So the worker thread lets a waiting

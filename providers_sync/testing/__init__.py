@@ -49,7 +49,7 @@ from .answers import (
     status,
     whole,
 )
-from .encoders import ScriptError
+from .base_encoders import ScriptError
 from .faults import FAULTS
 from .records import Connection, Headers, Request
 from .scripted import Asked, ScriptedProvider

@@ -1,4 +1,4 @@
-"""``Answer``: status, headers, framing and steps of one response; its constructors; ``Script``."""
+"""``Answer`` and its constructors, ``Fault``, ``Script``, and the queue that hands answers out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from .encoders import Encoder, ScriptError, to_json
+from .base_encoders import Encoder, ScriptError, to_json
 from .records import Request
 from .step_types import Step, StepLike, to_steps
 

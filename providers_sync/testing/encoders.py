@@ -1,168 +1,221 @@
-"""The server's encoders of one answer: plain text and the basic event stream.
-
-They share no code with ``providers/``: otherwise a misreading of the protocol would be in both
-and pass every test.
-"""
+"""An encoder for each protocol, the protocols' names, and ``guess_protocol``."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, ClassVar
+from typing import Any
 
-STREAM = "text/event-stream"
-MODEL = "test-model"
-"""The model name in every answer."""
+from .base_encoders import MODEL, Encoder, EventStreamEncoder, ScriptError, split_text, to_json
 
 
-class ScriptError(Exception):
-    """The script contains something that cannot be sent; the text names the step and the remedy."""
+class VitalentumEncoder(EventStreamEncoder):
+    """``EventStreamEncoder`` under the name ``vitalentum``."""
+
+    name = "vitalentum"
 
 
-def to_json(value: Any) -> bytes:
-    r"""Return compact JSON in UTF-8, with lone surrogates escaped.
+class OpenAIEncoder(EventStreamEncoder):
+    """Encodes OpenAI's chat completion chunks: role, finish reason, ``[DONE]``."""
 
-    >>> to_json({"a": "é"})
-    b'{"a":"\xc3\xa9"}'
-    >>> to_json("\ud83d")
-    b'"\\ud83d"'
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair has no UTF-8
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-class Encoder:
-    """Encodes one answer as plain UTF-8 text, without events or an end marker (AI365VIP)."""
-
-    name: ClassVar[str] = "plain"
-    content_type: ClassVar[str] = "text/plain; charset=utf-8"
+    name = "openai"
 
     def __init__(self) -> None:
-        self.is_over = False
-        """True once the end marker or an error was sent: ``ending()`` then adds nothing."""
+        super().__init__()
+        self._started = False
+        self._finished = False
+        self._calls = 0
 
-    def text(self, text: str) -> bytes:
-        return text.encode("utf-8", "surrogatepass")
-
-    def _unsupported(self, step: str) -> ScriptError:
-        return ScriptError(
-            f"protocol {self.name!r} does not support {step}(); send raw(b'…') instead"
-        )
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        if not self._started:
+            self._started = True
+            delta = {"role": "assistant"} | delta
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": MODEL}
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return self.event(head | {"choices": [choice]})
 
     def reasoning(self, text: str) -> bytes:
-        raise self._unsupported("reasoning")
+        return self._chunk({"reasoning_content": text})
+
+    def refusal(self, text: str) -> bytes:
+        return self._chunk({"refusal": text})
+
+    def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
+        index, self._calls = self._calls, self._calls + 1
+        call = {"index": index, "id": id, "type": "function"}
+        deltas = [call | {"function": {"name": name, "arguments": ""}}]
+        deltas += [
+            {"index": index, "function": {"arguments": part}}
+            for part in split_text(arguments, pieces)
+        ]
+        return b"".join(self._chunk({"tool_calls": [delta]}) for delta in deltas)
+
+    def finish(self, reason: str | None) -> bytes:
+        self._finished = True
+        return self._chunk({}, reason or ("tool_calls" if self._calls else "stop"))
+
+    def ending(self) -> bytes:
+        if self.is_over:
+            return b""
+        return (b"" if self._finished else self.finish(None)) + self.done()
+
+
+class AnthropicEncoder(EventStreamEncoder):
+    """Encodes Anthropic's named events; adds ``message_start`` and content blocks as needed."""
+
+    name = "anthropic"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+        self._finished = False
+        self._block = ""
+        self._index = -1
+        self._called = False
+        self._output_tokens = 1
+
+    def event(self, data: Any, name: str | None = None) -> bytes:
+        if name is None and isinstance(data, dict):
+            name = data.get("type")
+        return super().event(data, name)
+
+    def ping(self) -> bytes:
+        return self.event({"type": "ping"})
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        message: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
+        message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        return self.event({"type": "message_start", "message": message})
+
+    def _open(self, kind: str, block: dict[str, Any], *, is_new: bool = False) -> bytes:
+        if self._block == kind and not is_new:
+            return b""
+        before = self._start() + self._close()
+        self._block, self._index = kind, self._index + 1
+        start = {"type": "content_block_start", "index": self._index}
+        return before + self.event(start | {"content_block": {"type": kind} | block})
+
+    def _close(self) -> bytes:
+        if not self._block:
+            return b""
+        self._block = ""
+        return self.event({"type": "content_block_stop", "index": self._index})
+
+    def _delta(self, kind: str, **delta: str) -> bytes:
+        head = {"type": "content_block_delta", "index": self._index}
+        return self.event(head | {"delta": {"type": kind} | delta})
+
+    def text(self, text: str) -> bytes:
+        return self._open("text", {"text": ""}) + self._delta("text_delta", text=text)
+
+    def reasoning(self, text: str) -> bytes:
+        opened = self._open("thinking", {"thinking": "", "signature": ""})
+        return opened + self._delta("thinking_delta", thinking=text)
 
     def refusal(self, text: str) -> bytes:
         raise self._unsupported("refusal")
 
     def tool_call(self, name: str, arguments: str, id: str, pieces: int) -> bytes:
-        raise self._unsupported("tool_call")
-
-    def event(self, data: Any, name: str | None) -> bytes:
-        raise self._unsupported("event")
-
-    def comment(self, text: str) -> bytes:
-        raise self._unsupported("comment")
-
-    def ping(self) -> bytes:
-        raise self._unsupported("ping")
-
-    def error(self, message: str, type: str, code: str | None) -> bytes:
-        raise self._unsupported("error")
+        self._called = True
+        opened = self._open("tool_use", {"id": id, "name": name, "input": {}}, is_new=True)
+        parts = (
+            self._delta("input_json_delta", partial_json=p) for p in split_text(arguments, pieces)
+        )
+        return opened + b"".join(parts)
 
     def finish(self, reason: str | None) -> bytes:
-        return b""
+        self._finished = True
+        delta = {"stop_reason": reason or ("tool_use" if self._called else "end_turn")}
+        before = self._start() + self._close()
+        usage = {"output_tokens": self._output_tokens}
+        return before + self.event({"type": "message_delta", "delta": delta, "usage": usage})
 
     def usage(self, input_tokens: int, output_tokens: int) -> bytes:
-        return b""
+        self._output_tokens = output_tokens
+        usage = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        before = self._start() + self._close()
+        return before + self.event({"type": "message_delta", "delta": {}, "usage": usage})
 
     def done(self) -> bytes:
         self.is_over = True
-        return b""
-
-    def garbage(self) -> bytes:
-        return b"\xff\xfe\xfa"
-
-    def ending(self) -> bytes:
-        """Return what is still missing from the protocol's proper ending."""
-        return b""
-
-    def complete(self, text: str) -> tuple[str, bytes]:
-        """Return content type and body of an answer that is not streamed."""
-        return self.content_type, self.text(text)
-
-    def failure(self, message: str, type: str, code: str | None) -> tuple[str, bytes]:
-        """Return content type and body of an error status."""
-        return self.content_type, message.encode()
-
-
-class EventStreamEncoder(Encoder):
-    """Encodes events with ``choices[0].delta.content`` in JSON (Vitalentum, CodeLinkAva)."""
-
-    name = "codelinkava"
-    content_type = STREAM
-
-    def event(self, data: Any, name: str | None = None) -> bytes:
-        body = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else to_json(data)
-        head = f"event: {name}\n".encode() if name else b""
-        return head + b"".join(b"data: %b\n" % line for line in body.split(b"\n")) + b"\n"
-
-    def comment(self, text: str) -> bytes:
-        return f": {text}\n\n".encode()
-
-    def ping(self) -> bytes:
-        return self.comment("ping")
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice: dict[str, Any] = {"delta": delta}
-        if finish:
-            choice["finish_reason"] = finish
-        return self.event({"choices": [choice]})
-
-    def text(self, text: str) -> bytes:
-        return self._chunk({"content": text})
-
-    def finish(self, reason: str | None) -> bytes:
-        return self._chunk({}, reason or "stop")
-
-    def usage(self, input_tokens: int, output_tokens: int) -> bytes:
-        return self.event({"choices": [], "usage": tokens(input_tokens, output_tokens)})
-
-    def done(self) -> bytes:
-        self.is_over = True
-        return self.event("[DONE]")
+        return self.event({"type": "message_stop"})
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
         self.is_over = True
-        return self.event({"error": {"message": message, "type": type, "code": code}})
-
-    def garbage(self) -> bytes:
-        return b'data: {"choices": [{"delta": {"content": oops\n\n'
+        return self.event({"type": "error", "error": {"type": type, "message": message}})
 
     def ending(self) -> bytes:
-        return b"" if self.is_over else self.done()
+        if self.is_over:
+            return b""
+        return (b"" if self._finished else self.finish(None)) + self.done()
+
+    def garbage(self) -> bytes:
+        return b'event: content_block_delta\ndata: {"type": "content_block_delta", oops\n\n'
 
     def complete(self, text: str) -> tuple[str, bytes]:
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body = {"object": "chat.completion", "model": MODEL, "choices": [choice]}
-        return "application/json", to_json(body | {"usage": tokens(1, 1)})
+        body: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+        }
+        body |= {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
+        body |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
+        return "application/json", to_json(body)
 
     def failure(self, message: str, type: str, code: str | None) -> tuple[str, bytes]:
-        body = {"error": {"message": message, "type": type, "param": None, "code": code}}
+        body = {"type": "error", "error": {"type": type, "message": message}}
         return "application/json", to_json(body)
 
 
-def tokens(input_tokens: int, output_tokens: int) -> dict[str, int]:
-    """Return the token counts in OpenAI's format."""
-    total = input_tokens + output_tokens
-    named = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
-    return named | {"total_tokens": total}
+class AI365VIPEncoder(Encoder):
+    """``Encoder`` (plain text) under the name ``ai365vip``."""
+
+    name = "ai365vip"
 
 
-def split_text(text: str, pieces: int) -> list[str]:
-    """Return the text in at most ``pieces`` parts of about the same length."""
-    size = max(1, -(-len(text) // pieces))
-    return [text[at : at + size] for at in range(0, len(text), size)]
+ENCODERS: dict[str, type[Encoder]] = {
+    kind.name: kind
+    for kind in (
+        OpenAIEncoder,
+        AnthropicEncoder,
+        VitalentumEncoder,
+        EventStreamEncoder,
+        AI365VIPEncoder,
+        Encoder,
+    )
+}
+"""The encoder class of every protocol; ``plain`` and ``ai365vip`` are the same protocol."""
+
+
+def encoder_for(name: str) -> Encoder:
+    """Return a new encoder for the protocol ``name``; raise ``ScriptError`` if it is unknown."""
+    try:
+        return ENCODERS[name]()
+    except KeyError:
+        raise ScriptError(f"unknown protocol {name!r}; use one of {', '.join(ENCODERS)}") from None
+
+
+def guess_protocol(path: str, body: bytes) -> str:
+    """Return the protocol of a request, judging by its path and body.
+
+    >>> [guess_protocol(path, b"") for path in ("/v1/messages", "/api/converse-edge", "/x")]
+    ['anthropic', 'vitalentum', 'openai']
+    >>> [guess_protocol("/api/chat", body) for body in (b'{"key": "", "prompt": ""}', b"{}")]
+    ['ai365vip', 'codelinkava']
+    """
+    path = path.partition("?")[0].rstrip("/")
+    if path.endswith("/messages"):
+        return "anthropic"
+    if path.endswith("/api/converse-edge"):
+        return "vitalentum"
+    if path.endswith("/api/chat"):  # two providers share the path; only one sends a key
+        return "ai365vip" if b'"key"' in body else "codelinkava"
+    return "openai"

@@ -25,11 +25,11 @@ from .. import transport
 from ..errors import ProviderError
 from . import player
 from .answers import Answer, AnswerQueue, Script
-from .connection import EVENT_POLL_S
-from .encoders import Encoder, ScriptError
-from .protocols import encoder_for, guess_protocol
+from .base_encoders import Encoder, ScriptError
+from .encoders import encoder_for, guess_protocol
 from .records import Headers, Log, Request
 from .step_types import Raw, Step
+from .stoppable_socket import EVENT_POLL_S
 
 HEADER_BYTES = 64 * 1024
 """http.client's limit for a header line."""
@@ -38,21 +38,21 @@ HEADER_BYTES = 64 * 1024
 class InMemoryOutput:
     """The methods of an ``Output`` that wait; the same before and inside the body."""
 
-    def __init__(self, call: transport.Call, encoder: Encoder) -> None:
+    def __init__(self, attempt: transport.RequestAttempt, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.call = call
+        self.attempt = attempt
         self.timeout: float | None = None
 
     def pause(self, seconds: float | None) -> None:
-        """Wait; raise ``CallStopped`` if the call is stopped.
+        """Wait; raise ``AttemptStopped`` if the attempt is stopped.
 
         Raise ``TimeoutError`` when the timeout for an error's body expires.
         """
         limit = self.timeout
         if limit is not None and (seconds is None or seconds > limit):
-            self.call.wait_for(_never, limit)
+            self.attempt.wait_for(_never, limit)
             raise TimeoutError("timed out")
-        self.call.wait_for(_never, seconds)
+        self.attempt.wait_for(_never, seconds)
 
     def stall(self) -> None:
         self.pause(None)
@@ -71,14 +71,14 @@ class InMemoryOutput:
 class InMemoryHead(InMemoryOutput):
     """An ``Output`` for everything before the body: it collects header lines."""
 
-    def __init__(self, call: transport.Call, encoder: Encoder) -> None:
-        super().__init__(call, encoder)
+    def __init__(self, attempt: transport.RequestAttempt, encoder: Encoder) -> None:
+        super().__init__(attempt, encoder)
         self.data = bytearray()
 
     def play(self, steps: Iterable[Step]) -> None:
         for step in steps:
             for substep in step.substeps(self.encoder):
-                self.call.raise_if_stopped()
+                self.attempt.raise_if_stopped()
                 substep.play(self)
 
     def body(self, data: bytes) -> None:
@@ -110,14 +110,14 @@ class InMemoryBody(InMemoryOutput):
 
     def __init__(
         self,
-        call: transport.Call,
+        attempt: transport.RequestAttempt,
         encoder: Encoder,
         answer: Answer,
         steps: Iterable[Step],
         size: int | None,
         secure: bool,
     ) -> None:
-        super().__init__(call, encoder)
+        super().__init__(attempt, encoder)
         self._substeps = _substeps(answer, steps, encoder)
         self._buffer = bytearray()
         self._remaining = size
@@ -129,7 +129,7 @@ class InMemoryBody(InMemoryOutput):
     def read(self, size: int) -> bytes:
         """Play steps until there is at least one byte and return it; ``b""`` means the end."""
         while not self._buffer and self._remaining != 0:
-            self.call.raise_if_stopped()
+            self.attempt.raise_if_stopped()
             substep = next(self._substeps, None)
             if substep is None:
                 if self._is_broken or self._remaining:
@@ -220,28 +220,30 @@ class InMemoryTransport(transport.Transport):
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        call: transport.Call,
+        attempt: transport.RequestAttempt,
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> transport.Response:
         """Play the next answer up to its headers and return it; errors are those of a network."""
-        call.raise_if_stopped()
+        attempt.raise_if_stopped()
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         connection = self.log.opened()
         sent = Headers(list(headers.items()))
         request = self.log.received(connection, method, path, sent, body or b"")
         try:
-            response = self._response(request, url, call)
+            response = self._response(request, url, attempt)
         except BaseException:
             self.log.closed(connection)
             raise
         response.close = lambda: self.log.closed(connection)
-        call.socket = cast(Any, response)
-        return transport.Response(cast(Any, response), call)
+        attempt.socket = cast(Any, response)
+        return transport.Response(cast(Any, response), attempt)
 
-    def _response(self, request: Request, url: str, call: transport.Call) -> InMemoryResponse:
+    def _response(
+        self, request: Request, url: str, attempt: transport.RequestAttempt
+    ) -> InMemoryResponse:
         try:
             answer = self._answers.for_request(request)
             name = answer.protocol or self._protocol or guess_protocol(request.path, request.body)
@@ -249,12 +251,12 @@ class InMemoryTransport(transport.Transport):
         except Exception as error:
             raise self._script_error(error) from error
         try:
-            response = _open_response(answer, url, call, encoder)
+            response = _open_response(answer, url, attempt, encoder)
         except ScriptError as error:
             raise self._script_error(error) from error
         except (OSError, HTTPException) as error:
-            call.raise_if_stopped()
-            raise transport.connection_error(error, url, call) from error
+            attempt.raise_if_stopped()
+            raise transport.connection_error(error, url, attempt) from error
         response.script_error = self._script_error
         return response
 
@@ -265,17 +267,17 @@ class InMemoryTransport(transport.Transport):
 
 
 def _open_response(
-    answer: Answer, url: str, call: transport.Call, encoder: Encoder
+    answer: Answer, url: str, attempt: transport.RequestAttempt, encoder: Encoder
 ) -> InMemoryResponse:
-    """Play everything before the body and report each phase to the call, for its timeouts."""
+    """Play everything before the body and report each phase to the attempt, for its timeouts."""
     secure = url.startswith("https:")
-    head = InMemoryHead(call, encoder)
+    head = InMemoryHead(attempt, encoder)
     if not secure:  # with TLS, ``connect`` steps are played during the handshake
-        call.connected()
+        attempt.connected()
     head.play(answer.connect)
     if secure:
-        call.connected()
-    call.sent()
+        attempt.connected()
+    attempt.sent()
     head.play(answer.before)
     head.forget_interim()
     content_type, steps = player.body_of(answer, encoder)
@@ -286,5 +288,5 @@ def _open_response(
     head.body(block)
     head.play(answer.inside)
     has_size = answer.framing in ("length", "one-chunk") and not answer.gzip
-    body = InMemoryBody(call, encoder, answer, steps, size if has_size else None, secure)
+    body = InMemoryBody(attempt, encoder, answer, steps, size if has_size else None, secure)
     return InMemoryResponse(url, answer.status, head, body)

@@ -7,9 +7,9 @@ import threading
 import zlib
 
 from .answers import AUTO, Answer
-from .connection import ClientConnection
-from .encoders import Encoder
+from .base_encoders import Encoder
 from .step_types import Raw, Step
+from .stoppable_socket import StoppableSocket
 
 ENDLESS_BYTES = 1 << 30
 """The size that an endless script promises where a size is required."""
@@ -25,7 +25,7 @@ class EndConnection(Exception):
 class RawOutput:
     """An ``Output`` outside any body: everything is sent directly on the connection."""
 
-    def __init__(self, connection: ClientConnection, encoder: Encoder) -> None:
+    def __init__(self, connection: StoppableSocket, encoder: Encoder) -> None:
         self.connection = connection
         self.encoder = encoder
 
@@ -74,7 +74,7 @@ class BodyOutput(RawOutput):
     """An ``Output`` inside a body: it adds the content coding and the framing."""
 
     def __init__(
-        self, connection: ClientConnection, encoder: Encoder, answer: Answer, size: int
+        self, connection: StoppableSocket, encoder: Encoder, answer: Answer, size: int
     ) -> None:
         super().__init__(connection, encoder)
         self._chunked = answer.framing == "chunked"
@@ -146,7 +146,7 @@ class SizeCounter:
         raise EndlessError
 
 
-def play_answer(answer: Answer, connection: ClientConnection, encoder: Encoder) -> bool:
+def play_answer(answer: Answer, connection: StoppableSocket, encoder: Encoder) -> bool:
     """Play a complete answer; return whether the connection can be used again."""
     content_type, steps = body_of(answer, encoder)
     size = size_of(answer, steps, type(encoder)())
@@ -166,7 +166,7 @@ def play_answer(answer: Answer, connection: ClientConnection, encoder: Encoder) 
     return body_output.end() and answer.keep_alive
 
 
-def play_connect(answer: Answer, connection: ClientConnection, encoder: Encoder) -> None:
+def play_connect(answer: Answer, connection: StoppableSocket, encoder: Encoder) -> None:
     """Play the ``connect`` steps, before TLS and HTTP."""
     for step in answer.connect:
         step.play(RawOutput(connection, encoder))
@@ -225,7 +225,7 @@ def _reason(status: int) -> str:
         return "Overloaded" if status == 529 else "Unknown"
 
 
-def _send(connection: ClientConnection, data: bytes, every: float | None) -> None:
+def _send(connection: StoppableSocket, data: bytes, every: float | None) -> None:
     if every is None:
         connection.send(data)
         return

@@ -1,4 +1,4 @@
-"""Records of received requests and accepted connections, and the log that waits for them."""
+"""What a scripted server received: ``Request``, ``Connection``, ``Headers``, and their log."""
 
 from __future__ import annotations
 

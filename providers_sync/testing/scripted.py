@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import ATTEMPTS, NotGiven, Timeouts
 from ..errors import InvalidRequestError
-from ..messages import conversation
+from ..messages import to_messages
 from ..providers.base import Provider
 from ..providers.openai import OpenAICompatible
 from ..stream import Channel, Source
@@ -144,7 +144,7 @@ class ScriptedProvider(Provider):
             attempts=attempts,
         )
         call = Asked(
-            conversation(messages),
+            to_messages(messages),
             resolved_model,
             dict(options),
             dict(headers or {}),

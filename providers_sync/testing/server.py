@@ -1,4 +1,4 @@
-"""``serve()`` and ``Server``: an HTTP server on loopback that plays a script."""
+"""``serve()`` and ``Server``: an HTTP server that plays a script."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import TracebackType
 
 from . import player
 from .answers import AnswerQueue, Script
-from .connection import ClientConnection, ClientGone, ServerStopped, StopFlag
-from .protocols import encoder_for, guess_protocol
+from .encoders import encoder_for, guess_protocol
 from .records import Connection, Headers, Log, Request
+from .stoppable_socket import ClientGone, ServerStopped, StopFlag, StoppableSocket
 
 HOST = "127.0.0.1"
 BACKLOG = 4096
@@ -142,7 +142,7 @@ class Server:
         thread.start()
 
     def _accept(self) -> None:
-        listener = ClientConnection(self._listener, self._stop)
+        listener = StoppableSocket(self._listener, self._stop)
         try:
             while True:
                 for sock in listener.accept():
@@ -154,7 +154,7 @@ class Server:
             listener.close()
 
     def _serve(self, sock: socket.socket, record: Connection) -> None:
-        connection = ClientConnection(sock, self._stop)
+        connection = StoppableSocket(sock, self._stop)
         try:
             self._serve_until_closed(connection, record)
         except ServerStopped:
@@ -165,7 +165,7 @@ class Server:
             connection.close()
             self._log.closed(record)
 
-    def _serve_until_closed(self, connection: ClientConnection, record: Connection) -> None:
+    def _serve_until_closed(self, connection: StoppableSocket, record: Connection) -> None:
         """Answer requests until one side ends the connection, and close it accordingly."""
         try:
             self._serve_requests(connection, record)
@@ -182,7 +182,7 @@ class Server:
         record.closed_by = "server"
         connection.half_close()
 
-    def _serve_requests(self, connection: ClientConnection, record: Connection) -> None:
+    def _serve_requests(self, connection: StoppableSocket, record: Connection) -> None:
         connect_answer = self._answers.at_connect()
         if connect_answer:
             name = connect_answer.protocol or self._protocol or "plain"
@@ -198,7 +198,7 @@ class Server:
             if not can_reuse or request.headers.get("connection", "").lower() == "close":
                 return
 
-    def _receive(self, connection: ClientConnection, record: Connection) -> Request:
+    def _receive(self, connection: StoppableSocket, record: Connection) -> Request:
         first, *rest = connection.read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         pairs = [(name, value.strip()) for name, _, value in (each.partition(":") for each in rest)]
         headers = Headers(pairs)
@@ -208,7 +208,7 @@ class Server:
         return self._log.received(record, method, path, headers, body)
 
 
-def _body(connection: ClientConnection, headers: Headers) -> bytes:
+def _body(connection: StoppableSocket, headers: Headers) -> bytes:
     if headers.get("transfer-encoding", "").lower() != "chunked":
         return connection.read_exactly(int(headers.get("content-length", "0")))
     body = b""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
-from .encoders import Encoder, ScriptError
+from .base_encoders import Encoder, ScriptError
 
 
 class Output(Protocol):

@@ -8,7 +8,7 @@ cannot be interrupted, so it runs in a separate thread that can be abandoned.
 
 from __future__ import annotations
 
-from .call import Call, CallStopped
+from .attempt import AttemptStopped, RequestAttempt
 from .errors import connection_error, find_tls_error
 from .redaction import SECRET_LENGTH, Secret, collect_secrets, mask_secrets, proxies_in_use, redact
 from .response import Response
@@ -17,8 +17,8 @@ from .status_errors import status_error
 
 __all__ = [
     "SECRET_LENGTH",
-    "Call",
-    "CallStopped",
+    "AttemptStopped",
+    "RequestAttempt",
     "Response",
     "Secret",
     "Transport",

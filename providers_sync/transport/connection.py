@@ -22,7 +22,7 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
-from .call import Call, CallStopped, current_call
+from .attempt import AttemptStopped, RequestAttempt, current_attempt
 from .framing import clear_kernel_timeout
 
 
@@ -71,8 +71,8 @@ class _StrictResponse(HTTPResponse):
         finally:  # closing a failed response flushes the file
             if self.fp is not None:
                 self.fp = file
-        if (call := current_call()) is not None:
-            call.response = self
+        if (attempt := current_attempt()) is not None:
+            attempt.response = self
 
     def _read_and_discard_trailer(self) -> None:
         for _ in range(100):
@@ -85,10 +85,10 @@ class _StrictResponse(HTTPResponse):
 
 
 class _TrackedConnection:
-    """Mixin for urllib3's connection classes: registers every socket with the current call."""
+    """Mixin for urllib3's connection classes: registers every socket with the current attempt."""
 
     response_class = _StrictResponse
-    call: Call | None = None
+    attempt: RequestAttempt | None = None
     makes_own_socket = True
     """False for SOCKS, where PySocks creates the socket."""
 
@@ -101,43 +101,43 @@ class _TrackedConnection:
             # (gh-115627), and a body that ends with its connection is complete only with a
             # close_notify (RFC 9112, 9.8).
             self.sock.suppress_ragged_eofs = False
-        if self.call is not None:
-            self.call.raise_if_stopped()
-            self.sock.settimeout(self.call.read_s)
-            self.call.connected()
+        if self.attempt is not None:
+            self.attempt.raise_if_stopped()
+            self.sock.settimeout(self.attempt.read_s)
+            self.attempt.connected()
 
     def _new_conn(self: Any) -> socket.socket:
-        call = self.call
-        if call is None or not self.makes_own_socket:
+        attempt = self.attempt
+        if attempt is None or not self.makes_own_socket:
             sock = cast(socket.socket, super()._new_conn())  # type: ignore[misc]
-            if call is not None:
-                call.track_socket(sock)
+            if attempt is not None:
+                attempt.track_socket(sock)
             return sock
         last_error: OSError | None = None
-        addresses = call.resolve(self._dns_host.strip("[]"), self.port)
+        addresses = attempt.resolve(self._dns_host.strip("[]"), self.port)
         for index, address in enumerate(addresses):
             try:
-                return _connect(address, call, len(addresses) - index, self.socket_options)
+                return _connect(address, attempt, len(addresses) - index, self.socket_options)
             except OSError as error:
                 last_error = error
-                call.raise_if_stopped()
+                attempt.raise_if_stopped()
         # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
         # response, without a socket.
         raise ProtocolError("no address accepted the connection", last_error) from last_error
 
     def getresponse(self: Any) -> Any:
-        call = self.call
-        if call is None:
+        attempt = self.attempt
+        if attempt is None:
             return super().getresponse()  # type: ignore[misc]
-        call.socket = self.sock
-        call.sent()
+        attempt.socket = self.sock
+        attempt.sent()
         try:
             response = super().getresponse()  # type: ignore[misc]
         except BaseException:
-            if call.response is not None:  # its headers are invalid; it may hold the socket
-                call.response.close()
+            if attempt.response is not None:  # its headers are invalid; it may hold the socket
+                attempt.response.close()
             raise
-        call.raise_if_stopped()
+        attempt.raise_if_stopped()
         return response
 
 
@@ -153,49 +153,49 @@ def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
     return context
 
 
-def _connect(address: Any, call: Call, shares: int, options: Any) -> socket.socket:
-    """Connect to one address, so that ``call`` can stop it and its connect deadline applies."""
+def _connect(address: Any, attempt: RequestAttempt, shares: int, options: Any) -> socket.socket:
+    """Connect to one address, so that ``attempt`` can stop it and its connect deadline applies."""
     family, kind, protocol, _, target = address
     sock = socket.socket(family, kind, protocol)
     try:
         for option in options or ():
             sock.setsockopt(*option)
-        call.track_socket(sock)
-        sock.settimeout(call.connect_time_left(shares))
+        attempt.track_socket(sock)
+        sock.settimeout(attempt.connect_time_left(shares))
         sock.connect(target)
-        sock.settimeout(call.connect_time_left())  # for a proxy's CONNECT and the TLS handshake
+        sock.settimeout(attempt.connect_time_left())  # for a proxy's CONNECT and the TLS handshake
     except BaseException:
-        call.release_socket()
+        attempt.release_socket()
         sock.close()
         raise
     return sock
 
 
 class _TrackedPool:
-    """Mixin for urllib3's pools: assigns a connection to the call that uses it."""
+    """Mixin for urllib3's pools: assigns a connection to the attempt that uses it."""
 
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
-        call = connection.call = current_call()
-        if call is not None and connection.sock is not None:
+        attempt = connection.attempt = current_attempt()
+        if attempt is not None and connection.sock is not None:
             try:
-                call.track_socket(connection.sock)
-            except CallStopped:
+                attempt.track_socket(connection.sock)
+            except AttemptStopped:
                 connection.close()
                 raise
-            if call.read_s is None:  # otherwise Python's own timeout overrides it
+            if attempt.read_s is None:  # otherwise Python's own timeout overrides it
                 clear_kernel_timeout(connection.sock)
-            connection.sock.settimeout(call.read_s)
-            call.connected()
+            connection.sock.settimeout(attempt.read_s)
+            attempt.connected()
         return connection
 
     def _put_conn(self: Any, connection: Any) -> None:
         # Do this first: a late stop must not hit the next user of this connection.
-        if connection is not None and connection.call is not None:
-            connection.call.release_socket()
-            if not connection.call.read_to_end:  # unread bytes would start the next response
+        if connection is not None and connection.attempt is not None:
+            connection.attempt.release_socket()
+            if not connection.attempt.read_to_end:  # unread bytes would start the next response
                 connection.close()
-            connection.call = None
+            connection.attempt = None
         super()._put_conn(connection)  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Our errors for failures before the response; the texts of other libraries are not passed on."""
+"""Converts exceptions of requests and urllib3 to errors of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import urllib3.exceptions
 import urllib3.util
 
 from ..errors import APIConnectionError, APITimeoutError, MalformedStream, ProviderError
-from .call import Call
+from .attempt import RequestAttempt
 
 
 def error_chain(
@@ -62,7 +62,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def connection_error(
-    error: Exception, url: str, call: Call, in_tunnel: bool = False
+    error: Exception, url: str, attempt: RequestAttempt, in_tunnel: bool = False
 ) -> ProviderError:
     """Return our error for whatever requests raised before the response headers.
 
@@ -77,7 +77,7 @@ def connection_error(
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
-        if not call.is_connected:
+        if not attempt.is_connected:
             return APITimeoutError(f"no connection to {server} in time", clock="connect")
         return APITimeoutError(f"no answer from {server} within the total time", clock="total")
     for inner in chain:

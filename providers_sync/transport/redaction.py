@@ -1,4 +1,4 @@
-"""Redaction of API keys and proxy passwords in errors, even if a server quotes them."""
+"""Hides API keys and proxy passwords in reprs, errors and tracebacks."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import urllib3.exceptions
 
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
-from .call import Call, CallStopped
+from .attempt import AttemptStopped, RequestAttempt
 from .errors import describe_error
 from .framing import BodyReader, set_kernel_timeout
 from .gzip_body import GzipBodyReader
@@ -23,13 +23,13 @@ from .gzip_body import GzipBodyReader
 class Response:
     """One HTTP response, whose headers have arrived and whose body is read as it arrives."""
 
-    def __init__(self, response: requests.Response, call: Call) -> None:
+    def __init__(self, response: requests.Response, attempt: RequestAttempt) -> None:
         self._response = response
         self._raw: Any = response.raw
-        self._call = call
-        http = call.response
+        self._attempt = attempt
+        http = attempt.response
         self._coding = response.headers.get("Content-Encoding", "identity")
-        self._framing = BodyReader(http, call.socket) if http is not None and http.fp else None
+        self._framing = BodyReader(http, attempt.socket) if http is not None and http.fp else None
         self._body: BodyReader | GzipBodyReader | None = None
         """Decodes framing and compression; ``None`` if urllib3 does it."""
         if self._framing is not None and self._coding in ("identity", "gzip"):
@@ -67,11 +67,11 @@ class Response:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
 
         Raises ``StreamCut``, ``MalformedStream`` (broken compression), ``APITimeoutError`` (total
-        timeout) or ``CallStopped``.
+        timeout) or ``AttemptStopped``.
         """
         self._read_count += 1
         if self._read_count == 2 and self._body is not None:  # a short body needs only one read
-            set_kernel_timeout(self._call.socket, self._call.read_s)
+            set_kernel_timeout(self._attempt.socket, self._attempt.read_s)
         return self._read(self._read_body)
 
     def _read(self, read: Callable[[], bytes]) -> bytes:
@@ -80,15 +80,15 @@ class Response:
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise APITimeoutError("no answer within the total time", clock="total") from error
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
-            self._call.raise_if_stopped()
+            self._attempt.raise_if_stopped()
             raise MalformedStream("the compressed body is broken") from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            self._call.raise_if_stopped()
+            self._attempt.raise_if_stopped()
             raise StreamCut(
                 f"the connection broke during the answer: {describe_error(error)}"
             ) from error
         # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
-        self._call.raise_if_stopped()
+        self._attempt.raise_if_stopped()
         if not data and self._body is None and _is_truncated(self._raw):
             raise StreamCut("the compressed body ends too early")
         return data
@@ -119,8 +119,8 @@ class Response:
                 len(received) < ERROR_BODY_BYTES
                 and (remaining_s := deadline - time.monotonic()) > 0
             ):
-                if self._framing is None and self._call.socket is not None:
-                    self._call.socket.settimeout(remaining_s)
+                if self._framing is None and self._attempt.socket is not None:
+                    self._attempt.socket.settimeout(remaining_s)
                 if not (data := self._read(self._read_body)):
                     break
                 received += data
@@ -138,11 +138,11 @@ class Response:
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
             self._framing.deadline = time.monotonic() + DRAIN_S  # even if data trickles in
-            with contextlib.suppress(ProviderError, CallStopped, OSError):
+            with contextlib.suppress(ProviderError, AttemptStopped, OSError):
                 self._read(self._read_body)
         if self._is_framing_unambiguous and self._body.is_reusable():
             self._body.close()
-            self._call.read_to_end = True
+            self._attempt.read_to_end = True
             self._raw.release_conn()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import requests.structures
 import requests.utils
 
 from ..config import POOL_SIZE
-from .call import Call, CallStopped, current
+from .attempt import AttemptStopped, RequestAttempt, current
 from .connection import Adapter
 from .errors import connection_error
 from .response import Response
@@ -37,39 +37,39 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        call: Call,
+        attempt: RequestAttempt,
         *,
         proxy: str | Literal[False] | None = None,
         verify: bool | str = True,
     ) -> Response:
         """Send one request and return the response, of any status, once its headers have arrived.
 
-        Raises ``CallStopped``, ``APIConnectionError``, ``APITimeoutError`` or ``MalformedStream``
-        (contradictory lengths).
+        Raises ``AttemptStopped``, ``APIConnectionError``, ``APITimeoutError`` or
+        ``MalformedStream`` (contradictory lengths).
         """
-        call.raise_if_stopped()
+        attempt.raise_if_stopped()
         request = self._prepare(method, url)
         request.headers = requests.structures.CaseInsensitiveDict(headers)
         request.prepare_body(body, None)
-        current.call = call
+        current.attempt = attempt
         try:
             # Not session.send(), which reads the complete body of a redirect.
             response = self._session.get_adapter(url).send(
                 request,
                 stream=True,
-                timeout=cast(Any, (call.connect_time_left(), call.read_s)),
+                timeout=cast(Any, (attempt.connect_time_left(), attempt.read_s)),
                 verify=_with_environment_ca(verify),
                 proxies=_proxies(url, proxy),
             )
-        except CallStopped:
+        except AttemptStopped:
             raise
         except Exception as error:
-            call.raise_if_stopped()
-            in_tunnel = not call.is_connected and proxy_for(url, proxy) is not None
-            raise connection_error(error, url, call, in_tunnel) from error
+            attempt.raise_if_stopped()
+            in_tunnel = not attempt.is_connected and proxy_for(url, proxy) is not None
+            raise connection_error(error, url, attempt, in_tunnel) from error
         finally:
-            current.call = None
-        return Response(response, call)
+            current.attempt = None
+        return Response(response, attempt)
 
     def _prepare(self, method: str, url: str) -> requests.PreparedRequest:
         """Return a new request for a URL, which is parsed only once.

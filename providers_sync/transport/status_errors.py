@@ -1,4 +1,4 @@
-"""Conversion of a non-2xx response to an error with the server's message."""
+"""Converts a response whose status is not 2xx to an error with the server's message."""
 
 from __future__ import annotations
 

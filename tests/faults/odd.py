@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from providers_sync.testing import answer, done, drip, event, finish, repeat, text
-from providers_sync.testing.encoders import Encoder
+from providers_sync.testing.base_encoders import Encoder
 from providers_sync.testing.step_types import BodyStep
 
 from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row

@@ -1,4 +1,4 @@
-"""``ClientConnection``: a server-side socket whose waits end when client or server stops."""
+"""``StoppableSocket``: a server socket whose waits end when the client or the server stops."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StopFlag:
         self.receiver.close()
 
 
-class ClientConnection:
+class StoppableSocket:
     """A non-blocking connection with a receive buffer; used by one thread."""
 
     def __init__(self, sock: socket.socket, stop: StopFlag) -> None:

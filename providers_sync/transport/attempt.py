@@ -17,11 +17,11 @@ from ..config import SOCKET_WAIT_S
 from .resolver import look_up
 
 
-class CallStopped(Exception):
-    """Raised when the call was stopped by ``Call.stop``; never reaches the user."""
+class AttemptStopped(Exception):
+    """Raised when the attempt was stopped by ``RequestAttempt.stop``; never reaches the user."""
 
 
-class Call:
+class RequestAttempt:
     """One request attempt: its socket, its connect deadline and how to stop it."""
 
     def __init__(
@@ -46,12 +46,12 @@ class Call:
         """Whether the response was read to its proven end, so that the connection can be reused."""
         self._deadline = None if connect_s is None else time.monotonic() + connect_s
         self._duplicate: socket.socket | None = None
-        # Reentrant: a finalizer or a signal handler may stop the call in the thread that holds the
-        # lock.
+        # Reentrant: a finalizer or a signal handler may stop the attempt in the thread that holds
+        # the lock.
         self._lock = threading.Condition(threading.RLock())
 
     def stop(self) -> None:
-        """Interrupt whatever the call is waiting for. Safe in any thread; does not block."""
+        """Interrupt whatever the attempt is waiting for. Safe in any thread; does not block."""
         self.stopped = True
         with self._lock:
             if self._duplicate is not None:
@@ -60,12 +60,12 @@ class Call:
             self._lock.notify_all()
 
     def raise_if_stopped(self) -> None:
-        """Raise ``CallStopped`` if the call was stopped."""
+        """Raise ``AttemptStopped`` if the attempt was stopped."""
         if self.stopped:
-            raise CallStopped
+            raise AttemptStopped
 
     def wait_for(self, condition: Callable[[], bool], wait_s: float | None) -> None:
-        """Wait up to ``wait_s`` seconds for ``condition()``; raise ``CallStopped`` if stopped."""
+        """Wait up to ``wait_s`` seconds for ``condition()``; raises ``AttemptStopped``."""
         with self._lock:
             self._lock.wait_for(lambda: condition() or self.stopped, wait_s)
         self.raise_if_stopped()
@@ -84,7 +84,7 @@ class Call:
         self.raise_if_stopped()
 
     def release_socket(self) -> None:
-        """Close the duplicate, before the connection is used for another call."""
+        """Close the duplicate, before the connection is used for another attempt."""
         with self._lock:
             duplicate, self._duplicate = self._duplicate, None
             if duplicate is not None:
@@ -102,7 +102,7 @@ class Call:
     def resolve(self, host: str, port: int) -> list[Any]:
         """Return the addresses of ``host``.
 
-        Raises ``CallStopped`` if stopped, ``TimeoutError`` at the connect deadline, and what
+        Raises ``AttemptStopped`` if stopped, ``TimeoutError`` at the connect deadline, and what
         ``socket.getaddrinfo`` raises.
         """
         family = urllib3.util.connection.allowed_gai_family()
@@ -126,10 +126,10 @@ class Call:
         return cast("list[Any]", results[0])
 
 
-# The call a thread is working on. Thread-local: requests and urllib3 cannot pass it down.
+# The attempt a thread is working on. Thread-local: requests and urllib3 cannot pass it down.
 current = threading.local()
 
 
-def current_call() -> Call | None:
-    """Return the call that this thread is working on, if any."""
-    return getattr(current, "call", None)
+def current_attempt() -> RequestAttempt | None:
+    """Return the attempt that this thread is working on, if any."""
+    return getattr(current, "attempt", None)

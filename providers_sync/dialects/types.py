@@ -1,4 +1,4 @@
-"""Types that all protocols share on the server side: requests, deltas, writers, errors."""
+"""Types that the server side of all protocols shares: requests, writers, endpoints, errors."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class ModelList:
+class ModelListEndpoint:
     """The endpoint of a protocol that lists models."""
 
     path: str
