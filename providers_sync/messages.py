@@ -106,7 +106,7 @@ def _find_image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None
 def role_texts(messages: Messages) -> list[tuple[str, str]]:
     """Return ``(role, text)`` of every message, text parts joined, for text-only protocols.
 
-    >>> role_texts(conversation([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]))
+    >>> role_texts([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}])
     [('user', 'Hi')]
 
     Raises ``InvalidRequestError`` for a part that is not text, and for tool calls.
@@ -182,7 +182,7 @@ def to_anthropic_blocks(turns: Messages) -> Messages:
     >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
     >>> calling = {"role": "assistant", "content": None, "tool_calls": [call]}
     >>> result = {"role": "tool", "tool_call_id": "1", "content": "2"}
-    >>> first, second = blocks([calling, result])
+    >>> first, second = to_anthropic_blocks([calling, result])
     >>> first["content"]
     [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
     >>> second
