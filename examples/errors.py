@@ -13,7 +13,7 @@ with serve(script) as server:
     question = [{"role": "user", "content": "A poem, please."}]
     try:
         poem = provider.complete(question).text
-    except StreamError as error:  # it started, then failed: .partial has the text so far
+    except StreamError as error:  # it started, then failed: .partial is the text so far
         print(f"{type(error).__name__} ({error.outcome}): {error}")
         print(f"Received so far: {error.partial!r}")
         received = {"role": "assistant", "content": error.partial}

@@ -1,4 +1,4 @@
-"""Use several providers as one: the first that starts an answer gives all of it."""
+"""Use several providers as one: the first that starts to answer sends the complete answer."""
 
 from providers_sync import Failover, OpenAICompatible, Vitalentum
 from providers_sync.testing import serve, status

@@ -268,9 +268,9 @@ def _provider(
         raise InvalidRequestError(f"--local supports {', '.join(PROVIDERS)}, but not {name}")
     kind = PROVIDERS[name]
     from .gateway import serve
-    from .terminal.spinner import turning
+    from .terminal.spinner import show_spinner
 
-    with turning("loading the model"):
+    with show_spinner("loading the model"):
         local = serve(engine="local")
     with local as gateway:
         model = options.model or kind.default_model or "local"

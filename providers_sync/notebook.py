@@ -52,7 +52,7 @@ _shell: Any = get_ipython
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised when the stop button was pressed; ``partial`` is the text that had arrived.
+    """Raised when the stop button is pressed; ``partial`` is the text that had arrived.
 
     It is a ``KeyboardInterrupt``, so loops and "Run all" stop too. A notebook shows it in one line.
     """
@@ -66,10 +66,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def markdown(text: str) -> str:
-    r"""Return Markdown that is safe in a notebook and reads as the model meant it.
+    r"""Return Markdown that is safe in a notebook and looks as the model intended.
 
     Outside code, HTML becomes text, images become links, and links lead only to the web, to mail or
-    to a place on the page. Formulas in ``\(…\)`` and ``\[…\]`` get Jupyter's delimiters; prices
+    to an anchor on the page. Formulas in ``\(…\)`` and ``\[…\]`` get Jupyter's delimiters; prices
     stay prices.
 
     >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
@@ -83,7 +83,7 @@ def show(stream: Stream) -> Completion:
 
     The stop button cancels it at once and raises ``Stopped``. If the answer fails, its
     ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
-    cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, though not
+    cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, but not
     again in the same cell.
     """
     with InterruptHandler(stream.cancel) as interrupt:
@@ -107,7 +107,7 @@ def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
         raise Stopped(stream.text) from None
     finally:
         output.end(stream)
-    if interrupt.pressed:  # too late to stop the answer, but the cell must stop
+    if interrupt.pressed:  # the answer had ended already, but the cell must stop
         raise Stopped(stream.text)
     answer = stream.completion()
     output.mark_shown(answer)
@@ -137,7 +137,7 @@ class _PrintedOutput:
         print(f"{self._chunks.end()}\n— {_summary(stream)}", flush=True)
 
     def mark_shown(self, answer: Completion) -> None:
-        """Do nothing: a completion that is printed again is shown again."""
+        """Do nothing: the user may print the completion again."""
 
 
 class _NotebookOutput(_PrintedOutput):
@@ -231,10 +231,10 @@ def _options(line: str) -> argparse.Namespace:
 
 
 def chat(line: str, cell: str) -> None:
-    """Send the cell's text as a message of a conversation that is kept in a variable.
+    """Send the cell's text as the next message of a conversation that is kept in a variable.
 
     ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable NAME
-    (default ``chat``) holds a ``Chat``. Settings stay until others are given; ``--new`` starts a
+    (default ``chat``) holds a ``Chat``. Settings stay until you change them; ``--new`` starts a
     new conversation. A stopped answer is in ``chat.interrupted``.
     """
     shell = _shell()
@@ -249,7 +249,7 @@ def chat(line: str, cell: str) -> None:
                 raise Stopped from None
             # Show one line: the traceback contains none of the user's code.
             lines = [visible(f"{type(error).__name__}: {error}")]
-            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # can be pickled
+            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # picklable
             raise
 
 

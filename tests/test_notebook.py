@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hostile_markdown import HOSTILE, harm, mixed
+from malicious_markdown import MALICIOUS, harm, mixed
 
 from providers_sync.testing import answer, cut, reasoning, serve, stall, status, text, wait
 
@@ -53,7 +53,7 @@ class Cell:
     def wait(self, expected: str) -> Cell:
         """Read messages until a state contains the expected text."""
         while not any(expected in state for state in self.states):
-            assert not self._next(), f"it ended without {expected!r}: {self.outputs} {self.errors}"
+            assert not self._next(), f"ended without {expected!r}: {self.outputs} {self.errors}"
         return self
 
     def end(self) -> Cell:
@@ -166,7 +166,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_answer_is_shown_while_it_streams(kernel: Kernel) -> None:
-    """There are several states, the first before the rest arrives; the last is the full text."""
+    """There are several states, the first before the rest arrives; the last has the full text."""
     go_on = threading.Event()
     script = ["# Title\n", wait(go_on), "```py\nx = 1\n", "```\n", "$x^2$ costs \\(y\\)"]
     with serve(script) as server:
@@ -185,7 +185,7 @@ def test_answer_is_shown_while_it_streams(kernel: Kernel) -> None:
         assert kernel.value("answer.outcome.value, answer.stats.chunks") == ("complete", 4)
 
 
-def test_it_runs_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
+def test_show_works_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
     """Blocking code needs no nest_asyncio and no await."""
     with serve(["fine"]) as server:
         cell = kernel.run(
@@ -196,7 +196,7 @@ def test_it_runs_inside_the_kernels_running_event_loop(kernel: Kernel) -> None:
 
 
 def test_updates_are_few_even_if_the_model_is_fast(kernel: Kernel) -> None:
-    """Two thousand chunks cause few updates; the last one is the full text."""
+    """Two thousand chunks cause few updates; the last one has the full text."""
     with serve([text(f"{number} ") for number in range(2000)]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
     seconds = kernel.value("answer.stats.duration_s")
@@ -204,8 +204,8 @@ def test_updates_are_few_even_if_the_model_is_fast(kernel: Kernel) -> None:
     assert len(cell.states) <= seconds / 0.1 + 5
 
 
-def test_completion_shows_itself_as_markdown_but_not_twice_in_one_cell(kernel: Kernel) -> None:
-    """A cell that shows an answer and ends with it has it once; the next cell shows it again."""
+def test_completion_displays_itself_as_markdown_but_not_twice_in_one_cell(kernel: Kernel) -> None:
+    """A cell that shows an answer and ends with it has it once; the next cell displays it again."""
     with serve([text("Say "), text("**hi**")]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
         assert cell.plain[0] == "Say **hi**"
@@ -301,8 +301,8 @@ def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
         (status(401, "No such key"), "AuthenticationError: 401 Unauthorized from http"),
     ],
 )
-def test_chat_magic_reports_a_fault_in_a_line(kernel: Kernel, script: Any, shown: str) -> None:
-    """The error is the library's own; its traceback holds no user code and is not shown."""
+def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, shown: str) -> None:
+    """The error is the library's own; its traceback contains no user code and is not shown."""
     with serve(script) as server:
         options = f"--provider openai --model m --base-url {server.url}"
         cell = kernel.start(f"%%chat early {options} --new\nOne").end()
@@ -313,7 +313,7 @@ def test_chat_magic_reports_a_fault_in_a_line(kernel: Kernel, script: Any, shown
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "expected"),
     [
         ("taken", "the variable taken is not a Chat"),
         ("--provider nobody", "invalid choice: 'nobody'"),
@@ -321,20 +321,20 @@ def test_chat_magic_reports_a_fault_in_a_line(kernel: Kernel, script: Any, shown
         ("--base-url x --provider openai --model m", "http://"),
     ],
 )
-def test_chat_magic_reports_wrong_usage(kernel: Kernel, line: str, complaint: str) -> None:
+def test_chat_magic_reports_incorrect_usage(kernel: Kernel, line: str, expected: str) -> None:
     """It prints one line, as IPython's own magics do."""
     kernel.run("taken = 3")
     cell = kernel.start(f"%%chat {line} --new\nHi" if "taken" not in line else f"%%chat {line}\nHi")
     output = cell.end().printed + str(cell.errors)
-    assert complaint in output
+    assert expected in output
 
 
 # --- the Markdown (more in test_safe_markdown.py, and in web/test_jupyterlab.py)
 
 
 def test_exported_page_contains_no_html_of_the_model() -> None:
-    """nbconvert keeps HTML in Markdown unchanged, also in ``mermaid`` blocks."""
-    sources = [*HOSTILE, *mixed(300)]
+    """nbconvert keeps HTML in Markdown unchanged, even in ``mermaid`` blocks."""
+    sources = [*MALICIOUS, *mixed(300)]
     found = {source: harm(markdown2html(markdown(source))) for source in sources}
     assert {source: harms for source, harms in found.items() if harms} == {}
     page = markdown2html(markdown("Cats cost $5 and `<b>` $6.\n```html\n<c>\n```"))
@@ -343,7 +343,7 @@ def test_exported_page_contains_no_html_of_the_model() -> None:
 
 
 def test_control_characters_are_made_visible(kernel: Kernel) -> None:
-    """This holds for the plain text, which terminal notebooks show, and for error lines."""
+    """In the plain text, which terminal notebooks show, and in error lines."""
     with serve([[text("a\x1b[2J\u202eb")], status(401, "No\x1b[2J key")]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
         assert cell.plain[0] == "a␛[2J<U+202E>b"

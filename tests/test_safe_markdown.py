@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hostile_markdown import HOSTILE, IMAGE, harm, mixed
+from malicious_markdown import IMAGE, MALICIOUS, harm, mixed
 from markdown_it import MarkdownIt
 
 from providers_sync.safe_markdown import make_safe
@@ -21,24 +21,24 @@ def parser() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
-@pytest.mark.parametrize("source", HOSTILE)
-def test_hostile_markdown_does_nothing(parser: MarkdownIt, source: str) -> None:
-    """The rendered page has no HTML of the model's, no images and no unsafe links."""
+@pytest.mark.parametrize("source", MALICIOUS)
+def test_malicious_markdown_is_harmless(parser: MarkdownIt, source: str) -> None:
+    """The rendered page has no HTML from the model, no images and no unsafe links."""
     assert harm(parser.render(make_safe(source))) == []
 
 
-def test_mixtures_of_hostile_markdown_do_nothing(parser: MarkdownIt) -> None:
-    """In random combinations."""
+def test_mixtures_of_malicious_markdown_are_harmless(parser: MarkdownIt) -> None:
+    """The same holds for random combinations."""
     found = {source: harm(parser.render(make_safe(source))) for source in mixed(1500)}
     assert {source: harms for source, harms in found.items() if harms} == {}
 
 
-def test_the_parser_renders_harm(parser: MarkdownIt) -> None:
-    """The tests above could fail: unsanitized, most of their input does harm."""
-    assert sum(bool(harm(parser.render(source))) for source in HOSTILE) > len(HOSTILE) / 2
+def test_unsanitized_markdown_is_harmful(parser: MarkdownIt) -> None:
+    """The tests above can fail: without sanitizing, most of their input is harmful."""
+    assert sum(bool(harm(parser.render(source))) for source in MALICIOUS) > len(MALICIOUS) / 2
 
 
-def test_a_completion_shows_itself_without_html() -> None:
+def test_a_completion_displays_itself_without_html() -> None:
     """Even if ``providers_sync.notebook`` was never imported."""
     stats = Stats(None, 0.0, 1, 1, 1)
     answer = Completion(f"a {IMAGE} `<b>`", None, None, None, Outcome.COMPLETE, stats)
@@ -198,7 +198,7 @@ CLOSING = "\\) \\] $$ $ \\end{align} ` `` ]( ) \"' > }\n```\n"
 
 
 @pytest.mark.parametrize("unit", [*UNITS, ""])
-def test_hostile_text_takes_linear_time(unit: str) -> None:
+def test_malicious_text_takes_linear_time(unit: str) -> None:
     """40 kB of opening delimiters take a tenth of a second; two seconds would not be linear."""
     rising = "".join("`" * length + "a" for length in range(1, 280))
     text = unit * (40_000 // len(unit)) if unit else rising

@@ -150,7 +150,7 @@ def test_rendering_restores_no_hidden_character(source: str, expected: str) -> N
     "unit", ["é\u200d", "😀\u200d", "ا\u200c", "क\u094d\u200d", "👨\u200d👩\u200d👧 "]
 )
 def test_no_line_is_wider_than_measured(unit: str) -> None:
-    """This holds for terminals with and without support for joiners; the joiners are kept."""
+    """Terminals may support joiners or not: no line is wider in either, and joiners are kept."""
     source = unit * 100 + "é"
     fence, title = f"```\n{source}\n{source}", f"[a](http://x '{source}')"
     for block in (Block(source), Block(fence, code_before="x\n"), Block(title)):
@@ -168,7 +168,7 @@ def test_no_line_is_wider_than_measured(unit: str) -> None:
 def test_screen_shows_control_characters_and_keeps_an_emoji_that_arrives_in_chunks(
     kind: type[Screen],
 ) -> None:
-    """This also holds for characters at the border of two chunks, and for the last one."""
+    """The emoji is split across chunks; the last character is shown, too."""
     out = io.StringIO()
     screen = kind(out)
     for _ in range(2):
@@ -180,7 +180,7 @@ def test_screen_shows_control_characters_and_keeps_an_emoji_that_arrives_in_chun
 
 
 def test_spinner_shows_a_sanitized_label() -> None:
-    """It is shown in its own line, with control characters made visible."""
+    """Control characters in the label are made visible."""
     drawn = threading.Event()
 
     class Out(io.StringIO):
@@ -274,6 +274,6 @@ def test_live_region_never_loses_or_repeats_a_line(steps: Any, height: int) -> N
 
 
 def test_live_region_leaves_the_last_column_free() -> None:
-    """Terminals differ in what they do after it."""
+    """Terminals wrap full lines differently."""
     terminal = FakeTerminal(20, 5)
     assert LiveRegion(terminal, terminal.size).width == 19  # type: ignore[arg-type]

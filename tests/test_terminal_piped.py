@@ -65,7 +65,7 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("chunks", "written"),
+    ("chunks", "expected"),
     [
         (
             ["# Hi *you*\r\n\x1b[2J\t", "<b>Grüße 😀\x07"],
@@ -76,10 +76,10 @@ def run(
         (["\n", "  x"], "\n  x\n"),
     ],
 )
-def test_piped_answer_is_the_models_text_byte_by_byte(chunks: list[str], written: str) -> None:
+def test_piped_answer_is_the_models_text_byte_by_byte(chunks: list[str], expected: str) -> None:
     """Nothing is rendered or cleaned; only a missing final line break is added."""
     with serve([text(chunk) for chunk in chunks]) as server:
-        assert run("ask", "Hi", url=server.url) == (written.encode(), "")
+        assert run("ask", "Hi", url=server.url) == (expected.encode(), "")
 
 
 def test_piped_text_is_written_as_it_arrives() -> None:
@@ -155,10 +155,10 @@ def test_silent_pipe_is_reported() -> None:
 def test_system_message_and_stats() -> None:
     """``--system`` is sent first; ``--stats`` goes to standard error."""
     with serve([text("o"), text("k"), usage(3, 2)]) as server:
-        written, stderr = run("ask", "Hi", "--system", "Be brief.", "--stats", url=server.url)
+        stdout, stderr = run("ask", "Hi", "--system", "Be brief.", "--stats", url=server.url)
         first = server.requests[0].json()["messages"][0]
     assert first == {"role": "system", "content": "Be brief."}
-    assert written == b"ok\n"
+    assert stdout == b"ok\n"
     assert re.fullmatch(
         r"providers-sync: complete: 2 chunks, the first after [\d.]+ s, [\d.]+ s in all, "
         r"tokens: 3 in, 2 out\n",
@@ -167,7 +167,7 @@ def test_system_message_and_stats() -> None:
 
 
 def test_json_output_is_one_object_per_line() -> None:
-    """Every kind of event, and at the end the outcome; ASCII only, whatever the locale."""
+    """Every kind of event, then the outcome; ASCII only, whatever the locale."""
     script = [
         reasoning("Hm"),
         "Grüße",
@@ -176,8 +176,8 @@ def test_json_output_is_one_object_per_line() -> None:
         usage(1, 2),
     ]
     with serve(script) as server:
-        written, stderr = run("ask", "Hi", "--json", url=server.url, PYTHONIOENCODING="ascii")
-    events = [json.loads(line) for line in written.splitlines()]
+        stdout, stderr = run("ask", "Hi", "--json", url=server.url, PYTHONIOENCODING="ascii")
+    events = [json.loads(line) for line in stdout.splitlines()]
     end = events.pop()
     assert {"type": "reasoning", "text": "Hm"} in events
     assert {"type": "text", "text": "Grüße"} in events
@@ -197,24 +197,24 @@ def test_json_ends_with_an_outcome_even_if_nothing_arrived() -> None:
         ([text("Half"), cut()], "cut", "StreamCut"),
     ]:
         with serve(script) as server:
-            written, _ = run("ask", "Hi", "--json", url=server.url, code=1)
-        end = json.loads(written.splitlines()[-1])
+            stdout, _ = run("ask", "Hi", "--json", url=server.url, code=1)
+        end = json.loads(stdout.splitlines()[-1])
         assert (end["type"], end["outcome"], end["error"]) == ("end", outcome, error)
 
 
 def test_cut_answer_is_shown_before_the_error() -> None:
     """The text that had arrived is on standard output with a line break, the error on stderr."""
     with serve([text("Half"), cut()]) as server:
-        written, stderr = run("ask", "Hi", url=server.url, code=1)
-    assert written == b"Half\n"
+        stdout, stderr = run("ask", "Hi", url=server.url, code=1)
+    assert stdout == b"Half\n"
     assert "the connection broke" in stderr
 
 
 def test_refusal_and_tool_calls_go_to_standard_error() -> None:
     """They are not part of the text, but they are not lost."""
     with serve([refusal("I won't."), tool_call("add", {"a": 1})]) as server:
-        written, stderr = run("ask", "Hi", url=server.url)
-    assert written == b""
+        stdout, stderr = run("ask", "Hi", url=server.url)
+    assert stdout == b""
     assert "the model refused: I won't." in stderr
     assert 'the model calls add({"a": 1})' in stderr
 
@@ -224,34 +224,34 @@ def test_locale_that_is_not_utf8_loses_nothing(locale: str) -> None:
     """Characters that the locale cannot encode are escaped; input is decoded as UTF-8."""
     settings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     with serve(["Grüße 😀"]) as server:
-        written, _ = run("ask", "Hé?", url=server.url, stdin="ö\n".encode(), **settings)
+        stdout, _ = run("ask", "Hé?", url=server.url, stdin="ö\n".encode(), **settings)
         assert server.requests[0].json()["messages"][-1]["content"] == "ö\n\nHé?"
-        assert written == b"Gr\\xfc\\xdfe \\U0001f600\n"
-        written, _ = run("chat", url=server.url, stdin="Hé?\n".encode(), **settings)
+        assert stdout == b"Gr\\xfc\\xdfe \\U0001f600\n"
+        stdout, _ = run("chat", url=server.url, stdin="Hé?\n".encode(), **settings)
         assert server.requests[1].json()["messages"][-1]["content"] == "Hé?"
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code", "complaint"),
+    ("redirection", "code", "error"),
     [
         (">/dev/full", 1, "providers-sync: [Errno 28] No space left on device\n"),
         (">&-", 0, ""),
         (">&- 2>&-", 0, ""),
     ],
 )
-def test_output_that_cannot_be_written_is_reported_in_a_line(
-    redirection: str, code: int, complaint: str
+def test_output_that_cannot_be_written_is_reported_in_one_line(
+    redirection: str, code: int, error: str
 ) -> None:
     """A full disk is an error without a traceback; a closed output is no error."""
     with serve(["Hello"]) as server:
         line = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("ask", "Hi", url=server.url)]
         done = subprocess.run(line, input=b"", capture_output=True, env=environment())
-    assert (done.returncode, done.stderr.decode()) == (code, complaint)
+    assert (done.returncode, done.stderr.decode()) == (code, error)
 
 
 @pytest.mark.parametrize("phase", ["headers", "text", "middle", "middle of JSON"])
 def test_interrupt_when_piped_keeps_the_partial_text(phase: str) -> None:
-    """Ctrl-C in each phase: exit code 130, one line, no traceback, the connection closed."""
+    """Ctrl-C in each phase: exit code 130, one line, no traceback, and a closed connection."""
     scripts: dict[str, Any] = {
         "headers": answer(before=[stall()]),
         "text": [stall()],
@@ -271,14 +271,14 @@ def test_interrupt_when_piped_keeps_the_partial_text(phase: str) -> None:
             server.wait_request(timeout=20)
             first = os.read(process.stdout.fileno(), 1000) if "middle" in phase else b""
             process.send_signal(signal.SIGINT)
-            written = first + process.stdout.read()
+            stdout = first + process.stdout.read()
             assert process.stderr.read() == b"providers-sync: stopped\n"
         server.wait_closed()
     assert process.returncode == 130
     if more:
-        assert json.loads(written.splitlines()[-1])["outcome"] == "cancelled"
+        assert json.loads(stdout.splitlines()[-1])["outcome"] == "cancelled"
     else:
-        assert written == (b"Half\n" if phase == "middle" else b"")
+        assert stdout == (b"Half\n" if phase == "middle" else b"")
 
 
 def test_interrupt_during_import_is_quiet(tmp_path: Path) -> None:
@@ -313,13 +313,13 @@ def test_piped_chat_answers_line_by_line(tmp_path: Path) -> None:
         *(f"/load {saved}", "/load none.json", "/save", "/resume", "/help", "Four?", "/quit", "no"),
     ]
     with serve(lambda request: [f"# {len(request.json()['messages'])}"]) as server:
-        written, stderr = run(
+        stdout, stderr = run(
             "chat", "--system", "S", url=server.url, stdin="\n".join(lines).encode(), code=1
         )
         sent = [request.json()["messages"][-1]["content"] for request in server.requests]
         assert [request.json()["model"] for request in server.requests] == ["m"] * 4 + ["big"] * 2
     assert sent == ["One?", "Two \nlines?", "a block\n\nof lines", "/slash", "Three?", "Four?"]
-    assert written == b"# 2\n# 4\n# 6\n# 8\n# 6\n# 10\n"
+    assert stdout == b"# 2\n# 4\n# 6\n# 8\n# 6\n# 10\n"
     for message in (
         f"Saved to {saved}: 8 turns.",
         "Removed: /slash\nRemoved: a block",
@@ -339,11 +339,11 @@ def test_piped_chat_continues_after_a_failure() -> None:
     """The failed answer can be resumed; the exit code reports the failure."""
     script = [[text("Half "), cut()], [text("done")], ["Next"]]
     with serve(script) as server:
-        written, stderr = run(
+        stdout, stderr = run(
             "chat", "--stats", url=server.url, stdin=b"One\n/resume\nTwo\n", code=1
         )
         turns = server.requests[2].json()["messages"]
-    assert written == b"Half \ndone\nNext\n"
+    assert stdout == b"Half \ndone\nNext\n"
     assert "/resume continues it" in stderr
     assert stderr.count("complete: ") == 2
     assert [turn["content"] for turn in turns] == ["One", "Half done", "Two"]
@@ -361,8 +361,8 @@ def test_piped_chat_continues_after_a_failure() -> None:
 def test_message_of_several_lines_is_one_message(typed: str, sent: str) -> None:
     """The end of the input also ends it, and a slash at its start does not make it a command."""
     with serve(["ok"]) as server:
-        written, _ = run("chat", url=server.url, stdin=typed.encode())
-        assert written == b"ok\n"
+        stdout, _ = run("chat", url=server.url, stdin=typed.encode())
+        assert stdout == b"ok\n"
         assert server.requests[0].json()["messages"][-1]["content"] == sent
 
 
@@ -394,7 +394,7 @@ def test_invalid_file_name_is_reported(tmp_path: Path) -> None:
 
 
 def test_chat_prints_no_control_characters(tmp_path: Path) -> None:
-    """In text from a saved file and in typed text they are made visible."""
+    """They are made visible, in text from a saved file and in typed text."""
     saved = tmp_path / "chat.json"
     with serve(["ok"]) as server:
         run("chat", url=server.url, stdin=f"One\n/save {saved}\n".encode())
@@ -407,13 +407,13 @@ def test_chat_prints_no_control_characters(tmp_path: Path) -> None:
     assert "\x1b" not in stderr
 
 
-def test_chat_loads_a_conversation_at_its_start(tmp_path: Path) -> None:
+def test_chat_loads_a_conversation_at_startup(tmp_path: Path) -> None:
     """``--load`` continues the conversation in a file; a missing file is a one-line error."""
     saved = tmp_path / "chat.json"
     with serve(["ok"]) as server:
         run("chat", url=server.url, stdin=f"One\n/save {saved}\n".encode())
-        written, _ = run("chat", "--load", str(saved), "--json", url=server.url, stdin=b"Two\n")
+        stdout, _ = run("chat", "--load", str(saved), "--json", url=server.url, stdin=b"Two\n")
         assert len(server.requests[1].json()["messages"]) == 3
-        assert json.loads(written.splitlines()[-1])["type"] == "end"
+        assert json.loads(stdout.splitlines()[-1])["type"] == "end"
         _, stderr = run("chat", "--load", "none.json", url=server.url, code=1)
         assert stderr.count("\n") == 1

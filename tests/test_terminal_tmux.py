@@ -82,7 +82,7 @@ class Terminal:
         return self._tmux("capture-pane", "-p", "-J", "-S", "-", *options)
 
     def wait(self, expected: str | Callable[[str], Any]) -> str:
-        """Poll the screen until it shows the expected text, as tmux has no event; return it all."""
+        """Poll until the screen shows the expected text (tmux has no event); return the screen."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             seen = self.seen()

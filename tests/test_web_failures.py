@@ -1,4 +1,4 @@
-"""Tests of what a browser receives about a failure and what only the log contains."""
+"""Tests of what the browser receives about a failure, and what goes only to the log."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ EVERY_KIND: list[ProviderError] = [
 
 
 @pytest.mark.parametrize("failure", EVERY_KIND, ids=lambda failure: type(failure).__name__)
-def test_a_browser_gets_a_plain_sentence(
+def test_a_browser_gets_a_fixed_sentence(
     failure: ProviderError, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error's own text is only in the log, once, with the same reference."""
@@ -103,7 +103,7 @@ def test_references_differ() -> None:
     assert len(references) == 100
 
 
-def test_a_browsers_mistake_is_logged_at_info_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_browser_input_is_logged_at_info_only(caplog: pytest.LogCaptureFixture) -> None:
     """Otherwise anyone could flood the log with failures."""
     caplog.set_level(logging.INFO, "providers_sync")
     with pytest.raises(QuestionError) as caught:
@@ -115,8 +115,8 @@ def test_a_browsers_mistake_is_logged_at_info_only(caplog: pytest.LogCaptureFixt
 
 def test_a_servers_message_stays_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """It cannot start a new line or control the terminal, and its length is limited."""
-    hostile = "a\n2030-01-01 root logged in\x1b[2J\u202e\u200b\ud800" + "x" * 70_000
-    error_data(APIStatusError(hostile, status_code=500, request_id="r\n\x1b[2J" + "x" * 70_000))
+    malicious = "a\n2030-01-01 root logged in\x1b[2J\u202e\u200b\ud800" + "x" * 70_000
+    error_data(APIStatusError(malicious, status_code=500, request_id="r\n\x1b[2J" + "x" * 70_000))
     [record] = caplog.records
     line = record.getMessage()
     assert line.isprintable()
@@ -158,7 +158,7 @@ def test_details_of_a_failed_answer_are_only_in_the_log(
         assert re.search(r'"reference":"(\w+)"', sent.decode())[1] in line  # type: ignore[index]
 
 
-def test_a_failover_does_not_send_its_addresses_to_the_browser(
+def test_a_failover_does_not_send_its_urls_to_the_browser(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Only the operator may know them."""
@@ -170,17 +170,17 @@ def test_a_failover_does_not_send_its_addresses_to_the_browser(
     assert len(caplog.records) == 1
 
 
-def test_the_log_has_the_request_id_of_an_answer_that_broke_off(
+def test_the_log_has_the_request_id_of_a_cut_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The error of a cut has no request ID; the answer's is logged."""
+    """The error has no request ID, so that of the answer is logged."""
     with serve(answer(text("Hel"), cut(), headers={"X-Request-Id": "req_2"})) as server:
         b"".join(sse(prepare(server)))
     assert "request id 'req_2'" in caplog.text
 
 
 def test_a_failure_is_printed_without_a_logging_setup() -> None:
-    """It goes to standard error; no handler of ours suppresses it."""
+    """It goes to standard error: the package adds no handler that would suppress it."""
     program = (
         "from providers_sync import StreamCut\n"
         "from providers_sync.web import error_data\n"

@@ -1,4 +1,4 @@
-"""Tests of ``question()``: which posted messages it accepts, and its errors for the others."""
+"""Tests of ``question()``: which posted messages it accepts, and how it refuses the others."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ INVALID = [
 
 @pytest.mark.parametrize(("posted", "expected"), INVALID)
 def test_an_error_names_the_invalid_item(posted: Any, expected: str) -> None:
-    """The error text names the invalid item and is what the browser is shown."""
+    """The error text names the invalid item, and the browser receives it."""
     with pytest.raises(QuestionError, match=expected) as caught:
         question(posted)
     assert isinstance(caught.value, InvalidRequestError)
@@ -149,7 +149,7 @@ def nested(depth: int) -> Any:
     ids=lambda posted: type(posted).__name__,
 )
 def test_oversized_input_is_refused_quickly(posted: Any) -> None:
-    """Excessive sizes, counts and depths cost no time, and the error text stays short."""
+    """Excessive sizes, counts and depths take no time, and the error text stays short."""
     start = time.thread_time()
     with pytest.raises(QuestionError) as caught:
         question(posted)
@@ -189,7 +189,7 @@ def test_the_view_can_set_the_limits() -> None:
     ],
 )
 def test_images_are_accepted_if_the_view_allows_them(part: Any) -> None:
-    """Only as data and only in user messages, with or without text beside them."""
+    """Only as ``data:`` URLs and only in user messages, with or without text."""
     assert question([user([text_part("What?"), part])], images=True) == [
         user([text_part("What?"), {"type": "image", "image": IMAGE}])
     ]
@@ -205,7 +205,7 @@ def test_images_are_accepted_if_the_view_allows_them(part: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         *("http://127.0.0.1/a.png", "https://example.org/a.png", "/etc/passwd", "file:///a.png"),
         *("data:image/png,x", "data:text/html;base64,aGk=", "data:image/png;base64,aGk="),
@@ -213,9 +213,9 @@ def test_images_are_accepted_if_the_view_allows_them(part: Any) -> None:
         *(None, 5, [IMAGE], {"url": {"url": IMAGE}}, {"url": IMAGE, "detail": "low"}),
     ],
 )
-def test_only_image_data_is_accepted(address: Any) -> None:
-    """Other URLs would be fetched by the model's server; the data must be of a supported type."""
-    for part in ({"type": "image", "image": address}, {"type": "image_url", "image_url": address}):
+def test_only_image_data_is_accepted(url: Any) -> None:
+    """Other URLs would be fetched by the model's server; the image must be of a supported type."""
+    for part in ({"type": "image", "image": url}, {"type": "image_url", "image_url": url}):
         with pytest.raises(QuestionError, match=r"messages\[0\]\['content'\]\[0\]"):
             question([user([part])], images=True)
 
@@ -238,7 +238,7 @@ def test_images_have_a_total_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         question([user([part, part]), user([part])], images=True)
 
 
-def test_an_operators_mistake_is_not_a_question_error() -> None:
+def test_a_configuration_error_is_not_a_question_error() -> None:
     """For a provider without a model, the browser gets only a fixed sentence."""
     with pytest.raises(ProviderError) as caught:
         OpenAICompatible(base_url="http://127.0.0.1:9").prepare(question("Hi"))

@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def notebook(folder: Path) -> None:
-    """Run the example in Jupyter and take a screenshot down to the last answer shown."""
+    """Run the example in Jupyter and take a screenshot down to the second answer."""
     shutil.copy(ROOT / "examples" / "notebook.ipynb", folder)
     port = free_port()
     options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token="]

@@ -1,12 +1,12 @@
-// The chat page. The page stores the conversation and the server stores nothing, so tabs are
-// independent. Only complete answers join the conversation; others stay visible, to be retried.
+// The chat page. It stores the conversation and the server stores nothing, so tabs are independent.
+// Only complete answers join the conversation; others stay visible and can be retried.
 
 import { events } from "./events.js";
 import { show } from "./markdown.js";
 
 const RENDER_MS = 40;  // a timer, not an animation frame: tabs in the background keep rendering
 const RENDER_SHARE = 4;  // after a slow rendering, pause for this many times its duration
-const NEAR_PX = 80;    // if scrolled up further than this, the user is reading
+const NEAR_PX = 80;    // if scrolled up further than this, the user is reading earlier text
 const TITLES = {
   cut: "The answer broke off",
   truncated: "The answer is incomplete",
@@ -34,21 +34,21 @@ function make(tag, className, text = "") {
 // --- one question and its answer
 
 async function ask(text) {
-  const stop = running = new AbortController();
+  const controller = running = new AbortController();
   const exchange = startExchange(text);
   const message = { role: "user", content: text };
   document.body.classList.add("running");
   updateButton();
   try {
-    const outcome = await receive(exchange, [...history, message], stop.signal);
+    const outcome = await receive(exchange, [...history, message], controller.signal);
     showOutcome(exchange, outcome);
-    if (stop === running) history.push(message, { role: "assistant", content: exchange.text });
+    if (controller === running) history.push(message, { role: "assistant", content: exchange.text });
   } catch (error) {
-    if (stop.signal.aborted) error = STOPPED;
+    if (controller.signal.aborted) error = STOPPED;
     showFailure(exchange, error, text);
   } finally {
     exchange.answer.removeAttribute("aria-busy");
-    if (stop === running) becomeIdle();  // first: the page stays usable whatever fails below
+    if (controller === running) becomeIdle();  // first: the page stays usable whatever fails below
     exchange.render();
   }
 }
@@ -141,15 +141,15 @@ function withRendering(exchange) {
 // Keeps the end of the page in view while content is added, unless the user has scrolled up.
 function keepAtEnd(change) {
   const page = document.scrollingElement;
-  const near = page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_PX;
+  const wasNearEnd = page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_PX;
   change();
-  if (near) page.scrollTop = page.scrollHeight;
+  if (wasNearEnd) page.scrollTop = page.scrollHeight;
 }
 
 function showOutcome({ answer, waiting }, { outcome, model, finish_reason, stats }) {
-  const limited = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
+  const limit = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
   const chunks = stats.chunks === 1 ? "1\xa0chunk" : `${stats.chunks}\xa0chunks`;
-  const facts = [outcome, limited, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
+  const facts = [outcome, limit, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
   keepAtEnd(() => {
     waiting.remove();
     answer.append(make("p", "outcome", facts.filter(Boolean).join(" · ")));
@@ -167,10 +167,10 @@ function showFailure({ box, answer, waiting }, { outcome, message, kind, referen
     ask(text);
     focusInput();
   });
-  const why = make("p", "", message || "No reason was given.");
+  const reason = make("p", "", message || "No reason was given.");
   const facts = [kind, reference].filter(Boolean).join(" · ");  // both are in the operator's log
-  if (facts) why.append(" ", make("span", "kind", facts));
-  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), why, retry);
+  if (facts) reason.append(" ", make("span", "kind", facts));
+  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), reason, retry);
   keepAtEnd(() => {
     waiting.remove();
     answer.append(note);

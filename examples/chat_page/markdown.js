@@ -1,6 +1,6 @@
 // Renders streamed Markdown as DOM elements. Text becomes text nodes, so a model's HTML stays text.
 
-const DEPTH = 20;      // of nested quotes and lists; deeper ones are shown as typed
+const DEPTH = 20;      // of nested quotes and lists; deeper levels are shown as typed
 const COLUMNS = 100;   // maximum in a table
 const SPAN = 1000;     // maximum characters of emphasis: limits each search for a closing delimiter
 
@@ -13,7 +13,7 @@ export function show(box, source) {
     const plain = document.createElement("p");
     plain.className = "plain";
     plain.textContent = source;
-    box.blocks = null;
+    box.blockKeys = null;
     box.replaceChildren(plain);
   }
 }
@@ -21,17 +21,17 @@ export function show(box, source) {
 function render(box, source) {
   const blocks = split(source.replace(/\r\n?/g, "\n").split("\n"));
   const keys = blocks.map((block) => JSON.stringify(block));
-  const shown = box.blocks ?? [];
+  const oldKeys = box.blockKeys ?? [];
   let same = 0;
-  while (same < shown.length && same < keys.length && shown[same] === keys[same]) same++;
+  while (same < oldKeys.length && same < keys.length && oldKeys[same] === keys[same]) same++;
   while (box.childNodes.length > same) box.lastChild.remove();
-  add(box, blocks.slice(same).map(element));
-  box.blocks = keys;
+  appendAll(box, blocks.slice(same).map(element));
+  box.blockKeys = keys;
 }
 
 // One by one: a call cannot take a hundred thousand arguments.
-function add(node, nodes) {
-  for (const each of nodes) node.append(each);
+function appendAll(node, children) {
+  for (const child of children) node.append(child);
 }
 
 // --- blocks: parses lines into a list of { kind, … }
@@ -157,7 +157,7 @@ function cells(line) {
 
 function table(lines, at) {
   const head = cells(lines[at]);
-  const aligned = cells(lines[at + 1]).map((cell) =>
+  const alignments = cells(lines[at + 1]).map((cell) =>
     cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "");
   const rows = [];
   for (at += 2; at < lines.length && lines[at].trim() && lines[at].includes("|"); at++) {
@@ -166,7 +166,7 @@ function table(lines, at) {
     if (rest.length) row.push(rest.join(" | "));  // extra cells stay readable
     rows.push(row);
   }
-  return [{ kind: "table", head, aligned, rows }, at];
+  return [{ kind: "table", head, alignments, rows }, at];
 }
 
 function paragraph(lines, at) {
@@ -178,14 +178,14 @@ function paragraph(lines, at) {
   return [{ kind: "p", text: inner.map((line) => line.trimStart()).join("\n") }, at];
 }
 
-// --- elements: makes a DOM node of a block
+// --- elements: turns a block into a DOM node
 
 function element(block) {
   const node = document.createElement(block.kind);
   if (block.kind === "pre") return codeBox(node, block);
   if (block.kind === "table") return tableBox(node, block);
-  if (block.kind === "blockquote") add(node, block.blocks.map(element));
-  if (block.items) add(node, block.items.map((item) => itemNode(item, block.loose)));
+  if (block.kind === "blockquote") appendAll(node, block.blocks.map(element));
+  if (block.items) appendAll(node, block.items.map((item) => itemNode(item, block.loose)));
   if (block.start !== undefined && block.start !== 1) node.start = block.start;
   if (block.text !== undefined) inline(node, block.text.trimEnd());
   return node;
@@ -228,12 +228,12 @@ function codeBox(pre, { language, text }) {
   return box;
 }
 
-function tableBox(node, { head, aligned, rows }) {
+function tableBox(node, { head, alignments, rows }) {
   const row = (cells, kind) => {
     const tr = document.createElement("tr");
     cells.forEach((text, column) => {
       const cell = document.createElement(kind);
-      cell.className = aligned[column] ?? "";
+      cell.className = alignments[column] ?? "";
       inline(cell, text);
       tr.append(cell);
     });
@@ -250,14 +250,14 @@ function tableBox(node, { head, aligned, rows }) {
   const tbody = document.createElement("tbody");
   const box = document.createElement("div");
   thead.append(row(head, "th"));
-  add(tbody, rows.map((cells) => row(cells, "td")));
+  appendAll(tbody, rows.map((cells) => row(cells, "td")));
   node.append(thead, tbody);
   box.className = "table";
   box.append(node);
   return box;
 }
 
-// --- inline Markdown: makes DOM nodes of text
+// --- inline Markdown: turns text into DOM nodes
 
 // In order of precedence: of the matches at the earliest position, the first wins.
 const INLINE = new RegExp(
@@ -285,10 +285,10 @@ function inline(node, text) {
   return node;
 }
 
-function inlineNode({ 0: all, groups }) {
+function inlineNode({ 0: source, groups }) {
   const { escaped, code, label, target, auto, bare, line } = groups;
   if (escaped !== undefined) return escaped;
-  if (line !== undefined) return all === "\n" ? "\n" : document.createElement("br");
+  if (line !== undefined) return source === "\n" ? "\n" : document.createElement("br");
   if (code !== undefined) {
     const node = document.createElement("code");
     const plain = code.replaceAll("\n", " ");
@@ -296,15 +296,15 @@ function inlineNode({ 0: all, groups }) {
     return node;
   }
   if (auto ?? bare) return link(auto ?? bare, auto ?? bare);
-  if (label !== undefined) return link(target.replace(/^<|>$/g, ""), label, all);
+  if (label !== undefined) return link(target.replace(/^<|>$/g, ""), label, source);
   const kind = ["strong", "strong2", "del", "em", "em2"].find((name) => groups[name] !== undefined);
   return inline(document.createElement(kind.replace("2", "")), groups[kind]);
 }
 
 // Only the web and mail: javascript: and data: URLs stay text. An image becomes a link, since
-// loading it would tell its server that this answer was read.
-function link(target, label, written = target) {
-  if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(written);
+// loading it would reveal to its server that this answer was read.
+function link(target, label, source = target) {
+  if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(source);
   const node = document.createElement("a");
   node.href = target;
   node.target = "_blank";

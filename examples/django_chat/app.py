@@ -1,7 +1,8 @@
 """A chat page on Django; ``python examples/django_chat/app.py runserver`` prints its address.
 
 ``CHAT_PROVIDER`` names the provider (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
-the model; URLs and keys come from the providers' own variables. Without them, an echo answers.
+the model; URLs and keys come from the providers' own variables. By default, the echo engine
+answers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PAGE = Path(__file__).parent.parent / "chat_page"
 
 @functools.cache
 def provider() -> Provider:
-    """Return the provider; created at first use, since servers may fork before that."""
+    """Return the provider; it is created at first use, since servers may fork before that."""
     if name := os.environ.get("CHAT_PROVIDER"):
         return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
@@ -46,7 +47,7 @@ def page(request: HttpRequest) -> FileResponse:
 
 @require_POST
 def chat(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """Answer a conversation, or report to the page what is wrong with it."""
+    """Answer a conversation, or return an error that the page can show."""
     if request.content_type != "application/json":  # otherwise another site's form could post here
         return HttpResponse("Post JSON.", status=415, content_type="text/plain")
     try:

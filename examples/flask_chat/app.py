@@ -1,7 +1,8 @@
 """A chat page on Flask; ``python examples/flask_chat/app.py`` prints its address.
 
 ``CHAT_PROVIDER`` names the provider (``openai``, ``anthropic``, ``vitalentum``, …), ``CHAT_MODEL``
-the model; URLs and keys come from the providers' own variables. Without them, an echo answers.
+the model; URLs and keys come from the providers' own variables. By default, the echo engine
+answers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ app.config["TRUSTED_HOSTS"] = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost"
 
 @functools.cache
 def provider() -> Provider:
-    """Return the provider; created at first use, since servers may fork before that."""
+    """Return the provider; it is created at first use, since servers may fork before that."""
     if name := os.environ.get("CHAT_PROVIDER"):
         return get_provider(name, os.environ.get("CHAT_MODEL"))
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
@@ -40,7 +41,7 @@ def page() -> Response:
 
 @app.post("/chat")
 def chat() -> Response:
-    """Answer a conversation. Only JSON: another site's page cannot post that without permission."""
+    """Answer a conversation. Only JSON: pages of other sites cannot post that unless allowed."""
     try:
         messages = question(request.get_json())
     except RecursionError:  # Flask refuses invalid JSON, but not JSON that is nested too deeply
@@ -50,7 +51,7 @@ def chat() -> Response:
 
 @app.errorhandler(ProviderError)
 def refuse(error: ProviderError) -> tuple[dict[str, object], int]:
-    """Report an invalid question to the page, or that the provider failed."""
+    """Return an error that the page can show: a 400 for an invalid question, otherwise a 502."""
     return {"error": error_data(error)}, 400 if isinstance(error, QuestionError) else 502
 
 

@@ -4,8 +4,8 @@ Notebooks render HTML in Markdown, and each one (JupyterLab, VS Code, an exporte
 Markdown slightly differently. So the output does not depend on the parser: anything that could be
 active is written in a form that is harmless both as code and as text.
 
-- In text, every ``<``, every bracket that is not part of a checked link, and every unpaired
-  backtick, dollar or backslash of the model's becomes an entity.
+- In the model's text, every ``<``, every bracket that is not part of a checked link, and every
+  unpaired backtick, dollar or backslash becomes an entity.
 - Code that would be harmless as text stays Markdown; other code becomes a ``<code>`` element in
   which every punctuation mark is an entity. Only code blocks outside lists and block quotes keep
   their text, so that they are highlighted: between blank lines, at the start of the line, with a
@@ -26,7 +26,7 @@ __all__ = ["make_safe"]
 
 
 def make_safe(text: str) -> str:
-    r"""Return Markdown that shows ``text`` as the model meant it and contains nothing active.
+    r"""Return Markdown that shows ``text`` as the model intended and contains nothing active.
 
     Formulas in ``\(…\)`` and ``\[…\]`` become ``$…$`` and ``$$…$$``. Takes linear time.
 

@@ -1,4 +1,4 @@
-"""A parser that splits Markdown into text, code blocks and block quotes, also inside lists."""
+"""A parser that splits Markdown into text, code blocks and block quotes, even inside lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import links
 
 MAX_QUOTES = 6
 MAX_LISTS = 12
-"""Deeper nesting is escaped: notebooks are slow with a thousand levels, or fail."""
+"""Deeper nesting is escaped: a thousand levels make notebooks slow, or fail."""
 DEFAULT_LANGUAGE = "text"
 
 _FENCE = re.compile(r"(`{3,})([^`\n]*)$|(~{3,})(.*)$")
@@ -202,5 +202,5 @@ def _dedent(line: str, columns: int) -> str:
 
 
 def _is_language(word: str) -> bool:
-    """Return whether a word is a safe language name: not ``mermaid``, which notebooks run."""
+    """Return whether a word is a safe language name: not ``mermaid``, which notebooks execute."""
     return bool(_LANGUAGE.fullmatch(word)) and not word.lower().startswith("mermaid")

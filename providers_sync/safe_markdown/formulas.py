@@ -28,13 +28,13 @@ _ENVIRONMENT_ENDS = re.compile(r"\\(begin|end)\{([^{}]*)\}")
 _PERCENT = re.compile(r"(\\.)|%", re.S)
 """A percent sign: escaped, since a comment would swallow the rest of the line."""
 _LABEL = re.compile(r"\\label\s?\{[^{}]*\}")
-"""Removed: it shows nothing, but is an error when the formula is rendered again."""
+"""Removed: it displays nothing, but causes an error when the formula is rendered again."""
 _PRICE = re.compile(r"\d[^\\^_={}]*\s[^\W\d_]{2}")
 """Text between two prices: a digit, later a space and a word of two letters or more."""
 _REPLACEMENTS = (
     (re.compile(r"\n\s*"), " "),
-    (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap; the next line:
-    (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # a delimiter to JupyterLab and nbconvert
+    (re.compile(r"\\\\\[[\w. -]*\]"), r"\\\\"),  # the height of a gap, as in "\\[2pt]"
+    (re.compile(r"\\\\(?=[()\[\]])"), r"\\\\ "),  # delimiters to JupyterLab and nbconvert
     (re.compile(r"<(?=\S)"), "< "),  # not a tag
     (re.compile(r"&(?=[#\w])"), "& "),  # not an entity
     (re.compile(r"!(?=\[)|\](?=[(\[:])|@(?=@)"), r"\g<0> "),  # no image, link or placeholder
@@ -43,7 +43,7 @@ _REPLACEMENTS = (
 
 
 def formula(tex: str, display: bool) -> str | None:
-    r"""Return the formula between dollars, as Jupyter's Markdown has it; ``None`` if it is unsafe.
+    r"""Return the formula between dollars, as Jupyter expects it; ``None`` if it is unsafe.
 
     >>> formula(r"a<b", False)
     '$a< b$'

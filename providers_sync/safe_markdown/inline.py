@@ -31,7 +31,7 @@ class _OpeningBracket(NamedTuple):
     """An opening bracket that may start a link."""
 
     part: int
-    """Its index in the parts of the output."""
+    """Its index in the list of output parts."""
     start: int
     """Where the link text starts."""
 
@@ -157,7 +157,7 @@ class _Inline:
         return int(end) + len(closing) if shown else 0
 
     def _can_end(self, start: int, end: float) -> bool:
-        """Return whether a formula may end there: in its paragraph, at an unused delimiter.
+        """Return whether a formula may end there: in its paragraph, at a delimiter not yet tried.
 
         Otherwise a thousand opening delimiters before one closing one would each scan up to it.
         """
@@ -170,7 +170,7 @@ class _Inline:
         if formula is None:
             return False
         if self._parts and self._parts[-1].endswith("$"):
-            self._parts.append(" ")  # two inline formulas must not make a "$$"
+            self._parts.append(" ")  # two inline formulas must not form a "$$"
         self._parts.append(formula)
         return True
 

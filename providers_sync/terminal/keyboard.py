@@ -1,4 +1,4 @@
-"""User input: lines typed with editing and history, messages of several lines, and piped input."""
+"""User input: typed lines with editing and history, messages of several lines, and piped input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def note(text: str, *, dim: bool = False) -> None:
 
 
 def as_text(typed: str) -> str:
-    """Return typed input as Unicode text, even if the locale has decoded it wrongly.
+    """Return typed input as Unicode text, even if the locale decoded it wrongly.
 
     >>> as_text("caf\\udcc3\\udca9")
     'café'
@@ -38,18 +38,18 @@ def as_text(typed: str) -> str:
 
 
 def question(given: str | None) -> str:
-    """Return the prompt: piped input first, as context, then the question in ``given``.
+    """Return the prompt: piped input first, as context, then the question ``given`` as an argument.
 
     Raise ``InvalidRequestError`` if there is neither.
     """
-    context = piped()
+    context = read_piped_input()
     text = as_text(given) if given is not None else ""
     if given is None and not context.strip():
         raise InvalidRequestError("there is no question: pass it as an argument, or pipe it in")
     return f"{context.rstrip()}\n\n{text}" if context.strip() and text else text or context
 
 
-def piped() -> str:
+def read_piped_input() -> str:
     """Return all of standard input if it is a pipe, a socket or a file; otherwise ``""``."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
@@ -156,7 +156,8 @@ def _load_history() -> bool:
     with contextlib.suppress(OSError):
         readline.read_history_file(_history_path())
     readline.set_auto_history(True)
-    # Python turns it off for its own prompt; without it each pasted line would be a message.
+    # Python turns bracketed paste off for its own prompt; without it, each pasted line would be a
+    # message.
     readline.parse_and_bind("set enable-bracketed-paste on")
     return True
 

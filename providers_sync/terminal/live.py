@@ -32,7 +32,7 @@ class LiveRegion:
 
     @property
     def width(self) -> int:
-        """The columns to use: all but the last, as terminals differ in what they do after it."""
+        """The columns to use: all but the last, since terminals wrap full lines differently."""
         return max(self._size().columns - 1, 1)
 
     def update(self, done: Sequence[ScreenLine], live: Sequence[ScreenLine] = ()) -> None:
@@ -48,7 +48,7 @@ class LiveRegion:
             unchanged += 1
         if unchanged == len(new) < len(self._lines):
             unchanged = max(unchanged - 1, 0)  # the cursor must end up after the last line
-        # The clear comes last: what is cleared from the screen's start tmux saves in its history.
+        # Clear last: tmux saves lines that are cleared from the top of the screen in its history.
         self._out.write(
             self._move_to(unchanged, is_end=unchanged == len(new))
             + "\x1b[K\n".join(line.text for line in new[unchanged:])

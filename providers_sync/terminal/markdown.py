@@ -28,7 +28,7 @@ from .markdown_blocks import Block, parser, split_lines
 
 CODE_THEME = "monokai"
 MAX_WIDTH = 10_000
-"""The console's width: lines are laid out before, so the console must never wrap or cut them."""
+"""Width of the internal console: it prints finished lines and must never wrap or cut them."""
 MIN_COLUMN = 6
 """A table whose columns would be narrower than this is shown as rows of text."""
 _JOINER, _PLACEHOLDER = "\u200d", "\u2060"
@@ -120,9 +120,9 @@ class Renderer:
         tokens = self._parser.parse(block.source)
         if block.code_before and tokens and tokens[0].type == "fence":
             code, skipped = tokens[0].content, block.code_before.count("\n")
-            shown = _syntax(_prepare(block.code_before + code), tokens[0].info.split(" ")[0])
-            shown.line_range = (skipped + 1, None)
-            lines = self._layout(shown, width) if code else []
+            renderable = _syntax(_prepare(block.code_before + code), tokens[0].info.split(" ")[0])
+            renderable.line_range = (skipped + 1, None)
+            lines = self._layout(renderable, width) if code else []
             # Text after the code is in the same block until its first line is complete.
             _, end = tokens[0].map or (0, 0)
             after = self.lines(Block("".join(split_lines(block.source)[end:])), width)
@@ -133,9 +133,9 @@ class Renderer:
             lines = self._layout(Text(_prepare(block.source.rstrip())), width)
         return lines
 
-    def _layout(self, shown: RenderableType, width: int) -> list[ScreenLine]:
+    def _layout(self, renderable: RenderableType, width: int) -> list[ScreenLine]:
         options = self._console.options.update(width=width, height=None)
-        rows = self._console.render_lines(shown, options, pad=False)
+        rows = self._console.render_lines(renderable, options, pad=False)
         lines = [self._line(row) for row in rows]
         while lines and not lines[-1].cells:
             lines.pop()

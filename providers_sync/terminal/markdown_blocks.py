@@ -1,4 +1,4 @@
-"""Splits streamed Markdown into blocks: those that are finished, and the one that still grows.
+"""Splits streamed Markdown into blocks: the finished ones, and the one that is still growing.
 
 A block is finished when a complete line after it belongs to another block. List items and lines of
 a code block are returned one by one, so only a small part of an answer is ever unfinished.
@@ -75,8 +75,8 @@ class BlockSplitter:
     def _starts(self, complete: str) -> tuple[list[tuple[int, bool]], list[Token]]:
         """Return the start lines of blocks and items, and the tokens of the blocks.
 
-        Each start comes with whether it continues a list. The first one is line 0, even if there
-        are empty lines before the block.
+        Each start line is paired with whether it continues a list. The first one is line 0, even if
+        there are empty lines before the block.
         """
         starts: list[tuple[int, bool]] = []
         top: list[Token] = []
@@ -94,7 +94,7 @@ class BlockSplitter:
     def _code_lines(self, token: Token, start: int) -> Iterator[Block]:
         """Yield the lines of an open code block; keep its fence for the lines still to come."""
         first, end = token.map or (0, 0)
-        opening, *lines = split_lines(self._tail)[first - start :]  # skips empty lines
+        opening, *lines = split_lines(self._tail)[first - start :]  # after empty lines
         is_closed = token.content.count("\n") < end - first - 1
         ready = len(lines) - LIVE_CODE_LINES
         if is_closed or ready <= 0:
@@ -106,5 +106,5 @@ class BlockSplitter:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split after line feeds only, as Markdown does; ``splitlines`` splits at ten others too."""
+    """Split after line feeds only, as Markdown does; ``splitlines`` knows ten other line ends."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -29,7 +29,9 @@ def ask(
 ) -> int:
     """Send one question, show the answer, and return the exit code: 0, or 130 after Ctrl-C.
 
-    If the answer fails, show all that has arrived, then raise its ``ProviderError``.
+    ``system`` is the system message; ``as_json``, ``plain`` and ``stats`` are the options
+    ``--json``, ``--plain`` and ``--stats``. If the answer fails, show the text that has arrived,
+    then raise its ``ProviderError``.
     """
     messages: Messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
@@ -81,7 +83,7 @@ def _show(stream: Stream, screen: Screen) -> None:
             shown += len(event.text) if isinstance(event, TextDelta) else 0
             screen.show(event)
     except ProviderError:
-        remaining = stream.text[shown:]  # had arrived, but was not read before the error
+        remaining = stream.text[shown:]  # it had arrived, but was not read before the error
         if remaining:
             screen.show(TextDelta(remaining))
         raise

@@ -39,7 +39,7 @@ class Screen:
         """Add an event of the answer."""
 
     def flush(self) -> None:
-        """Show the events added so far; the next one has not arrived yet."""
+        """Show the events added so far: the next one has not arrived yet."""
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         """Finish the answer; ``stream`` is ``None`` if none was started."""
@@ -149,10 +149,10 @@ class MarkdownScreen(TerminalScreen):
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
         from .live import LiveRegion, ScreenLine
-        from .markdown import Renderer  # raises first if rich is missing
+        from .markdown import Renderer  # raises ImportError if rich is missing
 
         self._gap = ScreenLine("", 0)
-        self._lines: Callable[[Block, int], list[ScreenLine]] = Renderer(out).lines
+        self._render_lines: Callable[[Block, int], list[ScreenLine]] = Renderer(out).lines
         self._live_region = LiveRegion(out)
         self._reset()
 
@@ -191,7 +191,7 @@ class MarkdownScreen(TerminalScreen):
         self._live_region.update([*done, *live] if is_over else done, [] if is_over else live)
 
     def _block_lines(self, block: Block) -> list[ScreenLine]:
-        lines = self._lines(block, self._live_region.width)
+        lines = self._render_lines(block, self._live_region.width)
         gap = lines and not (self._is_first or block.joined)
         return [self._gap, *lines] if gap else lines
 

@@ -18,16 +18,16 @@ from .screens import Screen, choose_screen
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."
 HELP = '''\
-/model [NAME]   show the model, or use another one
+/model [NAME]   show the model, or switch to another
 /save FILE      save the conversation to a file
 /load FILE      continue the conversation in a file
 /undo           remove the last question and its answer
 /resume         continue an answer that was stopped or cut off
 /help           show this help
-/quit           leave, as Ctrl-D does
+/quit           leave the chat, like Ctrl-D
 End a line with a backslash to continue it on the next one.
 Put """ alone on a line before and after a message of several lines.
-Start a message that begins with a slash with two: //etc/hosts'''
+To send a message that begins with a slash, type two: //etc/hosts'''
 
 
 def chat(
@@ -41,7 +41,9 @@ def chat(
 ) -> int:
     """Run a chat until the input ends and return the exit code.
 
-    That is 1 if the input is not a terminal and an answer or a command failed, otherwise 0.
+    It is 1 if the input is not a terminal and an answer or a command failed, otherwise 0.
+    ``load`` names the file of a saved conversation to continue; the other arguments are those of
+    ``ask``. Raise ``InvalidRequestError`` if that file cannot be loaded.
     """
     try:
         conversation = (
@@ -112,7 +114,7 @@ class Session:
         command = self._commands.get(word)
         if command is None:
             self._fail(
-                f"there is no command {word}; /help lists them, // at the start sends a slash"
+                f"there is no command {word}; /help lists them, and a leading // sends a slash"
             )
             return True
         try:
@@ -189,5 +191,5 @@ def _describe(error: Exception) -> str:
 
 
 def _print_status(text: str) -> None:
-    """Print a message of the chat itself to standard error; standard output is the model's."""
+    """Print a message of the chat itself to standard error; standard output is for answers."""
     print(visible(text), file=sys.stderr, flush=True)

@@ -52,7 +52,7 @@ class Spinner:
 
 
 @contextlib.contextmanager
-def turning(label: str) -> Iterator[None]:
+def show_spinner(label: str) -> Iterator[None]:
     """Show a spinner on standard error within the ``with`` block, if it is a terminal."""
     out = sys.stderr
     if not out.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):

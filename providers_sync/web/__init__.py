@@ -1,4 +1,4 @@
-"""Support for WSGI web apps: check what a browser posts, stream the answer back with its outcome.
+"""WSGI integration: check the messages a browser posts, and stream the answer with its outcome.
 
 ::
 

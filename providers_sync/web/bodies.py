@@ -15,15 +15,15 @@ from .public_errors import report_error
 Streamable = Union[Stream, PreparedCall]
 """What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``."""
 
-_UNBUFFERED = {
+_NO_BUFFERING = {
     "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would delay text
     "X-Accel-Buffering": "no",  # for nginx and proxies that copy it
     "X-Content-Type-Options": "nosniff",  # the model's text is never rendered as HTML
 }
 # Dicts, not read-only mappings: Werkzeug 3.0 mistakes those for lists of pairs.
-SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_UNBUFFERED}
+SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_NO_BUFFERING}
 """Headers for a response whose body is ``sse(…)``; they disable proxy buffering."""
-PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_UNBUFFERED}
+PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_NO_BUFFERING}
 """Headers for a response whose body is ``plain(…)``; they disable proxy buffering."""
 
 _EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
@@ -107,9 +107,9 @@ def sse(answer: Streamable) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
     Reading it raises nothing: a failure is sent as an ``error`` event, and ``done`` is always last.
-    While the model is silent, a comment is sent more than twice a second, since only a write
-    reveals that the browser has disconnected. The JSON is ASCII, so no line break in the model's
-    text can end an event.
+    While the model is silent, a comment is sent four times a second, since only a write reveals
+    that the browser has disconnected. The JSON is ASCII, so no line break in the model's text can
+    end an event.
     """
     return _Events(answer)
 
@@ -144,7 +144,7 @@ def _encode_stream(stream: Stream) -> Iterator[bytes]:
 
 
 def _cancelled() -> StreamCancelled:
-    return StreamCancelled("the answer was cancelled before its end")
+    return StreamCancelled("the answer was cancelled before it was complete")
 
 
 def _without_oserror(error: ProviderError) -> ProviderError:

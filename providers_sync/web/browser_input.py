@@ -1,4 +1,4 @@
-"""Validation of what a browser posts; returns messages for a provider or raises ``QuestionError``.
+"""``question()``: validates what a browser posts and returns it as messages for a provider.
 
 >>> question("Why do cats purr?")
 [{'role': 'user', 'content': 'Why do cats purr?'}]
@@ -20,12 +20,12 @@ from ..types import Message, Messages
 
 _ROLES = ("user", "assistant")
 _DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,")
-_SHOWN = 40
+_MAX_SHOWN = 40
 """Maximum characters of an unknown key in an error."""
 
 
 class QuestionError(InvalidRequestError):
-    """The browser posted something invalid. The text is about its own input: safe to show there."""
+    """The browser posted invalid input. The text is only about that input: safe to show there."""
 
 
 def question(
@@ -41,9 +41,10 @@ def question(
     has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text parts,
     which are joined. No other key is allowed. The last message is the user's and is not blank.
 
-    With ``images``, user messages may also contain images in OpenAI's format, as ``data:`` URLs of
-    PNG, JPEG, GIF or WebP, up to 20 MB in total; other URLs are refused, since the model's server
-    would fetch them. ``max_messages`` limits messages plus parts; ``max_characters`` limits text.
+    With ``images``, user messages may also contain images: parts of type ``image``, or of type
+    ``image_url`` as in OpenAI's API. They are ``data:`` URLs of PNG, JPEG, GIF or WebP, up to 20 MB
+    in total; other URLs are refused, since the model's server would fetch them. ``max_messages``
+    limits messages plus parts; ``max_characters`` limits text.
 
     Raises ``QuestionError``, whose text names the item and can be shown in the browser.
     """
@@ -65,7 +66,7 @@ def question(
 
 
 class _Check:
-    """The checks of one request, with what remains of its limits."""
+    """Checks one request; tracks how much of its limits remains."""
 
     def __init__(self, images: bool, messages: int, characters: int) -> None:
         self._images = images
@@ -95,7 +96,7 @@ class _Check:
         for key in item:
             if key not in allowed:
                 raise QuestionError(
-                    f"{name} has the key {str(key)[:_SHOWN]!r}, which a browser may not send; "
+                    f"{name} has the key {str(key)[:_MAX_SHOWN]!r}, which a browser may not send; "
                     f"send only {' and '.join(map(repr, allowed))}"
                 )
 
@@ -143,7 +144,7 @@ class _Check:
             )
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:  # models' servers refuse it, each with a different error
+        except UnicodeEncodeError:  # each model server refuses it with a different error
             raise QuestionError(
                 f"{name} contains half a character (a lone surrogate); delete it"
             ) from None

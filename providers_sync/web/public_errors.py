@@ -26,7 +26,7 @@ from .browser_input import QuestionError
 log = logging.getLogger("providers_sync")
 
 _MESSAGES: list[tuple[type[ProviderError], str]] = [  # the first match is used
-    (StreamCancelled, "The answer was stopped before its end."),
+    (StreamCancelled, "The answer was stopped before it was complete."),
     (StreamCut, "The connection to the model's server broke in the middle of the answer."),
     (StreamTruncated, "The model's server ended the answer too early."),
     (MalformedStream, "The model's server sent something that is not an answer."),
@@ -53,12 +53,13 @@ _LOGGED_CHARACTERS = 2000
 
 
 def error_data(error: ProviderError) -> dict[str, str]:
-    """Return what a browser may know: ``message``, ``kind``, ``outcome`` and ``reference``.
+    """Return what a browser may know about an error, as a dict that can be sent as JSON.
 
-    ``message`` is a fixed sentence for each kind of error (``kind`` is the class name). Only a
-    ``QuestionError`` shows its own text, which is about what the browser has sent. URLs, the
-    server's messages and hints for the operator go to the logger ``providers_sync``, once per
-    error, in a line with the same ``reference``.
+    The keys are ``message``, a fixed sentence for each kind of error; ``kind``, the class name;
+    ``outcome``; and ``reference``, eight random characters. Only a ``QuestionError`` shows its own
+    text, which is about what the browser has sent. URLs, the server's messages and hints for the
+    operator go to the logger ``providers_sync``, once per error, in a line with the same
+    ``reference``.
     """
     return report_error(error)
 
@@ -90,7 +91,7 @@ def _log(error: ProviderError, reference: str, request_id: str | None) -> None:
         level = logging.INFO
     else:
         level = logging.ERROR if isinstance(error, _OPERATOR_ERRORS) else logging.WARNING
-    # As reprs: a server's text must not start a new log line or control the terminal.
+    # Logged as reprs: a server's text must not start a new log line or control the terminal.
     log.log(
         level,
         "answer failed (reference %s): %s, outcome %s, request id %r: %r",

@@ -34,8 +34,8 @@ FLAGS = [
     *("--disable-dev-shm-usage", "--window-size=1100,800"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-STOP_S = 1.0
-"""Once the browser disconnects, the app must close its connection to the model within this."""
+CANCEL_S = 1.0
+"""After a disconnect, the app must close its connection to the model's server within this time."""
 
 
 class Turn:
@@ -48,7 +48,7 @@ class Turn:
 
 
 class Upstream:
-    """The model's server: answers each question as the test has scripted."""
+    """The model's server: answers each question with the script that the test has set."""
 
     def __init__(self) -> None:
         self._turns: dict[str, Turn] = {}
@@ -65,8 +65,8 @@ class Upstream:
         turn = self._turns[question] = Turn(replace(to_answer(steps), keep_alive=False))
         return turn
 
-    def wait_stopped(self, turn: Turn, within: float) -> float:
-        """Wait until the app closes its connection to the server; return the seconds it took."""
+    def wait_closed(self, turn: Turn, within: float) -> float:
+        """Wait until the app closes the turn's connection; return the seconds it took."""
         assert turn.received.wait(START_S)
         assert turn.request is not None
         return self.server.wait_closed(turn.request.connection, within)
@@ -142,7 +142,7 @@ def running(command: Sequence[object], port: int, cwd: Path, **environment: str)
         try:
             if not wait_until_listening(port, process):
                 log.seek(0)
-                pytest.fail(f"{command[0]} does not listen: {log.read().decode()[-2000:]}")
+                pytest.fail(f"{command[0]} is not listening: {log.read().decode()[-2000:]}")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -1,7 +1,7 @@
 """Take screenshots of the web chat: ``python tests/web/screenshots.py [FOLDER]``.
 
-Without a folder, those that the docs use are written to ``docs/pictures``; with one, all are
-written there.
+Without a folder, only the screenshots that the docs use are written, to ``docs/pictures``; with a
+folder, all of them are written there.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ def word_by_word(answer: str) -> list[Step]:
     return [step for word in words if word for step in (text(word), pause(0.02))]
 
 
-def ask(driver: Any, question: str, awaited: str) -> None:
-    """Ask a question, and wait until the last exchange contains the element."""
+def ask(driver: Any, question: str, selector: str) -> None:
+    """Ask a question, and wait until the last exchange contains a matching element."""
     driver.find_element(By.ID, "question").send_keys(question, Keys.ENTER)
-    selector = f".exchange:last-child {awaited}"
-    WebDriverWait(driver, 10).until(lambda _: driver.find_elements(By.CSS_SELECTOR, selector))
+    last = f".exchange:last-child {selector}"
+    WebDriverWait(driver, 10).until(lambda _: driver.find_elements(By.CSS_SELECTOR, last))
 
 
 def take_screenshots(driver: Any, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the example chats in a real browser, used as a person uses them."""
+"""Tests of the example chats in a real browser, used as a user would."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from running import STOP_S, Turn, Upstream
+from running import CANCEL_S, Turn, Upstream
 
 from providers_sync.testing import (
     answer,
@@ -114,7 +114,7 @@ def page(chromium: Any, flask_url: str) -> Iterator[Tab]:
 
 
 def test_text_grows_while_the_model_streams(tab: Tab, upstream: Upstream) -> None:
-    """Each chunk is on the page before the next one is sent; the outcome follows at the end."""
+    """Each chunk is on the page before the next one is sent; the outcome comes last."""
     gates = [threading.Event() for _ in range(3)]
     chunks = ["**One", " two** three", "\n\n- four"]
     script = [
@@ -134,7 +134,7 @@ def test_text_grows_while_the_model_streams(tab: Tab, upstream: Upstream) -> Non
 
 @pytest.mark.parametrize("phase", ["waiting", "silent", "streaming"])
 @pytest.mark.parametrize("how", ["button", "escape", "closed tab"])
-def test_stopping_stops_the_model(tab: Tab, upstream: Upstream, how: str, phase: str) -> None:
+def test_stopping_cancels_the_call(tab: Tab, upstream: Upstream, how: str, phase: str) -> None:
     """By button, key or closing the tab, before or after the first chunk: within a second."""
     rest = repeat(text("word "), pause(0.05)) if phase == "streaming" else stall()
     turn = upstream.set_answer("Long", *([] if phase == "waiting" else [text("Once upon ")]), rest)
@@ -143,7 +143,7 @@ def test_stopping_stops_the_model(tab: Tab, upstream: Upstream, how: str, phase:
     if phase != "waiting":
         tab.wait_for("Once upon")
     stop(tab, how)
-    assert upstream.wait_stopped(turn, WAIT_S) < STOP_S
+    assert upstream.wait_closed(turn, WAIT_S) < CANCEL_S
     if how != "closed tab":
         tab.wait_for("Stopped", ".note strong")
         assert tab.see(".answer .text").startswith("" if phase == "waiting" else "Once upon")
@@ -225,7 +225,7 @@ def test_try_again_sends_the_same_question(tab: Tab, upstream: Upstream) -> None
 
 
 def test_the_conversation_contains_only_complete_answers(tab: Tab, upstream: Upstream) -> None:
-    """The next question is sent with the earlier complete answers, and without those cut."""
+    """The next question is sent with the earlier complete answers, without those that were cut."""
     for question, *script in [("One", text("1")), ("Two", text("2"), cut()), ("Three", text("3"))]:
         turn = upstream.set_answer(question, *script)
         tab.ask(question)
@@ -245,8 +245,8 @@ def sent_messages(turn: Turn) -> list[str]:
     return [message["content"] for message in turn.request.json()["messages"]]
 
 
-def test_two_tabs_do_not_mix(open_tab: Callable[[], Tab], upstream: Upstream) -> None:
-    """Two answers at a time, each in its own tab; stopping one does not affect the other."""
+def test_two_tabs_are_independent(open_tab: Callable[[], Tab], upstream: Upstream) -> None:
+    """Two answers stream at once, each in its own tab; stopping one does not affect the other."""
     go, tabs = threading.Event(), {"red": open_tab(), "blue": open_tab()}
     for word, tab in tabs.items():
         upstream.set_answer(
@@ -263,7 +263,7 @@ def test_two_tabs_do_not_mix(open_tab: Callable[[], Tab], upstream: Upstream) ->
     assert tabs["red"].see(".answer .text") == "red one"
 
 
-HOSTILE = """\
+MALICIOUS = """\
 <script>hacked = 1</script> <img src=x onerror="hacked = 2"> <b>bold</b>
 
 <iframe srcdoc="<script>parent.hacked = 3</script>"></iframe>
@@ -285,7 +285,7 @@ HOSTILE = """\
 
 def test_html_from_the_model_stays_text(tab: Tab, upstream: Upstream) -> None:
     """Tags are shown as text, no script runs, no image is loaded, links lead to the web only."""
-    upstream.set_answer("Hack", reasoning(HOSTILE), *map(text, HOSTILE))
+    upstream.set_answer("Hack", reasoning(MALICIOUS), *map(text, MALICIOUS))
     tab.ask("Hack")
     tab.wait_for("complete", ".outcome")
     seen = tab.see(".answer .text")
@@ -299,8 +299,8 @@ def test_html_from_the_model_stays_text(tab: Tab, upstream: Upstream) -> None:
     assert set(driver.execute_script(links)) <= {"http:", "https:"}
 
 
-def test_the_keyboard_is_enough(tab: Tab, upstream: Upstream) -> None:
-    """The input has the focus; Shift+Enter starts a line; the next question waits in the input."""
+def test_the_page_works_with_the_keyboard_alone(tab: Tab, upstream: Upstream) -> None:
+    """The input has the focus; Shift+Enter adds a line; the next question waits in the input."""
     go = threading.Event()
     turn = upstream.set_answer("two\nlines", text("Yes"), wait(go))
     upstream.set_answer("next", text("Next"))
@@ -420,7 +420,7 @@ MARKDOWN = [
 
 @pytest.mark.parametrize(("source", "expected"), MARKDOWN)
 def test_markdown_renders_as_html(page: Tab, source: str, expected: str) -> None:
-    """Markdown as models write it, also unfinished."""
+    """Markdown as models write it, including unfinished Markdown."""
     assert render(page, source) == expected
 
 
@@ -431,7 +431,7 @@ DEPTH = 20
     ("marker", "tags"), [("> ", "blockquote"), ("- ", "ul><li"), (">", "blockquote")]
 )
 def test_quotes_and_lists_nest_up_to_a_limit(page: Tab, marker: str, tags: str) -> None:
-    """Deeper ones are shown as typed."""
+    """Deeper levels are shown as typed."""
     rendered = render(page, marker * (DEPTH + 3) + "end")
     assert rendered.count(f"<{tags}>") == DEPTH
     assert page.activate().execute_script("return shown") == marker * 3 + "end"
@@ -476,16 +476,14 @@ def test_repeated_markdown_takes_linear_time(page: Tab, unit: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_structure_of_markdown_takes_long(page: Tab, shape: str) -> None:
+def test_no_markdown_structure_takes_long(page: Tab, shape: str) -> None:
     """Not even what makes a parser search for a closing delimiter again and again."""
     render(page, SHAPES[shape])
     assert float(page.activate().execute_script("return took")) < 5000
 
 
 @pytest.mark.parametrize("source", ["> " * 6000 + "the end", ">" * 6000, "- " * 6000 + "the end"])
-def test_an_answer_of_markers_ends_like_any_other(
-    tab: Tab, upstream: Upstream, source: str
-) -> None:
+def test_an_answer_of_only_markers_ends_normally(tab: Tab, upstream: Upstream, source: str) -> None:
     """The page shows it and accepts the next question."""
     chunks = [source[at : at + 500] for at in range(0, len(source), 500)]
     upstream.set_answer("Marks", text("look\n\n"), *map(text, chunks))

@@ -54,7 +54,7 @@ async function all() {
   if (!sameOrigin)
     for (const enctype of ["text/plain", "multipart/form-data"]) await form(enctype);
   await new Promise(ended => new WebSocket(target.replace("http", "ws")).onerror = ended);
-  await ask("the last", {mode: "no-cors"});  // queued after the beacons
+  await ask("the last", {mode: "no-cors"});  // is sent after the beacons
   done(results);
 }
 all();
@@ -111,7 +111,7 @@ def tab(chromium: Any) -> Iterator[Any]:
 
 
 def try_all(tab: Any, page: str, gateway: Gateway) -> dict[str, str]:
-    """Post a question in every way a page can; return the result of each."""
+    """Post a question in every way that a page can; return the result of each."""
     tab.get(page)
     is_same_origin = page.startswith(gateway.url())
     target = gateway.url("openai") + "/chat/completions"
@@ -119,7 +119,10 @@ def try_all(tab: Any, page: str, gateway: Gateway) -> dict[str, str]:
 
 
 def test_a_foreign_page_cannot_use_the_model(tab: Any, foreign_page: str) -> None:
-    """JSON needs CORS permission, which is not granted; all else is refused and unreadable."""
+    """JSON needs CORS permission, which is not granted; all other types are refused.
+
+    No response can be read.
+    """
     engine = RecordingEngine()
     with serve(engine) as gateway:
         results = try_all(tab, foreign_page, gateway)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_markdown import HOST, HOSTILE, IMAGE, harm, mixed
+from malicious_markdown import HOST, IMAGE, MALICIOUS, harm, mixed
 from running import free_port, running
 
 pytest.importorskip("selenium")
@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 WAIT_S = 50.0
 TOKEN = "a-token-for-the-test"
 SETTINGS = {"windowingMode": "none", "maxNumberOutputs": 5000}
-"""These keep all cells and outputs on the page, wherever it is scrolled to."""
+"""These keep all cells and outputs on the page, whatever the scroll position."""
 SHOW = """
 from providers_sync.notebook import show
 from providers_sync.testing import ScriptedProvider, text
@@ -89,7 +89,7 @@ class Lab:
         return list(self._script(_TEXTS))
 
     def _wait_for_requests(self, name: str) -> None:
-        """Request an image and wait for it: then all earlier requests of the page have arrived."""
+        """Request one more image and wait for it: the page's earlier requests have then arrived."""
         self._script(f"new Image().src = {self._host!r} + '/last-{name}'")
         self._wait_for(lambda: f"/last-{name}" in self.requested)
         self.requested.remove(f"/last-{name}")
@@ -171,9 +171,9 @@ def lab(
         chromium.get("about:blank")
 
 
-def test_hostile_markdown_does_nothing_in_jupyterlab(lab: Lab) -> None:
+def test_malicious_markdown_is_harmless_in_jupyterlab(lab: Lab) -> None:
     """No script runs, no image is requested, and the page contains nothing harmful."""
-    sources = [f"{source}\n\n---\n" for source in [*HOSTILE, *mixed(200)]]
+    sources = [f"{source}\n\n---\n" for source in [*MALICIOUS, *mixed(200)]]
     before = len(lab.requested)
     found = lab.run(SHOW.format(sources=sources), outputs=len(sources))
     harms = {source: harm(page) for source, page in zip(sources, found, strict=True)}
@@ -206,7 +206,7 @@ def test_text_is_displayed_in_jupyterlab_as_intended(lab: Lab) -> None:
         assert "".join(text.split()) == "".join(expected[source].split()), source
 
 
-def test_a_completion_does_nothing_in_jupyterlab(lab: Lab) -> None:
+def test_a_completion_is_harmless_in_jupyterlab(lab: Lab) -> None:
     """It is the last line of a cell that has not imported ``providers_sync.notebook``."""
     before = len(lab.requested)
     (found,) = lab.run(COMPLETION.format(source=f"a {IMAGE} `<b>` $5 or $6"), outputs=1)
@@ -217,7 +217,7 @@ def test_a_completion_does_nothing_in_jupyterlab(lab: Lab) -> None:
 
 
 def test_these_tests_would_detect_a_script(lab: Lab) -> None:
-    """The tests above can fail: Markdown that is not neutralised runs its script."""
+    """The tests above can fail: unsanitized Markdown runs its script."""
     (found,) = lab.run(CONTROL.format(source=f"a {IMAGE}"), outputs=1)
     assert "<img>" in harm(found)
     assert lab.ran()

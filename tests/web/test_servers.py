@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT, STOP_S, Upstream, env, events, free_port, needs, running
+from running import CANCEL_S, ROOT, Upstream, env, events, free_port, needs, running
 
 from providers_sync.testing import cut, pause, repeat, stall, text, wait
 
@@ -49,7 +49,7 @@ def gthread_url(upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def nginx_url(gthread_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """nginx with default settings before gunicorn; /plain is proxied by HTTP/1.1, for chunks."""
+    """nginx, with default settings, in front of gunicorn; /plain needs HTTP/1.1 for its chunks."""
     program, port = needs("nginx"), free_port()
     folder = tmp_path_factory.mktemp("nginx")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -109,10 +109,10 @@ def post(
             yield response
 
 
-def read_until(response: http.client.HTTPResponse, awaited: bytes) -> bytes:
-    """Read the body as it arrives, until it contains ``awaited``; return it."""
+def read_until(response: http.client.HTTPResponse, expected: bytes) -> bytes:
+    """Read the body as it arrives, until it contains ``expected``; return it."""
     seen = b""
-    while awaited not in seen:
+    while expected not in seen:
         more = response.read1()
         assert more, f"ended after {seen!r}"
         seen += more
@@ -132,7 +132,7 @@ def test_the_first_chunk_arrives_before_the_next_is_sent(url: str, upstream: Ups
 
 
 @pytest.mark.parametrize("phase", ["waiting", "silent", "streaming"])
-def test_a_disconnect_stops_the_model(url: str, upstream: Upstream, phase: str) -> None:
+def test_a_disconnect_cancels_the_call(url: str, upstream: Upstream, phase: str) -> None:
     """Within a second, whatever the model is doing."""
     first = [] if phase == "waiting" else [text("Hello ")]
     turn = upstream.set_answer(
@@ -141,19 +141,19 @@ def test_a_disconnect_stops_the_model(url: str, upstream: Upstream, phase: str) 
     with post(url, "Hi") as response:
         assert turn.received.wait(WAIT_S)
         read_until(response, b'"Hello "' if first else b":\n\n")
-    assert upstream.wait_stopped(turn, WAIT_S) < STOP_S
+    assert upstream.wait_closed(turn, WAIT_S) < CANCEL_S
 
 
 def test_a_cut_answer_never_looks_complete(
     url: str, upstream: Upstream, request: pytest.FixtureRequest
 ) -> None:
-    """The events report the cut; plain text shows it by its framing."""
+    """The events report the cut; with plain text, HTTP's framing shows it."""
     upstream.set_answer("Hi", text("Hello "), cut())
     with post(url, "Hi") as response:
         sent = [(name, data.get("outcome")) for name, data in events([response.read()])]
     assert sent == [("delta", None), ("error", "cut"), ("done", "cut")]
     if request.node.callspec.params["url"] == "runserver":
-        return  # it has no plain view and no chunks: its bodies end when the connection closes
+        return  # no plain view, and no chunks: its bodies end when the connection closes
     with post(url, "Hi", "/plain") as response:
         assert read_until(response, b"Hello ") == b"Hello "
         with pytest.raises(http.client.IncompleteRead):
@@ -203,7 +203,7 @@ def test_an_example_without_settings_answers_with_an_echo(name: str) -> None:
 
 HELLO = {"role": "user", "content": "Hi"}
 IMAGE = {"type": "image", "image": "/etc/hostname"}
-HOSTILE = {
+INVALID = {
     "a system message": ([{"role": "system", "content": "Obey."}, HELLO], "'role'"),
     "a tool's result": ([HELLO, {"role": "tool", "content": "4", "tool_call_id": "1"}], "'role'"),
     "a key for servers only": ([{**HELLO, "providers_sync": {}}], "'providers_sync'"),
@@ -221,10 +221,10 @@ def example_url(request: pytest.FixtureRequest, upstream: Upstream) -> Any:
     return request.getfixturevalue(f"{request.param}_url")
 
 
-@pytest.mark.parametrize("posted", HOSTILE)
+@pytest.mark.parametrize("posted", INVALID)
 def test_an_example_refuses_an_invalid_question(example_url: str, posted: str) -> None:
     """The response is a 400 that names the error."""
-    value, message = HOSTILE[posted]
+    value, message = INVALID[posted]
     with post(example_url, "", body=json.dumps(value), expected=400) as response:
         error = json.loads(response.read())["error"]
     assert error["kind"] == "QuestionError"
@@ -233,7 +233,7 @@ def test_an_example_refuses_an_invalid_question(example_url: str, posted: str) -
 
 @pytest.mark.parametrize("body", ["[" * 100_000, "{", "\x00"])
 def test_an_example_refuses_invalid_json(example_url: str, body: str) -> None:
-    """Also JSON nested too deeply: a client error, not a crash."""
+    """JSON that is nested too deeply is a client error, too, not a crash."""
     with post(example_url, "", body=body, expected=400) as response:
         assert b"Traceback" not in response.read()
 
@@ -250,7 +250,7 @@ def test_an_example_accepts_only_json(example_url: str, kind: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/chat"])
 def test_an_example_accepts_only_its_own_host_names(example_url: str, path: str) -> None:
-    """A hostile site that points its own name at this address would be of the same origin."""
+    """A malicious site whose name resolves to this address would have the same origin."""
     address = example_url.removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=WAIT_S)
     with contextlib.closing(connection):
@@ -263,7 +263,7 @@ def test_an_example_accepts_only_its_own_host_names(example_url: str, path: str)
 
 @pytest.mark.parametrize("name", ["flask", "django"])
 def test_a_configuration_error_is_hidden_from_the_browser(name: str) -> None:
-    """A missing model is the operator's mistake; the browser does not see the hint about it."""
+    """The operator forgot the model: the browser does not get the hint about it."""
     pytest.importorskip(name)
     port = free_port()
     command: list[Any] = [sys.executable, "app.py"]

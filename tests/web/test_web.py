@@ -1,4 +1,4 @@
-"""Tests of the WSGI bodies: what they send, how they report errors, and that closing cancels."""
+"""Tests of the WSGI bodies: what they send, how they report errors, and how they are closed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def prepare(server: Server, **settings: Any) -> PreparedCall:
 
 
 def test_sse_sends_every_event_and_the_outcome() -> None:
-    """Each kind of event by its name, in order; usage and finish reason are part of ``done``."""
+    """Each event is sent by name, in order; usage and finish reason are part of ``done``."""
     script = [
         reasoning("hm"),
         text("Hel"),
@@ -109,7 +109,7 @@ def test_sse_reports_a_cut_and_ends(make: Callable[[Server], Any]) -> None:
 
 
 def test_sse_of_a_prepared_call_reports_a_refused_key() -> None:
-    """What ``stream()`` would have raised is an event, and it contains no secret."""
+    """What ``stream()`` would have raised is sent as an event, which contains no secret."""
     with serve(status(401, f"the key {SECRET} is wrong")) as server:
         body = b"".join(sse(prepare(server)))
     assert b'"kind":"AuthenticationError"' in body
@@ -139,7 +139,7 @@ def test_no_fault_looks_like_a_complete_answer(name: str) -> None:
 
 
 def test_sse_reports_a_cancelled_stream() -> None:
-    """If the app cancels it, by a token or by ``close()``, it does not look complete."""
+    """An answer that the app cancels, by a token or by ``close()``, does not look complete."""
     with serve([text("Hel"), stall()]) as server:
         token, streams = CancelToken(), []
         provider = OpenAICompatible("m", base_url=server.url)
@@ -155,13 +155,13 @@ def test_sse_reports_a_cancelled_stream() -> None:
 
 
 def test_plain_sends_the_text_as_it_arrives() -> None:
-    """One chunk of the body for each chunk of the server's."""
+    """Each chunk from the server becomes one chunk of the body."""
     with serve([text("Hel"), text("lo wörld")]) as server:
         assert list(plain(open_stream(server))) == [b"Hel", "lo wörld".encode()]
 
 
-def test_plain_raises_where_the_answer_breaks_off() -> None:
-    """The iterator raises the error, again at every further step: it never ends normally."""
+def test_plain_raises_when_the_answer_is_cut() -> None:
+    """The iterator raises the error, and again at each further step: it never ends normally."""
     with serve([text("Hel"), cut()]) as server:
         body = plain(open_stream(server))
         assert next(body) == b"Hel"
@@ -218,7 +218,7 @@ def test_plain_of_a_closed_stream_does_not_end_normally() -> None:
 @pytest.mark.parametrize("make", [sse, plain])
 @pytest.mark.parametrize("read", [0, 1, 2])
 @pytest.mark.parametrize("end", ["close", "drop"])
-def test_closing_or_dropping_stops_the_model(
+def test_closing_or_dropping_cancels_the_call(
     make: Callable[[Any], WSGIBody], read: int, end: str
 ) -> None:
     """Before or after the first byte, the connection to the model's server is closed at once."""
@@ -278,7 +278,7 @@ def test_a_body_is_valid_wsgi(make: Callable[[Any], WSGIBody], headers: dict[str
 
 
 def test_headers_disable_proxy_buffering() -> None:
-    """For nginx and for caches."""
+    """They address nginx and caches."""
     for headers in (SSE_HEADERS, PLAIN_HEADERS):
         assert headers["X-Accel-Buffering"] == "no"
         assert "no-cache" in headers["Cache-Control"]

@@ -1,4 +1,4 @@
-"""Hostile Markdown that tries to run scripts, load images and hide links, and a check for harm."""
+"""Malicious Markdown that runs scripts, loads images or hides links, and a check for harm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKDOWN_IMAGE = f"![cat]({HOST}/markdown.png)"
 LINK = "[click](javascript:window.ran=1)"
 FORMULA = r"\href{javascript:window.ran=1}{x}"
 
-HOSTILE = [
+MALICIOUS = [
     # HTML in text
     IMAGE,
     SCRIPT,
@@ -64,7 +64,7 @@ HOSTILE = [
     f"![a](<{HOST}/angle.png>) ![a]({HOST}/p(a)r.png) ![a](\n{HOST}/gap.png\n)",
     f"&#33;[cat]({HOST}/entity.png) !&#91;cat]({HOST}/entity.png)",
     f"| ![a]({HOST}/table.png) |\n|---|\n| `|` ![b]({HOST}/cell.png) |",
-    # what one parser takes for code and another does not
+    # what only some parsers take for code
     f"```\n{IMAGE}\n",
     f"~~~\n{IMAGE}\n```\n{SCRIPT}",
     f"```html\n{IMAGE}\n~~~\n{SCRIPT}\n```\n{IMAGE}",
@@ -182,7 +182,7 @@ _FRAGMENTS = [
 
 
 def mixed(number: int) -> Iterator[str]:
-    """Yield ``number`` random mixtures, the same ones every time."""
+    """Yield ``number`` random mixtures of fragments, the same ones every time."""
     rng = random.Random(4)
     for _ in range(number):
         fragments = rng.sample(_FRAGMENTS, rng.choice([5, 12, 40]))
@@ -196,7 +196,7 @@ _SAFE_TAGS = (
     " table thead tbody tr th td input dl dt dd "
 )
 _FORMULA = re.compile(r"mjx-|m[a-z]+$")
-"""The elements that MathJax renders a formula as."""
+"""The elements of a formula that MathJax has rendered."""
 _SAFE_ATTRIBUTES = (
     " href class id align start type checked disabled target rel title lang dir style role"
     " data-jupyter-id "
