@@ -24,8 +24,8 @@ LAYERS = [
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
-    "terminal.render",
-    "terminal.screens terminal.keyboard",
+    "terminal.answer",
+    "terminal.screens terminal.input",
     "terminal.markdown",
     "terminal.live terminal.spinner terminal.markdown_blocks",
     # integrations: the gateway

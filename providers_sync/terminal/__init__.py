@@ -4,8 +4,8 @@
 (plain text, JSON events, Markdown), and ``keyboard`` reads what the user types.
 """
 
-from .keyboard import question
-from .render import ask
+from .answer import ask
+from .input import question
 from .session import chat
 
 __all__ = ["ask", "chat", "question"]

@@ -12,8 +12,8 @@ from ..errors import InvalidRequestError, ProviderError, StreamCancelled
 from ..printable import visible
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
-from .keyboard import Keyboard, note
-from .render import show_answer
+from .answer import show_answer
+from .input import Keyboard, note
 from .screens import Screen, choose_screen
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."

@@ -1,4 +1,4 @@
-"""Shows one streamed answer on a screen; Ctrl-C cancels the answer, not the program."""
+"""The ``ask`` command, and ``show_answer``: stream one answer to a screen; Ctrl-C cancels it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..interrupt import InterruptHandler
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from ..types import Messages, TextDelta
-from .keyboard import no_echo, note
+from .input import no_echo, note
 from .screens import JsonScreen, Screen, choose_screen, summary
 
 EXIT_INTERRUPTED = 130
