@@ -25,7 +25,10 @@ BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (an error), 2 (usage) or 130 (Ctrl-C)."""
+    """Run one command; return its exit code: 0, 1 (an error), 130 (Ctrl-C) or 141 (closed pipe).
+
+    Raises ``SystemExit`` for ``--help``, ``--version`` (code 0) and wrong usage (code 2).
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`
             setattr(sys, name, io.StringIO())

@@ -44,8 +44,8 @@ def select_provider(
 
     The provider is the first of: ``provider``; that of ``PROVIDERS_SYNC_PROVIDER``; OpenAI's
     protocol if there is a ``base_url``; the first of ``PROVIDERS`` whose address is set; the first
-    whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if ``provider`` is another one than
-    ``PROVIDERS_SYNC_PROVIDER``.
+    of ``PROVIDERS`` and ``PRESETS`` whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if
+    ``provider`` differs from ``PROVIDERS_SYNC_PROVIDER``.
 
     Raises ``InvalidRequestError`` if there is none, suggesting ``options``, and for variables with
     invalid values.

@@ -83,7 +83,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Yield the findings about one provider, check by check; stop after the first wrong one.
 
-    ``name`` is one of ``PROVIDERS`` or ``PRESETS``. The last check sends one short question.
+    ``name`` is one of ``PROVIDERS`` or ``PRESETS``; ``base_url`` replaces its configured address.
+    The last check sends one short question.
     """
     try:
         provider = get_provider(name, model, **({"base_url": base_url} if base_url else {}))
