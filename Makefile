@@ -21,7 +21,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_client_side.py \
-    tests/faults/test_stopping.py tests/test_batch_dask.py tests/test_batch_figures.py \
+    tests/faults/test_stopping.py tests/test_batch_dask.py tests/test_batch_benchmarks.py \
     tests/test_batch_limits.py tests/test_dialects_fuzz.py tests/test_examples.py \
     tests/test_gateway_hostile.py tests/test_llamacpp.py tests/test_local.py \
     tests/test_mock_servers.py tests/test_notebook.py tests/test_scripted.py \
@@ -62,9 +62,11 @@ clean:
 # An existing environment with another Python than requested would test the wrong one.
 python: $(VENV)/python.stamp
 	@if [ -n "$(PYTHON)" ]; then \
-	    asked=$$($(PYTHON) -c '$(VERSION)') && has=$$($(BIN)/python -c '$(VERSION)') || exit 1; \
-	    if [ "$$asked" != "$$has" ]; then \
-	        echo "$(VENV) holds Python $$has, not $$asked: give VENV=.venv-$$asked too." >&2; \
+	    requested=$$($(PYTHON) -c '$(VERSION)') && \
+	        installed=$$($(BIN)/python -c '$(VERSION)') || exit 1; \
+	    if [ "$$requested" != "$$installed" ]; then \
+	        echo "$(VENV) has Python $$installed, not $$requested: set VENV=.venv-$$requested" \
+	            "too." >&2; \
 	        exit 1; \
 	    fi; \
 	fi
@@ -72,7 +74,7 @@ python: $(VENV)/python.stamp
 $(VENV)/python.stamp:
 	@for python in $(CANDIDATES); do \
 	    if "$$python" -c '$(USABLE)' 2>/dev/null; then \
-	        echo "Making $(VENV) with Python $$("$$python" -c '$(VERSION)')."; \
+	        echo "Creating $(VENV) with Python $$("$$python" -c '$(VERSION)')."; \
 	        "$$python" -m venv "$(VENV)" && touch $@; \
 	        exit; \
 	    fi; \

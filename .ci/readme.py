@@ -1,4 +1,4 @@
-"""Run the README's commands (all but make's) unchanged in a copy of the checkout."""
+"""Run the README's commands, except make and providers-sync, in a copy of the checkout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = ("make ", "providers-sync ", ". ")
-"""``.ci/run`` runs make itself; the commands need a server, and tests run them with one."""
+"""``.ci/run`` runs make itself; tests run ``providers-sync`` commands with a server; activating
+an environment has no effect here, where each command has its own shell."""
 FULL_SUITE = ".venv/bin/python -m pytest"
 
 

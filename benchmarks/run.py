@@ -80,7 +80,7 @@ def main() -> int:
     if not options.parts:
         command = [
             environments.python("tools"),
-            str(Path(__file__).parent / "peers" / "picture.py"),
+            str(Path(__file__).parent / "peers" / "chart.py"),
         ]
         subprocess.run([*command, str(folder)], check=True)
     print(f"Written to {folder}.")

@@ -51,7 +51,10 @@ class Chat:
     - ``budget`` limits the characters sent: the oldest exchanges are left out, each as a unit, but
       never the system message or the new question. They stay in ``history`` and in the file.
     - ``options`` are added to the body of every request.
-    - One answer at a time: ``send`` raises ``InvalidRequestError`` while another one is running.
+    - One answer at a time: while it is running, ``send``, ``resume``, ``discard`` and ``undo``
+      raise ``InvalidRequestError``.
+
+    Raises ``InvalidRequestError`` for invalid settings.
     """
 
     def __init__(
@@ -95,7 +98,8 @@ class Chat:
 
         The model receives the text so far as the beginning of its own turn. Most models then
         continue; for one that starts over, repeat the question instead:
-        ``chat.send(chat.discard().question)``.
+        ``chat.send(chat.discard().question)``. Raises ``InvalidRequestError`` if there is nothing
+        to resume.
         """
         self._check_idle()
         if self.interrupted is None:

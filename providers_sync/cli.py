@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
-from .defaults import find_model, make_provider, select_provider
 from .printable import one_line, visible
+from .provider_selection import make_provider, select_provider, set_only_model
 from .providers import PRESETS
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
@@ -25,7 +25,10 @@ BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (an error), 2 (usage) or 130 (Ctrl-C)."""
+    """Run one command; return its exit code: 0, 1 (an error), 130 (Ctrl-C) or 141 (closed pipe).
+
+    Raises ``SystemExit`` for ``--help``, ``--version`` (code 0) and wrong usage (code 2).
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`
             setattr(sys, name, io.StringIO())
@@ -221,11 +224,11 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from .batch.report import run
+    from .batch.command import run
 
     with _provider(options, "--provider NAME") as provider:
         if not provider.model and _rows_without_model(options.input):
-            find_model(provider)
+            set_only_model(provider)
         return run(
             provider,
             options.input,

@@ -56,6 +56,9 @@ class Failover(Provider):
       spans the complete call: that of the call if given, or else the longest of the providers.
     - Each provider gets one request unless it or the call has ``retry=``: the next provider is the
       retry.
+
+    Raises ``InvalidRequestError`` for an empty list, for anything in it that is not a provider, and
+    for invalid settings.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""

@@ -12,7 +12,7 @@ from typing import Any
 class InterruptHandler:
     """Context manager that calls ``stop`` at the first Ctrl-C instead of raising.
 
-    So Ctrl-C never interrupts a write half-way, and the stopped call reports the cancellation
+    This way Ctrl-C never interrupts a write half-way, and the stopped call reports the cancellation
     itself. A second Ctrl-C, if the first did not help, raises ``KeyboardInterrupt`` as usual.
     Outside the main thread, and where Ctrl-C is ignored (``nohup``), nothing changes.
 

@@ -22,10 +22,10 @@ import time
 from typing import Any, NoReturn
 
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
-from .defaults import find_model, make_provider, select_provider
 from .errors import StreamCancelled
 from .interrupt import InterruptHandler
 from .printable import VisibleChunks, visible
+from .provider_selection import make_provider, select_provider, set_only_model
 from .providers import PRESETS
 from .safe_markdown import make_safe
 
@@ -279,7 +279,7 @@ def _provider(options: Any) -> Provider:
         os.environ, provider=options.provider, model=options.model, base_url=options.base_url
     )
     provider = make_provider(selection, options.base_url)
-    find_model(provider)
+    set_only_model(provider)
     return provider
 
 

@@ -214,7 +214,7 @@ def test_a_cut_answer_keeps_its_text_and_is_not_retried() -> None:
 
 
 def test_tool_calls_and_reasoning_are_in_the_message() -> None:
-    """An answer without text is an answer."""
+    """An answer without text is a valid answer."""
     script = [reasoning("Hm"), tool_call("weather", {"city": "Oslo"})]
     with serve(script) as server:
         (result,) = batch.map(provider_of(server), ["Hi"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from providers_sync import OpenAICompatible
-from providers_sync.batch import report
+from providers_sync.batch import command
 from providers_sync.cli import main
 from providers_sync.testing import Request, Server, serve, stall, status, text, usage
 
@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(source), str(tmp_path / "answers.jsonl")
 
 
-def command(server: Server, files: tuple[str, str], *more: str) -> list[str]:
+def batch_arguments(server: Server, files: tuple[str, str], *more: str) -> list[str]:
     """Return the arguments for ``main``."""
     return [
         "batch",
@@ -63,7 +63,7 @@ def test_a_file_becomes_a_ledger_with_all_answers(
 ) -> None:
     """Exit code 0, one line per row, and a summary with the counts."""
     with serve(echo) as server:
-        assert main(command(server, files, "--concurrency", "2", "--rate", "6000")) == 0
+        assert main(batch_arguments(server, files, "--concurrency", "2", "--rate", "6000")) == 0
     lines = [json.loads(line) for line in Path(files[1]).read_text().splitlines()]
     texts = {each["response"]["body"]["choices"][0]["message"]["content"] for each in lines}
     assert texts == {"one", "two", "three", "four"}
@@ -82,12 +82,12 @@ def test_a_row_without_an_answer_is_exit_code_1_until_it_has_one(
         return status(400, "No") if b"two" in request.body else echo(request)
 
     with serve(script) as server:
-        assert main(command(server, files)) == 1
+        assert main(batch_arguments(server, files)) == 1
     shown = capsys.readouterr().out
     assert "failed           1\n" in shown
     assert "1 × APIStatusError, for example row-2: 400 " in shown
     with serve(echo) as server:
-        assert main(command(server, files)) == 0
+        assert main(batch_arguments(server, files)) == 0
         assert len(server.requests) == 1
     assert "answered         1\nfrom the ledger  3\n" in capsys.readouterr().out
 
@@ -99,7 +99,7 @@ def test_a_broken_line_is_found_before_anything_is_sent(
     source = tmp_path / "prompts.jsonl"
     source.write_text('"one"\n{broken\n')
     with serve(echo) as server:
-        assert main(command(server, (str(source), str(tmp_path / "out")))) == 1
+        assert main(batch_arguments(server, (str(source), str(tmp_path / "out")))) == 1
         assert server.requests == []
     assert "line 2 of " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -110,7 +110,7 @@ def test_the_input_as_output_is_refused(
 ) -> None:
     """The file of prompts is unchanged."""
     with serve(echo) as server:
-        assert main(command(server, (files[0], files[0]))) == 1
+        assert main(batch_arguments(server, (files[0], files[0]))) == 1
     assert "cannot be used as a ledger: line 1 is not a line" in capsys.readouterr().err
     assert Path(files[0]).read_text() == "one\ntwo\nthree\nfour\n"
 
@@ -123,7 +123,12 @@ def test_ctrl_c_records_finished_rows_and_explains_how_to_resume(files: tuple[st
 
     with serve(script) as server:
         running = subprocess.Popen(
-            [sys.executable, "-m", "providers_sync", *command(server, files, "--concurrency", "1")],
+            [
+                sys.executable,
+                "-m",
+                "providers_sync",
+                *batch_arguments(server, files, "--concurrency", "1"),
+            ],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,7 +144,7 @@ def test_ctrl_c_records_finished_rows_and_explains_how_to_resume(files: tuple[st
     assert "Traceback" not in shown
     assert len(Path(files[1]).read_text().splitlines()) == 2
     with serve(echo) as server:
-        assert main(command(server, files)) == 0
+        assert main(batch_arguments(server, files)) == 0
         assert len(server.requests) == 2
 
 
@@ -152,15 +157,15 @@ def test_control_characters_in_the_file_name_are_escaped(
         yield from ()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "map", stopped)
+    monkeypatch.setattr(command, "map", stopped)
     with pytest.raises(KeyboardInterrupt):
-        report.run(OpenAICompatible("m"), files[0], "out\x1b[2J")
+        command.run(OpenAICompatible("m"), files[0], "out\x1b[2J")
     assert "Stopped. The finished rows are in out␛[2J:" in capsys.readouterr().err
 
 
-def tally(done: int, total: int) -> report.Tally:
+def tally(done: int, total: int) -> command.Tally:
     """Return a tally that started a minute ago."""
-    result = report.Tally(total, answered=done)
+    result = command.Tally(total, answered=done)
     result.started -= 60
     return result
 
@@ -168,7 +173,7 @@ def tally(done: int, total: int) -> report.Tally:
 def test_the_line_in_a_terminal_is_rewritten() -> None:
     """Count, rate, errors and the time left, on one line until the end."""
     out = Terminal()
-    line = report.ProgressLine(out)
+    line = command.ProgressLine(out)
     line._shown_at -= 1
     line.show(tally(120, 480))
     line.show(tally(121, 480))  # too soon for another update
@@ -182,7 +187,7 @@ def test_the_line_in_a_terminal_is_rewritten() -> None:
 def test_the_line_in_a_log_is_repeated_now_and_then() -> None:
     """One line every ten seconds, without carriage returns."""
     out = io.StringIO()
-    line = report.ProgressLine(out)
+    line = command.ProgressLine(out)
     line.show(tally(1, 4))
     line._shown_at -= 11
     line.show(tally(2, 4))
@@ -195,8 +200,8 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
     """It has the same text next to it."""
     pytest.importorskip("rich", reason="rich is not installed")
     out = Terminal()
-    with report.progress(4, out) as bar:
-        assert not isinstance(bar, report.ProgressLine)
+    with command.progress(4, out) as bar:
+        assert not isinstance(bar, command.ProgressLine)
         bar.show(tally(4, 4))
     assert "4/4" in out.getvalue()
     assert "0 errors" in out.getvalue()
@@ -205,6 +210,6 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])
 def test_time_left_reads_like_a_clock(seconds: int, shown: str) -> None:
     """Hours are shown only if there are any."""
-    tally = report.Tally(total=2, answered=1)
+    tally = command.Tally(total=2, answered=1)
     tally.started -= seconds
     assert tally.time_left() == shown

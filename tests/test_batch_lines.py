@@ -104,7 +104,7 @@ def run_on(content: bytes, inputs: Any = ("Hi",)) -> list[batch.Result] | batch.
         path = Path(folder, "answers.jsonl")
         path.write_bytes(content)
         try:
-            return list(batch.map(ScriptedProvider("Asked"), inputs, ledger=path))
+            return list(batch.map(ScriptedProvider("New"), inputs, ledger=path))
         except batch.LedgerError as error:
             refused = error
         assert path.read_bytes() == content
@@ -263,7 +263,7 @@ def test_the_batch_output_of_openai_is_read() -> None:
     assert isinstance(results, list)
     texts = {each.custom_id: each.text or str(each.error) for each in results}
     assert "holds an answer to a different input under 'row-1'" in texts.pop("row-1")
-    assert texts == {f"row-{n}": "Asked" for n in range(2, 6)}
+    assert texts == {f"row-{n}": "New" for n in range(2, 6)}
     found = parse_line(dumped(OPENAI)).reply
     assert found is not None
     assert (found.message["content"], found.usage) == ("Hello.", Usage(22, 2, 24))
@@ -275,7 +275,7 @@ def test_no_answer_is_removed_if_a_name_has_two(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     first = dumped(changed(OURS, (*CHOICE, "message", "content"), "First"))
     path.write_bytes(first + dumped(FAILED) + VALID)
-    (result,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
+    (result,) = batch.map(ScriptedProvider("New"), ["Hi"], ledger=path)
     assert (result.text, result.recorded) == ("Hello", True)
     assert path.read_bytes() == first + VALID
 
@@ -300,7 +300,7 @@ def test_answers_are_found_after_failed_rows_between_them_are_removed(tmp_path: 
 
 
 def test_a_ledger_overwritten_by_another_program_ends_the_batch(tmp_path: Path) -> None:
-    """It cannot be read any more, which is a ``LedgerError``."""
+    """A line that cannot be read any more raises ``LedgerError``, after requests in progress."""
     path = tmp_path / "answers.jsonl"
     path.write_bytes(VALID)
 
@@ -309,7 +309,7 @@ def test_a_ledger_overwritten_by_another_program_ends_the_batch(tmp_path: Path) 
         yield "Hi"
 
     with pytest.raises(batch.LedgerError, match="cannot read the ledger"):
-        list(batch.map(ScriptedProvider("Asked"), inputs(), ledger=path))
+        list(batch.map(ScriptedProvider("New"), inputs(), ledger=path))
     path.write_bytes(VALID)
     assert run_on(VALID)
 
@@ -455,7 +455,7 @@ def test_lone_surrogates_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: 
     """A custom provider may return them anywhere; the row is recorded as it was yielded."""
     path = tmp_path / "answers.jsonl"
     (first,) = batch.map(SurrogateProvider(), ["Hi"], ledger=path)
-    (again,) = batch.map(ScriptedProvider("Asked"), ["Hi"], ledger=path)
+    (again,) = batch.map(ScriptedProvider("New"), ["Hi"], ledger=path)
     assert first.error is None
     assert again.recorded
     assert again.message == first.message

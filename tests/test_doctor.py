@@ -56,7 +56,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End a test that hangs quickly."""
+    """Quickly end a test that hangs."""
     monkeypatch.setattr(doctor, "TIMEOUTS", Timeouts(connect=5, first_token=5, total=10))
 
 

@@ -264,7 +264,7 @@ def test_an_unknown_model_raises_with_the_known_ones() -> None:
         assert request_counts(a, b) == [0, 0]
 
 
-def test_cancel_stops_the_whole_failover() -> None:
+def test_cancel_stops_the_failover() -> None:
     """From another thread, while the second of three is silent; the third is never tried."""
     with servers(status(500), [stall()], "third") as (first, second, third):
         token = CancelToken()
@@ -344,7 +344,7 @@ def test_an_answer_that_is_complete_before_the_timeout_is_checked_counts() -> No
     assert (stream.read(), stream.outcome) == ("Hello", Outcome.COMPLETE)
 
 
-def test_five_dead_and_one_good_answer_in_time_and_then_at_once(blackhole: tuple[str, int]) -> None:
+def test_one_good_provider_among_five_dead_ones_is_found(blackhole: tuple[str, int]) -> None:
     """The first call waits for each connect timeout; the next one tries the good one first."""
     connect = 0.2
     with serve("Hello") as good:
@@ -526,7 +526,7 @@ def test_it_answers_async_callers() -> None:
     async def ask(provider: Provider) -> str:
         return (await aio.complete(provider, "Hi")).text
 
-    async def leave(provider: Provider, server: Server) -> None:
+    async def cancel_task(provider: Provider, server: Server) -> None:
         task = asyncio.create_task(ask(provider))
         await asyncio.to_thread(server.wait_request, 1)
         task.cancel()
@@ -535,7 +535,7 @@ def test_it_answers_async_callers() -> None:
 
     with servers(status(500), "b", [stall()]) as (a, b, silent):
         assert asyncio.run(ask(Failover([openai(a), openai(b)]))) == "b"
-        asyncio.run(leave(Failover([openai(a), openai(silent)]), silent))
+        asyncio.run(cancel_task(Failover([openai(a), openai(silent)]), silent))
         silent.wait_closed(1, timeout=1)
 
 

@@ -124,7 +124,7 @@ def private_accesses(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_module_reads_a_private_attribute_of_another():
-    """What a neighbour needs has a public name, or a function in the module that owns it."""
+    """What another module needs has a public name, or a function in the module that owns it."""
     found = [f"{name}: {access}" for name, tree in modules() for access in private_accesses(tree)]
     assert [each for each in found if not each.endswith("os._exit")] == []
 

@@ -18,7 +18,7 @@ from . import environments
 
 FOLDER = Path(__file__).parent
 ROUND_S = 3.0
-"""A client whose rounds of a case take longer than this in total gets fewer rounds."""
+"""A client whose rounds of a case take longer than this in total gets fewer, but at least one."""
 Measurements = dict[str, Any]
 
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 from ..errors import InvalidRequestError
 
 LINE_CHARACTERS = 256 * 1024 * 1024
-"""Limit of a line, as a device may never end one; OpenAI's batch files have at most 200 MB."""
+"""Limit of a line: a device may never end one. OpenAI's complete batch files have up to 200 MB."""
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Any]:

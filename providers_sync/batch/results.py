@@ -1,4 +1,4 @@
-"""The reply of one attempt, and the ``Result`` that ``map`` yields for a row."""
+"""The ``Reply`` to a row's attempts, and the ``Result`` that ``map`` yields for a row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .rows import Row
 
 @dataclass(frozen=True)
 class Reply:
-    """The outcome of one or more attempts at a row: plain data that can be pickled."""
+    """What one or more attempts at a row returned: plain data that can be pickled."""
 
     message: dict[str, Any]
     """The answer as an OpenAI message: ``role``, ``content``, ``tool_calls`` …"""
@@ -73,5 +73,5 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
 
 
 def failed_reply(error: ProviderError) -> Reply:
-    """Return the reply for a row whose request was not sent."""
+    """Return the reply for a row without an answer: it was not sent, or its worker failed."""
     return Reply({"role": "assistant", "content": ""}, error.outcome, error=error)

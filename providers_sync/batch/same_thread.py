@@ -90,7 +90,7 @@ class _TimeoutWatcher:
 
 
 def _do_nothing() -> None:
-    """Notify nobody: no thread waits for the channel."""
+    """Do not notify: no thread waits for the channel."""
 
 
 _watcher = _TimeoutWatcher()

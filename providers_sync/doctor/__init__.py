@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from .. import transport
 from ..config import Timeouts
-from ..defaults import PROVIDER_VARIABLE
 from ..errors import (
     APIStatusError,
     APITimeoutError,
@@ -22,6 +21,7 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
+from ..provider_selection import PROVIDER_VARIABLE
 from ..providers import PRESETS, PROVIDERS, Provider, get_provider
 from ..providers.base import api_key_of, get_text, uses_default_url
 from ..transport import SECRET_LENGTH
@@ -83,7 +83,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Yield the findings about one provider, check by check; stop after the first wrong one.
 
-    ``name`` is one of ``PROVIDERS`` or ``PRESETS``. The last check sends one short question.
+    ``name`` is one of ``PROVIDERS`` or ``PRESETS``; ``base_url`` replaces its configured address.
+    The last check sends one short question.
     """
     try:
         provider = get_provider(name, model, **({"base_url": base_url} if base_url else {}))

@@ -16,7 +16,7 @@ SUDDEN_SHARE = 0.1
 BURST_GAP_S = 0.25
 """A model's tokens are 5 to 100 ms apart; a proxy's buffer takes longer to fill."""
 BURST_CHUNKS = 8
-"""A burst has at least so many chunks on average; a buffer of 4 KiB holds about twice as many."""
+"""A burst has at least this many chunks on average; a buffer of 4 KiB holds about twice as many."""
 BURST_SHARE = 0.8
 """Fraction of the time from the first chunk to the last; one hiccup of the network is less."""
 ADVICE = (

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..defaults import find_model
 from ..errors import ProviderError, StreamCancelled
 from ..interrupt import InterruptHandler
+from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from ..types import Messages, TextDelta
@@ -38,7 +38,7 @@ def ask(
     screen = choose_screen(as_json=as_json, plain=plain)
 
     def call(token: CancelToken) -> Stream:
-        find_model(provider, token)
+        set_only_model(provider, token)
         return provider.stream(messages, cancel=token)
 
     try:

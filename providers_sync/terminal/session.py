@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 
 from ..chat import Chat
-from ..defaults import find_model
 from ..errors import InvalidRequestError, ProviderError, StreamCancelled
 from ..printable import visible
+from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
 from .answer import show_answer
@@ -126,7 +126,7 @@ class Session:
     def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
         def with_model(token: CancelToken) -> Stream:
             if not self._chat.model:
-                find_model(self._chat.provider, token)
+                set_only_model(self._chat.provider, token)
             return call(token)
 
         try:

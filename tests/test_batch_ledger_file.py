@@ -63,7 +63,7 @@ def test_other_files_next_to_the_ledger_are_left_alone(path: Path, kind: str) ->
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022])
-def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
+def test_a_new_ledger_is_readable_by_its_owner_only(tmp_path: Path, mask: int) -> None:
     """Answers are private, like saved chats; an existing ledger keeps its mode."""
     old = os.umask(mask)
     try:
@@ -204,7 +204,7 @@ def test_the_temporary_file_of_a_killed_process_does_no_harm(path: Path) -> None
 
 
 def test_a_dangling_link_creates_its_target(tmp_path: Path) -> None:
-    """This is what any program does that writes to it; the link stays one."""
+    """Any program that writes to the link creates its target, too; the link stays one."""
     link, real = tmp_path / "link", tmp_path / "real"
     link.symlink_to(real)
     run(link)

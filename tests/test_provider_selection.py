@@ -20,12 +20,12 @@ from providers_sync import (
     OpenAICompatible,
     StreamCancelled,
     Vitalentum,
-    defaults,
+    provider_selection,
 )
 from providers_sync.cli import main
-from providers_sync.defaults import find_model, make_provider, select_provider
 from providers_sync.gateway import Gateway
 from providers_sync.gateway import serve as gateway
+from providers_sync.provider_selection import make_provider, select_provider, set_only_model
 from providers_sync.providers import PRESETS
 from providers_sync.testing import Request, json_body, serve, stall, status, text
 
@@ -126,11 +126,11 @@ def test_only_model_of_a_server_is_used() -> None:
     """One request; none for a provider with a model or with another protocol."""
     with serve(models("only", "only"), protocol="openai") as server:
         provider = OpenAICompatible(base_url=server.url)
-        find_model(provider)
-        find_model(provider)
-        find_model(OpenAICompatible("other", base_url=server.url))
-        find_model(Anthropic(base_url=server.url))
-        find_model(Vitalentum(base_url=server.url))
+        set_only_model(provider)
+        set_only_model(provider)
+        set_only_model(OpenAICompatible("other", base_url=server.url))
+        set_only_model(Anthropic(base_url=server.url))
+        set_only_model(Vitalentum(base_url=server.url))
         assert provider.model == "only"
         assert len(server.requests) == 1
         assert provider.complete("Hi").text == "only"
@@ -152,7 +152,7 @@ def test_several_models_or_none_raise(names: list[str], expected: str) -> None:
         serve(models(*names), protocol="openai") as server,
         pytest.raises(InvalidRequestError) as caught,
     ):
-        find_model(OpenAICompatible(base_url=server.url))
+        set_only_model(OpenAICompatible(base_url=server.url))
     assert str(caught.value).endswith(expected)
     assert "needs a model: use --model NAME" in str(caught.value)
 
@@ -169,10 +169,10 @@ def test_failure_to_list_the_models_is_reported(
     script: Any, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Quickly, with the server's own reason."""
-    monkeypatch.setattr(defaults, "MODEL_LIST_S", 0.3)
+    monkeypatch.setattr(provider_selection, "MODEL_LIST_S", 0.3)
     raises = pytest.raises(kind, match=r"needs a model: .* models failed: ")
     with serve(script, protocol="openai") as server, raises:
-        find_model(OpenAICompatible(base_url=server.url))
+        set_only_model(OpenAICompatible(base_url=server.url))
 
 
 def test_listing_the_models_can_be_cancelled() -> None:
@@ -182,7 +182,7 @@ def test_listing_the_models_can_be_cancelled() -> None:
         canceller = threading.Thread(target=lambda: (server.wait_request(), token.cancel()))
         canceller.start()
         with pytest.raises(StreamCancelled):
-            find_model(OpenAICompatible(base_url=server.url), token)
+            set_only_model(OpenAICompatible(base_url=server.url), token)
         canceller.join()
         server.wait_closed()
 
@@ -317,7 +317,7 @@ def test_unreachable_server_is_reported_with_its_address(
     refused: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not with the address of another server."""
-    monkeypatch.setattr(defaults, "MODEL_LIST_S", 0.3)
+    monkeypatch.setattr(provider_selection, "MODEL_LIST_S", 0.3)
     host, port = refused
     with pytest.raises(APIConnectionError, match=f"cannot connect to {host}:{port}"):
-        find_model(OpenAICompatible(base_url=f"http://{host}:{port}/v1"))
+        set_only_model(OpenAICompatible(base_url=f"http://{host}:{port}/v1"))

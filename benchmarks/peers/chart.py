@@ -1,4 +1,4 @@
-"""Draw the results as a chart, with matplotlib: ``python picture.py FOLDER``."""
+"""Draw the results as a chart, with matplotlib: ``python chart.py FOLDER``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default provider and model of a command, from its options and the environment."""
+"""Selects a command's provider and model: from options, the environment, or the server's list."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def select_provider(
 
     The provider is the first of: ``provider``; that of ``PROVIDERS_SYNC_PROVIDER``; OpenAI's
     protocol if there is a ``base_url``; the first of ``PROVIDERS`` whose address is set; the first
-    whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if ``provider`` is another one than
-    ``PROVIDERS_SYNC_PROVIDER``.
+    of ``PROVIDERS`` and ``PRESETS`` whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if
+    ``provider`` differs from ``PROVIDERS_SYNC_PROVIDER``.
 
     Raises ``InvalidRequestError`` if there is none, suggesting ``options``, and for variables with
     invalid values.
@@ -111,7 +111,7 @@ def make_provider(selection: Selection, base_url: str | None = None) -> Provider
         raise InvalidRequestError(f"{selection.model_variable}: {error}") from error
 
 
-def find_model(provider: Provider, cancel: CancelToken | None = None) -> None:
+def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> None:
     """Give ``provider`` the only model of its server, if it has no model yet.
 
     Sends a request only to servers of OpenAI's protocol, and waits at most ten seconds. Raises
