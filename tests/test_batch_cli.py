@@ -122,13 +122,9 @@ def test_ctrl_c_records_finished_rows_and_explains_how_to_resume(files: tuple[st
         return echo(request) if request.number <= 2 else stall()
 
     with serve(script) as server:
+        arguments = batch_arguments(server, files, "--concurrency", "1")
         running = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "providers_sync",
-                *batch_arguments(server, files, "--concurrency", "1"),
-            ],
+            [sys.executable, "-m", "providers_sync", *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -40,7 +40,7 @@ def requirements(results: Results) -> list[tuple[str, str, str, bool]]:
         require("the longest answer: peak memory relative to its text", sizes[1]["times_text"], 2.5)
     value = ratio(results, "imports", "import", "its dependencies", "wall_ms")
     if value is not None:
-        require("import relative to requests, sseclient, tenacity", value, 1.05)
+        require("import relative to requests, sseclient, tenacity", value, 1.1)
     if mine := results.get("sizes", {}).get("installed", {}).get(OURS):
         require("installed size", mine["megabytes"], 6, "MB")
         require("installed packages", mine["packages"], 8, "")
