@@ -16,7 +16,7 @@ from .answer import show_answer
 from .input import Keyboard, note
 from .screens import Screen, choose_screen
 
-WELCOME = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."
+WELCOME = "Ctrl-C stops an answer, Ctrl-D exits, /help shows the commands."
 HELP = '''\
 /model [NAME]   show the model, or switch to another
 /save FILE      save the conversation to a file
