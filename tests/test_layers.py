@@ -337,7 +337,7 @@ EMPTY = dict.fromkeys(HEIGHTS, "")
             "werkzeug",
         ),
         (heavy_below_integrations, "providers.base", "from .. import aio", "imports aio"),
-        (shared_by_both_sides, "dialects", "from ..decoding import events", "reaches decoding"),
+        (shared_by_both_sides, "dialects", "from ..decoding import sse", "reaches decoding"),
         (shared_by_both_sides, "providers.base", "from .. import dialects", "imports dialects"),
     ],
 )
@@ -355,7 +355,7 @@ def test_rule_reports_a_violation(rule, module, source, violation):
         ("providers.base", "def create_async_generator():\n    from .. import aio"),
         (PUBLIC, "def load_ipython_extension(shell):\n    from . import notebook"),
         ("aio", "import asyncio"),
-        ("gateway", "from . import Vitalentum\nfrom .serving import Server"),
+        ("gateway", "from . import Vitalentum\nfrom .serving import WSGIServer"),
     ],
 )
 def test_rules_allow_good_imports(module, source):

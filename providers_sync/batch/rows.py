@@ -52,7 +52,7 @@ class Row:
 
     @property
     def fingerprint(self) -> str:
-        """The ``id`` of its line in the ledger: a hash of everything that is sent."""
+        """The ``id`` of its ledger line: a hash of its name, messages, model and options."""
         content = [self.custom_id, self.messages, self.model, self.options]
         try:
             text = json.dumps(content, sort_keys=True, default=repr)

@@ -1,7 +1,7 @@
 """The ``ask`` and ``chat`` commands: one answer or a conversation, rendered as it streams.
 
-``session`` runs the conversation, ``render`` shows one answer, ``screens`` holds the output formats
-(plain text, JSON events, Markdown), and ``keyboard`` reads what the user types.
+``session`` runs the conversation, ``answer`` shows one answer, ``screens`` holds the output formats
+(plain text, JSON events, Markdown), and ``input`` reads what the user types.
 """
 
 from .answer import ask

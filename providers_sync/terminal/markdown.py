@@ -1,4 +1,4 @@
-"""Renders Markdown blocks as lines for the terminal; the only module that imports rich.
+"""Renders Markdown blocks as lines for the terminal; the only terminal module that imports rich.
 
 Nothing is dropped: HTML, images and link addresses stay readable, lines break where the model broke
 them, and a block that Markdown would shorten is shown as source. Control and invisible characters

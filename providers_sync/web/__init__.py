@@ -11,7 +11,7 @@
 
     return StreamingHttpResponse(sse(answer), headers=SSE_HEADERS)          # Django
 
-    start_response("200 OK", list(SSE_HEADERS.items()))     # bare WSGI
+    start_response("200 OK", list(SSE_HEADERS.items()))     # plain WSGI
     return sse(answer)
 
 ``question`` checks what a browser has posted. ``error_data`` returns what a browser may know about

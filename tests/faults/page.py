@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 HEAD = """# What happens when things go wrong
 
 The tests produce each of the {rows} faults below with a real server on a raw socket and check what
-the caller gets. `python -m faults.page` generates this page from the table of the tests, and a
-test fails if the two differ.
+the caller gets. `PYTHONPATH=tests:. python -m faults.page` generates this page from the table of
+the tests, and a test fails if the two differ.
 
 The columns:
 
@@ -27,7 +27,7 @@ The columns:
 - **outcome** is `.outcome` of the stream and of the error.
 - **text** is `.partial` of the error and `.text` of the stream: every character that arrived.
 - **requests** is the number of requests that the server receives, with at most {attempts} attempts.
-- **for** lists the protocols: *OpenAI* is the event stream of OpenAI and Vitalentum, which ends
+- **for** lists the protocols: *OpenAI* is the event stream of OpenAI, Vitalentum and CodeLinkAva, which ends
   with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends only with
   `message_stop`; *events* are both. *plain* is AI365VIP's plain text, which has no end marker.
   *TLS* means that the fault is tested over TLS as well.
