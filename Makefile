@@ -25,7 +25,7 @@ LONG = tests/web tests/faults/test_in_threads.py tests/faults/test_client_side.p
     tests/test_batch_limits.py tests/test_dialects_fuzz.py tests/test_examples.py \
     tests/test_gateway_hostile.py tests/test_llamacpp.py tests/test_local.py \
     tests/test_mock_servers.py tests/test_notebook.py tests/test_scripted.py \
-    tests/test_terminal_tmux.py
+    tests/test_terminal_piped.py tests/test_terminal_tmux.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second

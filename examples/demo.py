@@ -1,4 +1,4 @@
-"""Send one question to each historical provider, answered by a small model on this machine.
+"""Send one question to each discontinued service, answered by a small model on this machine.
 
 ``make demo`` runs it; ``python examples/demo.py "Your question"`` sends another question.
 """

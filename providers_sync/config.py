@@ -105,9 +105,7 @@ def seconds(value: object, name: str) -> float:
     Raises ``InvalidRequestError``, which names the argument ``name``, for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidRequestError(
-            f"{name} must be a number of seconds or None, not {type(value).__name__}"
-        )
+        raise InvalidRequestError(f"{name} must be a number of seconds, not {type(value).__name__}")
     try:
         number = float(value)
     except OverflowError:

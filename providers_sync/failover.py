@@ -36,7 +36,7 @@ class Failover(Provider):
 
     ::
 
-        provider = Failover([OpenAICompatible("qwen3", base_url=…), Vitalentum()])
+        provider = Failover([OpenAICompatible("qwen3", base_url=…), Anthropic("claude-sonnet-4-5")])
         for chunk in provider.stream("Hello"):
             print(chunk, end="")
 
@@ -128,7 +128,7 @@ class Failover(Provider):
 
         def prepare() -> PreparedCall:
             raise InvalidRequestError(
-                "the Failover class has no providers; make an object of it: "
+                "the Failover class has no providers; create an instance of it: "
                 "aio.stream(Failover([…]), messages)"
             )
 
@@ -157,7 +157,7 @@ def _checked_providers(providers: object) -> list[Provider]:
         raise InvalidRequestError("Failover needs a list of one or more providers")
     for index, provider in enumerate(providers):
         if not isinstance(provider, Provider):
-            hint = "; make an object of it" if isinstance(provider, type) else ""
+            hint = "; create an instance of it" if isinstance(provider, type) else ""
             raise InvalidRequestError(f"providers[{index}] is not a provider: {provider!r}{hint}")
     return list(providers)
 

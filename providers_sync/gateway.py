@@ -69,7 +69,7 @@ class Gateway:
     def url(self, name: str = "") -> str:
         """Return the ``base_url`` for a provider or an official client; without a name, the root.
 
-        Names: the three historical providers, ``openai`` (or ``v1``) and ``anthropic``.
+        Names: the three discontinued services, ``openai`` (or ``v1``) and ``anthropic``.
 
         Raises ``InvalidRequestError`` for any other name.
         """
@@ -129,7 +129,7 @@ def serve(
         raise InvalidRequestError("token must be text that is not empty")
     if host != LOOPBACK and token is None:
         raise InvalidRequestError(
-            f"others can reach {host}: set a token (--token-file), or use {LOOPBACK}"
+            f"{host} is open to other machines: set a token (--token-file), or use {LOOPBACK}"
         )
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {port!r}")
@@ -180,7 +180,7 @@ def _make_engine(engine: str | Engine, model: str | None) -> Engine:
         return LocalEngine(model)
     if model is not None:
         raise InvalidRequestError(
-            "model is the path of the local engine's weights; set engine='local' too"
+            "model is the path of the local engine's weights; use engine='local' (--engine local)"
         )
     if engine == "echo":
         return EchoEngine()

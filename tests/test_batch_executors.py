@@ -78,7 +78,7 @@ def test_a_killed_worker_process_ends_the_batch_and_a_rerun_resumes(tmp_path: Pa
             results = batch.map(provider, PROMPTS, executor=pool, concurrency=2, ledger=path)
             next(results)
             os.kill(next(iter(pool._processes)), signal.SIGKILL)
-            with pytest.raises(ProviderError, match="the executor takes no more work"):
+            with pytest.raises(ProviderError, match="the executor accepts no more requests"):
                 list(results)
         before = len(server.requests)
         recorded = path.read_bytes().count(b'"error":null')
@@ -119,4 +119,7 @@ def test_a_failing_worker_fails_its_row() -> None:
     """The row's error contains the worker's error."""
     results = list(batch.map(OpenAICompatible("m"), PROMPTS, executor=FailingExecutor("fail")))
     assert len(results) == len(PROMPTS)
-    assert str(results[0].error) == "the worker failed: OSError: no space on the worker"
+    assert (
+        str(results[0].error)
+        == "the executor could not run the request: OSError: no space on the worker"
+    )

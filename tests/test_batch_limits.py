@@ -220,7 +220,7 @@ def test_a_wait_of_hours_ends_the_batch() -> None:
         results = batch.map(provider, map(str, range(100)), concurrency=1)
         assert next(results).text == "Hi"
         assert isinstance(next(results).error, RateLimitError)
-        with pytest.raises(RateLimitError, match="asks to wait 7200 s"):
+        with pytest.raises(RateLimitError, match="requests a wait of 7200 s"):
             next(results)
         assert len(server.requests) == 2
 

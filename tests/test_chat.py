@@ -288,7 +288,7 @@ def test_loading_an_invalid_file_raises(tmp_path: Any, content: bytes) -> None:
     """One error class for every invalid file; a missing file raises the system's error."""
     path = tmp_path / "chat.json"
     path.write_bytes(content)
-    with pytest.raises(InvalidRequestError, match=r"chat\.json is not a saved chat"):
+    with pytest.raises(InvalidRequestError, match=r"chat\.json is not a saved conversation"):
         Chat.load(path, OpenAICompatible("m", base_url="http://x/v1"))
     with pytest.raises(FileNotFoundError):
         Chat.load(tmp_path / "none.json", OpenAICompatible("m", base_url="http://x/v1"))

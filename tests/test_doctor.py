@@ -176,7 +176,7 @@ def test_nothing_configured_gives_advice_without_network(run: Doctor) -> None:
     code, shown = run()
     assert code == 1
     for variable in ("VITALENTUM_BASE_URL", "CODELINKAVA_BASE_URL", "AI365VIP_BASE_URL"):
-        assert f"run `providers-sync serve` and set {variable} to the address it prints" in shown
+        assert f"run `providers-sync serve` and set {variable} as it prints" in shown
     assert "BAD key none is set → set OPENAI_API_KEY" in shown
     assert "BAD key none is set → set ANTHROPIC_API_KEY" in shown
 
@@ -277,7 +277,8 @@ def test_a_silent_name_server_is_reported(run: Doctor, monkeypatch: pytest.Monke
 def test_a_refused_connection_is_reported(run: Doctor, refused: tuple[str, int]) -> None:
     """The port is closed."""
     code, shown = run(*openai("http://{}:{}/v1".format(*refused)))
-    assert "BAD TCP the server: 127.0.0.1: connection refused (nothing listens there) → " in shown
+    start = f"BAD TCP port {refused[1]} of the server: 127.0.0.1: connection refused"
+    assert f"{start} (nothing listens there) → " in shown
     assert code == 1
 
 
@@ -287,7 +288,8 @@ def test_a_dropped_connection_is_reported(
     """The connect hangs."""
     monkeypatch.setattr(network, "CONNECT_S", 0.2)
     _, shown = run(*openai("http://{}:{}/v1".format(*blackhole)))
-    assert "BAD TCP the server: 127.0.0.1: no answer (a firewall may drop" in shown
+    start = f"BAD TCP port {blackhole[1]} of the server: 127.0.0.1: no answer"
+    assert f"{start} (a firewall may drop" in shown
 
 
 def test_an_address_that_does_not_answer_is_noted(
@@ -363,7 +365,7 @@ def test_a_dead_proxy_is_distinguished_from_a_dead_server(
     with serve(api()) as server:
         code, shown = run(*openai(server.url))
     assert f"proxy through 127.0.0.1:{refused[1]}, from http_proxy" in shown
-    assert "BAD TCP the proxy: 127.0.0.1: connection refused" in shown
+    assert f"BAD TCP port {refused[1]} of the proxy: 127.0.0.1: connection refused" in shown
     assert "this machine reaches 127.0.0.1 without the proxy: set NO_PROXY=127.0.0.1" in shown
     assert (code, "secret" in shown) == (1, False)
 
@@ -538,7 +540,7 @@ def test_an_answer_in_one_chunk_is_found(run: Doctor) -> None:
     [
         (status(429, "No quota left"), "wait, or check the account's limits"),
         ([*CHUNKS, cut()], "after 40 chunks: the connection broke"),
-        ([stall()], "no first word within 0.3 s"),
+        ([stall()], "did not start within 0.3 s"),
         ([finish()], "note stream the answer is empty"),
     ],
     ids=["429", "cut", "stall", "empty"],

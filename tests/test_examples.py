@@ -24,7 +24,7 @@ SHOWS = {
     "errors.py": "\nRoses are red, violets are blue.",
     "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
-    "timeouts.py": "stalled: the server fell silent for 0.5 s",
+    "timeouts.py": "stalled: the server sent nothing for 0.5 s",
 }
 
 

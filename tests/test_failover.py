@@ -683,5 +683,5 @@ def test_streams_over_providers_failing_at_random_are_complete(
 def test_published_interface_needs_an_object() -> None:
     """The class has no providers; the error is raised at the first ``await``."""
     generator = Failover.create_async_generator("gpt-4o", "Hello", proxy=None, temperature=0)
-    with pytest.raises(InvalidRequestError, match="make an object of it"):
+    with pytest.raises(InvalidRequestError, match="create an instance of it"):
         asyncio.run(generator.__anext__())

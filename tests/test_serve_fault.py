@@ -35,7 +35,9 @@ def test_serve_fault_plays_the_fault_until_interrupted():
             _, errors = process.communicate(timeout=10)
         finally:
             process.kill()
-    assert first == f"A server that {FAULTS['cut'].about} is at {url} until Ctrl-C.\n"
+    assert (
+        first == f"A server with this fault is at {url} until Ctrl-C: it {FAULTS['cut'].about}.\n"
+    )
     assert exports == [f"export {kind.base_url_variable}={url}\n" for kind in PROVIDERS.values()]
     assert (process.returncode, errors) == (130, "\n")
 
@@ -53,7 +55,10 @@ def test_serve_fault_list_describes_every_fault(capsys):
     ("arguments", "message"),
     [
         (["--fault", "x"], "unknown fault 'x'; choose one of good, silent, hang-up"),
-        (["--fault", "cut", "--engine", "echo"], "leave out --engine, --model and --token"),
+        (
+            ["--fault", "cut", "--engine", "echo"],
+            "leave out --engine, --model, --token and --token-file",
+        ),
         (["--fault", "cut", "--port", "99999"], "from 0 to 65535, not 99999"),
         (["--fault", "cut", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8765"),
     ],

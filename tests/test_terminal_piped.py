@@ -321,12 +321,12 @@ def test_piped_chat_answers_line_by_line(tmp_path: Path) -> None:
     assert sent == ["One?", "Two \nlines?", "a block\n\nof lines", "/slash", "Three?", "Four?"]
     assert stdout == b"# 2\n# 4\n# 6\n# 8\n# 6\n# 10\n"
     for message in (
-        f"Saved to {saved}: 8 turns.",
+        f"Saved to {saved}: 8 messages.",
         "Removed: /slash\nRemoved: a block",
         "The model is m.",
         "The model is big.",
         "there is no command /nonsense",
-        f"Loaded from {saved}: 8 turns.",
+        f"Loaded from {saved}: 8 messages.",
         "No such file",
         "/save needs a file name",
         "there is no interrupted answer to resume",
@@ -344,7 +344,7 @@ def test_piped_chat_continues_after_a_failure() -> None:
         )
         turns = server.requests[2].json()["messages"]
     assert stdout == b"Half \ndone\nNext\n"
-    assert "/resume continues it" in stderr
+    assert "/resume continues the answer" in stderr
     assert stderr.count("complete: ") == 2
     assert [turn["content"] for turn in turns] == ["One", "Half done", "Two"]
 
@@ -372,8 +372,8 @@ def test_chat_file_names_expand_a_tilde(tmp_path: Path) -> None:
     typed = "\n".join(lines).encode()
     _, stderr = run("chat", url="http://x/v1", stdin=typed, code=1, HOME=str(tmp_path))
     assert stderr.splitlines() == [
-        f"Saved to {tmp_path}/chat.json: 0 turns.",
-        f"Loaded from {tmp_path}/chat.json: 0 turns.",
+        f"Saved to {tmp_path}/chat.json: 0 messages.",
+        f"Loaded from {tmp_path}/chat.json: 0 messages.",
         f"providers-sync: {tmp_path}: Is a directory",
         f"providers-sync: {tmp_path}/no/chat.json: No such file or directory",
     ]
@@ -389,7 +389,7 @@ def test_invalid_file_name_is_reported(tmp_path: Path) -> None:
     assert stderr.splitlines() == [
         message("/save"),
         message("/load"),
-        f"Saved to {saved}: 0 turns.",
+        f"Saved to {saved}: 0 messages.",
     ]
 
 

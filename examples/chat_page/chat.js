@@ -10,10 +10,10 @@ const NEAR_PX = 80;    // if scrolled up further than this, the user is reading 
 const TITLES = {
   cut: "The answer broke off",
   truncated: "The answer is incomplete",
-  stalled: "The model fell silent",
+  stalled: "The model stopped responding",
   deadline: "The answer took too long",
   cancelled: "Stopped",
-  failed: "The model did not answer",
+  failed: "The answer failed",
 };
 const STOPPED = { outcome: "cancelled", message: "Not part of the conversation." };
 

@@ -67,7 +67,7 @@ class Tally:
 
     def rate(self) -> str:
         """Return rows per second, without those read from the ledger."""
-        return f"{(self.answered + self.failed) / max(self.seconds, 1e-3):.1f}/s"
+        return f"{(self.answered + self.failed) / max(self.seconds, 1e-3):.1f} rows/s"
 
     def time_left(self) -> str:
         """Return the estimated time left at the current rate."""
@@ -123,7 +123,7 @@ class ProgressLine:
             percent = 100 * tally.done // max(tally.total, 1)
             text = (
                 f"{tally.done}/{tally.total} {percent} % · {tally.rate()} · "
-                f"{tally.failed} errors · {tally.time_left()} left"
+                f"{tally.failed} failed · {tally.time_left()} left"
             )
             end = "\n" if last or not self._is_terminal else ""
             print(
@@ -133,7 +133,7 @@ class ProgressLine:
 
 @contextlib.contextmanager
 def progress(total: int, out: TextIO) -> Iterator[ProgressDisplay]:
-    """Return a display: a bar in a terminal if rich is installed, otherwise a line."""
+    """Show progress: a bar in a terminal if rich is installed, otherwise a line."""
     try:
         if not out.isatty():
             raise ImportError
@@ -153,7 +153,7 @@ class _RichBar:
         self._task = task
 
     def show(self, tally: Tally) -> None:
-        text = f"· {tally.rate()} · {tally.failed} errors · {tally.time_left()} left"
+        text = f"· {tally.rate()} · {tally.failed} failed · {tally.time_left()} left"
         self._bar.update(self._task, completed=tally.done, description=text)
 
 

@@ -43,7 +43,7 @@ class DaemonThreadPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let every thread end after its current task, without waiting for it."""
+        """Let every thread end after the tasks already submitted. The arguments are ignored."""
         for _ in self._threads:
             self._tasks.put(None)
 

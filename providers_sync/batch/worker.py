@@ -51,13 +51,15 @@ def reply_of(future: Future[Reply]) -> Reply:
     Raises ``ProviderError`` if the executor failed, and not just this row.
     """
     if future.cancelled():
-        raise ProviderError("the executor has cancelled a request")
+        raise ProviderError("the executor cancelled a request of the batch; run it again to resume")
     error = future.exception()
     if error is None:
         return future.result()
     if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
         raise _executor_error(error) from error
-    return failed_reply(ProviderError(f"the worker failed: {type(error).__name__}: {error}"))
+    return failed_reply(
+        ProviderError(f"the executor could not run the request: {type(error).__name__}: {error}")
+    )
 
 
 def run_attempt(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
@@ -129,7 +131,7 @@ def _valid_text(value: object) -> str | None:
 
 
 def _executor_error(error: BaseException) -> ProviderError:
-    return ProviderError(f"the executor takes no more work: {error or type(error).__name__}")
+    return ProviderError(f"the executor accepts no more requests: {error or type(error).__name__}")
 
 
 def _without_tracebacks(error: ProviderError) -> ProviderError:

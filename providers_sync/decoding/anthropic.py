@@ -40,7 +40,7 @@ def decode_anthropic(chunks: Iterable[bytes], content_type: str) -> Iterator[Del
     if content_type != "text/event-stream":
         kind, source = sniff_format(source)
         if kind == "html" and not content_type:
-            raise MalformedStream("the server sent a web page instead of an answer")
+            raise MalformedStream("the server sent a web page instead of an answer; check base_url")
         if kind == "json" or content_type.endswith("json"):
             return _MessageDecoder().decode_json(source)
     return _MessageDecoder().decode_stream(source)

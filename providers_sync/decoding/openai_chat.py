@@ -45,7 +45,7 @@ def decode_openai(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]
         return _ChatDecoder().decode_stream(source)
     kind, source = sniff_format(source)
     if kind == "html" and not content_type:
-        raise MalformedStream("the server sent a web page instead of an answer")
+        raise MalformedStream("the server sent a web page instead of an answer; check base_url")
     if kind == "json" or content_type.endswith("json"):
         return _ChatDecoder().decode_json(source)
     return _ChatDecoder().decode_stream(source)
@@ -210,7 +210,7 @@ def decode_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
     if not content_type:
         kind, source = sniff_format(source)
         if kind == "html":
-            raise MalformedStream("the server sent a web page instead of an answer")
+            raise MalformedStream("the server sent a web page instead of an answer; check base_url")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     empty = True
     for data in source:

@@ -2,7 +2,8 @@
 
 It shares no code with ``providers/``: otherwise one misreading of a protocol would pass every test.
 Each protocol has a module that reads its requests; ``openai_writer`` and ``anthropic_writer`` write
-the answers. A dialect reads a parsed JSON body into a ``ChatRequest`` in OpenAI's form:
+the answers (``ai365vip`` writes its own plain text). A dialect reads a parsed JSON body into a
+``ChatRequest`` in OpenAI's form:
 
 >>> request = VITALENTUM.read({"conversation": '{"history": [{"speaker": "human", "text": "Hi"}]}'})
 >>> request.messages

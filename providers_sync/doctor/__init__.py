@@ -54,7 +54,10 @@ ADVICE: list[tuple[type[ProviderError], str]] = [
     (AuthenticationError, KEY_ADVICE),
     (RateLimitError, "wait, or check the account's limits and its balance"),
     (APIStatusError, "check the model's name (--model) and the path of the address"),
-    (APITimeoutError, "the server is too busy or the model too slow: try again, or another model"),
+    (
+        APITimeoutError,
+        "the server is too busy or the model too slow: try again, or use another model",
+    ),
     (ServerError, "the server failed: try again later"),
     (MalformedStream, "check the path of the address: another service answers there"),
     (StreamTruncated, "check for a proxy with a time limit, or try again"),
@@ -122,8 +125,7 @@ def _check_address(examination: Examination) -> Iterator[Finding]:
         yield wrong(
             "address",
             f"the public service at {provider.base_url} no longer exists",
-            "run `providers-sync serve` and set "
-            f"{provider.base_url_variable} to the address it prints",
+            f"run `providers-sync serve` and set {provider.base_url_variable} as it prints",
         )
     else:
         yield ok("address", f"{provider.base_url}, from {examination.address_from}")

@@ -50,7 +50,7 @@ class Examination:
 
     provider: Provider
     address_from: str
-    """The option or variable that set the provider's address, or "the default"."""
+    """What set the address: an option, a variable, "the default" or "the preset"."""
     model: str | None
     addresses: list[Any] = field(default_factory=list)
     """Addresses of the first hop: the proxy or the server."""
@@ -161,7 +161,7 @@ def check_connection(examination: Examination) -> Iterator[Finding]:
             if failures:
                 yield note(
                     "TCP",
-                    f"{text}, other addresses failed: {'; '.join(failures)}",
+                    f"{text}; other addresses failed: {'; '.join(failures)}",
                     "every call tries the failing addresses first",
                 )
             else:
@@ -169,7 +169,11 @@ def check_connection(examination: Examination) -> Iterator[Finding]:
             return
     advice = "check that the server is running and that the port is right"
     target = "the proxy" if examination.proxy else "the server"
-    yield wrong("TCP", f"{target}: {'; '.join(failures)}", bypass_advice(examination) or advice)
+    yield wrong(
+        "TCP",
+        f"port {port} of {target}: {'; '.join(failures)}",
+        bypass_advice(examination) or advice,
+    )
 
 
 def _connect(address: Any, seconds: float) -> None:

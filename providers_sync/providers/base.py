@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _DISCONTINUED = (
     "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
-    "`providers-sync serve`, and pass the address it prints as base_url= or in {variable}"
+    "`providers-sync serve`, and set {variable} as it prints, or pass that address as base_url="
 )
 _SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
 _NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")

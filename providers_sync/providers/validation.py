@@ -87,9 +87,9 @@ def validate_header_value(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
     if any(c in value for c in "\r\n\0"):
-        raise InvalidRequestError(f"{name} contains a line break; strip() it")
+        raise InvalidRequestError(f"{name} contains a line break or a NUL character; remove it")
     if value != value.strip():
-        raise InvalidRequestError(f"{name} starts or ends with white space; strip() it")
+        raise InvalidRequestError(f"{name} starts or ends with white space; remove it")
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:

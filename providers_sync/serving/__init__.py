@@ -60,7 +60,9 @@ class ThreadPerRequest:
         for thread in alive:
             thread.join(max(0.0, deadline - time.monotonic()))
         if remaining := sum(thread.is_alive() for thread in alive):
-            log.warning("%d answers did not stop: their engine ignores cancel", remaining)
+            log.warning(
+                "answers still running: %d; their engine does not check its cancel token", remaining
+            )
 
     def _serve(self, channel: Any) -> None:
         try:

@@ -77,7 +77,9 @@ class _StrictRequestParser(HTTPRequestParser):  # type: ignore[misc]
         # Waitress removes the Transfer-Encoding that it applies, which it does from HTTP/1.1 on.
         has_both = self.chunked and "CONTENT_LENGTH" in self.headers
         if has_both or "TRANSFER_ENCODING" in self.headers:
-            raise ParsingError("Transfer-Encoding contradicts another header or the version")
+            raise ParsingError(
+                "Transfer-Encoding must not be combined with Content-Length or HTTP/1.0"
+            )
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]

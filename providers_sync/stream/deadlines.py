@@ -15,8 +15,8 @@ from ..errors import APITimeoutError
 
 _TEXT = {
     "connect": "no connection within {} s",
-    "first_token": "no first word within {} s of the request",
-    "idle": "the server fell silent for {} s in the middle of the answer",
+    "first_token": "the answer did not start within {} s of the request",
+    "idle": "the server sent nothing for {} s in the middle of the answer",
     "total": "the answer took longer than {} s in all",
 }
 

@@ -46,7 +46,7 @@ def open_streams() -> list[Stream]:
 
 def _after_fork() -> None:
     for stream in list(_streams):
-        stream._channel.abandon("the stream belongs to the process that opened it")
+        stream._channel.abandon("the stream belongs to the parent process; start a new one here")
 
 
 if hasattr(os, "register_at_fork"):
@@ -297,7 +297,7 @@ class Stream:
             self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Stream is a connection and cannot be copied; copy its completion()")
+        raise TypeError("a Stream cannot be copied or pickled; use its completion()")
 
     # --- state and results
 

@@ -97,7 +97,7 @@ class Session:
         except KeyboardInterrupt:
             if not self._keyboard.is_terminal:
                 raise
-            _print_status("\n(Ctrl-D or /quit leaves.)")
+            _print_status("\n(Ctrl-D or /quit exits.)")
             return True
         if not typed.strip():
             return True
@@ -114,7 +114,7 @@ class Session:
         command = self._commands.get(word)
         if command is None:
             self._fail(
-                f"there is no command {word}; /help lists them, and a leading // sends a slash"
+                f"there is no command {word}; /help lists the commands; // sends a leading slash"
             )
             return True
         try:
@@ -140,7 +140,7 @@ class Session:
 
     def _resume_hint(self) -> str:
         has_text = self._chat.interrupted is not None and self._chat.interrupted.text
-        return "; /resume continues it, a new question discards it" if has_text else ""
+        return "; /resume continues the answer, a new question discards it" if has_text else ""
 
     def _fail(self, message: str) -> None:
         self._failed = True
@@ -160,12 +160,12 @@ class Session:
     def _save(self, path: str) -> None:
         path = _file_path(path, "/save")
         self._chat.save(path)
-        _print_status(f"Saved to {path}: {len(self._chat.history)} turns.")
+        _print_status(f"Saved to {path}: {len(self._chat.history)} messages.")
 
     def _load(self, path: str) -> None:
         old, path = self._chat, _file_path(path, "/load")
         self._chat = Chat.load(path, old.provider, model=old.model)
-        _print_status(f"Loaded from {path}: {len(self._chat.history)} turns.")
+        _print_status(f"Loaded from {path}: {len(self._chat.history)} messages.")
 
     def _undo(self, _: str) -> None:
         removed = self._chat.undo()

@@ -71,6 +71,7 @@ def answer(
     connection. The framing is always closed properly, so ``end=False`` alone is a clean end
     without an end marker.
 
+    - ``status``: the HTTP status, 200 by default.
     - ``headers``: added to the default headers, or replacing them; ``None`` removes a default.
     - ``content_type``: the protocol's by default; ``None`` sends none.
     - ``framing``: ``chunked`` (each step its own HTTP chunk), ``one-chunk`` (one HTTP chunk for

@@ -166,6 +166,6 @@ class Log:
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
         if not self._changed.wait_for(happened, timeout):
             raise TimeoutError(
-                f"the fault server waited {timeout:.3g} s for {what}; it has seen "
+                f"{what} did not happen within {timeout:.3g} s; received so far: "
                 f"{self._requests.count} requests on {self._connections.count} connections"
             )

@@ -127,7 +127,7 @@ class Server:
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         self._stop.close()
         if stuck:
-            raise RuntimeError(f"a function of the script does not return in {', '.join(stuck)}")
+            raise RuntimeError(f"a function of the script has not returned in {', '.join(stuck)}")
         if self.errors and (kind is None or issubclass(kind, Exception)):
             raise self.errors[0]
 
@@ -238,7 +238,7 @@ def serve(
 
     - ``script``: see ``Script``.
     - ``protocol``: ``openai``, ``anthropic``, ``vitalentum``, ``codelinkava``, ``ai365vip`` or
-      ``plain``; by default it follows from the path of each request.
+      ``plain``; by default it follows from the path and body of each request.
     - ``tls``: a server-side context with a certificate loaded.
     - ``port``: 0 takes a free one.
     - ``keep``: how many of the last requests and connections are kept; by default all.

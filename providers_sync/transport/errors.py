@@ -53,7 +53,7 @@ def describe_error(error: BaseException) -> str:
         if isinstance(inner, (IncompleteRead, urllib3.exceptions.IncompleteRead)):
             return "the body ended too early"
         if isinstance(inner, urllib3.exceptions.InvalidChunkLength):
-            return "a chunk of the body is broken"
+            return "its chunked encoding is invalid"
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror.lower()
         if isinstance(inner, HTTPException):
@@ -78,8 +78,10 @@ def connection_error(
     refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
         if not attempt.is_connected:
-            return APITimeoutError(f"no connection to {server} in time", clock="connect")
-        return APITimeoutError(f"no answer from {server} within the total time", clock="total")
+            return APITimeoutError(
+                f"no connection to {server} within the connect timeout", clock="connect"
+            )
+        return APITimeoutError(f"no answer from {server} within the total timeout", clock="total")
     for inner in chain:
         if isinstance(inner, ssl.SSLCertVerificationError):
             return _permanent_error(

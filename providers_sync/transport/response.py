@@ -78,7 +78,9 @@ class Response:
         try:
             data = read()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
-            raise APITimeoutError("no answer within the total time", clock="total") from error
+            raise APITimeoutError(
+                "the answer took longer than the total timeout", clock="total"
+            ) from error
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
             self._attempt.raise_if_stopped()
             raise MalformedStream("the compressed body is broken") from error

@@ -25,12 +25,13 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     message = f"{response.status} {response.reason}".strip() + f" from {response.url}"
     location = response.header("location")
     if 300 <= response.status < 400 and location:
-        message += f": redirected to {location.partition('?')[0]}; use that address as base_url"
+        target = location.partition("?")[0]
+        message += f": redirected to {target}; redirects are not followed, so correct base_url"
     elif server_message := _server_message(body):
         message += f": {server_message}"
     retry_after = _retry_after(response)
     if retry_after is not None:
-        message += f" (the server asks to wait {retry_after:g} s)"
+        message += f" (the server requests a wait of {retry_after:g} s)"
     return error_class(
         message,
         status_code=response.status,

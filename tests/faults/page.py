@@ -27,8 +27,8 @@ The columns:
 - **outcome** is `.outcome` of the stream and of the error.
 - **text** is `.partial` of the error and `.text` of the stream: every character that arrived.
 - **requests** is the number of requests that the server receives, with at most {attempts} attempts.
-- **for** lists the protocols: *OpenAI* is the event stream of OpenAI, Vitalentum and CodeLinkAva, which ends
-  with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends only with
+- **for** lists the protocols: *OpenAI* is the event stream of OpenAI, Vitalentum and CodeLinkAva,
+  which ends with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends only with
   `message_stop`; *events* are both. *plain* is AI365VIP's plain text, which has no end marker.
   *TLS* means that the fault is tested over TLS as well.
 

@@ -159,20 +159,20 @@ def stop(tab: Tab, how: str) -> None:
 
 
 FAULTS: dict[str, tuple[list[Any], str, str]] = {
-    "refused": ([status(401, "No such key")], "The model did not answer", "refuses requests"),
+    "refused": ([status(401, "No such key")], "The answer failed", "refuses requests"),
     "busy": ([status(429, "Slow", headers={"Retry-After": "99"})], "The model did not", "too busy"),
-    "malformed": ([html()], "The model did not answer", "MalformedStream"),
-    "garbage": ([text("Hel"), garbage()], "The model did not answer", "MalformedStream"),
-    "error": ([text("Hel"), error("Out of luck")], "The model did not answer", "ServerError"),
+    "malformed": ([html()], "The answer failed", "MalformedStream"),
+    "garbage": ([text("Hel"), garbage()], "The answer failed", "MalformedStream"),
+    "error": ([text("Hel"), error("Out of luck")], "The answer failed", "ServerError"),
     "cut": ([text("Hel"), cut()], "The answer broke off", "StreamCut"),
     "truncated": ([answer(text("Hel"), end=False)], "The answer is incomplete", "StreamTruncated"),
 }
 BEFORE_ANY_TEXT = ("refused", "busy", "malformed")
 TIMEOUTS_AND_UNREACHABLE: dict[str, tuple[list[Any], str, str]] = {
-    "stall": ([text("Hel"), stall()], "The model fell silent", "silent for too long"),
-    "silence": ([stall()], "The model fell silent", "silent for too long"),
+    "stall": ([text("Hel"), stall()], "The model stopped responding", "silent for too long"),
+    "silence": ([stall()], "The model stopped responding", "silent for too long"),
     "endless": ([repeat(text("Hel"), pause(0.05))], "The answer took too long", "not end in time"),
-    "unreachable": ([], "The model did not answer", "could not be reached"),
+    "unreachable": ([], "The answer failed", "could not be reached"),
 }
 
 
