@@ -77,6 +77,8 @@ class RecordingEngine(EchoEngine):
 class Page(http.server.BaseHTTPRequestHandler):
     """An empty page."""
 
+    timeout = 0.5  # Chromium also opens connections on which it sends nothing
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
