@@ -78,7 +78,7 @@ class _StrictRequestParser(HTTPRequestParser):  # type: ignore[misc]
         has_both = self.chunked and "CONTENT_LENGTH" in self.headers
         if has_both or "TRANSFER_ENCODING" in self.headers:
             raise ParsingError(
-                "Transfer-Encoding must not be combined with Content-Length or HTTP/1.0"
+                "Transfer-Encoding is not allowed with Content-Length or before HTTP 1.1"
             )
 
 
