@@ -10,6 +10,7 @@ from typing import Any
 from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
+from ..providers.base import retry_policy_of
 from ..retry import attempts, is_retryable
 
 CATCH_UP_S = 0.05
@@ -60,7 +61,7 @@ class RetryBudget:
 
     def __init__(self, provider: Provider) -> None:
         # A Failover has no policy: it retries on its next provider.
-        policy: Any = getattr(provider, "_retry", None)
+        policy = retry_policy_of(provider)
         self._policy = ATTEMPTS if policy is NOT_GIVEN else policy
         self._delay = 0.0
         self._attempts: Any = None

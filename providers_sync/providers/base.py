@@ -413,6 +413,11 @@ def uses_default_url(provider: Provider) -> bool:
     return provider._uses_default_url
 
 
+def retry_policy_of(provider: Provider) -> Any:
+    """Return the provider's ``retry=``; ``None`` if it has none, like a ``Failover``."""
+    return getattr(provider, "_retry", None)
+
+
 def get_text(provider: Provider, path: str, timeouts: Timeouts) -> str:
     """Send one GET to ``{base_url}{path}`` and return the body; raise like ``stream``."""
     return provider._get(path, timeouts, 1, None)
