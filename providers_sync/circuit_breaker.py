@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
+
+from .clock import monotonic
 
 
 class ProviderHealth(enum.Enum):
@@ -53,7 +54,7 @@ class CircuitBreakers:
     def pick(self, candidates: list[int], call: int) -> int:
         """Return the next provider to try: a ready one, else the one whose cooldown ends first."""
         with self._lock:
-            now = time.monotonic()
+            now = monotonic()
             ready = [index for index in candidates if self._circuits[index].is_ready(now)]
             if not ready:
                 return min(candidates, key=lambda index: self._circuits[index].open_until)
@@ -81,4 +82,4 @@ class CircuitBreakers:
                 circuit.failures += self._limit if health is ProviderHealth.TIMED_OUT else 1
                 if circuit.failures >= self._limit:
                     circuit.is_open = True
-                    circuit.open_until = time.monotonic() + self._cooldown_s
+                    circuit.open_until = monotonic() + self._cooldown_s

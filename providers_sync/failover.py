@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .circuit_breaker import CircuitBreakers, ProviderHealth
+from .clock import monotonic
 from .config import FAILOVER_COOLDOWN_S, FAILOVER_FAILURES, NotGiven, Timeouts, seconds
 from .errors import (
     APIStatusError,
@@ -179,7 +179,7 @@ class _Candidate:
 
     def deltas(self, channel: Channel, on_start: Callable[[int], None]) -> Iterator[Delta]:
         """Yield the answer's deltas; those before the first event are held until it arrives."""
-        self.started_at = time.monotonic()
+        self.started_at = monotonic()
         held: dict[type[Delta], Delta] = {ServedModel: ServedModel(self.model)}
         deltas = self._source(channel)
         for delta in deltas:
@@ -193,7 +193,7 @@ class _Candidate:
 
     def seconds(self) -> float:
         """Return the seconds since it was tried."""
-        return time.monotonic() - self.started_at
+        return monotonic() - self.started_at
 
     def is_final(self, error: ProviderError, channel: Channel) -> bool:
         """Return whether a failure ends the call, so that no other provider may be tried."""

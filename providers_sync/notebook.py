@@ -22,6 +22,7 @@ import time
 from typing import Any, NoReturn
 
 from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
+from .clock import monotonic
 from .errors import StreamCancelled
 from .interrupt import InterruptHandler
 from .printable import VisibleChunks, visible
@@ -150,13 +151,13 @@ class _NotebookOutput(_PrintedOutput):
         self._next_update_at = 0.0
 
     def update(self, text: str) -> None:
-        started = time.monotonic()
+        started = monotonic()
         if self._handle is None:
             self._handle = _display(_mime_bundle(text), raw=True, display_id=True)
         elif text != self._displayed:
             self._handle.update(_mime_bundle(text), raw=True)
         self._displayed = text
-        now = time.monotonic()
+        now = monotonic()
         pause = max(
             UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
         )
@@ -164,7 +165,7 @@ class _NotebookOutput(_PrintedOutput):
 
     def refresh(self, stream: Stream) -> None:
         if self._displayed != PLACEHOLDER:  # the first text is shown at once
-            wait = self._next_update_at - time.monotonic()
+            wait = self._next_update_at - monotonic()
             if wait > MAX_WAIT_S:
                 return
             time.sleep(max(0.0, wait))

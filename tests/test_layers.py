@@ -106,7 +106,7 @@ LAYERS = [
     # foundation, itself in order: config raises errors, an error has an outcome
     "config",
     "errors",
-    "types printable",
+    "types printable clock",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
+from ..clock import monotonic
 from ..printable import one_line
 from ..providers import Provider
 from . import CONCURRENCY, map, read
@@ -26,7 +26,7 @@ class Tally:
     """Counts of a batch's results so far."""
 
     total: int
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=monotonic)
     answered: int = 0
     recorded: int = 0
     requests: int = 0
@@ -63,7 +63,7 @@ class Tally:
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self.started
+        return monotonic() - self.started
 
     def rate(self) -> str:
         """Return rows per second, without those read from the ledger."""
@@ -110,11 +110,11 @@ class ProgressLine:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_terminal = out.isatty()
-        self._shown_at = time.monotonic()
+        self._shown_at = monotonic()
 
     def show(self, tally: Tally) -> None:
         """Update the display, unless the last update was just now."""
-        now = time.monotonic()
+        now = monotonic()
         last = tally.done == tally.total
         if last or now - self._shown_at >= (
             TERMINAL_INTERVAL_S if self._is_terminal else LOG_INTERVAL_S

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from typing import Any
 
+from ..clock import monotonic
 from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
@@ -30,16 +30,16 @@ class RateLimiter:
         self._paused_until = 0.0
 
     def next_start(self) -> float:
-        """Return when the next request may start, by ``time.monotonic()``."""
+        """Return when the next request may start, by ``monotonic()``."""
         return max(self._next, self._paused_until)
 
     def note_start(self) -> None:
         """Record that a request starts now."""
-        self._next = max(self._next, time.monotonic() - CATCH_UP_S) + self._interval
+        self._next = max(self._next, monotonic() - CATCH_UP_S) + self._interval
 
     def pause(self, seconds: float) -> None:
         """Start no request for this many seconds."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._paused_until = max(self._paused_until, monotonic() + seconds)
 
 
 def pause_requested(error: ProviderError) -> float | None:

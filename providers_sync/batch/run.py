@@ -11,13 +11,13 @@ import heapq
 import math
 import queue
 import threading
-import time
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..clock import monotonic
 from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
@@ -147,14 +147,14 @@ class BatchRun:
             self._more_inputs and self._undelivered < self._max_undelivered
         ):
             due = 0.0
-        return max(due, self._rate_limiter.next_start()) - time.monotonic()
+        return max(due, self._rate_limiter.next_start()) - monotonic()
 
     def _next_to_send(self) -> InFlight | None:
         """Return the row to send now, if any; retries go first."""
         while True:
             with self._changed:
                 is_time = self._seconds_until_start() <= 0
-                if is_time and self._retries and self._retries[0][0] <= time.monotonic():
+                if is_time and self._retries and self._retries[0][0] <= monotonic():
                     return heapq.heappop(self._retries)[2]
                 if is_time and self._read_early is not None:
                     early, self._read_early = self._read_early, None
@@ -277,7 +277,7 @@ class BatchRun:
         delay = in_flight.retry_budget.delay_before_retry(reply.started, error, progress)
         if delay is None or self._failure is not None or self._halted:
             return False
-        heapq.heappush(self._retries, (time.monotonic() + delay, in_flight.row.number, in_flight))
+        heapq.heappush(self._retries, (monotonic() + delay, in_flight.row.number, in_flight))
         return True
 
     # --- ending

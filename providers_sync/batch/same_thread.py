@@ -11,6 +11,7 @@ import os
 import threading
 import time
 
+from ..clock import monotonic
 from ..stream import Channel, PreparedCall, Stream, attach
 from .executor import start_thread
 
@@ -74,14 +75,14 @@ class _TimeoutWatcher:
             self._channels.discard(channel)
 
     def _run(self) -> None:
-        last_needed = time.monotonic()
+        last_needed = monotonic()
         while True:
             time.sleep(CHECK_INTERVAL_S)
             with self._lock:
                 channels = list(self._channels)
                 if channels:
-                    last_needed = time.monotonic()
-                elif time.monotonic() - last_needed > LINGER_S:
+                    last_needed = monotonic()
+                elif monotonic() - last_needed > LINGER_S:
                     self._running = False
                     return
             for channel in channels:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from ..clock import monotonic
 from ..decoding.parsing import join_surrogates
 from ..errors import ProviderError
 from ..providers import Provider
@@ -64,13 +64,13 @@ def reply_of(future: Future[Reply]) -> Reply:
 
 def run_attempt(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
     """Send a row's request once and return the reply, also for an error; never retry."""
-    started = time.monotonic()
+    started = monotonic()
     try:
         call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **row.options)
         stream = run_in_this_thread(call)
     except ProviderError as error:  # nothing was sent
         return failed_reply(_without_tracebacks(error))
-    return replace(_to_reply(stream), seconds=time.monotonic() - started)
+    return replace(_to_reply(stream), seconds=monotonic() - started)
 
 
 def run_attempt_in_process(provider: Provider, row: Row, ticket: str) -> Reply:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 
 from .. import transport
+from ..clock import monotonic
 from ..config import Timeouts
 from ..errors import (
     APIStatusError,
@@ -241,14 +241,14 @@ def _names(listed: str | None) -> list[str]:
 def _check_answer(examination: Examination) -> Iterator[Finding]:
     """Send a short question and check the arrival times of the answer's chunks."""
     times: list[float] = []
-    started = time.monotonic()
+    started = monotonic()
     try:
         with examination.provider.stream(
             QUESTION, examination.model, timeouts=TIMEOUTS, retry=1
         ) as stream:
             for event in stream.events():
                 if isinstance(event, (TextDelta, ReasoningDelta)):
-                    times.append(time.monotonic())
+                    times.append(monotonic())
     except ProviderError as error:
         advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), "")
         text = _clean(str(error), examination.provider)

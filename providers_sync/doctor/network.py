@@ -7,13 +7,13 @@ import ipaddress
 import os
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from .. import transport
+from ..clock import monotonic
 from ..providers import Provider
 from .finding import Finding, note, ok, wrong
 
@@ -118,7 +118,7 @@ def _no_proxy_advice(examination: Examination) -> str:
 def resolve_host(examination: Examination) -> Iterator[Finding]:
     """Resolve the name of the first hop."""
     host, port = examination.hop()
-    started = time.monotonic()
+    started = monotonic()
     try:
         examination.addresses = transport.RequestAttempt(connect_s=CONNECT_S).resolve(host, port)
     except TimeoutError:
@@ -140,7 +140,7 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
         )
     else:
         found = ", ".join(dict.fromkeys(str(address[4][0]) for address in examination.addresses))
-        took = time.monotonic() - started
+        took = monotonic() - started
         yield ok("DNS", found if found == host else f"{host} is {found} ({took:.2f} s)")
 
 
@@ -150,13 +150,13 @@ def check_connection(examination: Examination) -> Iterator[Finding]:
     failures = []
     for index, address in enumerate(examination.addresses):
         remaining = len(examination.addresses) - index
-        started = time.monotonic()
+        started = monotonic()
         try:
             _connect(address, CONNECT_S / remaining)
         except OSError as error:
             failures.append(f"{address[4][0]}: {_reason(error)}")
         else:
-            seconds = time.monotonic() - started
+            seconds = monotonic() - started
             text = f"port {port} of {address[4][0]} accepted a connection after {seconds:.3f} s"
             if failures:
                 yield note(

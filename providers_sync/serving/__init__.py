@@ -10,12 +10,12 @@ import functools
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from waitress.adjustments import Adjustments
 
+from ..clock import monotonic
 from ..engines import start_thread
 from .connections import Listener, NoThread, ThrottledWarning
 
@@ -54,11 +54,11 @@ class ThreadPerRequest:
 
     def shutdown(self) -> None:
         """Wait for the threads, which end once their clients are disconnected."""
-        deadline = time.monotonic() + STOP_S
+        deadline = monotonic() + STOP_S
         with self._lock:
             alive = list(self._alive)
         for thread in alive:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
         if remaining := sum(thread.is_alive() for thread in alive):
             log.warning(
                 "answers still running: %d; their engine does not check its cancel token", remaining

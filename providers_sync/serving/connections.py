@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-import time
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -14,6 +13,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import Error
 
+from ..clock import monotonic
 from ..dialects import RequestError, error_body
 
 MAX_CONNECTIONS = 300
@@ -49,7 +49,7 @@ class ThrottledWarning:
         self._next: dict[str, float] = {}
 
     def __call__(self, text: str, *arguments: Any) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next.get(text, now):
             self._next[text] = now + WARNING_S
             log.warning(text, *arguments)
@@ -106,7 +106,7 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
     request: Any
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.idle_since = time.monotonic()
+        self.idle_since = monotonic()
         self.request_started: float | None = None
         """When the first byte of the arriving request was received; ``None`` if there is none."""
         self._unread: tuple[float, float] | None = None
@@ -126,12 +126,12 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
     def received(self, data: bytes) -> bool:
         """Process received bytes. Empty lines before a request do not restart its timeout."""
         if self.request_started is None:
-            self.request_started = time.monotonic()
+            self.request_started = monotonic()
         return bool(super().received(data))
 
     def request_received(self) -> None:
         """Record that a complete request has arrived."""
-        self.request_started, self.idle_since = None, time.monotonic()
+        self.request_started, self.idle_since = None, monotonic()
 
     def refuse(self, error: Error) -> None:
         """Answer the received or arriving request with an error; called in waitress's thread."""
@@ -185,7 +185,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
 
     def readable(self) -> bool:
         """Return whether to accept; also check every connection's timeouts, as waitress does."""
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_S
             for channel in list(self.active_channels.values()):
@@ -215,14 +215,14 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
                 self.warn("no connection can be accepted: %s; raise ulimit -n", error)
                 dropped = self._droppable()
                 if dropped is None:
-                    self._paused_until = time.monotonic() + ACCEPT_PAUSE_S
+                    self._paused_until = monotonic() + ACCEPT_PAUSE_S
                 else:
                     dropped.handle_close()
             raise
 
     def _droppable(self) -> ClientChannel | None:
         """Return the connection that a new one may replace; idle ones before slow requests."""
-        latest = time.monotonic() - GRACE_S
+        latest = monotonic() - GRACE_S
         waiting = [
             channel
             for channel in self.active_channels.values()

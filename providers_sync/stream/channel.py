@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 
+from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
 from ..errors import ProviderError, ProviderFailure, StreamCancelled
 from ..types import Delta, Finish, ServedModel, Usage
@@ -155,7 +155,7 @@ class Channel:
 
     def bytes_received(self, size: int) -> None:
         """Record a read of ``size`` body bytes."""
-        now = time.monotonic()
+        now = monotonic()
         self.bytes += size
         self._buffered += size
         due, timeout = self.deadlines.next_due
@@ -187,11 +187,11 @@ class Channel:
 
     def sleep(self, seconds: float) -> None:
         """Wait before the next attempt; only ``total`` and the end of the stream interrupt it."""
-        until = time.monotonic() + seconds
+        until = monotonic() + seconds
         with self.lock:
             self.deadlines.only_total()
             self._notify()
-            while (remaining := until - time.monotonic()) > 0:
+            while (remaining := until - monotonic()) > 0:
                 self._check()
                 self._wakeup.changed.wait(remaining)
             self._check()
@@ -220,7 +220,7 @@ class Channel:
 
     def _note_first_text(self) -> None:
         if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
-            self.first_text_at = time.monotonic()
+            self.first_text_at = monotonic()
 
     def _hand_over(self) -> None:
         self._note_first_text()
@@ -265,7 +265,7 @@ class Channel:
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
             self.ended = True
-            self.ended_at = time.monotonic()
+            self.ended_at = monotonic()
             self.error = error
             if self.on_end is not None:
                 self.on_end()
@@ -299,9 +299,9 @@ class Channel:
 
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait for deltas or the end; return ``False`` if neither has come after ``seconds``."""
-        until = time.monotonic() + seconds
+        until = monotonic() + seconds
         while not (self.buffer or self.ended):
-            remaining = until - time.monotonic()
+            remaining = until - monotonic()
             if remaining <= 0:
                 return False
             self._wait(remaining)
@@ -333,7 +333,7 @@ class Channel:
         """End the call from the caller's side; return what was still in ``buffer``."""
         with self.lock:
             # The worker thread may have ended the call, but the caller has not seen that outcome.
-            self.ended_at = self.ended_at or time.monotonic()
+            self.ended_at = self.ended_at or monotonic()
             self.ended, self.error = True, error
             self._wakeup.notify()
             self._stop()
@@ -355,7 +355,7 @@ class Channel:
         """Wait for the next change or deadline, at most ``at_most`` seconds; without the lock."""
         with self.lock:
             due, timeout = self.deadlines.next_due
-            remaining = due - time.monotonic()
+            remaining = due - monotonic()
             if remaining <= 0:
                 self._expire(timeout)
                 return

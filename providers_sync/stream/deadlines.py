@@ -8,8 +8,8 @@ after each read.
 from __future__ import annotations
 
 import math
-import time
 
+from ..clock import monotonic
 from ..config import Timeouts
 from ..errors import APITimeoutError
 
@@ -25,14 +25,14 @@ class Deadlines:
     """The deadline of one timeout at a time, and that of ``total``; ``next_due`` is the earlier."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self.started_at = time.monotonic()
+        self.started_at = monotonic()
         self._total = self.started_at + (timeouts.total or math.inf), "total"
         self.next_due = self._total
         """The moment, on the monotonic clock, and the timeout's name."""
 
     def set(self, timeout: str, seconds: float | None, now: float | None = None) -> None:
         """Start ``timeout``, which expires ``seconds`` after ``now`` (``None``: never)."""
-        at = (now or time.monotonic()) + (seconds or math.inf)
+        at = (now or monotonic()) + (seconds or math.inf)
         self.next_due = (at, timeout) if at < self._total[0] else self._total
 
     def only_total(self) -> None:
@@ -41,11 +41,11 @@ class Deadlines:
 
     def time_left(self) -> float:
         """Return the seconds until the next deadline."""
-        return self.next_due[0] - time.monotonic()
+        return self.next_due[0] - monotonic()
 
     def total_time_left(self) -> float:
         """Return the seconds until ``total`` expires."""
-        return self._total[0] - time.monotonic()
+        return self._total[0] - monotonic()
 
 
 def timeout_error(timeout: str, timeouts: Timeouts) -> APITimeoutError:

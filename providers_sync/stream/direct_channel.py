@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 import socket
 import threading
-import time
 from collections.abc import Generator, Iterator
 
+from ..clock import monotonic
 from ..config import CALLER_IDLE_S, SINGLE_EVENT_READS, Timeouts
 from ..types import Delta
 from .channel import CallEnded, Channel
@@ -105,7 +105,7 @@ class DirectChannel(Channel):
         Return whether the call goes on.
         """
         due, timeout = self.deadlines.next_due
-        if due <= time.monotonic() and (self._is_reading or timeout == "total"):
+        if due <= monotonic() and (self._is_reading or timeout == "total"):
             self._expire(timeout)
         return not self.ended
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import operator
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from sys import is_finalizing
 from types import TracebackType
 from typing import Any, NoReturn
 
+from ..clock import monotonic
 from ..errors import ProviderError, ProviderFailure, StreamCancelled
 from ..types import (
     Completion,
@@ -349,7 +349,7 @@ class Stream:
         channel = self._channel
         with self._lock:
             chunks = sum(isinstance(delta, str) for delta in self._handed_over())
-            first, end = channel.first_text_at, channel.ended_at or time.monotonic()
+            first, end = channel.first_text_at, channel.ended_at or monotonic()
             return Stats(
                 first_chunk_s=None if first is None else first - channel.deadlines.started_at,
                 duration_s=end - channel.deadlines.started_at,

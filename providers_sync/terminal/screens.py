@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..clock import monotonic
 from ..errors import ProviderError
 from ..printable import VisibleChunks
 from ..stream import Stream
@@ -169,11 +170,11 @@ class MarkdownScreen(TerminalScreen):
     def flush(self) -> None:
         if self._spinner:
             return
-        wait = self._redrawn_at + REDRAW_EVERY_S - time.monotonic()
+        wait = self._redrawn_at + REDRAW_EVERY_S - monotonic()
         if wait > 0:
             time.sleep(wait)
         self._redraw(is_over=False)
-        self._redrawn_at = time.monotonic()
+        self._redrawn_at = monotonic()
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.close()

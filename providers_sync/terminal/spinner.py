@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from ..clock import monotonic
 from ..printable import one_line
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -40,9 +40,9 @@ class Spinner:
             self._out.flush()
 
     def _run(self) -> None:
-        started, frame = time.monotonic(), 0
+        started, frame = monotonic(), 0
         while not self._stopped.wait(FRAME_S):
-            seconds = int(time.monotonic() - started)
+            seconds = int(monotonic() - started)
             parts = [self._frames[frame % len(self._frames)], one_line(self.label)]
             if seconds >= ELAPSED_AFTER_S:
                 parts.append(f"{seconds} s")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from ..clock import monotonic
 
 
 class Headers(Mapping[str, str]):
@@ -58,8 +59,8 @@ class Request:
     path: str
     headers: Headers
     body: bytes
-    at: float = field(default_factory=time.monotonic, compare=False)
-    """When it was completely received (``time.monotonic()``)."""
+    at: float = field(default_factory=monotonic, compare=False)
+    """When it was completely received (``monotonic()``)."""
 
     def json(self) -> Any:
         """Return the body as JSON."""
@@ -71,8 +72,8 @@ class Connection:
     """One accepted connection."""
 
     number: int
-    opened_at: float = field(default_factory=time.monotonic)
-    """``time.monotonic()``, like ``closed_at``."""
+    opened_at: float = field(default_factory=monotonic)
+    """``monotonic()``, like ``closed_at``."""
     closed_at: float | None = None
     """When both sides had closed it; ``None`` while it is open."""
     closed_by: str | None = None
@@ -129,7 +130,7 @@ class Log:
 
     def closed(self, connection: Connection) -> None:
         with self._changed:
-            connection.closed_at = time.monotonic()
+            connection.closed_at = monotonic()
             self._changed.notify_all()
 
     def received(
@@ -154,14 +155,14 @@ class Log:
             return self._connections.get(n)
 
     def wait_closed(self, n: int, timeout: float) -> float:
-        start = time.monotonic()
+        start = monotonic()
         connection = self.wait_connection(n, timeout)
-        remaining = timeout - (time.monotonic() - start)
+        remaining = timeout - (monotonic() - start)
         with self._changed:
             self._wait(
                 lambda: connection.closed_at is not None, f"the end of connection {n}", remaining
             )
-        return time.monotonic() - start
+        return monotonic() - start
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
         if not self._changed.wait_for(happened, timeout):

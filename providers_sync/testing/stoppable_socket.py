@@ -8,7 +8,8 @@ import socket
 import ssl
 import struct
 import threading
-import time
+
+from ..clock import monotonic
 
 # Unlike epoll, poll needs no file descriptor; unlike select, it has no limit of 1024 of them.
 Selector: type[selectors.BaseSelector] = getattr(
@@ -107,9 +108,9 @@ class StoppableSocket:
 
     def wait(self, seconds: float | None) -> None:
         """Wait for ``seconds`` (``None``: forever), buffering what the client sends."""
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = None if seconds is None else monotonic() + seconds
         while True:
-            remaining = None if deadline is None else deadline - time.monotonic()
+            remaining = None if deadline is None else deadline - monotonic()
             if remaining is not None and remaining <= 0:
                 return
             if self._wait_ready(selectors.EVENT_READ, remaining):

@@ -6,13 +6,13 @@ import contextlib
 import copy
 import socket
 import threading
-import time
 from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import Any, cast
 
 import urllib3.util.connection
 
+from ..clock import monotonic
 from ..config import SOCKET_WAIT_S
 from .resolver import look_up
 
@@ -44,7 +44,7 @@ class RequestAttempt:
         """http.client's response, once its headers have been read."""
         self.read_to_end = False
         """Whether the response was read to its proven end, so that the connection can be reused."""
-        self._deadline = None if connect_s is None else time.monotonic() + connect_s
+        self._deadline = None if connect_s is None else monotonic() + connect_s
         self._duplicate: socket.socket | None = None
         # Reentrant: a finalizer or a signal handler may stop the attempt in the thread that holds
         # the lock.
@@ -66,8 +66,13 @@ class RequestAttempt:
 
     def wait_for(self, condition: Callable[[], bool], wait_s: float | None) -> None:
         """Wait up to ``wait_s`` seconds for ``condition()``; raises ``AttemptStopped``."""
-        with self._lock:
-            self._lock.wait_for(lambda: condition() or self.stopped, wait_s)
+        until = None if wait_s is None else monotonic() + wait_s
+        with self._lock:  # not Condition.wait_for(), which reads a clock that may stand still
+            while not (condition() or self.stopped):
+                remaining_s = None if until is None else until - monotonic()
+                if remaining_s is not None and remaining_s <= 0:
+                    break
+                self._lock.wait(remaining_s)
         self.raise_if_stopped()
 
     def connected(self) -> None:
@@ -94,7 +99,7 @@ class RequestAttempt:
         """Return the seconds left for connecting, divided by ``shares`` (addresses left to try)."""
         if self._deadline is None:
             return None
-        remaining = self._deadline - time.monotonic()
+        remaining = self._deadline - monotonic()
         if remaining <= 0:
             raise TimeoutError("timed out")
         return min(remaining / shares, SOCKET_WAIT_S)

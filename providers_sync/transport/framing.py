@@ -14,10 +14,10 @@ import socket
 import ssl
 import struct
 import sys
-import time
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
+from ..clock import monotonic
 from ..config import READ_BYTES, SMALL_READ_BYTES
 
 MAX_LINE_BYTES = 64 * 1024
@@ -78,7 +78,7 @@ class BodyReader:
         if error:
             raise error
         if self.deadline is not None:
-            remaining_s = self.deadline - time.monotonic()
+            remaining_s = self.deadline - monotonic()
             if remaining_s <= 0:
                 raise TimeoutError("timed out")
             self._socket.settimeout(remaining_s)

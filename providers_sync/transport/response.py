@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import zlib
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
@@ -12,6 +11,7 @@ from typing import Any
 import requests
 import urllib3.exceptions
 
+from ..clock import monotonic
 from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .attempt import AttemptStopped, RequestAttempt
@@ -110,17 +110,14 @@ class Response:
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
-        deadline = time.monotonic() + wait_s
+        deadline = monotonic() + wait_s
         if self._framing is not None:
             self._framing.deadline = deadline
             # Not urllib3, which would wait as long as data trickles in.
             self._body = self._body or self._framing
         # OSError: the socket is already closed if the first read returned the complete body.
         with contextlib.suppress(ProviderError, OSError):
-            while (
-                len(received) < ERROR_BODY_BYTES
-                and (remaining_s := deadline - time.monotonic()) > 0
-            ):
+            while len(received) < ERROR_BODY_BYTES and (remaining_s := deadline - monotonic()) > 0:
                 if self._framing is None and self._attempt.socket is not None:
                     self._attempt.socket.settimeout(remaining_s)
                 if not (data := self._read(self._read_body)):
@@ -139,7 +136,7 @@ class Response:
             return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
-            self._framing.deadline = time.monotonic() + DRAIN_S  # even if data trickles in
+            self._framing.deadline = monotonic() + DRAIN_S  # even if data trickles in
             with contextlib.suppress(ProviderError, AttemptStopped, OSError):
                 self._read(self._read_body)
         if self._is_framing_unambiguous and self._body.is_reusable():
