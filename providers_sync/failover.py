@@ -119,6 +119,11 @@ class Failover(Provider):
         source = _FailoverLoop(candidates, self._circuit_breakers())
         return source, call_timeouts, candidates[0].model
 
+    def close(self) -> None:
+        """Close the idle connections of all providers; the next call makes new ones."""
+        for provider in self.providers:
+            provider.close()
+
     @classmethod
     def create_async_generator(
         cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any

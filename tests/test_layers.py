@@ -80,7 +80,8 @@ LAYERS = [
     "dialects.types",
     # what every provider shares
     "providers.base",
-    "providers.attempts providers.validation",
+    "providers.attempts providers.connections providers.headers",
+    "providers.validation",
     # async adapter
     "aio",
     # core
@@ -95,7 +96,7 @@ LAYERS = [
     # inside transport
     "transport.session transport.status_errors",
     "transport.response transport.connection",
-    "transport.gzip_body",
+    "transport.gzip_body transport.raw_body",
     "transport.redaction",
     "transport.errors transport.framing",
     "transport.attempt",

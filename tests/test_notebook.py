@@ -366,7 +366,7 @@ def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
 
     output = notebook._NotebookOutput(None)
     output._handle, output._displayed = Handle(), "a"
-    monkeypatch.setattr(notebook.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(notebook, "monotonic", lambda: clock[0])
     monkeypatch.setattr(notebook.time, "sleep", slept.append)
     stream = SimpleNamespace(text="")
     for _ in range(1000):

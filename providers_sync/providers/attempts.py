@@ -23,13 +23,16 @@ _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
 
 class HTTPRequest:
-    """A request, with its body encoded at once so that bad input raises before the call starts."""
+    """A request, with its body encoded at once so that bad input raises before the call starts.
+
+    ``headers`` are those of the call, which override the provider's.
+    """
 
     def __init__(
         self,
         method: str,
         url: str,
-        headers: dict[str, str],
+        headers: dict[str, str | None],
         body: dict[str, Any] | None,
         decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
     ) -> None:
@@ -39,6 +42,8 @@ class HTTPRequest:
         self.body = body
         self.data = None if body is None else encode_json(body)
         self.decode = decode
+        self.sent_headers: dict[str, str] = {}
+        """All headers of the last attempt."""
 
     def with_body(self, body: dict[str, Any]) -> HTTPRequest:
         """Return the same request with another body."""
@@ -48,6 +53,7 @@ class HTTPRequest:
 class AttemptLoop:
     """The source of one answer: sends the request with ``send``, retries according to ``policy``.
 
+    ``headers`` returns all headers of an attempt; it may ask the caller's own code for a key.
     ``amended`` returns another body to try if the server has rejected the first; ``explain`` adds
     the remedy to an error and removes secrets from it, before it is raised.
     """
@@ -56,12 +62,14 @@ class AttemptLoop:
         self,
         request: HTTPRequest,
         policy: Any,
+        headers: Callable[[HTTPRequest], dict[str, str]],
         send: Callable[[HTTPRequest, transport.RequestAttempt], transport.Response],
         amended: Callable[[dict[str, Any], APIStatusError], dict[str, Any] | None],
         explain: Callable[[Exception, HTTPRequest], None],
     ) -> None:
         self._request = request
         self._policy = policy
+        self._headers = headers
         self._send = send
         self._amended = amended
         self._explain = explain
@@ -97,6 +105,8 @@ class AttemptLoop:
                 yield from self._attempt(channel)
 
     def _attempt(self, channel: Channel) -> Iterator[Delta]:
+        channel.deadlines.only_total()  # the time to get a key is not that to connect
+        self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
         attempt = transport.RequestAttempt(
             connect_s=channel.timeouts.connect,

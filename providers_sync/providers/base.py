@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,35 +22,48 @@ from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest, encode_json
+from .connections import Connections
+from .headers import ask_for_key, merge_headers
 from .validation import (
     find_setting,
     mask_argument,
+    validate_extra_body,
     validate_header_value,
     validate_headers,
     validate_options,
-    validate_proxy,
     validate_url,
-    validate_verify,
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..aio import AsyncStream
 
 _DISCONTINUED = (
     "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
     "`providers-sync serve`, and set {variable} as it prints, or pass that address as base_url="
 )
-_SETTINGS = ("base_url", "api_key", "headers", "timeouts", "retry", "verify")
-_NOT_PER_CALL = ("base_url", "api_key", "proxy", "verify")
+_NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
+_SETTINGS = ("headers", "timeouts", "retry", *_NOT_PER_CALL)
 
 
 class Provider:
     """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
-    ``Provider(model=None, *, base_url=None, api_key=None, headers=None, proxy=…, timeouts=…,
-    retry=…, verify=True, **defaults)``: ``defaults`` are options added to every request's body.
-    Threads may share a provider. Connections are made at first use, per process. Raises
-    ``InvalidRequestError`` immediately for values that cannot work.
+    - ``api_key``: the key, or a function that returns it and is called before each attempt, for
+      tokens that expire.
+    - ``headers`` are added to every request, ``query`` to its address. ``None`` as a header's value
+      removes one that is sent by default.
+    - ``proxy``: an address; ``False`` for none; by default the environment's. ``verify``: a file of
+      CA certificates, or ``False`` to trust any server. ``cert``: a client certificate, as one PEM
+      file or as a pair (certificate, key).
+    - ``session``: a ``requests.Session`` of yours, with its adapters, certificates, ``auth``,
+      headers and hooks. Settings given here win over it. ``close()`` leaves it open.
+    - ``timeouts`` and ``retry`` are those of calls without their own.
+    - ``defaults`` are options added to the body of every request.
+
+    Threads may share a provider. Connections are made at first use, per process; ``close()`` and
+    ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
     """
 
     # The interface of the published classes.
@@ -82,36 +96,37 @@ class Provider:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         headers: Mapping[str, str | None] | None = None,
+        query: Mapping[str, str] | None = None,
         proxy: str | Literal[False] | NotGiven | None = NOT_GIVEN,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
-        verify: bool | str = True,
+        verify: bool | str | NotGiven = NOT_GIVEN,
+        cert: str | tuple[str, str] | None = None,
+        session: transport.Session | None = None,
         **defaults: Any,
     ) -> None:
         # Mask secrets before anything can fail: error reports may show local variables.
         api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
-        base_url, proxy, headers = (
-            mask_argument(base_url),
-            mask_argument(proxy),
-            mask_argument(headers),
-        )
+        base_url, proxy = mask_argument(base_url), mask_argument(proxy)
+        headers, query = mask_argument(headers), mask_argument(query)
         defaults = transport.mask_secrets(defaults)
-        headers, proxy = validate_headers(headers), validate_proxy(proxy)
+        headers = validate_headers(headers)
+        self._connections = Connections(
+            query=query, proxy=proxy, verify=verify, cert=cert, session=session
+        )
         self.model = model
         address = find_setting(base_url, "base_url", self.base_url_variable)
         self.base_url = validate_url(*address) if address else self.default_base_url
         self._uses_default_url = address is None
         self._api_key = self._find_api_key(api_key)
         self._extra_headers = headers
-        self._proxy = proxy
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
-        self._verify = validate_verify(verify)
         self._defaults = validate_options(defaults)
+        validate_extra_body(defaults.get("extra_body"))
         encode_json(self._defaults)  # raises now, not in the first call, for a value unfit for JSON
-        self._transports: dict[int, transport.Transport] = {}
         if model is not None:
             self.get_model(model)
 
@@ -204,11 +219,15 @@ class Provider:
         """
         model_name = self.get_model(model or self.model)
         merged = {**self._defaults, **validate_options(options)}
+        extra_body = merged.pop("extra_body", None)
+        body = self.body(to_messages(messages), model_name, merged)
+        if extra_body is not None:
+            body = build_body(body, validate_extra_body(extra_body))
         request = HTTPRequest(
             "POST",
-            self.base_url + self.api_endpoint,
-            self._request_headers(validate_headers(headers)),
-            self.body(to_messages(messages), model_name, merged),
+            self._connections.url(self.base_url, self.api_endpoint),
+            validate_headers(headers),
+            body,
             self.decode,
         )
         source = self._attempt_loop(request, retry, attempts)
@@ -220,7 +239,9 @@ class Provider:
         policy = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         policy = attempts if policy is NOT_GIVEN else policy
         send = functools.partial(self._send, self._transport())
-        return AttemptLoop(request, policy, send, self.amended, self._explain)
+        return AttemptLoop(
+            request, policy, self._attempt_headers, send, self.amended, self._explain
+        )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:
         return self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
@@ -258,8 +279,8 @@ class Provider:
         decode: Callable[[Iterable[bytes], str], Iterator[Delta]] | None = None,
     ) -> str:
         """Return the body of a GET, with the same timeouts, retries and cancellation as a call."""
-        headers = self._request_headers({})
-        request = HTTPRequest("GET", self.base_url + path, headers, None, decode or _as_text)
+        url = self._connections.url(self.base_url, path)
+        request = HTTPRequest("GET", url, {}, None, decode or _as_text)
         source, call_timeouts = self._attempt_loop(request, retry), self._call_timeouts(timeouts)
         with PreparedCall(source, call_timeouts, cancel).open() as stream:
             return stream.read()
@@ -270,8 +291,8 @@ class Provider:
     ) -> AsyncStream:
         """Return the answer as an async iterator of text: the published interface.
 
-        ``base_url``, ``api_key``, ``headers``, ``timeouts``, ``retry`` and ``verify`` configure
-        the provider; all others are added to the body. Every error is raised at the first
+        The settings of the provider (``base_url``, ``api_key``, ``headers``, ``timeouts``, …)
+        configure it; all others are added to the body. Every error is raised at the first
         ``await``; the result works in ``async for x in g`` and in ``async for x in await g``.
         """
         from ..aio import AsyncStream  # late: it loads asyncio
@@ -313,11 +334,15 @@ class Provider:
 
     # --- configuration
 
-    def _find_api_key(self, argument: str | None) -> str | None:
+    def _find_api_key(
+        self, argument: str | Callable[[], str] | None
+    ) -> str | Callable[[], str] | None:
         """Return the argument, or else the environment's key if the address may receive it.
 
         Only the vendor's own address and the one in ``*_BASE_URL`` may.
         """
+        if callable(argument):
+            return argument
         trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
         trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
@@ -328,27 +353,26 @@ class Provider:
         validate_header_value(name, key)
         return key
 
-    def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
-        merged: dict[str, tuple[str, str | None]] = {}
-        key = validate_headers(self.authorization(self._api_key)) if self._api_key else {}
-        base = {
-            "Content-Type": "application/json",
-            "User-Agent": f"providers-sync/{__version__}",
-            "Accept-Encoding": "gzip, deflate",
-        }
-        for layer in (base, self.headers, key, self._extra_headers, extra):
-            for name, value in layer.items():
-                merged[name.lower()] = (name, value)
-        return transport.mask_secrets(
-            {name: value for name, value in merged.values() if value is not None}
+    def _attempt_headers(self, request: HTTPRequest) -> dict[str, str]:
+        """Return all headers of the next attempt, later ones taking precedence."""
+        if self._uses_default_url and not self.working:  # the domain may have a new owner
+            text = _DISCONTINUED.format(name=type(self).__name__, variable=self.base_url_variable)
+            error = APIConnectionError(text)
+            error.retryable = False
+            raise error
+        key = ask_for_key(self._api_key) if callable(self._api_key) else self._api_key
+        return merge_headers(
+            {"User-Agent": f"providers-sync/{__version__}", "Accept-Encoding": "gzip, deflate"},
+            self._connections.headers(),
+            {"Content-Type": "application/json"},
+            self.headers,
+            validate_headers(self.authorization(key)) if key else {},
+            self._extra_headers,
+            request.headers,
         )
 
     def _transport(self) -> transport.Transport:
-        """Return this process's connections: a forked child must not use its parent's."""
-        pid = os.getpid()
-        if pid not in self._transports:
-            self._transports.setdefault(pid, transport.Transport())
-        return self._transports[pid]
+        return self._connections.transport()
 
     def _send(
         self,
@@ -356,19 +380,8 @@ class Provider:
         request: HTTPRequest,
         attempt: transport.RequestAttempt,
     ) -> transport.Response:
-        if self._uses_default_url and not self.working:  # the domain may have a new owner
-            text = _DISCONTINUED.format(name=type(self).__name__, variable=self.base_url_variable)
-            error = APIConnectionError(text)
-            error.retryable = False
-            raise error
         return connections.send(
-            request.method,
-            request.url,
-            request.headers,
-            request.data,
-            attempt,
-            proxy=self._proxy,
-            verify=self._verify,
+            request.method, request.url, request.sent_headers, request.data, attempt
         )
 
     def _explain(self, error: Exception, request: HTTPRequest) -> None:
@@ -377,11 +390,27 @@ class Provider:
             variable = self.api_key_variable
             text = "; no key was set: use api_key=" + (f" or {variable}" if variable else "")
             error.args = (str(error) + text,)
-        proxies = transport.proxies_in_use(self._proxy)
-        transport.redact(transport.collect_secrets(request.headers, proxies), error)
+        headers = request.sent_headers or merge_headers(self._extra_headers, request.headers)
+        transport.redact(self._connections.secrets(headers), error)
+
+    def close(self) -> None:
+        """Close the idle connections of this process; the next call makes new ones.
+
+        Streams that are open go on, and close theirs at their end. A ``session=`` stays open.
+        """
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_transports": {}}
+        state = dict(self.__dict__)
+        if "_connections" in state:  # a copy gets its own
+            state["_connections"] = copy.copy(self._connections)
+        return state
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
@@ -404,8 +433,8 @@ def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def api_key_of(provider: Provider) -> str | None:
-    """Return the key that a provider sends. Never show it."""
-    return provider._api_key
+    """Return the key that a provider sends, if it is no function. Never show it."""
+    return None if callable(provider._api_key) else provider._api_key
 
 
 def uses_default_url(provider: Provider) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,10 +13,19 @@ from ..config import NOT_GIVEN
 from ..errors import InvalidRequestError
 
 _REPLACEMENTS = {
-    "timeout": "timeouts=",
-    "max_retries": "retry=",
+    **dict.fromkeys(("timeout", "request_timeout"), "timeouts="),
+    **dict.fromkeys(("max_retries", "num_retries"), "retry="),
+    **dict.fromkeys(("extra_headers", "default_headers"), "headers="),
     "proxies": "proxy= (of the provider)",
+    **dict.fromkeys(("extra_query", "default_query", "params"), "query= (of the provider)"),
+    "api_version": 'query={"api-version": …} (of the provider)',
+    "http_client": "session= (of the provider), a requests.Session",
+    "client_cert": "cert= (of the provider)",
+    **dict.fromkeys(("verify_ssl", "ssl_verify"), "verify= (of the provider)"),
+    **dict.fromkeys(("api_base", "azure_endpoint"), "base_url= (of the provider)"),
+    "azure_ad_token_provider": "api_key= (of the provider), which may be a function",
 }
+"""What other clients call a setting, and its name here."""
 
 
 def find_setting(argument: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
@@ -52,7 +62,10 @@ def _url_problem(value: str) -> str | None:
     if not usable or any(character.isspace() for character in value):
         return "be an http:// or https:// address such as http://127.0.0.1:8000/v1"
     if "@" in parts.netloc or parts.query or parts.fragment:
-        return "not contain a user, a query or a fragment; pass keys as api_key= or headers="
+        return (
+            "not contain a user, a query or a fragment; pass keys as api_key= or headers=, "
+            "and a query as query="
+        )
     return None
 
 
@@ -111,7 +124,10 @@ def validate_proxy(proxy: object) -> str | Literal[False] | None:
     return transport.Secret(proxy) if "@" in proxy else proxy
 
 
-def validate_verify(verify: object) -> bool | str:
+def validate_verify(verify: object) -> bool | str | None:
+    """Return the setting; ``None`` if it is not given, so that a session's own applies."""
+    if verify is NOT_GIVEN:
+        return None
     if isinstance(verify, bool):
         return verify
     if isinstance(verify, (str, os.PathLike)):
@@ -122,6 +138,77 @@ def validate_verify(verify: object) -> bool | str:
             f"verify must be an existing file of CA certificates, not {path!r}"
         )
     raise InvalidRequestError("verify must be True, False or the path of a CA file")
+
+
+def validate_cert(cert: object) -> str | tuple[str, str] | None:
+    """Return a client certificate: one file, or a file and that of its key. It must be usable."""
+    if cert is None:
+        return None
+    paths: list[Any] = list(cert) if isinstance(cert, (tuple, list)) else [cert]
+    if len(paths) not in (1, 2) or not all(isinstance(each, (str, os.PathLike)) for each in paths):
+        raise InvalidRequestError(
+            "cert must be the path of a PEM file with certificate and key, or a pair of paths: "
+            "(certificate, key)"
+        )
+    names = [str(os.fspath(path)) for path in paths]
+    for name in names:
+        if not os.path.isfile(name):
+            raise InvalidRequestError(f"cert names a file that does not exist: {name!r}")
+    try:
+        # Without the function, OpenSSL would ask for the password on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(names[0], names[-1], _no_password)
+    except _EncryptedKey:
+        raise InvalidRequestError(
+            "the key of cert= is encrypted, which requests does not support: "
+            "decrypt it, with openssl pkey -in KEY -out PLAIN_KEY"
+        ) from None
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        raise InvalidRequestError(
+            f"cert must be a PEM file with a certificate and its private key; "
+            f"{' and '.join(map(repr, names))} cannot be loaded: {reason}"
+        ) from error
+    return (names[0], names[1]) if len(names) == 2 else names[0]
+
+
+class _EncryptedKey(Exception):
+    """OpenSSL has asked for the password of a key."""
+
+
+def _no_password() -> str:
+    raise _EncryptedKey
+
+
+def validate_query(query: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the parameters to add to every address, masked where they may be secret."""
+    if query is None:
+        return {}
+    query = mask_argument(query)
+    if not isinstance(query, Mapping):
+        raise InvalidRequestError('query must be a dict of strings, such as {"api-version": "1"}')
+    for name, value in query.items():
+        if not isinstance(name, str) or not name or not isinstance(value, str):
+            raise InvalidRequestError(
+                f"query[{name!r}] must be a string, not {type(value).__name__}"
+            )
+    return dict(query)
+
+
+def validate_session(session: Any) -> Any:
+    if session is None or isinstance(session, transport.Session):
+        return session
+    hint = "; create an instance of it" if isinstance(session, type) else ""
+    raise InvalidRequestError(
+        f"session must be a requests.Session, not {type(session).__name__}{hint}"
+    )
+
+
+def validate_extra_body(extra_body: object) -> dict[str, Any]:
+    if extra_body is None:
+        return {}
+    if not isinstance(extra_body, Mapping) or not all(isinstance(k, str) for k in extra_body):
+        raise InvalidRequestError("extra_body must be a dict whose keys are strings")
+    return dict(extra_body)
 
 
 def validate_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from http.client import (
     LineTooLong,
     RemoteDisconnected,
 )
-from typing import Any, Literal, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from .. import transport
@@ -192,7 +192,7 @@ class InMemoryResponse:
     def settimeout(self, seconds: float | None) -> None:
         self._body.timeout = seconds
 
-    def read1(self, size: int, decode_content: bool) -> bytes:
+    def read1(self, size: int) -> bytes:
         try:
             return self._body.read(size)
         except ScriptError as error:
@@ -221,9 +221,6 @@ class InMemoryTransport(transport.Transport):
         headers: Mapping[str, str],
         body: bytes | None,
         attempt: transport.RequestAttempt,
-        *,
-        proxy: str | Literal[False] | None = None,
-        verify: bool | str = True,
     ) -> transport.Response:
         """Play the next answer up to its headers and return it; errors are those of a network."""
         attempt.raise_if_stopped()

@@ -98,6 +98,9 @@ class ScriptedProvider(Provider):
         """Play another script from the next request on."""
         self._memory.play(script)
 
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
     @property
     def requests(self) -> list[Request]:
         """Every request that would have been sent, in order, including retries."""

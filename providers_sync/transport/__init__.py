@@ -12,7 +12,7 @@ from .attempt import AttemptStopped, RequestAttempt
 from .errors import connection_error, find_tls_error
 from .redaction import SECRET_LENGTH, Secret, collect_secrets, mask_secrets, proxies_in_use, redact
 from .response import Response
-from .session import Transport, proxy_for
+from .session import Session, Transport, custom_headers, proxy_for, session_credentials
 from .status_errors import status_error
 
 __all__ = [
@@ -21,13 +21,16 @@ __all__ = [
     "RequestAttempt",
     "Response",
     "Secret",
+    "Session",
     "Transport",
     "collect_secrets",
     "connection_error",
+    "custom_headers",
     "find_tls_error",
     "mask_secrets",
     "proxies_in_use",
     "proxy_for",
     "redact",
+    "session_credentials",
     "status_error",
 ]

@@ -92,6 +92,9 @@ class _TrackedConnection:
     makes_own_socket = True
     """False for SOCKS, where PySocks creates the socket."""
 
+    sock: Any
+    close: Any
+
     def connect(self: Any) -> None:
         if getattr(self, "ssl_context", self) is None:  # only HTTPS connections have one
             self.ssl_context = _strict_context(self.cert_reqs)
@@ -174,10 +177,27 @@ def _connect(address: Any, attempt: RequestAttempt, shares: int, options: Any) -
 class _TrackedPool:
     """Mixin for urllib3's pools: assigns a connection to the attempt that uses it."""
 
+    @property
+    def ConnectionCls(self: Any) -> Any:  # noqa: N802 (urllib3's name)
+        """The pool's connection class with our mixin.
+
+        Derived at each use, and only from urllib3's own classes: vcrpy replaces the class of every
+        pool while a cassette is in use, and no request may bypass it.
+        """
+        base = super().ConnectionCls  # type: ignore[misc]
+        is_original = base.__module__.partition(".")[0] == "urllib3"
+        return _tracked_connection_class(base) if is_original else base
+
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
-        attempt = connection.attempt = current_attempt()
-        if attempt is not None and connection.sock is not None:
+        attempt = current_attempt()
+        if attempt is None:
+            return connection
+        if not isinstance(connection, _TrackedConnection):
+            attempt.connected()
+            return connection
+        connection.attempt = attempt
+        if connection.sock is not None:
             try:
                 attempt.track_socket(connection.sock)
             except AttemptStopped:
@@ -191,7 +211,7 @@ class _TrackedPool:
 
     def _put_conn(self: Any, connection: Any) -> None:
         # Do this first: a late stop must not hit the next user of this connection.
-        if connection is not None and connection.attempt is not None:
+        if isinstance(connection, _TrackedConnection) and connection.attempt is not None:
             connection.attempt.release_socket()
             if not connection.attempt.read_to_end:  # unread bytes would start the next response
                 connection.close()
@@ -201,15 +221,17 @@ class _TrackedPool:
 
 @functools.cache
 def _tracked_pool_class(pool: type[Any]) -> type[Any]:
-    """Return a urllib3 pool class with our two mixins."""
+    """Return a urllib3 pool class with our mixin."""
     if issubclass(pool, _TrackedPool):
         return pool
-    base = pool.ConnectionCls
+    return type(pool.__name__, (_TrackedPool, pool), {})
+
+
+@functools.cache
+def _tracked_connection_class(base: type[Any]) -> type[Any]:
+    """Return one of urllib3's connection classes with our mixin."""
     makes_own_socket = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    connection = type(
-        base.__name__, (_TrackedConnection, base), {"makes_own_socket": makes_own_socket}
-    )
-    return type(pool.__name__, (_TrackedPool, pool), {"ConnectionCls": connection})
+    return type(base.__name__, (_TrackedConnection, base), {"makes_own_socket": makes_own_socket})
 
 
 class Adapter(requests.adapters.HTTPAdapter):

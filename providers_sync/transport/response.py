@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 import zlib
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import Any, cast
 
 import requests
 import urllib3.exceptions
 
 from ..clock import monotonic
-from ..config import DRAIN_S, ERROR_BODY_BYTES, READ_BYTES
+from ..config import DRAIN_S, ERROR_BODY_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .attempt import AttemptStopped, RequestAttempt
 from .errors import describe_error
 from .framing import BodyReader, set_kernel_timeout
 from .gzip_body import GzipBodyReader
+from .raw_body import RawBodyReader
 
 
 class Response:
@@ -27,18 +30,24 @@ class Response:
         self._response = response
         self._raw: Any = response.raw
         self._attempt = attempt
-        http = attempt.response
-        self._coding = response.headers.get("Content-Encoding", "identity")
-        self._framing = BodyReader(http, attempt.socket) if http is not None and http.fp else None
-        self._body: BodyReader | GzipBodyReader | None = None
-        """Decodes framing and compression; ``None`` if urllib3 does it."""
+        self._coding = response.headers.get("Content-Encoding", "identity").lower()
+        self._is_own_socket = attempt.response is not None
+        http, sock = attempt.response, attempt.socket
+        if http is None and sock is None:
+            http, sock = _find_socket(response.raw)
+            if http is not None:
+                attempt.track_socket(sock)
+        self._framing = BodyReader(http, sock) if http is not None and http.fp else None
+        self._body: BodyReader | GzipBodyReader | RawBodyReader = RawBodyReader(response)
+        """Decodes framing and compression."""
         if self._framing is not None and self._coding in ("identity", "gzip"):
             self._body = GzipBodyReader(self._framing) if self._coding == "gzip" else self._framing
         self._read_count = 0
         self.status = int(response.status_code)
         self._is_framing_unambiguous = http is not None and _is_framing_unambiguous(http)
         self.reason = str(response.reason or "")
-        self.url = str(response.url)
+        self.url = str(response.url).partition("?")[0]
+        """Without the query, which may contain a key."""
         self.headers = response.headers
         """Names are case-insensitive."""
 
@@ -70,9 +79,9 @@ class Response:
         timeout) or ``AttemptStopped``.
         """
         self._read_count += 1
-        if self._read_count == 2 and self._body is not None:  # a short body needs only one read
+        if self._read_count == 2 and self._is_own_socket:  # a short body needs only one read
             set_kernel_timeout(self._attempt.socket, self._attempt.read_s)
-        return self._read(self._read_body)
+        return self._read(self._body.read)
 
     def _read(self, read: Callable[[], bytes]) -> bytes:
         try:
@@ -91,21 +100,12 @@ class Response:
             ) from error
         # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
         self._attempt.raise_if_stopped()
-        if not data and self._body is None and _is_truncated(self._raw):
-            raise StreamCut("the compressed body ends too early")
         return data
-
-    def _read_body(self) -> bytes:
-        body = self._body
-        if body is None:
-            data: bytes = self._raw.read1(READ_BYTES, decode_content=True)
-            return data
-        return body.read()
 
     @property
     def has_ended(self) -> bool:
         """Whether the framing has marked the end of the body."""
-        return self._body is not None and self._body.ended
+        return self._body.ended
 
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
@@ -113,14 +113,15 @@ class Response:
         deadline = monotonic() + wait_s
         if self._framing is not None:
             self._framing.deadline = deadline
-            # Not urllib3, which would wait as long as data trickles in.
-            self._body = self._body or self._framing
+            if isinstance(self._body, RawBodyReader):
+                # Not urllib3, which would wait as long as data trickles in.
+                self._body = self._framing
         # OSError: the socket is already closed if the first read returned the complete body.
         with contextlib.suppress(ProviderError, OSError):
             while len(received) < ERROR_BODY_BYTES and (remaining_s := deadline - monotonic()) > 0:
                 if self._framing is None and self._attempt.socket is not None:
                     self._attempt.socket.settimeout(remaining_s)
-                if not (data := self._read(self._read_body)):
+                if not (data := self._read(self._body.read)):
                     break
                 received += data
         if self._framing is not None and self._coding not in ("identity", "gzip"):
@@ -132,22 +133,34 @@ class Response:
 
         Only the end of the framing can follow the protocol's end marker: not worth a longer wait.
         """
-        if self._framing is None or self._body is None:
+        if self._framing is None or isinstance(self._body, RawBodyReader):
             return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
             self._framing.deadline = monotonic() + DRAIN_S  # even if data trickles in
             with contextlib.suppress(ProviderError, AttemptStopped, OSError):
-                self._read(self._read_body)
+                self._read(self._body.read)
         if self._is_framing_unambiguous and self._body.is_reusable():
             self._body.close()
             self._attempt.read_to_end = True
+            self._attempt.release_socket()  # a late stop must not hit the connection's next user
             self._raw.release_conn()
 
     def close(self) -> None:
         """Release everything; if the body was not read to its end, close the connection."""
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError, HTTPException):
-            self._raw.close()
+            self._response.close()
+
+
+def _find_socket(raw: Any) -> tuple[HTTPResponse | None, Any]:
+    """Return http.client's response and the socket behind a body that another adapter opened."""
+    http = getattr(raw, "_original_response", None)
+    sock = getattr(getattr(getattr(http, "fp", None), "raw", None), "_sock", None)
+    if not isinstance(http, HTTPResponse) or not isinstance(sock, (socket.socket, ssl.SSLSocket)):
+        return None, None
+    if isinstance(sock, ssl.SSLSocket):
+        cast(Any, sock).suppress_ragged_eofs = False  # as in ``connection.py``
+    return http, sock
 
 
 def _inflate(data: bytes) -> bytes:
@@ -167,9 +180,3 @@ def _is_framing_unambiguous(http: HTTPResponse) -> bool:
     if codings:  # not defined in HTTP/1.0
         return codings == ["chunked"] and http.version >= 11 and not lengths
     return len(lengths) == 1 and all(length.strip().isdecimal() for length in lengths)
-
-
-def _is_truncated(raw: Any) -> bool:
-    """Return whether a zlib body ended before its trailer, which urllib3 does not report."""
-    member = getattr(getattr(raw, "_decoder", None), "_obj", None)
-    return member is not None and not getattr(member, "eof", True) and not member.unused_data

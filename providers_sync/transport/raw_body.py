@@ -1,0 +1,72 @@
+"""``RawBodyReader``: reads a body whose framing this package does not read itself.
+
+That is: a mocked response, one of an adapter of the user's own, or one with an unusual compression.
+"""
+
+from __future__ import annotations
+
+import zlib
+from http.client import IncompleteRead
+from typing import Any
+
+import requests
+import urllib3.response
+
+from ..config import READ_BYTES, SMALL_READ_BYTES
+
+
+class RawBodyReader:
+    """Reads ``response.raw``, whatever it is, and decompresses it."""
+
+    ended = False
+    """The end of the framing is not known before ``read`` returns ``b""``."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._raw: Any = response.raw
+        self._content: bytes | None = None
+        content = vars(response).get("_content", False)
+        if self._raw is None or content is not False:  # read by a hook, or set by a mock
+            self._content = content or b""
+        self._is_urllib3 = isinstance(self._raw, urllib3.response.BaseHTTPResponse)
+        coding = response.headers.get("Content-Encoding", "").lower()
+        is_compressed = coding in ("gzip", "deflate") and not self._is_urllib3
+        self._decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS) if is_compressed else None
+
+    def read(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
+
+        Raises ``IncompleteRead`` for compression that ends too early, and what the body raises.
+        """
+        if self._content is not None:
+            content, self._content = self._content, b""
+            return content
+        if self._is_urllib3:
+            return self._read_urllib3()
+        while data := self._read_file():
+            if self._decompressor is None:
+                return data
+            if text := self._decompressor.decompress(data):
+                return text
+        if self._decompressor is not None and not self._decompressor.eof:
+            raise IncompleteRead(b"")
+        return b""
+
+    def _read_urllib3(self) -> bytes:
+        if hasattr(getattr(self._raw, "_fp", None), "read1"):
+            data: bytes = self._raw.read1(READ_BYTES, decode_content=True)
+        else:  # a mock's own file
+            data = self._raw.read(SMALL_READ_BYTES, decode_content=True)
+        if not data and _is_truncated(self._raw):
+            raise IncompleteRead(b"")
+        return data
+
+    def _read_file(self) -> bytes:
+        if hasattr(self._raw, "read1"):
+            return bytes(self._raw.read1(READ_BYTES))
+        return bytes(self._raw.read(SMALL_READ_BYTES))
+
+
+def _is_truncated(raw: Any) -> bool:
+    """Return whether a zlib body ended before its trailer, which urllib3 does not report."""
+    member = getattr(getattr(raw, "_decoder", None), "_obj", None)
+    return member is not None and not getattr(member, "eof", True) and not member.unused_data
