@@ -474,13 +474,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     from providers_sync import circuit_breaker
 
     ahead = [0.0]
-
-    class Clock:
-        @staticmethod
-        def monotonic() -> float:
-            return time.monotonic() + ahead[0]
-
-    monkeypatch.setattr(circuit_breaker, "time", Clock)
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: time.monotonic() + ahead[0])
     return ahead
 
 
