@@ -473,7 +473,7 @@ class Cancels:
 cancels = Cancels()
 stream = provider.stream("Hi", cancel=token)
 next(stream)
-threading.Thread(target=token._lock.acquire, daemon=True).start()
+threading.Thread(target=stream._channel.lock.acquire, daemon=True).start()
 print("ready", flush=True)
 """,
     "with an unread stream": """

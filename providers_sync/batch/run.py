@@ -230,9 +230,10 @@ class BatchRun:
         return group
 
     def _settle_group(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
+        replies = [(in_flight, _reply_or_error(future)) for in_flight, future in group]
         with self._changed:
             settled = [
-                (in_flight.row, self._settle(in_flight, future)) for in_flight, future in group
+                (in_flight.row, self._settle(in_flight, reply)) for in_flight, reply in replies
             ]
             self._in_flight.difference_update(future for _, future in group)
             self._changed.notify_all()  # others may start while these replies are written
@@ -248,13 +249,11 @@ class BatchRun:
                 self._buffer.put(row.number, to_result(row, reply))
             self._changed.notify_all()
 
-    def _settle(self, in_flight: InFlight, future: Future[Reply]) -> Reply | None:
+    def _settle(self, in_flight: InFlight, reply: Reply | ProviderError) -> Reply | None:
         """Return the row's final reply, or ``None`` if it is retried or was stopped."""
-        try:
-            reply = reply_of(future)
-        except ProviderError as error:
+        if isinstance(reply, ProviderError):
             if not self._halted:
-                self._fail(error)
+                self._fail(reply)
             return None
         if self._halted and reply.outcome == "cancelled":
             return None
@@ -303,3 +302,11 @@ class BatchRun:
         for future in running:
             future.cancel()
         self._inbox.put(None)
+
+
+def _reply_or_error(future: Future[Reply]) -> Reply | ProviderError:
+    """Return a finished future's reply or its executor's failure; a future has its own lock."""
+    try:
+        return reply_of(future)
+    except ProviderError as error:
+        return error

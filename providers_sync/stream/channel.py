@@ -47,7 +47,9 @@ class Channel:
         self.failures: list[ProviderFailure] = []
         """The providers that failed before the current one."""
         self.on_end: Callable[[], None] | None = None
-        """Called, under the lock, when a timeout or the source has ended the call."""
+        """Called, under the lock, when a timeout or the source has ended the call.
+
+        It must take no other lock: a finalizer may close this stream under that lock."""
         self.buffer: list[Delta] = []
         """What the caller has not taken yet."""
         self.ended = False
@@ -319,7 +321,8 @@ class Channel:
         """Return whether ``wait()`` (``for_headers``: ``wait_for_headers()``) would return at once.
 
         For a caller that must not block: if not, ``wake`` is called once, at the next change, from
-        any thread and under the lock; the caller polls again then, or at the next deadline.
+        any thread and under the lock, so it must take no other lock (``call_soon_threadsafe`` does
+        not); the caller polls again then, or at the next deadline.
         """
         with self.lock:
             if self.deadlines.time_left() <= 0:

@@ -83,7 +83,8 @@ class Stream:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
-        """Called once, in the thread that ends the stream, when the outcome is set."""
+        """Called once, in the thread that ends the stream, when the outcome is set; under the
+        stream's lock, so that no thread sees the end earlier. It must take no other lock."""
         _streams.add(self)
 
     def _start(self, source: Source) -> None:
@@ -244,10 +245,12 @@ class Stream:
         self._release()
 
     def _release(self) -> None:
+        """Tell the others of the end; under the lock, so none of this may take another lock."""
         if self._token is not None:
             detach(self._token, self)
-        if self._on_end is not None:
-            self._on_end(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self)
 
     # --- stopping
 
@@ -278,7 +281,7 @@ class Stream:
             if error is not None:
                 error.partial = self.text
                 self._error = error
-        self._release()
+            self._release()
 
     def __enter__(self) -> Stream:
         return self
@@ -414,6 +417,5 @@ def call_at_end(stream: Stream, callback: Callable[[Stream], None]) -> None:
     """Call ``callback(stream)`` once, when the stream has ended; at once if it has already."""
     with stream._channel.lock:  # another thread may be stopping it
         stream._on_end = callback
-        has_ended = stream.outcome is not None
-    if has_ended:
-        callback(stream)
+        if stream.outcome is not None:
+            stream._release()

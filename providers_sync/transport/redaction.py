@@ -24,7 +24,14 @@ _SECRET_NAME = re.compile("auth|key|token|secret|cookie|password|credential", re
 SECRET_LENGTH = 5
 """Minimum length: a shorter value is not treated as a secret; hiding it would garble the text."""
 PREFIX_LENGTH = 12
-"""A prefix this long is hidden too, if the rest of the secret is cut off."""
+"""A prefix this long is hidden too, if the rest of the secret is cut off.
+
+A shorter secret is hidden only where it is a whole word: local servers take any key, and ``token``
+must not garble ``max_token``."""
+_SCHEME = re.compile("(?:bearer|basic|token|key|api-?key|oauth|negotiate)(?: |%20)", re.IGNORECASE)
+"""The word before the key in an ``Authorization`` header; it makes a short key no longer."""
+_BEFORE_WORD = r"(?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+"""No part of an identifier comes before; the end of an escape in JSON or in a URL may."""
 _CREDENTIALS = re.compile("(?:[^/]*//)?(.*)@", re.DOTALL)
 """The part before the host of a URL, however malformed the rest is."""
 _URL_WITH_USER = re.compile("//.*@", re.DOTALL)
@@ -160,12 +167,16 @@ def _redact_value(secrets: list[list[str]], value: Any) -> Any:
     for encodings in secrets:
         for encoded in encodings:
             value = "***".join(
-                _split(encoded, encodings, value)
-                if len(encoded) >= PREFIX_LENGTH
-                # Not inside a longer word: the key of a local server may be "token".
-                else re.split(rf"(?<![A-Za-z0-9]){re.escape(encoded)}(?![A-Za-z0-9])", value)
+                _split_at_words(encoded, value)
+                if len(_SCHEME.sub("", encoded, 1)) < PREFIX_LENGTH
+                else _split(encoded, encodings, value)
             )
     return value
+
+
+def _split_at_words(encoded: str, text: str) -> list[str]:
+    """Return the parts of a text around a short secret, where it is a whole word."""
+    return re.split(rf"{_BEFORE_WORD}{re.escape(encoded)}(?![\w-])", text)
 
 
 def _split(encoded: str, encodings: list[str], text: str) -> Iterator[str]:
