@@ -18,10 +18,10 @@ import urllib3.util.connection
 
 from providers_sync import APIConnectionError, APITimeoutError, OpenAICompatible, Timeouts
 from providers_sync.testing import answer, cut, serve, signal, stall, status, wire
-from providers_sync.transport import RequestAttempt
+from providers_sync.transport import RequestAttempt, resolver
 from providers_sync.transport.errors import error_chain
 
-from .phases import ReusableEvent, wait_until
+from .phases import ReusableEvent
 
 TIMEOUTS = Timeouts(connect=0.4, first_token=2, idle=2, total=4)
 MARGIN_S = 0.25
@@ -158,32 +158,35 @@ def test_silent_dns_leaves_one_thread_per_host(slow_names: Callable[[Any], None]
 
 
 def test_ports_of_one_host_are_looked_up_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call gets the addresses for its port; what nothing waits for any more is skipped."""
-    asked, finished = list[tuple[Any, ...]](), threading.Event()
+    """By one thread, in no caller's context; what nothing waits for any more is skipped."""
+    asked, found, finished = list[Any](), list[Any](), threading.Event()
 
     def look_up(host: str, port: int, *rest: Any, flags: int = 0) -> Any:
         if flags:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        asked.append((host, port, *rest, threading.current_thread().name, USER.get("nobody")))
+        asked.append((host, port, *rest))
+        threads.update(resolvers())
+        users.add(USER.get("nobody"))
         assert finished.wait(5)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
 
+    threads, users = set[threading.Thread](), set[str]()
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    family = urllib3.util.connection.allowed_gai_family()
     USER.set("somebody")
-    with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(RequestAttempt(5).resolve, "many.test", 1)]
-        wait_until(lambda: bool(asked))
-        with pytest.raises(TimeoutError):
-            RequestAttempt(0.02).resolve("many.test", 2)
-        calls += [pool.submit(RequestAttempt(5).resolve, "MANY.test", port) for port in (3, 4)]
-        finished.set()
-        found = [call.result()[0][4] for call in calls]
-    assert found == [("many.test", 1), ("MANY.test", 3), ("MANY.test", 4)]
-    by_thread = (family, socket.SOCK_STREAM, "providers-sync-resolver", "nobody")
-    assert sorted(asked) == sorted((*each, *by_thread) for each in found)
+    family = urllib3.util.connection.allowed_gai_family()
+    resolver.look_up(("many.test", 1, family), found.extend)
+    with pytest.raises(TimeoutError):
+        RequestAttempt(0.02).resolve("many.test", 2)
+    for port in (3, 4):
+        resolver.look_up(("MANY.test", port, family), found.extend)
+    finished.set()
     for thread in resolvers():
         thread.join(5)
+    names = [("many.test", 1), ("MANY.test", 3), ("MANY.test", 4)]
+    assert asked == [(*name, family, socket.SOCK_STREAM) for name in names]
+    assert [address[4] for address in found] == names
+    assert len(threads) == 1
+    assert users == {"nobody"}
     assert not resolvers()
 
 
