@@ -161,8 +161,6 @@ class _Race:
         """Return the connected socket, prepared for use by its owner."""
         if self._count > 1:
             self._attempt.track_socket(sock)  # and not the others any more
-            if _is_selectable(sock):
-                sock.setblocking(True)  # eventlet's sockets need it before settimeout()
         sock.settimeout(self._attempt.connect_time_left())
         self._sockets.remove(sock)
         return sock
