@@ -376,6 +376,7 @@ def test_socket_of_a_test_tool_without_a_descriptor_is_used(
     assert FakeSocket.timeouts[-1] == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_socket_of_httpretty_is_connected_without_a_leak() -> None:
     """It finds two addresses for each host, and makes a real socket beside its own."""
     httpretty = pytest.importorskip("httpretty")
