@@ -86,6 +86,7 @@ class _Race:
             self._attempt.release_socket()
         for sock in self._sockets:
             sock.close()
+        self._errors.clear()  # their tracebacks refer to this object
 
     def run(self) -> socket.socket:
         """Return the first connection that is established, preferring earlier addresses."""

@@ -54,9 +54,9 @@ def _start_thread(host: str) -> None:
             name="providers-sync-resolver",
             daemon=True,
         ).start()
-    except RuntimeError as error:
+    except BaseException as error:  # Ctrl-C, too, must not leave the host without a thread
         with _lookups_lock:
-            queries = _lookups.pop(host)
+            queries = _lookups.pop(host, {})
         failure = OSError(
             errno.EAGAIN,
             f"no thread can be started to look up its name ({error}): "
@@ -65,23 +65,25 @@ def _start_thread(host: str) -> None:
         failure.__cause__ = error
         for callbacks in queries.values():
             _answer(callbacks, failure)
+        if not isinstance(error, Exception):
+            raise
 
 
 def _work_through(host: str) -> None:
     while (query := _next_query(host)) is not None:
         result = _resolve(query)
         with _lookups_lock:
-            callbacks = _lookups[host].pop(query)
+            callbacks = _lookups.get(host, {}).pop(query, [])
         _answer(callbacks, result)
 
 
 def _next_query(host: str) -> Query | None:
     """Return the next query that a call waits for; forget the host if there is none."""
     with _lookups_lock:
-        for query, callbacks in _lookups[host].items():
+        for query, callbacks in _lookups.get(host, {}).items():
             if callbacks:
                 return query
-        del _lookups[host]
+        _lookups.pop(host, None)
         return None
 
 

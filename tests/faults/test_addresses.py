@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_address_that_answers_late_is_still_used(refused: Address, holes: list[A
     """It keeps its chance while others are tried and fail; its SYN is repeated after a second."""
     with full_listener("127.0.0.5") as late:
         late_address = late.getsockname()
-        accept = threading.Timer(0.4, lambda: late.accept()[0].close())
+        accept = threading.Timer(0.4, late.listen, (128,))  # the kernel accepts from now on
         accept.start()
         found = as_found([late_address, refused, holes[0]])
         with addresses.connect(found, attempt := RequestAttempt(3)) as sock:
@@ -309,6 +310,21 @@ def test_exception_from_outside_leaves_nothing_open(holes: list[Address]) -> Non
     assert [type(error) for error in caught] == [ZeroDivisionError]
     caught.clear()  # its traceback holds the race
     assert descriptors() == before
+
+
+def test_failed_addresses_leave_no_reference_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call holds is freed with it, and not by a garbage collection some time later."""
+    refuse_all(monkeypatch)
+    gc.disable()
+    try:
+        attempt = RequestAttempt(2)
+        with contextlib.suppress(OSError):
+            addresses.connect(as_found([("127.0.0.1", 8), ("127.0.0.1", 9)]), attempt)
+        reference = weakref.ref(attempt)
+        del attempt
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 # --- tools that replace sockets

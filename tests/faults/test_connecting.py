@@ -225,6 +225,26 @@ def test_look_up_that_cannot_start_a_thread_fails_and_leaves_nothing_behind(
         assert openai("http://one.slow.test").complete("Hi").text == "Hello"
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_interrupted_start_of_a_look_up_does_not_affect_later_ones(
+    is_running: bool, slow_names: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may arrive before or after the thread has been started."""
+    original = threading.Thread.start
+
+    def interrupt(thread: threading.Thread) -> None:
+        if is_running:
+            original(thread)
+        raise KeyboardInterrupt
+
+    slow_names(("127.0.0.1", 80))
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RequestAttempt(5).resolve("one.slow.test", 80)
+    monkeypatch.setattr(threading.Thread, "start", original)
+    assert RequestAttempt(5).resolve("one.slow.test", 80)[0][4] == ("127.0.0.1", 80)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_child_does_its_own_look_up(slow_names: Callable[[Any], None]) -> None:
