@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .attempt import RequestAttempt, has_descriptor
+from .attempt import RequestAttempt, is_real
 
 NEXT_ADDRESS_S = 0.25
 """How long an address has for itself before the next one is tried as well: RFC 8305, section 8."""
@@ -191,6 +191,5 @@ def _bind(sock: socket.socket, source: Any) -> None:
 
 
 def _is_selectable(sock: Any) -> bool:
-    """Return whether it is a real socket, and not the one of a test tool such as httpretty."""
-    # httpretty passes setblocking() on to another socket.
-    return hasattr(type(sock), "setblocking") and has_descriptor(sock)
+    """Return whether a selector can wait for it; httpretty's passes its calls to another socket."""
+    return is_real(sock) and hasattr(type(sock), "setblocking")

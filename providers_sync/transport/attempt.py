@@ -153,14 +153,10 @@ def _duplicate(sock: Any) -> _socket.socket | None:
     Not ``sock.dup()``, which a TLS socket refuses, and not ``socket.socket``, which test tools
     replace.
     """
-    # gevent's class is not derived from the first; a test tool may have put a function there.
-    kinds = (_socket.socket, *([socket.socket] if isinstance(socket.socket, type) else []))
-    if not isinstance(sock, kinds):
-        sock = getattr(sock, "socket", None)  # TLS inside TLS wraps it
-        if not isinstance(sock, kinds):
+    if not is_real(sock):
+        sock = getattr(sock, "__dict__", {}).get("socket")  # TLS inside TLS wraps it
+        if not is_real(sock):
             return None
-    if not has_descriptor(sock):
-        return None
     descriptor = socket.dup(sock.fileno())
     try:
         return _socket.socket(fileno=descriptor)
@@ -169,10 +165,14 @@ def _duplicate(sock: Any) -> _socket.socket | None:
         return None
 
 
-def has_descriptor(sock: Any) -> bool:
-    """Return whether a socket has a file descriptor: that of a test tool may have none."""
-    with contextlib.suppress(Exception):
-        return bool(sock.fileno() >= 0)
+def is_real(sock: Any) -> bool:
+    """Return whether it is a socket with a file descriptor, which that of a test tool may lack."""
+    if isinstance(sock, _socket.socket):
+        return True
+    # gevent's class is not derived from it; a test tool may have put a function there.
+    if isinstance(socket.socket, type) and isinstance(sock, socket.socket):
+        with contextlib.suppress(Exception):
+            return bool(sock.fileno() >= 0)
     return False
 
 
