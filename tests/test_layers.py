@@ -98,7 +98,7 @@ LAYERS = [
     "transport.response transport.connection",
     "transport.gzip_body transport.raw_body",
     "transport.redaction",
-    "transport.errors transport.framing",
+    "transport.errors transport.framing transport.addresses",
     "transport.attempt",
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing

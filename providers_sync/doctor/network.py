@@ -127,7 +127,7 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
             f"no name server answered within {CONNECT_S:g} s",
             "check this machine's network and its name server (/etc/resolv.conf)",
         )
-    except (OSError, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
         no_answer = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         yield wrong(
             "DNS",
@@ -138,6 +138,9 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
             if no_answer
             else f"check the address ({examination.address_from}), and whether it needs a VPN",
         )
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        yield wrong("DNS", f"{host}: {reason}", "this machine failed, not the network")
     else:
         found = ", ".join(dict.fromkeys(str(address[4][0]) for address in examination.addresses))
         took = monotonic() - started

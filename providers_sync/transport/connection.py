@@ -22,6 +22,7 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
+from .addresses import connect
 from .attempt import AttemptStopped, RequestAttempt, current_attempt
 from .framing import clear_kernel_timeout
 
@@ -116,17 +117,13 @@ class _TrackedConnection:
             if attempt is not None:
                 attempt.track_socket(sock)
             return sock
-        last_error: OSError | None = None
         addresses = attempt.resolve(self._dns_host.strip("[]"), self.port)
-        for index, address in enumerate(addresses):
-            try:
-                return _connect(address, attempt, len(addresses) - index, self.socket_options)
-            except OSError as error:
-                last_error = error
-                attempt.raise_if_stopped()
-        # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
-        # response, without a socket.
-        raise ProtocolError("no address accepted the connection", last_error) from last_error
+        try:
+            return connect(addresses, attempt, self.socket_options, self.source_address)
+        except OSError as error:
+            # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
+            # response, without a socket.
+            raise ProtocolError("no address accepted the connection", error) from error
 
     def getresponse(self: Any) -> Any:
         attempt = self.attempt
@@ -154,24 +151,6 @@ def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
     )
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
-
-
-def _connect(address: Any, attempt: RequestAttempt, shares: int, options: Any) -> socket.socket:
-    """Connect to one address, so that ``attempt`` can stop it and its connect deadline applies."""
-    family, kind, protocol, _, target = address
-    sock = socket.socket(family, kind, protocol)
-    try:
-        for option in options or ():
-            sock.setsockopt(*option)
-        attempt.track_socket(sock)
-        sock.settimeout(attempt.connect_time_left(shares))
-        sock.connect(target)
-        sock.settimeout(attempt.connect_time_left())  # for a proxy's CONNECT and the TLS handshake
-    except BaseException:
-        attempt.release_socket()
-        sock.close()
-        raise
-    return sock
 
 
 class _TrackedPool:
