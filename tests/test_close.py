@@ -39,10 +39,15 @@ def test_close_closes_idle_connections(server: Server) -> None:
 def test_with_closes_at_its_end(server: Server) -> None:
     """The name is the provider itself; an error passes through."""
     provider = openai(server)
-    with pytest.raises(LookupError), provider as same:
-        assert same is provider
-        same.complete("Hi")
-        raise LookupError
+
+    def fail() -> None:
+        with provider as same:
+            assert same is provider
+            same.complete("Hi")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
     server.wait_closed()
 
 

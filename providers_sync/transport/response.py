@@ -89,6 +89,8 @@ class Response:
             data = read()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
             raise self._timeout_error() from error
+        except MalformedStream:  # a ValueError, too
+            raise
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
             self._attempt.raise_if_stopped()
             raise MalformedStream("the compressed body is broken") from error
