@@ -36,7 +36,9 @@ class RawBodyReader:
         coding = response.headers.get("Content-Encoding", "").lower()
         decoders = urllib3.response.BaseHTTPResponse.CONTENT_DECODERS
         self._unreadable = coding if coding in _OPTIONAL_CODINGS and coding not in decoders else ""
-        is_compressed = coding in ("gzip", "deflate") and not self._is_urllib3
+        is_compressed = coding in ("gzip", "deflate") and not (
+            self._is_urllib3 or getattr(self._raw, "is_decoded", False)
+        )
         self._decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS) if is_compressed else None
 
     def read(self) -> bytes:
