@@ -91,12 +91,12 @@ def test_provider_of_ones_own_puts_the_key_where_it_likes(server: Server) -> Non
 
     class Ticket(OpenAICompatible):
         def authorization(self, api_key: str) -> dict[str, str]:
-            return {"X-Ticket": api_key}
+            return {"X-Ticket": f"Ticket {api_key}"}
 
     server.play(status(401, f"unknown ticket {SECRET}"))
     with pytest.raises(AuthenticationError) as caught:
         Ticket("m", base_url=server.url, api_key=fixed_key).complete("Hi")
-    assert server.requests[0].headers["X-Ticket"] == SECRET
+    assert server.requests[0].headers["X-Ticket"] == f"Ticket {SECRET}"
     assert SECRET not in f"{caught.value!r} {caught.value.body}"
     server.play("Hello")
     Anthropic("m", base_url=server.url, api_key=fixed_key).complete("Hi")
@@ -197,6 +197,21 @@ def test_slow_function_has_until_the_total_timeout(server: Server) -> None:
     threading.Timer(0.3, go_on.set).start()
     provider = openai(server, slow(started, go_on), timeouts=Timeouts(connect=0.1, total=5))
     assert provider.complete("Hi").text == "Hello!"
+
+
+def test_slow_function_in_a_second_request_at_once() -> None:
+    """The timeout of the first, which was rejected, does not end the call meanwhile."""
+    calls: list[int] = []
+
+    def key() -> str:
+        calls.append(1)
+        threading.Event().wait(0.3 * (len(calls) - 1))
+        return "key"
+
+    limits = Timeouts(first_token=0.2)
+    with serve([status(400, "stream_options is unknown"), answer("Hello")]) as server:
+        assert openai(server, key, timeouts=limits).complete("Hi").text == "Hello"
+    assert len(calls) == 2
 
 
 def test_function_that_hangs_ends_with_the_total_timeout(server: Server) -> None:

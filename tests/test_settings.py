@@ -107,6 +107,24 @@ def test_useless_certificate_is_named_at_once(files: Path, names: list[str], tex
         OpenAICompatible("m", base_url="https://x.test", cert=[files / name for name in names])
 
 
+def test_certificate_is_read_again_for_every_connection(
+    mutual_tls: ssl.SSLContext, ca: str, files: Path, tmp_path: Path
+) -> None:
+    """It may have been renewed, or be gone."""
+    path = tmp_path / "renewed.pem"
+    path.write_bytes((files / "me.pem").read_bytes())
+    with serve(tls=mutual_tls) as server:
+        provider = openai(server, verify=ca, cert=path, retry=None)
+        for text in ("other.pem", "me.pem"):
+            provider.close()
+            path.write_bytes((files / text).read_bytes())
+            provider.complete("Hi")
+        path.unlink()
+        provider.close()
+        with pytest.raises(APIConnectionError, match="check cert="):
+            provider.complete("Hi")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_server_that_misses_a_certificate(
     mutual_tls: ssl.SSLContext, ca: str, version: ssl.TLSVersion
@@ -114,10 +132,12 @@ def test_server_that_misses_a_certificate(
     """The error names ``cert=``, and is not retried."""
     mutual_tls.maximum_version = version
     with serve(tls=mutual_tls) as server:
-        with pytest.raises(APIConnectionError, match=r"client certificate.*cert=") as caught:
-            openai(server, verify=ca).complete("Hi")
-        assert not caught.value.retryable
-        assert len(server.connections) == 1
+        provider = openai(server, verify=ca)
+        for number in range(20):  # the server may close before or after the request is sent
+            with pytest.raises(APIConnectionError, match=r"client certificate.*cert=") as caught:
+                provider.complete("Hi")
+            assert not caught.value.retryable
+            assert len(server.connections) == number + 1
 
 
 def test_server_that_rejects_the_certificate(
@@ -172,6 +192,9 @@ def test_secret_in_the_query_is_shown_nowhere(server: Server, name: str) -> None
         with pytest.raises(ProviderError) as caught:
             provider.complete("Hi")
         _assert_hidden(caught.value)
+        with pytest.raises(InvalidRequestError) as wrong:
+            provider.list_models(timeouts=-1)
+        _assert_hidden(wrong.value)
     closed = OpenAICompatible("m", base_url="http://127.0.0.1:1", query={name: SECRET}, retry=None)
     with pytest.raises(APIConnectionError) as refused:
         closed.complete("Hi")

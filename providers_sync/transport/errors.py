@@ -103,6 +103,8 @@ def connection_error(
         if isinstance(inner, ssl.SSLError) and inner.reason in _CERTIFICATE_ALERTS:
             return _permanent_error(f"{server} {_CERTIFICATE_ALERTS[inner.reason]}")
     # requests raises a plain OSError when it does not find the CA file.
+    if type(error) is OSError and "invalid path" in str(error) and "CA cert" not in str(error):
+        return _permanent_error("a file of the client certificate is missing: check cert=")
     if type(error) is OSError and "certificate" in str(error):
         return _permanent_error(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"

@@ -74,7 +74,6 @@ class Transport:
         finally:
             current.attempt = None
         try:
-            attempt.raise_if_stopped()
             return Response(response, attempt)
         except BaseException:
             response.close()
