@@ -154,19 +154,22 @@ def test_hook_that_takes_lines_of_the_answer_is_named(
         openai(server, session).complete("Hi")
 
 
-def test_error_of_a_hook_is_the_cause_and_frees_the_connection(session: requests.Session) -> None:
+@pytest.mark.parametrize("error", [LookupError, PermissionError])
+def test_error_of_a_hook_is_the_cause_and_frees_the_connection(
+    session: requests.Session, error: type[Exception]
+) -> None:
     """The pool has one connection and blocks without it."""
     session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
 
     def fail(response: requests.Response, **_: Any) -> None:
-        raise LookupError("no such row")
+        raise error("not today")
 
     with serve(HELLO) as server:
         session.hooks["response"].append(fail)
         for _ in range(2):
-            with pytest.raises(ProviderError, match="session= raised LookupError") as caught:
+            with pytest.raises(ProviderError, match=f"session= raised {error.__name__}") as caught:
                 openai(server, session, timeouts=5).complete("Hi")
-            assert isinstance(caught.value.__cause__, LookupError)
+            assert isinstance(caught.value.__cause__, error)
         session.hooks["response"].clear()
         assert openai(server, session, timeouts=5).complete("Hi").text == "Hello"
         assert len(server.requests) == 3

@@ -167,9 +167,9 @@ def test_connection_that_hangs_ends_with_the_connect_timeout(
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_silence_within_the_timeouts_ends_nothing(session: requests.Session, when: str) -> None:
     """The read timeout of the connection is longer than any silence that is allowed."""
-    steps: dict[str, Any] = {"before": [pause(0.5)]} if when == "before" else {}
-    words = [pause(0.5), "Hello"] if when == "after" else ["Hello"]
-    limits = Timeouts(connect=0.2, first_token=2, idle=0.2, total=None)
+    steps: dict[str, Any] = {"before": [pause(0.3)]} if when == "before" else {}
+    words = [pause(0.3), "Hello"] if when == "after" else ["Hello"]
+    limits = Timeouts(connect=0.15, first_token=2, idle=0.15, total=None)
     with serve(answer(*words, **steps)) as server:
         assert openai(server, session, timeouts=limits).complete("Hi").text == "Hello"
 

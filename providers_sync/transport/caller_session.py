@@ -34,6 +34,7 @@ def send(
     """
     attempt.connected()  # the session's adapters do not report when they have connected
     received: list[requests.Response] = []
+    response: Any = None
     try:
         response = session.request(
             method,
@@ -48,19 +49,37 @@ def send(
             stream=True,
             **settings,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the caller's own code may raise anything)
         response = _rejected_by_hook(error)
         if response is None:
-            for each in received:  # a hook has raised: otherwise the pool would lose the connection
-                each.close()
-            if isinstance(error, (OSError, HTTPException, urllib3.exceptions.HTTPError)):
-                raise
-            kind = type(error).__name__
-            raise ProviderError(f"session= raised {kind}; its cause tells more") from error
+            failure = _error_of_session(error, bool(received))
+            raise failure from failure.__cause__
     finally:
-        for each in received:
-            vars(each).pop("iter_content", None)
-        received.clear()  # the request has the hooks, and they have the list: a reference cycle
+        _release(received, response)
+    return _checked(response, attempt)
+
+
+def _error_of_session(error: Exception, has_response: bool) -> Exception:
+    """Return the error itself if it is one of the connection's, or else ours, caused by it."""
+    connection = requests.RequestException, HTTPException, urllib3.exceptions.HTTPError
+    if isinstance(error, connection) or (isinstance(error, OSError) and not has_response):
+        return error
+    failure = ProviderError(f"session= raised {type(error).__name__}; its cause tells more")
+    failure.__cause__ = error
+    return failure
+
+
+def _release(received: list[requests.Response], used: Any) -> None:
+    """Remove our notes from the responses, and close them if a hook has raised."""
+    for each in received:
+        vars(each).pop("iter_content", None)
+        if used is None:  # otherwise the connection would be lost to the pool
+            each.close()
+    received.clear()  # the request has the hooks, and they have the list: a reference cycle
+
+
+def _checked(response: Any, attempt: RequestAttempt) -> requests.Response:
+    """Return what the session has returned; raise ``ProviderError`` for what is no answer."""
     if not isinstance(response, requests.Response):
         kind = type(response).__name__
         raise ProviderError(f"session= must return a requests.Response, not {kind}")
