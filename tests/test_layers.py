@@ -95,8 +95,8 @@ LAYERS = [
     "stream.deadlines stream.wakeup",
     # inside transport
     "transport.session transport.status_errors",
-    "transport.response transport.connection",
-    "transport.gzip_body transport.raw_body",
+    "transport.response transport.connection transport.caller_session",
+    "transport.gzip_body transport.raw_body transport.borrowed_socket",
     "transport.redaction",
     "transport.errors transport.framing transport.addresses",
     "transport.attempt",

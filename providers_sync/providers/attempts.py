@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .. import retry, transport
-from ..config import ERROR_BODY_S
+from ..config import ERROR_BODY_S, Timeouts
 from ..errors import (
     APIStatusError,
     InvalidRequestError,
@@ -113,6 +113,7 @@ class AttemptLoop:
             read_s=None if channel.timeouts.total is None else max(total, 0.001),
             on_connected=channel.connected,
             on_sent=channel.sent,
+            silence_s=_longest_silence(channel.timeouts),
         )
         channel.start_attempt(attempt.stop)
         try:
@@ -148,6 +149,13 @@ class AttemptLoop:
             response.return_connection()
         finally:
             response.close()
+
+
+def _longest_silence(timeouts: Timeouts) -> float | None:
+    """Return after how many seconds of silence the stream has certainly ended the attempt."""
+    if timeouts.first_token is None or timeouts.idle is None:
+        return None
+    return max(timeouts.first_token, timeouts.idle) + 1
 
 
 def _body(response: transport.Response, channel: Channel) -> Iterator[bytes]:

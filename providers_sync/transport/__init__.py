@@ -9,10 +9,11 @@ cannot be interrupted, so it runs in a separate thread that can be abandoned.
 from __future__ import annotations
 
 from .attempt import AttemptStopped, RequestAttempt
+from .caller_session import custom_headers, session_credentials, session_parameters
 from .errors import connection_error, find_tls_error
 from .redaction import SECRET_LENGTH, Secret, collect_secrets, mask_secrets, proxies_in_use, redact
 from .response import Response
-from .session import Session, Transport, custom_headers, proxy_for, session_credentials
+from .session import Session, Transport, proxy_for
 from .status_errors import status_error
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "proxy_for",
     "redact",
     "session_credentials",
+    "session_parameters",
     "status_error",
 ]

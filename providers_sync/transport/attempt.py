@@ -7,7 +7,7 @@ import contextlib
 import copy
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPResponse
 from typing import Any, cast
 
@@ -31,12 +31,20 @@ class RequestAttempt:
         read_s: float | None = None,
         on_connected: Callable[[], None] = lambda: None,
         on_sent: Callable[[], None] = lambda: None,
+        silence_s: float | None = None,
     ) -> None:
         self.stopped = False
         self.is_connected = False
         """Whether a connection is established; until then, a timeout is a connect timeout."""
         self.read_s = None if read_s is None else min(read_s, SOCKET_WAIT_S)
         """Upper limit for one blocked read; the stream enforces the actual timeouts."""
+        waits = [each for each in (self.read_s, silence_s) if each is not None]
+        self.silence_s = min(waits) if waits else None
+        """The same for a connection of the caller's own session. It is the longest silence that the
+        timeouts allow, because nothing else may be able to end such a read."""
+        self.sent_headers: Mapping[str, str] = {}
+        """What the caller's own session has sent, if known."""
+        self._ends_at = None if read_s is None else monotonic() + read_s
         self.sent = on_sent
         self._on_connected = on_connected
         self.socket: socket.socket | None = None
@@ -65,6 +73,10 @@ class RequestAttempt:
         """Raise ``AttemptStopped`` if the attempt was stopped."""
         if self.stopped:
             raise AttemptStopped
+
+    def is_over(self) -> bool:
+        """Return whether the total timeout has expired, or will within moments."""
+        return self._ends_at is not None and monotonic() > self._ends_at - 0.01
 
     def wait_for(self, condition: Callable[[], bool], wait_s: float | None) -> None:
         """Wait up to ``wait_s`` seconds for ``condition()``; raises ``AttemptStopped``."""

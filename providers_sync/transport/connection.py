@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import queue
 import socket
 import ssl
 from http.client import (
@@ -125,6 +128,14 @@ class _TrackedConnection:
             # response, without a socket.
             raise ProtocolError("no address accepted the connection", error) from error
 
+    def send(self: Any, data: Any) -> None:
+        try:
+            super().send(data)  # type: ignore[misc]
+        except ssl.SSLEOFError as error:
+            # The server has closed early, and may have said why: in a response, or in a TLS alert
+            # that it requires a certificate. For this error urllib3 goes on to read it.
+            raise BrokenPipeError(errno.EPIPE, "the server has closed the connection") from error
+
     def getresponse(self: Any) -> Any:
         attempt = self.attempt
         if attempt is None:
@@ -167,6 +178,17 @@ class _TrackedPool:
         is_original = base.__module__.partition(".")[0] == "urllib3"
         return _tracked_connection_class(base) if is_original else base
 
+    retired = False
+    """Whether the provider has closed its connections; those in use are closed when they end."""
+
+    def retire(self: Any) -> None:
+        """Close the idle connections; unlike ``close``, requests that are starting go on."""
+        self.retired = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (connection := self.pool.get(block=False)) is not None:
+                    connection.close()
+
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
         attempt = current_attempt()
@@ -195,6 +217,8 @@ class _TrackedPool:
             if not connection.attempt.read_to_end:  # unread bytes would start the next response
                 connection.close()
             connection.attempt = None
+        if self.retired:
+            connection.close()
         super()._put_conn(connection)  # type: ignore[misc]
 
 
@@ -237,10 +261,18 @@ class Adapter(requests.adapters.HTTPAdapter):
     ) -> Any:
         key = (request.url, verify, dict(proxies or {}), cert)
         last_key, pool = self._last_pool
-        if key != last_key or pool.pool is None:  # None: the pool is closed
+        if key != last_key or pool.retired:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
             self._last_pool = key, pool
         return pool
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they end."""
+        for manager in (self.poolmanager, *list(self.proxy_manager.values())):
+            for key in list(manager.pools.keys()):
+                with contextlib.suppress(KeyError):  # another thread closes, too
+                    manager.pools[key].retire()
+        super().close()
 
     def request_url(self, request: Any, proxies: Any) -> str:
         return super().request_url(request, proxies) if proxies else str(request.path_url)

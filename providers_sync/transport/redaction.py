@@ -20,7 +20,9 @@ from requests.structures import CaseInsensitiveDict
 from ..errors import ProviderError
 from .errors import error_chain
 
-_SECRET_NAME = re.compile("auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    "auth|key|token|secret|cookie|password|credential|signature|^sig$|^code$", re.IGNORECASE
+)
 SECRET_LENGTH = 5
 """Minimum length: a shorter value is not treated as a secret; hiding it would garble the text."""
 PREFIX_LENGTH = 12
@@ -57,15 +59,24 @@ class Secret(str):
         return "'***'"
 
 
+def names_secret(name: str) -> bool:
+    """Return whether a header or parameter of this name probably carries a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
 def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return headers or settings whose secret values, and URLs with a user, hide their ``repr``.
 
     >>> mask_secrets({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
     {'Authorization': '***', 'Accept': '*/*'}
     """
-    return {
-        name: Secret(value) if _is_secret(name, value) else value for name, value in headers.items()
-    }
+    return {name: _masked(name, value) for name, value in headers.items()}
+
+
+def _masked(name: object, value: Any) -> Any:
+    if name == "extra_body" and isinstance(value, Mapping):  # options that may be secret
+        return mask_secrets(value)
+    return Secret(value) if _is_secret(name, value) else value
 
 
 def _is_secret(name: object, value: object) -> bool:
@@ -82,7 +93,9 @@ def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> 
     >>> collect_secrets({}, ["http://me:s3cret%21@localhost"])
     ['me:s3cret%21', 's3cret%21', 'me:s3cret!', 's3cret!', 'bWU6czNjcmV0IQ==']
     """
-    values = [value for name, value in headers.items() if _SECRET_NAME.search(name)]
+    values = [
+        value for name, value in headers.items() if names_secret(name) or isinstance(value, Secret)
+    ]
     found = [part for value in values for part in (value, value.rpartition(" ")[2])]
     for proxy in proxies:
         if match := _CREDENTIALS.match(proxy):
