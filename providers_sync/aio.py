@@ -6,14 +6,15 @@
         print(chunk, end="", flush=True)
 
 The stream's worker thread reads the answer and wakes the event loop. Only short blocking work
-(validating and encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of
-the executor.
+(validating and encoding the request) goes to another worker thread; waiting occupies no thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import contextvars
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from types import TracebackType
@@ -26,6 +27,7 @@ from .stream import (
     current_batch,
     fetch_batch,
     raise_early_failure,
+    run_in_worker,
 )
 from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
 
@@ -67,7 +69,7 @@ class _AnswerState:
 
     async def open(self) -> Stream:
         if self.stream is None:
-            call = await asyncio.to_thread(self._prepare)
+            call = await _in_worker_thread(self._prepare)
             if self.is_closed:
                 self.stream = call.unstarted()
                 self.stream.close()
@@ -205,6 +207,27 @@ class AsyncStream:
     def stats(self) -> Stats | None:
         """Times, chunks, bytes and attempts so far."""
         return self._stream.stats if self._stream else None
+
+
+def _in_worker_thread(work: Callable[[], PreparedCall]) -> asyncio.Future[PreparedCall]:
+    """Run ``work`` in a thread, in a copy of this context.
+
+    Not ``asyncio.to_thread``: at the interpreter's exit it fails, and ``asyncio.run`` after it.
+    Raises ``ProviderError`` if no thread can be started.
+    """
+    result: concurrent.futures.Future[PreparedCall] = concurrent.futures.Future()
+    run_in_worker(contextvars.copy_context().run, _set_result, result, work)
+    return asyncio.wrap_future(result)
+
+
+def _set_result(
+    result: concurrent.futures.Future[PreparedCall], work: Callable[[], PreparedCall]
+) -> None:
+    if result.set_running_or_notify_cancel():
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 (passed on through the future)
+            result.set_exception(error)
 
 
 async def _wait(stream: Stream, for_headers: bool = False) -> None:

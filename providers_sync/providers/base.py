@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .. import decoding, transport
@@ -208,7 +209,7 @@ class Provider:
             "POST",
             self.base_url + self.api_endpoint,
             self._request_headers(validate_headers(headers)),
-            self.body(to_messages(messages), model_name, merged),
+            copy_context().run(self.body, to_messages(messages), model_name, merged),
             self.decode,
         )
         source = self._attempt_loop(request, retry, attempts)
@@ -330,7 +331,11 @@ class Provider:
 
     def _request_headers(self, extra: dict[str, str | None]) -> dict[str, str]:
         merged: dict[str, tuple[str, str | None]] = {}
-        key = validate_headers(self.authorization(self._api_key)) if self._api_key else {}
+        key = (
+            validate_headers(copy_context().run(self.authorization, self._api_key))
+            if self._api_key
+            else {}
+        )
         base = {
             "Content-Type": "application/json",
             "User-Agent": f"providers-sync/{__version__}",
