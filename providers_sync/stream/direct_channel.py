@@ -183,8 +183,7 @@ class DirectChannel(Channel):
             if self._reader != threading.get_ident():
                 return
             self._note_first_text()
-            self.buffer += self._collected
-            self._collected = []
+            self.buffer, self._collected = self.buffer + self._collected, []
             self._steps += 1
             self._buffered_steps = 0 if self._has_read else self._buffered_steps + 1
             if self._buffered_steps > SINGLE_EVENT_READS:

@@ -116,14 +116,19 @@ class Stream:
         return self
 
     def __next__(self) -> str:
-        while True:
-            batch = self._unread
-            for delta in batch:
-                if delta.__class__ is str:
-                    return delta
-                self._record(delta)
-            if not self._fetch_batch(batch):
-                raise StopIteration
+        try:
+            while True:
+                batch = self._unread
+                for delta in batch:
+                    if delta.__class__ is str:
+                        return delta
+                    self._record(delta)
+                if not self._fetch_batch(batch):
+                    break
+        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+            self.close()
+            raise
+        raise StopIteration
 
     def events(self) -> Iterator[Event]:
         """Yield typed events from the current position on; raises like ``next``."""
