@@ -17,6 +17,7 @@ import pytest
 from providers_sync import CancelToken, OpenAICompatible, ProviderError, aio
 from providers_sync.stream import open_streams, workers
 from providers_sync.testing import serve
+from providers_sync.web import plain
 
 STARTER = next(
     name
@@ -64,7 +65,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
         ),
     ],
 )
-@pytest.mark.parametrize("kind", ["stream", "aio"])
+@pytest.mark.parametrize("kind", ["stream", "aio", "web"])
 def test_call_without_a_thread_fails_with_the_remedy_and_holds_nothing(
     refuse: Callable[[Exception], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -80,6 +81,8 @@ def test_call_without_a_thread_fails_with_the_remedy_and_holds_nothing(
         def call() -> str:
             if kind == "aio":
                 return asyncio.run(aio.complete(provider, "x", cancel=token)).text
+            if kind == "web":
+                return b"".join(plain(provider.prepare("x", cancel=token))).decode()
             return provider.stream("x", cancel=token).read()
 
         with monkeypatch.context() as patch:
