@@ -228,6 +228,7 @@ def _set_result(
             result.set_result(work())
         except BaseException as error:  # noqa: BLE001 (passed on through the future)
             result.set_exception(error)
+            del result  # else a reference cycle: the error's traceback holds this frame
 
 
 async def _wait(stream: Stream, for_headers: bool = False) -> None:

@@ -227,8 +227,8 @@ class Channel:
 
     def _hand_over(self) -> None:
         self._note_first_text()
-        if not self.ended:  # one assignment: a caller that reads directly may be interrupted
-            self.buffer, self._collected = self.buffer + self._collected, []
+        if not self.ended:
+            self.buffer += self._collected
             self.is_open = self.is_open or self.started
         self._collected = []
 
