@@ -35,6 +35,7 @@ from .stream import (
     fetch_batch,
     raise_early_failure,
 )
+from .threads import thread_error
 from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
 
 HOUR_S = 3600.0
@@ -93,7 +94,12 @@ class _AnswerState:
         return self.stream
 
     async def _open(self) -> Stream:
-        call = await asyncio.to_thread(self._prepare)
+        try:
+            call = await asyncio.to_thread(self._prepare)
+        except RuntimeError as error:
+            if "new thread" in str(error) or "shutdown" in str(error):  # the executor's
+                raise thread_error(error) from error
+            raise
         if self.is_closed:
             stream = call.unstarted()
             stream.close()

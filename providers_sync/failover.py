@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from .errors import (
     ProviderFailure,
 )
 from .providers.base import Provider
-from .stream import CallEnded, Channel, PreparedCall, Source
+from .stream import CallEnded, Channel, PreparedCall, Source, in_context
 from .types import Delta, Prompt, ServedModel, Usage
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class _FailoverLoop:
         self._breakers = breakers
 
     def __call__(self, channel: Channel) -> Iterator[Delta]:
+        context = copy_context()  # the caller's: no hook has run yet
         channel.waits_for_first_event = True
         total = channel.timeouts.total
         failures_before = len(channel.failures)  # those of an outer Failover
@@ -225,7 +227,9 @@ class _FailoverLoop:
             candidate = remaining.pop(self._breakers.pick(list(remaining), call))
             channel.timeouts = replace(candidate.timeouts, total=total)
             try:
-                yield from self._try(candidate, call, channel)
+                deltas = self._try(candidate, call, channel)
+                is_first = len(remaining) == len(self._candidates) - 1
+                yield from deltas if is_first else in_context(context.copy(), deltas)
                 return
             except ProviderError as error:
                 if candidate.is_final(error, channel):

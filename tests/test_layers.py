@@ -92,7 +92,7 @@ LAYERS = [
     "stream.prepared",
     "stream.stream stream.direct_channel",
     "stream.channel stream.cancel stream.workers",
-    "stream.deadlines stream.wakeup",
+    "stream.deadlines stream.wakeup stream.contexts stream.thrown",
     # inside transport
     "transport.session transport.status_errors",
     "transport.response transport.connection transport.caller_session",
@@ -105,6 +105,7 @@ LAYERS = [
     "decoding.openai_chat decoding.anthropic",
     "decoding.parsing decoding.sse",
     # foundation, itself in order: config raises errors, an error has an outcome
+    "threads",
     "config",
     "errors",
     "types printable clock",

@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,8 @@ from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken
-from .executor import DaemonThreadPool, start_thread
+from ..threads import start_thread
+from .executor import DaemonThreadPool
 from .ledger import LedgerError
 from .ledger_records import LedgerRecords
 from .pacing import LONGEST_PAUSE_S, RateLimiter, RetryBudget, pause_requested
@@ -73,6 +75,7 @@ class BatchRun:
         self._raise_errors = raise_errors
         self._max_undelivered = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
         self._batch_id = uuid.uuid4().hex
+        self._context = copy_context()  # the caller's; each hook and request runs in a copy
         self._token = CancelToken()
         self._inbox: queue.SimpleQueue[tuple[InFlight, Future[Reply]] | None] = queue.SimpleQueue()
         # The following are shared with the recorder, under this lock.
@@ -95,7 +98,7 @@ class BatchRun:
         executor = own or self._executor
         assert executor is not None
         name = "providers-sync-recorder"
-        recorder = threading.Thread(target=self._record, name=name, daemon=True)
+        recorder = threading.Thread(target=self._record, name=name)
         records = self._records = LedgerRecords(self._ledger)
         try:
             start_thread(recorder)
@@ -194,7 +197,8 @@ class BatchRun:
             in_flight.answered_before = self._answered
         try:
             ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
-            future = submit(executor, self._provider, in_flight.row, self._token, ticket)
+            context = self._context.copy()
+            future = submit(executor, self._provider, in_flight.row, self._token, ticket, context)
         except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1
@@ -273,7 +277,9 @@ class BatchRun:
         elif pause is not None:
             self._rate_limiter.pause(pause)
         progress = self._answered > in_flight.answered_before
-        delay = in_flight.retry_budget.delay_before_retry(reply.started, error, progress)
+        delay = self._context.copy().run(
+            in_flight.retry_budget.delay_before_retry, reply.started, error, progress
+        )
         if delay is None or self._failure is not None or self._halted:
             return False
         heapq.heappush(self._retries, (monotonic() + delay, in_flight.row.number, in_flight))

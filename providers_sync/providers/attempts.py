@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 from .. import retry, transport
@@ -16,7 +17,7 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
-from ..stream import CallEnded, Channel
+from ..stream import CallEnded, Channel, in_context
 from ..types import Delta
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
@@ -84,6 +85,7 @@ class AttemptLoop:
             raise
 
     def _attempts(self, channel: Channel) -> Iterator[Delta]:
+        context = copy_context()  # the caller's: no hook has run yet
         failure: ProviderError | None = None
         try:
             yield from self._attempt(channel)
@@ -94,15 +96,16 @@ class AttemptLoop:
             failure = error
         # tenacity counts the failed first attempt as the first of its own.
         deadlines = channel.deadlines
-        for attempt in retry.attempts(
+        attempts = retry.attempts(
             self._policy, channel.sleep, deadlines.total_time_left, channel.has_started
-        ):
+        )
+        for attempt in in_context(context.copy(), attempts):
             attempt.retry_state.start_time = deadlines.started_at  # for stop_after_delay etc.
             with attempt:
                 if failure is not None:
                     first, failure = failure, None
                     raise first
-                yield from self._attempt(channel)
+                yield from in_context(context.copy(), self._attempt(channel))
 
     def _attempt(self, channel: Channel) -> Iterator[Delta]:
         channel.deadlines.only_total()  # the time to get a key is not that to connect

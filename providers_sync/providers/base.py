@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .. import decoding, transport
@@ -224,7 +225,7 @@ class Provider:
         merged = {**self._defaults, **validate_options(options)}
         extra = merged.pop("extra_body", None)
         extra = {**self._extra_body, **validate_extra_body(extra)}
-        body = self.body(to_messages(messages), model_name, merged)
+        body = copy_context().run(self.body, to_messages(messages), model_name, merged)
         if extra:
             body = build_body(body, extra)
         request = HTTPRequest(

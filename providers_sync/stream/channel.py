@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
 
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
@@ -76,13 +77,12 @@ class Channel:
 
     # --- called by the worker thread
 
-    def run(self, source: Source) -> None:
-        """Run the source to its end; every exit path sets the end state."""
-        deltas = source(self)
-        self._run_guarded(lambda: self._read(deltas))
+    def run(self, source: Source, context: Context) -> None:
+        """Run the source to its end in ``context``; every exit path sets the end state."""
+        self._run_guarded(lambda: context.run(self._read, source))
 
-    def _read(self, deltas: Iterator[Delta]) -> None:
-        for delta in deltas:
+    def _read(self, source: Source) -> None:
+        for delta in source(self):
             self._collect(delta)
         self._end(None)
 
@@ -102,18 +102,21 @@ class Channel:
             if self._collected[index].__class__ not in _NOT_EVENTS:
                 return
 
-    def _run_guarded(self, work: Callable[[], None]) -> None:
-        """Run a part of the source; if that ends the source, set the end state."""
+    def _run_guarded(self, work: Callable[[], None]) -> BaseException | None:
+        """Run a part of the source; if an error ends it, set the end state and return the error."""
         try:
             work()
         except CallEnded:
             self._end(StreamCancelled("the stream was stopped"))
         except ProviderError as error:
             self._end(error)
+            return error
         except BaseException as error:  # noqa: BLE001 (the caller must never wait forever)
             failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
             failure.__cause__ = error
             self._end(failure)
+            return error
+        return None
 
     def _note_end_marker(self) -> None:
         """Record the end marker: only usage and ``[DONE]`` may still follow."""
