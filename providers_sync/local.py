@@ -148,12 +148,7 @@ class LocalServer:
         if child.stdin is not None:
             with contextlib.suppress(OSError):  # the child died before it had read everything
                 child.stdin.close()
-        until = monotonic() + STOP_S
-        while child.poll() is None and monotonic() < until:
-            time.sleep(POLL_S)  # not child.wait(STOP_S), which reads a clock that may stand still
-        if child.poll() is None:
-            child.kill()
-            child.wait()
+        _wait_or_kill(child)
         if child.stdout is not None:
             child.stdout.close()
 
@@ -263,6 +258,16 @@ def _start(logs: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=logs,
         start_new_session=True,  # Ctrl-C reaches only the parent, which then stops the child
     )
+
+
+def _wait_or_kill(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the child's end, at most ``STOP_S`` seconds, and then kill it."""
+    until = monotonic() + STOP_S
+    while child.poll() is None and monotonic() < until:
+        time.sleep(POLL_S)  # not child.wait(STOP_S), which reads a clock that may stand still
+    if child.poll() is None:
+        child.kill()
+        child.wait()
 
 
 def _import_path() -> list[str]:

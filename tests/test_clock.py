@@ -8,7 +8,10 @@ import concurrent.futures
 import contextlib
 import functools
 import itertools
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ from providers_sync import (
     Timeouts,
     aio,
     batch,
+    local,
 )
 from providers_sync.clock import monotonic
 from providers_sync.testing import answer, pause, serve, stall, status
@@ -318,6 +322,15 @@ def test_every_wait_ends_when_it_should(odd_clock: str) -> None:
         futures = {wait: pool.submit(check) for wait, check in WAITS.items()}
         failed = {wait: future.exception() for wait, future in futures.items()}
     assert {wait: error for wait, error in failed.items() if error is not None} == {}
+
+
+def test_wait_for_a_child_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of a local model that does not end is killed."""
+    monkeypatch.setattr(local, "STOP_S", 0.2)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with frozen(), takes(0.2):
+        local._wait_or_kill(child)
+    assert child.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("odd_clock", ODD_CLOCKS)

@@ -33,6 +33,7 @@ from providers_sync import (
 from providers_sync.config import NOT_GIVEN
 from providers_sync.retry import attempts
 from providers_sync.testing import (
+    Request,
     answer,
     comment,
     cut,
@@ -195,13 +196,36 @@ def test_stop_and_wait_of_a_retrying_are_used() -> None:
         assert expected <= wait < expected + 0.1
 
 
-def test_stop_after_delay_counts_from_the_call() -> None:
+@pytest.mark.parametrize("in_batch", [False, True], ids=["call", "batch"])
+def test_stop_after_delay_counts_from_the_call(in_batch: bool) -> None:
     """The duration of the first attempt counts."""
     policy = tenacity.Retrying(stop=tenacity.stop_after_delay(0.2), wait=tenacity.wait_none())
     with serve(answer(before=[pause(0.3)], status=503)) as server:
-        with pytest.raises(APIStatusError):
-            openai(server.url, retry=policy).complete("Hi")
+        provider = openai(server.url, retry=policy)
+        if in_batch:
+            [result] = batch.map(provider, ["Hi"])
+            assert isinstance(result.error, APIStatusError)
+        else:
+            with pytest.raises(APIStatusError):
+                provider.complete("Hi")
         assert len(server.requests) == 1
+
+
+def test_retry_of_a_retrying_decides_about_a_429_of_a_batch_that_gets_on() -> None:
+    """Such a 429 counts as no attempt, but may not be retried at all."""
+    policy = lent(retry=tenacity.retry_if_exception_type(StreamCut))
+
+    def script(request: Request) -> Any:
+        slow = answer(before=[pause(0.2)], status=429)
+        return slow if "slow" in str(request.json()) else GOOD
+
+    with serve(script) as server:
+        rows = batch.map(openai(server.url, retry=policy), ["slow", "quick"], concurrency=2)
+        assert sorted(type(result.error).__name__ for result in rows) == [
+            "NoneType",
+            "RateLimitError",
+        ]
+        assert len(server.requests) == 2
 
 
 def lent(attempts: int = 3, **settings: Any) -> tenacity.Retrying:
