@@ -8,6 +8,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import call_log
 from .circuit_breaker import CircuitBreakers, ProviderHealth
 from .clock import monotonic
 from .config import FAILOVER_COOLDOWN_S, FAILOVER_FAILURES, NotGiven, Timeouts, seconds
@@ -20,7 +21,7 @@ from .errors import (
     ProviderError,
     ProviderFailure,
 )
-from .providers.base import Provider
+from .providers.base import Provider, describe
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
 from .types import Delta, Prompt, ServedModel, Usage
 
@@ -223,8 +224,12 @@ class _FailoverLoop:
         failures_before = len(channel.failures)  # those of an outer Failover
         remaining = {candidate.index: candidate for candidate in self._candidates}
         call = self._breakers.next_call()
+        failure: ProviderFailure | None = None
         while remaining:
             candidate = remaining.pop(self._breakers.pick(list(remaining), call))
+            if failure is not None:
+                _log_failover(failure, candidate.provider)
+                failure = None
             channel.timeouts = replace(candidate.timeouts, total=total)
             try:
                 deltas = self._try(candidate, call, channel)
@@ -234,10 +239,9 @@ class _FailoverLoop:
             except ProviderError as error:
                 if candidate.is_final(error, channel):
                     raise
+                failure = ProviderFailure(candidate.provider, error, candidate.seconds())
                 if not isinstance(error, FailoverError):  # an inner Failover has added its own
-                    channel.failures.append(
-                        ProviderFailure(candidate.provider, error, candidate.seconds())
-                    )
+                    channel.failures.append(failure)
         raise _failover_error(channel.failures[failures_before:])
 
     def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Iterator[Delta]:
@@ -268,6 +272,13 @@ class _FailoverLoop:
             if not candidate.has_ended:
                 candidate.has_ended = True
                 self._breakers.record_end(candidate.index, call, health)
+
+
+def _log_failover(failure: ProviderFailure, following: Provider) -> None:
+    text = "%s failed after %.2f s: %s; trying %s"
+    names = describe(failure.provider), describe(following)
+    reason = call_log.reason(failure.error)
+    call_log.write(call_log.INFO, text, names[0], failure.seconds, reason, names[1])
 
 
 def _health_after_error(error: ProviderError) -> ProviderHealth:

@@ -106,9 +106,9 @@ LAYERS = [
     "decoding.parsing decoding.sse",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
-    "config",
+    "config call_log",
     "errors",
-    "types printable clock",
+    "types printable clock quota",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

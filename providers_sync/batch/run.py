@@ -18,10 +18,12 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import call_log
 from ..clock import monotonic
 from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
+from ..providers.base import describe
 from ..stream import CancelToken
 from ..threads import start_thread
 from .executor import DaemonThreadPool
@@ -195,6 +197,7 @@ class BatchRun:
             if in_flight.row.error is None:
                 self._rate_limiter.note_start()
             in_flight.answered_before = self._answered
+            in_flight.retry_budget.note_start()
         try:
             ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
             context = self._context.copy()
@@ -234,11 +237,12 @@ class BatchRun:
         return group
 
     def _settle_group(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
-        replies = [(in_flight, _reply_or_error(future)) for in_flight, future in group]
+        # Without the lock: a future has its own, and a retry may run code of the caller's.
+        settled = [
+            (in_flight.row, self._settle(in_flight, _reply_or_error(future)))
+            for in_flight, future in group
+        ]
         with self._changed:
-            settled = [
-                (in_flight.row, self._settle(in_flight, reply)) for in_flight, reply in replies
-            ]
             self._in_flight.difference_update(future for _, future in group)
             self._changed.notify_all()  # others may start while these replies are written
         done = [(row, reply) for row, reply in settled if reply is not None]
@@ -264,7 +268,8 @@ class BatchRun:
         in_flight.attempts += reply.attempts
         in_flight.seconds += reply.seconds
         if reply.error is None:
-            self._answered += 1
+            with self._changed:
+                self._answered += 1
         elif self._schedule_retry(in_flight, reply, reply.error):
             return None
         return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
@@ -275,15 +280,28 @@ class BatchRun:
         if pause is not None and pause > LONGEST_PAUSE_S:
             self._fail(error)
         elif pause is not None:
-            self._rate_limiter.pause(pause)
+            with self._changed:
+                self._rate_limiter.pause(pause)
+        # Without the lock: a lent policy is the caller's code, and so is a handler of the logger.
         progress = self._answered > in_flight.answered_before
         delay = self._context.copy().run(
             in_flight.retry_budget.delay_before_retry, reply.started, error, progress
         )
         if delay is None or self._failure is not None or self._halted:
             return False
-        heapq.heappush(self._retries, (monotonic() + delay, in_flight.row.number, in_flight))
+        self._log_retry(in_flight, error, max(delay, pause or 0.0))
+        with self._changed:
+            if self._failure is not None or self._halted:
+                return False
+            retry = monotonic() + delay, in_flight.row.number, in_flight
+            heapq.heappush(self._retries, retry)
         return True
+
+    def _log_retry(self, in_flight: InFlight, error: ProviderError, seconds: float) -> None:
+        text = "retrying row %d with %s in %.2f s after attempt %d: %s"
+        provider, reason = describe(self._provider), call_log.reason(error)
+        row, attempt = in_flight.row.number, in_flight.attempts
+        call_log.write(call_log.INFO, text, row, provider, seconds, attempt, reason)
 
     # --- ending
 

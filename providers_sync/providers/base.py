@@ -442,7 +442,7 @@ def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-# --- internal: for the doctor, not part of the public API of a Provider
+# --- internal: for other modules of the package, not part of the public API of a Provider
 
 
 def api_key_of(provider: Provider) -> str | None:
@@ -458,6 +458,13 @@ def uses_default_url(provider: Provider) -> bool:
 def retry_policy_of(provider: Provider) -> Any:
     """Return the provider's ``retry=``; ``None`` if it has none, like a ``Failover``."""
     return getattr(provider, "_retry", None)
+
+
+def describe(provider: Provider) -> str:
+    """Return a provider's class, model and host, for a log: nothing that may contain a key."""
+    model = f" {provider.model}" if provider.model else ""
+    host = str(provider.base_url).partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return f"{type(provider).__name__}{model}" + (f" at {host}" if host else "")
 
 
 def get_text(provider: Provider, path: str, timeouts: Timeouts) -> str:

@@ -36,6 +36,10 @@ class Channel:
         self.bytes = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
+        self.status: int | None = None
+        """The HTTP status of the last attempt, once it has one."""
+        self.is_stopped = False
+        """Whether the caller has ended the call."""
         self.is_open = False
         self.started = False
         """Whether an event has arrived: text, reasoning, refusal or tool call."""
@@ -340,7 +344,7 @@ class Channel:
         with self.lock:
             # The worker thread may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
-            self.ended, self.error = True, error
+            self.ended, self.error, self.is_stopped = True, error, True
             self._wakeup.notify()
             self._stop()
             unread, self.buffer = self.buffer, []

@@ -135,6 +135,15 @@ def redact(secrets: list[str], error: Exception) -> None:
                 setattr(error, name, _redact_value(encoded, value))
 
 
+def redact_text(secrets: list[str], text: str) -> str:
+    """Return a text with the secrets replaced by stars.
+
+    >>> redact_text(["sk-1234"], "http://127.0.0.1/sk-1234/chat")
+    'http://127.0.0.1/***/chat'
+    """
+    return str(_redact_value([_encodings(secret) for secret in sorted(secrets, key=len)], text))
+
+
 def _encodings(secret: str) -> list[str]:
     """Return a secret as it is, and as encoded in JSON, in a URL and in HTML."""
     in_json = json.dumps(secret)[1:-1]
