@@ -294,6 +294,22 @@ def test_handler_of_a_batch_may_wait_for_another_row(
     assert seen == [True]
 
 
+def test_handler_with_the_usual_lock_may_call_us(
+    add_handler: Callable[[logging.Handler], None],
+) -> None:
+    """The worker thread of its call does not log, or it would wait for the handler's lock."""
+    texts = []
+    with serve([GOOD]) as server:
+
+        class Asks(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                texts.append(openai(server.url).complete("Hi", timeouts=5).text)
+
+        add_handler(Asks())
+        assert openai(server.url).complete("Hi", timeouts=5).text == "Hello"
+    assert set(texts) == {"Hello"}
+
+
 def test_call_of_a_handler_is_not_logged(add_handler: Callable[[logging.Handler], None]) -> None:
     """Or its records would call the handler for ever, in whichever thread the call runs."""
     depth = []

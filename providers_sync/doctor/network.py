@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .. import transport
 from ..clock import monotonic
+from ..errors import ProviderError
 from ..providers import Provider
 from .finding import Finding, note, ok, wrong
 
@@ -138,6 +139,8 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
             if no_answer
             else f"check the address ({examination.address_from}), and whether it needs a VPN",
         )
+    except ProviderError as error:  # no thread could be started
+        yield wrong("DNS", str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         yield wrong("DNS", f"{host}: {reason}", "this machine failed, not the network")
@@ -202,7 +205,7 @@ def bypass_advice(examination: Examination) -> str:
     try:
         found = transport.RequestAttempt(connect_s=DIRECT_S).resolve(host, port)
         _connect(found[0], DIRECT_S)
-    except (OSError, UnicodeError, IndexError):
+    except (ProviderError, OSError, UnicodeError, IndexError):
         return "check the proxy's address and its rules"
     return f"this machine reaches {host} without the proxy: set NO_PROXY={host}"
 

@@ -128,8 +128,8 @@ class RequestAttempt:
     def resolve(self, host: str, port: int) -> list[Any]:
         """Return the addresses of ``host``, at least one.
 
-        Raises ``AttemptStopped`` if stopped, ``TimeoutError`` at the connect deadline, and what
-        ``socket.getaddrinfo`` raises.
+        Raises ``AttemptStopped`` if stopped, ``TimeoutError`` at the connect deadline,
+        ``ProviderError`` if no thread can be started, and what ``socket.getaddrinfo`` raises.
         """
         family = urllib3.util.connection.allowed_gai_family()
         with contextlib.suppress(socket.gaierror, UnicodeError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import errno
 import os
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from ..threads import start_thread
 
 Query = tuple[str, int, socket.AddressFamily]
 """Host name, port and address family."""
@@ -45,26 +45,14 @@ def _key(query: Query) -> str:
 
 
 def _start_thread(host: str) -> None:
-    # An empty context: the thread works for more calls than the one that starts it.
-    context = contextvars.Context()
+    thread = threading.Thread(target=_work_through, args=(host,), name="providers-sync-resolver")
     try:
-        threading.Thread(
-            target=context.run,
-            args=(_work_through, host),
-            name="providers-sync-resolver",
-            daemon=True,
-        ).start()
+        start_thread(thread)
     except BaseException as error:  # Ctrl-C, too, must not leave the host without a thread
         with _lookups_lock:
             queries = _lookups.pop(host, {})
-        failure = OSError(
-            errno.EAGAIN,
-            f"no thread can be started to look up its name ({error}): "
-            "end other programs, or raise the limit on threads",
-        )
-        failure.__cause__ = error
         for callbacks in queries.values():
-            _answer(callbacks, failure)
+            _answer(callbacks, error)
         if not isinstance(error, Exception):
             raise
 
