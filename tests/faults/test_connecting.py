@@ -16,7 +16,13 @@ from typing import Any
 import pytest
 import urllib3.util.connection
 
-from providers_sync import APIConnectionError, APITimeoutError, OpenAICompatible, Timeouts
+from providers_sync import (
+    APIConnectionError,
+    APITimeoutError,
+    OpenAICompatible,
+    ProviderError,
+    Timeouts,
+)
 from providers_sync.testing import answer, cut, serve, signal, stall, status, wire
 from providers_sync.transport import RequestAttempt, resolver
 from providers_sync.transport.errors import error_chain
