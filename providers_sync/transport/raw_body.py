@@ -6,7 +6,7 @@ That is: a mocked response, one of an adapter of the user's own, or one with an 
 from __future__ import annotations
 
 import zlib
-from http.client import IncompleteRead
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any
 
 import requests
@@ -22,24 +22,27 @@ class RawBodyReader:
     """The end of the framing is not known before ``read`` returns ``b""``."""
 
     def __init__(self, response: requests.Response) -> None:
-        self._raw: Any = response.raw
+        self._raw: Any = getattr(response, "raw", None)
         self._content: bytes | None = None
         content = vars(response).get("_content", False)
         if self._raw is None or content is not False:  # read by a hook, or set by a mock
             self._content = content or b""
-        self._is_urllib3 = isinstance(self._raw, urllib3.response.BaseHTTPResponse)
         coding = response.headers.get("Content-Encoding", "").lower()
+        if coding in ("", "identity", "gzip", "deflate"):
+            self._raw = _without_urllib3(self._raw)
+        self._is_urllib3 = isinstance(self._raw, urllib3.response.BaseHTTPResponse)
         is_compressed = coding in ("gzip", "deflate") and not self._is_urllib3
         self._decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS) if is_compressed else None
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
 
-        Raises ``IncompleteRead`` for compression that ends too early, and what the body raises.
+        Raises ``IncompleteRead`` for compression that ends too early, ``TypeError`` for a body that
+        is not bytes, and what the body raises.
         """
         if self._content is not None:
             content, self._content = self._content, b""
-            return content
+            return _check_bytes(content)
         if self._is_urllib3:
             return self._read_urllib3()
         while data := self._read_file():
@@ -62,8 +65,25 @@ class RawBodyReader:
 
     def _read_file(self) -> bytes:
         if hasattr(self._raw, "read1"):
-            return bytes(self._raw.read1(READ_BYTES))
-        return bytes(self._raw.read(SMALL_READ_BYTES))
+            return _check_bytes(self._raw.read1(READ_BYTES))
+        return _check_bytes(self._raw.read(SMALL_READ_BYTES))
+
+
+def _without_urllib3(raw: Any) -> Any:
+    """Return the file that a mock has wrapped in a response of urllib3, which expects more of it.
+
+    A file that has only ``read`` is enough here.
+    """
+    is_urllib3 = isinstance(raw, urllib3.response.BaseHTTPResponse)
+    file = getattr(raw, "_fp", None) if is_urllib3 else None
+    return raw if file is None or isinstance(file, HTTPResponse) else file
+
+
+def _check_bytes(data: Any) -> bytes:
+    """Refuse the data of a mock that is not bytes: ``bytes()`` turns a number into zeros."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"it is {type(data).__name__}, not bytes")
+    return bytes(data)
 
 
 def _is_truncated(raw: Any) -> bool:

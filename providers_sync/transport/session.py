@@ -74,6 +74,8 @@ class Transport:
             raise connection_error(error, url, attempt, in_tunnel) from error
         finally:
             current.attempt = None
+        if location := getattr(response, "hidden_location", None):
+            response.headers["Location"] = location
         try:
             return Response(response, attempt)
         except BaseException:
@@ -101,8 +103,10 @@ class Transport:
             allow_redirects=False,
             **self._settings(str(request.url)),
         )
-        if location := getattr(response, "hidden_location", None):
-            response.headers["Location"] = location
+        if not isinstance(getattr(response, "status_code", None), int):
+            raise TypeError(f"Session.send returned {type(response).__name__}, not a response")
+        if not attempt.is_connected:  # a mock has answered in place of ``Session.send``
+            attempt.connected()
         return response
 
     def _settings(self, url: str) -> dict[str, Any]:
