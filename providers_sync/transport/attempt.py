@@ -85,12 +85,7 @@ class RequestAttempt:
         with self._lock:
             self.release_socket()
             # Not sock.dup(): a TLS socket refuses it, and this must be the underlying TCP socket.
-            descriptor = socket.dup(sock.fileno())
-            try:
-                self._duplicate = socket.socket(fileno=descriptor)
-            except BaseException:  # pytest-socket refuses it
-                socket.close(descriptor)
-                raise
+            self._duplicate = socket.socket(fileno=socket.dup(sock.fileno()))
         self.raise_if_stopped()
 
     def release_socket(self) -> None:
