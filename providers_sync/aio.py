@@ -15,10 +15,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+)
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from .errors import InvalidRequestError
 from .stream import (
     PreparedCall,
     Stream,
@@ -27,9 +35,11 @@ from .stream import (
     fetch_batch,
     raise_early_failure,
 )
+from .threads import thread_error
 from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
 
 HOUR_S = 3600.0
+T = TypeVar("T")
 
 
 class SupportsPrepare(Protocol):
@@ -58,28 +68,63 @@ async def complete(
 
 
 class _AnswerState:
-    """State shared by an ``AsyncStream`` and its generator; neither references the other."""
+    """State shared by an ``AsyncStream`` and its generators; they do not reference each other."""
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self.stream: Stream | None = None
         self.is_closed = False
+        self.is_being_read = False
+        """Whether a task is waiting for the next chunk or event."""
+        self._opening: asyncio.Future[None] | None = None
+        """Done as soon as the task that opens the stream has opened it, or has failed."""
         self._prepare = prepare
 
     async def open(self) -> Stream:
+        """Return the stream once the server has started to answer; send one request only."""
+        while self._opening is not None:  # in another task
+            await asyncio.wait([self._opening])
         if self.stream is None:
-            call = await asyncio.to_thread(self._prepare)
-            if self.is_closed:
-                self.stream = call.unstarted()
-                self.stream.close()
-                return self.stream
-            stream = self.stream = call.begin()
+            opening = self._opening = asyncio.get_running_loop().create_future()
             try:
-                await _wait(stream, for_headers=True)
-            except BaseException:
-                stream.close()
-                raise
-            raise_early_failure(stream)
+                self.stream = await self._open()
+            finally:
+                self._opening = None
+                opening.set_result(None)
+        raise_early_failure(self.stream)
         return self.stream
+
+    async def _open(self) -> Stream:
+        try:
+            call = await asyncio.to_thread(self._prepare)
+        except RuntimeError as error:
+            if "new thread" in str(error) or "shutdown" in str(error):  # the executor's
+                raise thread_error(error) from error
+            raise
+        if self.is_closed:
+            stream = call.unstarted()
+            stream.close()
+            return stream
+        stream = self.stream = call.begin()
+        try:
+            await _wait(stream, for_headers=True)
+        except BaseException:
+            stream.cancel()  # not ``close()``: a task that waits for it must not see a good end
+            raise
+        return stream
+
+    def start_reading(self) -> None:
+        """Reserve the answer for this task until ``is_being_read`` is reset."""
+        if self.is_being_read:
+            raise InvalidRequestError(
+                "this answer is already being read by another task: one task reads at a time; "
+                "to ask twice, call stream() twice"
+            )
+        self.is_being_read = True
+
+    def close(self) -> None:
+        self.is_closed = True
+        if self.stream is not None:
+            self.stream.close()
 
     async def chunks(self) -> AsyncGenerator[str, None]:
         stream = await self.open()
@@ -96,18 +141,51 @@ class _AnswerState:
             stream.close()
 
 
+class _Reader(AsyncGenerator[T, None]):
+    """An async generator that refuses a second reader instead of raising ``RuntimeError``."""
+
+    def __init__(self, answer: _AnswerState, generator: AsyncGenerator[T, None]) -> None:
+        self._answer = answer
+        # The event loop tracks the generator and closes it when the loop shuts down.
+        self._generator: Any = generator
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self._read(self._generator.__anext__)
+
+    def asend(self, value: None) -> Coroutine[Any, Any, T]:
+        return self._read(self._generator.asend, value)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, T]:
+        return self._read(self._generator.athrow, *error)
+
+    async def _read(self, step: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        self._answer.start_reading()
+        try:
+            return await step(*arguments)
+        finally:
+            self._answer.is_being_read = False
+
+    async def aclose(self) -> None:
+        if self._generator.ag_running:  # in another task, whose iteration ends
+            self._answer.close()
+        else:
+            await self._generator.aclose()
+
+
 class AsyncStream:
     """A streamed answer for an event loop: an async iterator of its text.
 
     Cancelling the reading task, leaving the ``async for`` loop, dropping the stream and
     ``aclose()`` all stop the answer at once. Also an async context manager; ``await stream``
     returns the stream once the server has started to answer.
+
+    One task reads at a time: another that reads meanwhile gets ``InvalidRequestError``. If the task
+    that opens the stream is cancelled, others that wait for it get ``StreamCancelled``.
     """
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self._answer = _AnswerState(prepare)
-        # An async generator: the event loop tracks it and closes it when the loop shuts down.
-        self._chunks: Any = self._answer.chunks()
+        self._chunks = _Reader(self._answer, self._answer.chunks())
 
     @property
     def _stream(self) -> Stream | None:
@@ -122,11 +200,14 @@ class AsyncStream:
     def __aiter__(self) -> AsyncIterator[str]:
         return self
 
-    def __anext__(self) -> Any:
+    def __anext__(self) -> Coroutine[Any, Any, str]:
         return self._chunks.__anext__()
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    def events(self) -> AsyncGenerator[Event, None]:
         """Yield typed events instead of text, from the current position on."""
+        return _Reader(self._answer, self._events())
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
         stream = await self._answer.open()
         try:
             while True:
@@ -141,25 +222,20 @@ class AsyncStream:
 
     async def completion(self) -> Completion:
         """Read the rest and return the complete answer."""
-        stream = await self._answer.open()
+        self._answer.start_reading()
         try:
-            more = True
-            while more:
-                await _wait(stream)
-                more = fetch_batch(stream)
+            stream = await self._answer.open()
+            await _read_to_end(stream)
         finally:
-            stream.close()
+            self._answer.is_being_read = False
         return stream.completion()
 
     # --- stopping
 
     async def aclose(self) -> None:
         """Stop now; a waiting iteration ends. Has no effect after the end."""
-        self._answer.is_closed = True
-        if self._stream is not None:
-            self._stream.close()
-        if not self._chunks.ag_running:
-            await self._chunks.aclose()
+        self._answer.close()
+        await self._chunks.aclose()
 
     async def __aenter__(self) -> AsyncStream:
         await self._answer.open()
@@ -205,6 +281,16 @@ class AsyncStream:
     def stats(self) -> Stats | None:
         """Times, chunks, bytes and attempts so far."""
         return self._stream.stats if self._stream else None
+
+
+async def _read_to_end(stream: Stream) -> None:
+    try:
+        more = True
+        while more:
+            await _wait(stream)
+            more = fetch_batch(stream)
+    finally:
+        stream.close()
 
 
 async def _wait(stream: Stream, for_headers: bool = False) -> None:

@@ -34,6 +34,33 @@ class InterruptedAnswer:
     outcome: Outcome
 
 
+class _Reservation:
+    """Held while a chat is being changed: by an answer until its end, or by a method."""
+
+    def __init__(self, holder: dict[str, weakref.ref[_Reservation]]) -> None:
+        def forget(reference: weakref.ref[_Reservation]) -> None:
+            if holder.get("now") is reference:
+                del holder["now"]
+
+        # Weak: if Ctrl-C comes before anybody can release it, it ends when it is dropped.
+        self._reference = weakref.ref(self, forget)
+        self._holder = holder
+        if holder.setdefault("now", self._reference) is not self._reference:  # one atomic step
+            raise InvalidRequestError(
+                "the last answer is still running: read it to its end, or close() it"
+            )
+
+    def release(self) -> None:
+        if self._holder.get("now") is self._reference:
+            del self._holder["now"]
+
+    def __enter__(self) -> _Reservation:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
 class Chat:
     """A conversation with one provider; a plain object that can be pickled.
 
@@ -52,7 +79,7 @@ class Chat:
       never the system message or the new question. They stay in ``history`` and in the file.
     - ``options`` are added to the body of every request.
     - One answer at a time: while it is running, ``send``, ``resume``, ``discard`` and ``undo``
-      raise ``InvalidRequestError``.
+      raise ``InvalidRequestError`` and send nothing, in any thread.
 
     Raises ``InvalidRequestError`` for invalid settings.
     """
@@ -82,7 +109,7 @@ class Chat:
         self.options = options
         self.history: Messages = to_messages(history) if history else []
         self.interrupted: InterruptedAnswer | None = None
-        self._running: weakref.ref[Stream] | None = None
+        self._reservation: dict[str, weakref.ref[_Reservation]] = {}
 
     # --- sending
 
@@ -93,7 +120,8 @@ class Chat:
         results); ``call`` are its options. The answer enters the history if it ends well. A call
         that raises here leaves the chat unchanged.
         """
-        return self._send(to_messages(message), "", call)
+        question = to_messages(message)
+        return self._send(question, "", call, _Reservation(self._reservation))
 
     def resume(self, **call: Any) -> Stream:
         """Continue the interrupted answer; the stream yields only the new text.
@@ -103,26 +131,29 @@ class Chat:
         ``chat.send(chat.discard().question)``. Raises ``InvalidRequestError`` if there is nothing
         to resume.
         """
-        self._check_idle()
-        if self.interrupted is None:
+        reservation = _Reservation(self._reservation)
+        interrupted = self.interrupted
+        if interrupted is None:
+            reservation.release()
             raise InvalidRequestError("there is no interrupted answer to resume")
-        return self._send(self.interrupted.question, self.interrupted.text, call)
+        return self._send(interrupted.question, interrupted.text, call, reservation)
 
     def discard(self) -> InterruptedAnswer | None:
         """Drop the interrupted answer, and return it."""
-        self._check_idle()
-        interrupted, self.interrupted = self.interrupted, None
-        return interrupted
+        with _Reservation(self._reservation):
+            interrupted, self.interrupted = self.interrupted, None
+            return interrupted
 
     def undo(self) -> Messages:
         """Remove the last question and its answer; return them, or ``[]`` if there is none."""
-        interrupted = self.discard()
-        if interrupted is not None:
-            question = interrupted.question
-            return [*question, _assistant(interrupted.text)] if interrupted.text else question
-        *_, last = [[], *_exchanges(self.history)]
-        self.history = _without(self.history, last)
-        return last
+        with _Reservation(self._reservation):
+            interrupted, self.interrupted = self.interrupted, None
+            if interrupted is not None:
+                question = interrupted.question
+                return [*question, _assistant(interrupted.text)] if interrupted.text else question
+            *_, last = [[], *_exchanges(self.history)]
+            self.history = _without(self.history, last)
+            return last
 
     def to_send(self, asked: Prompt) -> Messages:
         """Return the messages that the question ``asked`` would send, within the budget."""
@@ -139,36 +170,37 @@ class Chat:
                 omitted += exchange
         return [*system, *_without(self.history, omitted), *question]
 
-    def _send(self, question: Messages, prefix: str, call: dict[str, Any]) -> Stream:
+    def _send(
+        self, question: Messages, prefix: str, call: dict[str, Any], reservation: _Reservation
+    ) -> Stream:
         """Send a question; ``prefix`` is the text so far of the answer to resume, or empty."""
-        self._check_idle()
-        sent_prefix = prefix.rstrip()  # Anthropic rejects a last turn that ends in white space
-        messages = [*question, _assistant(sent_prefix)] if sent_prefix else question
-        model = call.pop("model", self.model)
-        stream = self.provider.stream(self.to_send(messages), model, **{**self.options, **call})
+        try:
+            sent_prefix = prefix.rstrip()  # Anthropic rejects a last turn that ends in white space
+            messages = [*question, _assistant(sent_prefix)] if sent_prefix else question
+            model = call.pop("model", self.model)
+            stream = self.provider.stream(self.to_send(messages), model, **{**self.options, **call})
+        except BaseException:
+            reservation.release()
+            raise
         self.interrupted = None if not prefix else self.interrupted
-        self._running = weakref.ref(stream)
-        call_at_end(stream, lambda ended: self._store_answer(ended, question, prefix))
+        call_at_end(stream, lambda ended: self._store_answer(ended, question, prefix, reservation))
         return stream
 
-    def _store_answer(self, stream: Stream, question: Messages, prefix: str) -> None:
-        self._running = None
+    def _store_answer(
+        self, stream: Stream, question: Messages, prefix: str, reservation: _Reservation
+    ) -> None:
         text = stream.text
         if prefix and text[:1].isspace():
             prefix = prefix.rstrip()
         text = prefix + text
         outcome = stream.outcome or Outcome.CANCELLED
         if outcome in _GOOD_OUTCOMES:
-            self.history += [*question, _assistant(text or stream.refusal, stream.tool_calls)]
-            self.interrupted = None
+            answer = _assistant(text or stream.refusal, stream.tool_calls)
+            # One step: another thread may be saving the chat.
+            vars(self).update(history=[*self.history, *question, answer], interrupted=None)
         else:
             self.interrupted = InterruptedAnswer(question, text, outcome)
-
-    def _check_idle(self) -> None:
-        if self._running is not None and self._running() is not None:
-            raise InvalidRequestError(
-                "the last answer is still running: read it to its end, or close() it"
-            )
+        reservation.release()
 
     # --- saving
 
@@ -179,17 +211,16 @@ class Chat:
         no key. The file is replaced atomically, so a failure leaves the old one. Raises
         ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
         """
+        state = vars(self).copy()  # one step: an answer may end in another thread
+        interrupted: InterruptedAnswer | None = state["interrupted"]
         data: dict[str, Any] = {
             "version": VERSION,
-            "system": self.system,
-            "history": self.history,
+            "system": state["system"],
+            "history": state["history"],
             "interrupted": None,
         }
-        if self.interrupted is not None:
-            data["interrupted"] = {
-                **self.interrupted.__dict__,
-                "outcome": str(self.interrupted.outcome),
-            }
+        if interrupted is not None:
+            data["interrupted"] = {**vars(interrupted), "outcome": str(interrupted.outcome)}
         try:
             text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
             encoded = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON's escape
@@ -231,7 +262,7 @@ class Chat:
         return chat
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_running": None}
+        return {**self.__dict__, "_reservation": {}}
 
     def __repr__(self) -> str:
         interrupted = ", an interrupted answer" if self.interrupted else ""

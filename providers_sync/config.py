@@ -85,6 +85,8 @@ SINGLE_EVENT_READS = 3
 MAIN_THREAD_WAIT_S = 0.1
 """The main thread waits in slices: a signal delivered just before ``acquire()`` blocks would not
 interrupt it."""
+THREAD_WAIT_S = 1.0
+"""Other threads wait in longer slices: an exception thrown into one is raised between two."""
 KEEP_ALIVE_S = 0.25
 """Between two comments to a browser. After it has disconnected, the first write is answered with a
 reset, the second fails, and waitress reports it with the third only: all well within a second."""

@@ -15,7 +15,7 @@
         ├── StreamTruncated          a clean end without the end marker
         ├── StreamCut                the connection broke in the middle
         ├── MalformedStream          also a ValueError: not the expected protocol
-        ├── ServerError              an error event inside the stream; .type .code
+        ├── ServerError              an error event inside the stream; .type .code .status_code
         └── StreamCancelled          cancel() was called
 
 Every error can be pickled, and carries the exception that caused it as ``__cause__``.
@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .quota import error_names, reports_exhausted_quota
 from .types import Outcome
 
 
@@ -115,6 +116,13 @@ class APIStatusError(ProviderError):
         self.retry_after = retry_after
         """Seconds the server asks to wait; ``None`` if it does not."""
 
+    @property
+    def quota_exhausted(self) -> bool:
+        """Whether the account has no credit left or has reached a limit: a retry cannot help."""
+        if self.status_code == 402 and self.retry_after is None:
+            return True
+        return reports_exhausted_quota(*error_names(self.body))
+
 
 class AuthenticationError(APIStatusError):
     """401 or 403: the key is missing, wrong, or not allowed to do this."""
@@ -166,20 +174,47 @@ class MalformedStream(StreamError, ValueError):
     """The response does not follow the protocol: a web page, broken JSON, an oversized event."""
 
 
-_BUSY_CODES = {"429", "503", "529"}
+_BUSY_CODES = {429, 503, 529}
 _BUSY_WORDS = ("overload", "rate_limit", "unavailable", "capacity")
 
 
 class ServerError(StreamError):
     """The server reported an error inside a stream that it had started with status 200."""
 
-    def __init__(self, message: str, *, type: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str | None = None,
+        code: str | None = None,
+        status_code: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.type = type
         self.code = code
+        self.status_code = http_status(code) if status_code is None else status_code
+        """The HTTP status that the error names, if it names one."""
         names = f"{type} {code}".lower()
-        self.overloaded = code in _BUSY_CODES or any(word in names for word in _BUSY_WORDS)
+        self.overloaded = self.status_code in _BUSY_CODES or any(
+            word in names for word in _BUSY_WORDS
+        )
         """Whether the server is too busy now; another attempt may help."""
+
+    @property
+    def quota_exhausted(self) -> bool:
+        """Whether the account has no credit left or has reached a limit: a retry cannot help."""
+        return self.status_code == 402 or reports_exhausted_quota(self.type, self.code)
+
+
+def http_status(value: object) -> int | None:
+    """Return a number, or the text of one, that is the HTTP status of a failure, else ``None``.
+
+    >>> http_status(502), http_status("429"), http_status("E42"), http_status(1113)
+    (502, 429, None, None)
+    """
+    text = str(value)
+    is_status = len(text) == 3 and text.isascii() and text.isdecimal() and text[0] in "45"
+    return int(text) if is_status else None
 
 
 class StreamCancelled(StreamError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import call_log
 from .circuit_breaker import CircuitBreakers, ProviderHealth
 from .clock import monotonic
 from .config import FAILOVER_COOLDOWN_S, FAILOVER_FAILURES, NotGiven, Timeouts, seconds
@@ -19,8 +21,8 @@ from .errors import (
     ProviderError,
     ProviderFailure,
 )
-from .providers.base import Provider
-from .stream import CallEnded, Channel, PreparedCall, Source
+from .providers.base import Provider, describe
+from .stream import CallEnded, Channel, PreparedCall, Source, in_context
 from .types import Delta, Prompt, ServedModel, Usage
 
 if TYPE_CHECKING:
@@ -216,24 +218,30 @@ class _FailoverLoop:
         self._breakers = breakers
 
     def __call__(self, channel: Channel) -> Iterator[Delta]:
+        context = copy_context()  # the caller's: no hook has run yet
         channel.waits_for_first_event = True
         total = channel.timeouts.total
         failures_before = len(channel.failures)  # those of an outer Failover
         remaining = {candidate.index: candidate for candidate in self._candidates}
         call = self._breakers.next_call()
+        failure: ProviderFailure | None = None
         while remaining:
             candidate = remaining.pop(self._breakers.pick(list(remaining), call))
+            if failure is not None:
+                _log_failover(failure, candidate.provider)
+                failure = None
             channel.timeouts = replace(candidate.timeouts, total=total)
             try:
-                yield from self._try(candidate, call, channel)
+                deltas = self._try(candidate, call, channel)
+                is_first = len(remaining) == len(self._candidates) - 1
+                yield from deltas if is_first else in_context(context.copy(), deltas)
                 return
             except ProviderError as error:
                 if candidate.is_final(error, channel):
                     raise
+                failure = ProviderFailure(candidate.provider, error, candidate.seconds())
                 if not isinstance(error, FailoverError):  # an inner Failover has added its own
-                    channel.failures.append(
-                        ProviderFailure(candidate.provider, error, candidate.seconds())
-                    )
+                    channel.failures.append(failure)
         raise _failover_error(channel.failures[failures_before:])
 
     def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Iterator[Delta]:
@@ -264,6 +272,13 @@ class _FailoverLoop:
             if not candidate.has_ended:
                 candidate.has_ended = True
                 self._breakers.record_end(candidate.index, call, health)
+
+
+def _log_failover(failure: ProviderFailure, following: Provider) -> None:
+    text = "%s failed after %.2f s: %s; trying %s"
+    names = describe(failure.provider), describe(following)
+    reason = call_log.reason(failure.error)
+    call_log.write(call_log.INFO, text, names[0], failure.seconds, reason, names[1])
 
 
 def _health_after_error(error: ProviderError) -> ProviderHealth:

@@ -23,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Union
 
+from .clock import monotonic
 from .dialects import Delta
 from .errors import APIConnectionError, APIStatusError, InvalidRequestError
 from .stream import CancelToken
@@ -41,6 +43,8 @@ READY_S = 120.0
 """For the server to start: the small model takes a second, tens of GB from a slow disk a minute."""
 STOP_S = 5.0
 """For the child to end, on a machine under heavy load; usually it ends at once."""
+POLL_S = 0.01
+"""Between two looks at whether it has ended."""
 PARSE_FAILURE = "Failed to parse"
 """Start of llama.cpp's messages that come with status 500 although the request is wrong."""
 LOG_LINES = 8
@@ -144,11 +148,7 @@ class LocalServer:
         if child.stdin is not None:
             with contextlib.suppress(OSError):  # the child died before it had read everything
                 child.stdin.close()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        _wait_or_kill(child)
         if child.stdout is not None:
             child.stdout.close()
 
@@ -258,6 +258,16 @@ def _start(logs: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=logs,
         start_new_session=True,  # Ctrl-C reaches only the parent, which then stops the child
     )
+
+
+def _wait_or_kill(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the child's end, at most ``STOP_S`` seconds, and then kill it."""
+    until = monotonic() + STOP_S
+    while child.poll() is None and monotonic() < until:
+        time.sleep(POLL_S)  # not child.wait(STOP_S), which reads a clock that may stand still
+    if child.poll() is None:
+        child.kill()
+        child.wait()
 
 
 def _import_path() -> list[str]:

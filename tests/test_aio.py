@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from providers_sync import (
+    AuthenticationError,
     CancelToken,
     Finish,
     InvalidRequestError,
@@ -24,7 +25,7 @@ from providers_sync import (
     Timeouts,
     aio,
 )
-from providers_sync.testing import answer, cut, serve, stall, text, wait
+from providers_sync.testing import answer, cut, pause, serve, stall, status, text, wait
 
 WORDS = [text("Hel"), text("lo "), text("wörld")]
 
@@ -291,6 +292,194 @@ def test_cancelling_returns_at_once(script: str) -> None:
     with serve(answer(before=[stall()]) if script == "headers" else [stall()]) as server:
         assert statistics.median(run(main(server.url))) < 0.05
         server.wait_closed(20, timeout=1)
+
+
+# --- several tasks
+
+
+@pytest.mark.parametrize("second", ["await", "read", "events", "completion"])
+def test_two_openers_send_one_request(second: str) -> None:
+    """One task awaits the stream while another awaits or reads it: both get the same answer."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        others: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "await": lambda: _awaited(stream),
+            "read": lambda: _join(stream),
+            "events": lambda: _join_events(stream),
+            "completion": lambda: _completion_text(stream),
+        }
+        first, result = await asyncio.gather(_awaited(stream), others[second]())
+        assert first is stream
+        assert result in (stream, "Hello wörld")
+        assert "".join([chunk async for chunk in stream]) == (
+            "" if second != "await" else stream.text
+        )
+        assert stream.outcome is Outcome.COMPLETE
+
+    with serve(WORDS) as server:
+        run(main(server.url))
+        assert len(server.requests) == 1
+
+
+async def _awaited(stream: aio.AsyncStream) -> aio.AsyncStream:
+    return await stream
+
+
+async def _join_events(stream: aio.AsyncStream) -> str:
+    return "".join([event.text async for event in stream.events() if isinstance(event, TextDelta)])
+
+
+async def _completion_text(stream: aio.AsyncStream) -> str:
+    return (await stream.completion()).text
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["awaits", "reads"])
+def test_cancelling_the_opener_cancels_the_answer_for_all(reads: bool) -> None:
+    """A task that waits for the same stream gets ``StreamCancelled`` and never a good end."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        opener = asyncio.create_task(_join(stream) if reads else _awaited(stream))
+        await asyncio.to_thread(server.wait_request)
+        waiting = [asyncio.create_task(_awaited(stream)) for _ in range(2)]
+        if not reads:
+            waiting.append(asyncio.create_task(_join(stream)))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        opener.cancel()
+        results = await asyncio.gather(opener, *waiting, return_exceptions=True)
+        assert [type(result) for result in results[1:]] == [StreamCancelled] * len(waiting)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert stream.outcome is Outcome.CANCELLED
+
+    with serve(answer(before=[stall()])) as server:
+        run(main(server.url))
+        server.wait_closed(1, timeout=1)
+        assert len(server.requests) == 1
+
+
+def test_cancelling_the_opener_before_it_has_sent_lets_another_send() -> None:
+    """Nothing is lost then: the other task sends the request."""
+    preparing, go = threading.Event(), threading.Event()
+
+    class Slow(OpenAICompatible):
+        def prepare(self, *args: Any, **options: Any) -> Any:
+            preparing.set()
+            assert go.wait(10)
+            return super().prepare(*args, **options)
+
+    async def main(url: str) -> None:
+        stream = aio.stream(Slow("m", base_url=url), "Hi")
+        opener = asyncio.create_task(_awaited(stream))
+        await asyncio.to_thread(preparing.wait, 10)
+        other = asyncio.create_task(_join(stream))
+        await asyncio.sleep(0)
+        opener.cancel()
+        go.set()
+        assert await other == "Hello wörld"
+        assert opener.cancelled()
+
+    with serve(WORDS) as server:
+        run(main(server.url))
+        assert len(server.requests) == 1
+
+
+def test_two_openers_of_a_failing_answer_get_the_same_error() -> None:
+    """Before anything is sent, and after."""
+
+    async def main(url: str, messages: Any, error: type[Exception]) -> None:
+        stream = aio.stream(openai(url), messages)
+        results = await asyncio.gather(
+            _awaited(stream), _awaited(stream), _join(stream), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [error] * 3
+
+    with serve(status(401)) as server:
+        run(main(server.url, "Hi", AuthenticationError))
+        assert len(server.requests) == 1
+        run(main(server.url, [], InvalidRequestError))
+        assert len(server.requests) == 1
+
+
+SECOND_READERS: dict[str, Callable[[aio.AsyncStream, Any], Any]] = {
+    "next": lambda stream, events: stream.__anext__(),
+    "new events": lambda stream, events: stream.events().__anext__(),
+    "the same events": lambda stream, events: events.__anext__(),
+    "asend": lambda stream, events: events.asend(None),
+    "completion": lambda stream, events: stream.completion(),
+}
+FIRST_READERS = ["next", "the same events", "completion"]
+
+
+@pytest.mark.parametrize("first", FIRST_READERS)
+@pytest.mark.parametrize("second", SECOND_READERS)
+def test_second_reader_is_refused_and_the_first_reads_on(first: str, second: str) -> None:
+    """Both wait at the same time; the answer itself is not affected."""
+    go = threading.Event()
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        await stream
+        events = stream.events()
+        reader = asyncio.ensure_future(SECOND_READERS[first](stream, events))
+        late = SECOND_READERS[second](stream, events)  # made before, awaited after
+        await asyncio.sleep(0)
+        for attempt in (late, SECOND_READERS[second](stream, events)):
+            with pytest.raises(InvalidRequestError, match="already being read by another task"):
+                await attempt
+        go.set()
+        result = await reader
+        assert first == "completion" or result in ("Hel", TextDelta("Hel"))
+        assert (await stream.completion()).text == "Hello"
+
+    with serve([wait(go), text("Hel"), text("lo")]) as server:
+        run(main(server.url))
+        assert len(server.requests) == 1
+
+
+def test_tasks_may_read_one_after_another() -> None:
+    """Each continues where the last has stopped, by any way of reading."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        events = stream.events()
+        assert await asyncio.create_task(stream.__anext__()) == "Hel"
+        assert await asyncio.create_task(events.__anext__()) == TextDelta("lo ")
+        assert await asyncio.create_task(stream.__anext__()) == "wörld"
+        assert (await asyncio.create_task(stream.completion())).text == "Hello wörld"
+        assert [event async for event in events][-1:] in ([], [Finish("stop")])
+
+    with serve([step for each in WORDS for step in (each, pause(0.05))]) as server:
+        run(main(server.url))
+
+
+@pytest.mark.parametrize("how", ["stream", "events"])
+@pytest.mark.parametrize("reading", ["next", "events", "completion"])
+def test_closing_in_another_task_ends_the_reader(reading: str, how: str) -> None:
+    """Whatever it waits with, and whether the stream or its events are closed."""
+
+    async def main(url: str) -> None:
+        stream = aio.stream(openai(url), "Hi")
+        events = stream.events()
+        assert await events.__anext__() == TextDelta("a")
+        readers: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "next": lambda: _join(stream),
+            "events": lambda: _rest(events),
+            "completion": lambda: _completion_text(stream),
+        }
+        task = asyncio.create_task(readers[reading]())
+        await asyncio.sleep(0.01)
+        await (stream if how == "stream" else events).aclose()
+        assert await task == ("a" if reading == "completion" else "")
+        assert stream.outcome is Outcome.CANCELLED
+
+    with serve([text("a"), stall()]) as server:
+        run(main(server.url))
+        server.wait_closed(1, timeout=1)
+
+
+async def _rest(events: AsyncIterator[Any]) -> str:
+    return "".join([event.text async for event in events])
 
 
 def test_end_of_the_event_loop_closes_its_streams() -> None:

@@ -154,10 +154,10 @@ def test_stop_reason_alone_is_not_the_end() -> None:
     assert caught.value.partial == "Hi"
 
 
-def test_overload_is_retried_and_other_errors_are_not() -> None:
+def test_overload_is_retried_and_an_invalid_request_is_not() -> None:
     """``overloaded_error`` before the first event causes another attempt."""
     overload = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    broken = {"type": "error", "error": {"type": "api_error", "message": "Broken"}}
+    broken = {"type": "error", "error": {"type": "invalid_request_error", "message": "Broken"}}
     with serve(
         [answer(event(overload, "error"), end=False), ["ok"]], protocol="anthropic"
     ) as server:
@@ -168,7 +168,7 @@ def test_overload_is_retried_and_other_errors_are_not() -> None:
         provider = Anthropic("claude", base_url=server.url, api_key="k")
         with pytest.raises(ServerError, match="Broken") as caught:
             provider.complete("Hi")
-        assert (caught.value.type, len(server.requests)) == ("api_error", 1)
+        assert (caught.value.type, len(server.requests)) == ("invalid_request_error", 1)
 
 
 def test_rejected_call_without_a_key_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,6 +274,23 @@ def test_a_silent_name_server_is_reported(run: Doctor, monkeypatch: pytest.Monke
     assert "BAD DNS no name server answered within 0.1 s" in shown
 
 
+def test_a_thread_that_cannot_start_is_not_reported_as_an_unknown_name(
+    run: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name was not looked up at all."""
+    original = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "providers-sync-resolver":
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    _, shown = run(*openai("http://some.invalid/v1"))
+    assert "BAD DNS no thread can be started (can't start new thread)" in shown
+    assert "does not exist" not in shown
+
+
 def test_a_refused_connection_is_reported(run: Doctor, refused: tuple[str, int]) -> None:
     """The port is closed."""
     code, shown = run(*openai("http://{}:{}/v1".format(*refused)))

@@ -12,6 +12,7 @@ import requests
 from mock_kit import (
     BODIES,
     HELLO,
+    SSE,
     URL,
     WAYS,
     OnlyRead,
@@ -64,6 +65,10 @@ def test_hand_made_response_without_its_end_is_truncated(body: str) -> None:
         (None, "Session.send returned NoneType, not a response"),
         (MagicMock(), "Session.send returned MagicMock, not a response"),
         (MagicMock(status_code=200), "the body cannot be read: TypeError: it is MagicMock"),
+        (
+            MagicMock(spec=requests.Response, status_code=200, headers=SSE),
+            "AttributeError: Mock object has no",
+        ),
         (response(io.StringIO(HELLO.decode())), "it is str, not bytes"),
         (response(MagicMock(read1=MagicMock(side_effect=KeyError("k")))), "KeyError: 'k'"),
     ],

@@ -448,14 +448,15 @@ next(chunks)
 print("ready", flush=True)
 """,
     "calling in a finalizer": """
+from providers_sync import ProviderError
 class Calls:
     def __init__(self, provider):
         self.provider = provider
     def __del__(self):
         try:
             self.provider.complete("Bye")
-        except RuntimeError as error:
-            assert "shutting down" in str(error)
+        except ProviderError as error:
+            assert "shuts down" in str(error)
         else:
             raise AssertionError("no error")
 calls = Calls(provider)
@@ -473,7 +474,7 @@ class Cancels:
 cancels = Cancels()
 stream = provider.stream("Hi", cancel=token)
 next(stream)
-threading.Thread(target=token._lock.acquire, daemon=True).start()
+threading.Thread(target=stream._channel.lock.acquire, daemon=True).start()
 print("ready", flush=True)
 """,
     "with an unread stream": """

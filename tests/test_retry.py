@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import json
 import math
 import threading
 import time
@@ -16,17 +18,22 @@ from providers_sync import (
     APIStatusError,
     APITimeoutError,
     CancelToken,
+    Failover,
     InvalidRequestError,
     OpenAICompatible,
     Provider,
     ProviderError,
     RateLimitError,
+    ServerError,
     StreamCancelled,
     StreamCut,
     Timeouts,
+    batch,
 )
+from providers_sync.config import NOT_GIVEN
 from providers_sync.retry import attempts
 from providers_sync.testing import (
+    Request,
     answer,
     comment,
     cut,
@@ -189,30 +196,157 @@ def test_stop_and_wait_of_a_retrying_are_used() -> None:
         assert expected <= wait < expected + 0.1
 
 
-def test_stop_after_delay_counts_from_the_call() -> None:
+@pytest.mark.parametrize("in_batch", [False, True], ids=["call", "batch"])
+def test_stop_after_delay_counts_from_the_call(in_batch: bool) -> None:
     """The duration of the first attempt counts."""
     policy = tenacity.Retrying(stop=tenacity.stop_after_delay(0.2), wait=tenacity.wait_none())
     with serve(answer(before=[pause(0.3)], status=503)) as server:
-        with pytest.raises(APIStatusError):
-            openai(server.url, retry=policy).complete("Hi")
+        provider = openai(server.url, retry=policy)
+        if in_batch:
+            [result] = batch.map(provider, ["Hi"])
+            assert isinstance(result.error, APIStatusError)
+        else:
+            with pytest.raises(APIStatusError):
+                provider.complete("Hi")
         assert len(server.requests) == 1
 
 
-def test_exception_filter_and_sleep_of_a_retrying_are_ignored() -> None:
-    """Only ``stop`` and ``wait`` are used, so that cancellation and our retry rules still apply."""
+def test_retry_of_a_retrying_decides_about_a_429_of_a_batch_that_gets_on() -> None:
+    """Such a 429 counts as no attempt, but may not be retried at all."""
+    policy = lent(retry=tenacity.retry_if_exception_type(StreamCut))
+
+    def script(request: Request) -> Any:
+        slow = answer(before=[pause(0.2)], status=429)
+        return slow if "slow" in str(request.json()) else GOOD
+
+    with serve(script) as server:
+        rows = batch.map(openai(server.url, retry=policy), ["slow", "quick"], concurrency=2)
+        assert sorted(type(result.error).__name__ for result in rows) == [
+            "NoneType",
+            "RateLimitError",
+        ]
+        assert len(server.requests) == 2
+
+
+def lent(attempts: int = 3, **settings: Any) -> tenacity.Retrying:
+    """Return a policy of three quick attempts with these settings."""
+    stop, wait = tenacity.stop_after_attempt(attempts), tenacity.wait_fixed(0.01)
+    return tenacity.Retrying(**{"stop": stop, "wait": wait, **settings})
+
+
+def test_sleep_and_reraise_of_a_retrying_are_ignored() -> None:
+    """Cancellation must end a wait at once, and the error is ours."""
     slept: list[float] = []
-    policy = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(3),
-        wait=tenacity.wait_fixed(0.01),
-        retry=tenacity.retry_if_exception_type(KeyError),
-        sleep=slept.append,
-        reraise=False,
-    )
     with serve(status(503)) as server:
         with pytest.raises(APIStatusError):
-            openai(server.url, retry=policy).complete("Hi")
+            openai(server.url, retry=lent(sleep=slept.append, reraise=False)).complete("Hi")
         assert len(server.requests) == 3
     assert slept == []
+
+
+RULES: dict[str, tuple[Any, int, int]] = {  # rule, status, requests
+    "by the status, which we do not retry": (
+        tenacity.retry_if_exception(lambda e: getattr(e, "status_code", 0) == 404),
+        404,
+        3,
+    ),
+    "never": (tenacity.retry_never, 503, 1),
+    "for another class": (tenacity.retry_if_exception_type(KeyError), 503, 1),
+    "for this class": (tenacity.retry_if_exception_type(APIStatusError), 404, 3),
+    "always": (tenacity.retry_always, 404, 3),
+    "tenacity's default": (tenacity.retry_if_exception_type(), 404, 1),
+    "tenacity's default, a temporary status": (tenacity.retry_if_exception_type(), 503, 3),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("in_batch", [False, True], ids=["call", "batch"])
+def test_retry_of_a_retrying_decides_in_place_of_our_rule(rule: str, in_batch: bool) -> None:
+    """Unless it is tenacity's default, which means that the user has not set one."""
+    retry, code, requests = RULES[rule]
+    with serve(status(code)) as server:
+        provider = openai(server.url, retry=lent(retry=retry))
+        if in_batch:
+            [result] = batch.map(provider, ["Hi"])
+            assert isinstance(result.error, APIStatusError)
+        else:
+            with pytest.raises(APIStatusError):
+                provider.complete("Hi")
+        assert len(server.requests) == requests
+
+
+def test_retry_of_a_retrying_is_not_asked_about_a_good_answer() -> None:
+    """The result that tenacity would show it is not the answer."""
+    policy = lent(retry=tenacity.retry_if_result(lambda result: result is None))
+    with serve([GOOD, GOOD]) as server:
+        assert openai(server.url, retry=policy).complete("Hi").text == "Hello"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("timeout", TIMEOUTS)
+def test_retry_of_a_retrying_repeats_no_expired_timeout(timeout: str) -> None:
+    """Nor an answer that has started."""
+    script, timeouts = TIMEOUTS[timeout]
+    with serve(script) as server:
+        policy = lent(retry=tenacity.retry_always)
+        with pytest.raises(APITimeoutError):
+            openai(server.url, timeouts=timeouts, retry=policy).complete("Hi")
+        assert len(server.requests) == 1
+
+
+def test_retry_of_a_retrying_repeats_no_answer_that_has_started() -> None:
+    """Whatever it says: the caller has the text."""
+    with serve([answer("Hel", cut()), GOOD]) as server:
+        with pytest.raises(StreamCut):
+            openai(server.url, retry=lent(retry=tenacity.retry_always)).complete("Hi")
+        assert len(server.requests) == 1
+
+
+def test_retry_after_and_total_hold_for_a_retrying_with_its_own_retry() -> None:
+    """A wait of an hour is not begun, and ``Retry-After`` wins over the policy's wait."""
+    policy = lent(retry=tenacity.retry_always, wait=tenacity.wait_fixed(9))
+    long, short = ({"Retry-After": "3600"}, {"Retry-After": "0"})
+    with serve([status(503, headers=short), status(503, headers=long), GOOD]) as server:
+        with pytest.raises(APIStatusError, match="3600 s"):
+            openai(server.url, retry=policy).complete("Hi")
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("in_batch", [False, True], ids=["call", "batch"])
+def test_before_sleep_of_a_retrying_sees_each_failure(in_batch: bool) -> None:
+    """The wait, the attempt's number and the error, from which the key is removed."""
+    seen: list[tuple[float, int, BaseException]] = []
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        assert state.next_action is not None
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert error is not None
+        seen.append((state.next_action.sleep, state.attempt_number, error))
+
+    policy = lent(wait=tenacity.wait_incrementing(0.01, 0.01), before_sleep=before_sleep)
+    key = "sk-0123456789abcdef"
+    with serve([status(503, f"no {key}"), status(502), GOOD]) as server:
+        provider = openai(server.url, api_key=key, retry=policy)
+        if in_batch:
+            [result] = batch.map(provider, ["Hi"])
+            assert result.text == "Hello"
+        else:
+            assert provider.complete("Hi").text == "Hello"
+    assert [(wait, number) for wait, number, _ in seen] == [(0.01, 1), (0.02, 2)]
+    assert [getattr(error, "status_code", None) for _, _, error in seen] == [503, 502]
+    assert all(key not in str(error) for _, _, error in seen)
+
+
+@pytest.mark.parametrize("name", ["stop", "wait", "retry", "before_sleep"])
+def test_coroutine_function_of_a_retrying_is_rejected(name: str) -> None:
+    """Nobody would await it."""
+
+    async def asynchronous(state: Any) -> bool:
+        return True
+
+    with pytest.raises(InvalidRequestError, match=f"{name} must be a plain function"):
+        OpenAICompatible("m", retry=lent(**{name: asynchronous}))
 
 
 def test_shared_retrying_counts_separately_for_each_call() -> None:
@@ -229,7 +363,205 @@ def test_shared_retrying_counts_separately_for_each_call() -> None:
         assert len(server.requests) == 16 * 3
 
 
+# --- what the server says
+
+
+@pytest.mark.parametrize(("advice", "code", "requests"), [("false", 503, 1), ("true", 404, 2)])
+@pytest.mark.parametrize("spelling", [str.lower, str.upper])
+def test_x_should_retry_decides_over_the_status(
+    advice: str, code: int, requests: int, spelling: Callable[[str], str]
+) -> None:
+    """In both directions."""
+    with serve([status(code, headers={"X-Should-Retry": spelling(advice)}), GOOD]) as server:
+        with contextlib.suppress(APIStatusError):
+            openai(server.url).complete("Hi")
+        assert len(server.requests) == requests
+
+
+def refusal_of(code: int, body: str, headers: dict[str, str] | None = None) -> Any:
+    """Return an answer with an error status and this body."""
+    kind = "application/json"
+    return answer(
+        body.encode(), status=code, headers=headers, content_type=kind, framing="length", end=False
+    )
+
+
+QUOTA = {
+    "OpenAI": (429, {"error": {"type": "insufficient_quota", "code": "insufficient_quota"}}),
+    "OpenAI, the type only": (429, {"error": {"type": "insufficient_quota", "code": None}}),
+    "OpenAI, the code only": (429, {"error": {"code": "credit_balance_exhausted"}}),
+    "OpenAI, a hard limit": (400, {"error": {"code": "billing_hard_limit_reached"}}),
+    "Moonshot": (429, {"error": {"type": "exceeded_current_quota_error"}}),
+    "Zhipu": (429, {"error": {"code": "1113"}}),
+    "Anthropic": (429, {"error": {"details": {"error_code": "enforced_spend_limit_reached"}}}),
+    "DeepSeek": (402, {"error": {"type": "unknown_error", "code": "invalid_request_error"}}),
+    "without an envelope": (429, {"type": "insufficient_quota"}),
+    "in a list": (429, [{"error": {"code": "insufficient_quota"}}]),
+    "as text": (429, {"error": "insufficient_quota"}),
+}
+
+
+@pytest.mark.parametrize("vendor", QUOTA)
+def test_exhausted_quota_is_not_retried_and_says_what_to_do(vendor: str) -> None:
+    """Not even if the server asks for a wait."""
+    code, body = QUOTA[vendor]
+    headers = {} if code == 402 else {"Retry-After": "0", "x-should-retry": "true"}
+    with serve([refusal_of(code, json.dumps(body), headers), GOOD]) as server:
+        with pytest.raises(APIStatusError, match="add credit or raise the limit") as caught:
+            openai(server.url).complete("Hi")
+        assert caught.value.quota_exhausted
+        assert len(server.requests) == 1
+
+
+def test_exhausted_quota_costs_a_batch_one_request_a_row() -> None:
+    """And no pause."""
+    body = json.dumps({"error": {"type": "insufficient_quota"}})
+    with serve(refusal_of(429, body)) as server:
+        start = time.monotonic()
+        provider = OpenAICompatible("m", base_url=server.url)
+        results = list(batch.map(provider, map(str, range(24)), concurrency=8))
+        assert time.monotonic() - start < 0.9
+        assert len(results) == len(server.requests) == 24
+
+
+@pytest.mark.parametrize(
+    "body", ["", "not JSON", "[]", '"text"', "{}", '{"error": {"type": ["insufficient_quota"]}}']
+)
+def test_other_rate_limits_are_retried(body: str) -> None:
+    """A 429 whose body says nothing of the kind."""
+    with serve([refusal_of(429, body), GOOD]) as server:
+        assert openai(server.url).complete("Hi").text == "Hello"
+        assert len(server.requests) == 2
+
+
+FIRST_EVENTS: dict[str, tuple[Any, bool]] = {  # error, whether it is temporary
+    "type server_error": ({"type": "server_error"}, True),
+    "type api_error": ({"type": "api_error"}, True),
+    "type timeout_error": ({"type": "timeout_error"}, True),
+    "type InternalServerError": ({"type": "InternalServerError"}, True),
+    "type overloaded_error": ({"type": "overloaded_error"}, True),
+    "type engine_overloaded_error": ({"type": "engine_overloaded_error"}, True),
+    "code rate_limit_exceeded": ({"type": "tokens", "code": "rate_limit_exceeded"}, True),
+    "code 500": ({"code": 500}, True),
+    "code 502 as text": ({"code": "502"}, True),
+    "code 503, status UNAVAILABLE": ({"code": 503, "status": "UNAVAILABLE"}, True),
+    "status 504": ({"status": 504}, True),
+    "status_code 529": ({"status_code": "529"}, True),
+    "code 408": ({"code": 408}, True),
+    "invalid_request_error": ({"type": "invalid_request_error"}, False),
+    "api_error with an invalid key": ({"type": "api_error", "code": "invalid_api_key"}, False),
+    "authentication_error": ({"type": "authentication_error"}, False),
+    "permission_error": ({"type": "permission_error"}, False),
+    "code 400": ({"code": 400, "type": "api_error"}, False),
+    "code 401 as text": ({"code": "401"}, False),
+    "code 404": ({"code": 404}, False),
+    "context_length_exceeded": ({"code": "context_length_exceeded"}, False),
+    "an unknown type": ({"type": "broken"}, False),
+    "no type": ({}, False),
+    "insufficient_quota": ({"type": "insufficient_quota", "code": 429}, False),
+    "exceeded_current_quota_error": ({"type": "exceeded_current_quota_error"}, False),
+    "code 402": ({"code": 402}, False),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_EVENTS)
+def test_error_as_the_first_event_is_retried_like_its_status(name: str) -> None:
+    """Nothing has come, so an answer with status 200 is no different from one with status 500."""
+    error, is_temporary = FIRST_EVENTS[name]
+    with serve([answer(event({"error": {"message": "No", **error}})), GOOD]) as server:
+        with contextlib.nullcontext() if is_temporary else pytest.raises(ServerError, match="No"):
+            assert openai(server.url).complete("Hi").text == "Hello"
+        assert len(server.requests) == 1 + is_temporary
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": "Bad gateway", "status": 502},
+        {"error": {"message": "Bad gateway"}, "code": 502},
+        {"error": True, "message": "Bad gateway", "statusCode": 502},
+    ],
+    ids=["text", "beside it", "true"],
+)
+def test_status_beside_an_error_event_counts_too(error: dict[str, Any]) -> None:
+    """Some servers put it next to ``error`` and not into it."""
+    with serve(answer(event(error))) as server:
+        with pytest.raises(ServerError, match="Bad gateway") as caught:
+            openai(server.url).complete("Hi")
+        assert caught.value.status_code == 502
+        assert len(server.requests) == 3
+
+
+def test_exhausted_quota_in_a_stream_says_what_to_do() -> None:
+    """Like the status does."""
+    with serve(answer(event({"error": {"code": "insufficient_quota"}}))) as server:
+        with pytest.raises(ServerError, match="add credit or raise the limit") as caught:
+            openai(server.url).complete("Hi")
+        assert caught.value.quota_exhausted
+
+
+def test_temporary_first_event_is_retried_after_a_failover_and_in_a_batch() -> None:
+    """A Failover moves on after one request, or repeats it if it has ``retry=``."""
+    failed = answer(event({"error": {"message": "No", "code": 500}}))
+    with serve(failed) as bad, serve(GOOD) as good:
+        provider = Failover([openai(bad.url, retry=NOT_GIVEN), openai(good.url)])
+        assert provider.complete("Hi").text == "Hello"
+        assert len(bad.requests) == 1
+        assert provider.complete("Hi", retry=AT_ONCE).text == "Hello"
+        assert len(bad.requests) == 1 + 3
+    with serve([failed, GOOD]) as server:
+        [result] = batch.map(openai(server.url), ["Hi"])
+        assert (result.text, result.attempts) == ("Hello", 2)
+
+
 # --- after how long
+
+HEADERS: dict[str, tuple[dict[str, str], float | None]] = {
+    "milliseconds": ({"retry-after-ms": "1500"}, 1.5),
+    "fractions of milliseconds": ({"retry-after-ms": "0.5"}, 0.0005),
+    "milliseconds first": ({"Retry-After": "9", "Retry-After-Ms": "200"}, 0.2),
+    "no milliseconds": ({"retry-after-ms": "0", "Retry-After": "9"}, 0.0),
+    "negative milliseconds": ({"retry-after-ms": "-1", "Retry-After": "9"}, 9.0),
+    "nan milliseconds": ({"retry-after-ms": "nan", "Retry-After": "9"}, 9.0),
+    "infinite milliseconds": ({"retry-after-ms": "inf", "Retry-After": "9"}, 9.0),
+    "text": ({"retry-after-ms": "soon", "Retry-After": "0.25"}, 0.25),
+    "negative": ({"Retry-After": "-3"}, None),
+    "infinite": ({"Retry-After": "inf"}, None),
+    "soon": ({"Retry-After": "soon"}, None),
+    "empty": ({"Retry-After": ""}, None),
+    "a date by the server's clock": (
+        {"Date": "Thu, 01 Jan 2099 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 2099 00:00:07 GMT"},
+        7.0,
+    ),
+    "a date without a zone": (
+        {"Date": "Thu, 01 Jan 2099 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 2099 00:00:07 -0000"},
+        7.0,
+    ),
+    "a past date": (
+        {"Date": "Thu, 01 Jan 2099 00:00:09 GMT", "Retry-After": "Thu, 01 Jan 2099 00:00:07 GMT"},
+        0.0,
+    ),
+    "a past date, no clock": ({"Date": "today", "Retry-After": "Sat, 01 Jan 2000 00:00:07 GMT"}, 0),
+    "no date": ({"Retry-After": "Thu, 99 Jan 2099 00:00:07 GMT"}, None),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_wait_that_the_server_requests_is_read_from_its_headers(name: str) -> None:
+    """``retry-after-ms`` before ``Retry-After``; what cannot be waited for is ignored."""
+    headers, expected = HEADERS[name]
+    with serve(status(503, headers=headers)) as server:
+        with pytest.raises(APIStatusError) as caught:
+            openai(server.url, retry=None).complete("Hi")
+        assert caught.value.retry_after == (expected and pytest.approx(expected))
+
+
+def test_retry_after_ms_is_obeyed() -> None:
+    """Not sooner, and at most a tenth later."""
+    with serve([status(429, headers={"retry-after-ms": "300"}), GOOD]) as server:
+        assert OpenAICompatible("m", base_url=server.url).complete("Hi").text == "Hello"
+        first, second = (request.at for request in server.requests)
+        assert 0.3 <= second - first < 0.33 + 0.2
 
 
 def waits(error: Callable[[], ProviderError], count: int = 2) -> list[float]:

@@ -169,7 +169,7 @@ with sentry_sdk.start_transaction(name="question"):
 event, transaction = [item.payload.json for item in Memory.items]
 spans = [span for span in transaction["spans"] if span["op"] == "http.client"]
 assert [span["description"] for span in spans] == [f"POST {url}/chat/completions"], spans
-(http,) = [each for each in event["breadcrumbs"]["values"] if each["type"] == "http"]
+*_, http = [each for each in event["breadcrumbs"]["values"] if each["type"] == "http"]
 assert (http["data"]["url"], http["data"]["http.response.status_code"]) == (
     f"{url}/chat/completions", 200)
 assert event["exception"]["values"][-1]["type"] == "APIConnectionError"
@@ -189,7 +189,8 @@ def test_sentry_has_a_span_and_a_breadcrumb(refused: tuple[str, int]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=50)
         assert done.returncode == 0, done.stderr
         traces = [request.headers.get("sentry-trace") for request in server.requests]
-    assert all(traces)
+    assert traces[0] is None  # outside of the transaction
+    assert traces[1]
 
 
 def test_mocked_answer_has_a_span(traced: Traced) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
-from ..errors import ProviderError
+from ..threads import start_thread
 
 T = TypeVar("T")
 _Task = tuple["Future[Any]", Callable[[], Any]]
@@ -34,9 +34,7 @@ class DaemonThreadPool(Executor):
         future: Future[T] = Future()
         if len(self._threads) < self._size:
             name = f"providers-sync-batch-{len(self._threads) + 1}"
-            thread = threading.Thread(
-                target=_run_tasks, args=(self._tasks,), name=name, daemon=True
-            )
+            thread = threading.Thread(target=_run_tasks, args=(self._tasks,), name=name)
             start_thread(thread)
             self._threads.append(thread)
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
@@ -46,17 +44,6 @@ class DaemonThreadPool(Executor):
         """Let every thread end after the tasks already submitted. The arguments are ignored."""
         for _ in self._threads:
             self._tasks.put(None)
-
-
-def start_thread(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``ProviderError`` if the system refuses."""
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise ProviderError(
-            f"no thread can be started ({error}): end other programs, lower concurrency, "
-            "or raise the limit on processes (ulimit -u)"
-        ) from error
 
 
 def _run_tasks(tasks: queue.SimpleQueue[_Task | None]) -> None:

@@ -11,7 +11,7 @@ from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
 from ..providers.base import retry_policy_of
-from ..retry import attempts, is_retryable
+from ..retry import allows_retry, attempts, is_retryable, may_retry
 
 CATCH_UP_S = 0.05
 """How late a request may start without delaying the next ones; more would cause a burst."""
@@ -64,8 +64,13 @@ class RetryBudget:
         policy = retry_policy_of(provider)
         self._policy = ATTEMPTS if policy is NOT_GIVEN else policy
         self._delay = 0.0
+        self._started_at: float | None = None
         self._attempts: Any = None
         self._attempt: Any = None
+
+    def note_start(self) -> None:
+        """Record that the row is sent; a policy's delays count from the first time."""
+        self._started_at = self._started_at or monotonic()
 
     def delay_before_retry(
         self, reply_started: bool, error: ProviderError, progress: bool
@@ -74,11 +79,11 @@ class RetryBudget:
 
         ``progress``: whether another row was answered since this one was sent.
         """
-        if reply_started or self._policy in (None, 1) or not is_retryable(error):
+        if reply_started or not may_retry(self._policy, error):
             return None
         if isinstance(error, RateLimitError):
             if progress:
-                return 0.0
+                return 0.0 if allows_retry(self._policy, error) else None
             # The shared pause provides the delay; the policy only counts.
             error = copy.copy(error)
             error.retry_after = None
@@ -88,7 +93,11 @@ class RetryBudget:
         """Report the failure to tenacity and return the delay it chooses, without sleeping."""
         if self._attempts is None:
             self._attempts = attempts(
-                self._policy, self._record_delay, lambda: math.inf, lambda: False
+                self._policy,
+                self._record_delay,
+                lambda: math.inf,
+                lambda: False,
+                self._started_at,
             )
             self._attempt = next(self._attempts)
         try:

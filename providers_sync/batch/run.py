@@ -14,15 +14,19 @@ import threading
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import call_log
 from ..clock import monotonic
 from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
+from ..providers.base import describe
 from ..stream import CancelToken
-from .executor import DaemonThreadPool, start_thread
+from ..threads import start_thread
+from .executor import DaemonThreadPool
 from .ledger import LedgerError
 from .ledger_records import LedgerRecords
 from .pacing import LONGEST_PAUSE_S, RateLimiter, RetryBudget, pause_requested
@@ -73,6 +77,7 @@ class BatchRun:
         self._raise_errors = raise_errors
         self._max_undelivered = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
         self._batch_id = uuid.uuid4().hex
+        self._context = copy_context()  # the caller's; each hook and request runs in a copy
         self._token = CancelToken()
         self._inbox: queue.SimpleQueue[tuple[InFlight, Future[Reply]] | None] = queue.SimpleQueue()
         # The following are shared with the recorder, under this lock.
@@ -95,7 +100,7 @@ class BatchRun:
         executor = own or self._executor
         assert executor is not None
         name = "providers-sync-recorder"
-        recorder = threading.Thread(target=self._record, name=name, daemon=True)
+        recorder = threading.Thread(target=self._record, name=name)
         records = self._records = LedgerRecords(self._ledger)
         try:
             start_thread(recorder)
@@ -192,9 +197,11 @@ class BatchRun:
             if in_flight.row.error is None:
                 self._rate_limiter.note_start()
             in_flight.answered_before = self._answered
+            in_flight.retry_budget.note_start()
         try:
             ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
-            future = submit(executor, self._provider, in_flight.row, self._token, ticket)
+            context = self._context.copy()
+            future = submit(executor, self._provider, in_flight.row, self._token, ticket, context)
         except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1
@@ -230,10 +237,12 @@ class BatchRun:
         return group
 
     def _settle_group(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
+        # Without the lock: a future has its own, and a retry may run code of the caller's.
+        settled = [
+            (in_flight.row, self._settle(in_flight, _reply_or_error(future)))
+            for in_flight, future in group
+        ]
         with self._changed:
-            settled = [
-                (in_flight.row, self._settle(in_flight, future)) for in_flight, future in group
-            ]
             self._in_flight.difference_update(future for _, future in group)
             self._changed.notify_all()  # others may start while these replies are written
         done = [(row, reply) for row, reply in settled if reply is not None]
@@ -248,20 +257,19 @@ class BatchRun:
                 self._buffer.put(row.number, to_result(row, reply))
             self._changed.notify_all()
 
-    def _settle(self, in_flight: InFlight, future: Future[Reply]) -> Reply | None:
+    def _settle(self, in_flight: InFlight, reply: Reply | ProviderError) -> Reply | None:
         """Return the row's final reply, or ``None`` if it is retried or was stopped."""
-        try:
-            reply = reply_of(future)
-        except ProviderError as error:
+        if isinstance(reply, ProviderError):
             if not self._halted:
-                self._fail(error)
+                self._fail(reply)
             return None
         if self._halted and reply.outcome == "cancelled":
             return None
         in_flight.attempts += reply.attempts
         in_flight.seconds += reply.seconds
         if reply.error is None:
-            self._answered += 1
+            with self._changed:
+                self._answered += 1
         elif self._schedule_retry(in_flight, reply, reply.error):
             return None
         return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
@@ -272,13 +280,28 @@ class BatchRun:
         if pause is not None and pause > LONGEST_PAUSE_S:
             self._fail(error)
         elif pause is not None:
-            self._rate_limiter.pause(pause)
+            with self._changed:
+                self._rate_limiter.pause(pause)
+        # Without the lock: a lent policy is the caller's code, and so is a handler of the logger.
         progress = self._answered > in_flight.answered_before
-        delay = in_flight.retry_budget.delay_before_retry(reply.started, error, progress)
+        delay = self._context.copy().run(
+            in_flight.retry_budget.delay_before_retry, reply.started, error, progress
+        )
         if delay is None or self._failure is not None or self._halted:
             return False
-        heapq.heappush(self._retries, (monotonic() + delay, in_flight.row.number, in_flight))
+        self._log_retry(in_flight, error, max(delay, pause or 0.0))
+        with self._changed:
+            if self._failure is not None or self._halted:
+                return False
+            retry = monotonic() + delay, in_flight.row.number, in_flight
+            heapq.heappush(self._retries, retry)
         return True
+
+    def _log_retry(self, in_flight: InFlight, error: ProviderError, seconds: float) -> None:
+        text = "retrying row %d with %s in %.2f s after attempt %d: %s"
+        provider, reason = describe(self._provider), call_log.reason(error)
+        row, attempt = in_flight.row.number, in_flight.attempts
+        call_log.write(call_log.INFO, text, row, provider, seconds, attempt, reason)
 
     # --- ending
 
@@ -303,3 +326,11 @@ class BatchRun:
         for future in running:
             future.cancel()
         self._inbox.put(None)
+
+
+def _reply_or_error(future: Future[Reply]) -> Reply | ProviderError:
+    """Return a finished future's reply or its executor's failure; a future has its own lock."""
+    try:
+        return reply_of(future)
+    except ProviderError as error:
+        return error

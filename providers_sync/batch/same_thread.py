@@ -13,7 +13,7 @@ import time
 
 from ..clock import monotonic
 from ..stream import Channel, PreparedCall, Stream, attach
-from .executor import start_thread
+from ..threads import start_thread
 
 CHECK_INTERVAL_S = 0.01
 """Interval between two checks of the deadlines: a timeout may be this late."""
@@ -38,7 +38,7 @@ def run_in_this_thread(call: PreparedCall) -> Stream:
             stream.close()
             raise
         try:
-            channel.run(call.source)
+            channel.run(call.source, call.context.copy())
         finally:
             _watcher.remove(channel)
         cause = channel.error and channel.error.__cause__
@@ -66,7 +66,7 @@ class _TimeoutWatcher:
         with self._lock:
             if not self._running:
                 name = "providers-sync-timeouts"
-                start_thread(threading.Thread(target=self._run, name=name, daemon=True))
+                start_thread(threading.Thread(target=self._run, name=name))
                 self._running = True  # only now: if the start failed, the next call must try again
             self._channels.add(channel)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +25,14 @@ _providers: dict[str, Provider] = {}
 
 
 def submit(
-    executor: Executor, provider: Provider, row: Row, cancel: CancelToken, ticket: str
+    executor: Executor,
+    provider: Provider,
+    row: Row,
+    cancel: CancelToken,
+    ticket: str,
+    context: Context,
 ) -> Future[Reply]:
-    """Submit one attempt at a row; ``cancel`` works in this process only.
+    """Submit one attempt at a row; ``cancel`` and ``context`` work in this process only.
 
     Raises ``ProviderError`` if the executor accepts no more work.
     """
@@ -36,7 +42,7 @@ def submit(
         return future
     try:
         if isinstance(executor, (DaemonThreadPool, ThreadPoolExecutor)):
-            return executor.submit(run_attempt, provider, row, cancel)
+            return executor.submit(context.run, run_attempt, provider, row, cancel)
         row = replace(row, input=None)
         return executor.submit(run_attempt_in_process, provider, row, ticket)
     except ProviderError:

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import JSON_BYTES, JSON_VALUES, LEADING_SPACE_BYTES, TOOL_CALLS
-from ..errors import MalformedStream, ServerError
+from ..errors import MalformedStream, ServerError, http_status
+from ..quota import REMEDY, detailed_codes
 from ..types import ToolCall
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 ERROR_CODE_CHARACTERS = 200
 """Maximum length of an error's type and code; real ones are a word or two."""
+STATUS_KEYS = ("code", "status", "status_code", "statusCode")
+"""Where an error object may name the HTTP status of the failure."""
 WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
 """Exceptions raised by code that reads JSON of an unexpected structure."""
 _decode_json = json.JSONDecoder().raw_decode
@@ -247,16 +250,33 @@ def server_error(value: Any) -> ServerError:
             value = parse_json(value)
         except MalformedStream:
             value = {"message": value}
-    detail = value.get("error", value) if isinstance(value, dict) else value
+    outer = value if isinstance(value, dict) else {}
+    detail = outer.get("error", value)
     if not isinstance(detail, dict):
-        detail = {"message": detail}
-    kind, code = (
-        join_surrogates(as_text(detail[k])[:ERROR_CODE_CHARACTERS])
-        if detail.get(k) is not None
-        else None
-        for k in ("type", "code")
-    )
+        is_text = isinstance(detail, str) or "message" not in outer
+        detail = {**outer, "message": detail if is_text else outer["message"]}
+    kind = _error_name(detail.get("type"))
+    code = _error_name(next(detailed_codes(detail), detail.get("code")))
     message = join_surrogates(
         as_text(detail.get("message") or kind or code or "no reason given")[:2000]
     )
-    return ServerError(f"the server reports an error: {message}", type=kind, code=code)
+    error = ServerError(
+        f"the server reports an error: {message}",
+        type=kind,
+        code=code,
+        status_code=_named_status(detail) or _named_status(outer),
+    )
+    if error.quota_exhausted:
+        error.args = (f"{error}; {REMEDY}",)
+    return error
+
+
+def _error_name(value: object) -> str | None:
+    """Return an error's type or code as text; ``None`` stays ``None``."""
+    return None if value is None else join_surrogates(as_text(value)[:ERROR_CODE_CHARACTERS])
+
+
+def _named_status(error: dict[str, Any]) -> int | None:
+    """Return the HTTP status that an error names, under whichever key, else ``None``."""
+    statuses = (http_status(error.get(name)) for name in STATUS_KEYS)
+    return next((status for status in statuses if status is not None), None)

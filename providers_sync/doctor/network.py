@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .. import transport
 from ..clock import monotonic
+from ..errors import ProviderError
 from ..providers import Provider
 from .finding import Finding, note, ok, wrong
 
@@ -127,7 +128,7 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
             f"no name server answered within {CONNECT_S:g} s",
             "check this machine's network and its name server (/etc/resolv.conf)",
         )
-    except (OSError, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
         no_answer = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         yield wrong(
             "DNS",
@@ -138,6 +139,11 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
             if no_answer
             else f"check the address ({examination.address_from}), and whether it needs a VPN",
         )
+    except ProviderError as error:  # no thread could be started
+        yield wrong("DNS", str(error))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        yield wrong("DNS", f"{host}: {reason}", "this machine failed, not the network")
     else:
         found = ", ".join(dict.fromkeys(str(address[4][0]) for address in examination.addresses))
         took = monotonic() - started
@@ -199,7 +205,7 @@ def bypass_advice(examination: Examination) -> str:
     try:
         found = transport.RequestAttempt(connect_s=DIRECT_S).resolve(host, port)
         _connect(found[0], DIRECT_S)
-    except (OSError, UnicodeError, IndexError):
+    except (ProviderError, OSError, UnicodeError, IndexError):
         return "check the proxy's address and its rules"
     return f"this machine reaches {host} without the proxy: set NO_PROXY={host}"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
-from .. import retry, transport
-from ..config import ERROR_BODY_S
+from .. import call_log, retry, transport
+from ..clock import monotonic
+from ..config import ERROR_BODY_S, Timeouts
 from ..errors import (
     APIStatusError,
     InvalidRequestError,
@@ -16,8 +18,8 @@ from ..errors import (
     StreamCut,
     StreamTruncated,
 )
-from ..stream import CallEnded, Channel
-from ..types import Delta
+from ..stream import CallEnded, Channel, in_context
+from ..types import Delta, Outcome
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -75,36 +77,50 @@ class AttemptLoop:
         self._explain = explain
 
     def __call__(self, channel: Channel) -> Iterator[Delta]:
+        deltas = self._attempts(channel)
+        return self._logged(deltas, channel) if call_log.is_on(call_log.DEBUG) else deltas
+
+    def _attempts(self, channel: Channel) -> Iterator[Delta]:
+        context = copy_context()  # the caller's: no hook has run yet
+        failure: ProviderError | None = None
         try:
-            yield from self._attempts(channel)
+            yield from self._attempt(channel)
+            return
+        except ProviderError as error:
+            if channel.has_started() or not retry.may_retry(self._policy, error):
+                raise
+            failure = error
+        # tenacity counts the failed first attempt as the first of its own.
+        deadlines = channel.deadlines
+        attempts = retry.attempts(
+            self._policy,
+            channel.sleep,
+            deadlines.total_time_left,
+            channel.has_started,
+            deadlines.started_at,
+            self._log_retry,
+        )
+        for attempt in in_context(context.copy(), attempts):
+            with attempt:
+                if failure is not None:
+                    first, failure = failure, None
+                    raise first
+                yield from in_context(context.copy(), self._attempt(channel))
+
+    def _attempt(self, channel: Channel) -> Iterator[Delta]:
+        """Send the request once, and once more if it is amended; explain the error of a failure.
+
+        It is explained at once, without its secrets, because a lent policy is shown each failure.
+        """
+        try:
+            yield from self._send_once(channel)
         except CallEnded:
             raise
         except Exception as error:  # including errors of custom providers
             self._explain(error, self._request)
             raise
 
-    def _attempts(self, channel: Channel) -> Iterator[Delta]:
-        failure: ProviderError | None = None
-        try:
-            yield from self._attempt(channel)
-            return
-        except ProviderError as error:
-            if channel.has_started() or self._policy in (None, 1) or not retry.is_retryable(error):
-                raise
-            failure = error
-        # tenacity counts the failed first attempt as the first of its own.
-        deadlines = channel.deadlines
-        for attempt in retry.attempts(
-            self._policy, channel.sleep, deadlines.total_time_left, channel.has_started
-        ):
-            attempt.retry_state.start_time = deadlines.started_at  # for stop_after_delay etc.
-            with attempt:
-                if failure is not None:
-                    first, failure = failure, None
-                    raise first
-                yield from self._attempt(channel)
-
-    def _attempt(self, channel: Channel) -> Iterator[Delta]:
+    def _send_once(self, channel: Channel) -> Iterator[Delta]:
         channel.deadlines.only_total()  # the time to get a key is not that to connect
         self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
@@ -113,8 +129,11 @@ class AttemptLoop:
             read_s=None if channel.timeouts.total is None else max(total, 0.001),
             on_connected=channel.connected,
             on_sent=channel.sent,
+            silence_s=_longest_silence(channel.timeouts),
         )
         channel.start_attempt(attempt.stop)
+        channel.status = None
+        self._log("sending %s, attempt %d", channel.attempts)
         try:
             yield from self._exchange(channel, attempt)
             return
@@ -127,10 +146,11 @@ class AttemptLoop:
             self._request = self._request.with_body(body)
         finally:
             attempt.release_socket()
-        yield from self._attempt(channel)
+        yield from self._send_once(channel)
 
     def _exchange(self, channel: Channel, attempt: transport.RequestAttempt) -> Iterator[Delta]:
         response = self._send(self._request, attempt)
+        channel.status = response.status
         try:
             if not 200 <= response.status < 300:
                 raise transport.status_error(
@@ -148,6 +168,57 @@ class AttemptLoop:
             response.return_connection()
         finally:
             response.close()
+
+    # --- logging, always without a lock
+
+    def _logged(self, deltas: Iterator[Delta], channel: Channel) -> Iterator[Delta]:
+        """Yield the deltas, count the chunks and log the outcome."""
+        started_at, chunks, outcome = monotonic(), 0, Outcome.FAILED
+        try:
+            for delta in deltas:
+                chunks += delta.__class__ is str
+                yield delta
+            outcome = Outcome.COMPLETE if channel.has_end_marker else Outcome.UNVERIFIED
+            if channel.started:
+                channel.flush()  # no text waits for a slow handler
+        except (CallEnded, GeneratorExit):
+            outcome = _outcome_of_ended_call(channel)
+            raise
+        except ProviderError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            seconds = monotonic() - started_at
+            text = "%s: outcome %s, status %s, %.3f s, %d chunks, %d attempts"
+            self._log(text, outcome, channel.status, seconds, chunks, channel.attempts)
+
+    def _log(self, text: str, *args: object, level: int = call_log.DEBUG) -> None:
+        """Log ``text``, whose first ``%s`` is the request's method and URL."""
+        if call_log.is_on(level):
+            url = call_log.without_query(self._request.url)
+            secrets = transport.collect_secrets(self._request.sent_headers)
+            name = f"{self._request.method} {transport.redact_text(secrets, url)}"
+            call_log.write(level, text, name, *args)
+
+    def _log_retry(self, error: BaseException, seconds: float, attempt: int) -> None:
+        text = "retrying %s in %.2f s after attempt %d: %s"
+        self._log(text, seconds, attempt, call_log.reason(error), level=call_log.INFO)
+
+
+def _outcome_of_ended_call(channel: Channel) -> Outcome:
+    """Return the outcome of a call that the caller or a timeout has ended."""
+    with channel.lock:  # ``ended`` is set before ``error``
+        error, is_stopped = channel.error, channel.is_stopped
+    if error is not None:
+        return error.outcome
+    return Outcome.CANCELLED if is_stopped else Outcome.COMPLETE
+
+
+def _longest_silence(timeouts: Timeouts) -> float | None:
+    """Return after how many seconds of silence the stream has certainly ended the attempt."""
+    if timeouts.first_token is None or timeouts.idle is None:
+        return None
+    return max(timeouts.first_token, timeouts.idle) + 1
 
 
 def _body(response: transport.Response, channel: Channel) -> Iterator[bytes]:

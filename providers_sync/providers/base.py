@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .. import decoding, transport
@@ -22,7 +23,7 @@ from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Delta, Finish, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest, encode_json
-from .connections import Connections
+from .connections import Certificate, Connections
 from .headers import ask_for_key, merge_headers
 from .validation import (
     find_setting,
@@ -30,6 +31,7 @@ from .validation import (
     validate_extra_body,
     validate_header_value,
     validate_headers,
+    validate_key_function,
     validate_options,
     validate_url,
 )
@@ -60,7 +62,8 @@ class Provider:
     - ``session``: a ``requests.Session`` of yours, with its adapters, certificates, ``auth``,
       headers and hooks. Settings given here win over it. ``close()`` leaves it open.
     - ``timeouts`` and ``retry`` are those of calls without their own.
-    - ``defaults`` are options added to the body of every request.
+    - ``defaults`` are options added to the body of every request; ``extra_body``, a dict, is added
+      to it as it is, after the protocol has translated the options.
 
     Threads may share a provider. Connections are made at first use, per process; ``close()`` and
     ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
@@ -102,8 +105,8 @@ class Provider:
         proxy: str | Literal[False] | NotGiven | None = NOT_GIVEN,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
-        verify: bool | str | NotGiven = NOT_GIVEN,
-        cert: str | tuple[str, str] | None = None,
+        verify: bool | str | os.PathLike[str] | NotGiven = NOT_GIVEN,
+        cert: Certificate | None = None,
         session: transport.Session | None = None,
         **defaults: Any,
     ) -> None:
@@ -124,9 +127,10 @@ class Provider:
         self._extra_headers = headers
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
+        self._extra_body = validate_extra_body(defaults.pop("extra_body", None))
         self._defaults = validate_options(defaults)
-        validate_extra_body(defaults.get("extra_body"))
-        encode_json(self._defaults)  # raises now, not in the first call, for a value unfit for JSON
+        # Raises now, not in the first call, for a value unfit for JSON.
+        encode_json({**self._defaults, **self._extra_body})
         if model is not None:
             self.get_model(model)
 
@@ -219,10 +223,11 @@ class Provider:
         """
         model_name = self.get_model(model or self.model)
         merged = {**self._defaults, **validate_options(options)}
-        extra_body = merged.pop("extra_body", None)
-        body = self.body(to_messages(messages), model_name, merged)
-        if extra_body is not None:
-            body = build_body(body, validate_extra_body(extra_body))
+        extra = merged.pop("extra_body", None)
+        extra = {**self._extra_body, **validate_extra_body(extra)}
+        body = copy_context().run(self.body, to_messages(messages), model_name, merged)
+        if extra:
+            body = build_body(body, extra)
         request = HTTPRequest(
             "POST",
             self._connections.url(self.base_url, self.api_endpoint),
@@ -342,7 +347,7 @@ class Provider:
         Only the vendor's own address and the one in ``*_BASE_URL`` may.
         """
         if callable(argument):
-            return argument
+            return validate_key_function(argument)
         trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
         trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
@@ -366,10 +371,15 @@ class Provider:
             self._connections.headers(),
             {"Content-Type": "application/json"},
             self.headers,
-            validate_headers(self.authorization(key)) if key else {},
+            self._authorization(key) if key else {},
             self._extra_headers,
             request.headers,
         )
+
+    def _authorization(self, key: str) -> dict[str, str | None]:
+        """Return the headers that carry the key, masked whatever their names are."""
+        carried = validate_headers(self.authorization(key))
+        return {name: value and transport.Secret(value) for name, value in carried.items()}
 
     def _transport(self) -> transport.Transport:
         return self._connections.transport()
@@ -380,9 +390,12 @@ class Provider:
         request: HTTPRequest,
         attempt: transport.RequestAttempt,
     ) -> transport.Response:
-        return connections.send(
-            request.method, request.url, request.sent_headers, request.data, attempt
-        )
+        try:
+            return connections.send(
+                request.method, request.url, request.sent_headers, request.data, attempt
+            )
+        finally:
+            request.sent_headers = {**request.sent_headers, **attempt.sent_headers}
 
     def _explain(self, error: Exception, request: HTTPRequest) -> None:
         """Add the remedy if no key was set, and remove secrets from the error."""
@@ -429,7 +442,7 @@ def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-# --- internal: for the doctor, not part of the public API of a Provider
+# --- internal: for other modules of the package, not part of the public API of a Provider
 
 
 def api_key_of(provider: Provider) -> str | None:
@@ -445,6 +458,13 @@ def uses_default_url(provider: Provider) -> bool:
 def retry_policy_of(provider: Provider) -> Any:
     """Return the provider's ``retry=``; ``None`` if it has none, like a ``Failover``."""
     return getattr(provider, "_retry", None)
+
+
+def describe(provider: Provider) -> str:
+    """Return a provider's class, model and host, for a log: nothing that may contain a key."""
+    model = f" {provider.model}" if provider.model else ""
+    host = str(provider.base_url).partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return f"{type(provider).__name__}{model}" + (f" at {host}" if host else "")
 
 
 def get_text(provider: Provider, path: str, timeouts: Timeouts) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union
 from urllib.parse import urlencode
 
 from .. import transport
@@ -12,6 +12,7 @@ from ..config import NotGiven
 from ..errors import InvalidRequestError
 from .validation import (
     validate_cert,
+    validate_headers,
     validate_proxy,
     validate_query,
     validate_session,
@@ -22,6 +23,10 @@ _LOST_SESSION = (
     "the provider's session= stays in the process that made it and is not pickled: "
     "make the provider again here, with a session of this process"
 )
+
+
+Certificate = Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]
+"""A client certificate: a PEM file with certificate and key, or two files."""
 
 
 class Connections:
@@ -36,8 +41,8 @@ class Connections:
         *,
         query: Mapping[str, str] | None,
         proxy: str | Literal[False] | NotGiven | None,
-        verify: bool | str | NotGiven,
-        cert: str | tuple[str, str] | None,
+        verify: bool | str | os.PathLike[str] | NotGiven,
+        cert: Certificate | None,
         session: transport.Session | None,
     ) -> None:
         self._query = validate_query(query)
@@ -55,9 +60,9 @@ class Connections:
             url += ("&" if "?" in path else "?") + urlencode(self._query)
         return transport.Secret(url) if self._query else url
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str | None]:
         """Return the headers that the caller has added to the session."""
-        return transport.custom_headers(self._session)
+        return validate_headers(transport.custom_headers(self._session))
 
     def transport(self) -> transport.Transport:
         """Return this process's connections: a forked child must not use its parent's.
@@ -83,9 +88,11 @@ class Connections:
     def secrets(self, headers: Mapping[str, str]) -> list[str]:
         """Return the strings to hide in the error of a request with these headers."""
         proxies = transport.proxies_in_use(self._proxy)
+        found = transport.collect_secrets(self._query)
         if self._session is not None:
             proxies += transport.session_credentials(self._session)
-        return transport.collect_secrets({**self._query, **headers}, proxies)
+            found += transport.collect_secrets(transport.session_parameters(self._session))
+        return found + transport.collect_secrets(headers, proxies)
 
     def __copy__(self) -> Connections:
         copy = object.__new__(type(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 
 from .. import transport
@@ -27,15 +28,17 @@ def ask_for_key(function: Callable[[], str]) -> str:
     """
     try:
         key = function()
-    except ProviderError:
-        raise
     except Exception as error:
-        raise ProviderError(
-            f"the api_key function raised {type(error).__name__}: {error}"
-        ) from error
+        # Not its text, which may quote a secret of the caller's.
+        kind = type(error).__name__
+        raise ProviderError(f"the api_key function raised {kind}; its cause tells more") from error
+    if inspect.iscoroutine(key):
+        key.close()  # otherwise Python warns that nobody has awaited it
+        raise ProviderError("the api_key function must not be async: let it return the key itself")
     if not isinstance(key, str) or not key:
         kind = "an empty string" if key == "" else type(key).__name__
-        raise ProviderError(f"the api_key function must return a key, not {kind}")
+        del key  # it could not be masked
+        raise ProviderError(f"the api_key function must return the key as a string, not {kind}")
     key = transport.Secret(key)
     try:
         validate_header_value("the key from the api_key function", key)

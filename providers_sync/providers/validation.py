@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -32,7 +33,8 @@ def find_setting(argument: str | None, name: str, variable: str | None) -> tuple
     """Return the argument, or else the variable's value, with its name for error messages."""
     if argument is not None:
         if not isinstance(argument, str) or not argument:
-            raise InvalidRequestError(f"{name} must be a non-empty string or None")
+            function = ", a function" if name == "api_key" else ""
+            raise InvalidRequestError(f"{name} must be a non-empty string{function} or None")
         return argument, name
     value = mask_argument(os.environ.get(variable)) if variable else None
     return (value, str(variable)) if value else None
@@ -43,6 +45,17 @@ def mask_argument(value: Any) -> Any:
     if isinstance(value, Mapping):
         return transport.mask_secrets(value)
     return transport.Secret(value) if isinstance(value, str) and "@" in value else value
+
+
+def validate_key_function(function: Callable[[], str]) -> Callable[[], str]:
+    """Return a function that returns the key; raise for what is certainly none."""
+    if isinstance(function, type):
+        problem = f"not the class {function.__name__}; create an instance of it"
+    elif inspect.iscoroutinefunction(function):
+        problem = "not an async one: let it return the key itself"
+    else:
+        return function
+    raise InvalidRequestError(f"api_key must be a string or a function, {problem}")
 
 
 def validate_url(value: str, name: str) -> str:
@@ -153,7 +166,7 @@ def validate_cert(cert: object) -> str | tuple[str, str] | None:
     names = [str(os.fspath(path)) for path in paths]
     for name in names:
         if not os.path.isfile(name):
-            raise InvalidRequestError(f"cert names a file that does not exist: {name!r}")
+            raise InvalidRequestError(f"cert must name existing files; {name!r} is none")
     try:
         # Without the function, OpenSSL would ask for the password on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(names[0], names[-1], _no_password)

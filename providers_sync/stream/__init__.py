@@ -12,6 +12,7 @@ outside the main thread that reads chunk by chunk may run the source itself (``d
 
 from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel, Source
+from .contexts import in_context
 from .prepared import PreparedCall
 from .stream import (
     Stream,
@@ -35,6 +36,7 @@ __all__ = [
     "channel_of",
     "current_batch",
     "fetch_batch",
+    "in_context",
     "open_streams",
     "raise_early_failure",
 ]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from sys import is_finalizing
-from typing import Any
+from typing import Any, NoReturn
 
 
 class CancelToken:
     """Cancels any number of calls, even before they return; pass it to each as ``cancel=``.
 
     ``cancel()`` may be called from any thread, a signal handler or a finalizer, and in any phase of
-    a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled.
+    a call; the calls end with ``StreamCancelled``. A cancelled token stays cancelled. In a forked
+    child it cancels the calls of the child; those of the parent go on.
     """
 
     def __init__(self) -> None:
-        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._lock = threading.RLock()
+        # No lock: a finalizer may close a stream while this thread holds one, and a fork may leave
+        # it held. Single operations on a dictionary are atomic. Weak references, by ``id``.
+        self._streams: dict[int, weakref.ref[Any]] = {}
         self._cancelled = False
 
     @property
@@ -27,26 +28,25 @@ class CancelToken:
 
     def cancel(self) -> None:
         """Stop every call that has this token, running or yet to start."""
-        self._cancelled = True
-        if is_finalizing():  # no other thread runs any more, so a held lock is never released
+        self._cancelled = True  # first: a call that is added from now on stops itself
+        if is_finalizing():  # no other thread runs any more
             return
-        with self._lock:
-            streams = list(self._streams)
-        for stream in streams:
-            stream.cancel()
+        for reference in list(self._streams.values()):
+            stream = reference()
+            if stream is not None:
+                stream.cancel()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CancelToken cannot be copied or pickled: it works in its own process")
 
 
 def attach(token: CancelToken, stream: Any) -> None:
     """Let ``token`` cancel ``stream``, at once if the token is already cancelled."""
-    with token._lock:
-        token._streams.add(stream)
-        cancelled = token._cancelled
-    if cancelled:
+    token._streams[id(stream)] = weakref.ref(stream)  # first: else ``cancel()`` may miss it
+    if token._cancelled:
         stream.cancel()
 
 
 def detach(token: CancelToken, stream: Any) -> None:
     """Remove a stream that has ended from ``token``."""
-    if not is_finalizing():
-        with token._lock:
-            token._streams.discard(stream)
+    token._streams.pop(id(stream), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
 
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
@@ -35,6 +36,10 @@ class Channel:
         self.bytes = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
+        self.status: int | None = None
+        """The HTTP status of the last attempt, once it has one."""
+        self.is_stopped = False
+        """Whether the caller has ended the call."""
         self.is_open = False
         self.started = False
         """Whether an event has arrived: text, reasoning, refusal or tool call."""
@@ -47,7 +52,9 @@ class Channel:
         self.failures: list[ProviderFailure] = []
         """The providers that failed before the current one."""
         self.on_end: Callable[[], None] | None = None
-        """Called, under the lock, when a timeout or the source has ended the call."""
+        """Called, under the lock, when a timeout or the source has ended the call.
+
+        It must take no other lock: a finalizer may close this stream under that lock."""
         self.buffer: list[Delta] = []
         """What the caller has not taken yet."""
         self.ended = False
@@ -74,13 +81,12 @@ class Channel:
 
     # --- called by the worker thread
 
-    def run(self, source: Source) -> None:
-        """Run the source to its end; every exit path sets the end state."""
-        deltas = source(self)
-        self._run_guarded(lambda: self._read(deltas))
+    def run(self, source: Source, context: Context) -> None:
+        """Run the source to its end in ``context``; every exit path sets the end state."""
+        self._run_guarded(lambda: context.run(self._read, source))
 
-    def _read(self, deltas: Iterator[Delta]) -> None:
-        for delta in deltas:
+    def _read(self, source: Source) -> None:
+        for delta in source(self):
             self._collect(delta)
         self._end(None)
 
@@ -100,18 +106,21 @@ class Channel:
             if self._collected[index].__class__ not in _NOT_EVENTS:
                 return
 
-    def _run_guarded(self, work: Callable[[], None]) -> None:
-        """Run a part of the source; if that ends the source, set the end state."""
+    def _run_guarded(self, work: Callable[[], None]) -> BaseException | None:
+        """Run a part of the source; if an error ends it, set the end state and return the error."""
         try:
             work()
         except CallEnded:
             self._end(StreamCancelled("the stream was stopped"))
         except ProviderError as error:
             self._end(error)
+            return error
         except BaseException as error:  # noqa: BLE001 (the caller must never wait forever)
             failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
             failure.__cause__ = error
             self._end(failure)
+            return error
+        return None
 
     def _note_end_marker(self) -> None:
         """Record the end marker: only usage and ``[DONE]`` may still follow."""
@@ -319,7 +328,8 @@ class Channel:
         """Return whether ``wait()`` (``for_headers``: ``wait_for_headers()``) would return at once.
 
         For a caller that must not block: if not, ``wake`` is called once, at the next change, from
-        any thread and under the lock; the caller polls again then, or at the next deadline.
+        any thread and under the lock, so it must take no other lock (``call_soon_threadsafe`` does
+        not); the caller polls again then, or at the next deadline.
         """
         with self.lock:
             if self.deadlines.time_left() <= 0:
@@ -334,7 +344,7 @@ class Channel:
         with self.lock:
             # The worker thread may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
-            self.ended, self.error = True, error
+            self.ended, self.error, self.is_stopped = True, error, True
             self._wakeup.notify()
             self._stop()
             unread, self.buffer = self.buffer, []

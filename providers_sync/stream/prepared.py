@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
 from ..config import Timeouts
 from .cancel import CancelToken
@@ -20,14 +21,18 @@ class PreparedCall:
     cancel: CancelToken | None = None
     model: str | None = None
     """The model name of the request."""
+    context: Context = field(default_factory=copy_context, repr=False, compare=False)
+    """The context of the caller that has prepared the call; each start runs in a copy."""
 
     def open(self) -> Stream:
         """Run the source in a thread; return its stream once the headers have arrived.
 
-        Raises what the source raises before that.
+        Raises what the source raises before that, and ``ProviderError`` if no thread can be
+        started.
         """
-        stream = self.begin()
+        stream = self.unstarted()
         try:
+            start(stream, self.source, self.context.copy())
             channel_of(stream).wait_for_headers()
         except BaseException:  # Ctrl-C while waiting
             stream.close()
@@ -36,9 +41,12 @@ class PreparedCall:
         return stream
 
     def begin(self) -> Stream:
-        """Run the source in a thread; return its stream at once, without blocking."""
+        """Run the source in a thread; return its stream at once, without blocking.
+
+        Raises ``ProviderError`` if no thread can be started.
+        """
         stream = self.unstarted()
-        start(stream, self.source)
+        start(stream, self.source, self.context.copy())
         return stream
 
     def unstarted(self) -> Stream:

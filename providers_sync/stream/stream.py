@@ -7,6 +7,7 @@ import operator
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
 from sys import is_finalizing
 from types import TracebackType
 from typing import Any, NoReturn
@@ -83,14 +84,19 @@ class Stream:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
-        """Called once, in the thread that ends the stream, when the outcome is set."""
+        """Called once, in the thread that ends the stream, when the outcome is set; under the
+        stream's lock, so that no thread sees the end earlier. It must take no other lock."""
         _streams.add(self)
 
-    def _start(self, source: Source) -> None:
-        if self._token is not None:
-            attach(self._token, self)
-        if self._outcome is None:
-            workers.run(self._channel.run, source)
+    def _start(self, source: Source, context: Context) -> None:
+        try:
+            if self._token is not None:
+                attach(self._token, self)
+            if self._outcome is None:
+                workers.run(self._channel.run, source, context)
+        except BaseException:  # Ctrl-C, or no thread can be started
+            self.close()
+            raise
 
     def _raise_early_failure(self) -> None:
         if not self._channel.is_open or self._outcome is not None:
@@ -111,14 +117,19 @@ class Stream:
         return self
 
     def __next__(self) -> str:
-        while True:
-            batch = self._unread
-            for delta in batch:
-                if delta.__class__ is str:
-                    return delta
-                self._record(delta)
-            if not self._fetch_batch(batch):
-                raise StopIteration
+        try:
+            while True:
+                batch = self._unread
+                for delta in batch:
+                    if delta.__class__ is str:
+                        return delta
+                    self._record(delta)
+                if not self._fetch_batch(batch):
+                    break
+        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+            self.close()
+            raise
+        raise StopIteration
 
     def events(self) -> Iterator[Event]:
         """Yield typed events from the current position on; raises like ``next``."""
@@ -165,25 +176,25 @@ class Stream:
         ``read`` is the batch that the caller has read. If it is no longer the current one, another
         thread has fetched a batch meanwhile, which both threads share.
         """
-        with self._lock:
-            if read is None or read is self._unread:
-                self._finish_batch()
-                read = self._unread
-        if self._outcome is None and read is self._unread:
-            try:
-                self._channel.wait()
-            except BaseException:  # Ctrl-C while waiting
-                self.close()
-                raise
-        with self._lock:
+        try:
+            with self._lock:
+                if read is None or read is self._unread:
+                    self._finish_batch()
+                    read = self._unread
             if self._outcome is None and read is self._unread:
-                if self._channel.buffer:
-                    self._take_buffer()
-                else:
-                    self._finish()
-            if self._error is not None:
-                raise self._error
-            return self._outcome is None
+                self._channel.wait()
+            with self._lock:
+                if self._outcome is None and read is self._unread:
+                    if self._channel.buffer:
+                        self._take_buffer()
+                    else:
+                        self._finish()
+                if self._error is not None:
+                    raise self._error
+                return self._outcome is None
+        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+            self.close()
+            raise
 
     def _take_buffer(self) -> None:
         """Make the channel's buffer the current batch."""
@@ -234,20 +245,22 @@ class Stream:
     def _finish(self) -> None:
         if self._outcome is not None:
             return
-        error = self._error = self._channel.error
+        error = self._channel.error
         if error is None:
             self._outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         else:
-            self._outcome = error.outcome
             error.partial = self.text
             error.attempts = self.attempts
+            self._error, self._outcome = error, error.outcome
         self._release()
 
     def _release(self) -> None:
+        """Tell the others of the end; under the lock, so none of this may take another lock."""
         if self._token is not None:
             detach(self._token, self)
-        if self._on_end is not None:
-            self._on_end(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self)
 
     # --- stopping
 
@@ -278,7 +291,7 @@ class Stream:
             if error is not None:
                 error.partial = self.text
                 self._error = error
-        self._release()
+            self._release()
 
     def __enter__(self) -> Stream:
         return self
@@ -386,9 +399,12 @@ def channel_of(stream: Stream) -> Channel:
     return stream._channel
 
 
-def start(stream: Stream, source: Source) -> None:
-    """Run the source of a new stream in a worker thread."""
-    stream._start(source)
+def start(stream: Stream, source: Source, context: Context) -> None:
+    """Run the source of a new stream in a worker thread, in ``context``.
+
+    Raises ``ProviderError`` if no thread can be started; the stream is closed then.
+    """
+    stream._start(source, context)
 
 
 def raise_early_failure(stream: Stream) -> None:
@@ -414,6 +430,5 @@ def call_at_end(stream: Stream, callback: Callable[[Stream], None]) -> None:
     """Call ``callback(stream)`` once, when the stream has ended; at once if it has already."""
     with stream._channel.lock:  # another thread may be stopping it
         stream._on_end = callback
-        has_ended = stream.outcome is not None
-    if has_ended:
-        callback(stream)
+        if stream.outcome is not None:
+            stream._release()

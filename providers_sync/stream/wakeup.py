@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..config import MAIN_THREAD_WAIT_S
+from ..config import MAIN_THREAD_WAIT_S, THREAD_WAIT_S
 
 
 class Wakeup:
@@ -38,6 +38,5 @@ class Wakeup:
     def wait(self, seconds: float) -> None:
         """Wait to be woken, at most ``seconds``; without the lock."""
         is_main = threading.current_thread() is threading.main_thread()
-        self._wakeup_lock.acquire(
-            True, min(seconds, MAIN_THREAD_WAIT_S if is_main else threading.TIMEOUT_MAX)
-        )
+        slice_s = MAIN_THREAD_WAIT_S if is_main else THREAD_WAIT_S
+        self._wakeup_lock.acquire(True, min(seconds, slice_s))

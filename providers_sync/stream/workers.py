@@ -13,6 +13,7 @@ from sys import is_finalizing
 from typing import Any
 
 from ..config import IDLE_THREAD_S
+from ..threads import start_thread
 
 _idle: list[_Worker] = []
 """The idle workers, the most recent last. Single list operations need no lock."""
@@ -21,20 +22,19 @@ _idle: list[_Worker] = []
 def run(work: Callable[..., None], *arguments: Any) -> None:
     """Call ``work(*arguments)`` in a daemon thread. It must not raise.
 
-    Raises ``RuntimeError`` while the interpreter shuts down: no thread can start then, and up to
-    Python 3.11 starting one would wait forever.
+    Raises ``ProviderError`` if no thread can be started.
     """
-    if is_finalizing():
-        raise RuntimeError("the interpreter is shutting down: no stream can start any more")
     try:
-        worker = _idle.pop()
+        worker = None if is_finalizing() else _idle.pop()  # at the exit they run no more
     except IndexError:
-        worker = _Worker()
-        worker.work = work, arguments
-        threading.Thread(target=worker.run, name="providers-sync-stream", daemon=True).start()
-    else:
+        worker = None
+    if worker is not None:
         worker.work = work, arguments
         worker.wakeup_lock.release()
+    else:
+        worker = _Worker()
+        worker.work = work, arguments
+        start_thread(threading.Thread(target=worker.run, name="providers-sync-stream"))
 
 
 class _Worker:

@@ -180,6 +180,9 @@ def _reset() -> ConnectionResetError:
 class InMemoryResponse:
     """Stands in for a requests ``Response``; also for its raw body and its socket."""
 
+    is_decoded = True
+    """``gzip`` in its headers is as over a network, but the body is never compressed."""
+
     def __init__(self, url: str, status: int, head: InMemoryHead, body: InMemoryBody) -> None:
         self.url = url
         self.status_code = status

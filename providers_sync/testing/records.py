@@ -165,8 +165,12 @@ class Log:
         return monotonic() - start
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
-        if not self._changed.wait_for(happened, timeout):
-            raise TimeoutError(
-                f"{what} did not happen within {timeout:.3g} s; received so far: "
-                f"{self._requests.count} requests on {self._connections.count} connections"
-            )
+        until = monotonic() + timeout
+        while not happened():  # not Condition.wait_for(), which reads a clock that may stand still
+            remaining = until - monotonic()
+            if remaining <= 0:
+                raise TimeoutError(
+                    f"{what} did not happen within {timeout:.3g} s; received so far: "
+                    f"{self._requests.count} requests on {self._connections.count} connections"
+                )
+            self._changed.wait(remaining)

@@ -9,10 +9,19 @@ cannot be interrupted, so it runs in a separate thread that can be abandoned.
 from __future__ import annotations
 
 from .attempt import AttemptStopped, RequestAttempt
+from .caller_session import custom_headers, session_credentials, session_parameters
 from .errors import connection_error, find_tls_error
-from .redaction import SECRET_LENGTH, Secret, collect_secrets, mask_secrets, proxies_in_use, redact
+from .redaction import (
+    SECRET_LENGTH,
+    Secret,
+    collect_secrets,
+    mask_secrets,
+    proxies_in_use,
+    redact,
+    redact_text,
+)
 from .response import Response
-from .session import Session, Transport, custom_headers, proxy_for, session_credentials
+from .session import Session, Transport, proxy_for
 from .status_errors import status_error
 
 __all__ = [
@@ -31,6 +40,8 @@ __all__ = [
     "proxies_in_use",
     "proxy_for",
     "redact",
+    "redact_text",
     "session_credentials",
+    "session_parameters",
     "status_error",
 ]

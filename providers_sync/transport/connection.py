@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import queue
 import socket
 import ssl
 from http.client import (
@@ -22,6 +25,7 @@ import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
+from .addresses import connect
 from .attempt import RequestAttempt, current_attempt
 from .framing import clear_kernel_timeout
 
@@ -117,17 +121,21 @@ class _TrackedConnection:
             if attempt is not None:
                 attempt.track_socket(sock)
             return sock
-        last_error: OSError | None = None
         addresses = attempt.resolve(self._dns_host.strip("[]"), self.port)
-        for index, address in enumerate(addresses):
-            try:
-                return _connect(address, attempt, len(addresses) - index, self.socket_options)
-            except OSError as error:
-                last_error = error
-                attempt.raise_if_stopped()
-        # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
-        # response, without a socket.
-        raise ProtocolError("no address accepted the connection", last_error) from last_error
+        try:
+            return connect(addresses, attempt, self.socket_options, self.source_address)
+        except OSError as error:
+            # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
+            # response, without a socket.
+            raise ProtocolError("no address accepted the connection", error) from error
+
+    def send(self: Any, data: Any) -> None:
+        try:
+            super().send(data)  # type: ignore[misc]
+        except ssl.SSLEOFError as error:
+            # The server has closed early, and may have said why: in a response, or in a TLS alert
+            # that it requires a certificate. For this error urllib3 goes on to read it.
+            raise BrokenPipeError(errno.EPIPE, "the server has closed the connection") from error
 
     def getresponse(self: Any) -> Any:
         attempt = self.attempt
@@ -157,24 +165,6 @@ def _strict_context(cert_reqs: Any) -> ssl.SSLContext:
     return context
 
 
-def _connect(address: Any, attempt: RequestAttempt, shares: int, options: Any) -> socket.socket:
-    """Connect to one address, so that ``attempt`` can stop it and its connect deadline applies."""
-    family, kind, protocol, _, target = address
-    sock = socket.socket(family, kind, protocol)
-    try:
-        for option in options or ():
-            sock.setsockopt(*option)
-        attempt.track_socket(sock)
-        sock.settimeout(attempt.connect_time_left(shares))
-        sock.connect(target)
-        sock.settimeout(attempt.connect_time_left())  # for a proxy's CONNECT and the TLS handshake
-    except BaseException:
-        attempt.release_socket()
-        sock.close()
-        raise
-    return sock
-
-
 class _TrackedPool:
     """Mixin for urllib3's pools: assigns a connection to the attempt that uses it."""
 
@@ -188,6 +178,17 @@ class _TrackedPool:
         base = super().ConnectionCls  # type: ignore[misc]
         is_original = base.__module__.partition(".")[0] == "urllib3"
         return _tracked_connection_class(base) if is_original else base
+
+    retired = False
+    """Whether the provider has closed its connections; those in use are closed when they end."""
+
+    def retire(self: Any) -> None:
+        """Close the idle connections; unlike ``close``, requests that are starting go on."""
+        self.retired = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (connection := self.pool.get(block=False)) is not None:
+                    connection.close()
 
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
@@ -217,6 +218,8 @@ class _TrackedPool:
             if not connection.attempt.read_to_end:  # unread bytes would start the next response
                 connection.close()
             connection.attempt = None
+        if self.retired:
+            connection.close()
         super()._put_conn(connection)  # type: ignore[misc]
 
 
@@ -259,10 +262,18 @@ class Adapter(requests.adapters.HTTPAdapter):
     ) -> Any:
         key = (request.url, verify, dict(proxies or {}), cert)
         last_key, pool = self._last_pool
-        if key != last_key or pool.pool is None:  # None: the pool is closed
+        if key != last_key or pool.retired:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
             self._last_pool = key, pool
         return pool
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they end."""
+        for manager in (self.poolmanager, *list(self.proxy_manager.values())):
+            for key in list(manager.pools.keys()):
+                with contextlib.suppress(KeyError):  # another thread closes, too
+                    manager.pools[key].retire()
+        super().close()
 
     def request_url(self, request: Any, proxies: Any) -> str:
         return super().request_url(request, proxies) if proxies else str(request.path_url)

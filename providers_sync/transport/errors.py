@@ -61,6 +61,8 @@ def describe_error(error: BaseException) -> str:
             return "the body ended too early"
         if isinstance(inner, urllib3.exceptions.InvalidChunkLength):
             return "its chunked encoding is invalid"
+        if isinstance(inner, urllib3.exceptions.ResponseError):  # retries by an adapter
+            return str(inner)
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror.lower()
         if isinstance(inner, HTTPException):
@@ -97,9 +99,15 @@ def connection_error(
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
-        if not (attempt.is_connected or _is_read_timeout_of_mock(chain)):
+        if not attempt.is_connected and _is_read_timeout_of_mock(chain):
+            return APITimeoutError(f"no answer from {server}: ReadTimeout", clock="first_token")
+        if not attempt.is_connected or any(_is_connect_timeout(inner) for inner in chain):
             return APITimeoutError(
                 f"no connection to {server} within the connect timeout", clock="connect"
+            )
+        if not attempt.is_over():  # only a connection of the caller's own session gives up earlier
+            return APITimeoutError(
+                f"no answer from {server}: session= has stopped waiting", clock="first_token"
             )
         return APITimeoutError(f"no answer from {server} within the total timeout", clock="total")
     for inner in chain:
@@ -114,7 +122,11 @@ def connection_error(
                 "check base_url, proxy= and the proxies in the environment (SOCKS needs "
                 "'requests[socks]')"
             )
+        if isinstance(inner, ssl.SSLError) and inner.reason in _CERTIFICATE_ALERTS:
+            return _permanent_error(f"{server} {_CERTIFICATE_ALERTS[inner.reason]}")
     # requests raises a plain OSError when it does not find the CA file.
+    if type(error) is OSError and "invalid path" in str(error) and "CA cert" not in str(error):
+        return _permanent_error("a file of the client certificate is missing: check cert=")
     if type(error) is OSError and "certificate" in str(error):
         return _permanent_error(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
@@ -150,6 +162,29 @@ def _is_read_timeout_of_mock(chain: list[BaseException]) -> bool:
 
 
 _NETWORK_PACKAGES = {"requests", "urllib3", "http", "ssl", "socket", "socks"}
+
+
+def _is_connect_timeout(error: BaseException) -> bool:
+    kinds = requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError
+    return isinstance(error, kinds)
+
+
+_CERTIFICATE_ALERTS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "requires a client certificate: pass one as cert=",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "refused the TLS handshake: it may require a client "
+    "certificate (cert=)",
+    **dict.fromkeys(
+        (
+            *("SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN"),
+            *("SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED"),
+            *("SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"),
+            *("TLSV1_ALERT_ACCESS_DENIED", "TLSV1_ALERT_DECRYPT_ERROR"),
+        ),
+        "rejected the client certificate: check cert=",
+    ),
+}
+"""What a server says in TLS about the client's certificate, and the remedy."""
+
 _PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
 _INVALID_ADDRESS_ERRORS = (
     requests.exceptions.InvalidURL,

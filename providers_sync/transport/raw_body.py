@@ -13,6 +13,11 @@ import requests
 import urllib3.response
 
 from ..config import READ_BYTES, SMALL_READ_BYTES
+from ..errors import MalformedStream
+
+_OPTIONAL_CODINGS = ("br", "zstd")
+"""Compressions that urllib3 passes on as they are if their package is missing. It does so with
+names that are no compression, too; those bodies are readable."""
 
 _GZIP_START = 0x1F
 
@@ -34,18 +39,27 @@ class RawBodyReader:
         if coding in ("", "identity", "gzip", "deflate"):
             self._raw = _without_urllib3(self._raw)
         self._is_urllib3 = isinstance(self._raw, urllib3.response.BaseHTTPResponse)
-        is_compressed = coding in ("gzip", "deflate") and not self._is_urllib3
+        decoders = urllib3.response.BaseHTTPResponse.CONTENT_DECODERS
+        self._unreadable = coding if coding in _OPTIONAL_CODINGS and coding not in decoders else ""
+        is_compressed = coding in ("gzip", "deflate") and not (
+            self._is_urllib3 or getattr(self._raw, "is_decoded", False)
+        )
         self._decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS) if is_compressed else None
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
 
-        Raises ``IncompleteRead`` for compression that ends too early, ``TypeError`` for a body that
-        is not bytes, and what the body raises.
+        Raises ``MalformedStream`` for an unknown compression, ``IncompleteRead`` for one that ends
+        too early, ``TypeError`` for a body that is not bytes, and what the body raises.
         """
         if self._content is not None:
             content, self._content = self._content, b""
             return _check_bytes(content)
+        if self._unreadable:
+            raise MalformedStream(
+                f"the answer is compressed with {self._unreadable}, which urllib3 cannot read "
+                "without another package; do not ask for it in Accept-Encoding"
+            )
         if self._is_urllib3:
             return self._read_urllib3()
         while data := self._read_file():

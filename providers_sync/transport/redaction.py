@@ -20,11 +20,20 @@ from requests.structures import CaseInsensitiveDict
 from ..errors import ProviderError
 from .errors import error_chain
 
-_SECRET_NAME = re.compile("auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    "auth|key|token|secret|cookie|password|credential|signature|^sig$|^code$", re.IGNORECASE
+)
 SECRET_LENGTH = 5
 """Minimum length: a shorter value is not treated as a secret; hiding it would garble the text."""
 PREFIX_LENGTH = 12
-"""A prefix this long is hidden too, if the rest of the secret is cut off."""
+"""A prefix this long is hidden too, if the rest of the secret is cut off.
+
+A shorter secret is hidden only where it is a whole word: local servers take any key, and ``token``
+must not garble ``max_token``."""
+_SCHEME = re.compile("(?:bearer|basic|token|key|api-?key|oauth|negotiate)(?: |%20)", re.IGNORECASE)
+"""The word before the key in an ``Authorization`` header; it makes a short key no longer."""
+_BEFORE_WORD = r"(?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+"""No part of an identifier comes before; the end of an escape in JSON or in a URL may."""
 _CREDENTIALS = re.compile("(?:[^/]*//)?(.*)@", re.DOTALL)
 """The part before the host of a URL, however malformed the rest is."""
 _URL_WITH_USER = re.compile("//.*@", re.DOTALL)
@@ -50,15 +59,24 @@ class Secret(str):
         return "'***'"
 
 
+def names_secret(name: str) -> bool:
+    """Return whether a header or parameter of this name probably carries a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
 def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return headers or settings whose secret values, and URLs with a user, hide their ``repr``.
 
     >>> mask_secrets({"Authorization": "Bearer sk-1234", "Accept": "*/*"})
     {'Authorization': '***', 'Accept': '*/*'}
     """
-    return {
-        name: Secret(value) if _is_secret(name, value) else value for name, value in headers.items()
-    }
+    return {name: _masked(name, value) for name, value in headers.items()}
+
+
+def _masked(name: object, value: Any) -> Any:
+    if name == "extra_body" and isinstance(value, Mapping):  # options that may be secret
+        return mask_secrets(value)
+    return Secret(value) if _is_secret(name, value) else value
 
 
 def _is_secret(name: object, value: object) -> bool:
@@ -75,7 +93,9 @@ def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> 
     >>> collect_secrets({}, ["http://me:s3cret%21@localhost"])
     ['me:s3cret%21', 's3cret%21', 'me:s3cret!', 's3cret!', 'bWU6czNjcmV0IQ==']
     """
-    values = [value for name, value in headers.items() if _SECRET_NAME.search(name)]
+    values = [
+        value for name, value in headers.items() if names_secret(name) or isinstance(value, Secret)
+    ]
     found = [part for value in values for part in (value, value.rpartition(" ")[2])]
     for proxy in proxies:
         if match := _CREDENTIALS.match(proxy):
@@ -113,6 +133,15 @@ def redact(secrets: list[str], error: Exception) -> None:
         for name, value in vars(error).items():
             if name != "partial":  # the text of the answer
                 setattr(error, name, _redact_value(encoded, value))
+
+
+def redact_text(secrets: list[str], text: str) -> str:
+    """Return a text with the secrets replaced by stars.
+
+    >>> redact_text(["sk-1234"], "http://127.0.0.1/sk-1234/chat")
+    'http://127.0.0.1/***/chat'
+    """
+    return str(_redact_value([_encodings(secret) for secret in sorted(secrets, key=len)], text))
 
 
 def _encodings(secret: str) -> list[str]:
@@ -160,12 +189,16 @@ def _redact_value(secrets: list[list[str]], value: Any) -> Any:
     for encodings in secrets:
         for encoded in encodings:
             value = "***".join(
-                _split(encoded, encodings, value)
-                if len(encoded) >= PREFIX_LENGTH
-                # Not inside a longer word: the key of a local server may be "token".
-                else re.split(rf"(?<![A-Za-z0-9]){re.escape(encoded)}(?![A-Za-z0-9])", value)
+                _split_at_words(encoded, value)
+                if len(_SCHEME.sub("", encoded, 1)) < PREFIX_LENGTH
+                else _split(encoded, encodings, value)
             )
     return value
+
+
+def _split_at_words(encoded: str, text: str) -> list[str]:
+    """Return the parts of a text around a short secret, where it is a whole word."""
+    return re.split(rf"{_BEFORE_WORD}{re.escape(encoded)}(?![\w-])", text)
 
 
 def _split(encoded: str, encodings: list[str], text: str) -> Iterator[str]:

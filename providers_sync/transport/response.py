@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 import zlib
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
-from typing import Any, cast
+from typing import Any
 
 import requests
 import urllib3.exceptions
@@ -17,6 +15,7 @@ from ..clock import monotonic
 from ..config import DRAIN_S, ERROR_BODY_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .attempt import AttemptStopped, RequestAttempt
+from .borrowed_socket import OWN_CODINGS, BorrowedSocket, find_socket
 from .errors import describe_error, quote_error
 from .framing import BodyReader, set_kernel_timeout
 from .gzip_body import GzipBodyReader
@@ -33,14 +32,16 @@ class Response:
         self._coding = response.headers.get("Content-Encoding", "identity").lower()
         self._is_own_socket = attempt.response is not None
         http, sock = attempt.response, attempt.socket
-        if http is None and sock is None:
-            http, sock = _find_socket(self._raw)
-            if http is not None:
-                attempt.track_socket(sock)
+        self._borrowed: BorrowedSocket | None = None
+        """The socket, if it belongs to the caller's own session."""
+        if http is None and sock is None and (found := find_socket(response, self._coding)):
+            http, self._borrowed = found
+            sock = self._borrowed.socket
+            attempt.track_socket(sock)
         self._framing = BodyReader(http, sock) if http is not None and http.fp else None
         self._body: BodyReader | GzipBodyReader | RawBodyReader = RawBodyReader(response)
         """Decodes framing and compression."""
-        if self._framing is not None and self._coding in ("identity", "gzip"):
+        if self._framing is not None and self._coding in OWN_CODINGS:
             self._body = GzipBodyReader(self._framing) if self._coding == "gzip" else self._framing
         self._read_count = 0
         self.status = int(response.status_code)
@@ -87,9 +88,9 @@ class Response:
         try:
             data = read()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
-            raise APITimeoutError(
-                "the answer took longer than the total timeout", clock="total"
-            ) from error
+            raise self._timeout_error() from error
+        except MalformedStream:  # a ValueError, too
+            raise
         except (urllib3.exceptions.DecodeError, zlib.error) as error:
             self._attempt.raise_if_stopped()
             raise MalformedStream("the compressed body is broken") from error
@@ -104,6 +105,13 @@ class Response:
         # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
         self._attempt.raise_if_stopped()
         return data
+
+    def _timeout_error(self) -> APITimeoutError:
+        if self._is_own_socket or self._attempt.is_over():
+            return APITimeoutError("the answer took longer than the total timeout", clock="total")
+        return APITimeoutError(
+            "the server sent nothing for longer than the connection of session= waits", clock="idle"
+        )
 
     @property
     def has_ended(self) -> bool:
@@ -127,7 +135,7 @@ class Response:
                 if not (data := self._read(self._body.read)):
                     break
                 received += data
-        if self._framing is not None and self._coding not in ("identity", "gzip"):
+        if self._framing is not None and self._coding not in OWN_CODINGS:
             return _inflate(bytes(received))
         return bytes(received[:ERROR_BODY_BYTES])
 
@@ -146,6 +154,8 @@ class Response:
         if self._is_framing_unambiguous and self._body.is_reusable():
             self._body.close()
             self._attempt.read_to_end = True
+            if self._borrowed is not None:
+                self._borrowed.restore()
             self._attempt.release_socket()  # a late stop must not hit the connection's next user
             self._raw.release_conn()
 
@@ -155,17 +165,6 @@ class Response:
         ignored = (OSError, urllib3.exceptions.HTTPError, HTTPException, AttributeError)
         with contextlib.suppress(*ignored):
             self._response.close()
-
-
-def _find_socket(raw: Any) -> tuple[HTTPResponse | None, Any]:
-    """Return http.client's response and the socket behind a body that another adapter opened."""
-    http = getattr(raw, "_original_response", None)
-    sock = getattr(getattr(getattr(http, "fp", None), "raw", None), "_sock", None)
-    if not isinstance(http, HTTPResponse) or not isinstance(sock, (socket.socket, ssl.SSLSocket)):
-        return None, None
-    if isinstance(sock, ssl.SSLSocket):
-        cast(Any, sock).suppress_ragged_eofs = False  # as in ``connection.py``
-    return http, sock
 
 
 def _inflate(data: bytes) -> bytes:

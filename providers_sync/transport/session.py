@@ -14,7 +14,9 @@ import requests.utils
 from requests import Session as Session  # the type of session=
 
 from ..config import POOL_SIZE
+from ..errors import ProviderError
 from .attempt import AttemptStopped, RequestAttempt, current
+from .caller_session import hide_redirect, send, session_settings
 from .connection import Adapter
 from .errors import connection_error
 from .response import Response
@@ -38,8 +40,8 @@ class Transport:
         verify: bool | str | None = None,
         cert: Certificate | None = None,
     ) -> None:
-        self._is_own_session = session is None
-        self._session = session or _new_session()
+        self._caller_session = session
+        self._own_session = _new_session() if session is None else None
         self._proxy = proxy
         self._verify = verify
         self._cert = cert
@@ -55,19 +57,16 @@ class Transport:
     ) -> Response:
         """Send one request and return the response, of any status, once its headers have arrived.
 
-        Raises ``AttemptStopped``, ``APIConnectionError``, ``APITimeoutError`` or
-        ``MalformedStream`` (contradictory lengths).
+        Raises ``AttemptStopped``, ``APIConnectionError``, ``APITimeoutError``,
+        ``MalformedStream`` (contradictory lengths), and ``ProviderError`` for what the code in the
+        caller's own session raises.
         """
         attempt.raise_if_stopped()
         current.attempt = attempt
         try:
-            response = self._send(self._prepare(method, url, headers, body), attempt)
-        except AttemptStopped:
+            response = self._send(method, url, headers, body, attempt)
+        except (AttemptStopped, ProviderError):
             raise
-        except requests.HTTPError as error:
-            if error.response is None:
-                raise connection_error(error, url, attempt) from error
-            response = error.response  # a hook of the session has called raise_for_status()
         except Exception as error:
             attempt.raise_if_stopped()
             in_tunnel = not attempt.is_connected and proxy_for(url, self._proxy) is not None
@@ -78,6 +77,8 @@ class Transport:
             response.headers["Location"] = location
         try:
             return Response(response, attempt)
+        except AttributeError as error:  # a mock's response lacks something
+            raise connection_error(error, url, attempt) from error
         except BaseException:
             response.close()
             raise
@@ -87,21 +88,35 @@ class Transport:
 
         The caller's own session stays open: it may serve others.
         """
-        if self._is_own_session:
-            self._session.close()
+        if self._own_session is not None:
+            self._own_session.close()
 
     def _send(
-        self, request: requests.PreparedRequest, attempt: RequestAttempt
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        attempt: RequestAttempt,
     ) -> requests.Response:
-        adapter = self._session.get_adapter(str(request.url))
-        if not isinstance(adapter, Adapter):  # it does not report when it has connected
+        session = self._own_session
+        if session is None:
+            caller_session = cast(Session, self._caller_session)
+            settings = session_settings(caller_session, url, self._proxy, self._verify, self._cert)
+            return send(caller_session, method, url, headers, body, attempt, settings)
+        request = self._prepare(method, url, headers, body)
+        if not isinstance(session.get_adapter(url), Adapter):  # a mock does not report this
             attempt.connected()
-        response = self._session.send(
+        verify = self._verify in (None, True)
+        response = session.send(
             request,
             stream=True,
             timeout=cast(Any, (attempt.connect_time_left(), attempt.read_s)),
             allow_redirects=False,
-            **self._settings(str(request.url)),
+            # Without these, requests would read the environment for every request.
+            proxies=_proxies(url, self._proxy),
+            verify=(_environment_ca() or True) if verify else self._verify,
+            cert=self._cert,
         )
         if not isinstance(getattr(response, "status_code", None), int):
             raise TypeError(f"Session.send returned {type(response).__name__}, not a response")
@@ -109,49 +124,19 @@ class Transport:
             attempt.connected()
         return response
 
-    def _settings(self, url: str) -> dict[str, Any]:
-        """Return the arguments of ``Session.send`` that override the session's own settings.
-
-        Without ``proxies`` and ``verify``, requests would read the environment for every request.
-        """
-        settings: dict[str, Any] = {}
-        session = self._session
-        if self._is_own_session or self._proxy is not None:
-            settings["proxies"] = _proxies(url, self._proxy)
-        if self._verify is not None:
-            settings["verify"] = self._verify
-        elif session.verify is True and (self._is_own_session or session.trust_env):
-            settings["verify"] = _environment_ca() or True
-        if self._cert is not None:
-            settings["cert"] = self._cert
-        return settings
-
     def _prepare(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> requests.PreparedRequest:
-        hooks = {"response": [_hide_redirect]}
-        if not self._is_own_session:
-            has_key = any(name.lower() == "authorization" for name in headers)
-            return self._session.prepare_request(
-                requests.Request(
-                    method,
-                    url,
-                    headers=dict(headers),
-                    data=body,
-                    auth=_keep_authorization if has_key else None,
-                    hooks=hooks,
-                )
-            )
-        # Not Session.prepare_request(), which would parse the URL each time and read .netrc.
+        """Return the request; not with ``Session.prepare_request``, which reads ``.netrc``."""
         request = requests.PreparedRequest()
         request.prepare_method(method)
-        if url not in self._prepared_urls:
+        if url not in self._prepared_urls:  # parsed only once
             request.prepare_url(url, None)
             self._prepared_urls[url] = request.url
         request.url = self._prepared_urls[url]
         request.headers = requests.structures.CaseInsensitiveDict(headers)
         request.prepare_body(body, None)
-        request.hooks = hooks
+        request.hooks = {"response": [hide_redirect]}
         return request
 
 
@@ -163,39 +148,6 @@ def _new_session() -> Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
-
-
-def _hide_redirect(response: requests.Response, **_: Any) -> None:
-    """Hide the target of a redirect: ``Session.send`` would read the complete body for it."""
-    if response.is_redirect:
-        response.hidden_location = response.headers.pop("Location")  # type: ignore[attr-defined]
-
-
-def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Take precedence over the session's ``auth`` and ``.netrc``, which would replace the key."""
-    return request
-
-
-def custom_headers(session: Session | None) -> dict[str, str]:
-    """Return the headers of a session that differ from those every session has."""
-    if session is None:
-        return {}
-    defaults = requests.utils.default_headers()
-    return {
-        name: str(value)
-        for name, value in session.headers.items()
-        if value is not None and value != defaults.get(name)
-    }
-
-
-def session_credentials(session: Session) -> list[str]:
-    """Return addresses with the credentials of a session: its proxies', and its ``auth`` as one."""
-    found = [str(value) for value in session.proxies.values()]
-    auth: Any = session.auth
-    user = getattr(auth, "username", None), getattr(auth, "password", None)
-    if isinstance(auth, tuple) or all(isinstance(each, str) for each in user):
-        found.append("//{}:{}@".format(*(auth if isinstance(auth, tuple) else user)))
-    return found
 
 
 def _environment_ca() -> str | None:

@@ -6,8 +6,10 @@ import email.utils
 import json
 import math
 import time
+from datetime import timezone
 
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
+from ..quota import REMEDY
 from .response import Response
 
 
@@ -32,7 +34,7 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     retry_after = _retry_after(response)
     if retry_after is not None:
         message += f" (the server requests a wait of {retry_after:g} s)"
-    return error_class(
+    error = error_class(
         message,
         status_code=response.status,
         body=body,
@@ -40,6 +42,9 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
         request_id=response.request_id,
         retry_after=retry_after,
     )
+    if error.quota_exhausted:
+        error.args = (f"{message}; {REMEDY}",)
+    return error
 
 
 def _server_message(body: str) -> str:
@@ -57,14 +62,36 @@ def _server_message(body: str) -> str:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Return the seconds to wait according to ``Retry-After``, a number or an HTTP date."""
-    if (text := response.header("retry-after")) is None:
-        return None
+    """Return the seconds to wait according to ``retry-after-ms`` or ``Retry-After``."""
+    milliseconds = _number(response.header("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = response.header("retry-after")
+    seconds = _number(text)
+    return _until_date(text, response.header("date")) if seconds is None else seconds
+
+
+def _number(text: str | None) -> float | None:
+    """Return the number in a header; ``None`` if there is none, or none that can be waited for."""
     try:
-        wait = float(text)
+        number = float(text or "")
     except ValueError:
-        try:
-            wait = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(wait, 0.0) if math.isfinite(wait) else None
+        return None
+    return number if 0 <= number < math.inf else None
+
+
+def _until_date(text: str | None, date: str | None) -> float | None:
+    """Return the seconds until an HTTP date; ``date`` is the server's own now, if it sends one.
+
+    The clocks of server and client may differ by more than the wait.
+    """
+    until, now = _timestamp(text), _timestamp(date)
+    return None if until is None else max(until - (time.time() if now is None else now), 0.0)
+
+
+def _timestamp(text: str | None) -> float | None:
+    try:
+        date = email.utils.parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, LookupError, OverflowError):
+        return None

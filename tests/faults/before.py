@@ -288,6 +288,18 @@ STATUS = [
         "Retry-After as a past date", lambda: [busy(http_date(-90)), GOOD],
         text="Hello", requests=2,
     ),
+    Row(
+        "retry-after-ms", [status(429, headers={"retry-after-ms": "200"}), GOOD], text="Hello",
+        requests=2, takes=0.22, kinds=OPENAI,
+    ),
+    Row(
+        "status 429 for an exhausted quota", status(429, "No credit", type="insufficient_quota"),
+        RateLimitError, "failed", opens=False, message=("No credit", "add credit"), kinds=EVENTS,
+    ),
+    Row(
+        "status 503 with x-should-retry: false", status(503, headers={"x-should-retry": "false"}),
+        APIStatusError, "failed", opens=False, kinds=OPENAI,
+    ),
     Row("Retry-After that is not a number or date", [busy("soon"), GOOD], text="Hello", requests=2),
     Row("negative Retry-After", [busy("-5"), GOOD], text="Hello", requests=2),
     Row("Retry-After NaN", [busy("nan"), GOOD], text="Hello", requests=2),

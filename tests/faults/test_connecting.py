@@ -1,8 +1,9 @@
-"""Tests of connecting: several addresses, proxies, slow DNS, and the connect timeout."""
+"""Tests of connecting: proxies, slow DNS, and the connect timeout."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import os
 import socket
@@ -13,72 +14,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
-from providers_sync import APIConnectionError, APITimeoutError, OpenAICompatible, Timeouts
+from providers_sync import (
+    APIConnectionError,
+    APITimeoutError,
+    OpenAICompatible,
+    ProviderError,
+    Timeouts,
+)
 from providers_sync.testing import answer, cut, serve, signal, stall, status, wire
+from providers_sync.transport import RequestAttempt, resolver
+from providers_sync.transport.errors import error_chain
 
 from .phases import ReusableEvent
 
 TIMEOUTS = Timeouts(connect=0.4, first_token=2, idle=2, total=4)
 MARGIN_S = 0.25
 Address = tuple[str, int]
-
-
-@pytest.fixture
-def url_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Address]], str]:
-    """Return a function that makes a host name resolve to these addresses, in this order."""
-    original = socket.getaddrinfo
-
-    def resolve_to(addresses: list[Address]) -> str:
-        def look_up(host: Any, *rest: Any, **named: Any) -> Any:
-            if host != "several.test":
-                return original(host, *rest, **named)
-            if named.get("flags", 0) & socket.AI_NUMERICHOST:
-                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
-            return found
-
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        return "http://several.test"
-
-    return resolve_to
+USER = contextvars.ContextVar[str]("USER")
 
 
 def openai(url: str, **settings: Any) -> OpenAICompatible:
     return OpenAICompatible("m", base_url=url, **{"timeouts": TIMEOUTS, "retry": 1, **settings})
-
-
-def test_address_that_refuses_is_skipped_immediately(
-    refused: Address, url_for: Callable[[list[Address]], str]
-) -> None:
-    """The next one answers."""
-    with serve("Hello") as server:
-        start = time.monotonic()
-        url = url_for([refused, ("127.0.0.1", server.port)])
-        assert openai(url).complete("Hi").text == "Hello"
-        assert time.monotonic() - start < MARGIN_S
-
-
-def test_dead_address_takes_only_its_share_of_the_timeout(
-    blackhole: Address, url_for: Callable[[list[Address]], str]
-) -> None:
-    """One of two addresses gets half the time, so that the other can still answer."""
-    with serve("Hello") as server:
-        start = time.monotonic()
-        url = url_for([blackhole, ("127.0.0.1", server.port)])
-        assert openai(url).complete("Hi").text == "Hello"
-        assert time.monotonic() - start < 0.2 + MARGIN_S
-
-
-def test_many_dead_addresses_share_one_timeout(
-    blackhole: Address, url_for: Callable[[list[Address]], str]
-) -> None:
-    """They do not get the full timeout each."""
-    start = time.monotonic()
-    with pytest.raises(APITimeoutError) as caught:
-        openai(url_for([blackhole] * 5)).complete("Hi")
-    assert caught.value.clock == "connect"
-    assert 0.4 <= time.monotonic() - start < 0.4 + MARGIN_S
 
 
 def test_reset_while_connecting_is_reported_as_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +123,7 @@ def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None
     original, finished, addresses = socket.getaddrinfo, threading.Event(), list[Any]()
 
     def look_up(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
-        if not host.endswith(".slow.test"):
+        if not host.lower().endswith(".slow.test"):
             return original(host, port, *rest, **named)
         if named.get("flags", 0) & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -191,17 +149,51 @@ def resolvers() -> list[threading.Thread]:
     return [thread for thread in threads if thread.name == "providers-sync-resolver"]
 
 
-def test_silent_dns_leaves_one_thread_per_name(slow_names: Callable[[Any], None]) -> None:
-    """It does not matter how many calls, attempts and providers time out."""
+def test_silent_dns_leaves_one_thread_per_host(slow_names: Callable[[Any], None]) -> None:
+    """It does not matter how many calls, attempts, providers, ports and spellings time out."""
     short = Timeouts(connect=0.02)
 
     def call(number: int) -> None:
+        host = f"{number % 2}.slow.test" if number % 3 else f"{number % 2}.Slow.TEST"
         with pytest.raises(APITimeoutError):
-            openai(f"http://{number % 2}.slow.test", timeouts=short, retry=2).complete("Hi")
+            openai(f"http://{host}:{8000 + number}", timeouts=short, retry=2).complete("Hi")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, range(40)))
     assert len(resolvers()) == 2
+
+
+def test_ports_of_one_host_are_looked_up_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one thread, in no caller's context; what nothing waits for any more is skipped."""
+    asked, found, finished = list[Any](), list[Any](), threading.Event()
+
+    def look_up(host: str, port: int, *rest: Any, flags: int = 0) -> Any:
+        if flags:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        asked.append((host, port, *rest))
+        threads.update(resolvers())
+        users.add(USER.get("nobody"))
+        assert finished.wait(5)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
+    threads, users = set[threading.Thread](), set[str]()
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    USER.set("somebody")
+    family = urllib3.util.connection.allowed_gai_family()
+    resolver.look_up(("many.test", 1, family), found.extend)
+    with pytest.raises(TimeoutError):
+        RequestAttempt(0.02).resolve("many.test", 2)
+    for port in (3, 4):
+        resolver.look_up(("MANY.test", port, family), found.extend)
+    finished.set()
+    for thread in resolvers():
+        thread.join(5)
+    names = [("many.test", 1), ("MANY.test", 3), ("MANY.test", 4)]
+    assert asked == [(*name, family, socket.SOCK_STREAM) for name in names]
+    assert [address[4] for address in found] == names
+    assert len(threads) == 1
+    assert users == {"nobody"}
+    assert not resolvers()
 
 
 def test_late_look_up_serves_all_waiting_calls(
@@ -230,10 +222,32 @@ def test_look_up_that_cannot_start_a_thread_fails_and_leaves_nothing_behind(
     with serve("Hello") as server:
         slow_names(("127.0.0.1", server.port))
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(APIConnectionError, match="no thread"):
+        with pytest.raises(ProviderError, match=r"no thread .* raise the limit") as caught:
             openai("http://one.slow.test").complete("Hi")
+        assert type(caught.value) is ProviderError  # not retried
+        assert isinstance(caught.value.__cause__, RuntimeError)
         monkeypatch.setattr(threading.Thread, "start", original)
         assert openai("http://one.slow.test").complete("Hi").text == "Hello"
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_interrupted_start_of_a_look_up_does_not_affect_later_ones(
+    is_running: bool, slow_names: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may arrive before or after the thread has been started."""
+    original = threading.Thread.start
+
+    def interrupt(thread: threading.Thread) -> None:
+        if is_running:
+            original(thread)
+        raise KeyboardInterrupt
+
+    slow_names(("127.0.0.1", 80))
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RequestAttempt(5).resolve("one.slow.test", 80)
+    monkeypatch.setattr(threading.Thread, "start", original)
+    assert RequestAttempt(5).resolve("one.slow.test", 80)[0][4] == ("127.0.0.1", 80)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -254,7 +268,16 @@ def test_forked_child_does_its_own_look_up(slow_names: Callable[[Any], None]) ->
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("no"), MemoryError()], ids=repr)
+class BlockedError(RuntimeError):
+    """An exception that cannot be copied, as a test tool may raise it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"no look-up of {host}:{port}")
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("no"), MemoryError(), BlockedError("odd.test", 80)], ids=repr
+)
 def test_look_up_with_an_unexpected_exception_leaves_no_call_waiting(
     failure: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,5 +288,28 @@ def test_look_up_with_an_unexpected_exception_leaves_no_call_waiting(
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     for _ in range(2):
-        with pytest.raises(APIConnectionError):
+        with pytest.raises(APIConnectionError) as caught:
             openai("http://odd.test").complete("Hi")
+        assert type(failure) in {type(inner) for inner in error_chain(caught.value)}
+
+
+@pytest.mark.parametrize("failure", [SystemExit(3), pytest.fail.Exception("no")], ids=repr)
+def test_look_up_that_is_ended_by_force_leaves_no_call_waiting(
+    failure: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that waits gets the exception, and not a timeout."""
+
+    def look_up(host: str, *rest: Any, flags: int = 0, **named: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "no number") if flags else failure
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for _ in range(2):
+        with pytest.raises(type(failure)):
+            RequestAttempt(5).resolve("odd.test", 80)
+
+
+def test_name_without_an_address_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replaced ``getaddrinfo`` may find nothing."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(APIConnectionError, match="could not be resolved"):
+        openai("http://odd.test").complete("Hi")

@@ -384,11 +384,54 @@ def test_key_in_another_encoding_is_not_shown(encoding: str) -> None:
     assert not [part for part in ("sk-never", "shown", "abc", "def", "01234") if part in shown]
 
 
-def test_short_key_does_not_hide_parts_of_other_words() -> None:
-    """Local servers accept any key, such as "token"; only the complete word is hidden."""
-    error = ProviderError('Bad token: max_tokens is 5, tokens are 7, "token"')
-    transport.redact(transport.collect_secrets({"Authorization": "Bearer token"}), error)
-    assert str(error) == 'Bad ***: max_tokens is 5, tokens are 7, "***"'
+SHORT_KEYS = ["token", "ollama", "EMPTY", "local-key", "sk-1234", "pa$$w0rd"]
+HIDDEN = [
+    "Incorrect API key provided: {}.", "Incorrect API key provided: {}. You can find it at x",
+    "No: Bearer {}", "Bearer {}, no", '{{"key": "{}"}}', "'{}'", "b'{}'", "key={}", "key={}&a=b",
+    "?auth=Bearer%20{}", "%22{}%22", "({})", "<{}>", "&quot;{}&quot;", "`{}`", "{}", "user:{}@host",
+    "Bad:\n{}\n", '{{"message": "Bad:\\n{}\\n"}}', "{}, {}", "x/{}/y",
+]  # fmt: skip
+SHOWN_WORDS = [
+    "max_{}", "max_{}s", "{}s", "{}_id", "_{}", "x-{}", "{}-based", "--{}", "un{}", "{}2", "é{}",
+    "Bearer {}s", "Bearer {}_x", "Bearer {}-x", "bearer {}ization",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SHORT_KEYS)
+@pytest.mark.parametrize("header", ["Authorization", "x-api-key"])
+def test_short_key_is_hidden_as_a_word_and_never_inside_one(key: str, header: str) -> None:
+    """Local servers accept any key, such as "token": ``max_token`` must stay readable."""
+    value = f"Bearer {key}" if header == "Authorization" else key
+    secrets = transport.collect_secrets({header: value})
+    for quoted in HIDDEN:
+        error = ProviderError(quoted.format(key, key))
+        transport.redact(secrets, error)
+        assert str(error) == quoted.format("***", "***")
+    for word in SHOWN_WORDS:
+        error = ProviderError(word.format(key))
+        transport.redact(secrets, error)
+        assert str(error) == word.format(key)
+
+
+def test_short_key_that_a_server_echoes_is_hidden_and_its_words_are_not() -> None:
+    """As a server with OpenAI's protocol writes it."""
+    message = "max_tokens and max_token are too large for token. Incorrect API key provided: token."
+    with serve(status(400, message)) as server:
+        provider = OpenAICompatible("m", base_url=server.url, api_key="token", retry=1)
+        with pytest.raises(APIStatusError) as caught:
+            provider.complete("Hi")
+    assert "max_tokens and max_token are too large for ***." in str(caught.value)
+    assert "provided: ***." in str(caught.value)
+
+
+def test_long_key_is_hidden_wherever_it_stands() -> None:
+    """Inside a word, in other letter case, and cut off."""
+    secrets = transport.collect_secrets({"Authorization": f"Bearer {KEY}"})
+    for quoted in (f"max_{KEY}", f"{KEY}s", f"x-{KEY.upper()}-y", f"a{KEY[:-5]}", f"{KEY[:12]}…"):
+        error = ProviderError(quoted)
+        transport.redact(secrets, error)
+        assert SHOWN not in str(error).lower()
+        assert "***" in str(error)
 
 
 @pytest.mark.parametrize("body", [f"oops {KEY}", f'{{"{KEY}'])

@@ -86,8 +86,22 @@ PAGES = [
 ]  # fmt: skip
 
 ERRORS = [
-    Row("error as the first event", error("Broke down"), ServerError, "failed", kinds=EVENTS,
-        message=("Broke down",)),
+    Row(
+        "server error as the first event in every attempt", error("Broke down"), ServerError,
+        "failed", kinds=EVENTS, requests=3, message=("Broke down",),
+    ),
+    Row(
+        "server error as the first event, then a good answer",
+        [answer(error("Broke down")), GOOD], text="Hello", requests=2, kinds=EVENTS,
+    ),
+    Row(
+        "invalid request as the first event", error("Too long", "invalid_request_error"),
+        ServerError, "failed", kinds=EVENTS, message=("Too long",),
+    ),
+    Row(
+        "exhausted quota as the first event", error("No credit", "insufficient_quota"),
+        ServerError, "failed", kinds=EVENTS, message=("No credit", "add credit"),
+    ),
     Row(
         "error in the middle", ["Hel", error("Broke down", "server_error")],
         ServerError, "failed", "Hel", kinds=EVENTS, schemes=BOTH, message=("Broke down",),

@@ -1,7 +1,9 @@
 """Uses of the public API that mypy type-checks; never executed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import requests
 from typing_extensions import assert_type
 
 from providers_sync import (
@@ -10,6 +12,7 @@ from providers_sync import (
     Chat,
     Completion,
     Event,
+    Failover,
     Messages,
     OpenAICompatible,
     Outcome,
@@ -41,6 +44,23 @@ def calls() -> None:
     completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
     assert_type(completion, Completion)
     assert_type(str(completion), str)
+
+
+def settings() -> None:
+    with OpenAICompatible(
+        "m",
+        base_url="https://x.test/v1",
+        api_key=lambda: "key",
+        query={"api-version": "1"},
+        cert=(Path("client.pem"), "client.key"),
+        verify=Path("ca.pem"),
+        session=requests.Session(),
+        extra_body={"top_k": 5},
+    ) as provider:
+        assert_type(provider, OpenAICompatible)
+    with Failover([provider]) as failover:
+        assert_type(failover, Failover)
+    provider.close()
 
 
 def conversation() -> None:
