@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -137,16 +138,56 @@ def is_outside(family: int, address: Any) -> bool:
     return not (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
+outside: list[str] = []
+"""What the running test has tried to reach beyond this machine."""
+
+
+def is_foreign_name(host: Any) -> bool:
+    """Return whether looking this name up sends a query: not for an address or this machine."""
+    name = host.decode("latin-1") if isinstance(host, bytes) else str(host or "localhost")
+    if name.lower().rstrip(".") in ("localhost", socket.gethostname().lower()):
+        return False
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return True
+    return False
+
+
+def refuse_address(family: int, address: Any) -> None:
+    """Fail the test if the address is beyond loopback."""
+    if address is not None and is_outside(family, address):
+        outside.append(f"connected to {address}")
+        pytest.fail(f"a test may only connect to loopback, not to {address}")
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse connections, datagrams and lookups beyond this machine, in every thread.
+
+    An audit hook: it stays where a mock has replaced the functions of ``socket``, and does not see
+    the names and addresses that a test has faked.
+    """
+    if not event.startswith("socket."):
+        return
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        sock, address = arguments
+        refuse_address(sock.family, address)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname") and is_foreign_name(arguments[0]):
+        outside.append(f"looked up {arguments[0]}")
+        raise socket.gaierror(socket.EAI_FAIL, f"a test may not look up {arguments[0]}")
+
+
+sys.addaudithook(refuse_network)
+
+
 @pytest.fixture(autouse=True)
 def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test at once if it connects beyond loopback, from any thread."""
-    attempts: list[str] = []
+    """Fail a test that connects beyond loopback or looks a name up, from any thread."""
+    outside.clear()
 
-    def guard(real: Any) -> Any:
+    def guard(real: Any) -> Any:  # connecting to a name looks it up before the audit hook is called
         def connect(self: socket.socket, address: Any) -> Any:
-            if is_outside(self.family, address):
-                attempts.append(str(address))
-                pytest.fail(f"a test may only connect to loopback, not to {address}")
+            refuse_address(self.family, address)
             return real(self, address)
 
         return connect
@@ -154,8 +195,8 @@ def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guard(socket.socket.connect_ex))
     yield
-    if attempts:  # a thread of the code under test may have swallowed the failure
-        pytest.fail(f"connected beyond loopback: {', '.join(attempts)}", pytrace=False)
+    if outside:  # the code under test may have swallowed the failure
+        pytest.fail(f"beyond loopback: {', '.join(outside)}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,20 @@ def test_outside_in_a_thread():
 def test_name():
     with socket.socket() as sock:
         sock.connect(("elsewhere.example", 80))
+def test_lookup():
+    try:
+        socket.getaddrinfo("elsewhere.example", 80)
+    except OSError:
+        pass
+def test_lookup_of_a_faked_name(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
+    assert socket.getaddrinfo("elsewhere.example", 80) == []
+def test_lookup_of_this_machine():
+    for name in ("localhost", "127.0.0.1", "::1", None):
+        assert socket.getaddrinfo(name, 80)
+def test_datagram():
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"", ("192.0.2.53", 53))
 def test_unix():
     a, b = socket.socketpair()
     a.close(); b.close()
@@ -63,13 +77,15 @@ def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) ->
     pytester.makeconftest(source.replace("SETTLE_S = 2.0", "SETTLE_S = 0.5"))
     pytester.makepyfile(LEAKS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=30)
-    result.assert_outcomes(passed=6, failed=2, errors=5)
+    result.assert_outcomes(passed=9, failed=3, errors=7)
     result.stdout.fnmatch_lines_random(
         [
             "*left behind: threads: left-thread; sockets: none*",
             "*left behind: threads: none; sockets: socket:*",
             "*may only connect to loopback, not to*192.0.2.1*",
-            "*connected beyond loopback: *2001:db8::1*",
+            "*beyond loopback: connected to *2001:db8::1*",
+            "*beyond loopback: looked up elsewhere.example",
+            "*may only connect to loopback, not to*192.0.2.53*",
             "*not to*elsewhere.example*",
         ]
     )

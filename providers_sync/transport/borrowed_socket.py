@@ -41,7 +41,7 @@ def find_socket(
     Not for other codings: urllib3 reads those, and returns the connection to the pool by itself. A
     late stop could then hit the next request on it.
     """
-    http = getattr(response.raw, "_original_response", None)
+    http = getattr(getattr(response, "raw", None), "_original_response", None)
     sock = getattr(getattr(getattr(http, "fp", None), "raw", None), "_sock", None)
     if coding not in OWN_CODINGS or not isinstance(http, HTTPResponse):
         return None

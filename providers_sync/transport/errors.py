@@ -14,6 +14,9 @@ import urllib3.util
 from ..errors import APIConnectionError, APITimeoutError, MalformedStream, ProviderError
 from .attempt import RequestAttempt
 
+MAX_QUOTED = 2000
+"""Characters quoted of the text of another library's error."""
+
 
 def error_chain(
     error: BaseException | None,
@@ -42,7 +45,11 @@ def find_tls_error(error: BaseException) -> ssl.SSLError | None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the innermost reason in plain words, never the raw text of another library's error."""
+    """Return the innermost reason in plain words.
+
+    Another library's own text is used only where there is no reason behind it: the error was raised
+    by hand, for example by a mock.
+    """
     for inner in error_chain(error):
         if isinstance(inner, socket.gaierror):
             return "its name could not be resolved (DNS)"
@@ -60,7 +67,18 @@ def describe_error(error: BaseException) -> str:
             return inner.strerror.lower()
         if isinstance(inner, HTTPException):
             return "it does not speak HTTP"
+    if isinstance(error, OSError) and error.args and isinstance(error.args[0], str):
+        return _one_line(error) or "the connection failed"
     return "the connection failed"
+
+
+def quote_error(error: BaseException) -> str:
+    """Return the class and the text of an error that no network library has raised."""
+    return ": ".join(filter(None, (type(error).__name__, _one_line(error))))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:MAX_QUOTED]
 
 
 def connection_error(
@@ -72,6 +90,8 @@ def connection_error(
     """
     chain = list(error_chain(error))
     server = urllib3.util.parse_url(url).netloc or url
+    if not _is_of_network(chain):
+        return _permanent_error(f"the request to {server} failed: {quote_error(error)}")
     if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in chain):
         return MalformedStream(f"{server} declares two contradictory lengths for its answer")
     if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in chain):
@@ -79,6 +99,8 @@ def connection_error(
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
+        if not attempt.is_connected and _is_read_timeout_of_mock(chain):
+            return APITimeoutError(f"no answer from {server}: ReadTimeout", clock="first_token")
         if not attempt.is_connected or any(_is_connect_timeout(inner) for inner in chain):
             return APITimeoutError(
                 f"no connection to {server} within the connect timeout", clock="connect"
@@ -110,6 +132,36 @@ def connection_error(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
         )
     return APIConnectionError(f"cannot connect to {server}: {describe_error(error)}")
+
+
+def _is_of_network(chain: list[BaseException]) -> bool:
+    """Return whether an error reports a failure of the network.
+
+    Others are a tool's refusal (pytest-socket, vcrpy, requests-mock) or a mistake in an adapter, a
+    hook or a setting: another attempt would get the same.
+    """
+    error = chain[0]
+    if isinstance(error, _INVALID_ADDRESS_ERRORS):
+        return True
+    if _is_from_network_library(error):
+        return not isinstance(error, (requests.exceptions.InvalidHeader, TypeError))
+    # An adapter's own class for a real failure has that failure behind it.
+    return isinstance(error, OSError) and any(map(_is_from_network_library, chain[1:]))
+
+
+def _is_from_network_library(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return package in _NETWORK_PACKAGES or (package == "builtins" and isinstance(error, OSError))
+
+
+def _is_read_timeout_of_mock(chain: list[BaseException]) -> bool:
+    """Return whether a read timeout was raised by hand: a real one has urllib3's behind it."""
+    return isinstance(chain[0], requests.ReadTimeout) and not any(
+        isinstance(inner, urllib3.exceptions.HTTPError) for inner in chain
+    )
+
+
+_NETWORK_PACKAGES = {"requests", "urllib3", "http", "ssl", "socket", "socks"}
 
 
 def _is_connect_timeout(error: BaseException) -> bool:

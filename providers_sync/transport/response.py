@@ -16,7 +16,7 @@ from ..config import DRAIN_S, ERROR_BODY_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from .attempt import AttemptStopped, RequestAttempt
 from .borrowed_socket import OWN_CODINGS, BorrowedSocket, find_socket
-from .errors import describe_error
+from .errors import describe_error, quote_error
 from .framing import BodyReader, set_kernel_timeout
 from .gzip_body import GzipBodyReader
 from .raw_body import RawBodyReader
@@ -27,7 +27,7 @@ class Response:
 
     def __init__(self, response: requests.Response, attempt: RequestAttempt) -> None:
         self._response = response
-        self._raw: Any = response.raw
+        self._raw: Any = getattr(response, "raw", None)
         self._attempt = attempt
         self._coding = response.headers.get("Content-Encoding", "identity").lower()
         self._is_own_socket = attempt.response is not None
@@ -99,6 +99,9 @@ class Response:
             raise StreamCut(
                 f"the connection broke during the answer: {describe_error(error)}"
             ) from error
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            self._attempt.raise_if_stopped()
+            raise MalformedStream(f"the body cannot be read: {quote_error(error)}") from error
         # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
         self._attempt.raise_if_stopped()
         return data
@@ -158,7 +161,9 @@ class Response:
 
     def close(self) -> None:
         """Release everything; if the body was not read to its end, close the connection."""
-        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError, HTTPException):
+        # AttributeError: a mock's response may have no body, or one without close().
+        ignored = (OSError, urllib3.exceptions.HTTPError, HTTPException, AttributeError)
+        with contextlib.suppress(*ignored):
             self._response.close()
 
 

@@ -73,8 +73,12 @@ class Transport:
             raise connection_error(error, url, attempt, in_tunnel) from error
         finally:
             current.attempt = None
+        if location := getattr(response, "hidden_location", None):
+            response.headers["Location"] = location
         try:
             return Response(response, attempt)
+        except AttributeError as error:  # a mock's response lacks something
+            raise connection_error(error, url, attempt) from error
         except BaseException:
             response.close()
             raise
@@ -114,8 +118,10 @@ class Transport:
             verify=(_environment_ca() or True) if verify else self._verify,
             cert=self._cert,
         )
-        if location := getattr(response, "hidden_location", None):
-            response.headers["Location"] = location
+        if not isinstance(getattr(response, "status_code", None), int):
+            raise TypeError(f"Session.send returned {type(response).__name__}, not a response")
+        if not attempt.is_connected:  # a mock has answered in place of ``Session.send``
+            attempt.connected()
         return response
 
     def _prepare(
