@@ -173,6 +173,8 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
         sock, address = arguments
         refuse_address(sock.family, address)
     elif event in ("socket.getaddrinfo", "socket.gethostbyname") and is_foreign_name(arguments[0]):
+        if str(arguments[0]).endswith(".invalid"):  # answered here: it never exists (RFC 6761)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         outside.append(f"looked up {arguments[0]}")
         raise socket.gaierror(socket.EAI_FAIL, f"a test may not look up {arguments[0]}")
 

@@ -195,7 +195,15 @@ class _TrackedPool:
                 if (connection := self.pool.get(block=False)) is not None:
                     connection.close()
 
+    def _close_replaced(self: Any) -> None:
+        """Close the idle connections if another class replaces theirs: vcrpy may just drop them."""
+        if not issubclass(self.ConnectionCls, _TrackedConnection):
+            idle = [each for each in list(self.pool.queue) if isinstance(each, _TrackedConnection)]
+            for connection in idle:
+                connection.close()
+
     def _get_conn(self: Any, timeout: float | None = None) -> Any:
+        self._close_replaced()
         connection = super()._get_conn(timeout)  # type: ignore[misc]
         attempt = current_attempt()
         if attempt is None:

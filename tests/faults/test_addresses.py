@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpretty
 import pytest
 
 from providers_sync import (
@@ -395,7 +396,6 @@ def test_socket_of_a_test_tool_without_a_descriptor_is_used(
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_socket_of_httpretty_is_connected_without_a_leak() -> None:
     """It finds two addresses for each host, and makes a real socket beside its own."""
-    httpretty = pytest.importorskip("httpretty")
     gc.collect()
     before = descriptors()
     with httpretty.enabled():
