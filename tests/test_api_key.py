@@ -118,21 +118,19 @@ def test_key_that_the_server_quotes_is_hidden(server: Server) -> None:
         trace = trace.tb_next
 
 
-@pytest.mark.parametrize("error", [KeyError("token"), RateLimitError("x", status_code=429)])
-def test_error_of_the_function_is_the_cause(server: Server, error: Exception) -> None:
+@pytest.mark.parametrize("kind", [KeyError, RateLimitError])
+def test_error_of_the_function_is_the_cause(server: Server, kind: type[Exception]) -> None:
     """It is not retried, its text stays in the cause, and a ``Failover`` moves on."""
     calls: list[int] = []
 
     def fail() -> str:
         calls.append(1)
-        raise error
+        raise kind("token") if kind is KeyError else RateLimitError("x", status_code=429)
 
-    with pytest.raises(
-        ProviderError, match=rf"api_key function raised {type(error).__name__}"
-    ) as e:
+    with pytest.raises(ProviderError, match=rf"api_key function raised {kind.__name__}") as e:
         openai(server, fail).complete("Hi")
     assert type(e.value) is ProviderError
-    assert e.value.__cause__ is error
+    assert type(e.value.__cause__) is kind
     assert len(calls) == 1
     assert not server.requests
     backup = openai(server, "sk-backup")

@@ -75,8 +75,7 @@ def test_request_without_a_recording_is_refused_at_once(
             error = ask(each, way).error
             assert played.play_count <= 1
             error = error or ask(each, way).error  # the first answer was played
-        assert "CannotOverwriteExistingCassetteException: Can't" in str(error)
-        assert "record_mode 'none'" in str(error)
+        assert "CannotOverwriteExistingCassetteException: " in str(error)
     assert len(server.requests) == sent
 
 
