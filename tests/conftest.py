@@ -165,7 +165,7 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse connections, datagrams and lookups beyond this machine, in every thread.
 
     An audit hook: it stays where a mock has replaced the functions of ``socket``, and does not see
-    the names and addresses that a test has faked.
+    the names and addresses that a test has faked. Names under ``.invalid`` are unknown, unasked.
     """
     if not event.startswith("socket."):
         return
@@ -173,6 +173,8 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
         sock, address = arguments
         refuse_address(sock.family, address)
     elif event in ("socket.getaddrinfo", "socket.gethostbyname") and is_foreign_name(arguments[0]):
+        if str(arguments[0]).endswith(".invalid"):  # a resolver says the same of it (RFC 6761)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         outside.append(f"looked up {arguments[0]}")
         raise socket.gaierror(socket.EAI_FAIL, f"a test may not look up {arguments[0]}")
 

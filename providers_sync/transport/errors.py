@@ -90,10 +90,10 @@ def connection_error(
     """
     chain = list(error_chain(error))
     server = urllib3.util.parse_url(url).netloc or url
-    if not _is_of_network(chain):
-        return _permanent_error(f"the request to {server} failed: {quote_error(error)}")
     if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in chain):
         return MalformedStream(f"{server} declares two contradictory lengths for its answer")
+    if not _is_of_network(chain):
+        return _permanent_error(f"the request to {server} failed: {quote_error(error)}")
     if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in chain):
         server += " through the proxy"
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
