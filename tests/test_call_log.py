@@ -58,8 +58,11 @@ class Calls(logging.Handler):
 
     def __init__(self, function: Callable[[logging.LogRecord], None]) -> None:
         super().__init__()
-        self.lock = None
-        self.emit = function  # type: ignore[method-assign]
+        self._function = function
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self._function(record)
+        return True
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:

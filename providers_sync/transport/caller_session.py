@@ -88,8 +88,6 @@ def _checked(response: Any, attempt: RequestAttempt) -> requests.Response:
         raise ProviderError(
             "a hook of session= has read part of the answer; let it use response.content or none"
         )
-    if location := getattr(response, "hidden_location", None):
-        response.headers["Location"] = location
     attempt.sent_headers = _sent_headers(response)
     return response
 

@@ -21,6 +21,7 @@ import requests
 import requests.adapters
 import requests.structures
 import urllib3.connection
+import urllib3.util.connection
 import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
@@ -116,7 +117,11 @@ class _TrackedConnection:
 
     def _new_conn(self: Any) -> socket.socket:
         attempt = self.attempt
-        if attempt is None or not self.makes_own_socket:
+        # Programs replace create_connection() to choose the address themselves.
+        is_replaced = (
+            urllib3.util.connection.create_connection.__module__ != urllib3.util.connection.__name__
+        )
+        if attempt is None or not self.makes_own_socket or is_replaced:
             sock = cast(socket.socket, super()._new_conn())  # type: ignore[misc]
             if attempt is not None:
                 attempt.track_socket(sock)
@@ -218,7 +223,7 @@ class _TrackedPool:
             if not connection.attempt.read_to_end:  # unread bytes would start the next response
                 connection.close()
             connection.attempt = None
-        if self.retired:
+        if self.retired and connection is not None:
             connection.close()
         super()._put_conn(connection)  # type: ignore[misc]
 

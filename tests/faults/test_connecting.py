@@ -313,3 +313,15 @@ def test_name_without_an_address_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with pytest.raises(APIConnectionError, match="could not be resolved"):
         openai("http://odd.test").complete("Hi")
+
+
+def test_replaced_create_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs replace urllib3's function to choose the address of a host themselves."""
+    with serve("Hello") as server:
+
+        def create(address: Any, *rest: Any, **options: Any) -> socket.socket:
+            assert address == ("chosen.test", 80)
+            return socket.create_connection(("127.0.0.1", server.port), 5)
+
+        monkeypatch.setattr(urllib3.util.connection, "create_connection", create)
+        assert openai("http://chosen.test").complete("Hi").text == "Hello"
