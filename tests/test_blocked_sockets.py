@@ -19,7 +19,10 @@ from providers_sync import APIConnectionError, Failover, OpenAICompatible, Provi
 from providers_sync.testing import serve
 
 REFUSED_WITHIN_S = 0.3
-pytestmark = pytest.mark.filterwarnings("ignore:A test tried to use:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:A test tried to use:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning"),  # in httpretty
+]
 
 
 @contextmanager
