@@ -165,7 +165,7 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse connections, datagrams and lookups beyond this machine, in every thread.
 
     An audit hook: it stays where a mock has replaced the functions of ``socket``, and does not see
-    the names and addresses that a test has faked.
+    the names and addresses that a test has faked. Names under ``.invalid`` are unknown, unasked.
     """
     if not event.startswith("socket."):
         return

@@ -56,6 +56,9 @@ def test_lookup():
         socket.getaddrinfo("elsewhere.example", 80)
     except OSError:
         pass
+def test_lookup_of_an_unknown_name():
+    with pytest.raises(socket.gaierror, match="not known"):
+        socket.getaddrinfo("elsewhere.invalid", 80)
 def test_lookup_of_a_faked_name(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
     assert socket.getaddrinfo("elsewhere.example", 80) == []
@@ -77,7 +80,7 @@ def test_leaks_and_outside_connections_fail_a_test(pytester: pytest.Pytester) ->
     pytester.makeconftest(source.replace("SETTLE_S = 2.0", "SETTLE_S = 0.5"))
     pytester.makepyfile(LEAKS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=30)
-    result.assert_outcomes(passed=9, failed=3, errors=7)
+    result.assert_outcomes(passed=10, failed=3, errors=7)
     result.stdout.fnmatch_lines_random(
         [
             "*left behind: threads: left-thread; sockets: none*",

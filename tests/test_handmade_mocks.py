@@ -195,3 +195,16 @@ def test_mocked_body_that_waits_is_left_at_once(end: str) -> None:
             next(stream)
     assert stream.outcome == (Outcome.STALLED if end == "timeout" else Outcome.CANCELLED)
     assert open_streams() == []
+
+
+@pytest.mark.parametrize("target", SEND)
+def test_mocked_body_without_an_event_meets_the_first_token_timeout(target: str) -> None:
+    """A mock reports no connection, but its answer is one."""
+    free = threading.Event()
+    raw = MagicMock(spec=["read"])
+    raw.read.side_effect = lambda _: b"" * free.wait(10)
+    with patch(target, return_value=response(raw)):
+        error = ask(mocked(timeouts=Timeouts(first_token=0.1))).error
+    free.set()
+    assert isinstance(error, APITimeoutError)
+    assert error.clock == "first_token"

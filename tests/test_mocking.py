@@ -73,6 +73,7 @@ def test_requests_mock_without_an_answer_refuses_at_once(way: str) -> None:
         (requests.ConnectionError, APIConnectionError, 2, "the connection failed"),
         (requests.ConnectTimeout, APITimeoutError, 2, "within the connect timeout"),
         (requests.ReadTimeout, APITimeoutError, 1, "no answer from llm.test: ReadTimeout"),
+        (requests.exceptions.InvalidHeader("a space"), APIConnectionError, 1, "Header: a space"),
         (TypeError("a bug"), APIConnectionError, 1, "failed: TypeError: a bug"),
     ],
 )

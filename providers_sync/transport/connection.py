@@ -27,7 +27,7 @@ from urllib3.exceptions import ProtocolError
 
 from ..config import READ_BYTES
 from .addresses import connect
-from .attempt import RequestAttempt, current_attempt
+from .attempt import AttemptStopped, RequestAttempt, current_attempt
 from .framing import clear_kernel_timeout
 
 
@@ -215,7 +215,7 @@ class _TrackedPool:
         if connection.sock is not None:
             try:
                 attempt.track_socket(connection.sock)
-            except BaseException:
+            except AttemptStopped:
                 connection.close()
                 raise
             if attempt.read_s is None:  # otherwise Python's own timeout overrides it
