@@ -117,7 +117,6 @@ def pretty() -> Iterator[None]:
         httpretty.reset()  # it keeps the sockets of all requests
 
 
-@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # httpretty's
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # httpretty's own sockets
 @pytest.mark.parametrize("way", sorted(WAYS.keys() - {"aio.stream", "aio.complete"}))
 @pytest.mark.parametrize("scheme", ["http", "https"])
