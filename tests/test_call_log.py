@@ -202,7 +202,7 @@ def test_neither_key_nor_prompt_nor_query_is_logged(caplog: pytest.LogCaptureFix
             base_url=f"{server.url}/{KEY}",
             api_key=KEY,
             headers={"X-Token": "t0ken-0123456789"},
-            query={"api-version": "2026", "key": KEY},
+            query={"api-version": "preview-7", "key": KEY},
             retry=AT_ONCE,
         )
         with pytest.raises(ProviderError):
@@ -213,7 +213,7 @@ def test_neither_key_nor_prompt_nor_query_is_logged(caplog: pytest.LogCaptureFix
     assert len(logged) > 8
     for record in logged:
         shown = f"{record.getMessage()} {record.args!r}"
-        for secret in (KEY, PROMPT, "secret", "t0ken", "api-version", "2026", "?"):
+        for secret in (KEY, PROMPT, "secret", "t0ken", "api-version", "preview-7", "?"):
             assert secret not in shown
 
 
