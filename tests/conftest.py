@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from providers_sync.stream import workers
 
@@ -199,6 +200,21 @@ def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if outside:  # the code under test may have swallowed the failure
         pytest.fail(f"beyond loopback: {', '.join(outside)}", pytrace=False)
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the CA file, the proxies and the ``.netrc`` of this machine."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "http_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """A session that is closed afterwards."""
+    with requests.Session() as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

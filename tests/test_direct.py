@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from faults.phases import wait_until
 
 from providers_sync import (
     APITimeoutError,
@@ -46,13 +47,6 @@ def run_in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
         return results[0]
 
     return result
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def is_reading_directly(stream: Stream) -> bool:

@@ -31,19 +31,7 @@ HELLO = answer("Hello", framing="length")
 SECRET = "sk-very-secret-key-0123456789"
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the settings of a test."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "http_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    """A session that is closed afterwards."""
-    with requests.Session() as session:
-        yield session
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 @pytest.fixture

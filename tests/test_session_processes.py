@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,6 @@ from providers_sync import APIConnectionError, InvalidRequestError, OpenAICompat
 from providers_sync.testing import answer, serve, stall
 
 
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        yield session
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_process_has_lost_the_session(session: requests.Session) -> None:
     """Its connections are the parent's; the child is told, and sends nothing."""

@@ -6,12 +6,12 @@ import ctypes
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
+from faults.phases import wait_until
 
 from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Timeouts
 from providers_sync.stream import open_streams
@@ -50,14 +50,6 @@ def run_in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[BaseE
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread, raised
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that has no event of its own."""
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def is_direct(stream: Stream) -> bool:
