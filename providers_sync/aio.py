@@ -5,7 +5,7 @@
     async for chunk in aio.stream(provider, "Hello"):
         print(chunk, end="", flush=True)
 
-The stream's worker thread reads the answer and wakes the event loop. Only short blocking work
+The reader thread reads the answer and wakes the event loop. Only short blocking work
 (validating and encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of
 the executor.
 """
@@ -301,8 +301,8 @@ async def _wait(stream: Stream, for_headers: bool = False) -> None:
         changed: asyncio.Future[None] = loop.create_future()
         if channel.poll(_waker(loop, changed), for_headers):
             return
-        # The timer also keeps this task alive: the worker thread has only a weak reference.
-        timer = loop.call_later(max(min(channel.deadlines.time_left(), HOUR_S), 0), _set, changed)
+        # Keeps this task alive: the threads that wake it have only a weak reference.
+        timer = loop.call_later(HOUR_S, _set, changed)
         try:
             await changed
         finally:

@@ -78,10 +78,10 @@ IDLE_THREAD_S = 0.1
 DRAIN_S = 0.02
 """For reading the last bytes after the end marker, so that the pool can reuse the connection."""
 
-CALLER_IDLE_S = 0.1
-"""After this long without a direct read by the caller, the worker thread reads again itself."""
-SINGLE_EVENT_READS = 3
-"""Consecutive reads with one event each before a waiting caller may read the source directly."""
+SELECT_SOCKETS = 500
+"""Where a system has ``select`` only, it waits for at most 512 sockets (Windows)."""
+IDLE_WORKERS = 4
+"""Idle worker threads that are kept: requests of one program rarely start more at once."""
 MAIN_THREAD_WAIT_S = 0.1
 """The main thread waits in slices: a signal delivered just before ``acquire()`` blocks would not
 interrupt it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +21,10 @@ from .errors import (
     ProviderError,
     ProviderFailure,
 )
+from .providers.attempts import Readings
 from .providers.base import Provider, describe
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
-from .types import Delta, Prompt, ServedModel, Usage
+from .types import Prompt
 
 if TYPE_CHECKING:
     from .aio import AsyncStream
@@ -180,23 +181,14 @@ class _Candidate:
         self.timeouts = timeouts
         self.model = model
         self.started_at = 0.0
-        self.has_answer_started = False
         self.has_ended = False
         self._source = source
 
-    def deltas(self, channel: Channel, on_start: Callable[[int], None]) -> Iterator[Delta]:
-        """Yield the answer's deltas; those before the first event are held until it arrives."""
+    def readings(self, channel: Channel) -> Readings:
+        """Yield the provider's responses."""
         self.started_at = monotonic()
-        held: dict[type[Delta], Delta] = {ServedModel: ServedModel(self.model)}
-        deltas = self._source(channel)
-        for delta in deltas:
-            held[type(delta)] = delta  # only the latest usage and model name count
-            if not isinstance(delta, (Usage, ServedModel)):
-                self.has_answer_started = True
-                on_start(self.index)
-                break
-        yield from held.values()
-        yield from deltas
+        channel.model = self.model
+        return self._source(channel)
 
     def seconds(self) -> float:
         """Return the seconds since it was tried."""
@@ -204,10 +196,9 @@ class _Candidate:
 
     def is_final(self, error: ProviderError, channel: Channel) -> bool:
         """Return whether a failure ends the call, so that no other provider may be tried."""
-        if isinstance(error, APITimeoutError):
-            # If the timeout expires while the first event is decoded, the caller has not seen it.
-            return error.clock == "total" or channel.started
-        return self.has_answer_started or isinstance(error, InvalidRequestError)
+        if isinstance(error, APITimeoutError) and error.clock == "total":
+            return True
+        return channel.started or isinstance(error, InvalidRequestError)
 
 
 class _FailoverLoop:
@@ -217,7 +208,7 @@ class _FailoverLoop:
         self._candidates = candidates
         self._breakers = breakers
 
-    def __call__(self, channel: Channel) -> Iterator[Delta]:
+    def __call__(self, channel: Channel) -> Readings:
         context = copy_context()  # the caller's: no hook has run yet
         channel.waits_for_first_event = True
         total = channel.timeouts.total
@@ -232,9 +223,9 @@ class _FailoverLoop:
                 failure = None
             channel.timeouts = replace(candidate.timeouts, total=total)
             try:
-                deltas = self._try(candidate, call, channel)
+                readings = self._try(candidate, call, channel)
                 is_first = len(remaining) == len(self._candidates) - 1
-                yield from deltas if is_first else in_context(context.copy(), deltas)
+                yield from readings if is_first else in_context(context.copy(), readings)
                 return
             except ProviderError as error:
                 if candidate.is_final(error, channel):
@@ -244,25 +235,26 @@ class _FailoverLoop:
                     channel.failures.append(failure)
         raise _failover_error(channel.failures[failures_before:])
 
-    def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Iterator[Delta]:
-        """Yield one provider's answer, and record how it ended."""
-        # Record the end as soon as the call ends, not when this thread notices it: the caller may
-        # send the next request immediately.
+    def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Readings:
+        """Yield one provider's responses, and record how its answer ended."""
+        # Record the start and the end at once, in whichever thread notices it: the caller may send
+        # the next request immediately.
+        outer = channel.on_start, channel.on_end
+        channel.on_start = lambda: self._breakers.record_start(candidate.index)
         channel.on_end = lambda: self._record_end(
-            candidate, call, channel, _health_after_stop(candidate, channel)
+            candidate, call, channel, _health_after_end(candidate, channel)
         )
         health = ProviderHealth.UNKNOWN
         try:
-            yield from candidate.deltas(channel, self._breakers.record_start)
-            health = ProviderHealth.GOOD
+            yield from candidate.readings(channel)
         except ProviderError as error:
             health = _health_after_error(error)
             raise
-        except CallEnded:
-            health = _health_after_stop(candidate, channel)
+        except (CallEnded, GeneratorExit):
+            health = _health_after_end(candidate, channel)
             raise
         finally:
-            channel.on_end = None
+            channel.on_start, channel.on_end = outer
             self._record_end(candidate, call, channel, health)
 
     def _record_end(
@@ -290,16 +282,17 @@ def _health_after_error(error: ProviderError) -> ProviderHealth:
     return ProviderHealth.UNKNOWN if about_request else ProviderHealth.BAD
 
 
-def _health_after_stop(candidate: _Candidate, channel: Channel) -> ProviderHealth:
-    """Return a provider's health after a timeout or the caller has ended the call."""
+def _health_after_end(candidate: _Candidate, channel: Channel) -> ProviderHealth:
+    """Return a provider's health after a good end, a timeout or the caller has ended the call."""
     with channel.lock:  # ``ended`` is set before ``error``
-        error = channel.error
+        error, is_stopped = channel.error, channel.is_stopped
     if not isinstance(error, APITimeoutError):
-        return ProviderHealth.GOOD if candidate.has_answer_started else ProviderHealth.UNKNOWN
+        has_answered = channel.started or not (error or is_stopped)
+        return ProviderHealth.GOOD if has_answered else ProviderHealth.UNKNOWN
     if error.clock == "total":
         # A slow caller or earlier providers may have used up the time: blame the longest wait.
         longest = max((failure.seconds for failure in channel.failures), default=0.0)
-        if candidate.has_answer_started or candidate.seconds() < longest:
+        if channel.started or candidate.seconds() < longest:
             return ProviderHealth.UNKNOWN
     return ProviderHealth.TIMED_OUT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from .clock import monotonic
@@ -158,7 +158,7 @@ def attempts(
     has_started: Callable[[], bool],
     started_at: float | None = None,
     report: Report = lambda error, seconds, attempt: None,
-) -> Iterator[tenacity.AttemptManager]:
+) -> Generator[tenacity.AttemptManager, None, None]:
     """Yield tenacity's attempts; the body of each runs under ``with attempt:``.
 
     Nothing is retried once ``has_started()``: the caller has received part of the answer.
@@ -169,7 +169,7 @@ def attempts(
     import tenacity  # imported late: it loads asyncio if tornado is installed
 
     rules = _Rules(policy, time_left, has_started, started_at, report)
-    return iter(
+    return iter(  # type: ignore[return-value]  # a generator
         tenacity.Retrying(
             before=rules.before,
             retry=rules.retry,

@@ -16,7 +16,6 @@ from ..types import Outcome
 from .executor import DaemonThreadPool
 from .results import Reply, failed_reply
 from .rows import Row
-from .same_thread import run_in_this_thread
 
 KEPT_PROVIDERS = 4
 """Limit for a worker process: it keeps one per batch, so that connections are reused."""
@@ -73,7 +72,7 @@ def run_attempt(provider: Provider, row: Row, cancel: CancelToken | None = None)
     started = monotonic()
     try:
         call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **row.options)
-        stream = run_in_this_thread(call)
+        stream = call.begin()
     except ProviderError as error:  # nothing was sent
         return failed_reply(_without_tracebacks(error))
     return replace(_to_reply(stream), seconds=monotonic() - started)

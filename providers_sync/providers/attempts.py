@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
@@ -15,11 +15,12 @@ from ..errors import (
     InvalidRequestError,
     MalformedStream,
     ProviderError,
-    StreamCut,
-    StreamTruncated,
 )
-from ..stream import CallEnded, Channel, in_context
-from ..types import Delta, Outcome
+from ..stream import CallEnded, Channel, Reading, in_context
+from ..types import Decoder, Outcome
+
+Readings = Generator[Reading, None, None]
+"""What a source yields: a response to read."""
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -36,20 +37,20 @@ class HTTPRequest:
         url: str,
         headers: dict[str, str | None],
         body: dict[str, Any] | None,
-        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
+        decoder: Callable[[str], Decoder],
     ) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
         self.data = None if body is None else encode_json(body)
-        self.decode = decode
+        self.decoder = decoder
         self.sent_headers: dict[str, str] = {}
         """All headers of the last attempt."""
 
     def with_body(self, body: dict[str, Any]) -> HTTPRequest:
         """Return the same request with another body."""
-        return HTTPRequest(self.method, self.url, self.headers, body, self.decode)
+        return HTTPRequest(self.method, self.url, self.headers, body, self.decoder)
 
 
 class AttemptLoop:
@@ -76,18 +77,18 @@ class AttemptLoop:
         self._amended = amended
         self._explain = explain
 
-    def __call__(self, channel: Channel) -> Iterator[Delta]:
-        deltas = self._attempts(channel)
-        return self._logged(deltas, channel) if call_log.is_on(call_log.DEBUG) else deltas
+    def __call__(self, channel: Channel) -> Readings:
+        readings = self._attempts(channel)
+        return self._logged(readings, channel) if call_log.is_on(call_log.DEBUG) else readings
 
-    def _attempts(self, channel: Channel) -> Iterator[Delta]:
+    def _attempts(self, channel: Channel) -> Readings:
         context = copy_context()  # the caller's: no hook has run yet
         failure: ProviderError | None = None
         try:
             yield from self._attempt(channel)
             return
         except ProviderError as error:
-            if channel.has_started() or not retry.may_retry(self._policy, error):
+            if channel.started or not retry.may_retry(self._policy, error):
                 raise
             failure = error
         # tenacity counts the failed first attempt as the first of its own.
@@ -96,7 +97,7 @@ class AttemptLoop:
             self._policy,
             channel.sleep,
             deadlines.total_time_left,
-            channel.has_started,
+            lambda: channel.started,
             deadlines.started_at,
             self._log_retry,
         )
@@ -107,7 +108,7 @@ class AttemptLoop:
                     raise first
                 yield from in_context(context.copy(), self._attempt(channel))
 
-    def _attempt(self, channel: Channel) -> Iterator[Delta]:
+    def _attempt(self, channel: Channel) -> Readings:
         """Send the request once, and once more if it is amended; explain the error of a failure.
 
         It is explained at once, without its secrets, because a lent policy is shown each failure.
@@ -120,7 +121,7 @@ class AttemptLoop:
             self._explain(error, self._request)
             raise
 
-    def _send_once(self, channel: Channel) -> Iterator[Delta]:
+    def _send_once(self, channel: Channel) -> Readings:
         channel.deadlines.only_total()  # the time to get a key is not that to connect
         self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
@@ -148,7 +149,7 @@ class AttemptLoop:
             attempt.release_socket()
         yield from self._send_once(channel)
 
-    def _exchange(self, channel: Channel, attempt: transport.RequestAttempt) -> Iterator[Delta]:
+    def _exchange(self, channel: Channel, attempt: transport.RequestAttempt) -> Readings:
         response = self._send(self._request, attempt)
         channel.status = response.status
         try:
@@ -158,29 +159,18 @@ class AttemptLoop:
                 )
             _check_content_type(response)
             channel.headers_received(response.headers, response.request_id)
-            try:
-                yield from self._request.decode(_body(response, channel), response.content_type)
-            except (StreamCut, StreamTruncated):
-                if not channel.has_end_marker:
-                    raise
-            if not response.has_ended:  # hand over the answer before waiting for its last bytes
-                channel.flush()
-            response.return_connection()
+            decoder = self._request.decoder(response.content_type)
+            yield Reading(response, decoder, copy_context())
         finally:
             response.close()
 
     # --- logging, always without a lock
 
-    def _logged(self, deltas: Iterator[Delta], channel: Channel) -> Iterator[Delta]:
-        """Yield the deltas, count the chunks and log the outcome."""
-        started_at, chunks, outcome = monotonic(), 0, Outcome.FAILED
+    def _logged(self, readings: Readings, channel: Channel) -> Readings:
+        """Log the outcome when the source is closed or fails."""
+        outcome = Outcome.FAILED
         try:
-            for delta in deltas:
-                chunks += delta.__class__ is str
-                yield delta
-            outcome = Outcome.COMPLETE if channel.has_end_marker else Outcome.UNVERIFIED
-            if channel.started:
-                channel.flush()  # no text waits for a slow handler
+            yield from readings
         except (CallEnded, GeneratorExit):
             outcome = _outcome_of_ended_call(channel)
             raise
@@ -188,9 +178,9 @@ class AttemptLoop:
             outcome = error.outcome
             raise
         finally:
-            seconds = monotonic() - started_at
+            seconds = monotonic() - channel.deadlines.started_at
             text = "%s: outcome %s, status %s, %.3f s, %d chunks, %d attempts"
-            self._log(text, outcome, channel.status, seconds, chunks, channel.attempts)
+            self._log(text, outcome, channel.status, seconds, channel.chunks, channel.attempts)
 
     def _log(self, text: str, *args: object, level: int = call_log.DEBUG) -> None:
         """Log ``text``, whose first ``%s`` is the request's method and URL."""
@@ -206,12 +196,14 @@ class AttemptLoop:
 
 
 def _outcome_of_ended_call(channel: Channel) -> Outcome:
-    """Return the outcome of a call that the caller or a timeout has ended."""
+    """Return the outcome of a call that has ended well, or by the caller or a timeout."""
     with channel.lock:  # ``ended`` is set before ``error``
         error, is_stopped = channel.error, channel.is_stopped
     if error is not None:
         return error.outcome
-    return Outcome.CANCELLED if is_stopped else Outcome.COMPLETE
+    if is_stopped:
+        return Outcome.CANCELLED
+    return Outcome.COMPLETE if channel.has_end_marker else Outcome.UNVERIFIED
 
 
 def _longest_silence(timeouts: Timeouts) -> float | None:
@@ -219,18 +211,6 @@ def _longest_silence(timeouts: Timeouts) -> float | None:
     if timeouts.first_token is None or timeouts.idle is None:
         return None
     return max(timeouts.first_token, timeouts.idle) + 1
-
-
-def _body(response: transport.Response, channel: Channel) -> Iterator[bytes]:
-    """Yield the body as it arrives; hand over the decoded deltas before each wait."""
-    data = response.read_available()
-    while True:
-        if data:
-            channel.bytes_received(len(data))
-            yield data
-        channel.flush()
-        if not (data := response.read()):
-            return
 
 
 def _check_content_type(response: transport.Response) -> None:

@@ -2,16 +2,16 @@
 
 This package knows nothing about HTTP or JSON.
 
-A *source* is a callable that takes the ``Channel`` and yields the deltas of one answer. It reports
-its progress to the channel: ``start_attempt`` (with a callable that stops the attempt),
-``connected``, ``sent``, ``headers_received``, ``bytes_received`` after every read, and ``flush``
-before the next read. It runs in a daemon thread that references the channel and never the
-``Stream``, so dropping the last reference to a ``Stream`` releases everything else. A caller
-outside the main thread that reads chunk by chunk may run the source itself (``direct_channel``).
+A *source* is a generator function that takes the ``Channel`` of a call, sends requests, and yields
+each good response (``Reading``) to be read. It runs in a worker thread, which sends and waits for
+the headers. One reader thread reads the responses of all calls, and keeps all deadlines. Both
+reference the channel and never the ``Stream``, so dropping the last reference to a ``Stream``
+releases everything else.
 """
 
+from .call import Body, Reading, Source
 from .cancel import CancelToken, attach
-from .channel import CallEnded, Channel, Source
+from .channel import CallEnded, Channel
 from .contexts import in_context
 from .prepared import PreparedCall
 from .stream import (
@@ -25,10 +25,12 @@ from .stream import (
 )
 
 __all__ = [
+    "Body",
     "CallEnded",
     "CancelToken",
     "Channel",
     "PreparedCall",
+    "Reading",
     "Source",
     "Stream",
     "attach",

@@ -1,46 +1,61 @@
-"""The channel between the worker thread and the caller: delta buffer, deadlines, end state."""
+"""The state that the threads of one call share: deltas for the caller, deadlines, the end."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import Context
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
-from ..errors import ProviderError, ProviderFailure, StreamCancelled
+from ..errors import ProviderError, ProviderFailure
 from ..types import Delta, Finish, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
 
-Source = Callable[["Channel"], Iterator[Delta]]
-
 _NOT_EVENTS = (Usage, Finish, ServedModel)
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
+NOW = -math.inf
 
 
 class CallEnded(Exception):
     """Ends the source when the caller has stopped or a timeout has expired; never reaches users."""
 
 
+class Attendant(Protocol):
+    """What looks after a call when its state has changed: the reader thread."""
+
+    def __call__(self, at: float) -> None:
+        """Look at the call at the moment ``at`` at the latest; must take no lock."""
+
+
+def nobody(at: float) -> None:
+    """Look after a call that has not been started or has ended."""
+
+
 class Channel:
-    """The state that the worker thread and the caller share: delta buffer, deadlines, end state."""
+    """The state that the threads of one call share; each field is changed under ``lock``."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
         self.deadlines = Deadlines(timeouts)
+        self.attend: Attendant = nobody
         self.first_text_at: float | None = None
         self.ended_at: float | None = None
         self.attempts = 0
         self.bytes = 0
+        self.chunks = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
         self.status: int | None = None
         """The HTTP status of the last attempt, once it has one."""
+        self.model: str | None = None
+        """The model that a ``Failover`` asks for, until the server names its own."""
         self.is_stopped = False
         """Whether the caller has ended the call."""
         self.is_open = False
+        """Whether the call may return its stream."""
         self.started = False
         """Whether an event has arrived: text, reasoning, refusal or tool call."""
         self.has_end_marker = False
@@ -51,27 +66,25 @@ class Channel:
         If so, ``first_token`` ends only the attempt."""
         self.failures: list[ProviderFailure] = []
         """The providers that failed before the current one."""
+        self.on_start: Callable[[], None] | None = None
+        """Called, under the lock, at the first event. It must take no other lock."""
         self.on_end: Callable[[], None] | None = None
-        """Called, under the lock, when a timeout or the source has ended the call.
-
-        It must take no other lock: a finalizer may close this stream under that lock."""
+        """The same, when a timeout or the source has ended the call."""
         self.buffer: list[Delta] = []
         """What the caller has not taken yet."""
+        self.is_full = False
+        """Whether the response is not read until the caller has taken the buffer."""
+        self.dropped: Any = None
+        """A stream that a finalizer could not close: the reader thread does."""
         self.ended = False
         self.error: ProviderError | None = None
-        self._next_check_at = -math.inf
-        """When the waiting caller checks the deadlines without being woken."""
+        self.expired: str | None = None
+        """The timeout that ended the running attempt, and not the call."""
         self._idle = timeouts.idle
-        self._expired: str | None = None
-        """The timeout that ended the running attempt."""
-        self._overdue: str | None = None
-        """A timeout that takes effect after the data that was read has been handed over."""
         self._stop: Callable[[], None] = lambda: None
-        self._collected: list[Delta] = []
+        self._held: list[Delta] = []
+        """What came before the first event: usage and the model's name."""
         self._buffered = 0
-        self._blocked = False
-        self._has_signalled_headers = True
-        """Whether the waiting threads have been woken since the headers arrived."""
         self._make_locks()
         self._set_deadline("connect", timeouts.connect)
 
@@ -81,117 +94,35 @@ class Channel:
 
     # --- called by the worker thread
 
-    def run(self, source: Source, context: Context) -> None:
-        """Run the source to its end in ``context``; every exit path sets the end state."""
-        self._run_guarded(lambda: context.run(self._read, source))
-
-    def _read(self, source: Source) -> None:
-        for delta in source(self):
-            self._collect(delta)
-        self._end(None)
-
-    def _collect(self, delta: Delta) -> None:
-        if delta.__class__ in _LATEST_ONLY and not self.started:
-            self._drop_previous(delta.__class__)
-        self._collected.append(delta)
-        if delta.__class__ is Finish:
-            self._note_end_marker()
-
-    def _drop_previous(self, kind: type) -> None:
-        """Drop the previous delta of this kind: a server may send them forever before any event."""
-        for index in range(len(self._collected) - 1, -1, -1):
-            if self._collected[index].__class__ is kind:
-                del self._collected[index]
-                return
-            if self._collected[index].__class__ not in _NOT_EVENTS:
-                return
-
-    def _run_guarded(self, work: Callable[[], None]) -> BaseException | None:
-        """Run a part of the source; if an error ends it, set the end state and return the error."""
-        try:
-            work()
-        except CallEnded:
-            self._end(StreamCancelled("the stream was stopped"))
-        except ProviderError as error:
-            self._end(error)
-            return error
-        except BaseException as error:  # noqa: BLE001 (the caller must never wait forever)
-            failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
-            failure.__cause__ = error
-            self._end(failure)
-            return error
-        return None
-
-    def _note_end_marker(self) -> None:
-        """Record the end marker: only usage and ``[DONE]`` may still follow."""
-        with self.lock:
-            self.has_end_marker = True
-            self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
-            self.deadlines.set("idle", self._idle)
-
     def start_attempt(self, stop: Callable[[], None]) -> None:
         """Start an attempt that ``stop`` interrupts from any thread."""
         with self.lock:
-            if self.deadlines.total_time_left() <= 0:
-                self._expire("total")
             self._check()
             self._stop = stop
-            self._expired = None
-            if self._ends_attempt(self._overdue):
-                self._overdue = None
+            self.expired = None
             self.attempts += 1
-            self._collected.clear()
+            self._held = [ServedModel(self.model)] if self.model else []
             self.has_end_marker, self._idle = False, self.timeouts.idle
             self._set_deadline("connect", self.timeouts.connect)
 
     def connected(self) -> None:
         """Record that sending the request starts now."""
-        self._set_deadline("first_token", self.timeouts.first_token)
+        with self.lock:
+            self._set_deadline("first_token", self.timeouts.first_token)
 
     sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
     def headers_received(self, headers: Mapping[str, str], request_id: str | None) -> None:
-        """Record the headers of a successful response: the call may return.
-
-        Waiting threads are woken before the next read, once for the headers and any body data that
-        came with them: for a short answer, waking a thread is most of the cost.
-        """
+        """Record the headers of a good response. The caller is woken by the first ``notify``."""
         with self.lock:
             self._check()
             self.headers, self.request_id = headers, request_id
             self.is_open = not self.waits_for_first_event
-            self._has_signalled_headers = self.waits_for_first_event
-
-    def bytes_received(self, size: int) -> None:
-        """Record a read of ``size`` body bytes."""
-        now = monotonic()
-        self.bytes += size
-        self._buffered += size
-        due, timeout = self.deadlines.next_due
-        if now > due and timeout != "idle":
-            self._overdue = self._overdue or timeout  # takes effect after this data's hand-over
-        elif self.started:
-            self.deadlines.set("idle", self._idle, now)
-
-    def flush(self) -> None:
-        """Hand over the decoded deltas; block while the caller's buffer is full."""
-        if self._collected and (self.started or self._is_first_event()):
-            with self.lock:
-                self._hand_over()
-                self._notify()
-                if self._buffered > BUFFER_BYTES:
-                    self._wait_for_space()
-        elif not self._has_signalled_headers or self._is_due_early():
-            self._notify()
-        if self._overdue:
-            self._expire(self._overdue)
-        if self.ended:
-            raise CallEnded
 
     def interruption(self) -> Exception:
         """Return the exception for a running attempt that another thread has stopped."""
-        if self._expired and not self.ended:
-            return timeout_error(self._expired, self.timeouts)
+        if self.expired and not self.ended:
+            return timeout_error(self.expired, self.timeouts)
         return CallEnded()
 
     def sleep(self, seconds: float) -> None:
@@ -199,77 +130,97 @@ class Channel:
         until = monotonic() + seconds
         with self.lock:
             self.deadlines.only_total()
-            self._notify()
             while (remaining := until - monotonic()) > 0:
                 self._check()
                 self._wakeup.changed.wait(remaining)
             self._check()
 
-    def has_started(self) -> bool:
-        """Return whether an event has arrived, even in the very read that ended in a failure."""
-        return self.started or self._is_first_event()
-
-    def _notify(self) -> None:
+    def wait_for_space(self) -> None:
+        """Wait until the caller has taken the buffer, if it is full, or has ended the call."""
         with self.lock:
-            self._has_signalled_headers = True
-            self._wakeup.notify()
+            while self.is_full and not self.ended:
+                self._wakeup.changed.wait()
 
     def _check(self) -> None:
         if self.ended:
             raise CallEnded
 
-    def _is_first_event(self) -> bool:
-        with self.lock:  # a timeout may be expiring: an event counts only if it came first
-            if self._expired or self._ends_attempt(self._overdue):
-                return False
-            self.started = any(not isinstance(delta, _NOT_EVENTS) for delta in self._collected)
-            if self.started:
-                self.deadlines.set("idle", self._idle)
-            return self.started
+    # --- called by the thread that reads the response, under the lock
 
-    def _note_first_text(self) -> None:
-        if self.first_text_at is None and any(delta.__class__ is str for delta in self._collected):
+    def deliver(self, deltas: list[Delta], size: int) -> None:
+        """Hand over what a read of ``size`` body bytes has brought."""
+        self.bytes += size
+        self._buffered += size
+        if not self.started and not self._start(deltas):
+            return
+        self.buffer += deltas
+        self.deadlines.set("idle", self._idle)
+        kinds = list(map(type, deltas))
+        self.chunks += kinds.count(str)
+        if self.first_text_at is None and self.chunks:
             self.first_text_at = monotonic()
+        if Finish in kinds:
+            self._note_end_marker()
+        if self._buffered > BUFFER_BYTES and self.buffer:
+            self.is_full = True
+            self.deadlines.only_total()
 
-    def _hand_over(self) -> None:
-        self._note_first_text()
-        if not self.ended:
-            self.buffer += self._collected
-            self.is_open = self.is_open or self.started
-        self._collected = []
+    def _start(self, deltas: list[Delta]) -> bool:
+        """Return whether an event has arrived; if not, hold the deltas back."""
+        if all(isinstance(delta, _NOT_EVENTS) for delta in deltas):
+            for delta in deltas:
+                self._hold(delta)
+            return False
+        self.started = self.is_open = True
+        self.buffer, self._held = self.buffer + self._held, []
+        if self.on_start is not None:
+            self.on_start()
+        return True
 
-    def _wait_for_space(self) -> None:
-        self._blocked = True
-        self.deadlines.only_total()
-        while self._buffered > BUFFER_BYTES and not self.ended:
-            remaining = self.deadlines.total_time_left()
-            if remaining <= 0:
-                self._expire("total")
-            self._wakeup.changed.wait(None if remaining == math.inf else remaining)
-        self._blocked = False
+    def _hold(self, delta: Delta) -> None:
+        """Hold a delta back; a server may send usage and its model forever before any event."""
+        if isinstance(delta, _LATEST_ONLY):
+            self._held = [held for held in self._held if type(held) is not type(delta)]
+        self._held.append(delta)
+        if isinstance(delta, Finish):
+            self._note_end_marker()
 
-    def _set_deadline(self, timeout: str, seconds: float | None) -> None:
-        """Set the deadline of a wait that is not preceded by ``flush``."""
-        self.deadlines.set(timeout, seconds)
-        if self._is_due_early():
-            self._notify()
+    def _note_end_marker(self) -> None:
+        """Record the end marker: only usage and ``[DONE]`` may still follow."""
+        self.has_end_marker = True
+        self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
+        self._set_deadline("idle", self._idle)
 
-    def _is_due_early(self) -> bool:
-        """Return whether the next deadline comes before the waiting caller's next check."""
-        return self.deadlines.next_due[0] < self._next_check_at
-
-    def _end(self, error: ProviderError | None) -> None:
+    def notify(self) -> None:
+        """Wake every thread that waits for a change."""
         with self.lock:
-            if self._ends_attempt(self._overdue):
-                self._overdue = None  # it was the last attempt, and has ended on its own
-            if self._collected and not self.ended:
-                self.started = self.started or self._is_first_event()
-                self._hand_over()
-            if self._overdue:
-                error = timeout_error(self._overdue, self.timeouts)
+            self._wakeup.notify()
+
+    def end(self, error: ProviderError | None) -> None:
+        """End the call after the source has ended, well or with ``error``."""
+        with self.lock:
+            if error is None and not self.ended:  # else they belong to an attempt that failed
+                self.buffer, self._held = self.buffer + self._held, []
             self._set_end(error)
 
-    # --- called by either side, under the lock
+    # --- called by the reader thread
+
+    def expire(self, timeout: str) -> None:
+        """Handle an expired timeout: end the attempt or the entire call."""
+        with self.lock:
+            if self.ended:
+                return
+            if timeout == "connect" or (
+                timeout == "first_token" and self.waits_for_first_event and not self.started
+            ):
+                self.expired = timeout
+                self.deadlines.only_total()
+            else:  # after the end marker only usage or [DONE] is missing
+                error = None if self.has_end_marker else timeout_error(timeout, self.timeouts)
+                self.end(error)
+            self._stop()
+
+    # --- called by any thread, under the lock
 
     def _set_end(self, error: ProviderError | None) -> None:
         if not self.ended:
@@ -280,29 +231,15 @@ class Channel:
                 self.on_end()
         self._wakeup.notify()
 
-    def _expire(self, timeout: str) -> None:
-        """Handle an expired timeout: end the attempt or the entire call."""
-        with self.lock:
-            if self.ended:
-                return
-            if self._ends_attempt(timeout):
-                self._expired, self._overdue = timeout, None
-                self.deadlines.only_total()
-            elif self.has_end_marker and not self._overdue:
-                self._set_end(None)  # the answer is complete; only usage or [DONE] is missing
-            else:
-                self._set_end(timeout_error(timeout, self.timeouts))
-            self._stop()
-
-    def _ends_attempt(self, timeout: str | None) -> bool:
-        return timeout == "connect" or (
-            timeout == "first_token" and self.waits_for_first_event and not self.started
-        )
+    def _set_deadline(self, timeout: str, seconds: float | None) -> None:
+        """Set a deadline that may be earlier than the one before it."""
+        self.deadlines.set(timeout, seconds)
+        self.attend(self.deadlines.next_due[0])
 
     # --- called by the caller's thread
 
     def wait_for_headers(self) -> None:
-        """Wait for the headers of a successful response, or for the end."""
+        """Wait until the call may return its stream, or has ended."""
         while not (self.is_open or self.ended):
             self._wait(math.inf)
 
@@ -316,61 +253,52 @@ class Channel:
             self._wait(remaining)
         return True
 
+    def _wait(self, seconds: float) -> None:
+        self._wakeup.wait(seconds)
+        if self.ended:
+            with self.lock:
+                self._wakeup.wake_caller()  # for other threads that read the same stream
+
     def buffer_taken(self) -> None:
         """Record, under the lock, that the caller has emptied ``buffer``."""
         self._buffered = 0
-        if self._blocked:  # from now on the worker thread waits for the server again
-            self._blocked = False
-            self._set_deadline("idle", self._idle)
+        if self.is_full:  # from now on the response is read again
+            self.is_full = False
+            self.deadlines.set("idle", self._idle)
             self._wakeup.changed.notify_all()
+            self.attend(NOW)
 
     def poll(self, wake: Callable[[], None], for_headers: bool = False) -> bool:
         """Return whether ``wait()`` (``for_headers``: ``wait_for_headers()``) would return at once.
 
         For a caller that must not block: if not, ``wake`` is called once, at the next change, from
         any thread and under the lock, so it must take no other lock (``call_soon_threadsafe`` does
-        not); the caller polls again then, or at the next deadline.
+        not); the caller polls again then.
         """
         with self.lock:
-            if self.deadlines.time_left() <= 0:
-                self._expire(self.deadlines.next_due[1])
             ready = self.ended or (self.is_open if for_headers else bool(self.buffer))
-            self._next_check_at = self.deadlines.next_due[0]
             self._wakeup.wake = None if ready else wake
             return ready
 
     def stop(self, error: ProviderError | None) -> list[Delta]:
         """End the call from the caller's side; return what was still in ``buffer``."""
         with self.lock:
-            # The worker thread may have ended the call, but the caller has not seen that outcome.
+            # The source may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
             self.ended, self.error, self.is_stopped = True, error, True
             self._wakeup.notify()
             self._stop()
+            self.attend(NOW)
             unread, self.buffer = self.buffer, []
             return unread
 
     def abandon(self, reason: str) -> None:
-        """End the call without the worker thread: it is the parent's (after a fork) or has stopped.
+        """End the call without its threads: they are the parent's (after a fork) or have stopped.
 
         The connection stays untouched.
         """
         self._make_locks()  # the old ones may be held forever
-        self._stop = lambda: None
+        self._stop, self.attend = lambda: None, nobody
         self.on_end = None  # it might wait for a lock that the parent held
         with self.lock:
             self._set_end(ProviderError(reason))
-
-    def _wait(self, at_most: float) -> None:
-        """Wait for the next change or deadline, at most ``at_most`` seconds; without the lock."""
-        with self.lock:
-            due, timeout = self.deadlines.next_due
-            remaining = due - monotonic()
-            if remaining <= 0:
-                self._expire(timeout)
-                return
-            self._next_check_at = due
-        self._wakeup.wait(min(remaining, at_most))
-        if self.ended:
-            with self.lock:
-                self._wakeup.wake_caller()  # for other threads that read the same stream

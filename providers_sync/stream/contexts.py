@@ -1,20 +1,29 @@
-"""Runs an iterator in a context of its own, so that what its code sets stays there."""
+"""Runs a generator in a context of its own, so that what its code sets stays there."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_END: Any = object()
 
 
-def in_context(context: Context, iterator: Iterator[T]) -> Iterator[T]:
-    """Yield what ``iterator`` yields; its code runs in ``context``, also when it is closed."""
-    try:
-        while (item := context.run(next, iterator, _END)) is not _END:
+def in_context(context: Context, generator: Generator[T, None, None]) -> Generator[T, None, None]:
+    """Delegate to ``generator`` as ``yield from`` does; its code runs in ``context``."""
+    step: Callable[..., T] = generator.__next__
+    arguments: tuple[Any, ...] = ()
+    while True:
+        try:
+            item = context.run(step, *arguments)
+        except StopIteration:
+            return
+        try:
             yield item
-    finally:
-        if isinstance(iterator, Generator):
-            context.run(iterator.close)
+        except GeneratorExit:
+            context.run(generator.close)
+            raise
+        except BaseException as error:  # noqa: BLE001 (it is the generator's)
+            step, arguments = generator.throw, (error,)
+        else:
+            step, arguments = generator.__next__, ()

@@ -6,9 +6,9 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from ..config import Timeouts
+from .call import Source
 from .cancel import CancelToken
-from .channel import Source
-from .direct_channel import DirectChannel
+from .channel import Channel
 from .stream import Stream, channel_of, raise_early_failure, start
 
 
@@ -51,4 +51,4 @@ class PreparedCall:
 
     def unstarted(self) -> Stream:
         """Return its stream without running anything, for a caller that has already stopped."""
-        return Stream(DirectChannel(self.timeouts), self.cancel, self.model)
+        return Stream(Channel(self.timeouts), self.cancel, self.model)

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import operator
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from sys import is_finalizing
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from ..clock import monotonic
-from ..errors import ProviderError, ProviderFailure, StreamCancelled
+from ..errors import ProviderError, StreamCancelled
 from ..types import (
     Completion,
     Delta,
     Event,
-    Finish,
     Outcome,
-    ReasoningDelta,
-    Refusal,
     ServedModel,
-    Stats,
     TextDelta,
-    ToolCall,
     ToolCallStarted,
-    Usage,
 )
-from . import workers
+from . import reader
+from .call import Call, Source
 from .cancel import CancelToken, attach, detach
-from .channel import Channel, Source
+from .channel import NOW, Channel
+from .transcript import Transcript
 
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -54,7 +48,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Stream:
+class Stream(Transcript):
     """A streamed answer: an iterator of its text, chunk by chunk as the server sends it.
 
     Also a context manager, which closes it. Dropping the last reference closes it too.
@@ -63,26 +57,9 @@ class Stream:
     """
 
     def __init__(self, channel: Channel, cancel: CancelToken | None, model: str | None) -> None:
-        self._channel = channel
+        super().__init__(channel, model)
         self._token = cancel
-        self._outcome: Outcome | None = None
         self._error: ProviderError | None = None
-        # What was handed over: the text of all earlier batches; its length, its number of chunks
-        # and the current batch; and the unread deltas of that batch. Ctrl-C may interrupt between
-        # any two calls, so each step is one assignment.
-        self._earlier_text = io.StringIO()
-        self._position: tuple[int, int, list[Delta]] = (0, 0, [])
-        self._unread: Iterator[Delta] = iter(())
-        self.model = model
-        """The model's name as the server reports it, until then the name in the request."""
-        self.finish_reason: str | None = None
-        """Why the model stopped, as the server reports it: ``stop``, ``length``, …"""
-        self.usage: Usage | None = None
-        """Tokens counted by the server, if it reports them."""
-        self.tool_calls: list[ToolCall] = []
-        """The complete tool calls the model has made so far."""
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
         self._on_end: Callable[[Stream], None] | None = None
         """Called once, in the thread that ends the stream, when the outcome is set; under the
         stream's lock, so that no thread sees the end earlier. It must take no other lock."""
@@ -93,7 +70,7 @@ class Stream:
             if self._token is not None:
                 attach(self._token, self)
             if self._outcome is None:
-                workers.run(self._channel.run, source, context)
+                reader.start(Call(self._channel, source, context))
         except BaseException:  # Ctrl-C, or no thread can be started
             self.close()
             raise
@@ -101,15 +78,6 @@ class Stream:
     def _raise_early_failure(self) -> None:
         if not self._channel.is_open or self._outcome is not None:
             self._fetch_batch()
-
-    @property
-    def _lock(self) -> Any:
-        """The lock that the worker thread and the callers share."""
-        if is_finalizing():
-            # A finalizer may close a stream now. The worker thread will not run again; if it was
-            # stopped while it held the lock, the exit would wait forever.
-            self._channel.abandon("the interpreter is shutting down")
-        return self._channel.lock
 
     # --- reading
 
@@ -196,52 +164,6 @@ class Stream:
             self.close()
             raise
 
-    def _take_buffer(self) -> None:
-        """Make the channel's buffer the current batch."""
-        channel, (length, chunks, _) = self._channel, self._position
-        batch = channel.buffer
-        unread = iter(batch)
-        # If a signal handler has cancelled meanwhile, it has already taken the buffer.
-        channel.buffer, self._position, self._unread = (
-            [],
-            (length, chunks, self._position[2] or batch),
-            unread,
-        )
-        channel.buffer_taken()
-        if self._outcome is not None:
-            self._unread = iter(())
-
-    def _finish_batch(self) -> None:
-        """Add the current batch to the text of the earlier ones."""
-        for delta in self._unread:
-            if delta.__class__ is not str:
-                self._record(delta)
-        length, chunks, batch = self._position
-        size = len(batch)
-        texts = [delta for delta in batch if isinstance(delta, str)]
-        text = "".join(texts)
-        if self._earlier_text.tell() != length:  # the last write was interrupted before its count
-            self._earlier_text.seek(length)
-            self._earlier_text.truncate()
-        self._earlier_text.write(text)
-        length, chunks = length + len(text), chunks + len(texts)
-        # If a signal handler has cancelled meanwhile, it has added to the batch.
-        self._position = (length, chunks, self._position[2][size:])
-
-    def _record(self, delta: Delta) -> None:
-        if isinstance(delta, Finish):
-            self.finish_reason = delta.reason or self.finish_reason
-        elif isinstance(delta, Usage):
-            self.usage = delta
-        elif isinstance(delta, ServedModel):
-            self.model = delta.name
-        elif isinstance(delta, ToolCall):
-            self.tool_calls.append(delta)
-        elif isinstance(delta, ReasoningDelta):
-            self._reasoning.append(delta.text)
-        elif isinstance(delta, Refusal):
-            self._refusal.append(delta.text)
-
     def _finish(self) -> None:
         if self._outcome is not None:
             return
@@ -281,13 +203,7 @@ class Stream:
             if self._outcome is not None:
                 return
             self._outcome = Outcome.CANCELLED
-            buffered = self._channel.stop(error)
-            self._unread, unread = iter(()), self._unread
-            for delta in [*unread, *buffered]:
-                if delta.__class__ is not str:
-                    self._record(delta)
-            length, chunks, batch = self._position
-            self._position = (length, chunks, batch + buffered)
+            self._take_rest(self._channel.stop(error))
             if error is not None:
                 error.partial = self.text
                 self._error = error
@@ -306,70 +222,21 @@ class Stream:
 
     def __del__(self, is_finalizing: Callable[[], bool] = is_finalizing) -> None:
         # At interpreter shutdown the process closes the connection; globals may no longer exist.
-        if self._outcome is None and not is_finalizing():
-            self.close()
+        if self._outcome is not None or is_finalizing():
+            return
+        # A finalizer must not wait: this thread may hold a lock that the holder waits for.
+        lock = self._channel.lock
+        if lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                lock.release()
+        else:
+            self._channel.dropped = self
+            self._channel.attend(NOW)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be copied or pickled; use its completion()")
-
-    # --- state and results
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome; ``None`` until the stream has been read to its end or stopped."""
-        return self._outcome
-
-    @property
-    def text(self) -> str:
-        """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
-        with self._lock:
-            texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
-            earlier = self._earlier_text.getvalue()[: self._position[0]]
-            return earlier + "".join(texts) if texts else earlier
-
-    @property
-    def reasoning(self) -> str:
-        """The model's reasoning so far; not part of ``.text``."""
-        return "".join(self._reasoning)
-
-    @property
-    def refusal(self) -> str:
-        """The model's refusal, if the server sends it separately from the text."""
-        return "".join(self._refusal)
-
-    def _handed_over(self) -> list[Delta]:
-        batch = self._position[2]
-        return batch[: len(batch) - operator.length_hint(self._unread)]
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The response headers of the last attempt; names are case-insensitive."""
-        return self._channel.headers
-
-    @property
-    def attempts(self) -> tuple[ProviderFailure, ...]:
-        """The providers of a ``Failover`` that failed before this answer; otherwise empty."""
-        return tuple(self._channel.failures)
-
-    @property
-    def request_id(self) -> str | None:
-        """The request id that the server gave the last attempt, if any."""
-        return self._channel.request_id
-
-    @property
-    def stats(self) -> Stats:
-        """Times, chunks, bytes and attempts so far."""
-        channel = self._channel
-        with self._lock:
-            chunks = sum(isinstance(delta, str) for delta in self._handed_over())
-            first, end = channel.first_text_at, channel.ended_at or monotonic()
-            return Stats(
-                first_chunk_s=None if first is None else first - channel.deadlines.started_at,
-                duration_s=end - channel.deadlines.started_at,
-                chunks=self._position[1] + chunks,
-                bytes=channel.bytes,
-                attempts=channel.attempts,
-            )
 
     def completion(self) -> Completion:
         """Read the rest and return the complete answer; raises like ``next``."""

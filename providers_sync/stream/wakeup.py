@@ -1,4 +1,4 @@
-"""The locks and callbacks by which the worker thread and the caller wake each other."""
+"""How the threads of a call wake each other: a lock, a condition, a wake-up lock, a callback."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Wakeup:
     """A condition for the worker thread, a wake-up lock for callers, a callback for event loops."""
 
     def __init__(self) -> None:
-        # Reentrant: a finalizer may cancel in the very thread that holds the lock. The caller waits
-        # for the wake-up lock and never for the condition, whose Python code Ctrl-C may interrupt
-        # halfway.
+        # Reentrant: a signal handler may cancel in the very thread that holds the lock. The caller
+        # waits for the wake-up lock and never for the condition, whose Python code Ctrl-C may
+        # interrupt halfway.
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.wake: Callable[[], None] | None = None

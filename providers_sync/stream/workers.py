@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sys import is_finalizing
 from typing import Any
 
-from ..config import IDLE_THREAD_S
+from ..config import IDLE_THREAD_S, IDLE_WORKERS
 from ..threads import start_thread
 
 _idle: list[_Worker] = []
@@ -34,7 +34,7 @@ def run(work: Callable[..., None], *arguments: Any) -> None:
     else:
         worker = _Worker()
         worker.work = work, arguments
-        start_thread(threading.Thread(target=worker.run, name="providers-sync-stream"))
+        start_thread(threading.Thread(target=worker.run, name="providers-sync-request"))
 
 
 class _Worker:
@@ -52,6 +52,8 @@ class _Worker:
             work(*arguments)
             del work, arguments  # an idle thread must keep no stream alive
             self.work = None
+            if len(_idle) >= IDLE_WORKERS:
+                return
             _idle.append(self)
             if not self.wakeup_lock.acquire(timeout=IDLE_THREAD_S):
                 try:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..config import ATTEMPTS, NotGiven, Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
+from ..providers.attempts import Readings
 from ..providers.base import Provider
 from ..providers.openai import OpenAICompatible
 from ..stream import Channel, Source
-from ..types import Delta, Messages, Prompt
+from ..types import Messages, Prompt
 from .answers import Script
 from .in_memory import InMemoryTransport
 from .records import Request
@@ -154,7 +155,7 @@ class ScriptedProvider(Provider):
             effective_timeouts,
         )
 
-        def recorded(channel: Channel) -> Iterator[Delta]:
+        def recorded(channel: Channel) -> Readings:
             self.asked.append(call)
             yield from source(channel)
 

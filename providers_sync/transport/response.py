@@ -102,9 +102,74 @@ class Response:
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             self._attempt.raise_if_stopped()
             raise MalformedStream(f"the body cannot be read: {quote_error(error)}") from error
-        # The shutdown in ``stop`` looks like a clean end, and data may still arrive after it.
+        if not data:
+            self._eof = True
         self._attempt.raise_if_stopped()
         return data
+
+    # TEMPORARY
+    @property
+    def socket(self) -> Any:
+        return self._attempt.socket if isinstance(self._body, BodyReader) else None
+
+    @property
+    def at_hand(self) -> bool:
+        return not self._has_read_buffer or (
+            hasattr(self.socket, "pending") and self.socket.pending() > 0
+        )
+
+    _has_read_buffer = False
+    can_be_reused = True
+
+    def receive(self) -> bytes | None:
+        import ssl
+
+        if self.socket is None:
+            return self.read()
+        self.socket.setblocking(False)
+        if not self._has_read_buffer:
+            self._has_read_buffer = True
+            try:
+                return self._read_now(True)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return None
+        try:
+            return self._read_now()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+
+    def _read_now(self, peek=False):
+        import ssl
+
+        try:
+            if peek and not self._framing._response.fp.peek(1):
+                self._framing._receive = self.socket.recv
+                raise BlockingIOError
+            return self._body._next() if not self._body.ended else b""
+        except (BlockingIOError, ssl.SSLWantReadError):
+            raise
+        except (HTTPException, OSError) as error:
+            raise StreamCut(
+                f"the connection broke during the answer: {describe_error(error)}"
+            ) from error
+
+    @property
+    def ended(self) -> bool:
+        return self._body.ended or self._eof
+
+    _eof = False
+
+    def release(self):
+        if self.socket is not None:
+            self.socket.settimeout(1)
+        self.return_connection()
+        self.close()
+
+    def abandon(self):
+        import os
+
+        if self.socket is not None:
+            os.close(self.socket.detach())
 
     def _timeout_error(self) -> APITimeoutError:
         if self._is_own_socket or self._attempt.is_over():

@@ -1,0 +1,272 @@
+"""``Call``: runs the source of one answer on worker threads and reads its responses."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from .. import call_log
+from ..config import DRAIN_S
+from ..errors import ProviderError, StreamCancelled, StreamCut, StreamTruncated
+from ..types import Decoder
+from .channel import NOW, CallEnded, Channel, nobody
+
+T = TypeVar("T")
+
+
+class Body(Protocol):
+    """The body of a response whose headers have been accepted."""
+
+    can_be_reused: bool
+    """Whether the connection can serve another request after the end of this body."""
+
+    @property
+    def socket(self) -> Any:
+        """A plain socket that the reader thread may wait for; ``None``: a worker must read."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether ``receive`` may return something without a wait for the socket."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has ended, and all of it has been returned."""
+
+    def receive(self) -> bytes | None:
+        """Return what one read brings, ``None`` if nothing has arrived; wait if ``socket`` is None.
+
+        ``b""`` may mean that only framing has arrived. Raises ``ProviderError``.
+        """
+
+    def release(self) -> None:
+        """Return the connection to its pool, if the body was read to its proven end."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+    def abandon(self) -> None:
+        """Close the descriptors in a forked child, and touch nothing that the parent shares."""
+
+
+class Reading(NamedTuple):
+    """A response to read; ``context`` is that in which its decoder runs."""
+
+    body: Body
+    decoder: Decoder
+    context: Context
+
+
+Source = Callable[[Channel], Generator[Reading, None, None]]
+"""Makes an answer: sends requests, and yields each good response to be read.
+
+If reading fails, the error is raised at the ``yield``, and the source may yield another response;
+otherwise it is closed there. It reports its progress to the channel: ``start_attempt`` (with a
+callable that stops the attempt), ``connected``, ``sent`` and ``headers_received``.
+"""
+
+_numbers = itertools.count()
+
+
+class Call:
+    """One call that runs: its source, the response that is read now, and who reads it."""
+
+    def __init__(self, channel: Channel, source: Source, context: Context) -> None:
+        self.number = next(_numbers)
+        self.channel = channel
+        self.reading: Reading | None = None
+        self.failure: BaseException | None = None
+        """Why reading the response has ended, unless it has ended well."""
+        self.is_draining = False
+        """Whether the answer is complete, and only the end of the body is missing."""
+        self.has_news = False
+        """Whether the callers have not been woken since the last delta or the headers."""
+        self.belongs_to_reader = False
+        """Whether the reader thread reads the response, and closes it."""
+        self.is_registered = False
+        """Whether the reader thread's selector waits for its socket."""
+        self.scheduled_at = math.inf
+        """When the reader thread looks at the call by itself."""
+        self._context = context
+        self._steps = context.run(source, channel)
+
+    # --- in a worker thread
+
+    def advance(self, error: BaseException | None = None) -> None:
+        """Run the source up to its next response, and read what came with it.
+
+        ``error`` is why reading the previous response failed.
+        """
+        self.reading = self.failure = None
+        try:
+            if error is None:
+                self.reading = self._context.run(next, self._steps)
+            else:
+                self.reading = self._context.run(self._steps.throw, error)
+        except StopIteration:
+            self._finish(None)
+        except CallEnded:
+            self._finish(StreamCancelled("the stream was stopped"))
+        except ProviderError as failure:
+            self._finish(failure)
+        except BaseException as failure:  # noqa: BLE001 (the caller must never wait forever)
+            self._finish(_unexpected(failure))
+        else:
+            self._begin(self.reading.body)
+
+    def _begin(self, body: Body) -> None:
+        """Read what came with the headers; then let the reader thread go on, if it can."""
+        self.is_draining = False
+        going = self.has_news = True
+        if body.socket is None:
+            while going:
+                going = self._turn_waiting(body)
+        while going and body.at_hand and not self.channel.is_full:
+            going = self.turn()
+        if not (going and self._give_to_reader()):
+            self.settle()
+
+    def _turn_waiting(self, body: Body) -> bool:
+        """Do what ``turn`` does for a body that only this thread can read."""
+        try:
+            data = body.receive()
+            error = None
+        except BaseException as raised:  # noqa: BLE001 (passed on to the source)
+            data, error = None, raised
+        with self.channel.lock:
+            going = self._take(data, error)
+        self.notify()
+        self.channel.wait_for_space()
+        return going
+
+    def _give_to_reader(self) -> bool:
+        with self.channel.lock:
+            if self.channel.ended:
+                self.failure = CallEnded()
+                return False
+            self.belongs_to_reader = True
+            self.notify()
+            self.channel.attend(NOW)
+            return True
+
+    # --- in the thread that reads the response
+
+    def turn(self) -> bool:
+        """Read the response once, decode what came, and hand it over; return whether it goes on.
+
+        Under the lock from the read to the end, so that everybody else sees whole turns.
+        """
+        reading = self.reading
+        assert reading is not None
+        with self.channel.lock:
+            if self.channel.ended:
+                return self._take(None, CallEnded())
+            try:
+                data = reading.body.receive()
+            except BaseException as error:  # noqa: BLE001 (passed on to the source)
+                return self._take(None, error)
+            return data is None or self._take(data, None)
+
+    def _take(self, data: bytes | None, error: BaseException | None) -> bool:
+        """Decode what a read has brought; return whether the response goes on."""
+        try:
+            if error is not None:
+                raise error
+            return self._decode(data or b"")
+        except BaseException as failure:  # noqa: BLE001 (passed on to the source)
+            self.failure = self._cause(failure)
+            return False
+
+    def _cause(self, failure: BaseException) -> BaseException | None:
+        """Return why reading really failed; ``None`` if the answer was complete before."""
+        channel = self.channel
+        if channel.expired or channel.ended:  # stopping the attempt looks like a broken connection
+            return channel.interruption()
+        is_cut = isinstance(failure, (StreamCut, StreamTruncated))
+        is_complete = self.is_draining or (is_cut and channel.has_end_marker)
+        return None if is_complete else failure
+
+    def _decode(self, data: bytes) -> bool:
+        assert self.reading is not None
+        body, decoder, context = self.reading
+        channel = self.channel
+        if channel.ended:
+            raise CallEnded
+        if self.is_draining:
+            return not body.ended
+        if data:
+            deltas = context.run(decoder.feed, data)
+            channel.deliver(deltas, len(data))
+            self.has_news = self.has_news or bool(deltas)
+            self._attend()
+        if not (body.ended or getattr(decoder, "ended", False)):
+            return True
+        channel.deliver(list(context.run(decoder.end)), 0)
+        self.has_news = True
+        if body.ended or not body.can_be_reused:
+            return False
+        self.is_draining = True
+        channel.deadlines.set("drain", DRAIN_S)
+        self._attend()
+        return True
+
+    def _attend(self) -> None:
+        """Tell the reader thread of a deadline that is earlier than those it knows."""
+        due = self.channel.deadlines.next_due[0]
+        if due < self.scheduled_at:
+            self.channel.attend(due)
+
+    def notify(self) -> None:
+        """Wake the callers if there is something new for them."""
+        if self.has_news:
+            self.has_news = False
+            self.channel.notify()
+
+    @property
+    def settles_at_once(self) -> bool:
+        """Whether ``settle`` takes no time: no other request follows, and no log is written."""
+        is_last = self.failure is None or self.channel.started or self.channel.ended
+        return is_last and not call_log.is_on(call_log.DEBUG)
+
+    def settle(self) -> None:
+        """Release the response; end the call, or let the source go on after a failure."""
+        assert self.reading is not None
+        if self.failure is None:
+            self.reading.body.release()
+            self._finish(None)
+            self._close_source()
+            return
+        self.reading.body.close()
+        self.notify()
+        if self.channel.ended:
+            self._finish(StreamCancelled("the stream was stopped"))
+            self._close_source()
+        else:
+            self.advance(self.failure)
+
+    def give_up(self, error: ProviderError) -> None:
+        """End the call with ``error``, and let the source do no more."""
+        if self.reading is not None:
+            self.reading.body.close()
+        self._finish(error)
+        self._close_source()
+
+    def _close_source(self) -> None:
+        with contextlib.suppress(Exception):  # the answer has ended; nobody waits for this
+            self._context.run(self._steps.close)
+
+    def _finish(self, error: ProviderError | None) -> None:
+        self.reading = None
+        with self.channel.lock:
+            self.channel.end(error)
+            self.channel.attend(NOW)  # it need not look after this call any longer
+            self.channel.attend = nobody
+
+
+def _unexpected(error: BaseException) -> ProviderError:
+    failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
+    failure.__cause__ = error
+    return failure

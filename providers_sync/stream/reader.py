@@ -1,0 +1,292 @@
+"""The reader thread: it reads the responses of all calls of the process, and keeps their deadlines.
+
+One thread reads, decodes and fires timeouts, so these cannot race. Everybody else only sets a flag,
+shuts a duplicate of the socket down, and wakes the thread: only the reader registers, unregisters
+and closes what it reads, so that no descriptor is reused while its number is registered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import os
+import selectors
+import socket
+import threading
+from collections import deque
+from typing import Any
+
+from ..clock import monotonic
+from ..config import IDLE_THREAD_S, SELECT_SOCKETS
+from ..errors import ProviderError
+from ..threads import start_thread
+from . import workers
+from .call import Call
+from .channel import NOW, CallEnded
+from .deadlines import timeout_error
+
+BATCH = 64
+"""Streams read before their callers are woken: each one woken competes with the reader."""
+LONGEST_WAIT_S = 3600.0
+"""Selectors count milliseconds in 32 bits."""
+
+
+class Waker:
+    """A pair of sockets: a byte sent through it ends a selector's wait.
+
+    Both are closed with the last reference, and not before: whoever wakes holds one.
+    """
+
+    def __init__(self) -> None:
+        self.receiver, self._sender = socket.socketpair()
+        self.receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def wake(self) -> None:
+        """End the wait; takes no lock."""
+        with contextlib.suppress(OSError):  # full: the reader is about to wake
+            self._sender.send(b"\0")
+
+    def clear(self) -> None:
+        """Forget all wake-ups."""
+        with contextlib.suppress(OSError):
+            self.receiver.recv(4096)
+
+    def __del__(self) -> None:
+        self.receiver.close()
+        self._sender.close()
+
+
+class Reader:
+    """The state of one reader thread; fields without a comment belong to the thread itself."""
+
+    def __init__(self) -> None:
+        self._inbox: deque[Call] = deque()
+        """Calls to look at. Any thread, and any finalizer, appends to it without a lock."""
+        self._wakes_at = NOW
+        """Until when the thread waits; ``NOW`` while it is awake and will look at its inbox."""
+        self._waker = Waker()
+        self._selector: Any = None
+        self._calls: dict[int, Call] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        """A heap: when to look at which call. Entries of ended calls are skipped."""
+        self._ready: list[Call] = []
+        """Calls whose next data is at hand, although their sockets may be silent."""
+        self._idle_until = 0.0
+
+    def start(self) -> None:
+        """Start the thread, after the first ``post``; raises ``ProviderError``."""
+        start_thread(threading.Thread(target=self._run, name="providers-sync-reader"))
+
+    def post(self, call: Call, at: float) -> None:
+        """Let the thread look at a call by the moment ``at``; takes no lock."""
+        self._inbox.append(call)
+        if at < self._wakes_at:
+            self._waker.wake()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        # Looked up here and not on import: gevent and eventlet replace it.
+        self._selector = selectors.DefaultSelector()
+        try:
+            self._selector.register(self._waker.receiver, selectors.EVENT_READ)
+            while not self._may_end():
+                self._serve(self._selector.select(self._wait_s()))
+        finally:
+            self._selector.close()
+
+    def _serve(self, events: list[Any]) -> None:
+        self._wakes_at = NOW
+        calls = [key.data for key, _ in events if key.data is not None]
+        if len(calls) < len(events):
+            self._waker.clear()
+        calls, self._ready = calls + self._ready, []
+        for start in range(0, len(calls), BATCH):
+            batch = calls[start : start + BATCH]
+            for call in batch:
+                self._turn(call)
+            for call in batch:
+                call.notify()
+        while self._inbox:
+            self._look(self._inbox.popleft())
+
+    def _wait_s(self) -> float:
+        """Fire the deadlines that have passed; return the seconds until the next one."""
+        now = monotonic()
+        self._expire(now)
+        at = self._deadlines[0][0] if self._deadlines else math.inf
+        if not self._calls:
+            at = min(at, self._idle_until)
+        self._wakes_at = NOW if self._ready else at
+        if self._inbox or self._ready:  # read after ``_wakes_at`` is set: see ``post``
+            return 0
+        return min(max(at - now, 0), LONGEST_WAIT_S)
+
+    def _may_end(self) -> bool:
+        if self._calls or self._inbox or monotonic() < self._idle_until:
+            return False
+        global _current
+        with _lock:
+            if self._inbox:
+                return False
+            if _current is self:
+                _current = None
+            return True
+
+    def _look(self, call: Call) -> None:
+        """Do what the state of a call asks for."""
+        channel = call.channel
+        dropped, channel.dropped = channel.dropped, None
+        if dropped is not None:
+            dropped.close()
+        if channel.ended:
+            self._remove(call)
+            return
+        self._calls[call.number] = call
+        self._schedule(call)
+        if call.belongs_to_reader and not call.is_registered and not channel.is_full:
+            self._register(call)
+
+    def _register(self, call: Call) -> None:
+        assert call.reading is not None
+        try:
+            is_select = isinstance(self._selector, selectors.SelectSelector)
+            if is_select and len(self._selector.get_map()) > SELECT_SOCKETS:
+                raise ProviderError(
+                    f"more than {SELECT_SOCKETS} streams are open: select() of this system can "
+                    "wait for no more; read or close some first"
+                )
+            self._selector.register(call.reading.body.socket, selectors.EVENT_READ, call)
+        except (ProviderError, ValueError, KeyError, OSError) as error:
+            call.failure = error
+            self._conclude(call)
+            return
+        call.is_registered = True
+        self._turn(call)  # what TLS has decrypted already makes no socket readable
+        call.notify()
+
+    def _unregister(self, call: Call) -> None:
+        if call.is_registered and call.reading is not None:
+            call.is_registered = False
+            self._selector.unregister(call.reading.body.socket)
+
+    def _turn(self, call: Call) -> None:
+        """Read a call's response once."""
+        if not call.belongs_to_reader:  # its end came in the same batch
+            return
+        if not call.turn():
+            self._conclude(call)
+        elif call.channel.is_full:
+            self._unregister(call)
+        elif call.reading is not None and call.reading.body.at_hand:
+            self._ready.append(call)
+
+    def _conclude(self, call: Call) -> None:
+        """Let a call go on after its response has been read, well or not."""
+        self._unregister(call)
+        call.belongs_to_reader = False
+        if call.settles_at_once:
+            call.settle()
+            return
+        try:
+            workers.run(call.settle)
+        except ProviderError as error:
+            call.give_up(error)
+
+    def _remove(self, call: Call) -> None:
+        """Forget a call that has ended; close its response."""
+        self._calls.pop(call.number, None)
+        self._idle_until = max(self._idle_until, (call.channel.ended_at or 0) + IDLE_THREAD_S)
+        if call.belongs_to_reader:
+            call.failure = CallEnded()
+            self._conclude(call)
+
+    # --- deadlines
+
+    def _schedule(self, call: Call) -> None:
+        """Look at the call again at its next deadline, if not earlier."""
+        due = call.channel.deadlines.next_due[0]
+        if due < call.scheduled_at:
+            call.scheduled_at = due
+            heapq.heappush(self._deadlines, (due, call.number))
+            if len(self._deadlines) > 64 + 4 * len(self._calls):
+                entries = [(each.scheduled_at, number) for number, each in self._calls.items()]
+                self._deadlines = [entry for entry in entries if entry[0] < math.inf]
+                heapq.heapify(self._deadlines)
+
+    def _expire(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, number = heapq.heappop(self._deadlines)
+            call = self._calls.get(number)
+            if call is None or call.scheduled_at != at:
+                continue
+            call.scheduled_at = math.inf
+            if call.is_registered and call.channel.deadlines.next_due[0] <= now:
+                self._turn(call)  # what has arrived comes first
+                call.notify()
+            due, timeout = call.channel.deadlines.next_due
+            if due <= now and not call.channel.ended:
+                self._end_by_timeout(call, timeout)
+            if not call.channel.ended:
+                self._schedule(call)
+
+    def _end_by_timeout(self, call: Call, timeout: str) -> None:
+        channel = call.channel
+        if call.is_draining and call.belongs_to_reader:
+            self._conclude(call)
+            return
+        channel.expire(timeout)
+        if channel.ended:
+            self._remove(call)
+        elif call.belongs_to_reader:
+            call.failure = timeout_error(timeout, channel.timeouts)
+            self._conclude(call)
+
+    def abandon(self) -> None:
+        """Close the descriptors in a forked child; the parent goes on with what they refer to."""
+        if self._selector is not None:
+            with contextlib.suppress(OSError):
+                self._selector.close()
+        for call in list(self._calls.values()):
+            if call.reading is not None:
+                call.reading.body.abandon()
+
+
+_lock = threading.RLock()
+"""Held while a reader is found or ends. Reentrant: a signal handler may start a stream."""
+_current: Reader | None = None
+
+
+def start(call: Call) -> None:
+    """Run a call in a worker thread; the reader thread looks after it until it has ended.
+
+    Raises ``ProviderError`` if a thread cannot be started; the caller must end the call then.
+    """
+    channel = call.channel
+    global _current
+    with _lock:
+        reader = _current or Reader()
+        reader.post(call, channel.deadlines.next_due[0])
+        if _current is None:
+            reader.start()
+            _current = reader
+
+    def attend(at: float) -> None:
+        if at < call.scheduled_at:
+            reader.post(call, at)
+
+    channel.attend = attend
+    workers.run(call.advance)
+
+
+def _after_fork() -> None:
+    global _current, _lock
+    reader, _current, _lock = _current, None, threading.RLock()
+    if reader is not None:
+        reader.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,169 @@
+"""``Transcript``: what an answer has said so far: text, reasoning, tool calls, usage."""
+
+from __future__ import annotations
+
+import io
+import operator
+from collections.abc import Iterator, Mapping
+from sys import is_finalizing
+from typing import Any
+
+from ..clock import monotonic
+from ..errors import ProviderFailure
+from ..types import (
+    Delta,
+    Finish,
+    Outcome,
+    ReasoningDelta,
+    Refusal,
+    ServedModel,
+    Stats,
+    ToolCall,
+    Usage,
+)
+from .channel import Channel
+
+
+class Transcript:
+    """What an answer has said so far; the base class of ``Stream``."""
+
+    def __init__(self, channel: Channel, model: str | None) -> None:
+        self._channel = channel
+        self._outcome: Outcome | None = None
+        # What was handed over: the text of all earlier batches; its length, its number of chunks
+        # and the current batch; and the unread deltas of that batch. Ctrl-C may interrupt between
+        # any two calls, so each step is one assignment.
+        self._earlier_text = io.StringIO()
+        self._position: tuple[int, int, list[Delta]] = (0, 0, [])
+        self._unread: Iterator[Delta] = iter(())
+        self.model = model
+        """The model's name as the server reports it, until then the name in the request."""
+        self.finish_reason: str | None = None
+        """Why the model stopped, as the server reports it: ``stop``, ``length``, …"""
+        self.usage: Usage | None = None
+        """Tokens counted by the server, if it reports them."""
+        self.tool_calls: list[ToolCall] = []
+        """The complete tool calls the model has made so far."""
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+
+    @property
+    def _lock(self) -> Any:
+        """The lock that the worker thread and the callers share."""
+        if is_finalizing():
+            # A finalizer may close a stream now. The worker thread will not run again; if it was
+            # stopped while it held the lock, the exit would wait forever.
+            self._channel.abandon("the interpreter is shutting down")
+        return self._channel.lock
+
+    def _take_buffer(self) -> None:
+        """Make the channel's buffer the current batch; the one before it has been read."""
+        channel, (length, chunks, current) = self._channel, self._position
+        batch = channel.buffer
+        unread = iter(batch)
+        # If a signal handler has cancelled meanwhile, it has already taken the buffer.
+        channel.buffer, self._position, self._unread = (
+            [],
+            (length, chunks, current or batch),
+            unread,
+        )
+        channel.buffer_taken()
+        if self._outcome is not None:
+            self._unread = iter(())
+
+    def _take_rest(self, batch: list[Delta]) -> None:
+        """Hand everything over that has arrived, ``batch`` last: the caller will not read it."""
+        unread, self._unread = self._unread, iter(())
+        for delta in [*unread, *batch]:
+            if delta.__class__ is not str:
+                self._record(delta)
+        length, chunks, current = self._position
+        self._position = length, chunks, current + batch
+
+    def _finish_batch(self) -> None:
+        """Add the current batch to the text of the earlier ones."""
+        for delta in self._unread:
+            if delta.__class__ is not str:
+                self._record(delta)
+        length, chunks, batch = self._position
+        size = len(batch)
+        texts = [delta for delta in batch if isinstance(delta, str)]
+        text = "".join(texts)
+        if self._earlier_text.tell() != length:  # the last write was interrupted before its count
+            self._earlier_text.seek(length)
+            self._earlier_text.truncate()
+        self._earlier_text.write(text)
+        length, chunks = length + len(text), chunks + len(texts)
+        # If a signal handler has cancelled meanwhile, it has added to the batch.
+        self._position = (length, chunks, self._position[2][size:])
+
+    def _record(self, delta: Delta) -> None:
+        if isinstance(delta, Finish):
+            self.finish_reason = delta.reason or self.finish_reason
+        elif isinstance(delta, Usage):
+            self.usage = delta
+        elif isinstance(delta, ServedModel):
+            self.model = delta.name
+        elif isinstance(delta, ToolCall):
+            self.tool_calls.append(delta)
+        elif isinstance(delta, ReasoningDelta):
+            self._reasoning.append(delta.text)
+        elif isinstance(delta, Refusal):
+            self._refusal.append(delta.text)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome; ``None`` until the stream has been read to its end or stopped."""
+        return self._outcome
+
+    @property
+    def text(self) -> str:
+        """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
+        with self._lock:
+            texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
+            earlier = self._earlier_text.getvalue()[: self._position[0]]
+            return earlier + "".join(texts) if texts else earlier
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning so far; not part of ``.text``."""
+        return "".join(self._reasoning)
+
+    @property
+    def refusal(self) -> str:
+        """The model's refusal, if the server sends it separately from the text."""
+        return "".join(self._refusal)
+
+    def _handed_over(self) -> list[Delta]:
+        batch = self._position[2]
+        return batch[: len(batch) - operator.length_hint(self._unread)]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response headers of the last attempt; names are case-insensitive."""
+        return self._channel.headers
+
+    @property
+    def attempts(self) -> tuple[ProviderFailure, ...]:
+        """The providers of a ``Failover`` that failed before this answer; otherwise empty."""
+        return tuple(self._channel.failures)
+
+    @property
+    def request_id(self) -> str | None:
+        """The request id that the server gave the last attempt, if any."""
+        return self._channel.request_id
+
+    @property
+    def stats(self) -> Stats:
+        """Times, chunks, bytes and attempts so far."""
+        channel = self._channel
+        with self._lock:
+            chunks = sum(isinstance(delta, str) for delta in self._handed_over())
+            first, end = channel.first_text_at, channel.ended_at or monotonic()
+            return Stats(
+                first_chunk_s=None if first is None else first - channel.deadlines.started_at,
+                duration_s=end - channel.deadlines.started_at,
+                chunks=self._position[1] + chunks,
+                bytes=channel.bytes,
+                attempts=channel.attempts,
+            )
