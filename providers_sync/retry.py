@@ -169,7 +169,7 @@ def attempts(
     import tenacity  # imported late: it loads asyncio if tornado is installed
 
     rules = _Rules(policy, time_left, has_started, started_at, report)
-    return iter(  # type: ignore[return-value]  # a generator
+    return iter(
         tenacity.Retrying(
             before=rules.before,
             retry=rules.retry,

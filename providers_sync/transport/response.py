@@ -126,8 +126,8 @@ class Response:
 
         if self.socket is None:
             return self.read()
-        self.socket.setblocking(False)
         if not self._has_read_buffer:
+            self.socket.setblocking(False)
             self._has_read_buffer = True
             try:
                 return self._read_now(True)
