@@ -96,7 +96,7 @@ LAYERS = [
     # inside transport
     "transport.session transport.status_errors",
     "transport.response transport.connection transport.caller_session",
-    "transport.gzip_body transport.raw_body transport.borrowed_socket",
+    "transport.raw_body transport.socket_reader transport.inflating",
     "transport.redaction",
     "transport.errors transport.framing transport.addresses",
     "transport.attempt",

@@ -46,6 +46,20 @@ EVIL = by_length(answer_body("EVIL"))
 FIRST = {
     "by length": by_length(answer_body("one")),
     "in chunks": in_chunks(answer_body("one")),
+    "in chunks, with blanks, extensions and trailers": (
+        in_chunks(answer_body("one"))
+        .replace(b"chunked", b" chunked\t")
+        .replace(b"\r\n0\r\n", b"\r\n000 ;x=y\r\nX-Sum: 1\r\n")
+    ),
+    "by length, twice": by_length(answer_body("one")).replace(
+        b"\r\n\r\n", b", %d\r\n\r\n" % len(answer_body("one")), 1
+    ),
+    "by length, in gzip": by_length(gzip.compress(answer_body("one"))).replace(
+        b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1
+    ),
+    "by length, under a coding that it has not": by_length(answer_body("one")).replace(
+        b"\r\n", b"\r\nContent-Encoding: br\r\n", 1
+    ),
     "with an interim response": b"HTTP/1.1 103 Early Hints\r\n\r\n" + by_length(answer_body("one")),
     "with a status and a body": (
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nno"
@@ -60,6 +74,12 @@ DOUBTFUL = {
     "a second answer after an error": FIRST["with a status and a body"] + EVIL,
     "a length beside the chunked coding": in_chunks(answer_body("one"), b"Content-Length: 5\r\n"),
     "the chunked coding twice": in_chunks(answer_body("one"), b"Transfer-Encoding: chunked\r\n"),
+    "a sign before a chunk's size": in_chunks(answer_body("one")).replace(
+        b"\r\n0\r\n", b"\r\n+0\r\n"
+    ),
+    "a header line without a colon": by_length(answer_body("one")).replace(
+        b"\r\n", b"\r\noops\r\n", 1
+    ),
     "two lengths": by_length(answer_body("one")).replace(b"\r\n", b"\r\nContent-Length: 7\r\n", 1),
     "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + EVIL,
     "no body, but a length": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n"),

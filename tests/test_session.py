@@ -59,7 +59,7 @@ def test_session_headers_are_sent_and_its_defaults_are_not(
     assert headers.all("Authorization") == ["Bearer of-session"]
     assert headers["User-Agent"].startswith("providers-sync/")
     assert headers.all("Accept") == ["text/event-stream"]
-    assert headers["Accept-Encoding"] == "gzip, deflate"
+    assert headers["Accept-Encoding"] == "identity"
 
 
 def test_provider_removes_a_header_of_the_session(

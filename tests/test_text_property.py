@@ -1,4 +1,4 @@
-"""Property tests of the chunked coding, of surrogate pairs and of the decoder's fast path."""
+"""Property tests of surrogate pairs and of the decoder's fast path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers_sync.decoding import decode_anthropic, decode_openai
-from providers_sync.transport.framing import _ChunkDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)
@@ -24,43 +23,6 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """Return ``data`` split at these positions (modulo its length), without empty chunks."""
     bounds = [0, *sorted({position % (len(data) + 1) for position in cuts}), len(data)]
     return [data[a:b] for a, b in itertools.pairwise(bounds) if a < b]
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-# --- the chunked coding
-
-
-@many
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), cuts, st.floats(0, 1))
-def test_any_split_of_the_chunked_coding_gives_the_payload(
-    parts: list[bytes], positions: list[int], fraction: float
-) -> None:
-    """Nothing is added or lost, and the body ends with its last byte."""
-    body = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
-    decoder = _ChunkDecoder()
-    payload = b"".join(map(decoder.feed, split(body, positions)))
-    assert payload == b"".join(parts)
-    assert decoder.ended
-    assert decoder.rest == b""
-    decoder = _ChunkDecoder()
-    payload = b"".join(map(decoder.feed, split(body[: round(fraction * len(body))], positions)))
-    assert b"".join(parts).startswith(payload)
-    assert decoder.ended == (round(fraction * len(body)) == len(body))
-
-
-@many
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.binary(max_size=20), cuts)
-def test_any_junk_in_the_chunked_coding_is_harmless(
-    parts: list[bytes], junk: bytes, positions: list[int]
-) -> None:
-    """The payload before the junk is always returned, and nothing is raised."""
-    body = b"".join(map(chunk, parts))
-    decoder = _ChunkDecoder()
-    payload = b"".join(map(decoder.feed, split(body + junk, positions)))
-    assert payload.startswith(b"".join(parts))
 
 
 # --- surrogates

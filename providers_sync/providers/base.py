@@ -367,7 +367,7 @@ class Provider:
             raise error
         key = ask_for_key(self._api_key) if callable(self._api_key) else self._api_key
         return merge_headers(
-            {"User-Agent": f"providers-sync/{__version__}", "Accept-Encoding": "gzip, deflate"},
+            {"User-Agent": f"providers-sync/{__version__}", "Accept-Encoding": "identity"},
             self._connections.headers(),
             {"Content-Type": "application/json"},
             self.headers,

@@ -234,12 +234,11 @@ class InMemoryTransport(transport.Transport):
         request = self.log.received(connection, method, path, sent, body or b"")
         try:
             response = self._response(request, url, attempt)
+            response.close = lambda: self.log.closed(connection)
+            return transport.Response(cast(Any, response), attempt)
         except BaseException:
             self.log.closed(connection)
             raise
-        response.close = lambda: self.log.closed(connection)
-        attempt.socket = cast(Any, response)
-        return transport.Response(cast(Any, response), attempt)
 
     def _response(
         self, request: Request, url: str, attempt: transport.RequestAttempt

@@ -8,7 +8,6 @@ import copy
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from http.client import HTTPResponse
 from typing import Any, cast
 
 import urllib3.util.connection
@@ -47,10 +46,6 @@ class RequestAttempt:
         self._ends_at = None if read_s is None else monotonic() + read_s
         self.sent = on_sent
         self._on_connected = on_connected
-        self.socket: socket.socket | None = None
-        """The connection's own socket, for the thread that reads the response."""
-        self.response: HTTPResponse | None = None
-        """http.client's response, once its headers have been read."""
         self.read_to_end = False
         """Whether the response was read to its proven end, so that the connection can be reused."""
         self._deadline = None if connect_s is None else monotonic() + connect_s
@@ -93,6 +88,10 @@ class RequestAttempt:
         """Record that the connection is established and the request is about to be sent."""
         self.is_connected = True
         self._on_connected()
+
+    def is_tracking(self) -> bool:
+        """Return whether ``stop`` reaches the connection's socket."""
+        return bool(self._duplicates)
 
     def track_socket(self, sock: Any) -> None:
         """Keep a duplicate of ``sock``, through which ``stop`` can shut it down.

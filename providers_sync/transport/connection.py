@@ -8,13 +8,7 @@ import functools
 import queue
 import socket
 import ssl
-from http.client import (
-    HTTPException,
-    HTTPResponse,
-    IncompleteRead,
-    RemoteDisconnected,
-    parse_headers,
-)
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected, parse_headers
 from typing import Any, cast
 
 import requests
@@ -25,10 +19,9 @@ import urllib3.util.connection
 import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
 
-from ..config import READ_BYTES
 from .addresses import connect
 from .attempt import AttemptStopped, RequestAttempt, current_attempt
-from .framing import clear_kernel_timeout
+from .framing import Body, body_of
 
 
 class _CompleteLines:
@@ -54,7 +47,7 @@ and then, and 103 (early hints) once."""
 
 
 class _StrictResponse(HTTPResponse):
-    """http.client's response, which reports truncated headers and trailers as errors.
+    """http.client's response, which reports truncated and ambiguous headers as errors.
 
     http.client accepts both, and takes every 1xx status except 100 for the final response. RFC
     9110, section 15.2, says to skip them. 101 (switching protocols) is final here: we never request
@@ -76,17 +69,11 @@ class _StrictResponse(HTTPResponse):
         finally:  # closing a failed response flushes the file
             if self.fp is not None:
                 self.fp = file
-        if (attempt := current_attempt()) is not None:
-            attempt.response = self
-
-    def _read_and_discard_trailer(self) -> None:
-        for _ in range(100):
-            line = self.fp.readline(READ_BYTES)
-            if not line.endswith(b"\n"):
-                raise IncompleteRead(b"")
-            if line in (b"\r\n", b"\n"):
-                return
-        raise HTTPException("too many trailers")
+        if type(body_of(self)) is Body:
+            # In an error response lengths may contradict each other, for which urllib3 raises.
+            del self.headers["Content-Length"]
+        else:  # http.client does not know every legal form of a body that leaves it open
+            self.will_close = self._check_close()  # type: ignore[attr-defined]
 
 
 class _TrackedConnection:
@@ -146,14 +133,8 @@ class _TrackedConnection:
         attempt = self.attempt
         if attempt is None:
             return super().getresponse()  # type: ignore[misc]
-        attempt.socket = self.sock
         attempt.sent()
-        try:
-            response = super().getresponse()  # type: ignore[misc]
-        except BaseException:
-            if attempt.response is not None:  # its headers are invalid; it may hold the socket
-                attempt.response.close()
-            raise
+        response = super().getresponse()  # type: ignore[misc]
         attempt.raise_if_stopped()
         return response
 
@@ -218,8 +199,6 @@ class _TrackedPool:
             except AttemptStopped:
                 connection.close()
                 raise
-            if attempt.read_s is None:  # otherwise Python's own timeout overrides it
-                clear_kernel_timeout(connection.sock)
             connection.sock.settimeout(attempt.read_s)
             attempt.connected()
         return connection

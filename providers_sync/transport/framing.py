@@ -1,214 +1,210 @@
-"""Readers for HTTP/1.1 response bodies: chunked, with a length, or up to the connection's end.
+"""Bodies of HTTP/1.1 responses, sans I/O: chunked, with a length, or up to the connection's end.
 
-They read http.client's buffer and then the socket directly: urllib3 and http.client pass every HTTP
-chunk through four calls and sometimes a system call, which costs several times the work for the
-chunk itself. Reference: RFC 9112, sections 6 and 7.1.
+``feed`` takes what one read of the socket returned, and returns the payload in it. Headers that
+leave any doubt about the end of a body are refused: http.client guesses, and a part of an answer
+would pass for all of it. Reference: RFC 9112, sections 6, 7 and 11.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import socket
-import ssl
-import struct
-import sys
-from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any
+import email.errors
+import re
+from http.client import HTTPResponse
 
-from ..clock import monotonic
-from ..config import READ_BYTES, SMALL_READ_BYTES
+from ..errors import MalformedStream, StreamCut
 
-MAX_LINE_BYTES = 64 * 1024
-"""The limit of http.client for a line of the chunked coding."""
 MAX_TRAILERS = 100
 """The limit of http.client for the number of headers."""
 
+_TEXT = rb"[^\n]{0,8192}"
+"""Of a chunk's extension or a trailer: as much as most servers allow in a header line."""
+_SIZE = rb"0{0,99}([0-9a-fA-F]{1,16})[ \t]{0,99}(?:;%b)?" % _TEXT
+_SIZE_LINE = re.compile(rb"%b\r?\n" % _SIZE)
+_END_AND_SIZE = re.compile(rb"\r\n%b\r?\n" % _SIZE)
+"""After the line end that ends a chunk, which no byte of a chunk that is too long can pass for."""
+_TRAILER = re.compile(rb"(?:[!#-'*+.^-z|~A-Z0-9-]{1,99}:%b|(\r?))\n" % _TEXT)
+"""The empty line after the last one has a group. Without the colon, text could hide there."""
+_INCOMPLETE_SIZE = re.compile(rb"(?:\r?|(?:\r\n)?(?:%b)?\r?)" % _SIZE)
+_INCOMPLETE_TRAILER = re.compile(rb"[^\n:]{0,99}(?::%b)?" % _TEXT)
+_LENGTH = re.compile(r"0*[0-9]{1,18}")
 
-class BodyReader:
-    """Reads the body of a response whose headers http.client has read; decompresses nothing."""
-
-    def __init__(self, response: HTTPResponse, sock: Any) -> None:
-        self._response = response
-        self._socket = sock
-        self._receive: Any = response.fp.read1
-        self._chunks = _ChunkDecoder() if response.chunked else None
-        self._remaining: int | None = None if response.chunked else response.length
-        self.ended = self._remaining == 0
-        """Whether the framing has marked the end of the body."""
-        self.deadline: float | None = None
-        """When ``read`` times out, on the monotonic clock, even if data keeps arriving."""
-        self._has_excess = False
-        self._has_read = False
-        self._size = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)
-        """Bytes of the next read. ``recv`` allocates them before it waits, in every waiting stream.
-        The first read must take everything in http.client's buffer (8 KiB; 128 KiB from Python
-        3.14 on), because later reads bypass it and use the socket."""
-
-    def read(self) -> bytes:
-        """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
-
-        Raises ``IncompleteRead`` if the connection ends too early, ``HTTPException`` for invalid
-        framing, ``TimeoutError`` after ``deadline``, and what the socket raises.
-        """
-        while not self.ended:
-            if data := self._next():
-                return data
-        return b""
-
-    def read_available(self) -> bytes:
-        """Return what arrived with the headers, without waiting; ``b""`` does not mean the end.
-
-        Call it only before the first ``read``. Raises what ``read`` raises. Over TLS, always
-        returns ``b""``.
-        """
-        if self.ended or not _is_plain_socket(self._socket):
-            return b""
-        wait_s = self._socket.gettimeout()
-        self._socket.settimeout(0)
-        try:
-            return self._next() if self._response.fp.peek(1) else b""
-        finally:
-            self._socket.settimeout(wait_s)
-
-    def _next(self) -> bytes:
-        """Return the payload of one read of the socket; ``b""`` if it contained framing only."""
-        error = self._chunks and self._chunks.error
-        if error:
-            raise error
-        if self.deadline is not None:
-            remaining_s = self.deadline - monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError("timed out")
-            self._socket.settimeout(remaining_s)
-        data: bytes = self._receive(self._size)
-        self._receive = self._socket.recv  # http.client's buffer is empty now
-        self._has_read = True
-        self._size = READ_BYTES if len(data) >= SMALL_READ_BYTES else SMALL_READ_BYTES
-        if self._chunks is not None:
-            if not data:
-                raise IncompleteRead(b"")
-            data = self._chunks.feed(data)
-            self.ended = self._chunks.ended
-        elif self._remaining is not None:
-            if not data:
-                raise IncompleteRead(b"", self._remaining)
-            self._has_excess = len(data) > self._remaining
-            data = data[: self._remaining]
-            self._remaining -= len(data)
-            self.ended = self._remaining == 0
-        elif not data:
-            self.ended = True
-        return data
-
-    def close(self) -> None:
-        """Release the connection, which stays open."""
-        self._response.close()
-
-    def is_reusable(self) -> bool:
-        """Return whether the body was read exactly to its end, so that a new request can follow."""
-        has_excess = self._has_excess if self._chunks is None else bool(self._chunks.rest)
-        if has_excess or not self.ended:
-            return False
-        # urllib3 checks a plain socket before its next use, but cannot see data inside TLS.
-        return (self._has_read and _is_plain_socket(self._socket)) or self._has_nothing_pending()
-
-    def _has_nothing_pending(self) -> bool:
-        """Return whether nothing has arrived after what was read."""
-        wait_s = self._socket.gettimeout()
-        self._socket.settimeout(0)
-        try:
-            return not self._response.fp.peek(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            return False
-        finally:
-            with contextlib.suppress(OSError):
-                self._socket.settimeout(wait_s)
+_DROPPED_LINES = (
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.InvalidHeaderDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+    email.errors.MissingHeaderBodySeparatorDefect,
+)
+"""What Python's parser notes when it drops a header line, or all lines after one."""
 
 
-def set_kernel_timeout(sock: Any, read_s: float | None) -> None:
-    """Let the kernel time out ``recv`` after ``read_s`` seconds, which raises BlockingIOError.
+class Body:
+    """A body that ends with its connection; the base class of the others."""
 
-    With Python's own timeout, each read costs an extra ``poll`` and an extra release of the GIL: a
-    fifth of the work for a chunk when many streams run. TLS and non-standard sockets keep it.
-    """
-    if sys.platform == "linux" and _is_plain_socket(sock):
-        seconds, rest = divmod(read_s or 0, 1)
-        timeval = struct.pack("ll", int(seconds), int(rest * 1e6))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        sock.settimeout(None)
-        if not os.get_blocking(sock.fileno()):  # gevent's socket
-            sock.settimeout(read_s)
-
-
-def clear_kernel_timeout(sock: Any) -> None:
-    """Undo ``set_kernel_timeout``: the next user of the connection may have other timeouts."""
-    if sys.platform == "linux" and _is_plain_socket(sock):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
-
-
-def _is_plain_socket(sock: Any) -> bool:
-    return isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket)
-
-
-class _ChunkDecoder:
-    """Decodes the chunked transfer coding incrementally, however the data is split."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.rest = b""
-        """An incomplete line; after the end, bytes that do not belong to this response."""
-        self.error: HTTPException | None = None
-        self._chunk_remaining = 0
-        self._trailers = 0
-        self._parse_line = self._parse_size
+    ended = False
+    """Whether the end is proven and everything before it was returned."""
+    has_more = False
+    """Whether ``feed(b"")`` returns more, or raises an error found after the last payload."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload in ``data``; ``ended`` becomes true after the last chunk.
+        """Return the payload in ``data``, at most 64 KiB more than it; often none.
 
-        For invalid data, return the payload before it and set ``error``.
+        Raises ``StreamCut`` for broken framing, ``MalformedStream`` for broken compression, always
+        after the payload before the fault was returned.
         """
-        if self.rest:
-            data, self.rest = self.rest + data, b""
-        payload = []
+        return data
+
+    def end(self) -> None:
+        """Take note that the connection has ended; raise ``StreamCut`` if that is too early."""
+        self.ended = True
+
+    def is_reusable(self) -> bool:
+        """Return whether another request can follow on the connection: the end leaves no doubt."""
+        return False
+
+
+class SizedBody(Body):
+    """A body of ``length`` bytes."""
+
+    def __init__(self, length: int, is_clear: bool = True) -> None:
+        self._remaining = length
+        self._is_clear = is_clear
+        self.ended = not length
+
+    def feed(self, data: bytes) -> bytes:
+        payload = data[: self._remaining]
+        self._remaining -= len(payload)
+        self.ended = not self._remaining
+        self._is_clear = self._is_clear and len(payload) == len(data)
+        return payload
+
+    def end(self) -> None:
+        if not self.ended:
+            raise too_early()
+
+    def is_reusable(self) -> bool:
+        return self.ended and self._is_clear
+
+
+class ChunkedBody(Body):
+    """A body in the chunked transfer coding."""
+
+    def __init__(self, is_clear: bool = True) -> None:
+        self._is_clear = is_clear
+        self._rest = b""
+        """An incomplete line; after the end, bytes that do not belong to this response."""
+        self._remaining = 0
+        """Bytes of the current chunk."""
+        self._line = _SIZE_LINE
+        """What the next line is."""
+        self._trailers = 0
+        self._error: StreamCut | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._error is not None:
+            raise self._error
+        data = self._rest + data
+        parts = []
         position, size = 0, len(data)
         while position < size and not self.ended:
-            if self._chunk_remaining:
-                part = data[position : position + self._chunk_remaining]
-                payload.append(part)
+            if self._remaining:
+                part = data[position : position + self._remaining]
+                parts.append(part)
                 position += len(part)
-                self._chunk_remaining -= len(part)
-                continue
-            end = data.find(b"\n", position)
-            if end < 0 and size - position <= MAX_LINE_BYTES:
+                self._remaining -= len(part)
+                if not self._remaining and data.startswith(b"\r\n", position):
+                    position += 2  # as _END_AND_SIZE does, but at once
+                    self._line = _SIZE_LINE
+            elif line := self._line.match(data, position):
+                position = line.end()
+                self._read_line(line)
+            else:
+                self._check_incomplete(data, position)
                 break
-            try:
-                if end < 0:
-                    raise ValueError("a line has no end")
-                self._parse_line(data[position:end])
-            except ValueError:
-                self.error = HTTPException("the chunked coding is broken")
-                break
-            position = end + 1
-        self.rest = data[position:]
-        return payload[0] if len(payload) == 1 else b"".join(payload)
+        self._rest = data[position:]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _parse_size(self, line: bytes) -> None:
-        self._chunk_remaining = int(line.partition(b";")[0], 16)
-        if self._chunk_remaining < 0:
-            raise ValueError("a chunk's size is below zero")
-        self._parse_line = self._parse_chunk_end if self._chunk_remaining else self._parse_trailer
+    def end(self) -> None:
+        if not self.ended:
+            raise too_early()
 
-    def _parse_chunk_end(self, line: bytes) -> None:
-        if line.strip():
-            raise ValueError("a chunk is longer than its size")
-        self._parse_line = self._parse_size
+    def is_reusable(self) -> bool:
+        return self.ended and self._is_clear and not self._rest
 
-    def _parse_trailer(self, line: bytes) -> None:
-        self.ended = not line.strip()
+    def _read_line(self, line: re.Match[bytes]) -> None:
+        if self._line is not _TRAILER:
+            self._remaining = int(line[1], 16)
+            self._line = _END_AND_SIZE if self._remaining else _TRAILER
+            return
+        self.ended = line[1] is not None
         self._trailers += 1
         if self._trailers > MAX_TRAILERS:
-            raise ValueError("there are too many trailers")
+            self._fail()
+
+    def _check_incomplete(self, data: bytes, position: int) -> None:
+        pattern = _INCOMPLETE_TRAILER if self._line is _TRAILER else _INCOMPLETE_SIZE
+        if not pattern.fullmatch(data, position):
+            self._fail()
+
+    def _fail(self) -> None:
+        self._error = broken("its chunked encoding is invalid")
+        self.has_more = True
+
+
+def body_of(http: HTTPResponse) -> Body:
+    """Return the body of a response whose headers http.client has read.
+
+    Raises ``MalformedStream`` if its status is good and its headers leave a doubt where it ends. If
+    the status is an error, that tells more than the body, which then ends with the connection.
+    """
+    try:
+        return _framed(http)
+    except MalformedStream:
+        if 200 <= http.status < 300:
+            raise
+        return Body()
+
+
+def _framed(http: HTTPResponse) -> Body:
+    headers, payload = http.msg, http.msg.get_payload()
+    if (isinstance(payload, str) and payload) or any(
+        isinstance(defect, _DROPPED_LINES) for defect in headers.defects
+    ):
+        raise MalformedStream("the answer has a header line without a name and a colon")
+    codings = [each.lower() for each in _items(http, "Transfer-Encoding") if each]
+    lengths = _items(http, "Content-Length")
+    if http.status < 200 or http.status in (204, 304):
+        return SizedBody(0, is_clear=False)  # some servers send a body with these anyway
+    if codings:
+        if codings != ["chunked"]:
+            raise MalformedStream(f"the answer has the transfer coding {_quoted(codings)}")
+        return ChunkedBody(is_clear=http.version >= 11 and not lengths)
+    if not lengths:
+        return Body()
+    if not all(map(_LENGTH.fullmatch, lengths)):
+        raise MalformedStream(f"the answer has the length {_quoted(lengths)}, which is no number")
+    if len({int(each) for each in lengths}) > 1:
+        raise MalformedStream(f"the answer has contradictory lengths: {_quoted(lengths)}")
+    return SizedBody(int(lengths[0]))
+
+
+def _items(http: HTTPResponse, name: str) -> list[str]:
+    """Return the items of a header that is a list, from all its lines.
+
+    Not ``str.strip()``, which removes more than HTTP's white space: some of it hides a coding.
+    """
+    lines = http.msg.get_all(name, [])
+    return [item.strip(" \t\r\n") for line in lines for item in str(line).split(",")]
+
+
+def _quoted(items: list[str]) -> str:
+    return ascii(", ".join(items))[:100]
+
+
+def broken(reason: str) -> StreamCut:
+    """Return the error for a connection that breaks during the answer."""
+    return StreamCut(f"the connection broke during the answer: {reason}")
+
+
+def too_early() -> StreamCut:
+    """Return the error for a body whose end is missing."""
+    return broken("the body ended too early")

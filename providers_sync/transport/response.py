@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any
 
 import requests
@@ -13,44 +12,39 @@ import urllib3.exceptions
 
 from ..clock import monotonic
 from ..config import DRAIN_S, ERROR_BODY_BYTES
-from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
+from ..errors import APITimeoutError, MalformedStream, ProviderError
 from .attempt import AttemptStopped, RequestAttempt
-from .borrowed_socket import OWN_CODINGS, BorrowedSocket, find_socket
 from .errors import describe_error, quote_error
-from .framing import BodyReader, set_kernel_timeout
-from .gzip_body import GzipBodyReader
-from .raw_body import RawBodyReader
+from .framing import Body, body_of, broken
+from .inflating import inflated
+from .raw_body import RawReader
+from .socket_reader import SocketReader, find_http
 
 
 class Response:
-    """One HTTP response, whose headers have arrived and whose body is read as it arrives."""
+    """One HTTP response, whose headers have arrived and whose body is read as it arrives.
+
+    Raises ``MalformedStream`` if a good status comes with headers that do not tell where it ends.
+    """
 
     def __init__(self, response: requests.Response, attempt: RequestAttempt) -> None:
         self._response = response
         self._raw: Any = getattr(response, "raw", None)
         self._attempt = attempt
-        self._coding = response.headers.get("Content-Encoding", "identity").lower()
-        self._is_own_socket = attempt.response is not None
-        http, sock = attempt.response, attempt.socket
-        self._borrowed: BorrowedSocket | None = None
-        """The socket, if it belongs to the caller's own session."""
-        if http is None and sock is None and (found := find_socket(response, self._coding)):
-            http, self._borrowed = found
-            sock = self._borrowed.socket
-            attempt.track_socket(sock)
-        self._framing = BodyReader(http, sock) if http is not None and http.fp else None
-        self._body: BodyReader | GzipBodyReader | RawBodyReader = RawBodyReader(response)
-        """Decodes framing and compression."""
-        if self._framing is not None and self._coding in OWN_CODINGS:
-            self._body = GzipBodyReader(self._framing) if self._coding == "gzip" else self._framing
-        self._read_count = 0
         self.status = int(response.status_code)
-        self._is_framing_unambiguous = http is not None and _is_framing_unambiguous(http)
         self.reason = str(response.reason or "")
         self.url = str(response.url).partition("?")[0]
         """Without the query, which may contain a key."""
         self.headers = response.headers
         """Names are case-insensitive."""
+        if self.status == 206:
+            raise MalformedStream("the server sent only a part of the answer (status 206)")
+        http = find_http(response)
+        self.reader = RawReader(response) if http is None else SocketReader(http)
+        if isinstance(self.reader, SocketReader) and not attempt.is_tracking():
+            attempt.track_socket(self.reader.socket)
+        coding = "" if self.reader.is_decoded else response.headers.get("Content-Encoding", "")
+        self.body = inflated(Body() if http is None else body_of(http), coding)
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
@@ -71,7 +65,9 @@ class Response:
 
         Raises what ``read`` raises.
         """
-        return self._read(self._body.read_available) if isinstance(self._body, BodyReader) else b""
+        if self.body.ended or not isinstance(self.reader, SocketReader):
+            return b""
+        return self.body.feed(self._receive(self.reader.receive_available))
 
     def read(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
@@ -79,26 +75,25 @@ class Response:
         Raises ``StreamCut``, ``MalformedStream`` (broken compression), ``APITimeoutError`` (total
         timeout) or ``AttemptStopped``.
         """
-        self._read_count += 1
-        if self._read_count == 2 and self._is_own_socket:  # a short body needs only one read
-            set_kernel_timeout(self._attempt.socket, self._attempt.read_s)
-        return self._read(self._body.read)
+        body = self.body
+        while not body.ended:
+            data = b"" if (has_more := body.has_more) else self._receive(self.reader.receive)
+            if not data and not has_more:
+                body.end()
+            elif payload := body.feed(data):
+                return payload
+        return b""
 
-    def _read(self, read: Callable[[], bytes]) -> bytes:
+    def _receive(self, receive: Callable[[], bytes]) -> bytes:
         try:
-            data = read()
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError, BlockingIOError) as error:
+            data = receive()
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
             raise self._timeout_error() from error
-        except MalformedStream:  # a ValueError, too
+        except ProviderError:
             raise
-        except (urllib3.exceptions.DecodeError, zlib.error) as error:
-            self._attempt.raise_if_stopped()
-            raise MalformedStream("the compressed body is broken") from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             self._attempt.raise_if_stopped()
-            raise StreamCut(
-                f"the connection broke during the answer: {describe_error(error)}"
-            ) from error
+            raise broken(describe_error(error)) from error
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             self._attempt.raise_if_stopped()
             raise MalformedStream(f"the body cannot be read: {quote_error(error)}") from error
@@ -172,7 +167,7 @@ class Response:
             os.close(self.socket.detach())
 
     def _timeout_error(self) -> APITimeoutError:
-        if self._is_own_socket or self._attempt.is_over():
+        if self._attempt.is_over():
             return APITimeoutError("the answer took longer than the total timeout", clock="total")
         return APITimeoutError(
             "the server sent nothing for longer than the connection of session= waits", clock="idle"
@@ -181,27 +176,15 @@ class Response:
     @property
     def has_ended(self) -> bool:
         """Whether the framing has marked the end of the body."""
-        return self._body.ended
+        return self.body.ended
 
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
-        deadline = monotonic() + wait_s
-        if self._framing is not None:
-            self._framing.deadline = deadline
-            if isinstance(self._body, RawBodyReader):
-                # Not urllib3, which would wait as long as data trickles in.
-                self._body = self._framing
-        # OSError: the socket is already closed if the first read returned the complete body.
-        with contextlib.suppress(ProviderError, OSError):
-            while len(received) < ERROR_BODY_BYTES and (remaining_s := deadline - monotonic()) > 0:
-                if self._framing is None and self._attempt.socket is not None:
-                    self._attempt.socket.settimeout(remaining_s)
-                if not (data := self._read(self._body.read)):
-                    break
+        self.reader.deadline = monotonic() + wait_s
+        with contextlib.suppress(ProviderError):
+            while len(received) < ERROR_BODY_BYTES and (data := self.read()):
                 received += data
-        if self._framing is not None and self._coding not in OWN_CODINGS:
-            return _inflate(bytes(received))
         return bytes(received[:ERROR_BODY_BYTES])
 
     def return_connection(self) -> None:
@@ -209,18 +192,17 @@ class Response:
 
         Only the end of the framing can follow the protocol's end marker: not worth a longer wait.
         """
-        if self._framing is None or isinstance(self._body, RawBodyReader):
+        reader = self.reader
+        if not isinstance(reader, SocketReader):
             return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
-            self._framing.deadline = monotonic() + DRAIN_S  # even if data trickles in
-            with contextlib.suppress(ProviderError, AttemptStopped, OSError):
-                self._read(self._body.read)
-        if self._is_framing_unambiguous and self._body.is_reusable():
-            self._body.close()
+            reader.deadline = monotonic() + DRAIN_S  # even if data trickles in
+            with contextlib.suppress(ProviderError, AttemptStopped):
+                self.read()
+        if self.body.is_reusable() and reader.is_drained():
+            reader.release()
             self._attempt.read_to_end = True
-            if self._borrowed is not None:
-                self._borrowed.restore()
             self._attempt.release_socket()  # a late stop must not hit the connection's next user
             self._raw.release_conn()
 
@@ -230,22 +212,3 @@ class Response:
         ignored = (OSError, urllib3.exceptions.HTTPError, HTTPException, AttributeError)
         with contextlib.suppress(*ignored):
             self._response.close()
-
-
-def _inflate(data: bytes) -> bytes:
-    """Decompress ``deflate``, with or without zlib's header; return nothing for other codings."""
-    for window in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
-        with contextlib.suppress(zlib.error):
-            return zlib.decompressobj(window).decompress(data, ERROR_BODY_BYTES)
-    return b""
-
-
-def _is_framing_unambiguous(http: HTTPResponse) -> bool:
-    """Return whether the end of the body is unambiguous (RFC 9112, 6.3 and 11.2)."""
-    lengths = set(http.msg.get_all("Content-Length", ()))
-    codings = [coding.lower() for coding in http.msg.get_all("Transfer-Encoding", ())]
-    if http.status < 200 or http.status in (204, 304):  # some servers send a body with these anyway
-        return False
-    if codings:  # not defined in HTTP/1.0
-        return codings == ["chunked"] and http.version >= 11 and not lengths
-    return len(lengths) == 1 and all(length.strip().isdecimal() for length in lengths)

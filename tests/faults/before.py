@@ -193,6 +193,33 @@ HEADERS = [
         StreamTruncated, "truncated", requests=3,
     ),
     Row(
+        "the same length twice in one Content-Length header",
+        answer(b"", framing="close", end=False, inside=[wire(b"Content-Length: 0, 0\r\n")]),
+        StreamTruncated, "truncated", requests=3,
+    ),
+    Row(
+        "Content-Length that is no number",
+        answer("Hello", framing="close", inside=[wire(b"Content-Length: 0x5\r\n")]),
+        MalformedStream, "failed", opens=False, message=("0x5",),
+    ),
+    Row(
+        "header line without a colon, which hides those after it",
+        answer("Hello", framing="close", inside=[wire(b"oops\r\nContent-Length: 5000\r\n")]),
+        MalformedStream, "failed", opens=False, schemes=BOTH, message=("colon",),
+    ),
+    *(
+        Row(
+            f"transfer coding {coding}",
+            answer("Hello", framing="close", headers={"Transfer-Encoding": coding}),
+            MalformedStream, "failed", opens=False, message=(f"coding '{coding}'",),
+        )
+        for coding in ("gzip, chunked", "chunked, chunked")
+    ),
+    Row(
+        "status 206: a part of the answer", answer("Hello", status=206),
+        MalformedStream, "failed", opens=False, message=("206",),
+    ),
+    Row(
         "Content-Length together with chunked encoding",
         answer("Hel", "lo", inside=[wire(b"Content-Length: 3\r\n")]), text="Hello", schemes=BOTH,
     ),
@@ -357,6 +384,20 @@ STATUS = [
         ),
         AuthenticationError, "failed", opens=False, timeouts=FIRST_TOKEN, takes=0.3,
         message=("401",),
+    ),
+    Row(
+        "error status with an unknown transfer coding",
+        answer(b"oops", status=400, framing="close", headers={"Transfer-Encoding": "gzip"}),
+        APIStatusError, "failed", opens=False, message=("400",),
+        attributes={"status_code": 400},
+    ),
+    Row(
+        "error status with two different Content-Length headers",
+        answer(b"oops", cut(), status=400, framing="length", inside=[
+            wire(b"Content-Length: 1\r\n")
+        ]),
+        APIStatusError, "failed", opens=False, message=("400",),
+        attributes={"status_code": 400},
     ),
     Row(
         "error body compressed with deflate", answer(

@@ -48,9 +48,17 @@ BROKEN = [
     Row(
         "cut after a chunk size line", ["Hel", wire(b"1f\r\n"), cut()], StreamCut, "cut", "Hel",
     ),
-    Row(
-        "invalid chunk size", ["Hel", wire(b"zz\r\n"), cut()], StreamCut, "cut", "Hel",
+    *(
+        Row(
+            f"invalid chunk size, {size or 'empty'}",
+            ["Hel", wire(size.encode() + b"\r\n" + b"x" * 16 + b"\r\n")],
+            StreamCut, "cut", "Hel",
+        )
+        for size in ("zz", "+10", "0x10", "1_0", "")
     ),
+    Row("chunk longer than its size", ["Hel", wire(b"1\r\nxyz\r\n")], StreamCut, "cut",
+        re.compile("Helx?")),
+    Row("text after the last chunk", ["Hel", wire(b"0\r\nlo\r\n\r\n")], StreamCut, "cut", "Hel"),
     Row(
         "endless chunk size line",
         ["Hel", wire(b"5;" + b"x" * 200_000), stall()], StreamCut, "cut", "Hel",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,11 @@ def in_chunks(data: bytes) -> bytes:
     return encoded + b"000;last\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"
 
 
+def raw_deflate(data: bytes) -> bytes:
+    """Compress without zlib's header and checksum, as some servers understand ``deflate``."""
+    return zlib.compress(data)[2:-4]
+
+
 def chunked(body: Any) -> Any:
     return answer(body, framing="close", headers={"Transfer-Encoding": "chunked"})
 
@@ -95,6 +101,23 @@ FRAMING = [
         kinds=EVENTS,
     ),
     Row("gzip", answer(*WORDS, gzip=True), text=FULL),
+    *(
+        Row(
+            f"deflate {name} zlib's header",
+            answer(Modified(change), headers={"Content-Encoding": "deflate"}, end=False), text=FULL,
+        )
+        for name, change in (("with", zlib.compress), ("without", raw_deflate))
+    ),
+    *(
+        Row(f"events declared as {coding}", answer(*WORDS, headers={"Content-Encoding": coding}),
+            text=FULL, kinds=EVENTS)
+        for coding in ("gzip", "br")
+    ),
+    Row(
+        "chunked encoding with blanks around its name",
+        answer(Modified(in_chunks), framing="close", headers={"Transfer-Encoding": " chunked\t"}),
+        text=FULL,
+    ),
     Row(
         "chunks with extensions, uppercase sizes, leading zeros and trailers",
         chunked(Modified(in_chunks)), text=FULL,

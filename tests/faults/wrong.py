@@ -230,9 +230,17 @@ SIZE = [
         MalformedStream, "failed", "Hel", kinds=EVENTS, schemes=BOTH, message=("MiB",), takes=2.0,
     ),
     Row(
-        "body declared as gzip that is not gzip",
-        answer(raw(b"data: Hello\n\n" * 10), headers={"Content-Encoding": "gzip"}),
-        MalformedStream, "failed",
+        "body declared as gzip that is neither gzip nor text",
+        answer(raw(b"\0" * 100), headers={"Content-Encoding": "gzip"}),
+        MalformedStream, "failed", message=("gzip",),
+    ),
+    *(
+        Row(
+            f"compression that nobody has asked for, {coding}",
+            answer(raw(b"\x28\xb5\x2f\xfd\x24"), headers={"Content-Encoding": coding}),
+            MalformedStream, "failed", message=(f"compressed with {coding},",),
+        )
+        for coding in ("br", "zstd", "gzip, gzip")
     ),
 ]  # fmt: skip
 

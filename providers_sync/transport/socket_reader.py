@@ -1,0 +1,111 @@
+"""``SocketReader``: reads what follows a response's headers from its socket, past http.client."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import ssl
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import requests
+
+from ..clock import monotonic
+from ..config import READ_BYTES, SMALL_READ_BYTES
+from .attempt import is_real
+
+
+def find_http(response: requests.Response) -> HTTPResponse | None:
+    """Return http.client's response if its body is unread and comes from a connection's socket.
+
+    Mocks have no such socket: not even that of vcrpy, which reads a real one while it records.
+    """
+    http = getattr(getattr(response, "raw", None), "_original_response", None)
+    return http if isinstance(http, HTTPResponse) and _socket_of(http) is not None else None
+
+
+def _socket_of(http: HTTPResponse) -> Any:
+    return getattr(getattr(http.fp, "raw", None), "_sock", None)
+
+
+class SocketReader:
+    """Reads http.client's buffer and then the socket, which another request may use next."""
+
+    is_decoded = False
+
+    def __init__(self, http: HTTPResponse) -> None:
+        self._http = http
+        self._file: Any = http.fp
+        self.socket = sock = _socket_of(http)
+        self.is_plain = is_real(sock)
+        """Whether a selector can wait for it: not for TLS inside TLS."""
+        self.deadline: float | None = None
+        """When ``receive`` times out, on the monotonic clock, even if data keeps arriving."""
+        self._is_tls = not self.is_plain or isinstance(sock, ssl.SSLSocket)
+        self._timeout_s = sock.gettimeout()
+        self._suppresses = getattr(sock, "suppress_ragged_eofs", None)
+        if self._suppresses:  # as in ``connection.py``
+            sock.suppress_ragged_eofs = False
+        self._receive: Any = self._file.read1
+        self._has_read = False
+        self._size = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)
+        """Bytes of the next read. ``recv`` allocates them before it waits, in every waiting stream.
+        The first read must take everything in http.client's buffer (8 KiB; 128 KiB from Python
+        3.14 on), because later reads bypass it and use the socket."""
+
+    def receive(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; ``b""`` at the connection's end.
+
+        Raises ``TimeoutError`` after ``deadline``, and what the socket raises.
+        """
+        if self.deadline is not None:
+            remaining_s = self.deadline - monotonic()
+            if remaining_s <= 0:
+                raise TimeoutError("timed out")
+            self.socket.settimeout(remaining_s)
+        data: bytes = self._receive(self._size)
+        self._receive = self.socket.recv  # http.client's buffer is empty now
+        self._has_read = True
+        self._size = READ_BYTES if len(data) >= SMALL_READ_BYTES else SMALL_READ_BYTES
+        return data
+
+    def receive_available(self) -> bytes:
+        """Return what has arrived, without waiting; ``b""`` does not mean the end.
+
+        Only before the first ``receive``. Over TLS, always returns ``b""``.
+        """
+        if self._is_tls:
+            return b""
+        with self._without_wait():
+            return self.receive() if self._file.peek(1) else b""
+
+    def is_drained(self) -> bool:
+        """Return whether nothing has arrived after what was read."""
+        if self._has_read and not self._is_tls:
+            return True  # urllib3 checks a plain socket before its next use, but not inside TLS
+        try:
+            with self._without_wait():
+                return not self._file.peek(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def _without_wait(self) -> Iterator[None]:
+        wait_s = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.socket.settimeout(wait_s)
+
+    def release(self) -> None:
+        """Give the connection back, with its socket as it was."""
+        self._http.close()
+        with contextlib.suppress(OSError):
+            self.socket.settimeout(self._timeout_s)
+        if self._suppresses:
+            self.socket.suppress_ragged_eofs = True
