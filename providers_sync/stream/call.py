@@ -21,8 +21,9 @@ T = TypeVar("T")
 class Body(Protocol):
     """The body of a response whose headers have been accepted."""
 
-    can_be_reused: bool
-    """Whether the connection can serve another request after the end of this body."""
+    @property
+    def can_be_reused(self) -> bool:
+        """Whether the connection can serve another request after the end of this body."""
 
     @property
     def socket(self) -> Any:
@@ -193,7 +194,7 @@ class Call:
         assert self.reading is not None
         body, decoder, context = self.reading
         channel = self.channel
-        if channel.ended:
+        if channel.ended or channel.expired:
             raise CallEnded
         if self.is_draining:
             return not body.ended

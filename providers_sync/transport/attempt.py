@@ -115,6 +115,11 @@ class RequestAttempt:
             while self._duplicates:
                 self._duplicates.pop().close()
 
+    def abandon(self) -> None:
+        """Close the duplicates in a forked child, without the lock, which may be held there."""
+        while self._duplicates:
+            self._duplicates.pop().close()
+
     def connect_time_left(self, shares: int = 1) -> float | None:
         """Return the seconds left for connecting, divided by ``shares`` (addresses left to try)."""
         if self._deadline is None:

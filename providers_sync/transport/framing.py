@@ -42,6 +42,8 @@ class Body:
 
     ended = False
     """Whether the end is proven and everything before it was returned."""
+    is_clear = False
+    """Whether another request can follow on the connection once the end is proven."""
     has_more = False
     """Whether ``feed(b"")`` returns more, or raises an error found after the last payload."""
 
@@ -67,14 +69,14 @@ class SizedBody(Body):
 
     def __init__(self, length: int, is_clear: bool = True) -> None:
         self._remaining = length
-        self._is_clear = is_clear
+        self.is_clear = is_clear
         self.ended = not length
 
     def feed(self, data: bytes) -> bytes:
         payload = data[: self._remaining]
         self._remaining -= len(payload)
         self.ended = not self._remaining
-        self._is_clear = self._is_clear and len(payload) == len(data)
+        self.is_clear = self.is_clear and len(payload) == len(data)
         return payload
 
     def end(self) -> None:
@@ -82,14 +84,14 @@ class SizedBody(Body):
             raise too_early()
 
     def is_reusable(self) -> bool:
-        return self.ended and self._is_clear
+        return self.ended and self.is_clear
 
 
 class ChunkedBody(Body):
     """A body in the chunked transfer coding."""
 
     def __init__(self, is_clear: bool = True) -> None:
-        self._is_clear = is_clear
+        self.is_clear = is_clear
         self._rest = b""
         """An incomplete line; after the end, bytes that do not belong to this response."""
         self._remaining = 0
@@ -128,7 +130,7 @@ class ChunkedBody(Body):
             raise too_early()
 
     def is_reusable(self) -> bool:
-        return self.ended and self._is_clear and not self._rest
+        return self.ended and self.is_clear and not self._rest
 
     def _read_line(self, line: re.Match[bytes]) -> None:
         if self._line is not _TRAILER:

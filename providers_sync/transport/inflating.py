@@ -41,6 +41,7 @@ class InflatedBody(Body):
 
     def __init__(self, body: Body, coding: str) -> None:
         self._body = body
+        self.is_clear = body.is_clear
         self._coding = coding
         self._is_text: bool | None = None
         """``None`` until enough of the body is known."""

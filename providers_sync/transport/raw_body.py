@@ -15,6 +15,9 @@ from ..config import READ_BYTES, SMALL_READ_BYTES
 class RawReader:
     """Reads ``response.raw``, whatever it is; its framing is removed already."""
 
+    is_plain = stays_open = at_hand = False
+    socket: Any = None
+
     def __init__(self, response: requests.Response) -> None:
         raw: Any = getattr(response, "raw", None)
         content = vars(response).get("_content", False)
@@ -28,6 +31,13 @@ class RawReader:
             self._settings = {"decode_content": False}
         self.deadline: float | None = None
         """When ``receive`` times out, on the monotonic clock, if it can."""
+
+    def is_drained(self) -> bool:
+        """Return ``False``: the connection is not ours to return."""
+        return False
+
+    def release(self) -> None:
+        """Do nothing."""
 
     def receive(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the end.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import os
 from http.client import HTTPException
 from typing import Any
 
@@ -11,7 +11,7 @@ import requests
 import urllib3.exceptions
 
 from ..clock import monotonic
-from ..config import DRAIN_S, ERROR_BODY_BYTES
+from ..config import ERROR_BODY_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError
 from .attempt import AttemptStopped, RequestAttempt
 from .errors import describe_error, quote_error
@@ -60,111 +60,57 @@ class Response:
         """The server's ID of this request, to quote to its support."""
         return self.header("x-request-id", "request-id")
 
-    def read_available(self) -> bytes:
-        """Return what arrived with the headers, without waiting; ``b""`` does not mean the end.
-
-        Raises what ``read`` raises.
-        """
-        if self.body.ended or not isinstance(self.reader, SocketReader):
-            return b""
-        return self.body.feed(self._receive(self.reader.receive_available))
-
-    def read(self) -> bytes:
-        """Return what has arrived, waiting for at least one byte; ``b""`` at the end.
-
-        Raises ``StreamCut``, ``MalformedStream`` (broken compression), ``APITimeoutError`` (total
-        timeout) or ``AttemptStopped``.
-        """
-        body = self.body
-        while not body.ended:
-            data = b"" if (has_more := body.has_more) else self._receive(self.reader.receive)
-            if not data and not has_more:
-                body.end()
-            elif payload := body.feed(data):
-                return payload
-        return b""
-
-    def _receive(self, receive: Callable[[], bytes]) -> bytes:
-        try:
-            data = receive()
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
-            raise self._timeout_error() from error
-        except ProviderError:
-            raise
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            self._attempt.raise_if_stopped()
-            raise broken(describe_error(error)) from error
-        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
-            self._attempt.raise_if_stopped()
-            raise MalformedStream(f"the body cannot be read: {quote_error(error)}") from error
-        if not data:
-            self._eof = True
-        self._attempt.raise_if_stopped()
-        return data
-
-    # TEMPORARY
     @property
     def socket(self) -> Any:
-        return self._attempt.socket if isinstance(self._body, BodyReader) else None
+        """A plain socket to wait for; ``None`` if ``receive`` waits itself."""
+        return self.reader.socket if self.reader.is_plain else None
 
     @property
     def at_hand(self) -> bool:
-        return not self._has_read_buffer or (
-            hasattr(self.socket, "pending") and self.socket.pending() > 0
-        )
-
-    _has_read_buffer = False
-    can_be_reused = True
-
-    def receive(self) -> bytes | None:
-        import ssl
-
-        if self.socket is None:
-            return self.read()
-        if not self._has_read_buffer:
-            self.socket.setblocking(False)
-            self._has_read_buffer = True
-            try:
-                return self._read_now(True)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return None
-        try:
-            return self._read_now()
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
-
-    def _read_now(self, peek=False):
-        import ssl
-
-        try:
-            if peek and not self._framing._response.fp.peek(1):
-                self._framing._receive = self.socket.recv
-                raise BlockingIOError
-            return self._body._next() if not self._body.ended else b""
-        except (BlockingIOError, ssl.SSLWantReadError):
-            raise
-        except (HTTPException, OSError) as error:
-            raise StreamCut(
-                f"the connection broke during the answer: {describe_error(error)}"
-            ) from error
+        """Whether ``receive`` may return something although its socket is silent."""
+        return self.body.has_more or self.reader.at_hand
 
     @property
     def ended(self) -> bool:
-        return self._body.ended or self._eof
+        """Whether the end of the body is proven, and everything before it was returned."""
+        return self.body.ended
 
-    _eof = False
+    @property
+    def can_be_reused(self) -> bool:
+        """Whether the connection can serve another request after the end of the body."""
+        return self.body.is_clear and self.reader.stays_open
 
-    def release(self):
-        if self.socket is not None:
-            self.socket.settimeout(1)
-        self.return_connection()
-        self.close()
+    def receive(self) -> bytes | None:
+        """Return what one read brings: ``None`` if nothing has arrived, ``b""`` for framing only.
 
-    def abandon(self):
-        import os
+        Without ``socket``, wait for at least one byte. Raises ``StreamCut``, ``MalformedStream``
+        (broken compression), ``APITimeoutError`` or ``AttemptStopped``.
+        """
+        body = self.body
+        if body.ended or body.has_more:
+            return b"" if body.ended else body.feed(b"")
+        try:
+            data = self.reader.receive()
+        except Exception as error:
+            raise self._error(error) from error
+        if data:
+            return body.feed(data)
+        if data is not None:
+            self._attempt.raise_if_stopped()  # a shutdown looks like a clean end
+            body.end()
+        return data
 
-        if self.socket is not None:
-            os.close(self.socket.detach())
+    def _error(self, error: Exception) -> Exception:
+        """Return the error to raise for one of the connection's, or of a mock's code."""
+        if isinstance(error, ProviderError):
+            return error
+        if self._attempt.stopped:
+            return AttemptStopped()
+        if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
+            return self._timeout_error()
+        if isinstance(error, (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError)):
+            return broken(describe_error(error))
+        return MalformedStream(f"the body cannot be read: {quote_error(error)}")
 
     def _timeout_error(self) -> APITimeoutError:
         if self._attempt.is_over():
@@ -173,42 +119,37 @@ class Response:
             "the server sent nothing for longer than the connection of session= waits", clock="idle"
         )
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the framing has marked the end of the body."""
-        return self.body.ended
-
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
         self.reader.deadline = monotonic() + wait_s
         with contextlib.suppress(ProviderError):
-            while len(received) < ERROR_BODY_BYTES and (data := self.read()):
-                received += data
+            while len(received) < ERROR_BODY_BYTES and not self.ended:
+                received += self.receive() or b""
         return bytes(received[:ERROR_BODY_BYTES])
 
-    def return_connection(self) -> None:
-        """Return the connection to the pool, after a short read (``DRAIN_S``) of what remains.
-
-        Only the end of the framing can follow the protocol's end marker: not worth a longer wait.
-        """
+    def release(self) -> None:
+        """Return the connection to its pool if the body was read to its end, else close it."""
         reader = self.reader
-        if not isinstance(reader, SocketReader):
-            return
-        sock = getattr(getattr(self._raw, "connection", None), "sock", None)
-        if sock is not None and not self.has_ended:
-            reader.deadline = monotonic() + DRAIN_S  # even if data trickles in
-            with contextlib.suppress(ProviderError, AttemptStopped):
-                self.read()
-        if self.body.is_reusable() and reader.is_drained():
+        if reader.is_plain and self.body.is_reusable() and reader.is_drained():
             reader.release()
             self._attempt.read_to_end = True
             self._attempt.release_socket()  # a late stop must not hit the connection's next user
             self._raw.release_conn()
+        self.close()
 
     def close(self) -> None:
         """Release everything; if the body was not read to its end, close the connection."""
         # AttributeError: a mock's response may have no body, or one without close().
         ignored = (OSError, urllib3.exceptions.HTTPError, HTTPException, AttributeError)
+        if not self._attempt.read_to_end:
+            self._attempt.stop()  # closing is not enough if a forked child has a copy of the socket
         with contextlib.suppress(*ignored):
             self._response.close()
+
+    def abandon(self) -> None:
+        """Close the descriptors in a forked child; the parent goes on with what they refer to."""
+        self._attempt.abandon()
+        if self.reader.is_plain:
+            with contextlib.suppress(OSError):
+                os.close(self.reader.socket.detach())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import ssl
-from collections.abc import Iterator
 from http.client import HTTPResponse
 from typing import Any
 
 import requests
 
 from ..clock import monotonic
-from ..config import READ_BYTES, SMALL_READ_BYTES
+from ..config import READ_BYTES
 from .attempt import is_real
 
 
@@ -39,73 +38,80 @@ class SocketReader:
         self._file: Any = http.fp
         self.socket = sock = _socket_of(http)
         self.is_plain = is_real(sock)
-        """Whether a selector can wait for it: not for TLS inside TLS."""
+        """Whether a selector can wait for it, and ``receive`` does not wait: not TLS inside TLS."""
+        self.stays_open = not http.will_close
         self.deadline: float | None = None
-        """When ``receive`` times out, on the monotonic clock, even if data keeps arriving."""
+        """When ``receive`` times out, on the monotonic clock; with a deadline, it always waits."""
         self._is_tls = not self.is_plain or isinstance(sock, ssl.SSLSocket)
         self._timeout_s = sock.gettimeout()
         self._suppresses = getattr(sock, "suppress_ragged_eofs", None)
         if self._suppresses:  # as in ``connection.py``
             sock.suppress_ragged_eofs = False
-        self._receive: Any = self._file.read1
+        self._has_buffer = True
+        """Whether http.client's buffer may hold data, as later reads bypass it."""
         self._has_read = False
-        self._size = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)
-        """Bytes of the next read. ``recv`` allocates them before it waits, in every waiting stream.
-        The first read must take everything in http.client's buffer (8 KiB; 128 KiB from Python
-        3.14 on), because later reads bypass it and use the socket."""
 
-    def receive(self) -> bytes:
-        """Return what has arrived, waiting for at least one byte; ``b""`` at the connection's end.
+    @property
+    def at_hand(self) -> bool:
+        """Whether something can be read although the socket is silent."""
+        return self._has_buffer or (self._is_tls and self.socket.pending() > 0)
+
+    def receive(self) -> bytes | None:
+        """Return what one read brings, ``None`` if nothing has arrived, ``b""`` at the end.
 
         Raises ``TimeoutError`` after ``deadline``, and what the socket raises.
         """
-        if self.deadline is not None:
-            remaining_s = self.deadline - monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError("timed out")
-            self.socket.settimeout(remaining_s)
-        data: bytes = self._receive(self._size)
-        self._receive = self.socket.recv  # http.client's buffer is empty now
+        try:
+            if self._has_buffer:
+                return self._receive_buffer()
+            if self.deadline is not None:
+                self._set_timeout()
+            data: bytes = self.socket.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
         self._has_read = True
-        self._size = READ_BYTES if len(data) >= SMALL_READ_BYTES else SMALL_READ_BYTES
         return data
 
-    def receive_available(self) -> bytes:
-        """Return what has arrived, without waiting; ``b""`` does not mean the end.
+    def _receive_buffer(self) -> bytes | None:
+        """Empty http.client's buffer; if it is empty, return ``None`` or read once."""
+        if self.deadline is not None:
+            self._set_timeout()
+        elif self.is_plain:
+            self.socket.setblocking(False)
+        # 8 KiB, or 128 KiB from Python 3.14 on. If it is empty, peek() reads once.
+        has_data = not self.is_plain or self._file.peek(1)
+        data: bytes | None = self._file.read1(_BUFFER_BYTES) if has_data else None
+        self._has_buffer = False
+        self._has_read = bool(data)
+        return data
 
-        Only before the first ``receive``. Over TLS, always returns ``b""``.
-        """
-        if self._is_tls:
-            return b""
-        with self._without_wait():
-            return self.receive() if self._file.peek(1) else b""
+    def _set_timeout(self) -> None:
+        assert self.deadline is not None
+        remaining_s = self.deadline - monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("timed out")
+        self.socket.settimeout(remaining_s)
 
     def is_drained(self) -> bool:
         """Return whether nothing has arrived after what was read."""
         if self._has_read and not self._is_tls:
             return True  # urllib3 checks a plain socket before its next use, but not inside TLS
         try:
-            with self._without_wait():
-                return not self._file.peek(1)
+            self.socket.setblocking(False)
+            return not self._file.peek(1)
         except ssl.SSLWantReadError:
             return True
         except OSError:
             return False
 
-    @contextlib.contextmanager
-    def _without_wait(self) -> Iterator[None]:
-        wait_s = self.socket.gettimeout()
-        self.socket.settimeout(0)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                self.socket.settimeout(wait_s)
-
     def release(self) -> None:
         """Give the connection back, with its socket as it was."""
         self._http.close()
         with contextlib.suppress(OSError):
+            self.socket.setblocking(True)  # eventlet's TLS sockets want this before settimeout()
             self.socket.settimeout(self._timeout_s)
         if self._suppresses:
             self.socket.suppress_ragged_eofs = True
+
+
+_BUFFER_BYTES = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)

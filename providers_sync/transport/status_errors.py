@@ -19,8 +19,8 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     Waits up to ``wait_s`` seconds for the body.
     """
     body = response.read_error(wait_s).decode("utf-8", "replace")
-    if response.has_ended:
-        response.return_connection()
+    if response.ended:
+        response.release()
     error_class = {401: AuthenticationError, 403: AuthenticationError, 429: RateLimitError}.get(
         response.status, APIStatusError
     )
