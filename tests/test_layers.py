@@ -97,7 +97,7 @@ LAYERS = [
     "transport.session transport.status_errors",
     "transport.response transport.connection transport.caller_session",
     "transport.gzip_body transport.raw_body transport.borrowed_socket",
-    "transport.redaction",
+    "transport.redaction transport.socks_proxy",
     "transport.errors transport.framing transport.addresses",
     "transport.attempt",
     "transport.resolver",
@@ -125,6 +125,7 @@ after ``import providers_sync`` alone. ``tests/test_import.py`` checks that it d
 
 ONLY_IMPORTER = {
     "requests": "transport",
+    "socks": "transport.socks_proxy",
     "urllib3": "transport",
     "sseclient": "decoding.sse",
     "tenacity": "retry",
