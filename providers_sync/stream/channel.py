@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 
 from ..clock import monotonic
-from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
+from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure, StreamCancelled
 from ..types import Delta, Finish, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
@@ -202,7 +202,7 @@ class Channel:
             self._notify()
             while (remaining := until - monotonic()) > 0:
                 self._check()
-                self._wakeup.changed.wait(remaining)
+                self._wakeup.changed.wait(min(remaining, SOCKET_WAIT_S))
             self._check()
 
     def has_started(self) -> bool:
@@ -245,7 +245,7 @@ class Channel:
             remaining = self.deadlines.total_time_left()
             if remaining <= 0:
                 self._expire("total")
-            self._wakeup.changed.wait(None if remaining == math.inf else remaining)
+            self._wakeup.changed.wait(min(remaining, SOCKET_WAIT_S))
         self._blocked = False
 
     def _set_deadline(self, timeout: str, seconds: float | None) -> None:
