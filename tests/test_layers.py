@@ -64,7 +64,7 @@ LAYERS = [
     # inside batch
     "batch.run",
     "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs",
-    "batch.ledger batch.same_thread",
+    "batch.ledger",
     "batch.ledger_lines batch.executor",
     "batch.results",
     "batch.rows",
@@ -90,14 +90,16 @@ LAYERS = [
     "images",
     # inside stream
     "stream.prepared",
-    "stream.stream stream.direct_channel",
-    "stream.channel stream.cancel stream.workers",
-    "stream.deadlines stream.wakeup stream.contexts stream.thrown",
+    "stream.stream",
+    "stream.transcript stream.reader stream.cancel",
+    "stream.call",
+    "stream.channel stream.workers",
+    "stream.deadlines stream.wakeup stream.contexts",
     # inside transport
     "transport.session transport.status_errors",
     "transport.response transport.connection transport.caller_session",
     "transport.raw_body transport.socket_reader transport.inflating",
-    "transport.redaction",
+    "transport.redaction transport.socks_proxy",
     "transport.errors transport.framing transport.addresses",
     "transport.attempt",
     "transport.resolver",
@@ -125,6 +127,7 @@ after ``import providers_sync`` alone. ``tests/test_import.py`` checks that it d
 
 ONLY_IMPORTER = {
     "requests": "transport",
+    "socks": "transport.socks_proxy",
     "urllib3": "transport",
     "sseclient": "decoding.sse",
     "tenacity": "retry",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..clock import monotonic
-from ..config import AFTER_FINISH_S, BUFFER_BYTES, Timeouts
+from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
 from ..types import Delta, Finish, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
@@ -132,7 +132,7 @@ class Channel:
             self.deadlines.only_total()
             while (remaining := until - monotonic()) > 0:
                 self._check()
-                self._wakeup.changed.wait(remaining)
+                self._wakeup.changed.wait(min(remaining, SOCKET_WAIT_S))
             self._check()
 
     def wait_for_space(self) -> None:

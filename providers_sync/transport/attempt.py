@@ -38,7 +38,7 @@ class RequestAttempt:
         self.read_s = None if read_s is None else min(read_s, SOCKET_WAIT_S)
         """Upper limit for one blocked read; the stream enforces the actual timeouts."""
         waits = [each for each in (self.read_s, silence_s) if each is not None]
-        self.silence_s = min(waits) if waits else None
+        self.silence_s = min(*waits, SOCKET_WAIT_S) if waits else None
         """The same for a connection of the caller's own session. It is the longest silence that the
         timeouts allow, because nothing else may be able to end such a read."""
         self.sent_headers: Mapping[str, str] = {}

@@ -14,7 +14,6 @@ from typing import Any, cast
 import requests
 import requests.adapters
 import requests.structures
-import urllib3.connection
 import urllib3.util.connection
 import urllib3.util.ssl_
 from urllib3.exceptions import ProtocolError
@@ -22,6 +21,7 @@ from urllib3.exceptions import ProtocolError
 from .addresses import connect
 from .attempt import AttemptStopped, RequestAttempt, current_attempt
 from .framing import Body, body_of
+from .socks_proxy import connect_through
 
 
 class _CompleteLines:
@@ -81,8 +81,6 @@ class _TrackedConnection:
 
     response_class = _StrictResponse
     attempt: RequestAttempt | None = None
-    makes_own_socket = True
-    """False for SOCKS, where PySocks creates the socket."""
 
     sock: Any
     close: Any
@@ -108,14 +106,18 @@ class _TrackedConnection:
         is_replaced = (
             urllib3.util.connection.create_connection.__module__ != urllib3.util.connection.__name__
         )
-        if attempt is None or not self.makes_own_socket or is_replaced:
+        socks = getattr(self, "_socks_options", None)
+        if attempt is None or (is_replaced and not socks):
             sock = cast(socket.socket, super()._new_conn())  # type: ignore[misc]
             if attempt is not None:
                 attempt.track_socket(sock)
             return sock
-        addresses = attempt.resolve(self._dns_host.strip("[]"), self.port)
+        target = self._dns_host.strip("[]"), self.port
+        settings = attempt, self.socket_options, self.source_address
         try:
-            return connect(addresses, attempt, self.socket_options, self.source_address)
+            if socks:
+                return connect_through(socks, *target, *settings)
+            return connect(attempt.resolve(*target), *settings)
         except OSError as error:
             # Not an OSError: urllib3 would take a reset for a failed send, and go on to read the
             # response, without a socket.
@@ -226,8 +228,7 @@ def _tracked_pool_class(pool: type[Any]) -> type[Any]:
 @functools.cache
 def _tracked_connection_class(base: type[Any]) -> type[Any]:
     """Return one of urllib3's connection classes with our mixin."""
-    makes_own_socket = base._new_conn is urllib3.connection.HTTPConnection._new_conn
-    return type(base.__name__, (_TrackedConnection, base), {"makes_own_socket": makes_own_socket})
+    return type(base.__name__, (_TrackedConnection, base), {})
 
 
 class Adapter(requests.adapters.HTTPAdapter):
