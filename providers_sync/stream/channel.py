@@ -220,6 +220,12 @@ class Channel:
                 self.end(error)
             self._stop()
 
+    def interrupt(self) -> None:
+        """End what the worker thread waits for; the answer is complete."""
+        with self.lock:
+            self.deadlines.only_total()
+            self._stop()
+
     # --- called by any thread, under the lock
 
     def _set_end(self, error: ProviderError | None) -> None:

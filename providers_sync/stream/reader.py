@@ -13,6 +13,7 @@ import math
 import os
 import selectors
 import socket
+import sys
 import threading
 from collections import deque
 from typing import Any
@@ -33,29 +34,51 @@ LONGEST_WAIT_S = 3600.0
 
 
 class Waker:
-    """A pair of sockets: a byte sent through it ends a selector's wait.
+    """A pipe that ends a selector's wait: no socket, which test tools forbid.
 
-    Both are closed with the last reference, and not before: whoever wakes holds one.
+    It is closed with its last reference, and not before: whoever wakes holds one.
     """
 
     def __init__(self) -> None:
-        self.receiver, self._sender = socket.socketpair()
-        self.receiver.setblocking(False)
-        self._sender.setblocking(False)
+        self.receiver, self._sender = os.pipe()
+        os.set_blocking(self.receiver, False)
+        os.set_blocking(self._sender, False)
 
     def wake(self) -> None:
         """End the wait; takes no lock."""
         with contextlib.suppress(OSError):  # full: the reader is about to wake
-            self._sender.send(b"\0")
+            os.write(self._sender, b"\0")
 
     def clear(self) -> None:
         """Forget all wake-ups."""
         with contextlib.suppress(OSError):
-            self.receiver.recv(4096)
+            os.read(self.receiver, 4096)
 
     def __del__(self) -> None:
-        self.receiver.close()
-        self._sender.close()
+        os.close(self.receiver)
+        os.close(self._sender)
+
+
+class SocketWaker(Waker):
+    """The same with a pair of sockets, for Windows, whose ``select`` takes nothing else."""
+
+    def __init__(self) -> None:
+        self._sockets = socket.socketpair()
+        for each in self._sockets:
+            each.setblocking(False)
+        self.receiver = self._sockets[0].fileno()
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sockets[1].send(b"\0")
+
+    def clear(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sockets[0].recv(4096)
+
+    def __del__(self) -> None:
+        for each in self._sockets:
+            each.close()
 
 
 class Reader:
@@ -66,7 +89,7 @@ class Reader:
         """Calls to look at. Any thread, and any finalizer, appends to it without a lock."""
         self._wakes_at = NOW
         """Until when the thread waits; ``NOW`` while it is awake and will look at its inbox."""
-        self._waker = Waker()
+        self._waker = SocketWaker() if sys.platform == "win32" else Waker()
         self._selector: Any = None
         self._calls: dict[int, Call] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -234,8 +257,11 @@ class Reader:
 
     def _end_by_timeout(self, call: Call, timeout: str) -> None:
         channel = call.channel
-        if call.is_draining and call.belongs_to_reader:
-            self._conclude(call)
+        if call.is_draining:
+            if call.belongs_to_reader:
+                self._conclude(call)
+            else:
+                channel.interrupt()
             return
         channel.expire(timeout)
         if channel.ended:

@@ -131,7 +131,7 @@ class Response:
     def release(self) -> None:
         """Return the connection to its pool if the body was read to its end, else close it."""
         reader = self.reader
-        if reader.is_plain and self.body.is_reusable() and reader.is_drained():
+        if self.body.is_reusable() and reader.is_drained():
             reader.release()
             self._attempt.read_to_end = True
             self._attempt.release_socket()  # a late stop must not hit the connection's next user

@@ -97,7 +97,7 @@ class SocketReader:
         if self._has_read and not self._is_tls:
             return True  # urllib3 checks a plain socket before its next use, but not inside TLS
         try:
-            self.socket.setblocking(False)
+            self.socket.settimeout(0)
             return not self._file.peek(1)
         except ssl.SSLWantReadError:
             return True
@@ -108,7 +108,8 @@ class SocketReader:
         """Give the connection back, with its socket as it was."""
         self._http.close()
         with contextlib.suppress(OSError):
-            self.socket.setblocking(True)  # eventlet's TLS sockets want this before settimeout()
+            if self.is_plain:
+                self.socket.setblocking(True)  # eventlet's TLS sockets want this first
             self.socket.settimeout(self._timeout_s)
         if self._suppresses:
             self.socket.suppress_ragged_eofs = True
