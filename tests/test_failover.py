@@ -42,7 +42,6 @@ from providers_sync import (
     Vitalentum,
     aio,
 )
-from providers_sync.stream import Channel, PreparedCall
 from providers_sync.testing import (
     FAULTS,
     Request,
@@ -61,7 +60,6 @@ from providers_sync.testing import (
     tool_call,
     wait,
 )
-from providers_sync.types import Delta
 
 STREAMS = int(os.environ.get("FAILOVER_STREAMS", "600"))
 """Streams of the random run; 10,000 for the full one."""
@@ -323,25 +321,6 @@ def test_a_timeout_that_expires_while_text_arrives_mixes_nothing() -> None:
         provider = Failover([hasty, openai(other)], cooldown=0.001)
         won = Counter(provider.complete("Hi").text for _ in range(40))
     assert set(won) <= {"slow words", "other words"}
-
-
-def test_an_answer_that_is_complete_before_the_timeout_is_checked_counts() -> None:
-    """It is late by ``first_token``, but complete: it is the answer."""
-
-    def late(channel: Channel) -> Iterator[Delta]:
-        channel.waits_for_first_event = True
-        channel.start_attempt(lambda: None)
-        channel.connected()
-        while channel.deadlines.time_left() > 0:
-            threading.Event().wait(0.001)
-        channel.bytes_received(5)
-        yield "Hello"
-        yield Finish("stop")
-
-    stream = PreparedCall(late, Timeouts(first_token=0.01)).begin()
-    while not stream._channel.ended:
-        threading.Event().wait(0.001)  # waiting for the stream would check the timeout
-    assert (stream.read(), stream.outcome) == ("Hello", Outcome.COMPLETE)
 
 
 def test_one_good_provider_among_five_dead_ones_is_found(blackhole: tuple[str, int]) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
@@ -17,7 +17,7 @@ from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Tim
 from providers_sync.stream import open_streams
 from providers_sync.testing import answer, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
-from providers_sync.types import Delta
+from providers_sync.types import Decoder, Delta
 
 
 class TooLate(Exception):
@@ -52,13 +52,8 @@ def run_in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[BaseE
     return thread, raised
 
 
-def is_direct(stream: Stream) -> bool:
-    """Return whether a caller reads the source itself."""
-    return bool(stream._channel._is_reading)  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("error", [TooLate, Killed, TimeoutError, ConnectionError, LookupError])
-def test_exception_thrown_into_a_direct_read_comes_out_as_itself(
+def test_exception_thrown_into_a_reading_thread_comes_out_as_itself(
     error: type[BaseException],
 ) -> None:
     """The stream is closed, keeps its text and releases its connection."""
@@ -69,7 +64,7 @@ def test_exception_thrown_into_a_direct_read_comes_out_as_itself(
         seen: list[str] = []
         thread, raised = run_in_thread(lambda: seen.extend(stream))
         assert waiting.wait(10)
-        wait_until(lambda: is_direct(stream) and stream.text == "abcde")
+        wait_until(lambda: stream.text == "abcde")
         throw(error, thread)
         go.set()
         thread.join(10)
@@ -112,12 +107,27 @@ class Faulty(OpenAICompatible):
         super().__init__("m", base_url=url)
         self.fail = fail
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Decode four events, then fail."""
-        for number, delta in enumerate(super().decode(chunks, content_type)):
-            if number == 5:
-                self.fail()
-            yield delta
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder that fails at the fifth event."""
+        return FaultyDecoder(super().decoder(content_type), self.fail)
+
+
+class FaultyDecoder:
+    """Decodes four events, then fails."""
+
+    def __init__(self, decoder: Decoder, fail: Callable[[], object]) -> None:
+        self.decoder, self.fail, self.count = decoder, fail, 0
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Decode one event; each comes in a piece of its own."""
+        self.count += 1
+        if self.count == 5:
+            self.fail()
+        return self.decoder.feed(data)
+
+    def end(self) -> Iterable[Delta]:
+        """End."""
+        return self.decoder.end()
 
 
 def raise_without_arguments() -> None:
@@ -136,7 +146,7 @@ def raise_without_arguments() -> None:
 def test_error_of_a_hook_is_not_taken_for_one_thrown_in(
     fail: Callable[[], object], cause: type[Exception]
 ) -> None:
-    """It stays the cause of a ``ProviderError``, also while the caller reads directly."""
+    """It stays the cause of a ``ProviderError``, and ends this stream only."""
     with serve([step for word in "abcdefgh" for step in (text(word), pause(0.01))]) as server:
         thread, raised = run_in_thread(Faulty(server.url, fail).stream("x").read)
         thread.join(10)
@@ -160,19 +170,17 @@ def test_exception_thrown_in_before_the_headers_arrives_soon() -> None:
 
 POINTS = [
     "_start",
+    "start",
+    "post",
     "run",
     "wait_for_headers",
+    "wait",
     "_fetch_batch",
     "_finish_batch",
     "_take_buffer",
     "buffer_taken",
-    "_start_step",
-    "_step",
-    "_next",
-    "flush",
-    "_end_step",
     "_finish",
-    "notify",
+    "_release",
 ]
 
 
@@ -219,7 +227,10 @@ def thrower(point: str, error: type[BaseException]) -> Callable[..., Any]:
         if frame.f_code.co_name == point and "providers_sync" in frame.f_code.co_filename:
             calls += 1
             if calls == (
-                1 if point in ("_start", "run", "wait_for_headers", "_finish", "notify") else 4
+                4
+                if point
+                in ("wait", "_fetch_batch", "_finish_batch", "_take_buffer", "buffer_taken")
+                else 1
             ):
                 throw(error, threading.current_thread())
 

@@ -1,7 +1,4 @@
-"""Tests of the rows in which an answer starts, with a caller outside the main thread.
-
-There the caller reads the socket directly.
-"""
+"""Tests of the rows in which an answer starts, with a caller outside the main thread."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ from typing import Any
 import pytest
 
 from providers_sync import Provider
-from providers_sync.stream import prepared
-from providers_sync.stream.direct_channel import DirectChannel
 
 from .row import Row
 from .table import TABLE
@@ -32,12 +27,6 @@ CASES = [
 ]
 
 
-class EagerChannel(DirectChannel):
-    """Lets the caller read the source directly from the first event on, waiting or not."""
-
-    _caller_waits = property(lambda self: True, lambda self, waits: None)  # type: ignore[assignment]
-
-
 def observe_in_a_thread(provider: Provider) -> Observed:
     """Read an answer in another thread, as a web server does."""
     results: list[Observed] = []
@@ -53,8 +42,6 @@ def test_fault_has_the_result_in_the_table_in_a_thread(
     kind: str,
     scheme: str,
     open_target: Callable[..., tuple[str, Any, Any]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The results are the same as in the main thread."""
-    monkeypatch.setattr(prepared, "DirectChannel", EagerChannel)
     check(row, kind, scheme, open_target, observe_in_a_thread)
