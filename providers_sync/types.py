@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -121,7 +121,34 @@ class ToolCallStarted:
 
 
 Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallStarted, Usage, Finish, ServedModel]
-"""Internal: what decoders yield. Text is a bare ``str``, for speed."""
+"""What decoders return. Text is a bare ``str``, for speed."""
+
+
+class Decoder(Protocol):
+    """Turns the body of one response into deltas; ``Provider.decoder()`` makes one per response.
+
+    It does no I/O. It runs on a thread that all streams share, so it must not block: while it
+    works, every other stream waits.
+
+    A decoder may have an attribute ``ended``: true once the protocol's end marker was read or the
+    body turned out to be wrong. Nothing more is read then. Without it, the body is read to its end.
+    """
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Return the deltas that ``data``, the next piece of the body, completes.
+
+        An error raised here ends the stream, without the deltas of this piece. To keep them, return
+        them, set ``ended``, and raise the error in ``end()``.
+        """
+        ...
+
+    def end(self) -> Iterable[Delta]:
+        """Return the deltas still held; called once, at the end of the body or after ``ended``.
+
+        Raises ``StreamTruncated`` if the end marker is missing, ``MalformedStream`` or
+        ``ServerError`` if that was found. A generator can yield deltas and raise after them.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest
 from faults.phases import wait_until
 
 from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Timeouts
+from providers_sync.decoding import OpenAIDecoder
 from providers_sync.stream import open_streams
 from providers_sync.testing import answer, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
-from providers_sync.types import Delta
+from providers_sync.types import Decoder, Delta
 
 
 class TooLate(Exception):
@@ -105,6 +106,23 @@ def test_time_of_a_call_in_a_second_thread_can_be_limited() -> None:
     assert not open_streams()
 
 
+class FaultyDecoder(OpenAIDecoder):
+    """Decodes four events, then fails."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        super().__init__("text/event-stream")
+        self.fail = fail
+        self.left = 4
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Count the deltas."""
+        deltas = super().feed(data)
+        self.left -= len(deltas)
+        if self.left < 0:
+            self.fail()
+        return deltas
+
+
 class Faulty(OpenAICompatible):
     """Raises at the fifth event what a hook of a user may raise."""
 
@@ -112,12 +130,9 @@ class Faulty(OpenAICompatible):
         super().__init__("m", base_url=url)
         self.fail = fail
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Decode four events, then fail."""
-        for number, delta in enumerate(super().decode(chunks, content_type)):
-            if number == 5:
-                self.fail()
-            yield delta
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder that fails."""
+        return FaultyDecoder(self.fail)
 
 
 def raise_without_arguments() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import decoding
 from ..messages import role_texts
-from ..types import Delta, Messages
+from ..types import Decoder, Messages
 from .base import Provider, build_body
 
 
@@ -50,9 +49,9 @@ class AI365VIP(Provider):
             options,
         )
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Decode plain UTF-8 text as it arrives."""
-        return decoding.decode_text(chunks, content_type)
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder of plain UTF-8 text."""
+        return decoding.TextDecoder(content_type)
 
 
 def _prompt(turns: list[tuple[str, str]]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import decoding
 from ..config import ANTHROPIC_MAX_TOKENS
 from ..messages import lift_system, to_anthropic_blocks
-from ..types import Delta, Messages
+from ..types import Decoder, Messages
 from .base import Provider, build_body
 
 
@@ -44,9 +43,9 @@ class Anthropic(Provider):
         }
         return build_body(base, _translate_options(options))
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Decode the protocol's events; ``message_stop`` is the end marker."""
-        return decoding.decode_anthropic(chunks, content_type)
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder of the protocol's events; ``message_stop`` is the end marker."""
+        return decoding.AnthropicDecoder(content_type)
 
 
 def _translate_options(options: dict[str, Any]) -> dict[str, Any]:

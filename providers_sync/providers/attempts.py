@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..errors import (
     StreamTruncated,
 )
 from ..stream import CallEnded, Channel, in_context
-from ..types import Delta, Outcome
+from ..types import Decoder, Delta, Outcome
 
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
@@ -36,20 +36,20 @@ class HTTPRequest:
         url: str,
         headers: dict[str, str | None],
         body: dict[str, Any] | None,
-        decode: Callable[[Iterable[bytes], str], Iterator[Delta]],
+        decoder: Callable[[str], Decoder],
     ) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
         self.data = None if body is None else encode_json(body)
-        self.decode = decode
+        self.decoder = decoder
         self.sent_headers: dict[str, str] = {}
         """All headers of the last attempt."""
 
     def with_body(self, body: dict[str, Any]) -> HTTPRequest:
         """Return the same request with another body."""
-        return HTTPRequest(self.method, self.url, self.headers, body, self.decode)
+        return HTTPRequest(self.method, self.url, self.headers, body, self.decoder)
 
 
 class AttemptLoop:
@@ -159,7 +159,12 @@ class AttemptLoop:
             _check_content_type(response)
             channel.headers_received(response.headers, response.request_id)
             try:
-                yield from self._request.decode(_body(response, channel), response.content_type)
+                decoder = self._request.decoder(response.content_type)
+                for data in _body(response, channel):
+                    yield from decoder.feed(data)
+                    if getattr(decoder, "ended", False):
+                        break
+                yield from decoder.end()
             except (StreamCut, StreamTruncated):
                 if not channel.has_end_marker:
                     raise

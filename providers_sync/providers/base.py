@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
-from ..types import Completion, Delta, Finish, Messages, Prompt
+from ..types import Completion, Decoder, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest, encode_json
 from .connections import Certificate, Connections
 from .headers import ask_for_key, merge_headers
@@ -148,9 +148,9 @@ class Provider:
         """Return the headers that carry the key."""
         return {"Authorization": f"Bearer {api_key}"}
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-        """Yield deltas from body bytes; raise ``StreamTruncated`` if the end marker is missing."""
-        return decoding.decode_openai(chunks, content_type)
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a new decoder of one body, of this media type (empty if the server sent none)."""
+        return decoding.OpenAIDecoder(content_type)
 
     # --- calls
 
@@ -233,7 +233,7 @@ class Provider:
             self._connections.url(self.base_url, self.api_endpoint),
             validate_headers(headers),
             body,
-            self.decode,
+            self.decoder,
         )
         source = self._attempt_loop(request, retry, attempts)
         return source, self._call_timeouts(timeouts), model_name
@@ -281,11 +281,11 @@ class Provider:
         timeouts: Any,
         retry: Any,
         cancel: CancelToken | None,
-        decode: Callable[[Iterable[bytes], str], Iterator[Delta]] | None = None,
+        read: Callable[[bytes], str] = lambda body: body.decode("utf-8", "replace"),
     ) -> str:
-        """Return the body of a GET, with the same timeouts, retries and cancellation as a call."""
+        """Return the body of a GET, read by ``read``, with the timeouts and retries of a call."""
         url = self._connections.url(self.base_url, path)
-        request = HTTPRequest("GET", url, {}, None, decode or _as_text)
+        request = HTTPRequest("GET", url, {}, None, lambda _: decoding.WholeBody(read))
         source, call_timeouts = self._attempt_loop(request, retry), self._call_timeouts(timeouts)
         with PreparedCall(source, call_timeouts, cancel).open() as stream:
             return stream.read()
@@ -427,11 +427,6 @@ class Provider:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
-
-
-def _as_text(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-    yield decoding.read_whole(iter(chunks)).decode("utf-8", "replace")
-    yield Finish()
 
 
 def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .. import decoding, transport
@@ -12,7 +11,7 @@ from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import APIStatusError, InvalidRequestError, MalformedStream
 from ..messages import with_image_urls
 from ..stream import CancelToken
-from ..types import Delta, Finish, Messages
+from ..types import Messages
 from .base import Provider, build_body
 
 
@@ -119,13 +118,10 @@ class OpenAICompatible(Provider):
         return names
 
 
-def _names(chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
-    """Yield the model names of the response, as a JSON list."""
+def _names(body: bytes) -> str:
+    """Return the model names of the response, as a JSON list."""
     try:
-        models = decoding.parse_json(
-            decoding.read_whole(iter(chunks)).decode("utf-8-sig", "replace")
-        )
-        yield json.dumps([decoding.join_surrogates(str(model["id"])) for model in models["data"]])
+        models = decoding.parse_json(body.decode("utf-8-sig", "replace"))["data"]
+        return json.dumps([decoding.join_surrogates(str(model["id"])) for model in models])
     except (MalformedStream, *decoding.WRONG_SHAPE) as error:
         raise MalformedStream("the list of models does not follow OpenAI's protocol") from error
-    yield Finish()
