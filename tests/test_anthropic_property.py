@@ -7,11 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from decode_kit import decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers_sync import Anthropic, Outcome, StreamCut, StreamError, StreamTruncated
-from providers_sync.decoding import decode_anthropic
+from providers_sync.decoding import AnthropicDecoder
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
@@ -54,7 +55,7 @@ def test_any_cut_before_message_stop_is_never_complete(
     chunks = [data[start : min(start + size, cut_at)] for start in range(0, cut_at, size)]
     text, has_marker, succeeded = "", False, True
     try:
-        for delta in decode_anthropic(iter(chunks), "text/event-stream"):
+        for delta in decode(AnthropicDecoder("text/event-stream"), chunks):
             has_marker = has_marker or isinstance(delta, Finish)
             text += delta if isinstance(delta, str) else ""
     except StreamError:
@@ -75,7 +76,7 @@ def test_any_cut_of_a_json_answer_gives_no_text(texts: list[str], fraction: floa
     cut_at = round(fraction * len(data))
     text = ""
     with contextlib.suppress(StreamError):
-        for delta in decode_anthropic(iter([data[:cut_at]]), "application/json"):
+        for delta in decode(AnthropicDecoder("application/json"), [data[:cut_at]]):
             text += delta if isinstance(delta, str) else ""
     assert text == ("".join(texts) if cut_at == len(data) else "")
 

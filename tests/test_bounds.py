@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Union
 
 import pytest
+from decode_kit import decode
 
 from providers_sync import (
     AI365VIP,
@@ -23,14 +24,17 @@ from providers_sync import (
     Timeouts,
     ToolCall,
     Usage,
-    decoding,
 )
 from providers_sync.config import EVENT_BYTES, JSON_VALUES, TOOL_CALLS
+from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.stream import Channel
 from providers_sync.testing import ScriptedProvider, answer, event, repeat, serve, text
 from providers_sync.types import ServedModel
 
 HALF = "\ud83d"
+EVENTS = "text/event-stream"
+DECODERS = [OpenAIDecoder, AnthropicDecoder]
+Decoder = Union[OpenAIDecoder, AnthropicDecoder]
 
 
 def openai(delta: dict[str, Any], **more: Any) -> bytes:
@@ -85,12 +89,13 @@ def repeated(block: bytes, times: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "", "text/x"])
-@pytest.mark.parametrize("decode", [decoding.decode_openai, decoding.decode_anthropic])
-def test_endless_white_space_is_refused(decode: Callable[..., Any], content_type: str) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_endless_white_space_is_refused(decoder: type[Decoder], content_type: str) -> None:
     """Above the limit, without a copy for every chunk, and in linear time."""
     started = time.process_time()
+    pieces = repeated(b" " * 65536, 2 * EVENT_BYTES // 65536)
     with pytest.raises(MalformedStream, match="MiB"):
-        list(decode(repeated(b" " * 65536, 2 * EVENT_BYTES // 65536), content_type))
+        list(decode(decoder(content_type), pieces))
     assert time.process_time() - started < 5
 
 
@@ -208,27 +213,23 @@ def test_error_texts_are_printable() -> None:
 DENSE = b"[" + b"[]," * (JSON_VALUES // 2 + 1) + b"0]"
 
 
-@pytest.mark.parametrize("decode", [decoding.decode_openai, decoding.decode_anthropic])
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(
     "value",
     [b'{"choices": %s}', b'{"error": %s}', b'{"choices": [], "type": "x", "x": %s}', b"%s"],
     ids=["choices", "error", "unknown", "list"],
 )
-def test_json_of_too_many_values_is_refused(decode: Callable[..., Any], value: bytes) -> None:
+def test_json_of_too_many_values_is_refused(decoder: type[Decoder], value: bytes) -> None:
     """A value of two or three characters takes a hundred bytes of memory."""
     for body, kind in ((value, "application/json"), (b"data: " + value + b"\n\n", "")):
         with pytest.raises(MalformedStream, match=f"more than {JSON_VALUES} values"):
-            list(decode(repeated(body % DENSE, 1), kind or "text/event-stream"))
+            list(decode(decoder(kind or EVENTS), [body % DENSE]))
 
 
 def test_error_event_of_too_many_values_is_still_a_server_error() -> None:
     """Its text becomes the message."""
     with pytest.raises(ServerError, match="reports an error"):
-        list(
-            decoding.decode_openai(
-                repeated(b"event: error\ndata: " + DENSE + b"\n\n", 1), "text/event-stream"
-            )
-        )
+        list(decode(OpenAIDecoder(EVENTS), [b"event: error\ndata: " + DENSE + b"\n\n"]))
 
 
 def test_call_with_arguments_of_too_many_values_has_none() -> None:
@@ -236,9 +237,7 @@ def test_call_with_arguments_of_too_many_values_has_none() -> None:
     half = "[]," * (JSON_VALUES // 4 + 1)
     function = [{"name": "f", "arguments": "["}, {"arguments": half}, {"arguments": half + "0]"}]
     many = b"".join(openai({"tool_calls": [{"index": 0, "function": each}]}) for each in function)
-    *_, call, _ = decoding.decode_openai(
-        repeated(many + b"data: [DONE]\n\n", 1), "text/event-stream"
-    )
+    *_, call, _ = decode(OpenAIDecoder(EVENTS), [many + b"data: [DONE]\n\n"])
     assert isinstance(call, ToolCall)
     assert call.arguments is None
     assert call.raw == f"[{half}{half}0]"
@@ -249,7 +248,7 @@ def test_large_event_of_many_lines_is_refused() -> None:
     line = b": " + b"x" * (EVENT_BYTES // 900) + b"\n"
     started = time.process_time()
     with pytest.raises(MalformedStream, match="too many lines"):
-        list(decoding.decode_openai(repeated(line * 800 + b"data: x\n\n", 1), "text/event-stream"))
+        list(decode(OpenAIDecoder(EVENTS), [line * 800 + b"data: x\n\n"]))
     assert time.process_time() - started < 5
 
 
@@ -265,7 +264,7 @@ def test_names_and_counts_before_the_first_text_are_kept_once() -> None:
 def test_name_of_anthropics_model_is_reported_once() -> None:
     """Also if a server sends several ``message_start`` events."""
     start = {"type": "message_start", "message": {"model": "m"}}
-    deltas = decoding.decode_anthropic(iter(anthropic(*[start] * 5, STOP)), "text/event-stream")
+    deltas = decode(AnthropicDecoder(EVENTS), anthropic(*[start] * 5, STOP))
     assert [each for each in deltas if isinstance(each, ServedModel)] == [ServedModel("m")]
 
 
@@ -287,7 +286,7 @@ def test_sum_beyond_63_bits_is_none() -> None:
     """The sum has the same limit as each count."""
     counts = {"input_tokens": 2**63 - 1, "output_tokens": 1}
     script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
-    [*_, usage, _] = decoding.decode_anthropic(iter(script), "text/event-stream")
+    [*_, usage, _] = decode(AnthropicDecoder(EVENTS), script)
     assert usage == Usage(2**63 - 1, 1, None)
 
 
@@ -296,9 +295,9 @@ def test_deep_json_is_malformed_at_every_depth(around: str) -> None:
     """Also if it can just be parsed but is too deep for ``repr``."""
     for depth in range(700, 1010):
         data = around % ("[" * depth + "]" * depth)
-        for decode in (decoding.decode_openai, decoding.decode_anthropic):
+        for decoder in DECODERS:
             with pytest.raises((MalformedStream, ServerError, StreamTruncated)):
-                list(decode(iter([f"data: {data}\n\n".encode()]), "text/event-stream"))
+                list(decode(decoder(EVENTS), [f"data: {data}\n\n".encode()]))
 
 
 def test_type_of_an_error_is_short() -> None:

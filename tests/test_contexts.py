@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
@@ -18,10 +18,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from providers_sync import APIStatusError, Failover, OpenAICompatible, aio, batch
+from providers_sync.decoding import OpenAIDecoder
 from providers_sync.errors import FailoverError
 from providers_sync.stream import workers
 from providers_sync.testing import cut, pause, serve, status, text
-from providers_sync.types import Delta
+from providers_sync.types import Decoder, Delta
 from providers_sync.web import plain
 
 T = TypeVar("T")
@@ -56,10 +57,10 @@ class Hooks(OpenAICompatible):
         self.note("amended")
         return None
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+    def decoder(self, content_type: str = "") -> Decoder:
         """Record, then decode as usual."""
-        self.note("decode")
-        return super().decode(chunks, content_type)
+        self.note("decoder")
+        return super().decoder(content_type)
 
 
 def as_caller(name: str, work: Callable[[], T]) -> T:
@@ -87,11 +88,11 @@ def test_hooks_of_each_attempt_see_the_callers_context_and_nothing_of_each_other
         answer = as_caller("A", lambda: provider.complete("x", retry=policy))
     assert answer.text == "Hello"
     hooks = ["body"]
-    for last in ("amended", "decode", "decode"):
+    for last in ("amended", "decoder", "decoder"):
         hooks += ["authorization", last, "wait"]
-    left = {"amended": "authorization", "decode": "authorization"}  # by its own attempt
+    left = {"amended": "authorization", "decoder": "authorization"}  # by its own attempt
     assert provider.seen == [
-        (hook, "A", left.get(hook, "clean")) for hook in [*hooks, "authorization", "decode"]
+        (hook, "A", left.get(hook, "clean")) for hook in [*hooks, "authorization", "decoder"]
     ]
 
 
@@ -105,9 +106,9 @@ def test_each_provider_of_a_failover_gets_a_fresh_copy() -> None:
             as_caller("B", lambda: Failover(providers[:2]).complete("x"))
     for provider in providers[:2]:
         assert provider.seen == [
-            (hook, name, "clean") for name in ("A", "B") for hook in ("body", "decode")
+            (hook, name, "clean") for name in ("A", "B") for hook in ("body", "decoder")
         ]
-    assert providers[2].seen == [("body", "A", "clean"), ("decode", "A", "clean")]
+    assert providers[2].seen == [("body", "A", "clean"), ("decoder", "A", "clean")]
 
 
 def test_prepared_call_runs_in_the_context_that_prepared_it() -> None:
@@ -122,7 +123,7 @@ def test_prepared_call_runs_in_the_context_that_prepared_it() -> None:
         thread.start()
         thread.join(10)
     assert provider.seen == [
-        (hook, "view", "clean") for hook in ("body", "decode", "decode", "decode")
+        (hook, "view", "clean") for hook in ("body", "decoder", "decoder", "decoder")
     ]
 
 
@@ -136,37 +137,49 @@ def test_async_call_runs_in_the_context_of_its_task() -> None:
     assert provider.seen == [
         ("body", "task", "clean"),
         ("authorization", "task", "clean"),
-        ("decode", "task", "authorization"),
+        ("decoder", "task", "authorization"),
     ]
 
 
-class SpanningDecode(OpenAICompatible):
+class SpanningDecoder(OpenAIDecoder):
     """Sets a variable while it decodes, as a tracing hook does, and puts it back at the end."""
 
     seen: list[tuple[str, str, bool]] = []
 
-    def decode(self, chunks: Iterable[bytes], content_type: str) -> Iterator[Delta]:
+    def __init__(self, content_type: str = "") -> None:
+        super().__init__(content_type)
+        self.token = leak.set("decoding")
+        self.reader = threading.get_ident()
+
+    def feed(self, data: bytes) -> list[Delta]:
         """Decode, in one context from the first event to the end."""
-        token = leak.set("decoding")
-        reader = threading.get_ident()
-        for delta in super().decode(chunks, content_type):
-            self.seen.append((caller.get(), leak.get(), threading.get_ident() != reader))
-            yield delta
-        leak.reset(token)  # raises in another context
+        self.seen.append((caller.get(), leak.get(), threading.get_ident() != self.reader))
+        return super().feed(data)
+
+    def end(self) -> Iterator[Delta]:
+        """Put the variable back."""
+        leak.reset(self.token)  # raises in another context
+        return super().end()
+
+
+class Spanning(OpenAICompatible):
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder with a variable of its own."""
+        return SpanningDecoder(content_type)
 
 
 def test_direct_reading_stays_in_the_callers_context() -> None:
     """One context for both threads: the reader's own is neither seen nor changed."""
-    SpanningDecode.seen.clear()
+    SpanningDecoder.seen.clear()
     with serve([step for word in "abcdef" for step in (text(word), pause(0.01))]) as server:
-        stream = as_caller("opener", lambda: SpanningDecode("m", base_url=server.url).stream("x"))
+        stream = as_caller("opener", lambda: Spanning("m", base_url=server.url).stream("x"))
         results: list[str] = []
         thread = threading.Thread(target=lambda: results.append(as_caller("reader", stream.read)))
         thread.start()
         thread.join(10)
     assert results == ["abcdef"]
-    assert {(name, mark) for name, mark, _ in SpanningDecode.seen} == {("opener", "decoding")}
-    assert any(direct for _, _, direct in SpanningDecode.seen), "nothing was read directly"
+    assert {(name, mark) for name, mark, _ in SpanningDecoder.seen} == {("opener", "decoding")}
+    assert any(direct for _, _, direct in SpanningDecoder.seen), "nothing was read directly"
 
 
 @pytest.mark.parametrize("make_executor", [lambda: None, lambda: ThreadPoolExecutor(2)])
@@ -189,7 +202,7 @@ def test_batch_rows_run_in_the_context_of_the_call_to_map(
             executor.shutdown()
     assert {(name, mark) for _, name, mark in provider.seen} == {("A", "clean")}
     hooks = [hook for hook, _, _ in provider.seen]
-    assert (hooks.count("wait"), hooks.count("decode"), hooks.count("body")) == (1, 3, 4)
+    assert (hooks.count("wait"), hooks.count("decoder"), hooks.count("body")) == (1, 3, 4)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from decode_kit import decode, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,18 +22,12 @@ from providers_sync import (
     StreamError,
     StreamTruncated,
 )
-from providers_sync.decoding import decode_openai, decode_text
-from providers_sync.decoding.sse import parse_events
+from providers_sync.decoding import OpenAIDecoder, TextDecoder
+from providers_sync.decoding.sse import EventParser
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
 many = settings(max_examples=250, deadline=None)
-
-
-def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Return ``data`` split at these positions (modulo its length), without empty chunks."""
-    bounds = [0, *sorted({position % (len(data) + 1) for position in cuts}), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(bounds) if a < b]
 
 
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
@@ -70,10 +64,11 @@ def reference_events(stream: bytes) -> list[tuple[str, str]]:
 
 def parsed(chunks: list[bytes]) -> list[tuple[str, str]]:
     """Return what our parser returns; allow its error for an incomplete character at the end."""
-    events = []
+    parser = EventParser()
+    events = [event for chunk in chunks for event in parser.feed(chunk)]
+    assert parser.error == ""
     try:
-        for event in parse_events(chunks):
-            events.append((event.event, event.data))
+        parser.end()
     except StreamCut:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.decode(b"".join(chunks))
@@ -189,8 +184,8 @@ def test_any_cut_before_the_end_marker_is_never_complete(
     """The text is a prefix of the full text, and with the end marker it is the full text."""
     data, marker_end = good_answer(texts, end, ending)
     cut_at = round(fraction * len(data))
-    chunks = iter(split(data[:cut_at], positions))
-    text, has_marker, succeeded = decoded(decode_openai(chunks, "text/event-stream"))
+    chunks = split(data[:cut_at], positions)
+    text, has_marker, succeeded = decoded(decode(OpenAIDecoder("text/event-stream"), chunks))
     assert "".join(texts).startswith(text)
     assert has_marker == succeeded == (cut_at >= marker_end)
     if has_marker:
@@ -205,7 +200,9 @@ def test_any_cut_of_plain_text_is_a_prefix_and_never_complete(
     """Plain text has no end marker, so the decoder never reports one."""
     data = "".join(texts).encode()
     prefix = data[: round(fraction * len(data))]
-    text, has_marker, succeeded = decoded(decode_text(iter(split(prefix, positions)), "text/plain"))
+    text, has_marker, succeeded = decoded(
+        decode(TextDecoder("text/plain"), split(prefix, positions))
+    )
     assert "".join(texts).startswith(text)
     assert not has_marker
     characters = prefix.decode("utf-8", "ignore")
@@ -222,8 +219,8 @@ def test_any_cut_of_a_json_answer_gives_no_text(
     message = {"content": "".join(texts)}
     data = json.dumps({"choices": [{"message": message}]}).encode()
     cut_at = round(fraction * len(data))
-    chunks = iter(split(data[:cut_at], positions))
-    text, has_marker, succeeded = decoded(decode_openai(chunks, "application/json"))
+    chunks = split(data[:cut_at], positions)
+    text, has_marker, succeeded = decoded(decode(OpenAIDecoder("application/json"), chunks))
     assert has_marker == succeeded == (cut_at == len(data))
     assert text == ("".join(texts) if succeeded else "")
 

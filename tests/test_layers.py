@@ -105,6 +105,7 @@ LAYERS = [
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.openai_chat decoding.anthropic",
+    "decoding.bodies",
     "decoding.parsing decoding.sse",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",

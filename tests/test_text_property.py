@@ -1,28 +1,23 @@
-"""Property tests of surrogate pairs and of the decoder's fast path."""
+"""Property tests of surrogate pairs and of similar events."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from decode_kit import decode, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers_sync.decoding import decode_anthropic, decode_openai
+from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)
 fewer = settings(max_examples=100, deadline=None)
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
-
-
-def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Return ``data`` split at these positions (modulo its length), without empty chunks."""
-    bounds = [0, *sorted({position % (len(data) + 1) for position in cuts}), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(bounds) if a < b]
 
 
 # --- surrogates
@@ -53,28 +48,28 @@ units = st.lists(
 
 
 FORMS: dict[str, tuple[Any, str, type]] = {
-    "OpenAI's text": (decode_openai, '{"choices": [{"delta": {"content": "?"}}]}', str),
+    "OpenAI's text": (OpenAIDecoder, '{"choices": [{"delta": {"content": "?"}}]}', str),
     "OpenAI's reasoning": (
-        decode_openai, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta
+        OpenAIDecoder, '{"choices": [{"delta": {"reasoning": "?"}}]}', ReasoningDelta
     ),
-    "OpenAI's refusal": (decode_openai, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
+    "OpenAI's refusal": (OpenAIDecoder, '{"choices": [{"delta": {"refusal": "?"}}]}', Refusal),
     "OpenAI's tool call": (
-        decode_openai,
+        OpenAIDecoder,
         '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "?"}}]}}]}',
         ToolCall,
     ),
-    "Anthropic's text": (decode_anthropic, '{"type": "text_delta", "text": "?"}', str),
+    "Anthropic's text": (AnthropicDecoder, '{"type": "text_delta", "text": "?"}', str),
     "Anthropic's reasoning": (
-        decode_anthropic, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
+        AnthropicDecoder, '{"type": "thinking_delta", "thinking": "?"}', ReasoningDelta
     ),
     "Anthropic's tool call": (
-        decode_anthropic, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
+        AnthropicDecoder, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
     ),
 }  # fmt: skip
 CONTENT_BLOCK_DELTA = '{"type": "content_block_delta", "index": 0, "delta": %s}'
 ENDS = {
-    decode_openai: b"data: [DONE]\n\n",
-    decode_anthropic: b'data: {"type": "message_stop"}\n\n',
+    OpenAIDecoder: b"data: [DONE]\n\n",
+    AnthropicDecoder: b'data: {"type": "message_stop"}\n\n',
 }
 
 
@@ -92,8 +87,8 @@ def test_surrogates_split_over_deltas_are_joined_or_replaced(
     form: str, code_units: list[int], positions: list[int]
 ) -> None:
     """Every chunk can be encoded, and together they are the text that the server sent."""
-    decode, event, kind = FORMS[form]
-    if decode is decode_anthropic:
+    decoder, event, kind = FORMS[form]
+    if decoder is AnthropicDecoder:
         event = CONTENT_BLOCK_DELTA % event
     length = len(code_units)
     bounds = [0, *sorted({position % (length + 1) for position in positions}), length]
@@ -101,18 +96,18 @@ def test_surrogates_split_over_deltas_are_joined_or_replaced(
     for a, b in itertools.pairwise(bounds):
         escaped = "".join(f"\\u{unit:04x}" for unit in code_units[a:b])
         stream += f"data: {event.replace('?', escaped)}\n\n".encode()
-    deltas = decode(iter([stream + ENDS[decode]]), "text/event-stream")
+    deltas = decode(decoder("text/event-stream"), [stream + ENDS[decoder]])
     chunks = [text_of(delta) for delta in deltas if isinstance(delta, kind)]
     for each in chunks:
         assert each.encode() or kind is ToolCall
     assert "".join(chunks) == reference_text(code_units)
 
 
-# --- the fast path for events that differ only in their text
+# --- events that differ only in their text
 
 
 def reference_decode(values: list[Any]) -> tuple[str, str]:
-    """Return text and reasoning of events without a fast path."""
+    """Return text and reasoning of events."""
     text = reasoning = ""
     for value in values:
         delta = value["choices"][0]["delta"]
@@ -156,14 +151,11 @@ def similar_events(draw: Callable[..., Any]) -> list[Any]:
 def test_similar_events_are_decoded_as_if_each_were_the_first(
     values: list[Any], compact: bool, positions: list[int]
 ) -> None:
-    """The fast path does not change the text."""
+    """No event changes how the next ones are read."""
     separators = (",", ":") if compact else None
     stream = "".join(f"data: {json.dumps(v, separators=separators)}\n\n" for v in values)
-    deltas = list(
-        decode_openai(
-            iter(split(f"{stream}data: [DONE]\n\n".encode(), positions)), "text/event-stream"
-        )
-    )
+    pieces = split(f"{stream}data: [DONE]\n\n".encode(), positions)
+    deltas = list(decode(OpenAIDecoder("text/event-stream"), pieces))
     text = "".join(delta for delta in deltas if isinstance(delta, str))
     reasoning = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
     assert (text, reasoning) == reference_decode(values)

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from faults.phases import wait_until
 
 from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Timeouts
+from providers_sync.decoding import OpenAIDecoder
 from providers_sync.stream import open_streams
 from providers_sync.testing import answer, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
@@ -100,6 +101,23 @@ def test_time_of_a_call_in_a_second_thread_can_be_limited() -> None:
     assert not open_streams()
 
 
+class FaultyDecoder(OpenAIDecoder):
+    """Decodes four events, then fails."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        super().__init__("text/event-stream")
+        self.fail = fail
+        self.left = 4
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Count the deltas."""
+        deltas = super().feed(data)
+        self.left -= len(deltas)
+        if self.left < 0:
+            self.fail()
+        return deltas
+
+
 class Faulty(OpenAICompatible):
     """Raises at the fifth event what a hook of a user may raise."""
 
@@ -108,26 +126,8 @@ class Faulty(OpenAICompatible):
         self.fail = fail
 
     def decoder(self, content_type: str = "") -> Decoder:
-        """Return a decoder that fails at the fifth event."""
-        return FaultyDecoder(super().decoder(content_type), self.fail)
-
-
-class FaultyDecoder:
-    """Decodes four events, then fails."""
-
-    def __init__(self, decoder: Decoder, fail: Callable[[], object]) -> None:
-        self.decoder, self.fail, self.count = decoder, fail, 0
-
-    def feed(self, data: bytes) -> list[Delta]:
-        """Decode one event; each comes in a piece of its own."""
-        self.count += 1
-        if self.count == 5:
-            self.fail()
-        return self.decoder.feed(data)
-
-    def end(self) -> Iterable[Delta]:
-        """End."""
-        return self.decoder.end()
+        """Return a decoder that fails."""
+        return FaultyDecoder(self.fail)
 
 
 def raise_without_arguments() -> None:

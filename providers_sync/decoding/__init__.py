@@ -1,20 +1,21 @@
 """Decoders that turn response bodies into deltas: OpenAI's and Anthropic's protocol, plain text.
 
-They work on an iterable of bytes and do no I/O.
+They are fed bytes and do no I/O; ``types.Decoder`` is their interface.
 """
 
 from __future__ import annotations
 
-from .anthropic import decode_anthropic
-from .openai_chat import decode_openai, decode_text
-from .parsing import WRONG_SHAPE, join_surrogates, parse_json, read_whole
+from .anthropic import AnthropicDecoder
+from .bodies import WholeBody
+from .openai_chat import OpenAIDecoder, TextDecoder
+from .parsing import WRONG_SHAPE, join_surrogates, parse_json
 
 __all__ = [
     "WRONG_SHAPE",
-    "decode_anthropic",
-    "decode_openai",
-    "decode_text",
+    "AnthropicDecoder",
+    "OpenAIDecoder",
+    "TextDecoder",
+    "WholeBody",
     "join_surrogates",
     "parse_json",
-    "read_whole",
 ]

@@ -27,11 +27,11 @@ class BodyDecoder:
     accepts_json = True
     """Whether a body without a telling content type may be JSON."""
 
-    def __init__(self, content_type: str = "", parser: EventParser | None = None) -> None:
+    def __init__(self, content_type: str = "") -> None:
         self.ended = False
         self._deltas: list[Delta] = []
         self._error: Exception | None = None
-        self._parser = parser or EventParser()
+        self._events = EventParser()
         self._content_type = content_type
         self._format = "stream" if content_type == "text/event-stream" else ""
         if content_type.endswith("json"):
@@ -46,12 +46,9 @@ class BodyDecoder:
         try:
             if self._format != "stream":
                 data = self._hold(data)
-            for name, text in self._parser.feed(data):
-                self._read_event(name, text)
-                if self.ended:
-                    return deltas
-            if self._parser.error:
-                raise MalformedStream(self._parser.error)
+            self._read_stream(data)
+            if self._events.error and not self.ended:
+                raise MalformedStream(self._events.error)
         except Exception as error:  # noqa: BLE001 (end() raises it, after these deltas)
             self._error, self.ended = error, True
         return deltas
@@ -103,12 +100,10 @@ class BodyDecoder:
         if self.ended:
             return
         if not self._format:
-            for name, text in self._parser.feed(self._hold(b"", is_all=True)):
-                self._read_event(name, text)
+            self._read_stream(self._hold(b"", is_all=True))
         if self._format == "json":
             self._read_json(bytes(self._held))
         else:
-            self._parser.end()
             self._end_stream()
 
     def _read_json(self, body: bytes) -> None:
@@ -117,11 +112,11 @@ class BodyDecoder:
             raise StreamTruncated("the answer is empty")
         self._read_answer(parse_json(text))
 
-    def _read_event(self, name: str, data: str) -> None:
+    def _read_stream(self, data: bytes) -> None:
         raise NotImplementedError
 
     def _end_stream(self) -> None:
-        """Read the end of a stream without its end marker."""
+        """Read the end of a stream, which came without its end marker."""
         raise NotImplementedError
 
     def _read_answer(self, answer: Any) -> None:

@@ -1,21 +1,19 @@
-"""Parsing shared by the decoders: JSON, surrogates, tool calls, errors, repeated event forms."""
+"""Parsing shared by the decoders: JSON, surrogates, tool calls, errors."""
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import JSON_BYTES, JSON_VALUES, LEADING_SPACE_BYTES, TOOL_CALLS
+from ..config import JSON_VALUES, TOOL_CALLS
 from ..errors import MalformedStream, ServerError, http_status
 from ..quota import REMEDY, detailed_codes
 from ..types import ToolCall
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 ERROR_CODE_CHARACTERS = 200
 """Maximum length of an error's type and code; real ones are a word or two."""
 STATUS_KEYS = ("code", "status", "status_code", "statusCode")
@@ -23,12 +21,11 @@ STATUS_KEYS = ("code", "status", "status_code", "statusCode")
 WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
 """Exceptions raised by code that reads JSON of an unexpected structure."""
 _decode_json = json.JSONDecoder().raw_decode
-_decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 
 def parse_json(data: str) -> Any:
     """Parse the JSON of one event; raise ``MalformedStream``, which reports where it is invalid."""
-    if has_too_many_values(data):
+    if len(data) > JSON_VALUES and has_too_many_values(data):
         raise MalformedStream(f"the JSON of an event has more than {JSON_VALUES} values")
     try:
         value, end = _decode_json(data)
@@ -52,64 +49,6 @@ def has_too_many_values(data: str) -> bool:
     return len(data) > JSON_VALUES and sum(map(data.count, ",[{")) > JSON_VALUES
 
 
-class EventTemplate:
-    """A fast path for text events: parses only the string that differs from an earlier event.
-
-    The events of one server are the same JSON except for their text. If the characters before and
-    after the text are those of an event that was parsed in full, the rest of the JSON is the same
-    too, and only the string must be parsed: a fifth of the work.
-    """
-
-    def __init__(self) -> None:
-        self._before = self._after = ""
-        self._start = 0
-        self._tries = TEMPLATE_TRIES
-        self._events_to_skip = TEMPLATE_SKIPPED_EVENTS
-
-    def match(self, data: str) -> str | None:
-        """Return the text of an event that matches the template, ``None`` for any other."""
-        start = self._start
-        if not start or not data.startswith(self._before) or not data.endswith(self._after):
-            return None
-        try:
-            text, end = _decode_string(data, start)
-        except ValueError:
-            return None
-        return text if end + len(self._after) == len(data) else None
-
-    def learn(self, data: str, value: Any, delta: dict[str, Any], key: str) -> None:
-        """Make a template of an event; ``delta[key]``, somewhere in ``value``, is its text."""
-        if not self._tries or len(data) > TEMPLATE_CHARACTERS:
-            return  # the events differ in more than their text, or this one is too large
-        if self._events_to_skip:
-            self._events_to_skip -= 1
-            return
-        self._tries -= 1
-        start = data.find('"', data.find(f'"{key}"') + len(key) + 2) + 1
-        text = delta[key]
-        try:
-            parsed, end = _decode_string(data, start)
-            # Prove that this is the right string: replace it, parse, and compare the values.
-            delta[key] = _PROBE
-            probed = json.loads(f"{data[: start - 1]}{json.dumps(_PROBE)}{data[end:]}")
-            if parsed == text and probed == value:
-                self._before, self._after, self._start = data[:start], data[end:], start
-        except (ValueError, RecursionError):
-            pass
-        finally:
-            delta[key] = text
-
-
-TEMPLATE_SKIPPED_EVENTS = 2
-"""Events before the first template is made: a short answer is faster without one, and when many
-answers start at once, the work does not delay their first text."""
-TEMPLATE_CHARACTERS = 64 * 1024
-"""Maximum length of an event to make a template of; the check takes several times its size."""
-TEMPLATE_TRIES = 4
-"""Templates made in one answer: some servers change the form of their events now and then."""
-_PROBE = "\x00 a text that no server sends \x00"
-
-
 def short_repr(value: object) -> str:
     """Return the ``repr`` of the first 80 characters of a value, for an error message."""
     text = as_text(value)
@@ -125,23 +64,24 @@ class SurrogateJoiner:
     """Joins escaped surrogate pairs that are split between chunks; a lone half becomes U+FFFD."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self.held = ""
+        """A high half, or empty; while it is empty, ASCII text needs no ``feed``."""
 
     def feed(self, text: str) -> str:
         """Return ``text`` without surrogates; keep a high half at its end for the next chunk."""
-        if not self._held and text.isascii():
+        if not self.held and text.isascii():
             return text
-        text = self._held + text
-        self._held = ""
+        text = self.held + text
+        self.held = ""
         if "\ud800" <= text[-1:] <= "\udbff":
-            self._held, text = text[-1], text[:-1]
+            self.held, text = text[-1], text[:-1]
         if not _SURROGATE.search(text):
             return text
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def end(self) -> str:
         """Return U+FFFD if a half is still held, else an empty string."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return "\ufffd" if held else ""
 
 
@@ -197,41 +137,6 @@ def _arguments(raw: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def read_whole(chunks: Iterator[bytes]) -> bytes:
-    """Return a complete body, for formats that cannot be decoded incrementally.
-
-    Raises ``MalformedStream`` if it is larger than ``JSON_BYTES``.
-    """
-    body = bytearray()
-    for data in chunks:
-        body += data
-        if len(body) > JSON_BYTES:
-            raise MalformedStream(f"the JSON answer is larger than {JSON_BYTES // 1024**2} MiB")
-    return bytes(body)
-
-
-def sniff_format(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
-    """Return ``html``, ``json`` or ``other``, from the first bytes, and the complete stream."""
-
-    def replay() -> Iterator[bytes]:
-        if head:
-            yield head
-        yield from chunks
-
-    head = b""
-    for data in chunks:
-        head += data
-        start = head.lstrip().removeprefix(codecs.BOM_UTF8)
-        if start and (not start.startswith(b"<") or b">" in start or len(start) > 64):
-            break
-        if len(head) > LEADING_SPACE_BYTES:
-            break
-    start = head.lstrip().removeprefix(codecs.BOM_UTF8)
-    if _HTML.match(start):
-        return "html", replay()
-    return ("json" if start.lstrip().startswith(b"{") else "other"), replay()
 
 
 def token_count(value: Any) -> int | None:

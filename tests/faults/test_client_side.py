@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from decode_kit import decode
 
 from providers_sync import (
     AI365VIP,
@@ -24,7 +25,7 @@ from providers_sync import (
     Timeouts,
 )
 from providers_sync.config import EVENT_BYTES, JSON_BYTES
-from providers_sync.decoding import decode_anthropic, decode_openai
+from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
 from .phases import ReusableEvent, fill, serve_over
@@ -185,7 +186,7 @@ def flood(chunk: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
         sent += len(chunk)
 
 
-DECODERS = {"OpenAI": decode_openai, "Anthropic": decode_anthropic}
+DECODERS = {"OpenAI": OpenAIDecoder, "Anthropic": AnthropicDecoder}
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
     "80 MB in a line": (
         lambda: flood(b"x" * 65_536, 80 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
@@ -210,44 +211,44 @@ def test_too_much_stops_at_the_cap_with_a_clear_error(protocol: str, name: str) 
     body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is complete
     with memory() as peak:
         with pytest.raises(MalformedStream, match=r"larger|lines"):
-            list(DECODERS[protocol](body, content_type))
+            list(decode(DECODERS[protocol](content_type), body))
         assert peak() < cap + 10 * MB
 
 
 NESTED = {
-    "unknown field": (decode_openai, '{"choices": [{"delta": {"content": "x"}}], "y": %s}'),
-    "content": (decode_openai, '{"choices": [{"delta": {"content": %s}}]}'),
-    "choices": (decode_openai, '{"choices": %s}'),
+    "unknown field": (OpenAIDecoder, '{"choices": [{"delta": {"content": "x"}}], "y": %s}'),
+    "content": (OpenAIDecoder, '{"choices": [{"delta": {"content": %s}}]}'),
+    "choices": (OpenAIDecoder, '{"choices": %s}'),
     "arguments": (
-        decode_openai, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": %s}}]}}]}'
+        OpenAIDecoder, '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": %s}}]}}]}'
     ),
-    "error": (decode_openai, '{"error": {"type": %s}}'),
+    "error": (OpenAIDecoder, '{"error": {"type": %s}}'),
     "Anthropic's unknown field": (
-        decode_anthropic,
+        AnthropicDecoder,
         '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}, '
         '"index": 0, "y": %s}',
     ),
     "Anthropic's delta": (
-        decode_anthropic, '{"type": "content_block_delta", "index": 0, "delta": %s}'
+        AnthropicDecoder, '{"type": "content_block_delta", "index": 0, "delta": %s}'
     ),
     "Anthropic's input": (
-        decode_anthropic,
+        AnthropicDecoder,
         '{"type": "content_block_start", "index": 0, "content_block": '
         '{"type": "tool_use", "id": "1", "name": "look", "input": %s}}',
     ),
-    "Anthropic's error": (decode_anthropic, '{"error": {"type": %s}}'),
+    "Anthropic's error": (AnthropicDecoder, '{"error": {"type": %s}}'),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NESTED)
 def test_any_depth_of_nesting_is_read_or_refused(name: str) -> None:
     """There is a depth that the JSON parser accepts but the code after it does not."""
-    decode, event = NESTED[name]
+    decoder, event = NESTED[name]
     limit = sys.getrecursionlimit()
     for depth in (*range(limit - 200, limit), 10 * limit, 100 * limit):
         data = event % ("[" * depth + "]" * depth)
         with pytest.raises(StreamError):
-            list(decode([f"data: {data}\n\n".encode()], "text/event-stream"))
+            list(decode(decoder("text/event-stream"), [f"data: {data}\n\n".encode()]))
 
 
 def test_gzip_bomb_is_defused(request: pytest.FixtureRequest) -> None:
@@ -270,7 +271,7 @@ def seconds(chunks: list[bytes]) -> float:
     for _ in range(5):
         start = time.thread_time()
         with contextlib.suppress(MalformedStream):  # above the cap
-            list(decode_openai(iter(chunks), "text/event-stream"))
+            list(decode(OpenAIDecoder("text/event-stream"), chunks))
         best = min(best, time.thread_time() - start)
     return best
 

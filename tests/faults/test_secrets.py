@@ -492,10 +492,16 @@ def test_custom_authorization_is_checked(header: Any) -> None:
 def test_key_is_not_in_errors_of_a_custom_decoder() -> None:
     """Any exception of the decoder passes through our functions."""
 
+    class Failing:
+        def feed(self, data: bytes) -> list[Any]:
+            raise KeyError(data.decode())
+
+        def end(self) -> list[Any]:
+            return []
+
     class Custom(OpenAICompatible):
-        def decode(self, chunks: Any, content_type: str) -> Any:
-            raise KeyError(b"".join(chunks).decode())
-            yield
+        def decoder(self, content_type: str = "") -> Any:
+            return Failing()
 
     with serve(answer(KEY.encode())) as server, pytest.raises(ProviderError) as caught:
         Custom("m", base_url=server.url, api_key=KEY, retry=1).complete("Hi")
