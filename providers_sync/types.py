@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
@@ -137,16 +137,17 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> list[Delta]:
         """Return the deltas that ``data``, the next piece of the body, completes.
 
-        An error raised here ends the stream, without the deltas of this piece. To keep them, return
-        them, set ``ended``, and raise the error in ``end()``.
+        An error raised here ends the stream. To keep the deltas before it, return them, set
+        ``ended``, and let ``end`` raise the error.
         """
         ...
 
-    def end(self) -> Iterable[Delta]:
+    def end(self) -> list[Delta]:
         """Return the deltas still held; called once, at the end of the body or after ``ended``.
 
         Raises ``StreamTruncated`` if the end marker is missing, ``MalformedStream`` or
-        ``ServerError`` if that was found. A generator can yield deltas and raise after them.
+        ``ServerError`` if that was found. An attribute ``deltas`` of the error may hold the last
+        deltas.
         """
         ...
 

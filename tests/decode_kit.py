@@ -14,7 +14,12 @@ def decode(decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[Delta]:
         yield from decoder.feed(data)
         if getattr(decoder, "ended", False):
             break
-    yield from decoder.end()
+    try:
+        deltas = decoder.end()
+    except Exception as error:
+        yield from vars(error).pop("deltas", [])
+        raise
+    yield from deltas
 
 
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:

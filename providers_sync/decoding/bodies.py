@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..config import JSON_BYTES, LEADING_SPACE_BYTES
@@ -53,13 +53,15 @@ class BodyDecoder:
             self._error, self.ended = error, True
         return deltas
 
-    def end(self) -> Iterator[Delta]:
-        """Yield what is still held; then raise the error of the body, if it has one."""
+    def end(self) -> list[Delta]:
+        """Return what is still held, or raise the error of the body with it in ``deltas``."""
         deltas = self._deltas = []
         try:
             self._read_end()
-        finally:
-            yield from deltas
+        except Exception as error:
+            vars(error)["deltas"] = deltas
+            raise
+        return deltas
 
     def _hold(self, data: bytes, *, is_all: bool = False) -> bytes:
         """Keep a body that is JSON or of unknown format; return what can be read as a stream."""

@@ -205,8 +205,13 @@ class Call:
             self._attend()
         if not (body.ended or getattr(decoder, "ended", False)):
             return True
-        channel.deliver(list(context.run(decoder.end)), 0)
         self.has_news = True
+        try:
+            deltas = context.run(decoder.end)
+        except BaseException as error:
+            channel.deliver(vars(error).pop("deltas", []), 0)
+            raise
+        channel.deliver(deltas, 0)
         if body.ended or not body.can_be_reused:
             return False
         self.is_draining = True
