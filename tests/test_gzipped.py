@@ -71,8 +71,9 @@ def test_deflate_in_parts_is_complete(
     compress: Callable[[bytes], bytes], text: bytes, size: int, padded: bool
 ) -> None:
     """With zlib's header and without it."""
-    data = compress(text) + b"padding" * padded
-    assert b"".join(pieces_of(inflated(Body(), "deflate"), *parts_of(data, size))) == text
+    for padding in (b"padding", b"\x1f", b"\0") if padded else (b"",):
+        parts = parts_of(compress(text) + padding, size)
+        assert b"".join(pieces_of(inflated(Body(), "deflate"), *parts)) == text
 
 
 @pytest.mark.parametrize("text", [bytes(50 * READ_BYTES), NOISE])
@@ -93,6 +94,11 @@ def test_end_inside_a_member_is_a_cut(lost: int, before: bytes) -> None:
         with pytest.raises(StreamCut):
             pieces_of(body, data)
         assert not body.ended
+
+
+def test_body_without_a_byte_is_at_its_end() -> None:
+    """Nothing is compressed, and nothing must be waited for."""
+    assert inflated(SizedBody(0), "gzip").ended
 
 
 @DEFLATE

@@ -44,6 +44,8 @@ class Response:
         if isinstance(self.reader, SocketReader) and not attempt.is_tracking():
             attempt.track_socket(self.reader.socket)
         coding = "" if self.reader.is_decoded else response.headers.get("Content-Encoding", "")
+        self._deadline: float | None = None
+        """When reading times out, on the monotonic clock, even if data keeps arriving."""
         self.body = inflated(Body() if http is None else body_of(http), coding)
 
     def header(self, *names: str) -> str | None:
@@ -86,6 +88,10 @@ class Response:
 
     def _receive(self, receive: Callable[[], bytes]) -> bytes:
         try:
+            if self._deadline is not None:
+                if (remaining_s := self._deadline - monotonic()) <= 0:
+                    raise TimeoutError("timed out")
+                self.reader.settimeout(remaining_s)
             data = receive()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
             raise self._timeout_error() from error
@@ -116,7 +122,7 @@ class Response:
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
-        self.reader.deadline = monotonic() + wait_s
+        self._deadline = monotonic() + wait_s
         with contextlib.suppress(ProviderError):
             while len(received) < ERROR_BODY_BYTES and (data := self.read()):
                 received += data
@@ -132,7 +138,7 @@ class Response:
             return
         sock = getattr(getattr(self._raw, "connection", None), "sock", None)
         if sock is not None and not self.has_ended:
-            reader.deadline = monotonic() + DRAIN_S  # even if data trickles in
+            self._deadline = monotonic() + DRAIN_S
             with contextlib.suppress(ProviderError, AttemptStopped):
                 self.read()
         if self.body.is_reusable() and reader.is_drained():

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import ssl
-from collections.abc import Iterator
 from http.client import HTTPResponse
 from typing import Any
 
 import requests
 
-from ..clock import monotonic
 from ..config import READ_BYTES, SMALL_READ_BYTES
 from .attempt import is_real
 
@@ -40,8 +38,6 @@ class SocketReader:
         self.socket = sock = _socket_of(http)
         self.is_plain = is_real(sock)
         """Whether a selector can wait for it: not for TLS inside TLS."""
-        self.deadline: float | None = None
-        """When ``receive`` times out, on the monotonic clock, even if data keeps arriving."""
         self._is_tls = not self.is_plain or isinstance(sock, ssl.SSLSocket)
         self._timeout_s = sock.gettimeout()
         self._suppresses = getattr(sock, "suppress_ragged_eofs", None)
@@ -57,13 +53,8 @@ class SocketReader:
     def receive(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; ``b""`` at the connection's end.
 
-        Raises ``TimeoutError`` after ``deadline``, and what the socket raises.
+        Raises what the socket raises.
         """
-        if self.deadline is not None:
-            remaining_s = self.deadline - monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError("timed out")
-            self.socket.settimeout(remaining_s)
         data: bytes = self._receive(self._size)
         self._receive = self.socket.recv  # http.client's buffer is empty now
         self._has_read = True
@@ -75,32 +66,30 @@ class SocketReader:
 
         Only before the first ``receive``. Over TLS, always returns ``b""``.
         """
-        if self._is_tls:
-            return b""
-        with self._without_wait():
-            return self.receive() if self._file.peek(1) else b""
+        return self.receive() if not self._is_tls and self._has_arrived() else b""
 
     def is_drained(self) -> bool:
         """Return whether nothing has arrived after what was read."""
         if self._has_read and not self._is_tls:
             return True  # urllib3 checks a plain socket before its next use, but not inside TLS
         try:
-            with self._without_wait():
-                return not self._file.peek(1)
-        except ssl.SSLWantReadError:
-            return True
+            return not self._has_arrived()
         except OSError:
             return False
 
-    @contextlib.contextmanager
-    def _without_wait(self) -> Iterator[None]:
+    def _has_arrived(self) -> bool:
         wait_s = self.socket.gettimeout()
         self.socket.settimeout(0)
         try:
-            yield
+            return bool(self._file.peek(1))
+        except ssl.SSLWantReadError:
+            return False
         finally:
-            with contextlib.suppress(OSError):
-                self.socket.settimeout(wait_s)
+            self.socket.settimeout(wait_s)
+
+    def settimeout(self, seconds: float) -> None:
+        """Limit the wait of the next ``receive``."""
+        self.socket.settimeout(seconds)
 
     def release(self) -> None:
         """Give the connection back, with its socket as it was."""
