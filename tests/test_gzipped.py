@@ -84,6 +84,22 @@ def test_piece_is_never_larger_than_allowed(text: bytes) -> None:
     assert b"".join(pieces) == text
 
 
+def test_all_output_of_a_part_is_returned_before_the_next_part() -> None:
+    """The server may send nothing for a long time."""
+    data = gzip.compress(bytes(3 * READ_BYTES))
+    for size in range(1, len(data)):
+        expected = zlib.decompressobj(wbits=31).decompress(data[:size])
+        pieces, _ = pieces_before_fault(gzipped(), data[:size])
+        assert b"".join(pieces) == expected
+
+
+def test_zeros_between_two_members_are_padding() -> None:
+    """What follows them is text."""
+    data = gzip.compress(b"first, ") + bytes(10) + gzip.compress(b"second")
+    for size in (1, len(data)):
+        assert b"".join(pieces_of(gzipped(), *parts_of(data, size))) == b"first, second"
+
+
 @pytest.mark.parametrize("lost", [1, 8, 9, 40])
 @pytest.mark.parametrize("before", [b"", gzip.compress(b"first")])
 def test_end_inside_a_member_is_a_cut(lost: int, before: bytes) -> None:
