@@ -165,6 +165,9 @@ def test_broken_chunk_keeps_the_payload_before_it(name: str) -> None:
         with pytest.raises(StreamCut):
             body.feed(b"5\r\nagain\r\n")
         assert not body.is_reusable()
+    body = ChunkedBody()
+    body.feed(data)
+    assert body.has_more  # the error need not wait for the server
 
 
 # --- headers and bodies on a connection
@@ -243,6 +246,7 @@ REFUSED = {
         head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + ONE_CHUNK,
         "chunked, chunked",
     ),
+    "no coding": (head(b"Transfer-Encoding:", LENGTH) + HELLO, "coding ''"),
     "chunked with a parameter": (head(b"Transfer-Encoding: chunked;q=1") + ONE_CHUNK, "coding"),
     "blank that is none of HTTP's": (
         head(b"Transfer-Encoding: chunked\x0b") + ONE_CHUNK,
@@ -335,7 +339,7 @@ def test_compression_that_comes_anyway_is_undone(name: str, is_own: bool) -> Non
 def test_other_compression_is_refused_by_name(coding: str, is_own: bool) -> None:
     """And not asked for again: a repeat costs as much as the answer."""
     lines = head(b"Content-Encoding: " + coding.encode(), kind=b"text/plain")
-    for body in (b"\x5b\xff\xff\x10", b"Uryyb", b"d", b""):
+    for body in (b"\x5b\xff\xff\x10", b'["\x01\x02', b"Uryyb", b"d", b""):
         error, count = ask(lines + body, is_own, AI365VIP)
         assert type(error) is MalformedStream
         assert f"compressed with {coding}, which is not" in str(error)

@@ -71,8 +71,9 @@ def test_deflate_in_parts_is_complete(
     compress: Callable[[bytes], bytes], text: bytes, size: int, padded: bool
 ) -> None:
     """With zlib's header and without it."""
-    data = compress(text) + b"padding" * padded
-    assert b"".join(pieces_of(inflated(Body(), "deflate"), *parts_of(data, size))) == text
+    for padding in (b"padding", b"\x1f", b"\0") if padded else (b"",):
+        parts = parts_of(compress(text) + padding, size)
+        assert b"".join(pieces_of(inflated(Body(), "deflate"), *parts)) == text
 
 
 @pytest.mark.parametrize("text", [bytes(50 * READ_BYTES), NOISE])
@@ -81,6 +82,22 @@ def test_piece_is_never_larger_than_allowed(text: bytes) -> None:
     pieces = pieces_of(gzipped(), gzip.compress(text))
     assert max(map(len, pieces)) <= READ_BYTES
     assert b"".join(pieces) == text
+
+
+def test_all_output_of_a_part_is_returned_before_the_next_part() -> None:
+    """The server may send nothing for a long time."""
+    data = gzip.compress(bytes(3 * READ_BYTES))
+    for size in range(1, len(data)):
+        expected = zlib.decompressobj(wbits=31).decompress(data[:size])
+        pieces, _ = pieces_before_fault(gzipped(), data[:size])
+        assert b"".join(pieces) == expected
+
+
+def test_zeros_between_two_members_are_padding() -> None:
+    """What follows them is text."""
+    data = gzip.compress(b"first, ") + bytes(10) + gzip.compress(b"second")
+    for size in (1, len(data)):
+        assert b"".join(pieces_of(gzipped(), *parts_of(data, size))) == b"first, second"
 
 
 @pytest.mark.parametrize("lost", [1, 8, 9, 40])
@@ -93,6 +110,11 @@ def test_end_inside_a_member_is_a_cut(lost: int, before: bytes) -> None:
         with pytest.raises(StreamCut):
             pieces_of(body, data)
         assert not body.ended
+
+
+def test_body_without_a_byte_is_at_its_end() -> None:
+    """Nothing is compressed, and nothing must be waited for."""
+    assert inflated(SizedBody(0), "gzip").ended
 
 
 @DEFLATE

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import threading
+from http.client import HTTPResponse
 from typing import Any
 from unittest.mock import MagicMock, patch
 
 import pytest
 import requests
+import urllib3
 from mock_kit import (
     BODIES,
     HELLO,
@@ -23,6 +26,7 @@ from mock_kit import (
 )
 
 from providers_sync import (
+    AI365VIP,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -90,6 +94,23 @@ def test_hand_made_error_status_is_an_error_with_the_servers_message() -> None:
             error = ask(mocked(retry=None)).error
         assert isinstance(error, RateLimitError)
         assert ("slow down" in str(error)) == (made._content is not False)
+
+
+def test_compressed_body_of_a_hand_made_response_is_decompressed_once() -> None:
+    """A content set by hand, or read by a hook, is decompressed already; urllib3 may offer to."""
+
+    class Connection:
+        def makefile(self, _: str) -> io.BytesIO:
+            return io.BytesIO(b"HTTP/1.1 200 OK\r\n\r\n" + gzip.compress(b"Hello"))
+
+    http = HTTPResponse(Connection())  # type: ignore[arg-type]
+    http.begin()
+    headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    raw = urllib3.HTTPResponse(http, headers, preload_content=False, decode_content=True)
+    for made in (response(raw), response(_content=b"Hello")):
+        made.headers.update(headers)
+        with patch(SEND[0], return_value=made):
+            assert AI365VIP(base_url=URL).complete("Hi").text == "Hello"
 
 
 def test_error_in_the_middle_of_a_mocked_body_keeps_the_text() -> None:

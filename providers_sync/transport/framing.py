@@ -57,6 +57,8 @@ class Body:
 
     def end(self) -> None:
         """Take note that the connection has ended; raise ``StreamCut`` if that is too early."""
+        if not self.ended and type(self) is not Body:
+            raise too_early()
         self.ended = True
 
     def is_reusable(self) -> bool:
@@ -78,10 +80,6 @@ class SizedBody(Body):
         self.ended = not self._remaining
         self.is_clear = self.is_clear and len(payload) == len(data)
         return payload
-
-    def end(self) -> None:
-        if not self.ended:
-            raise too_early()
 
     def is_reusable(self) -> bool:
         return self.ended and self.is_clear
@@ -124,10 +122,6 @@ class ChunkedBody(Body):
                 break
         self._rest = data[position:]
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def end(self) -> None:
-        if not self.ended:
-            raise too_early()
 
     def is_reusable(self) -> bool:
         return self.ended and self.is_clear and not self._rest
@@ -172,12 +166,12 @@ def _framed(http: HTTPResponse) -> Body:
         isinstance(defect, _DROPPED_LINES) for defect in headers.defects
     ):
         raise MalformedStream("the answer has a header line without a name and a colon")
-    codings = [each.lower() for each in _items(http, "Transfer-Encoding") if each]
+    codings = [each.lower() for each in _items(http, "Transfer-Encoding")]
     lengths = _items(http, "Content-Length")
     if http.status < 200 or http.status in (204, 304):
         return SizedBody(0, is_clear=False)  # some servers send a body with these anyway
     if codings:
-        if codings != ["chunked"]:
+        if list(filter(None, codings)) != ["chunked"]:
             raise MalformedStream(f"the answer has the transfer coding {_quoted(codings)}")
         return ChunkedBody(is_clear=http.version >= 11 and not lengths)
     if not lengths:

@@ -30,7 +30,7 @@ def inflated(body: Body, content_encoding: str) -> Body:
     """Return ``body`` without the compression that ``Content-Encoding`` names."""
     names = (name.strip() for name in content_encoding.lower().split(","))
     codings = [_OTHER_NAMES.get(name, name) for name in names if name not in ("", "identity")]
-    return InflatedBody(body, ", ".join(codings)) if codings else body
+    return InflatedBody(body, ", ".join(codings)) if codings and not body.ended else body
 
 
 class InflatedBody(Body):
@@ -83,7 +83,7 @@ class InflatedBody(Body):
             return b""
         if self._is_text or self._is_padding:
             payload, self._rest = self._rest, b""
-            return payload if self._is_text else b""
+            return b"" if self._is_padding else payload
         if self._member is None:
             self._start_member()
         elif self._member.eof:
@@ -101,10 +101,10 @@ class InflatedBody(Body):
 
     def _start_next_member(self) -> None:
         self._rest = self._rest.lstrip(b"\0")
-        if self._coding == "gzip" and self._rest[:2] == _GZIP_MAGIC:
-            self._start_member()
-        elif self._rest and self._rest != _GZIP_MAGIC[:1]:
+        if self._coding != "gzip" or not _GZIP_MAGIC.startswith(self._rest[:2]):
             self._is_padding = True
+        elif len(self._rest) > 1:
+            self._start_member()
 
     def _inflate(self) -> bytes:
         before = self._member.copy()

@@ -8,7 +8,6 @@ from typing import Any
 import requests
 import urllib3.response
 
-from ..clock import monotonic
 from ..config import READ_BYTES, SMALL_READ_BYTES
 
 
@@ -29,8 +28,6 @@ class RawReader:
         self._settings: Any = {}
         if isinstance(self._raw, urllib3.response.BaseHTTPResponse):
             self._settings = {"decode_content": False}
-        self.deadline: float | None = None
-        """When ``receive`` times out, on the monotonic clock, if it can."""
 
     def is_drained(self) -> bool:
         """Return ``False``: the connection is not ours to return."""
@@ -47,15 +44,14 @@ class RawReader:
         if self._content is not None:
             data, self._content = self._content, b""
             return _check_bytes(data)
-        if self.deadline is not None:
-            remaining_s = self.deadline - monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError("timed out")
-            if hasattr(self._raw, "settimeout"):
-                self._raw.settimeout(remaining_s)
         if hasattr(getattr(self._raw, "_fp", self._raw), "read1"):
             return _check_bytes(self._raw.read1(READ_BYTES, **self._settings))
         return _check_bytes(self._raw.read(SMALL_READ_BYTES, **self._settings))
+
+    def settimeout(self, seconds: float) -> None:
+        """Limit the wait of the next ``receive``, if the body can do so."""
+        if hasattr(self._raw, "settimeout"):
+            self._raw.settimeout(seconds)
 
 
 def _without_urllib3(raw: Any) -> Any:

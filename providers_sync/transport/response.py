@@ -122,9 +122,12 @@ class Response:
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
-        self.reader.deadline = monotonic() + wait_s
+        deadline = monotonic() + wait_s
         with contextlib.suppress(ProviderError):
             while len(received) < ERROR_BODY_BYTES and not self.ended:
+                if (remaining_s := deadline - monotonic()) <= 0:
+                    break
+                self.reader.settimeout(remaining_s)
                 received += self.receive() or b""
         return bytes(received[:ERROR_BODY_BYTES])
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import requests
 
-from ..clock import monotonic
 from ..config import READ_BYTES
 from .attempt import is_real
 
@@ -40,13 +39,12 @@ class SocketReader:
         self.is_plain = is_real(sock)
         """Whether a selector can wait for it, and ``receive`` does not wait: not TLS inside TLS."""
         self.stays_open = not http.will_close
-        self.deadline: float | None = None
-        """When ``receive`` times out, on the monotonic clock; with a deadline, it always waits."""
         self._is_tls = not self.is_plain or isinstance(sock, ssl.SSLSocket)
         self._timeout_s = sock.gettimeout()
         self._suppresses = getattr(sock, "suppress_ragged_eofs", None)
         if self._suppresses:  # as in ``connection.py``
             sock.suppress_ragged_eofs = False
+        self._waits = False
         self._has_buffer = True
         """Whether http.client's buffer may hold data, as later reads bypass it."""
         self._has_read = False
@@ -59,13 +57,11 @@ class SocketReader:
     def receive(self) -> bytes | None:
         """Return what one read brings, ``None`` if nothing has arrived, ``b""`` at the end.
 
-        Raises ``TimeoutError`` after ``deadline``, and what the socket raises.
+        Raises what the socket raises.
         """
         try:
             if self._has_buffer:
                 return self._receive_buffer()
-            if self.deadline is not None:
-                self._set_timeout()
             data: bytes = self.socket.recv(READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
@@ -73,24 +69,21 @@ class SocketReader:
         return data
 
     def _receive_buffer(self) -> bytes | None:
-        """Empty http.client's buffer; if it is empty, return ``None`` or read once."""
-        if self.deadline is not None:
-            self._set_timeout()
-        elif self.is_plain:
+        """Empty http.client's buffer; if it is empty, read once."""
+        if self.is_plain and not self._waits:
             self.socket.setblocking(False)
-        # 8 KiB, or 128 KiB from Python 3.14 on. If it is empty, peek() reads once.
-        has_data = not self.is_plain or self._file.peek(1)
-        data: bytes | None = self._file.read1(_BUFFER_BYTES) if has_data else None
+        # 8 KiB, or 128 KiB from Python 3.14 on. If it is empty, peek() reads once; if that brings
+        # nothing, its result does not tell whether the connection has ended.
+        may_read = self._waits or not self.is_plain or self._file.peek(1)
+        data: bytes | None = self._file.read1(_BUFFER_BYTES) if may_read else None
         self._has_buffer = False
         self._has_read = bool(data)
         return data
 
-    def _set_timeout(self) -> None:
-        assert self.deadline is not None
-        remaining_s = self.deadline - monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("timed out")
-        self.socket.settimeout(remaining_s)
+    def settimeout(self, seconds: float) -> None:
+        """Let the next ``receive`` wait, at most ``seconds``; it raises ``TimeoutError`` then."""
+        self._waits = True
+        self.socket.settimeout(seconds)
 
     def is_drained(self) -> bool:
         """Return whether nothing has arrived after what was read."""
