@@ -1,12 +1,18 @@
 """Compare the CPU time of our stream with a naive requests + sseclient loop.
 
-``python benchmarks/against_naive.py`` prints a table; its last line compares one short request with
-plain requests. The server runs in its own process. The results are the least CPU time of
-interleaved rounds, as other load on the machine only adds to it; only their ratios mean anything.
+    python benchmarks/against_naive.py                         # all cases
+    python benchmarks/against_naive.py chunked "one request"   # some cases
+
+``chunked`` (an HTTP chunk an event), ``coalesced`` and ``close`` are bursts; ``one request``
+compares a short one with plain requests, and ``100 MB`` an answer with one a tenth as long, both
+ours. The server runs in its own process. The results are the least CPU time of interleaved rounds,
+as other load on the machine only adds to it; only their ratios mean anything. ``many_streams.py``
+compares many streams at once.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
 import subprocess
@@ -14,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import requests
 import sseclient
@@ -21,6 +28,9 @@ import sseclient
 CHUNKS = 5000
 ROUNDS = 5
 WARM_REQUESTS, WARM_ROUNDS = 50, 20
+LONG_MB, LONG_ROUNDS = 100, 3
+LIMITS = {"chunked": 0.75, "coalesced": 0.6, "close": 0.45, "one request": 1.05, "100 MB": 11.0}
+"""Our maximum CPU time, as a multiple of the other."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 DELTA = {
     "id": "chatcmpl-0123456789abcdefghijkl",
@@ -30,6 +40,7 @@ DELTA = {
     "choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None}],
 }
 EVENT = b"data: %s\n\n" % json.dumps(DELTA).encode()
+LONG_EVENT = EVENT.replace(b" word", b"word " * 200)
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
@@ -42,6 +53,9 @@ def chunked(data: bytes) -> bytes:
 def answer(path: str) -> bytes:
     """Return the full response for ``/{framing}/{chunks}/chat/completions``."""
     _, framing, count, *_ = path.split("/")
+    if framing == "long":  # of 1000 characters each
+        body = LONG_EVENT * int(count) + END
+        return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
     body = EVENT * int(count) + END
     if framing == "close":
         return HEAD + b"Connection: close\r\n\r\n" + body
@@ -106,43 +120,81 @@ def ratio(
     return mine, other, mine / other
 
 
-def measure() -> dict[str, tuple[float, float, float]]:
-    """Return microseconds of CPU (ours, theirs) and the ratio, for each case."""
+def burst(root: str, framing: str) -> tuple[float, float, float]:
+    """Return microseconds of CPU per chunk (ours, theirs), and the ratio."""
     from providers_sync import OpenAICompatible  # not needed by the server
 
+    url = f"{root}/{framing}/{CHUNKS}"
+    provider = OpenAICompatible("m", base_url=url)
+    mine, other, times = ratio(lambda: sum(1 for _ in provider.stream("Hi")), lambda: naive(url))
+    return mine / CHUNKS * 1e6, other / CHUNKS * 1e6, times
+
+
+def one_request(root: str) -> tuple[float, float, float]:
+    """Return microseconds of CPU per request (ours, plain requests), and the ratio."""
+    from providers_sync import OpenAICompatible
+
+    url = f"{root}/chunked/1"
+    provider, endpoint = OpenAICompatible("m", base_url=url), f"{url}/chat/completions"
+    with requests.Session() as session:
+        mine, other, times = ratio(
+            lambda: [list(provider.stream("Hi")) for _ in range(WARM_REQUESTS)],
+            lambda: [
+                session.post(endpoint, json=BODY, stream=True).content for _ in range(WARM_REQUESTS)
+            ],
+            rounds=WARM_ROUNDS,
+        )
+    return mine / WARM_REQUESTS * 1e6, other / WARM_REQUESTS * 1e6, times
+
+
+def long_answer(root: str) -> tuple[float, float, float]:
+    """Return microseconds of CPU for ``LONG_MB`` and for a tenth of it, and the ratio."""
+    from providers_sync import OpenAICompatible
+
+    def read(megabytes: int) -> None:
+        provider = OpenAICompatible("m", base_url=f"{root}/long/{megabytes * 1000}")
+        assert len(provider.complete("Hi").text) == megabytes * 1_000_000
+
+    read(1)
+    long, short, times = ratio(lambda: read(LONG_MB), lambda: read(LONG_MB // 10), LONG_ROUNDS)
+    return long * 1e6, short * 1e6, times
+
+
+CASES: dict[str, Callable[[str], tuple[float, float, float]]] = {
+    **{framing: partial(burst, framing=framing) for framing in ("chunked", "coalesced", "close")},
+    "one request": one_request,
+    "100 MB": long_answer,
+}
+
+
+def measure(cases: list[str]) -> dict[str, tuple[float, float, float]]:
+    """Return microseconds of CPU (ours, theirs) and the ratio, for each case."""
     command = [sys.executable, __file__, "serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout
         assert server.stdin
         root = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        results = {}
-        for framing in ("chunked", "coalesced", "close"):
-            url = f"{root}/{framing}/{CHUNKS}"
-            provider = OpenAICompatible("m", base_url=url)
-            mine, other, times = ratio(
-                lambda p=provider: sum(1 for _ in p.stream("Hi")),  # type: ignore[misc]
-                lambda u=url: naive(u),  # type: ignore[misc]
-            )
-            results[framing] = (mine / CHUNKS * 1e6, other / CHUNKS * 1e6, times)
-        url = f"{root}/chunked/1"
-        provider, session = OpenAICompatible("m", base_url=url), requests.Session()
-        endpoint, post = f"{url}/chat/completions", session.post
-        mine, other, times = ratio(
-            lambda: [list(provider.stream("Hi")) for _ in range(WARM_REQUESTS)],
-            lambda: [post(endpoint, json=BODY, stream=True).content for _ in range(WARM_REQUESTS)],
-            rounds=WARM_ROUNDS,
-        )
-        results["one request"] = (mine / WARM_REQUESTS * 1e6, other / WARM_REQUESTS * 1e6, times)
-        session.close()
+        results = {case: CASES[case](root) for case in cases}
         server.stdin.close()
     return results
 
 
-def main() -> None:
-    print(f"{'CPU, µs each':<14} {'ours':>8} {'naive':>8} {'ratio':>6}")
-    for case, (mine, other, times) in measure().items():
-        print(f"{case:<14} {mine:>8.1f} {other:>8.1f} {times:>6.2f}")
+def main() -> int:
+    """Measure and print; return 1 if a limit is exceeded."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("cases", nargs="*", help=f"some of: {', '.join(CASES)}")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"unknown: {', '.join(unknown)}; the cases are {', '.join(CASES)}")
+    print(f"{'CPU, µs each':<14} {'ours':>10} {'other':>10} {'ratio':>6} {'at most':>8}")
+    results = measure(options.cases or list(CASES))
+    for case, (mine, other, times) in results.items():
+        print(f"{case:<14} {mine:>10.1f} {other:>10.1f} {times:>6.2f} {LIMITS[case]:>8g}")
+    return any(times > LIMITS[case] for case, (*_, times) in results.items())
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1:] == ["serve"] else main()
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        sys.exit(main())

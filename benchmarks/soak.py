@@ -4,10 +4,12 @@
     python benchmarks/soak.py --minutes 1 --threads 16 --seed 7
 
 Each thread makes one call after another, each for a random row of the fault table
-(``tests/faults``), over HTTP or TLS, and compares the result with the table. Some calls are
-cancelled, dropped or closed at a random moment; their text must be a prefix of the full answer. The
-server runs in its own process, so that the measurements are the client's. Exits with 1 if anything
-is wrong.
+(``tests/faults``), over HTTP or TLS, and compares the result with the table: its text is what the
+server sent before the fault. Some calls are cancelled, dropped or closed at a random moment; their
+text must be a prefix of the full answer. Others are stopped inside bursts of events of one size, by
+a timeout or a cancel: every whole event in the bytes received must be in the text, and no half one
+(``tests/event_bursts.py``). The server runs in its own process, so that the measurements are the
+client's. Exits with 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ import trustme
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent)]
 
+import event_bursts  # noqa: E402
+from event_bursts import BurstServer  # noqa: E402
 from faults.row import ALL, MARGIN_S, Row  # noqa: E402
 from faults.table import ROWS  # noqa: E402
 
@@ -50,6 +54,8 @@ from providers_sync.testing import Answer, Request, serve  # noqa: E402
 AT_ONCE = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
 STOPPED_SHARE = 0.2
 """The share of calls that are stopped at a random moment."""
+BURST_SHARE = 0.05
+"""The share of calls that are stopped inside a burst; each decodes thousands of events."""
 TIMEOUT_FACTOR = 4
 """Multiplies the table's timeouts, as everything is slower with many threads on few processors."""
 ROW_AND_CALL = re.compile(rb"row=(\d+) call=(\d+)")
@@ -99,9 +105,11 @@ def play(ports: Any, certificate: str, stop: Any) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     player = RowPlayer()
+    bursts = BurstServer(0)
     with serve(player, keep=100) as plain, serve(player, keep=100, tls=context) as secure:
-        ports.put((plain.url, secure.url))
+        ports.put((plain.url, secure.url, bursts.url))
         stop.wait()
+    bursts.close()
 
 
 class Tally:
@@ -215,8 +223,11 @@ def fits(provider: Provider, row: Row) -> bool:
 class Caller(threading.Thread):
     """A thread that makes one call after another."""
 
-    def __init__(self, seed: int, until: float, providers: list[Provider], tally: Tally) -> None:
+    def __init__(
+        self, seed: int, until: float, providers: list[Provider], bursts: str, tally: Tally
+    ) -> None:
         super().__init__(name=f"caller-{seed}")
+        self.bursts = bursts
         self.rng = random.Random(seed)
         self.until = until
         self.providers = providers
@@ -225,7 +236,14 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         while time.monotonic() < self.until:
-            self.call()
+            if self.rng.random() < BURST_SHARE:
+                self.burst()
+            else:
+                self.call()
+
+    def burst(self) -> None:
+        each = event_bursts.random_round(self.rng.randrange(10**9), 0)
+        self.tally.add(f"burst, {each.stop}", event_bursts.play(self.bursts, each), 0.0)
 
     def call(self) -> None:
         rng = self.rng
@@ -278,13 +296,13 @@ def report(tally: Tally, started: float) -> None:
           f"{threading.active_count()} threads", flush=True)  # fmt: skip
 
 
-def soak(minutes: float, threads: int, seed: int, urls: tuple[str, str], bundle: str) -> bool:
+def soak(minutes: float, threads: int, seed: int, urls: tuple[str, str, str], bundle: str) -> bool:
     """Run all threads and print a summary; return whether everything was right."""
     tally, started = Tally(), time.monotonic()
-    providers = all_providers(*urls, bundle)
+    providers = all_providers(*urls[:2], bundle)
     before = descriptors(), threading.active_count()
     until = started + minutes * 60
-    callers = [Caller(seed * 1000 + n, until, providers, tally) for n in range(threads)]
+    callers = [Caller(seed * 1000 + n, until, providers, urls[2], tally) for n in range(threads)]
     for caller in callers:
         caller.start()
     warm = 0.0

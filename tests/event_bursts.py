@@ -68,10 +68,9 @@ class BurstServer:
             while True:
                 sock, _ = self._listener.accept()
                 self._seed += 1
-                thread = threading.Thread(
-                    target=self._serve, args=(sock, random.Random(self._seed))
-                )
-                self._threads.append(thread)
+                arguments = sock, random.Random(self._seed)
+                thread = threading.Thread(target=self._serve, args=arguments)
+                self._threads = [each for each in self._threads if each.is_alive()] + [thread]
                 thread.start()
 
     def _serve(self, sock: socket.socket, rng: random.Random) -> None:

@@ -95,25 +95,35 @@ def requests(bench: Bench) -> Measurements:
     return {"one-chunk request": results}
 
 
+MANY = ("providers_sync", "naive loop", "bare socket", "providers_sync.aio")
+"""The clients that read 800 streams at once; others take minutes."""
+
+
 def at_once(bench: Bench) -> Measurements:
-    """Measure 200 concurrent answers of 50 chunks each, 20 ms apart."""
-    streams, size = 200, 50
-    url = f"{bench.url('paced', size)}/{streams}"
-
-    def once(_: str, client: Client) -> Measurements:
-        with bench.client(client) as process:
-            process.request(do="stream", url=bench.url("event", 1))
-            measured = process.request(do="at_once", url=url, streams=streams)
-            return checked(measured, streams * size, "chunks")
-
+    """Measure 200 and 800 concurrent answers of 50 chunks each, 20 ms apart."""
+    size, clients = 50, {**CLIENTS, **ASYNC}
+    results: Measurements = {}
     values = {
         key: (lambda f, key=key, scale=scale: f[key] * scale)
         for key, scale in (
-            ("wall", 1), ("cpu", 1), ("peak", 1), ("late_median", 1e3), ("late_p99", 1e3),
+            ("wall", 1), ("cpu", 1), ("peak", 1),
+            ("late_median", 1e3), ("late_p99", 1e3), ("settled_p99", 1e3),
         )
     }  # fmt: skip
-    rounds = bench.rounds({**CLIENTS, **ASYNC}, 3, once)
-    return {"200 streams": {name: summary(each, **values) for name, each in rounds.items()}}
+    for streams, names in ((200, tuple(clients)), (800, MANY)):
+        url = f"{bench.url('paced', size)}/{streams}"
+
+        def once(_: str, client: Client, url: str = url, streams: int = streams) -> Measurements:
+            with bench.client(client) as process:
+                process.request(do="stream", url=bench.url("event", 1))
+                measured = process.request(do="at_once", url=url, streams=streams)
+                return checked(measured, streams * size, "chunks")
+
+        rounds = bench.rounds({name: clients[name] for name in names}, 3, once)
+        results[f"{streams} streams"] = {
+            name: summary(each, **values) for name, each in rounds.items()
+        }
+    return results
 
 
 def long_answers(bench: Bench) -> Measurements:

@@ -103,7 +103,6 @@ def test_unreachable_proxy_is_mentioned(refused: Address) -> None:
 
 def test_unreachable_socks_proxy_is_reported_as_refused(refused: Address) -> None:
     """urllib3 reports it as a timeout."""
-    pytest.importorskip("socks")
     with pytest.raises(APIConnectionError, match=r"proxy: .*refused"):
         openai("http://127.0.0.2:9", proxy="socks5://{}:{}".format(*refused)).complete("Hi")
 
