@@ -44,7 +44,7 @@ BUFFER_BYTES = 256 * 1024
 """Buffered for a slow caller; beyond that the connection is not read, which slows the server."""
 EVENT_BYTES = 64 * 1024 * 1024
 """Per event; the largest legitimate ones carry one or a few images of 5–10 MB in base64. Bounds
-memory: reading an event briefly takes four times its size, ten times with an emoji in it."""
+memory: reading an event briefly takes three times its size, nine times with an emoji in it."""
 EVENT_LINES = 1000
 """Lines per event; legitimate ones have a handful. Bounds sseclient's quadratic joining."""
 EVENT_LINES_BYTES = 1024 * 1024 * 1024

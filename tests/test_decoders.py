@@ -116,6 +116,26 @@ def test_json_behind_a_byte_order_mark_is_detected_in_single_bytes(kind: Any) ->
     assert (deltas, error) == (["Hello", Finish()], "")
 
 
+@pytest.mark.parametrize("kind", DECODERS)
+def test_late_tag_is_a_web_page_or_not_however_it_is_split(kind: Any) -> None:
+    """Only the same number of bytes is looked at."""
+    seen = set()
+    for spaces in range(40, 70):
+        body = b"<!doctype" + b" " * spaces + b"html>"
+        _, error = result(kind(""), [body])
+        assert result(kind(""), [body[i : i + 1] for i in range(len(body))])[1] == error
+        seen.add("web page" in error)
+    assert seen == {True, False}
+
+
+def test_half_a_character_in_a_json_answer_stays_in_its_place() -> None:
+    """No other half can come."""
+    content = [{"text": "a\ud83d"}, {"type": "thinking", "thinking": "b"}, {"text": "c"}]
+    body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    deltas, _ = result(OpenAIDecoder("application/json"), [body])
+    assert deltas == ["a\ufffd", ReasoningDelta("b"), "c", Finish()]
+
+
 # --- what came before an error
 
 WRONG = {
@@ -125,7 +145,7 @@ WRONG = {
     "error event": (b'event: error\ndata: {"message": "no"}\n\n', ServerError),
     "error object": (b'data: {"error": {"message": "no"}}\n\n', ServerError),
     "too many lines": (b"data: x\n" * (EVENT_LINES + 1) + b"\n", MalformedStream),
-    "too large": (b"data: " + b"x" * 5000 + b"\n\n", MalformedStream),
+    "too large": (b"data: " + b" " * 5000 + b"\n\n", MalformedStream),
     "too large, unterminated": (b"data: " + b"x" * 5000, MalformedStream),
     "truncated": (b"data: half", StreamTruncated),
 }

@@ -46,7 +46,8 @@ class BodyDecoder:
         try:
             if self._format != "stream":
                 data = self._hold(data)
-            self._read_stream(data)
+            if data:
+                self._read_stream(data)
             if self._events.error and not self.ended:
                 raise MalformedStream(self._events.error)
         except Exception as error:  # noqa: BLE001 (end() raises it, after these deltas)
