@@ -215,6 +215,8 @@ class _Rules:
         return is_retryable(error) if self._rule is None else bool(self._rule(state))
 
     def wait(self, state: tenacity.RetryCallState) -> float:
+        statistics = state.retry_object.statistics  # of this thread; attempts may change threads
+        statistics.update({"idle_for": 0, "attempt_number": 0, **statistics})
         retry_after = _retry_after(state)
         if retry_after is not None:
             return retry_after * random.uniform(1.0, 1.1)  # so that many clients spread out
