@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import ssl
 from http.client import HTTPResponse
 from typing import Any
@@ -72,12 +71,14 @@ class SocketReader:
         """Empty http.client's buffer; if it is empty, read once."""
         if self.is_plain and not self._waits:
             self.socket.setblocking(False)
-        # 8 KiB, or 128 KiB from Python 3.14 on. If it is empty, peek() reads once; if that brings
-        # nothing, its result does not tell whether the connection has ended.
-        may_read = self._waits or not self.is_plain or self._file.peek(1)
-        data: bytes | None = self._file.read1(_BUFFER_BYTES) if may_read else None
+        # peek() returns all of it, 128 KiB from Python 3.14 on. If it is empty, peek() reads once;
+        # if that brings nothing, it does not tell whether the connection has ended.
+        buffered = self._file.peek(1)
         self._has_buffer = False
-        self._has_read = bool(data)
+        self._has_read = bool(buffered)
+        if not buffered and self.is_plain and not self._waits:
+            return None
+        data: bytes = self._file.read1(len(buffered)) if buffered else b""
         return data
 
     def settimeout(self, seconds: float) -> None:
@@ -106,6 +107,3 @@ class SocketReader:
             self.socket.settimeout(self._timeout_s)
         if self._suppresses:
             self.socket.suppress_ragged_eofs = True
-
-
-_BUFFER_BYTES = max(READ_BYTES, io.DEFAULT_BUFFER_SIZE)
