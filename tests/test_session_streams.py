@@ -220,7 +220,7 @@ def test_timeout_of_an_adapter_is_named(stock: requests.Session, script: Any, cl
 def test_connection_is_as_before_for_its_next_user(
     stock: requests.Session, tls: ssl.SSLContext, ca: str
 ) -> None:
-    """No timeout, kernel timeout or TLS setting of ours stays on the socket."""
+    """No timeout or TLS setting of ours stays on the socket."""
     stock.verify = ca
     with serve([HELLO, answer("Hello"), HELLO], tls=tls) as server:
         for _ in range(2):

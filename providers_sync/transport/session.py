@@ -58,7 +58,7 @@ class Transport:
         """Send one request and return the response, of any status, once its headers have arrived.
 
         Raises ``AttemptStopped``, ``APIConnectionError``, ``APITimeoutError``,
-        ``MalformedStream`` (contradictory lengths), and ``ProviderError`` for what the code in the
+        ``MalformedStream`` (ambiguous headers), and ``ProviderError`` for what the code in the
         caller's own session raises.
         """
         attempt.raise_if_stopped()
