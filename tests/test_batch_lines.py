@@ -14,13 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from providers_sync import Outcome, ProviderError, Usage, batch
+from providers_sync import OpenAICompatible, Outcome, ProviderError, Usage, batch
 from providers_sync.batch.ledger import Ledger
 from providers_sync.batch.ledger_lines import InvalidLine, NotJSON, format_line, parse_line
 from providers_sync.batch.results import Reply
 from providers_sync.batch.rows import to_row
 from providers_sync.testing import ScriptedProvider
-from providers_sync.types import Finish, ServedModel, ToolCall
+from providers_sync.types import Delta, Finish, ServedModel, ToolCall
 
 OURS: dict[str, Any] = json.loads(
     format_line(
@@ -454,7 +454,8 @@ def joined(text: str) -> str:
 def test_lone_surrogates_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: Path) -> None:
     """A custom provider may return them anywhere; the row is recorded as it was yielded."""
     path = tmp_path / "answers.jsonl"
-    (first,) = batch.map(SurrogateProvider(), ["Hi"], ledger=path)
+    like = Surrogates("m", base_url="http://scripted.invalid/v1")
+    (first,) = batch.map(ScriptedProvider(like=like), ["Hi"], ledger=path)
     (again,) = batch.map(ScriptedProvider("New"), ["Hi"], ledger=path)
     assert first.error is None
     assert again.recorded
@@ -465,18 +466,18 @@ def test_lone_surrogates_are_replaced_in_the_answer_and_in_the_ledger(tmp_path: 
     assert "\\ud" not in path.read_text().replace("\\ufffd", "")
 
 
-class SurrogateProvider(ScriptedProvider):
-    """A provider that returns lone surrogates in every text of its answer."""
+class Surrogates(OpenAICompatible):
+    """A provider whose decoder returns lone surrogates in every text of its answer."""
 
-    def _plan_call(self, *arguments: Any, **options: Any) -> Any:
-        source, timeouts, model = super()._plan_call(*arguments, **options)
+    def decoder(self, content_type: str = "") -> Any:
+        """Return the provider itself."""
+        return self
 
-        def with_surrogates(channel: Any) -> Any:
-            for _ in source(channel):
-                pass
-            yield ServedModel("m\ud800")
-            yield "\udc00"
-            yield ToolCall("\ud800", "\ud800", None, "\ud800")
-            yield Finish("why\ud800")
+    def feed(self, data: bytes) -> list[Delta]:
+        """Ignore what the server has sent."""
+        return []
 
-        return with_surrogates, timeouts, model
+    def end(self) -> list[Delta]:
+        """Return the answer."""
+        call = ToolCall("\ud800", "\ud800", None, "\ud800")
+        return [ServedModel("m\ud800"), "\udc00", call, Finish("why\ud800")]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from providers_sync import ProviderError, batch
-from providers_sync.batch import same_thread
 from providers_sync.batch.ledger import Ledger
 from providers_sync.testing import ScriptedProvider, wait
 
@@ -110,25 +109,24 @@ def test_any_thread_may_fail_to_start(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def settle() -> None:
-    """Wait for the end of the timeout thread."""
+    """Wait for the end of all idle threads."""
     for thread in threading.enumerate():
-        if thread.name == "providers-sync-timeouts":
+        if thread.name.startswith(OURS):
             thread.join(5)
 
 
-def test_a_row_without_a_timeout_thread_fails_and_the_next_has_one(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("kind", ["reader", "request"])
+def test_a_row_without_a_thread_fails_and_the_next_has_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No request is sent without timeouts, and one failure does not disable them for later rows."""
     settle()
-    refuse(monkeypatch, 1, f"{OURS}timeouts")
+    refuse(monkeypatch, 1, f"{OURS}{kind}")
     provider = ScriptedProvider("Hello")
     (result,) = batch.map(provider, ["Hi"])
     assert "no thread can be started" in str(result.error)
     assert provider.requests == []
     monkeypatch.undo()
-    assert not same_thread._watcher._running
-    assert not same_thread._watcher._channels
     (result,) = batch.map(provider, ["Hi"])
     assert (result.text, result.error) == ("Hello", None)
 

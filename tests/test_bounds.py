@@ -256,9 +256,9 @@ def test_names_and_counts_before_the_first_text_are_kept_once() -> None:
     """Also if they alternate, with any decoder."""
     channel = Channel(Timeouts())
     for number in range(10):
-        channel._collect(ServedModel(f"m{number}"))
-        channel._collect(Usage(number))
-    assert channel._collected == [ServedModel("m9"), Usage(9)]
+        channel.deliver([ServedModel(f"m{number}"), Usage(number)], 10)
+    channel.end(None)
+    assert channel.buffer == [ServedModel("m9"), Usage(9)]
 
 
 def test_name_of_anthropics_model_is_reported_once() -> None:

@@ -159,8 +159,9 @@ class AttemptLoop:
                 )
             _check_content_type(response)
             channel.headers_received(response.headers, response.request_id)
-            decoder = self._request.decoder(response.content_type)
-            yield Reading(response, decoder, copy_context())
+            context = copy_context()
+            decoder = context.run(self._request.decoder, response.content_type)
+            yield Reading(response, decoder, context)
         finally:
             response.close()
 

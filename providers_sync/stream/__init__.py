@@ -9,7 +9,7 @@ reference the channel and never the ``Stream``, so dropping the last reference t
 releases everything else.
 """
 
-from .call import Body, Reading, Source
+from .call import Reading, Source
 from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel
 from .contexts import in_context
@@ -25,7 +25,6 @@ from .stream import (
 )
 
 __all__ = [
-    "Body",
     "CallEnded",
     "CancelToken",
     "Channel",

@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .. import call_log
-from ..config import DRAIN_S
+from ..config import DRAIN_S, IDLE_THREAD_S
 from ..errors import ProviderError, StreamCancelled, StreamCut, StreamTruncated
 from ..types import Decoder
 from .channel import NOW, CallEnded, Channel, nobody
@@ -18,7 +18,7 @@ from .channel import NOW, CallEnded, Channel, nobody
 T = TypeVar("T")
 
 
-class Body(Protocol):
+class ResponseBody(Protocol):
     """The body of a response whose headers have been accepted."""
 
     @property
@@ -56,7 +56,7 @@ class Body(Protocol):
 class Reading(NamedTuple):
     """A response to read; ``context`` is that in which its decoder runs."""
 
-    body: Body
+    body: ResponseBody
     decoder: Decoder
     context: Context
 
@@ -91,6 +91,8 @@ class Call:
         """Whether the reader thread's selector waits for its socket."""
         self.scheduled_at = math.inf
         """When the reader thread looks at the call by itself."""
+        self.known_at = math.inf
+        """When it looks at the call at the latest, also because it was told to."""
         self._context = context
         self._steps = context.run(source, channel)
 
@@ -118,7 +120,7 @@ class Call:
         else:
             self._begin(self.reading.body)
 
-    def _begin(self, body: Body) -> None:
+    def _begin(self, body: ResponseBody) -> None:
         """Read what came with the headers; then let the reader thread go on, if it can."""
         self.is_draining = False
         going = self.has_news = True
@@ -130,7 +132,7 @@ class Call:
         if not (going and self._give_to_reader()):
             self.settle()
 
-    def _turn_waiting(self, body: Body) -> bool:
+    def _turn_waiting(self, body: ResponseBody) -> bool:
         """Do what ``turn`` does for a body that only this thread can read."""
         try:
             data = body.receive()
@@ -222,7 +224,7 @@ class Call:
     def _attend(self) -> None:
         """Tell the reader thread of a deadline that is earlier than those it knows."""
         due = self.channel.deadlines.next_due[0]
-        if due < self.scheduled_at:
+        if due < self.known_at:
             self.channel.attend(due)
 
     def notify(self) -> None:
@@ -268,7 +270,8 @@ class Call:
         self.reading = None
         with self.channel.lock:
             self.channel.end(error)
-            self.channel.attend(NOW)  # it need not look after this call any longer
+            # The reader thread need not look after this call any longer, and may end soon.
+            self.channel.attend((self.channel.ended_at or 0) + IDLE_THREAD_S)
             self.channel.attend = nobody
 
 

@@ -160,6 +160,7 @@ class Reader:
 
     def _look(self, call: Call) -> None:
         """Do what the state of a call asks for."""
+        call.known_at = math.inf  # first: whatever changes from now on is told again
         channel = call.channel
         dropped, channel.dropped = channel.dropped, None
         if dropped is not None:
@@ -231,6 +232,7 @@ class Reader:
     def _schedule(self, call: Call) -> None:
         """Look at the call again at its next deadline, if not earlier."""
         due = call.channel.deadlines.next_due[0]
+        call.known_at = min(due, call.scheduled_at)
         if due < call.scheduled_at:
             call.scheduled_at = due
             heapq.heappush(self._deadlines, (due, call.number))
@@ -290,20 +292,21 @@ def start(call: Call) -> None:
 
     Raises ``ProviderError`` if a thread cannot be started; the caller must end the call then.
     """
-    channel = call.channel
     global _current
     with _lock:
         reader = _current or Reader()
-        reader.post(call, channel.deadlines.next_due[0])
+        call.known_at = call.channel.deadlines.next_due[0]
+        reader.post(call, call.known_at)
         if _current is None:
             reader.start()
             _current = reader
 
     def attend(at: float) -> None:
-        if at < call.scheduled_at:
+        if at < call.known_at:
+            call.known_at = at
             reader.post(call, at)
 
-    channel.attend = attend
+    call.channel.attend = attend
     workers.run(call.advance)
 
 

@@ -57,7 +57,8 @@ class Stream(Transcript):
     """
 
     def __init__(self, channel: Channel, cancel: CancelToken | None, model: str | None) -> None:
-        super().__init__(channel, model)
+        self._channel = channel
+        super().__init__(model)
         self._token = cancel
         self._error: ProviderError | None = None
         self._on_end: Callable[[Stream], None] | None = None

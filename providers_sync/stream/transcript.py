@@ -27,8 +27,9 @@ from .channel import Channel
 class Transcript:
     """What an answer has said so far; the base class of ``Stream``."""
 
-    def __init__(self, channel: Channel, model: str | None) -> None:
-        self._channel = channel
+    _channel: Channel
+
+    def __init__(self, model: str | None) -> None:
         self._outcome: Outcome | None = None
         # What was handed over: the text of all earlier batches; its length, its number of chunks
         # and the current batch; and the unread deltas of that batch. Ctrl-C may interrupt between

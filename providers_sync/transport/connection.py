@@ -69,7 +69,8 @@ class _StrictResponse(HTTPResponse):
         finally:  # closing a failed response flushes the file
             if self.fp is not None:
                 self.fp = file
-        if type(body_of(self)) is Body:
+        self.framing = body_of(self)  # only once: it takes some 20 µs
+        if type(self.framing) is Body:
             # In an error response lengths may contradict each other, for which urllib3 raises.
             del self.headers["Content-Length"]
         else:  # http.client does not know every legal form of a body that leaves it open

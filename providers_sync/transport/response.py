@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 import requests
@@ -44,7 +44,7 @@ class Response:
         if isinstance(self.reader, SocketReader) and not attempt.is_tracking():
             attempt.track_socket(self.reader.socket)
         coding = "" if self.reader.is_decoded else response.headers.get("Content-Encoding", "")
-        self.body = inflated(Body() if http is None else body_of(http), coding)
+        self.body = inflated(_framing(http), coding)
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
@@ -156,3 +156,9 @@ class Response:
         if self.reader.is_plain:
             with contextlib.suppress(OSError):
                 os.close(self.reader.socket.detach())
+
+
+def _framing(http: HTTPResponse | None) -> Body:
+    """Return the body whose framing has been decided already, or is decided now."""
+    found: Body | None = getattr(http, "framing", None)
+    return Body() if http is None else found or body_of(http)
