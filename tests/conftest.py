@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import requests
 
-from providers_sync.stream import workers
+from providers_sync.stream import call, reader, workers
 
 EXEMPT_THREAD = "providers-sync-resolver"
 """A thread in a DNS query cannot be interrupted; it ends with the resolver and owns no socket."""
@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and then no test of Ctrl-C could pass.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-workers.IDLE_THREAD_S = 0.01
+workers.IDLE_THREAD_S = reader.IDLE_THREAD_S = call.IDLE_THREAD_S = 0.01
 """Every test waits for idle threads: a tenth of a second each would add up to minutes."""
 
 failed = pytest.StashKey[bool]()

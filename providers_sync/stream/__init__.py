@@ -1,4 +1,4 @@
-"""Runs a call in a worker thread and returns its answer as a ``Stream``.
+"""Runs calls, and returns the answer of each as a ``Stream``.
 
 This package knows nothing about HTTP or JSON.
 

@@ -276,6 +276,6 @@ class Call:
 
 
 def _unexpected(error: BaseException) -> ProviderError:
-    failure = ProviderError(f"unexpected {type(error).__name__} in the worker thread")
+    failure = ProviderError(f"unexpected {type(error).__name__} in a thread of the call")
     failure.__cause__ = error
     return failure

@@ -223,7 +223,7 @@ class Channel:
     def interrupt(self) -> None:
         """End what the worker thread waits for; the answer is complete."""
         with self.lock:
-            self.deadlines.only_total()
+            self.deadlines.clear()
             self._stop()
 
     # --- called by any thread, under the lock

@@ -1,8 +1,6 @@
 """The deadlines of one call: which timeout expires next, when, and the error it raises.
 
-The waiting side enforces them: the caller's own wait ends at the next deadline, so bytes that
-trickle in and keep-alives cannot postpone it. While no caller waits, the worker thread checks them
-after each read.
+The reader thread enforces them, so bytes that trickle in and keep-alives cannot postpone them.
 """
 
 from __future__ import annotations
@@ -38,6 +36,10 @@ class Deadlines:
     def only_total(self) -> None:
         """Clear every deadline except ``total``."""
         self.next_due = self._total
+
+    def clear(self) -> None:
+        """Clear every deadline."""
+        self.next_due = math.inf, "total"
 
     def time_left(self) -> float:
         """Return the seconds until the next deadline."""

@@ -254,8 +254,7 @@ class Reader:
             due, timeout = call.channel.deadlines.next_due
             if due <= now and not call.channel.ended:
                 self._end_by_timeout(call, timeout)
-            if not call.channel.ended:
-                self._schedule(call)
+            self._look(call)
 
     def _end_by_timeout(self, call: Call, timeout: str) -> None:
         channel = call.channel
@@ -266,9 +265,7 @@ class Reader:
                 channel.interrupt()
             return
         channel.expire(timeout)
-        if channel.ended:
-            self._remove(call)
-        elif call.belongs_to_reader:
+        if call.belongs_to_reader and not channel.ended:
             call.failure = timeout_error(timeout, channel.timeouts)
             self._conclude(call)
 

@@ -263,7 +263,7 @@ class Stream(Transcript):
 
 
 def channel_of(stream: Stream) -> Channel:
-    """Return the channel between the stream's worker thread and its callers."""
+    """Return the state that the stream's threads share."""
     return stream._channel
 
 

@@ -50,9 +50,9 @@ class Transcript:
 
     @property
     def _lock(self) -> Any:
-        """The lock that the worker thread and the callers share."""
+        """The lock that the call's threads and the callers share."""
         if is_finalizing():
-            # A finalizer may close a stream now. The worker thread will not run again; if it was
+            # A finalizer may close a stream now. No other thread will run again; if one was
             # stopped while it held the lock, the exit would wait forever.
             self._channel.abandon("the interpreter is shutting down")
         return self._channel.lock

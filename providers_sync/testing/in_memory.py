@@ -1,7 +1,7 @@
 """``InMemoryTransport``: plays a script without sockets; the transport of a scripted provider.
 
 Everything above the transport is the normal code: it prepares requests, decodes answers, raises
-errors, retries and enforces timeouts. The script runs in the stream's own thread, one step at a
+errors, retries and enforces timeouts. The script runs in the request's thread, one step at a
 time, whenever that thread would read from its socket.
 """
 

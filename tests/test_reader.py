@@ -1,0 +1,163 @@
+"""The reader thread: what it does first, whose fault ends which stream, and when it ends itself."""
+
+from __future__ import annotations
+
+import gc
+import random
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from providers_sync import Failover, OpenAICompatible, Outcome, ProviderError, Timeouts
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.stream import channel_of, reader, workers
+from providers_sync.testing import cut, pause, serve, stall, text, wait
+from providers_sync.testing import signal as reached
+from providers_sync.types import Decoder, Delta
+
+
+class Hooked(OpenAICompatible):
+    """A provider whose decoder calls ``hook`` before it decodes."""
+
+    def __init__(self, url: str, hook: Callable[[], object], **settings: Any) -> None:
+        super().__init__("m", base_url=url, **settings)
+        self.hook = hook
+
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder with the hook."""
+        return HookedDecoder(self.hook)
+
+
+class HookedDecoder(OpenAIDecoder):
+    """Calls ``hook`` before it decodes."""
+
+    def __init__(self, hook: Callable[[], object]) -> None:
+        super().__init__("text/event-stream")
+        self.hook = hook
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Call the hook; decode."""
+        self.hook()
+        return super().feed(data)
+
+
+@pytest.mark.parametrize("wrap", [lambda provider: provider, lambda provider: Failover([provider])])
+def test_what_has_arrived_comes_before_the_timeout_that_has_passed(
+    wrap: Callable[[OpenAICompatible], OpenAICompatible],
+) -> None:
+    """The first event is late by ``first_token`` only because the reader was busy: it counts."""
+    busy, free, go, sent = (threading.Event() for _ in range(4))
+
+    def occupy() -> None:
+        busy.set()
+        assert free.wait(10)
+
+    with (
+        serve([wait(go), text("other")]) as first,
+        serve([wait(busy), text("Hello"), reached(sent), text("!")]) as second,
+    ):
+        other = Hooked(first.url, occupy).prepare("x").begin()
+        provider = OpenAICompatible(
+            "m", base_url=second.url, timeouts=Timeouts(first_token=0.3), retry=None
+        )
+        stream = wrap(provider).prepare("x").begin()
+        first.wait_request()
+        second.wait_request()
+        go.set()
+        assert busy.wait(10)
+        assert sent.wait(10)
+        threading.Event().wait(0.4)  # until ``first_token`` has passed
+        free.set()
+        assert (stream.read(), stream.outcome) == ("Hello!", Outcome.COMPLETE)
+        assert other.read() == "other"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
+def test_decoder_that_raises_ends_its_own_stream_only(error: type[BaseException]) -> None:
+    """Also with an exception that would end a thread."""
+    go = threading.Event()
+
+    def fail() -> None:
+        raise error("no")
+
+    with serve([text("a"), wait(go), text("b")]) as server:
+        good = OpenAICompatible("m", base_url=server.url).stream("x")
+        with serve([pause(0.02), text("c")]) as other, pytest.raises(ProviderError) as caught:
+            Hooked(other.url, fail).complete("x")
+        assert type(caught.value.__cause__) is error
+        go.set()
+        assert good.read() == "ab"
+
+
+def test_more_streams_than_select_can_wait_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With an error that says why; the open ones go on."""
+    monkeypatch.setattr(selectors, "DefaultSelector", selectors.SelectSelector)
+    monkeypatch.setattr(reader, "SELECT_SOCKETS", 3)
+    go = threading.Event()
+    with serve([text("a"), wait(go), text("b")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        streams = [provider.stream("x") for _ in range(3)]
+        with pytest.raises(ProviderError, match=r"more than 3 streams .* read or close some"):
+            provider.complete("x")
+        go.set()
+        assert [stream.read() for stream in streams] == ["ab"] * 3
+        assert provider.complete("x").text == "ab"
+
+
+def test_stream_that_is_dropped_under_a_held_lock_is_closed_by_the_reader() -> None:
+    """A finalizer must not wait: its thread may hold what the lock's holder waits for."""
+    with serve([text("a"), stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        assert next(stream) == "a"
+        held, free = threading.Event(), threading.Event()
+        lock = channel_of(stream).lock
+
+        def hold() -> None:
+            with lock:
+                held.set()
+                assert free.wait(10)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(10)
+        start = time.monotonic()
+        del stream
+        gc.collect()
+        assert time.monotonic() - start < 5
+        free.set()
+        thread.join()
+        server.wait_closed(1)
+
+
+def test_calls_that_begin_while_the_idle_reader_ends_are_served() -> None:
+    """With deadlines kept: each call meets a reader in another moment of its end."""
+    generator = random.Random(14)
+    with serve([text("a"), pause(0.001), text("b")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(first_token=5))
+        for _ in range(100):
+            assert provider.complete("x").text == "ab"
+            threading.Event().wait(reader.IDLE_THREAD_S * generator.uniform(0.8, 1.2))
+
+
+def test_retry_without_a_thread_fails_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt failed in the reader thread, which sends no request itself."""
+    go = threading.Event()
+    with serve([[wait(go), cut()], ["Hello"]]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        stream = provider.stream("x")
+
+        def refuse(*arguments: object) -> None:
+            raise ProviderError("no thread can be started")
+
+        monkeypatch.setattr(workers, "run", refuse)
+        go.set()
+        with pytest.raises(ProviderError, match="no thread can be started"):
+            stream.read()
+        monkeypatch.undo()
+        assert provider.complete("x").text == "Hello"
