@@ -18,11 +18,11 @@ from .stream import (
     Stream,
     call_at_end,
     channel_of,
-    current_batch,
     fetch_batch,
     open_streams,
     raise_early_failure,
 )
+from .transcript import current_batch
 
 __all__ = [
     "CallEnded",

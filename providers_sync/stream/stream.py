@@ -280,11 +280,6 @@ def raise_early_failure(stream: Stream) -> None:
     stream._raise_early_failure()
 
 
-def current_batch(stream: Stream) -> Iterator[Delta]:
-    """Return the iterator over the unread deltas of the batch that was fetched last."""
-    return stream._unread
-
-
 def fetch_batch(stream: Stream, read: Iterator[Delta] | None = None) -> bool:
     """Wait for the next batch; return ``False`` at a good end, raise the error at a bad one.
 

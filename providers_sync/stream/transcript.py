@@ -168,3 +168,8 @@ class Transcript:
                 bytes=channel.bytes,
                 attempts=channel.attempts,
             )
+
+
+def current_batch(stream: Transcript) -> Iterator[Delta]:
+    """Return the iterator over the unread deltas of the batch that was fetched last."""
+    return stream._unread
