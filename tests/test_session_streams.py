@@ -31,6 +31,7 @@ from providers_sync.testing import (
     reset,
     serve,
     stall,
+    text,
     wait,
 )
 
@@ -201,17 +202,20 @@ class ImpatientAdapter(HTTPAdapter):
         return super().send(*arguments, **{**settings, "timeout": 0.2})
 
 
-@pytest.mark.parametrize(
-    ("script", "clock"),
-    [(answer("Hello", before=[stall()]), "first_token"), (answer("Hel", stall()), "idle")],
-)
-def test_timeout_of_an_adapter_is_named(stock: requests.Session, script: Any, clock: str) -> None:
-    """It is not our total timeout."""
+def test_timeout_of_an_adapter_is_named(stock: requests.Session) -> None:
+    """While the adapter waits for the headers; it is not one of our timeouts."""
     stock.mount("http://", ImpatientAdapter())
-    with serve(script) as server:
+    with serve(answer("Hello", before=[stall()])) as server:
         with pytest.raises(APITimeoutError, match="session=") as caught:
             openai(server, stock).complete("Hi")
-        assert caught.value.clock == clock
+        assert caught.value.clock == "first_token"
+
+
+def test_timeout_of_an_adapter_does_not_cut_the_answer(stock: requests.Session) -> None:
+    """Once the headers are there, ``idle`` limits the silence."""
+    stock.mount("http://", ImpatientAdapter())
+    with serve([text("Hel"), pause(0.4), text("lo")]) as server:
+        assert openai(server, stock).complete("Hi").text == "Hello"
 
 
 # --- other users of the session
