@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
@@ -74,8 +74,6 @@ class Channel:
         """What the caller has not taken yet."""
         self.is_full = False
         """Whether the response is not read until the caller has taken the buffer."""
-        self.dropped: Any = None
-        """A stream that a finalizer could not close: the reader thread does."""
         self.ended = False
         self.error: ProviderError | None = None
         self.expired: str | None = None

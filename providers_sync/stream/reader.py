@@ -108,6 +108,11 @@ class Reader:
         if at < self._wakes_at:
             self._waker.wake()
 
+    def wake(self) -> None:
+        """Let the thread look at what was dropped; takes no lock."""
+        if self._wakes_at > NOW:
+            self._waker.wake()
+
     # --- the thread
 
     def _run(self) -> None:
@@ -134,6 +139,8 @@ class Reader:
                 call.notify()
         while self._inbox:
             self._look(self._inbox.popleft())
+        while _dropped:
+            _dropped.popleft().close()
 
     def _wait_s(self) -> float:
         """Fire the deadlines that have passed; return the seconds until the next one."""
@@ -143,12 +150,12 @@ class Reader:
         if not self._calls:
             at = min(at, self._idle_until)
         self._wakes_at = NOW if self._ready else at
-        if self._inbox or self._ready:  # read after ``_wakes_at`` is set: see ``post``
+        if self._inbox or self._ready or _dropped:  # read after ``_wakes_at`` is set: see ``post``
             return 0
         return min(max(at - now, 0), LONGEST_WAIT_S)
 
     def _may_end(self) -> bool:
-        if self._calls or self._inbox or monotonic() < self._idle_until:
+        if self._calls or self._inbox or _dropped or monotonic() < self._idle_until:
             return False
         global _current
         with _lock:
@@ -162,9 +169,6 @@ class Reader:
         """Do what the state of a call asks for."""
         call.known_at = math.inf  # first: whatever changes from now on is told again
         channel = call.channel
-        dropped, channel.dropped = channel.dropped, None
-        if dropped is not None:
-            dropped.close()
         if channel.ended:
             self._remove(call)
             return
@@ -282,6 +286,15 @@ class Reader:
 _lock = threading.RLock()
 """Held while a reader is found or ends. Reentrant: a signal handler may start a stream."""
 _current: Reader | None = None
+_dropped: deque[Any] = deque()
+"""Streams that a finalizer could not close without waiting for their locks."""
+
+
+def drop(stream: Any) -> None:
+    """Let the reader thread close a stream; for a finalizer: takes no lock and starts no thread."""
+    _dropped.append(stream)
+    if (current := _current) is not None:
+        current.wake()
 
 
 def start(call: Call) -> None:
@@ -310,6 +323,7 @@ def start(call: Call) -> None:
 def _after_fork() -> None:
     global _current, _lock
     reader, _current, _lock = _current, None, threading.RLock()
+    _dropped.clear()
     if reader is not None:
         reader.abandon()
 

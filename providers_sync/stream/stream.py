@@ -24,8 +24,11 @@ from ..types import (
 from . import reader
 from .call import Call, Source
 from .cancel import CancelToken, attach, detach
-from .channel import NOW, Channel
+from .channel import Channel
 from .transcript import Transcript
+
+FINALIZER_WAIT_S = 0.05
+"""Longer than the reader thread holds a stream's lock for an event."""
 
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -225,16 +228,15 @@ class Stream(Transcript):
         # At interpreter shutdown the process closes the connection; globals may no longer exist.
         if self._outcome is not None or is_finalizing():
             return
-        # A finalizer must not wait: this thread may hold a lock that the holder waits for.
+        # A finalizer must not wait for long: this thread may hold a lock that the holder waits for.
         lock = self._channel.lock
-        if lock.acquire(blocking=False):
+        if lock.acquire(timeout=FINALIZER_WAIT_S):
             try:
                 self.close()
             finally:
                 lock.release()
         else:
-            self._channel.dropped = self
-            self._channel.attend(NOW)
+            reader.drop(self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be copied or pickled; use its completion()")
