@@ -15,6 +15,7 @@ import pytest
 from providers_sync import Failover, OpenAICompatible, Outcome, ProviderError, Timeouts
 from providers_sync.decoding import OpenAIDecoder
 from providers_sync.stream import channel_of, reader, workers
+from providers_sync.stream.call import Call
 from providers_sync.testing import cut, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
 from providers_sync.types import Decoder, Delta
@@ -161,3 +162,43 @@ def test_retry_without_a_thread_fails_with_the_remedy(monkeypatch: pytest.Monkey
             stream.read()
         monkeypatch.undo()
         assert provider.complete("x").text == "Hello"
+
+
+def test_reader_without_descriptors_is_an_error_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is sent, and the next call works."""
+
+    def no_descriptors() -> Any:
+        raise OSError(24, "Too many open files")
+
+    with serve(["Hello"]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        monkeypatch.setattr(selectors, "DefaultSelector", no_descriptors)
+        with pytest.raises(ProviderError, match=r"Too many open files.*ulimit -n"):
+            provider.stream("x")
+        monkeypatch.undo()
+        assert not server.requests
+        assert provider.complete("x").text == "Hello"
+
+
+def test_error_of_our_own_ends_one_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread goes on with the others."""
+    go = threading.Event()
+    with serve([text("a"), wait(go), text("b")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        good, bad = provider.stream("x"), provider.stream("x")
+        assert (next(good), next(bad)) == ("a", "a")
+        turn, broken = Call.turn, channel_of(bad)
+
+        def failing(call: Call) -> bool:
+            if call.channel is broken:
+                raise LookupError("ours")
+            return turn(call)
+
+        monkeypatch.setattr(Call, "turn", failing)
+        go.set()
+        with pytest.raises(ProviderError, match="unexpected LookupError") as caught:
+            bad.read()
+        assert caught.value.partial == "a"
+        assert good.read() == "b"

@@ -116,7 +116,7 @@ class Call:
         except ProviderError as failure:
             self._finish(failure)
         except BaseException as failure:  # noqa: BLE001 (the caller must never wait forever)
-            self._finish(_unexpected(failure))
+            self._finish(unexpected(failure))
         else:
             self._begin(self.reading.body)
 
@@ -275,7 +275,8 @@ class Call:
             self.channel.attend = nobody
 
 
-def _unexpected(error: BaseException) -> ProviderError:
+def unexpected(error: BaseException) -> ProviderError:
+    """Return the error to raise for an exception that no code of ours expects."""
     failure = ProviderError(f"unexpected {type(error).__name__} in a thread of the call")
     failure.__cause__ = error
     return failure

@@ -23,7 +23,7 @@ from ..config import IDLE_THREAD_S, SELECT_SOCKETS
 from ..errors import ProviderError
 from ..threads import start_thread
 from . import workers
-from .call import Call
+from .call import Call, unexpected
 from .channel import NOW, CallEnded
 from .deadlines import timeout_error
 
@@ -90,7 +90,9 @@ class Reader:
         self._wakes_at = NOW
         """Until when the thread waits; ``NOW`` while it is awake and will look at its inbox."""
         self._waker = SocketWaker() if sys.platform == "win32" else Waker()
-        self._selector: Any = None
+        # Looked up here and not on import: gevent and eventlet replace it.
+        self._selector: Any = selectors.DefaultSelector()
+        self._selector.register(self._waker.receiver, selectors.EVENT_READ)
         self._calls: dict[int, Call] = {}
         self._deadlines: list[tuple[float, int]] = []
         """A heap: when to look at which call. Entries of ended calls are skipped."""
@@ -116,14 +118,9 @@ class Reader:
     # --- the thread
 
     def _run(self) -> None:
-        # Looked up here and not on import: gevent and eventlet replace it.
-        self._selector = selectors.DefaultSelector()
-        try:
-            self._selector.register(self._waker.receiver, selectors.EVENT_READ)
-            while not self._may_end():
-                self._serve(self._selector.select(self._wait_s()))
-        finally:
-            self._selector.close()
+        while not self._may_end():
+            self._serve(self._selector.select(self._wait_s()))
+        self._selector.close()
 
     def _serve(self, events: list[Any]) -> None:
         self._wakes_at = NOW
@@ -168,14 +165,16 @@ class Reader:
     def _look(self, call: Call) -> None:
         """Do what the state of a call asks for."""
         call.known_at = math.inf  # first: whatever changes from now on is told again
-        channel = call.channel
-        if channel.ended:
-            self._remove(call)
-            return
-        self._calls[call.number] = call
-        self._schedule(call)
-        if call.belongs_to_reader and not call.is_registered and not channel.is_full:
-            self._register(call)
+        try:
+            if call.channel.ended:
+                self._remove(call)
+                return
+            self._calls[call.number] = call
+            self._schedule(call)
+            if call.belongs_to_reader and not call.is_registered and not call.channel.is_full:
+                self._register(call)
+        except BaseException as error:  # noqa: BLE001 (it must not end the others)
+            self._fail(call, error)
 
     def _register(self, call: Call) -> None:
         assert call.reading is not None
@@ -204,12 +203,23 @@ class Reader:
         """Read a call's response once."""
         if not call.belongs_to_reader:  # its end came in the same batch
             return
-        if not call.turn():
-            self._conclude(call)
-        elif call.channel.is_full:
+        try:
+            if not call.turn():
+                self._conclude(call)
+            elif call.channel.is_full:
+                self._unregister(call)
+            elif call.reading is not None and call.reading.body.at_hand:
+                self._ready.append(call)
+        except BaseException as error:  # noqa: BLE001 (it must not end the others)
+            self._fail(call, error)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        """End a call after an error that no code of ours expects."""
+        with contextlib.suppress(Exception):
             self._unregister(call)
-        elif call.reading is not None and call.reading.body.at_hand:
-            self._ready.append(call)
+        call.belongs_to_reader = False
+        with contextlib.suppress(Exception):
+            call.give_up(unexpected(error))
 
     def _conclude(self, call: Call) -> None:
         """Let a call go on after its response has been read, well or not."""
@@ -221,7 +231,10 @@ class Reader:
         try:
             workers.run(call.settle)
         except ProviderError as error:
-            call.give_up(error)
+            if call.failure is None:  # the answer is complete; only its log is late
+                call.settle()
+            else:
+                call.give_up(error)
 
     def _remove(self, call: Call) -> None:
         """Forget a call that has ended; close its response."""
@@ -275,9 +288,8 @@ class Reader:
 
     def abandon(self) -> None:
         """Close the descriptors in a forked child; the parent goes on with what they refer to."""
-        if self._selector is not None:
-            with contextlib.suppress(OSError):
-                self._selector.close()
+        with contextlib.suppress(OSError):
+            self._selector.close()
         for call in list(self._calls.values()):
             if call.reading is not None:
                 call.reading.body.abandon()
@@ -304,7 +316,7 @@ def start(call: Call) -> None:
     """
     global _current
     with _lock:
-        reader = _current or Reader()
+        reader = _current or _new_reader()
         call.known_at = call.channel.deadlines.next_due[0]
         reader.post(call, call.known_at)
         if _current is None:
@@ -318,6 +330,16 @@ def start(call: Call) -> None:
 
     call.channel.attend = attend
     workers.run(call.advance)
+
+
+def _new_reader() -> Reader:
+    try:
+        return Reader()
+    except OSError as error:
+        raise ProviderError(
+            f"the thread that reads responses cannot start ({error}): close files and streams, or "
+            "raise the limit on open files (ulimit -n)"
+        ) from error
 
 
 def _after_fork() -> None:
