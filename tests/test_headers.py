@@ -86,13 +86,13 @@ def test_waiting_caller_is_woken_for_an_earlier_deadline(monkeypatch: pytest.Mon
 def test_short_answer_wakes_its_caller_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waking a thread is most of the cost of a short answer, apart from the request."""
     waits: list[int] = []
-    wait = Wakeup.wait
+    wait = Wakeup._caller_wait
 
     def counted(wakeup: Wakeup, seconds: float) -> None:
         waits[-1] += 1
         wait(wakeup, seconds)
 
-    monkeypatch.setattr(Wakeup, "wait", counted)
+    monkeypatch.setattr(Wakeup, "_caller_wait", counted)
     with serve_packets([HEAD + BODY]) as (url, _):
         provider = OpenAICompatible("m", base_url=url)
         for _ in range(20):  # a busy machine may wake it more often, but not each time

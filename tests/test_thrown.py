@@ -168,6 +168,8 @@ def test_exception_thrown_in_before_the_headers_arrives_soon() -> None:
         server.wait_closed(1)
 
 
+LATER_POINTS = ("wait", "_caller_wait", "_fetch_batch", "_take_buffer", "_lock")
+"""Where the exception is thrown in at the fourth call."""
 POINTS = [
     "_start",
     "start",
@@ -176,9 +178,9 @@ POINTS = [
     "wait_for_headers",
     "wait",
     "_fetch_batch",
-    "_finish_batch",
+    "_caller_wait",
     "_take_buffer",
-    "buffer_taken",
+    "_lock",
     "_finish",
     "_release",
 ]
@@ -226,12 +228,7 @@ def thrower(point: str, error: type[BaseException]) -> Callable[..., Any]:
         nonlocal calls
         if frame.f_code.co_name == point and "providers_sync" in frame.f_code.co_filename:
             calls += 1
-            if calls == (
-                4
-                if point
-                in ("wait", "_fetch_batch", "_finish_batch", "_take_buffer", "buffer_taken")
-                else 1
-            ):
+            if calls == (4 if point in LATER_POINTS else 1):
                 throw(error, threading.current_thread())
 
     return trace

@@ -29,13 +29,10 @@ class ResponseBody(Protocol):
     def socket(self) -> Any:
         """A plain socket that the reader thread may wait for; ``None``: a worker must read."""
 
-    @property
-    def at_hand(self) -> bool:
-        """Whether ``receive`` may return something without a wait for the socket."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the body has ended, and all of it has been returned."""
+    at_hand: bool
+    """Whether ``receive`` may return something without a wait for the socket."""
+    ended: bool
+    """Whether the body has ended, and all of it has been returned."""
 
     def receive(self) -> bytes | None:
         """Return what one read brings, ``None`` if nothing has arrived; wait if ``socket`` is None.
@@ -126,24 +123,11 @@ class Call:
         going = self.has_news = True
         if body.socket is None:
             while going:
-                going = self._turn_waiting(body)
+                going = self._turn_waiting()
         while going and body.at_hand and not self.channel.is_full:
             going = self.turn()
         if not (going and self._give_to_reader()):
             self.settle()
-
-    def _turn_waiting(self, body: ResponseBody) -> bool:
-        """Do what ``turn`` does for a body that only this thread can read."""
-        try:
-            data = body.receive()
-            error = None
-        except BaseException as raised:  # noqa: BLE001 (passed on to the source)
-            data, error = None, raised
-        with self.channel.lock:
-            going = self._take(data, error)
-        self.notify()
-        self.channel.wait_for_space()
-        return going
 
     def _give_to_reader(self) -> bool:
         with self.channel.lock:
@@ -165,23 +149,27 @@ class Call:
         reading = self.reading
         assert reading is not None
         with self.channel.lock:
-            if self.channel.ended:
-                return self._take(None, CallEnded())
             try:
                 data = reading.body.receive()
+                return data is None or self._decode(data, reading)
             except BaseException as error:  # noqa: BLE001 (passed on to the source)
-                return self._take(None, error)
-            return data is None or self._take(data, None)
+                self.failure = self._cause(error)
+                return False
 
-    def _take(self, data: bytes | None, error: BaseException | None) -> bool:
-        """Decode what a read has brought; return whether the response goes on."""
+    def _turn_waiting(self) -> bool:
+        """Do what ``turn`` does for a body whose reads wait: without the lock."""
+        reading = self.reading
+        assert reading is not None
         try:
-            if error is not None:
-                raise error
-            return self._decode(data or b"")
-        except BaseException as failure:  # noqa: BLE001 (passed on to the source)
-            self.failure = self._cause(failure)
-            return False
+            data = reading.body.receive()
+            with self.channel.lock:
+                going = self._decode(data or b"", reading)
+        except BaseException as error:  # noqa: BLE001 (passed on to the source)
+            self.failure = self._cause(error)
+            going = False
+        self.notify()
+        self.channel.wait_for_space()
+        return going
 
     def _cause(self, failure: BaseException) -> BaseException | None:
         """Return why reading really failed; ``None`` if the answer was complete before."""
@@ -192,9 +180,9 @@ class Call:
         is_complete = self.is_draining or (is_cut and channel.has_end_marker)
         return None if is_complete else failure
 
-    def _decode(self, data: bytes) -> bool:
-        assert self.reading is not None
-        body, decoder, context = self.reading
+    def _decode(self, data: bytes, reading: Reading) -> bool:
+        """Decode what a read has brought, under the lock; return whether the response goes on."""
+        body, decoder, context = reading
         channel = self.channel
         if channel.ended or channel.expired:
             raise CallEnded
@@ -203,29 +191,26 @@ class Call:
         if data:
             deltas = context.run(decoder.feed, data)
             channel.deliver(deltas, len(data))
-            self.has_news = self.has_news or bool(deltas)
-            self._attend()
+            if deltas:
+                self.has_news = True
         if not (body.ended or getattr(decoder, "ended", False)):
             return True
-        self.has_news = True
-        try:
-            deltas = context.run(decoder.end)
-        except BaseException as error:
-            channel.deliver(vars(error).pop("deltas", []), 0)
-            raise
-        channel.deliver(deltas, 0)
+        self._end_decoding(reading)
         if body.ended or not body.can_be_reused:
             return False
         self.is_draining = True
         channel.deadlines.set("drain", DRAIN_S)
-        self._attend()
+        channel.attend(channel.deadlines.next_due[0])
         return True
 
-    def _attend(self) -> None:
-        """Tell the reader thread of a deadline that is earlier than those it knows."""
-        due = self.channel.deadlines.next_due[0]
-        if due < self.known_at:
-            self.channel.attend(due)
+    def _end_decoding(self, reading: Reading) -> None:
+        self.has_news = True
+        try:
+            deltas = reading.context.run(reading.decoder.end)
+        except BaseException as error:
+            self.channel.deliver(vars(error).pop("deltas", []), 0)
+            raise
+        self.channel.deliver(deltas, 0)
 
     def notify(self) -> None:
         """Wake the callers if there is something new for them."""

@@ -34,10 +34,11 @@ def nobody(at: float) -> None:
     """Look after a call that has not been started or has ended."""
 
 
-class Channel:
+class Channel(Wakeup):
     """The state that the threads of one call share; each field is changed under ``lock``."""
 
     def __init__(self, timeouts: Timeouts) -> None:
+        super().__init__()
         self.timeouts = timeouts
         self.deadlines = Deadlines(timeouts)
         self.attend: Attendant = nobody
@@ -82,13 +83,9 @@ class Channel:
         self._stop: Callable[[], None] = lambda: None
         self._held: list[Delta] = []
         """What came before the first event: usage and the model's name."""
-        self._buffered = 0
-        self._make_locks()
+        self.buffered = 0
+        """The bytes of the body that ``buffer`` was decoded from."""
         self._set_deadline("connect", timeouts.connect)
-
-    def _make_locks(self) -> None:
-        self._wakeup = Wakeup()
-        self.lock = self._wakeup.lock
 
     # --- called by the worker thread
 
@@ -130,14 +127,14 @@ class Channel:
             self.deadlines.only_total()
             while (remaining := until - monotonic()) > 0:
                 self._check()
-                self._wakeup.changed.wait(min(remaining, SOCKET_WAIT_S))
+                self._worker_wait(min(remaining, SOCKET_WAIT_S))
             self._check()
 
     def wait_for_space(self) -> None:
         """Wait until the caller has taken the buffer, if it is full, or has ended the call."""
         with self.lock:
             while self.is_full and not self.ended:
-                self._wakeup.changed.wait()
+                self._worker_wait()
 
     def _check(self) -> None:
         if self.ended:
@@ -148,18 +145,19 @@ class Channel:
     def deliver(self, deltas: list[Delta], size: int) -> None:
         """Hand over what a read of ``size`` body bytes has brought."""
         self.bytes += size
-        self._buffered += size
-        if not self.started and not self._start(deltas):
+        self.buffered += size
+        if self.started:
+            self.deadlines.set("idle", self._idle)
+        elif not self._start(deltas):
             return
         self.buffer += deltas
-        self.deadlines.set("idle", self._idle)
         kinds = list(map(type, deltas))
         self.chunks += kinds.count(str)
         if self.first_text_at is None and self.chunks:
             self.first_text_at = monotonic()
         if Finish in kinds:
             self._note_end_marker()
-        if self._buffered > BUFFER_BYTES and self.buffer:
+        if self.buffered > BUFFER_BYTES and self.buffer:
             self.is_full = True
             self.deadlines.only_total()
 
@@ -170,6 +168,7 @@ class Channel:
                 self._hold(delta)
             return False
         self.started = self.is_open = True
+        self._set_deadline("idle", self._idle)
         self.buffer, self._held = self.buffer + self._held, []
         if self.on_start is not None:
             self.on_start()
@@ -188,11 +187,6 @@ class Channel:
         self.has_end_marker = True
         self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
         self._set_deadline("idle", self._idle)
-
-    def notify(self) -> None:
-        """Wake every thread that waits for a change."""
-        with self.lock:
-            self._wakeup.notify()
 
     def end(self, error: ProviderError | None) -> None:
         """End the call after the source has ended, well or with ``error``."""
@@ -233,7 +227,7 @@ class Channel:
             self.error = error
             if self.on_end is not None:
                 self.on_end()
-        self._wakeup.notify()
+        self.notify()
 
     def _set_deadline(self, timeout: str, seconds: float | None) -> None:
         """Set a deadline that may be earlier than the one before it."""
@@ -245,32 +239,30 @@ class Channel:
     def wait_for_headers(self) -> None:
         """Wait until the call may return its stream, or has ended."""
         while not (self.is_open or self.ended):
-            self._wait(math.inf)
+            self._caller_wait(math.inf)
+        self._wake_others()
 
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait for deltas or the end; return ``False`` if neither has come after ``seconds``."""
         until = monotonic() + seconds
         while not (self.buffer or self.ended):
-            remaining = until - monotonic()
-            if remaining <= 0:
+            if (remaining := until - monotonic()) <= 0:
                 return False
-            self._wait(remaining)
+            self._caller_wait(remaining)
+        self._wake_others()
         return True
 
-    def _wait(self, seconds: float) -> None:
-        self._wakeup.wait(seconds)
+    def _wake_others(self) -> None:
+        """Wake the other threads that read the same stream, one after the other, at the end."""
         if self.ended:
-            with self.lock:
-                self._wakeup.wake_caller()  # for other threads that read the same stream
+            self.notify()
 
-    def buffer_taken(self) -> None:
-        """Record, under the lock, that the caller has emptied ``buffer``."""
-        self._buffered = 0
-        if self.is_full:  # from now on the response is read again
-            self.is_full = False
-            self.deadlines.set("idle", self._idle)
-            self._wakeup.changed.notify_all()
-            self.attend(NOW)
+    def resume(self) -> None:
+        """Let the response be read again, under the lock: the caller has taken ``buffer``."""
+        self.is_full = False
+        self.deadlines.set("idle", self._idle)
+        self.notify()
+        self.attend(NOW)
 
     def poll(self, wake: Callable[[], None], for_headers: bool = False) -> bool:
         """Return whether ``wait()`` (``for_headers``: ``wait_for_headers()``) would return at once.
@@ -281,7 +273,7 @@ class Channel:
         """
         with self.lock:
             ready = self.ended or (self.is_open if for_headers else bool(self.buffer))
-            self._wakeup.wake = None if ready else wake
+            self._wake = None if ready else wake
             return ready
 
     def stop(self, error: ProviderError | None) -> list[Delta]:
@@ -290,7 +282,7 @@ class Channel:
             # The source may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
             self.ended, self.error, self.is_stopped = True, error, True
-            self._wakeup.notify()
+            self.notify()
             self._stop()
             self.attend(NOW)
             unread, self.buffer = self.buffer, []
@@ -301,7 +293,7 @@ class Channel:
 
         The connection stays untouched.
         """
-        self._make_locks()  # the old ones may be held forever
+        self.make_locks()
         self._stop, self.attend = lambda: None, nobody
         self.on_end = None  # it might wait for a lock that the parent held
         with self.lock:

@@ -131,9 +131,11 @@ class Reader:
         for start in range(0, len(calls), BATCH):
             batch = calls[start : start + BATCH]
             for call in batch:
-                self._turn(call)
+                if call.belongs_to_reader:  # else its end came in the same batch
+                    self._turn(call)
             for call in batch:
-                call.notify()
+                if call.has_news:
+                    call.notify()
         while self._inbox:
             self._look(self._inbox.popleft())
         while _dropped:
@@ -142,7 +144,8 @@ class Reader:
     def _wait_s(self) -> float:
         """Fire the deadlines that have passed; return the seconds until the next one."""
         now = monotonic()
-        self._expire(now)
+        if self._deadlines and self._deadlines[0][0] <= now:
+            self._expire(now)
         at = self._deadlines[0][0] if self._deadlines else math.inf
         if not self._calls:
             at = min(at, self._idle_until)
@@ -201,8 +204,6 @@ class Reader:
 
     def _turn(self, call: Call) -> None:
         """Read a call's response once."""
-        if not call.belongs_to_reader:  # its end came in the same batch
-            return
         try:
             if not call.turn():
                 self._conclude(call)

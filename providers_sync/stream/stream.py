@@ -149,10 +149,7 @@ class Stream(Transcript):
         thread has fetched a batch meanwhile, which both threads share.
         """
         try:
-            with self._lock:
-                if read is None or read is self._unread:
-                    self._finish_batch()
-                    read = self._unread
+            read = self._unread if read is None else read
             if self._outcome is None and read is self._unread:
                 self._channel.wait()
             with self._lock:
@@ -169,9 +166,10 @@ class Stream(Transcript):
             raise
 
     def _finish(self) -> None:
-        if self._outcome is not None:
-            return
+        self._take_buffer()  # it is empty, but the last batch may be unread
         error = self._channel.error
+        if self._outcome is not None:  # set by a signal handler
+            return
         if error is None:
             self._outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 from collections.abc import Iterator, Mapping
 from sys import is_finalizing
@@ -23,6 +22,9 @@ from ..types import (
 )
 from .channel import Channel
 
+JOINED_DELTAS = 64
+"""So many deltas become one text: each of a few characters takes sixty bytes."""
+
 
 class Transcript:
     """What an answer has said so far; the base class of ``Stream``."""
@@ -31,10 +33,10 @@ class Transcript:
 
     def __init__(self, model: str | None) -> None:
         self._outcome: Outcome | None = None
-        # What was handed over: the text of all earlier batches; its length, its number of chunks
-        # and the current batch; and the unread deltas of that batch. Ctrl-C may interrupt between
-        # any two calls, so each step is one assignment.
-        self._earlier_text = io.StringIO()
+        # What was handed over: the texts of earlier batches; how many of these there are, how many
+        # chunks they had, and the later batches; and the unread deltas of the last batch. Ctrl-C
+        # may interrupt between any two calls, so each step is one assignment.
+        self._earlier_texts: list[str] = []
         self._position: tuple[int, int, list[Delta]] = (0, 0, [])
         self._unread: Iterator[Delta] = iter(())
         self.model = model
@@ -58,17 +60,24 @@ class Transcript:
         return self._channel.lock
 
     def _take_buffer(self) -> None:
-        """Make the channel's buffer the current batch; the one before it has been read."""
-        channel, (length, chunks, current) = self._channel, self._position
+        """Make the channel's buffer the unread batch."""
+        for delta in self._unread:
+            if delta.__class__ is not str:
+                self._record(delta)
+        if len(self._position[2]) >= JOINED_DELTAS:
+            self._join_texts()
+        channel, (texts, chunks, earlier) = self._channel, self._position
         batch = channel.buffer
         unread = iter(batch)
         # If a signal handler has cancelled meanwhile, it has already taken the buffer.
         channel.buffer, self._position, self._unread = (
             [],
-            (length, chunks, current or batch),
+            (texts, chunks, earlier + batch),
             unread,
         )
-        channel.buffer_taken()
+        channel.buffered = 0
+        if channel.is_full:
+            channel.resume()
         if self._outcome is not None:
             self._unread = iter(())
 
@@ -78,25 +87,18 @@ class Transcript:
         for delta in [*unread, *batch]:
             if delta.__class__ is not str:
                 self._record(delta)
-        length, chunks, current = self._position
-        self._position = length, chunks, current + batch
+        texts, chunks, earlier = self._position
+        self._position = texts, chunks, earlier + batch
 
-    def _finish_batch(self) -> None:
-        """Add the current batch to the text of the earlier ones."""
-        for delta in self._unread:
-            if delta.__class__ is not str:
-                self._record(delta)
-        length, chunks, batch = self._position
+    def _join_texts(self) -> None:
+        """Make one text of those of the later batches."""
+        count, chunks, batch = self._position
         size = len(batch)
         texts = [delta for delta in batch if isinstance(delta, str)]
-        text = "".join(texts)
-        if self._earlier_text.tell() != length:  # the last write was interrupted before its count
-            self._earlier_text.seek(length)
-            self._earlier_text.truncate()
-        self._earlier_text.write(text)
-        length, chunks = length + len(text), chunks + len(texts)
+        del self._earlier_texts[count:]  # the last call may have been interrupted before its end
+        self._earlier_texts.append("".join(texts))
         # If a signal handler has cancelled meanwhile, it has added to the batch.
-        self._position = (length, chunks, self._position[2][size:])
+        self._position = count + 1, chunks + len(texts), self._position[2][size:]
 
     def _record(self, delta: Delta) -> None:
         if isinstance(delta, Finish):
@@ -122,8 +124,7 @@ class Transcript:
         """The text handed over so far; after ``cancel()`` and ``close()`` all that had arrived."""
         with self._lock:
             texts = [delta for delta in self._handed_over() if isinstance(delta, str)]
-            earlier = self._earlier_text.getvalue()[: self._position[0]]
-            return earlier + "".join(texts) if texts else earlier
+            return "".join(self._earlier_texts[: self._position[0]] + texts)
 
     @property
     def reasoning(self) -> str:

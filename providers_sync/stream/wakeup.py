@@ -1,4 +1,4 @@
-"""How the threads of a call wake each other: a lock, a condition, a wake-up lock, a callback."""
+"""How the threads of one call wake each other: the base class of ``Channel``."""
 
 from __future__ import annotations
 
@@ -9,34 +9,45 @@ from ..config import MAIN_THREAD_WAIT_S, THREAD_WAIT_S
 
 
 class Wakeup:
-    """A condition for the worker thread, a wake-up lock for callers, a callback for event loops."""
+    """The lock of a call, and its waits: of workers, of callers, and of event loops."""
 
     def __init__(self) -> None:
-        # Reentrant: a signal handler may cancel in the very thread that holds the lock. The caller
-        # waits for the wake-up lock and never for the condition, whose Python code Ctrl-C may
+        self.make_locks()
+
+    def make_locks(self) -> None:
+        """Make new locks; in a forked child the old ones may be held forever."""
+        # Reentrant: a signal handler may cancel in the very thread that holds the lock. Callers
+        # wait for a lock of their own and never for a condition, whose Python code Ctrl-C may
         # interrupt halfway.
         self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
-        self.wake: Callable[[], None] | None = None
+        self._caller_lock = threading.Lock()
+        self._caller_lock.acquire()
+        self._changed: threading.Condition | None = None
+        """What a worker waits for."""
+        self._wake: Callable[[], None] | None = None
         """Called once, at the next change, for a caller that must not block."""
-        self._wakeup_lock = threading.Lock()
-        self._wakeup_lock.acquire()
 
     def notify(self) -> None:
-        """Wake every waiting thread; under the lock."""
-        self.changed.notify_all()
-        self.wake_caller()
-        wake, self.wake = self.wake, None
-        if wake is not None:
-            wake()
+        """Wake every waiting thread."""
+        with self.lock:
+            if self._changed is not None:
+                self._changed.notify_all()
+            if self._caller_lock.locked():  # else the next caller that waits returns at once
+                self._caller_lock.release()
+            if self._wake is not None:
+                wake, self._wake = self._wake, None
+                wake()
 
-    def wake_caller(self) -> None:
-        """Wake a waiting caller, or the next one that waits; under the lock."""
-        if self._wakeup_lock.locked():
-            self._wakeup_lock.release()
+    def _worker_wait(self, seconds: float | None = None) -> None:
+        """Wait for ``notify`` in a worker, under the lock."""
+        self._changed = self._changed or threading.Condition(self.lock)
+        self._changed.wait(seconds)
 
-    def wait(self, seconds: float) -> None:
-        """Wait to be woken, at most ``seconds``; without the lock."""
+    def _caller_wait(self, seconds: float) -> None:
+        """Wait for ``notify`` in a caller's thread, without the lock.
+
+        In slices: an exception that is thrown into a thread is raised between two of them.
+        """
         is_main = threading.current_thread() is threading.main_thread()
         slice_s = MAIN_THREAD_WAIT_S if is_main else THREAD_WAIT_S
-        self._wakeup_lock.acquire(True, min(seconds, slice_s))
+        self._caller_lock.acquire(True, min(seconds, slice_s))

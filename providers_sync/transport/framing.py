@@ -116,7 +116,11 @@ class ChunkedBody(Body):
                     self._line = _SIZE_LINE
             elif line := self._line.match(data, position):
                 position = line.end()
-                self._read_line(line)
+                if self._line is _TRAILER:
+                    self._read_trailer(line)
+                    continue
+                self._remaining = int(line[1], 16)
+                self._line = _END_AND_SIZE if self._remaining else _TRAILER
             else:
                 self._check_incomplete(data, position)
                 break
@@ -126,11 +130,7 @@ class ChunkedBody(Body):
     def is_reusable(self) -> bool:
         return self.ended and self.is_clear and not self._rest
 
-    def _read_line(self, line: re.Match[bytes]) -> None:
-        if self._line is not _TRAILER:
-            self._remaining = int(line[1], 16)
-            self._line = _END_AND_SIZE if self._remaining else _TRAILER
-            return
+    def _read_trailer(self, line: re.Match[bytes]) -> None:
         self.ended = line[1] is not None
         self._trailers += 1
         if self._trailers > MAX_TRAILERS:

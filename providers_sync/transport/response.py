@@ -18,7 +18,7 @@ from .errors import describe_error, quote_error
 from .framing import Body, body_of, broken
 from .inflating import inflated
 from .raw_body import RawReader
-from .socket_reader import SocketReader, find_http
+from .socket_reader import WOULD_BLOCK, SocketReader, find_http
 
 
 class Response:
@@ -45,6 +45,12 @@ class Response:
             attempt.track_socket(self.reader.socket)
         coding = "" if self.reader.is_decoded else response.headers.get("Content-Encoding", "")
         self.body = inflated(_framing(http), coding)
+        self.socket: Any = self.reader.socket if self.reader.is_plain else None
+        """A plain socket to wait for; ``None`` if ``receive`` waits itself."""
+        self.ended = self.body.ended
+        """Whether the end of the body is proven, and everything before it was returned."""
+        self.at_hand = self.reader.at_hand
+        """Whether ``receive`` may return something although its socket is silent."""
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
@@ -61,21 +67,6 @@ class Response:
         return self.header("x-request-id", "request-id")
 
     @property
-    def socket(self) -> Any:
-        """A plain socket to wait for; ``None`` if ``receive`` waits itself."""
-        return self.reader.socket if self.reader.is_plain else None
-
-    @property
-    def at_hand(self) -> bool:
-        """Whether ``receive`` may return something although its socket is silent."""
-        return self.body.has_more or self.reader.at_hand
-
-    @property
-    def ended(self) -> bool:
-        """Whether the end of the body is proven, and everything before it was returned."""
-        return self.body.ended
-
-    @property
     def can_be_reused(self) -> bool:
         """Whether the connection can serve another request after the end of the body."""
         return self.body.is_clear and self.reader.stays_open
@@ -86,18 +77,23 @@ class Response:
         Without ``socket``, wait for at least one byte. Raises ``StreamCut``, ``MalformedStream``
         (broken compression), ``APITimeoutError`` or ``AttemptStopped``.
         """
-        body = self.body
-        if body.ended or body.has_more:
-            return b"" if body.ended else body.feed(b"")
-        try:
-            data = self.reader.receive()
-        except Exception as error:
-            raise self._error(error) from error
-        if data:
-            return body.feed(data)
-        if data is not None:
+        body, data = self.body, b""
+        if body.ended:
+            return b""
+        if not body.has_more:
+            try:
+                data = self.reader.receive()
+            except Exception as error:
+                self.at_hand = False
+                if isinstance(error, WOULD_BLOCK) and self.socket is not None:
+                    return None
+                raise self._error(error) from error
+        if data or body.has_more:
+            data = body.feed(data)
+        else:
             self._attempt.raise_if_stopped()  # a shutdown looks like a clean end
             body.end()
+        self.ended, self.at_hand = body.ended, body.has_more or self.reader.at_hand
         return data
 
     def _error(self, error: Exception) -> Exception:

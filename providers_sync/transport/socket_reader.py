@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
+from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import Any
 
@@ -11,6 +13,9 @@ import requests
 
 from ..config import READ_BYTES
 from .attempt import is_real
+
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket that does not wait raises if nothing has arrived."""
 
 
 def find_http(response: requests.Response) -> HTTPResponse | None:
@@ -44,41 +49,33 @@ class SocketReader:
         if self._suppresses:  # as in ``connection.py``
             sock.suppress_ragged_eofs = False
         self._waits = False
-        self._has_buffer = True
-        """Whether http.client's buffer may hold data, as later reads bypass it."""
-        self._has_read = False
+        self.at_hand = True
+        """Whether something may be read although the socket is silent."""
+        self.receive: Callable[[], bytes] = self._receive_buffer
+        """Returns what one read brings, ``b""`` at the end.
 
-    @property
-    def at_hand(self) -> bool:
-        """Whether something can be read although the socket is silent."""
-        return self._has_buffer or (self._is_tls and self.socket.pending() > 0)
+        Raises what the socket raises: one of ``WOULD_BLOCK`` if nothing has arrived."""
 
-    def receive(self) -> bytes | None:
-        """Return what one read brings, ``None`` if nothing has arrived, ``b""`` at the end.
-
-        Raises what the socket raises.
-        """
-        try:
-            if self._has_buffer:
-                return self._receive_buffer()
-            data: bytes = self.socket.recv(READ_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return None
-        self._has_read = True
-        return data
-
-    def _receive_buffer(self) -> bytes | None:
-        """Empty http.client's buffer; if it is empty, read once."""
+    def _receive_buffer(self) -> bytes:
+        """Empty http.client's buffer, which later reads bypass; if it is empty, read once."""
         if self.is_plain and not self._waits:
             self.socket.setblocking(False)
         # peek() returns all of it, 128 KiB from Python 3.14 on. If it is empty, peek() reads once;
         # if that brings nothing, it does not tell whether the connection has ended.
         buffered = self._file.peek(1)
-        self._has_buffer = False
-        self._has_read = bool(buffered)
+        self.at_hand = False
+        receive = functools.partial(self.socket.recv, READ_BYTES)
+        self.receive = self._receive_tls if self._is_tls else receive
         if not buffered and self.is_plain and not self._waits:
-            return None
+            raise BlockingIOError
         data: bytes = self._file.read1(len(buffered)) if buffered else b""
+        return data
+
+    def _receive_tls(self) -> bytes:
+        """Read once; the rest of what was decrypted makes no socket readable."""
+        self.at_hand = False
+        data: bytes = self.socket.recv(READ_BYTES)
+        self.at_hand = self.socket.pending() > 0
         return data
 
     def settimeout(self, seconds: float) -> None:
@@ -88,7 +85,7 @@ class SocketReader:
 
     def is_drained(self) -> bool:
         """Return whether nothing has arrived after what was read."""
-        if self._has_read and not self._is_tls:
+        if not self.at_hand and not self._is_tls:
             return True  # urllib3 checks a plain socket before its next use, but not inside TLS
         try:
             self.socket.settimeout(0)
