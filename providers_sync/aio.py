@@ -34,6 +34,7 @@ from .stream import (
     current_batch,
     fetch_batch,
     raise_early_failure,
+    read_batch,
 )
 from .threads import thread_error
 from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
@@ -287,8 +288,9 @@ async def _read_to_end(stream: Stream) -> None:
     try:
         more = True
         while more:
+            batch = read_batch(stream)
             await _wait(stream)
-            more = fetch_batch(stream)
+            more = fetch_batch(stream, batch)
     finally:
         stream.close()
 

@@ -168,7 +168,7 @@ def test_exception_thrown_in_before_the_headers_arrives_soon() -> None:
         server.wait_closed(1)
 
 
-LATER_POINTS = ("wait", "_caller_wait", "_fetch_batch", "_take_buffer", "_lock")
+LATER_POINTS = ("wait", "_caller_wait", "_fetch_batch", "_take_buffer")
 """Where the exception is thrown in at the fourth call."""
 POINTS = [
     "_start",
@@ -180,7 +180,6 @@ POINTS = [
     "_fetch_batch",
     "_caller_wait",
     "_take_buffer",
-    "_lock",
     "_finish",
     "_release",
 ]

@@ -22,7 +22,7 @@ from .stream import (
     open_streams,
     raise_early_failure,
 )
-from .transcript import current_batch
+from .transcript import current_batch, read_batch
 
 __all__ = [
     "CallEnded",
@@ -40,4 +40,5 @@ __all__ = [
     "in_context",
     "open_streams",
     "raise_early_failure",
+    "read_batch",
 ]

@@ -80,8 +80,6 @@ class Call:
         """Why reading the response has ended, unless it has ended well."""
         self.is_draining = False
         """Whether the answer is complete, and only the end of the body is missing."""
-        self.has_news = False
-        """Whether the callers have not been woken since the last delta or the headers."""
         self.belongs_to_reader = False
         """Whether the reader thread reads the response, and closes it."""
         self.is_registered = False
@@ -120,7 +118,7 @@ class Call:
     def _begin(self, body: ResponseBody) -> None:
         """Read what came with the headers; then let the reader thread go on, if it can."""
         self.is_draining = False
-        going = self.has_news = True
+        going = True
         if body.socket is None:
             while going:
                 going = self._turn_waiting()
@@ -135,7 +133,7 @@ class Call:
                 self.failure = CallEnded()
                 return False
             self.belongs_to_reader = True
-            self.notify()
+            self.channel.notify()
             self.channel.attend(NOW)
             return True
 
@@ -167,7 +165,7 @@ class Call:
         except BaseException as error:  # noqa: BLE001 (passed on to the source)
             self.failure = self._cause(error)
             going = False
-        self.notify()
+        self.channel.notify()
         self.channel.wait_for_space()
         return going
 
@@ -191,8 +189,6 @@ class Call:
         if data:
             deltas = context.run(decoder.feed, data)
             channel.deliver(deltas, len(data))
-            if deltas:
-                self.has_news = True
         if not (body.ended or getattr(decoder, "ended", False)):
             return True
         self._end_decoding(reading)
@@ -204,19 +200,12 @@ class Call:
         return True
 
     def _end_decoding(self, reading: Reading) -> None:
-        self.has_news = True
         try:
             deltas = reading.context.run(reading.decoder.end)
         except BaseException as error:
             self.channel.deliver(vars(error).pop("deltas", []), 0)
             raise
         self.channel.deliver(deltas, 0)
-
-    def notify(self) -> None:
-        """Wake the callers if there is something new for them."""
-        if self.has_news:
-            self.has_news = False
-            self.channel.notify()
 
     @property
     def settles_at_once(self) -> bool:
@@ -233,7 +222,8 @@ class Call:
             self._close_source()
             return
         self.reading.body.close()
-        self.notify()
+        if self.channel.has_news:
+            self.channel.notify()
         if self.channel.ended:
             self._finish(StreamCancelled("the stream was stopped"))
             self._close_source()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from sys import is_finalizing
 from typing import Protocol
 
 from ..clock import monotonic
@@ -17,6 +18,7 @@ _NOT_EVENTS = (Usage, Finish, ServedModel)
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
 NOW = -math.inf
+AT_EXIT = "the interpreter is shutting down"
 
 
 class CallEnded(Exception):
@@ -112,7 +114,7 @@ class Channel(Wakeup):
         with self.lock:
             self._check()
             self.headers, self.request_id = headers, request_id
-            self.is_open = not self.waits_for_first_event
+            self.is_open = self.has_news = not self.waits_for_first_event
 
     def interruption(self) -> Exception:
         """Return the exception for a running attempt that another thread has stopped."""
@@ -146,15 +148,17 @@ class Channel(Wakeup):
         """Hand over what a read of ``size`` body bytes has brought."""
         self.bytes += size
         self.buffered += size
-        if self.started:
-            self.deadlines.set("idle", self._idle)
-        elif not self._start(deltas):
+        if not self.started and not self._start(deltas):
+            return
+        self.deadlines.since = now = monotonic()
+        if not deltas:
             return
         self.buffer += deltas
+        self.has_news = True
         kinds = list(map(type, deltas))
         self.chunks += kinds.count(str)
         if self.first_text_at is None and self.chunks:
-            self.first_text_at = monotonic()
+            self.first_text_at = now
         if Finish in kinds:
             self._note_end_marker()
         if self.buffered > BUFFER_BYTES and self.buffer:
@@ -240,22 +244,19 @@ class Channel(Wakeup):
         """Wait until the call may return its stream, or has ended."""
         while not (self.is_open or self.ended):
             self._caller_wait(math.inf)
-        self._wake_others()
 
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait for deltas or the end; return ``False`` if neither has come after ``seconds``."""
+        if is_finalizing():  # no other thread will run again
+            self.abandon(AT_EXIT)
         until = monotonic() + seconds
         while not (self.buffer or self.ended):
             if (remaining := until - monotonic()) <= 0:
                 return False
             self._caller_wait(remaining)
-        self._wake_others()
-        return True
-
-    def _wake_others(self) -> None:
-        """Wake the other threads that read the same stream, one after the other, at the end."""
         if self.ended:
-            self.notify()
+            self.notify()  # other threads that read the same stream
+        return True
 
     def resume(self) -> None:
         """Let the response be read again, under the lock: the caller has taken ``buffer``."""

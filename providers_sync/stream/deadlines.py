@@ -20,26 +20,31 @@ _TEXT = {
 
 
 class Deadlines:
-    """The deadline of one timeout at a time, and that of ``total``; ``next_due`` is the earlier."""
+    """The deadline of one timeout at a time, and that of ``total``."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self.started_at = monotonic()
-        self._total = self.started_at + (timeouts.total or math.inf), "total"
-        self.next_due = self._total
-        """The moment, on the monotonic clock, and the timeout's name."""
+        self.started_at = self.since = monotonic()
+        """When the current timeout started to run; setting it restarts the timeout."""
+        self._total_at = self.started_at + (timeouts.total or math.inf)
+        self._timeout, self._seconds = "total", math.inf
 
-    def set(self, timeout: str, seconds: float | None, now: float | None = None) -> None:
-        """Start ``timeout``, which expires ``seconds`` after ``now`` (``None``: never)."""
-        at = (now or monotonic()) + (seconds or math.inf)
-        self.next_due = (at, timeout) if at < self._total[0] else self._total
+    def set(self, timeout: str, seconds: float | None) -> None:
+        """Start ``timeout``, which expires after ``seconds`` (``None``: never)."""
+        self._timeout, self._seconds, self.since = timeout, seconds or math.inf, monotonic()
 
     def only_total(self) -> None:
         """Clear every deadline except ``total``."""
-        self.next_due = self._total
+        self._seconds = math.inf
 
     def clear(self) -> None:
         """Clear every deadline."""
-        self.next_due = math.inf, "total"
+        self._seconds = self._total_at = math.inf
+
+    @property
+    def next_due(self) -> tuple[float, str]:
+        """The earlier deadline: its moment, on the monotonic clock, and the timeout's name."""
+        at = self.since + self._seconds
+        return (at, self._timeout) if at < self._total_at else (self._total_at, "total")
 
     def time_left(self) -> float:
         """Return the seconds until the next deadline."""
@@ -47,7 +52,7 @@ class Deadlines:
 
     def total_time_left(self) -> float:
         """Return the seconds until ``total`` expires."""
-        return self._total[0] - monotonic()
+        return self._total_at - monotonic()
 
 
 def timeout_error(timeout: str, timeouts: Timeouts) -> APITimeoutError:

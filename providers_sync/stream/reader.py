@@ -118,24 +118,20 @@ class Reader:
     # --- the thread
 
     def _run(self) -> None:
-        while not self._may_end():
+        while self._calls or not self._may_end():
             self._serve(self._selector.select(self._wait_s()))
         self._selector.close()
 
     def _serve(self, events: list[Any]) -> None:
         self._wakes_at = NOW
-        calls = [key.data for key, _ in events if key.data is not None]
-        if len(calls) < len(events):
-            self._waker.clear()
-        calls, self._ready = calls + self._ready, []
-        for start in range(0, len(calls), BATCH):
-            batch = calls[start : start + BATCH]
-            for call in batch:
-                if call.belongs_to_reader:  # else its end came in the same batch
-                    self._turn(call)
-            for call in batch:
-                if call.has_news:
-                    call.notify()
+        ready, self._ready = self._ready, []
+        for key, _ in events:
+            if key.data is None:
+                self._waker.clear()
+            else:
+                ready.append(key.data)
+        for start in range(0, len(ready), BATCH):
+            self._read(ready[start : start + BATCH])
         while self._inbox:
             self._look(self._inbox.popleft())
         while _dropped:
@@ -155,7 +151,7 @@ class Reader:
         return min(max(at - now, 0), LONGEST_WAIT_S)
 
     def _may_end(self) -> bool:
-        if self._calls or self._inbox or _dropped or monotonic() < self._idle_until:
+        if self._inbox or _dropped or monotonic() < self._idle_until:
             return False
         global _current
         with _lock:
@@ -194,25 +190,30 @@ class Reader:
             self._conclude(call)
             return
         call.is_registered = True
-        self._turn(call)  # what TLS has decrypted already makes no socket readable
-        call.notify()
+        self._read([call])  # what TLS has decrypted already makes no socket readable
 
     def _unregister(self, call: Call) -> None:
         if call.is_registered and call.reading is not None:
             call.is_registered = False
             self._selector.unregister(call.reading.body.socket)
 
-    def _turn(self, call: Call) -> None:
-        """Read a call's response once."""
-        try:
-            if not call.turn():
-                self._conclude(call)
-            elif call.channel.is_full:
-                self._unregister(call)
-            elif call.reading is not None and call.reading.body.at_hand:
-                self._ready.append(call)
-        except BaseException as error:  # noqa: BLE001 (it must not end the others)
-            self._fail(call, error)
+    def _read(self, calls: list[Call]) -> None:
+        """Read the responses of some calls once; wake their callers after that."""
+        for call in calls:
+            try:
+                if not call.belongs_to_reader:  # its end came in the same batch
+                    continue
+                if not call.turn():
+                    self._conclude(call)
+                elif call.channel.is_full:
+                    self._unregister(call)
+                elif call.reading is not None and call.reading.body.at_hand:
+                    self._ready.append(call)
+            except BaseException as error:  # noqa: BLE001 (it must not end the others)
+                self._fail(call, error)
+        for call in calls:
+            if call.channel.has_news:
+                call.channel.notify()
 
     def _fail(self, call: Call, error: BaseException) -> None:
         """End a call after an error that no code of ours expects."""
@@ -267,8 +268,7 @@ class Reader:
                 continue
             call.scheduled_at = math.inf
             if call.is_registered and call.channel.deadlines.next_due[0] <= now:
-                self._turn(call)  # what has arrived comes first
-                call.notify()
+                self._read([call])  # what has arrived comes first
             due, timeout = call.channel.deadlines.next_due
             if due <= now and not call.channel.ended:
                 self._end_by_timeout(call, timeout)

@@ -81,7 +81,7 @@ class Stream(Transcript):
 
     def _raise_early_failure(self) -> None:
         if not self._channel.is_open or self._outcome is not None:
-            self._fetch_batch()
+            self._fetch_batch(self._unread)
 
     # --- reading
 
@@ -127,8 +127,12 @@ class Stream(Transcript):
     def read(self) -> str:
         """Return the rest of the text; raises like ``next``."""
         start = len(self.text)
-        while self._fetch_batch():
-            pass
+        try:
+            while self._fetch_batch(self._read_batch()):
+                pass
+        except BaseException:  # as in ``__next__``
+            self.close()
+            raise
         text = self.text
         return text[start:] if start else text
 
@@ -142,17 +146,16 @@ class Stream(Transcript):
             return True
         return self._channel.wait(seconds)
 
-    def _fetch_batch(self, read: Iterator[Delta] | None = None) -> bool:
+    def _fetch_batch(self, read: Iterator[Delta]) -> bool:
         """Fetch the next batch; return ``False`` at a good end, raise the error at a bad one.
 
         ``read`` is the batch that the caller has read. If it is no longer the current one, another
         thread has fetched a batch meanwhile, which both threads share.
         """
         try:
-            read = self._unread if read is None else read
             if self._outcome is None and read is self._unread:
                 self._channel.wait()
-            with self._lock:
+            with self._channel.lock:
                 if self._outcome is None and read is self._unread:
                     if self._channel.buffer:
                         self._take_buffer()
@@ -166,10 +169,9 @@ class Stream(Transcript):
             raise
 
     def _finish(self) -> None:
-        self._take_buffer()  # it is empty, but the last batch may be unread
-        error = self._channel.error
         if self._outcome is not None:  # set by a signal handler
             return
+        error = self._channel.error
         if error is None:
             self._outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         else:
@@ -280,7 +282,7 @@ def raise_early_failure(stream: Stream) -> None:
     stream._raise_early_failure()
 
 
-def fetch_batch(stream: Stream, read: Iterator[Delta] | None = None) -> bool:
+def fetch_batch(stream: Stream, read: Iterator[Delta]) -> bool:
     """Wait for the next batch; return ``False`` at a good end, raise the error at a bad one.
 
     ``read`` is the batch that the caller has read; a batch that another thread has fetched

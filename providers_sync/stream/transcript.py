@@ -20,7 +20,7 @@ from ..types import (
     ToolCall,
     Usage,
 )
-from .channel import Channel
+from .channel import AT_EXIT, Channel
 
 JOINED_DELTAS = 64
 """So many deltas become one text: each of a few characters takes sixty bytes."""
@@ -56,14 +56,11 @@ class Transcript:
         if is_finalizing():
             # A finalizer may close a stream now. No other thread will run again; if one was
             # stopped while it held the lock, the exit would wait forever.
-            self._channel.abandon("the interpreter is shutting down")
+            self._channel.abandon(AT_EXIT)
         return self._channel.lock
 
     def _take_buffer(self) -> None:
-        """Make the channel's buffer the unread batch."""
-        for delta in self._unread:
-            if delta.__class__ is not str:
-                self._record(delta)
+        """Make the channel's buffer the unread batch; the one before it has been read."""
         if len(self._position[2]) >= JOINED_DELTAS:
             self._join_texts()
         channel, (texts, chunks, earlier) = self._channel, self._position
@@ -89,6 +86,14 @@ class Transcript:
                 self._record(delta)
         texts, chunks, earlier = self._position
         self._position = texts, chunks, earlier + batch
+
+    def _read_batch(self) -> Iterator[Delta]:
+        """Read what is left of the last batch; return it."""
+        batch = self._unread
+        for delta in batch:
+            if delta.__class__ is not str:
+                self._record(delta)
+        return batch
 
     def _join_texts(self) -> None:
         """Make one text of those of the later batches."""
@@ -174,3 +179,8 @@ class Transcript:
 def current_batch(stream: Transcript) -> Iterator[Delta]:
     """Return the iterator over the unread deltas of the batch that was fetched last."""
     return stream._unread
+
+
+def read_batch(stream: Transcript) -> Iterator[Delta]:
+    """Read what is left of the batch that was fetched last; return it."""
+    return stream._read_batch()

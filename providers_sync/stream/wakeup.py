@@ -26,10 +26,13 @@ class Wakeup:
         """What a worker waits for."""
         self._wake: Callable[[], None] | None = None
         """Called once, at the next change, for a caller that must not block."""
+        self.has_news = False
+        """Whether nobody has been woken since the last delta or the headers."""
 
     def notify(self) -> None:
         """Wake every waiting thread."""
         with self.lock:
+            self.has_news = False
             if self._changed is not None:
                 self._changed.notify_all()
             if self._caller_lock.locked():  # else the next caller that waits returns at once

@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from ..config import KEEP_ALIVE_S
 from ..errors import ProviderError, StreamCancelled
-from ..stream import PreparedCall, Stream, fetch_batch
+from ..stream import PreparedCall, Stream, current_batch, fetch_batch
 from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
 from .public_errors import report_error
 
@@ -129,12 +129,13 @@ def _encode_stream(stream: Stream) -> Iterator[bytes]:
     try:
         more = True
         while more:
+            batch = current_batch(stream)
             events = b"".join(map(_encode, stream.ready_events()))
             if events:
                 yield events
             while not stream.wait(KEEP_ALIVE_S):
                 yield _COMMENT
-            more = fetch_batch(stream)
+            more = fetch_batch(stream, batch)
         failure = report_error(_cancelled()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
         failure = report_error(error, stream.request_id)
