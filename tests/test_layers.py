@@ -80,6 +80,7 @@ LAYERS = [
     "dialects.types",
     # what every provider shares
     "providers.base",
+    "providers.settings",
     "providers.attempts providers.connections providers.headers",
     "providers.validation",
     # async adapter
@@ -94,7 +95,7 @@ LAYERS = [
     "stream.transcript stream.reader stream.cancel",
     "stream.call",
     "stream.channel stream.workers",
-    "stream.deadlines stream.wakeup stream.contexts",
+    "stream.deadlines stream.wakeup stream.waker stream.contexts",
     # inside transport
     "transport.session transport.status_errors",
     "transport.response transport.connection transport.caller_session",

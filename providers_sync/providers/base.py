@@ -1,55 +1,31 @@
-"""``Provider``, the base class of all providers: settings, requests, retries and streams."""
+"""``Provider``, the base class of all providers: requests, retries and streams."""
 
 from __future__ import annotations
 
-import copy
 import functools
-import os
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 from .. import decoding, transport
 from .. import retry as _retry
-from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts, __version__
-from ..errors import (
-    APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
-    InvalidRequestError,
-    ModelNotSupportedError,
-)
+from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
+from ..errors import APIStatusError, InvalidRequestError
 from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Decoder, Messages, Prompt
-from .attempts import AttemptLoop, HTTPRequest, encode_json
-from .connections import Certificate, Connections
-from .headers import ask_for_key, merge_headers
-from .validation import (
-    find_setting,
-    mask_argument,
-    validate_extra_body,
-    validate_header_value,
-    validate_headers,
-    validate_key_function,
-    validate_options,
-    validate_url,
-)
+from .attempts import AttemptLoop, HTTPRequest
+from .settings import ProviderSettings
+from .validation import mask_argument, validate_extra_body, validate_headers, validate_options
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from ..aio import AsyncStream
 
-_DISCONTINUED = (
-    "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
-    "`providers-sync serve`, and set {variable} as it prints, or pass that address as base_url="
-)
 _NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
 _SETTINGS = ("headers", "timeouts", "retry", *_NOT_PER_CALL)
 
 
-class Provider:
+class Provider(ProviderSettings):
     """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
     - ``api_key``: the key, or a function that returns it and is called before each attempt, for
@@ -69,71 +45,6 @@ class Provider:
     ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
     """
 
-    # The interface of the published classes.
-    url: ClassVar[str]
-    """The published address of the service."""
-    working: ClassVar[bool] = True
-    supports_gpt_35_turbo: ClassVar[bool] = False
-    default_model: ClassVar[str | None] = None
-    models: ClassVar[list[str]] = []
-    """The supported models; empty if any name is accepted."""
-    model_aliases: ClassVar[dict[str, str]] = {}
-    api_endpoint: ClassVar[str]
-    """The protocol's path, appended to ``base_url``."""
-
-    model: str | None = None
-    """The model for calls without one."""
-    base_url: str = ""
-    """The address that ``api_endpoint`` is appended to."""
-
-    # Set by each provider class.
-    sends_model: ClassVar[bool] = True
-    """False if the protocol has no field for the model's name."""
-    default_base_url: ClassVar[str]
-    base_url_variable: ClassVar[str]
-    api_key_variable: str | None = None
-    headers: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        base_url: str | None = None,
-        api_key: str | Callable[[], str] | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        query: Mapping[str, str] | None = None,
-        proxy: str | Literal[False] | NotGiven | None = NOT_GIVEN,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        verify: bool | str | os.PathLike[str] | NotGiven = NOT_GIVEN,
-        cert: Certificate | None = None,
-        session: transport.Session | None = None,
-        **defaults: Any,
-    ) -> None:
-        # Mask secrets before anything can fail: error reports may show local variables.
-        api_key = transport.Secret(api_key) if isinstance(api_key, str) else api_key
-        base_url, proxy = mask_argument(base_url), mask_argument(proxy)
-        headers, query = mask_argument(headers), mask_argument(query)
-        defaults = transport.mask_secrets(defaults)
-        headers = validate_headers(headers)
-        self._connections = Connections(
-            query=query, proxy=proxy, verify=verify, cert=cert, session=session
-        )
-        self.model = model
-        address = find_setting(base_url, "base_url", self.base_url_variable)
-        self.base_url = validate_url(*address) if address else self.default_base_url
-        self._uses_default_url = address is None
-        self._api_key = self._find_api_key(api_key)
-        self._extra_headers = headers
-        self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-        self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
-        self._extra_body = validate_extra_body(defaults.pop("extra_body", None))
-        self._defaults = validate_options(defaults)
-        # Raises now, not in the first call, for a value unfit for JSON.
-        encode_json({**self._defaults, **self._extra_body})
-        if model is not None:
-            self.get_model(model)
-
     # --- hooks that a provider class may override
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +54,6 @@ class Provider:
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
         """Return a body to try instead of one that the server has rejected, or ``None``."""
         return None
-
-    def authorization(self, api_key: str) -> dict[str, str]:
-        """Return the headers that carry the key."""
-        return {"Authorization": f"Bearer {api_key}"}
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a new decoder of one body, of this media type (empty if the server sent none)."""
@@ -310,123 +217,6 @@ class Provider:
             return provider.prepare(messages, model if cls.sends_model else None, **kwargs)
 
         return AsyncStream(prepare)
-
-    @classmethod
-    def get_model(cls, model: str | None = None) -> str:
-        """Return the name to send: ``model`` or the default, with aliases resolved.
-
-        Raises ``ModelNotSupportedError`` for a model that the provider does not support.
-        """
-        name = model or cls.default_model
-        if not isinstance(name, str):
-            raise InvalidRequestError(
-                f"{cls.__name__} needs a model: pass its name (on the command line: --model)"
-                if name is None
-                else f"model must be a string, not {type(name).__name__}"
-            )
-        name = cls.model_aliases.get(name, name)
-        if cls.models and name not in cls.models:
-            raise ModelNotSupportedError(
-                f"{cls.__name__} does not support the model {name!r}; "
-                f"choose one of {', '.join(cls.models)}"
-            )
-        return name
-
-    @classmethod
-    def get_models(cls) -> list[str]:
-        """Return the supported models; empty if any name is accepted."""
-        return list(cls.models)
-
-    # --- configuration
-
-    def _find_api_key(
-        self, argument: str | Callable[[], str] | None
-    ) -> str | Callable[[], str] | None:
-        """Return the argument, or else the environment's key if the address may receive it.
-
-        Only the vendor's own address and the one in ``*_BASE_URL`` may.
-        """
-        if callable(argument):
-            return validate_key_function(argument)
-        trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
-        trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
-        variable = self.api_key_variable if self.base_url in trusted else None
-        found = find_setting(argument, "api_key", variable)
-        if found is None:
-            return None
-        key, name = transport.Secret(found[0]), found[1]
-        validate_header_value(name, key)
-        return key
-
-    def _attempt_headers(self, request: HTTPRequest) -> dict[str, str]:
-        """Return all headers of the next attempt, later ones taking precedence."""
-        if self._uses_default_url and not self.working:  # the domain may have a new owner
-            text = _DISCONTINUED.format(name=type(self).__name__, variable=self.base_url_variable)
-            error = APIConnectionError(text)
-            error.retryable = False
-            raise error
-        key = ask_for_key(self._api_key) if callable(self._api_key) else self._api_key
-        return merge_headers(
-            {"User-Agent": f"providers-sync/{__version__}", "Accept-Encoding": "identity"},
-            self._connections.headers(),
-            {"Content-Type": "application/json"},
-            self.headers,
-            self._authorization(key) if key else {},
-            self._extra_headers,
-            request.headers,
-        )
-
-    def _authorization(self, key: str) -> dict[str, str | None]:
-        """Return the headers that carry the key, masked whatever their names are."""
-        carried = validate_headers(self.authorization(key))
-        return {name: value and transport.Secret(value) for name, value in carried.items()}
-
-    def _transport(self) -> transport.Transport:
-        return self._connections.transport()
-
-    def _send(
-        self,
-        connections: transport.Transport,
-        request: HTTPRequest,
-        attempt: transport.RequestAttempt,
-    ) -> transport.Response:
-        try:
-            return connections.send(
-                request.method, request.url, request.sent_headers, request.data, attempt
-            )
-        finally:
-            request.sent_headers = {**request.sent_headers, **attempt.sent_headers}
-
-    def _explain(self, error: Exception, request: HTTPRequest) -> None:
-        """Add the remedy if no key was set, and remove secrets from the error."""
-        if isinstance(error, AuthenticationError) and not self._api_key:
-            variable = self.api_key_variable
-            text = "; no key was set: use api_key=" + (f" or {variable}" if variable else "")
-            error.args = (str(error) + text,)
-        headers = request.sent_headers or merge_headers(self._extra_headers, request.headers)
-        transport.redact(self._connections.secrets(headers), error)
-
-    def close(self) -> None:
-        """Close the idle connections of this process; the next call makes new ones.
-
-        Streams that are open go on, and close theirs at their end. A ``session=`` stays open.
-        """
-        self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if "_connections" in state:  # a copy gets its own
-            state["_connections"] = copy.copy(self._connections)
-        return state
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
 
 
 def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:

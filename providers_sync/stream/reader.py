@@ -12,8 +12,6 @@ import heapq
 import math
 import os
 import selectors
-import socket
-import sys
 import threading
 from collections import deque
 from typing import Any
@@ -26,59 +24,12 @@ from . import workers
 from .call import Call, unexpected
 from .channel import NOW, CallEnded
 from .deadlines import timeout_error
+from .waker import new_waker
 
 BATCH = 64
 """Streams read before their callers are woken: each one woken competes with the reader."""
 LONGEST_WAIT_S = 3600.0
 """Selectors count milliseconds in 32 bits."""
-
-
-class Waker:
-    """A pipe that ends a selector's wait: no socket, which test tools forbid.
-
-    It is closed with its last reference, and not before: whoever wakes holds one.
-    """
-
-    def __init__(self) -> None:
-        self.receiver, self._sender = os.pipe()
-        os.set_blocking(self.receiver, False)
-        os.set_blocking(self._sender, False)
-
-    def wake(self) -> None:
-        """End the wait; takes no lock."""
-        with contextlib.suppress(OSError):  # full: the reader is about to wake
-            os.write(self._sender, b"\0")
-
-    def clear(self) -> None:
-        """Forget all wake-ups."""
-        with contextlib.suppress(OSError):
-            os.read(self.receiver, 4096)
-
-    def __del__(self) -> None:
-        os.close(self.receiver)
-        os.close(self._sender)
-
-
-class SocketWaker(Waker):
-    """The same with a pair of sockets, for Windows, whose ``select`` takes nothing else."""
-
-    def __init__(self) -> None:
-        self._sockets = socket.socketpair()
-        for each in self._sockets:
-            each.setblocking(False)
-        self.receiver = self._sockets[0].fileno()
-
-    def wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._sockets[1].send(b"\0")
-
-    def clear(self) -> None:
-        with contextlib.suppress(OSError):
-            self._sockets[0].recv(4096)
-
-    def __del__(self) -> None:
-        for each in self._sockets:
-            each.close()
 
 
 class Reader:
@@ -89,7 +40,7 @@ class Reader:
         """Calls to look at. Any thread, and any finalizer, appends to it without a lock."""
         self._wakes_at = NOW
         """Until when the thread waits; ``NOW`` while it is awake and will look at its inbox."""
-        self._waker = SocketWaker() if sys.platform == "win32" else Waker()
+        self._waker = new_waker()
         # Looked up here and not on import: gevent and eventlet replace it.
         self._selector: Any = selectors.DefaultSelector()
         self._selector.register(self._waker.receiver, selectors.EVENT_READ)
