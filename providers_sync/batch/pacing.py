@@ -10,7 +10,7 @@ from ..clock import monotonic
 from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, ProviderError, RateLimitError
 from ..providers import Provider
-from ..providers.base import retry_policy_of
+from ..providers.settings import retry_policy_of
 from ..retry import allows_retry, attempts, is_retryable, may_retry
 
 CATCH_UP_S = 0.05

@@ -23,7 +23,8 @@ from ..errors import (
 )
 from ..provider_selection import PROVIDER_VARIABLE
 from ..providers import PRESETS, PROVIDERS, Provider, get_provider
-from ..providers.base import api_key_of, get_text, uses_default_url
+from ..providers.base import get_text
+from ..providers.settings import api_key_of, uses_default_url
 from ..transport import SECRET_LENGTH
 from ..types import ReasoningDelta, TextDelta
 from .buffering import detect_buffering

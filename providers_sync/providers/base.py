@@ -230,21 +230,6 @@ def build_body(*layers: Mapping[str, Any]) -> dict[str, Any]:
 # --- internal: for other modules of the package, not part of the public API of a Provider
 
 
-def api_key_of(provider: Provider) -> str | None:
-    """Return the key that a provider sends, if it is no function. Never show it."""
-    return None if callable(provider._api_key) else provider._api_key
-
-
-def uses_default_url(provider: Provider) -> bool:
-    """Return whether neither the caller nor the environment set a ``base_url``."""
-    return provider._uses_default_url
-
-
-def retry_policy_of(provider: Provider) -> Any:
-    """Return the provider's ``retry=``; ``None`` if it has none, like a ``Failover``."""
-    return getattr(provider, "_retry", None)
-
-
 def describe(provider: Provider) -> str:
     """Return a provider's class, model and host, for a log: nothing that may contain a key."""
     model = f" {provider.model}" if provider.model else ""

@@ -225,3 +225,21 @@ class ProviderSettings:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.base_url!r})"
+
+
+# --- internal: for other modules of the package, not part of the public API of a Provider
+
+
+def api_key_of(provider: ProviderSettings) -> str | None:
+    """Return the key that a provider sends, if it is no function. Never show it."""
+    return None if callable(provider._api_key) else provider._api_key
+
+
+def uses_default_url(provider: ProviderSettings) -> bool:
+    """Return whether neither the caller nor the environment set a ``base_url``."""
+    return provider._uses_default_url
+
+
+def retry_policy_of(provider: ProviderSettings) -> Any:
+    """Return the provider's ``retry=``; ``None`` if it has none, like a ``Failover``."""
+    return getattr(provider, "_retry", None)
