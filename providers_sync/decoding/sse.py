@@ -50,6 +50,8 @@ class EventParser:
             if block.startswith("data: ") and "\n" not in block:
                 events.append(("message", block[6:]))
                 continue
+            if block.startswith(":") and "\n" not in block:  # a comment keeps a connection open
+                continue
             name, _, line = block.rpartition("\n")
             if name.startswith("event: ") and line.startswith("data: ") and "\n" not in name:
                 events.append((name[7:] or "message", line[6:]))
