@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import selectors
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from providers_sync import Failover, OpenAICompatible, Outcome, ProviderError, Timeouts
+from providers_sync import (
+    Failover,
+    OpenAICompatible,
+    Outcome,
+    ProviderError,
+    StreamCut,
+    Timeouts,
+)
 from providers_sync.decoding import OpenAIDecoder
 from providers_sync.stream import channel_of, reader, workers
 from providers_sync.stream.call import Call
@@ -202,3 +212,51 @@ def test_error_of_our_own_ends_one_call_only(monkeypatch: pytest.MonkeyPatch) ->
             bad.read()
         assert caught.value.partial == "a"
         assert good.read() == "b"
+
+
+def test_tls_records_that_have_arrived_are_read_together(tls: Any, ca: str) -> None:
+    """One read of OpenSSL returns one record, which is often one event: others wait behind it."""
+    sent = threading.Event()
+    feeds: list[bool] = []
+
+    def hook() -> None:
+        feeds.append(sent.is_set())
+        assert sent.wait(10)
+
+    script = [*[text("a") for _ in range(100)], reached(sent)]
+    with serve(script, tls=tls) as server:
+        answer = Hooked(server.url, hook, verify=ca).complete("Hi")
+    assert answer.text == "a" * 100
+    assert len(feeds) < 10
+
+
+def test_broken_tls_record_after_good_ones_cuts_the_answer(tls: ssl.SSLContext, ca: str) -> None:
+    """It is found while the good ones are read, and nothing more arrives that would tell of it."""
+    first, second, sent, more = (threading.Event() for _ in range(4))
+    feeds = iter([first.set, lambda: [second.set(), sent.wait(10)], bool])
+    event = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+
+    def answer() -> None:
+        with tls.wrap_socket(listener.accept()[0], server_side=True) as sock:
+            while not sock.recv(65536).endswith(b"}"):
+                pass
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            sock.sendall(event)
+            first.wait(10)
+            sock.sendall(event)
+            second.wait(10)
+            sock.sendall(event)
+            os.write(sock.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            sent.set()
+            more.wait(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        provider = Hooked(url, lambda: next(feeds)(), verify=ca, timeouts=Timeouts(idle=5))
+        with provider, pytest.raises(StreamCut) as caught:
+            provider.complete("Hi")
+        more.set()
+        thread.join(10)
+    assert caught.value.partial == "aaa"

@@ -58,24 +58,31 @@ class SocketReader:
 
     def _receive_buffer(self) -> bytes:
         """Empty http.client's buffer, which later reads bypass; if it is empty, read once."""
-        if self.is_plain and not self._waits:
+        waits = self._waits or not self.is_plain
+        if not waits:
             self.socket.setblocking(False)
         # peek() returns all of it, 128 KiB from Python 3.14 on. If it is empty, peek() reads once;
         # if that brings nothing, it does not tell whether the connection has ended.
         buffered = self._file.peek(1)
         self.at_hand = False
         receive = functools.partial(self.socket.recv, READ_BYTES)
-        self.receive = self._receive_tls if self._is_tls and self.is_plain else receive
-        if not buffered and self.is_plain and not self._waits:
+        self.receive = self._receive_tls if self._is_tls and not waits else receive
+        if not buffered and not waits:
             raise BlockingIOError
         data: bytes = self._file.read1(len(buffered)) if buffered else b""
         return data
 
     def _receive_tls(self) -> bytes:
-        """Read once; the rest of what was decrypted makes no socket readable."""
-        self.at_hand = False
+        """Read all records that have arrived; one read returns one of them, often one event."""
         data: bytes = self.socket.recv(READ_BYTES)
-        self.at_hand = self.socket.pending() > 0
+        self.at_hand = True
+        try:
+            while len(data) < READ_BYTES and (more := self.socket.recv(READ_BYTES)):
+                data += more
+        except WOULD_BLOCK:
+            self.at_hand = False
+        except OSError:
+            pass  # the next read raises it again
         return data
 
     def settimeout(self, seconds: float) -> None:

@@ -126,7 +126,7 @@ HEADERS = [
         APITimeoutError, "deadline", opens=False, timeouts=TOTAL, clock="total",
     ),
     Row(
-        "headers sent byte by byte", answer("Hello", head_every=0.02), APITimeoutError, "stalled",
+        "headers sent byte by byte", answer("Hello", head_every=0.05), APITimeoutError, "stalled",
         opens=False, schemes=BOTH, timeouts=FIRST_TOKEN, clock="first_token",
     ),
     Row(
