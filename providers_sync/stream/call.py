@@ -120,6 +120,7 @@ class Call:
         self.is_draining = False
         going = True
         if body.socket is None:
+            self.channel.notify()  # the headers have arrived; the first read may wait for long
             while going:
                 going = self._turn_waiting()
         while going and body.at_hand and not self.channel.is_full:
