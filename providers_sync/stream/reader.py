@@ -8,6 +8,7 @@ and closes what it reads, so that no descriptor is reused while its number is re
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import math
 import os
@@ -181,6 +182,7 @@ class Reader:
         if call.settles_at_once:
             call.settle()
             return
+        call.channel.deadlines.only_total()  # what was waited for has come
         try:
             workers.run(call.settle)
         except ProviderError as error:
