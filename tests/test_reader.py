@@ -14,11 +14,13 @@ import pytest
 
 from providers_sync import Failover, OpenAICompatible, Outcome, ProviderError, Timeouts
 from providers_sync.decoding import OpenAIDecoder
-from providers_sync.stream import channel_of, reader, workers
+from providers_sync.stream import call, channel, channel_of, reader, wakeup, workers
 from providers_sync.stream.call import Call
-from providers_sync.testing import cut, pause, serve, stall, text, wait
+from providers_sync.testing import answer, cut, finish, pause, ping, raw, serve, stall, text, wait
 from providers_sync.testing import signal as reached
 from providers_sync.types import Decoder, Delta
+
+OPENAI_EVENT = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
 
 
 class Hooked(OpenAICompatible):
@@ -202,3 +204,127 @@ def test_error_of_our_own_ends_one_call_only(monkeypatch: pytest.MonkeyPatch) ->
             bad.read()
         assert caught.value.partial == "a"
         assert good.read() == "b"
+
+
+def test_failure_that_has_arrived_before_the_timeout_is_retried() -> None:
+    """The reader saw it late only because it was busy: ``first_token`` does not end the call."""
+    busy, free, go, sent = (threading.Event() for _ in range(4))
+
+    def occupy() -> None:
+        busy.set()
+        assert free.wait(10)
+
+    with (
+        serve([wait(go), text("other")]) as first,
+        serve([[wait(busy), reached(sent), cut()], ["Hello"]]) as second,
+    ):
+        other = Hooked(first.url, occupy).prepare("x").begin()
+        provider = OpenAICompatible("m", base_url=second.url, timeouts=Timeouts(first_token=0.3))
+        stream = provider.prepare("x").begin()
+        first.wait_request()
+        second.wait_request()
+        go.set()
+        assert busy.wait(10)
+        assert sent.wait(10)
+        threading.Event().wait(0.4)  # until ``first_token`` has passed
+        free.set()
+        assert (stream.read(), stream.stats.attempts) == ("Hello", 2)
+        assert other.read() == "other"
+
+
+def test_selector_that_fails_ends_the_open_calls_and_no_later_one() -> None:
+    """Nobody waits for a thread that has ended, not even before the headers."""
+    release = threading.Event()
+    with (
+        serve([[text("a"), stall()], ["Hello"]]) as server,
+        serve(answer(before=[wait(release)])) as silent,
+    ):
+        provider = OpenAICompatible("m", base_url=server.url)
+        stream = provider.stream("x")
+        waiting = OpenAICompatible("m", base_url=silent.url).prepare("x").begin()
+        silent.wait_request()
+        assert next(stream) == "a"
+        current = reader._current
+        assert current is not None
+
+        def fail(seconds: float) -> Any:
+            raise OSError(9, "Bad file descriptor")
+
+        current._selector.select = fail
+        current._waker.wake()
+        for each in (stream, waiting):
+            with pytest.raises(ProviderError, match="unexpected OSError"):
+                each.read()
+        assert stream.text == "a"
+        server.wait_closed(1)
+        silent.wait_closed(1)
+        release.set()
+        assert provider.complete("x").text == "Hello"
+
+
+def test_stream_whose_data_is_at_hand_gets_one_turn_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Although its socket is readable, too; else it gets more turns than others."""
+    body = b"".join(OPENAI_EVENT % (b"y" * 1000) for _ in range(20_000))
+    turns: list[int] = []
+    read = reader.Reader._read
+
+    def counting(self: reader.Reader, calls: list[Call]) -> None:
+        turns.append(len(calls))
+        read(self, calls)
+
+    monkeypatch.setattr(reader.Reader, "_read", counting)
+    with serve(answer(raw(body), gzip=True)) as server:
+        answered = OpenAICompatible("m", base_url=server.url).complete("x")
+    assert len(answered.text) == 20_000_000
+    assert max(turns) == 1
+
+
+def test_call_that_ends_with_a_full_buffer_does_not_wait_for_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer is complete; only the end of the body is missing, and does not come."""
+    monkeypatch.setattr(call, "DRAIN_S", 0.5)
+    event = OPENAI_EVENT % (b"y" * 300_000)
+    with serve([raw(event + b"data: [DONE]\n\n"), stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        assert stream.wait(5)
+        started = time.monotonic()
+        assert len(stream.read()) == 300_000
+        assert time.monotonic() - started < 2
+
+
+def test_pings_do_not_postpone_the_end_of_a_complete_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the end of the stream is missing; a server that pings may never send it."""
+    monkeypatch.setattr(channel, "AFTER_FINISH_S", 0.3)
+    with serve([text("Hello"), finish(), ping(every=0.05)]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(total=5))
+        started = time.monotonic()
+        answered = provider.complete("x")
+        assert (answered.text, answered.outcome) == ("Hello", Outcome.COMPLETE)
+        assert time.monotonic() - started < 3
+
+
+def test_threads_that_wait_for_a_stream_leave_the_news_to_its_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of them is woken first, and does not take the text."""
+    monkeypatch.setattr(wakeup, "THREAD_WAIT_S", 60)
+    go = threading.Event()
+    with serve([wait(go), text("a"), stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        texts: list[str] = []
+        reading = threading.Thread(target=lambda: texts.append(next(stream)))
+        waiting = [threading.Thread(target=stream.wait, args=(60,)) for _ in range(8)]
+        threads = [*waiting[:4], reading, *waiting[4:]]
+        for thread in threads:
+            thread.start()
+        go.set()
+        reading.join(5)
+        assert texts == ["a"]
+        stream.close()
+        for thread in threads:
+            thread.join(5)

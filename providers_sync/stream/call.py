@@ -196,6 +196,7 @@ class Call:
         if body.ended or not body.can_be_reused:
             return False
         self.is_draining = True
+        channel.is_full = False  # nothing more comes; ``resume`` would replace the deadline
         channel.deadlines.set("drain", DRAIN_S)
         channel.attend(channel.deadlines.next_due[0])
         return True

@@ -150,7 +150,9 @@ class Channel(Wakeup):
         self.buffered += size
         if not self.started and not self._start(deltas):
             return
-        self.deadlines.since = now = monotonic()
+        now = monotonic()
+        if deltas or not self.has_end_marker:  # pings do not postpone the end of a whole answer
+            self.deadlines.since = now
         if not deltas:
             return
         self.buffer += deltas

@@ -70,9 +70,13 @@ class Reader:
     # --- the thread
 
     def _run(self) -> None:
-        while self._calls or not self._may_end():
-            self._serve(self._selector.select(self._wait_s()))
-        self._selector.close()
+        try:
+            while self._calls or not self._may_end():
+                self._serve(self._selector.select(self._wait_s()))
+        except BaseException as error:  # noqa: BLE001 (no caller must wait forever)
+            self._fail_all(error)
+        with contextlib.suppress(OSError):
+            self._selector.close()
 
     def _serve(self, events: list[Any]) -> None:
         self._wakes_at = NOW
@@ -82,6 +86,7 @@ class Reader:
                 self._waker.clear()
             else:
                 ready.append(key.data)
+        ready = list(dict.fromkeys(ready))  # data may be at hand, and the socket readable, too
         for start in range(0, len(ready), BATCH):
             self._read(ready[start : start + BATCH])
         while self._inbox:
@@ -174,6 +179,19 @@ class Reader:
         call.belongs_to_reader = False
         with contextlib.suppress(Exception):
             call.give_up(unexpected(error))
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End all calls, as the thread cannot go on; the next one starts another thread."""
+        global _current
+        with _lock:
+            if _current is self:
+                _current = None
+        for call in [*self._calls.values(), *self._inbox]:
+            if call.belongs_to_reader:
+                self._fail(call, error)
+            else:  # its worker sees the end
+                call.channel.end(unexpected(error))
+                call.channel.interrupt()
 
     def _conclude(self, call: Call) -> None:
         """Let a call go on after its response has been read, well or not."""
@@ -271,19 +289,19 @@ def start(call: Call) -> None:
     global _current
     with _lock:
         reader = _current or _new_reader()
+        call.channel.attend = functools.partial(_attend, reader, call)  # first: Ctrl-C may come
         call.known_at = call.channel.deadlines.next_due[0]
         reader.post(call, call.known_at)
         if _current is None:
             reader.start()
             _current = reader
-
-    def attend(at: float) -> None:
-        if at < call.known_at:
-            call.known_at = at
-            reader.post(call, at)
-
-    call.channel.attend = attend
     workers.run(call.advance)
+
+
+def _attend(reader: Reader, call: Call, at: float) -> None:
+    if at < call.known_at or at == NOW:  # Ctrl-C may have come between these two steps
+        call.known_at = at
+        reader.post(call, at)
 
 
 def _new_reader() -> Reader:
