@@ -328,3 +328,21 @@ def test_threads_that_wait_for_a_stream_leave_the_news_to_its_reader(
         stream.close()
         for thread in threads:
             thread.join(5)
+
+
+def test_waking_the_reader_uses_nothing_that_eventlet_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ``os.write`` waits for the hub, and refuses a second writer: a worker would end."""
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("Second simultaneous write on fileno 5 detected")
+
+    go = threading.Event()
+    with serve([text("a"), wait(go), text("b")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        monkeypatch.setattr("os.write", refuse)
+        monkeypatch.setattr("os.read", refuse)
+        streams = [provider.stream("x") for _ in range(3)]
+        go.set()
+        assert [stream.read() for stream in streams] == ["ab"] * 3

@@ -75,8 +75,7 @@ class Reader:
                 self._serve(self._selector.select(self._wait_s()))
         except BaseException as error:  # noqa: BLE001 (no caller must wait forever)
             self._fail_all(error)
-        with contextlib.suppress(OSError):
-            self._selector.close()
+        self._selector.close()
 
     def _serve(self, events: list[Any]) -> None:
         self._wakes_at = NOW
@@ -110,13 +109,15 @@ class Reader:
     def _may_end(self) -> bool:
         if self._inbox or _dropped or monotonic() < self._idle_until:
             return False
+        with _lock:
+            return not self._inbox and self._leave()
+
+    def _leave(self) -> bool:
+        """Let the next call start another thread."""
         global _current
         with _lock:
-            if self._inbox:
-                return False
-            if _current is self:
-                _current = None
-            return True
+            _current = None if _current is self else _current
+        return True
 
     def _look(self, call: Call) -> None:
         """Do what the state of a call asks for."""
@@ -182,10 +183,7 @@ class Reader:
 
     def _fail_all(self, error: BaseException) -> None:
         """End all calls, as the thread cannot go on; the next one starts another thread."""
-        global _current
-        with _lock:
-            if _current is self:
-                _current = None
+        self._leave()
         for call in [*self._calls.values(), *self._inbox]:
             if call.belongs_to_reader:
                 self._fail(call, error)
