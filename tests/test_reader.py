@@ -8,6 +8,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -346,3 +347,13 @@ def test_waking_the_reader_uses_nothing_that_eventlet_replaces(
         streams = [provider.stream("x") for _ in range(3)]
         go.set()
         assert [stream.read() for stream in streams] == ["ab"] * 3
+
+
+def test_call_posted_just_before_the_reader_waits_is_looked_at_first() -> None:
+    """Nobody wakes a reader that is awake; it looks once more after it has said that it waits."""
+    waiting = reader.Reader()
+    later = Call(channel.Channel(Timeouts()), lambda _: iter(()), copy_context())  # type: ignore[arg-type, return-value]
+    waiting._calls[later.number] = later
+    waiting.post(later, channel.NOW)
+    assert waiting._wait_s() == 0
+    waiting._selector.close()
