@@ -65,7 +65,8 @@ class SocketReader:
         buffered = self._file.peek(1)
         self.at_hand = False
         receive = functools.partial(self.socket.recv, READ_BYTES)
-        self.receive = self._receive_tls if self._is_tls else receive
+        is_tls = self._is_tls and self.is_plain  # TLS inside TLS tells of nothing pending
+        self.receive = self._receive_tls if is_tls else receive
         if not buffered and self.is_plain and not self._waits:
             raise BlockingIOError
         data: bytes = self._file.read1(len(buffered)) if buffered else b""
