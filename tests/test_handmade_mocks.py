@@ -229,3 +229,18 @@ def test_mocked_body_without_an_event_meets_the_first_token_timeout(target: str)
     free.set()
     assert isinstance(error, APITimeoutError)
     assert error.clock == "first_token"
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+@pytest.mark.parametrize("whole", [True, False])
+def test_body_that_cannot_be_closed_ends_its_call(error: type[Exception], whole: bool) -> None:
+    """It is not ours; what it raises there must not leave the caller waiting."""
+
+    class Unclosable(OnlyRead):
+        def close(self) -> None:
+            raise error
+
+    body = HELLO if whole else sse("Hello", end=False)
+    with patch(SEND[0], return_value=response(Unclosable(body))):
+        answered = ask(mocked(timeouts=Timeouts(total=5), retry=None))
+    assert (answered.text, answered.outcome) == ("Hello", "complete" if whole else "truncated")

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -24,11 +25,13 @@ from providers_sync import (
     Timeouts,
 )
 from providers_sync.decoding import OpenAIDecoder
-from providers_sync.stream import channel_of, reader, workers
+from providers_sync.stream import call, channel, channel_of, reader, wakeup, workers
 from providers_sync.stream.call import Call
-from providers_sync.testing import cut, pause, serve, stall, text, wait
+from providers_sync.testing import answer, cut, finish, pause, ping, raw, serve, stall, text, wait
 from providers_sync.testing import signal as reached
 from providers_sync.types import Decoder, Delta
+
+OPENAI_EVENT = b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n'
 
 
 class Hooked(OpenAICompatible):
@@ -225,8 +228,8 @@ def test_tls_records_that_have_arrived_are_read_together(tls: Any, ca: str) -> N
 
     script = [*[text("a") for _ in range(100)], reached(sent)]
     with serve(script, tls=tls) as server:
-        answer = Hooked(server.url, hook, verify=ca).complete("Hi")
-    assert answer.text == "a" * 100
+        completion = Hooked(server.url, hook, verify=ca).complete("Hi")
+    assert completion.text == "a" * 100
     assert len(feeds) < 10
 
 
@@ -236,7 +239,7 @@ def test_broken_tls_record_after_good_ones_cuts_the_answer(tls: ssl.SSLContext, 
     feeds = iter([first.set, lambda: [second.set(), sent.wait(10)], bool])
     event = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 
-    def answer() -> None:
+    def respond() -> None:
         with tls.wrap_socket(listener.accept()[0], server_side=True) as sock:
             while not sock.recv(65536).endswith(b"}"):
                 pass
@@ -251,7 +254,7 @@ def test_broken_tls_record_after_good_ones_cuts_the_answer(tls: ssl.SSLContext, 
             more.wait(20)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=respond)
         thread.start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         provider = Hooked(url, lambda: next(feeds)(), verify=ca, timeouts=Timeouts(idle=5))
@@ -260,3 +263,155 @@ def test_broken_tls_record_after_good_ones_cuts_the_answer(tls: ssl.SSLContext, 
         more.set()
         thread.join(10)
     assert caught.value.partial == "aaa"
+
+
+def test_failure_that_has_arrived_before_the_timeout_is_retried() -> None:
+    """The reader saw it late only because it was busy: ``first_token`` does not end the call."""
+    busy, free, go, sent = (threading.Event() for _ in range(4))
+
+    def occupy() -> None:
+        busy.set()
+        assert free.wait(10)
+
+    with (
+        serve([wait(go), text("other")]) as first,
+        serve([[wait(busy), reached(sent), cut()], ["Hello"]]) as second,
+    ):
+        other = Hooked(first.url, occupy).prepare("x").begin()
+        provider = OpenAICompatible("m", base_url=second.url, timeouts=Timeouts(first_token=0.3))
+        stream = provider.prepare("x").begin()
+        first.wait_request()
+        second.wait_request()
+        go.set()
+        assert busy.wait(10)
+        assert sent.wait(10)
+        threading.Event().wait(0.4)  # until ``first_token`` has passed
+        free.set()
+        assert (stream.read(), stream.stats.attempts) == ("Hello", 2)
+        assert other.read() == "other"
+
+
+def test_selector_that_fails_ends_the_open_calls_and_no_later_one() -> None:
+    """Nobody waits for a thread that has ended, not even before the headers."""
+    release = threading.Event()
+    with (
+        serve([[text("a"), stall()], ["Hello"]]) as server,
+        serve(answer(before=[wait(release)])) as silent,
+    ):
+        provider = OpenAICompatible("m", base_url=server.url)
+        stream = provider.stream("x")
+        waiting = OpenAICompatible("m", base_url=silent.url).prepare("x").begin()
+        silent.wait_request()
+        assert next(stream) == "a"
+        current = reader._current
+        assert current is not None
+
+        def fail(seconds: float) -> Any:
+            raise OSError(9, "Bad file descriptor")
+
+        current._selector.select = fail
+        current._waker.wake()
+        for each in (stream, waiting):
+            with pytest.raises(ProviderError, match="unexpected OSError"):
+                each.read()
+        assert stream.text == "a"
+        server.wait_closed(1)
+        silent.wait_closed(1)
+        release.set()
+        assert provider.complete("x").text == "Hello"
+
+
+def test_stream_whose_data_is_at_hand_gets_one_turn_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Although its socket is readable, too; else it gets more turns than others."""
+    body = b"".join(OPENAI_EVENT % (b"y" * 1000) for _ in range(20_000))
+    turns: list[int] = []
+    read = reader.Reader._read
+
+    def counting(self: reader.Reader, calls: list[Call]) -> None:
+        turns.append(len(calls))
+        read(self, calls)
+
+    monkeypatch.setattr(reader.Reader, "_read", counting)
+    with serve(answer(raw(body), gzip=True)) as server:
+        answered = OpenAICompatible("m", base_url=server.url).complete("x")
+    assert len(answered.text) == 20_000_000
+    assert max(turns) == 1
+
+
+def test_call_that_ends_with_a_full_buffer_does_not_wait_for_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer is complete; only the end of the body is missing, and does not come."""
+    monkeypatch.setattr(call, "DRAIN_S", 0.5)
+    event = OPENAI_EVENT % (b"y" * 300_000)
+    with serve([raw(event + b"data: [DONE]\n\n"), stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        assert stream.wait(5)
+        started = time.monotonic()
+        assert len(stream.read()) == 300_000
+        assert time.monotonic() - started < 2
+
+
+def test_pings_do_not_postpone_the_end_of_a_complete_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the end of the stream is missing; a server that pings may never send it."""
+    monkeypatch.setattr(channel, "AFTER_FINISH_S", 0.3)
+    with serve([text("Hello"), finish(), ping(every=0.05)]) as server:
+        provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(total=5))
+        started = time.monotonic()
+        answered = provider.complete("x")
+        assert (answered.text, answered.outcome) == ("Hello", Outcome.COMPLETE)
+        assert time.monotonic() - started < 3
+
+
+def test_threads_that_wait_for_a_stream_leave_the_news_to_its_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of them is woken first, and does not take the text."""
+    monkeypatch.setattr(wakeup, "THREAD_WAIT_S", 60)
+    go = threading.Event()
+    with serve([wait(go), text("a"), stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        texts: list[str] = []
+        reading = threading.Thread(target=lambda: texts.append(next(stream)))
+        waiting = [threading.Thread(target=stream.wait, args=(60,)) for _ in range(8)]
+        threads = [*waiting[:4], reading, *waiting[4:]]
+        for thread in threads:
+            thread.start()
+        go.set()
+        reading.join(5)
+        assert texts == ["a"]
+        stream.close()
+        for thread in threads:
+            thread.join(5)
+
+
+def test_waking_the_reader_uses_nothing_that_eventlet_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ``os.write`` waits for the hub, and refuses a second writer: a worker would end."""
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("Second simultaneous write on fileno 5 detected")
+
+    go = threading.Event()
+    with serve([text("a"), wait(go), text("b")]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        monkeypatch.setattr("os.write", refuse)
+        monkeypatch.setattr("os.read", refuse)
+        streams = [provider.stream("x") for _ in range(3)]
+        go.set()
+        assert [stream.read() for stream in streams] == ["ab"] * 3
+
+
+def test_call_posted_just_before_the_reader_waits_is_looked_at_first() -> None:
+    """Nobody wakes a reader that is awake; it looks once more after it has said that it waits."""
+    waiting = reader.Reader()
+    later = Call(channel.Channel(Timeouts()), lambda _: iter(()), copy_context())  # type: ignore[arg-type, return-value]
+    waiting._calls[later.number] = later
+    waiting.post(later, channel.NOW)
+    assert waiting._wait_s() == 0
+    waiting._selector.close()

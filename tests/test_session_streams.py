@@ -23,6 +23,7 @@ from providers_sync import (
     StreamCut,
     Timeouts,
 )
+from providers_sync.stream import wakeup
 from providers_sync.testing import (
     Server,
     answer,
@@ -277,3 +278,18 @@ def test_error_of_a_connection_refused_by_an_adapter(stock: requests.Session) ->
     provider = OpenAICompatible("m", base_url="http://127.0.0.1:1", session=stock)
     with pytest.raises(ProviderError, match="session= raised RuntimeError"):
         provider.complete("Hi")
+
+
+def test_headers_are_seen_before_the_first_text(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a caller in another thread, while the body is being waited for."""
+    monkeypatch.setattr(wakeup, "THREAD_WAIT_S", 60)
+    go = threading.Event()
+    with serve([wait(go), "Hello"]) as server, ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(openai(server, session).stream, "Hi")
+        try:
+            stream = opening.result(5)
+        finally:
+            go.set()
+        assert stream.read() == "Hello"

@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from faults.phases import wait_until
+from faults.phases import fill, wait_until
 
 from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Timeouts
 from providers_sync.decoding import OpenAIDecoder
-from providers_sync.stream import open_streams
+from providers_sync.stream import channel_of, open_streams
 from providers_sync.testing import answer, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
 from providers_sync.types import Decoder, Delta
@@ -254,3 +254,61 @@ def test_exception_of_a_signal_handler_comes_out_of_the_main_thread_as_itself(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("ending", [Stream.close, Stream.cancel])
+def test_exception_thrown_in_at_any_call_of_stopping_loses_nothing(
+    ending: Callable[[Stream], None],
+) -> None:
+    """The stream is stopped all the same, with its text, and its connection is closed."""
+    number, is_thrown = 0, True
+    with serve(["Hel", "lo", stall()]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        while is_thrown:
+            stream = provider.stream("x")
+            wait_until(lambda stream=stream: channel_of(stream).chunks == 2)
+            number += 1
+            sys.settrace(inner_thrower("_end", number, TooLate))
+            try:
+                ending(stream)
+            except TooLate:
+                pass
+            else:
+                is_thrown = False
+            finally:
+                sys.settrace(None)
+            assert (stream.text, stream.outcome) == ("Hello", Outcome.CANCELLED)
+            server.wait_closed(number)
+    assert number > 8
+
+
+def inner_thrower(function: str, number: int, error: type[BaseException]) -> Callable[..., Any]:
+    """Return a trace function that throws ``error`` at a call of ``function`` or one inside it."""
+    calls = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        caller: FrameType | None = frame
+        while caller is not None and caller.f_code.co_name != function:
+            caller = caller.f_back
+        if caller is not None and "providers_sync" in frame.f_code.co_filename:
+            calls += 1
+            if calls == number:
+                throw(error, threading.current_thread())
+
+    return trace
+
+
+@pytest.mark.parametrize("point", ["resume", "_attend", "post"])
+def test_exception_thrown_in_while_a_full_stream_goes_on_closes_its_connection(point: str) -> None:
+    """The reader does not wait for its socket then, and has to be told."""
+    with serve([*["word " * 200] * 600, stall()]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x")
+        fill(stream)
+        sys.settrace(thrower(point, TooLate))
+        try:
+            with pytest.raises(TooLate):
+                stream.read()
+        finally:
+            sys.settrace(None)
+        server.wait_closed(1)

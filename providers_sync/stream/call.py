@@ -120,6 +120,7 @@ class Call:
         self.is_draining = False
         going = True
         if body.socket is None:
+            self.channel.notify()  # the headers have arrived; the first read may wait for long
             while going:
                 going = self._turn_waiting()
         while going and body.at_hand and not self.channel.is_full:
@@ -195,6 +196,7 @@ class Call:
         if body.ended or not body.can_be_reused:
             return False
         self.is_draining = True
+        channel.is_full = False  # nothing more comes; ``resume`` would replace the deadline
         channel.deadlines.set("drain", DRAIN_S)
         channel.attend(channel.deadlines.next_due[0])
         return True

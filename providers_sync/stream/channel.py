@@ -150,7 +150,9 @@ class Channel(Wakeup):
         self.buffered += size
         if not self.started and not self._start(deltas):
             return
-        self.deadlines.since = now = monotonic()
+        now = monotonic()
+        if deltas or not self.has_end_marker:  # pings do not postpone the end of a whole answer
+            self.deadlines.since = now
         if not deltas:
             return
         self.buffer += deltas
@@ -277,8 +279,8 @@ class Channel(Wakeup):
             self._wake = None if ready else wake
             return ready
 
-    def stop(self, error: ProviderError | None) -> list[Delta]:
-        """End the call from the caller's side; return what was still in ``buffer``."""
+    def stop(self, error: ProviderError | None) -> None:
+        """End the call from the caller's side; nothing more comes into ``buffer``."""
         with self.lock:
             # The source may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
@@ -286,8 +288,6 @@ class Channel(Wakeup):
             self.notify()
             self._stop()
             self.attend(NOW)
-            unread, self.buffer = self.buffer, []
-            return unread
 
     def abandon(self, reason: str) -> None:
         """End the call without its threads: they are the parent's (after a fork) or have stopped.

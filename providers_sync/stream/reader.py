@@ -8,6 +8,7 @@ and closes what it reads, so that no descriptor is reused while its number is re
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import math
 import os
@@ -69,8 +70,11 @@ class Reader:
     # --- the thread
 
     def _run(self) -> None:
-        while self._calls or not self._may_end():
-            self._serve(self._selector.select(self._wait_s()))
+        try:
+            while self._calls or not self._may_end():
+                self._serve(self._selector.select(self._wait_s()))
+        except BaseException as error:  # noqa: BLE001 (no caller must wait forever)
+            self._fail_all(error)
         self._selector.close()
 
     def _serve(self, events: list[Any]) -> None:
@@ -81,6 +85,7 @@ class Reader:
                 self._waker.clear()
             else:
                 ready.append(key.data)
+        ready = list(dict.fromkeys(ready))  # data may be at hand, and the socket readable, too
         for start in range(0, len(ready), BATCH):
             self._read(ready[start : start + BATCH])
         while self._inbox:
@@ -104,13 +109,15 @@ class Reader:
     def _may_end(self) -> bool:
         if self._inbox or _dropped or monotonic() < self._idle_until:
             return False
+        with _lock:
+            return not self._inbox and self._leave()
+
+    def _leave(self) -> bool:
+        """Let the next call start another thread."""
         global _current
         with _lock:
-            if self._inbox:
-                return False
-            if _current is self:
-                _current = None
-            return True
+            _current = None if _current is self else _current
+        return True
 
     def _look(self, call: Call) -> None:
         """Do what the state of a call asks for."""
@@ -174,6 +181,16 @@ class Reader:
         with contextlib.suppress(Exception):
             call.give_up(unexpected(error))
 
+    def _fail_all(self, error: BaseException) -> None:
+        """End all calls, as the thread cannot go on; the next one starts another thread."""
+        self._leave()
+        for call in [*self._calls.values(), *self._inbox]:
+            if call.belongs_to_reader:
+                self._fail(call, error)
+            else:  # its worker sees the end
+                call.channel.end(unexpected(error))
+                call.channel.interrupt()
+
     def _conclude(self, call: Call) -> None:
         """Let a call go on after its response has been read, well or not."""
         self._unregister(call)
@@ -181,6 +198,7 @@ class Reader:
         if call.settles_at_once:
             call.settle()
             return
+        call.channel.deadlines.only_total()  # what was waited for has come
         try:
             workers.run(call.settle)
         except ProviderError as error:
@@ -269,19 +287,19 @@ def start(call: Call) -> None:
     global _current
     with _lock:
         reader = _current or _new_reader()
+        call.channel.attend = functools.partial(_attend, reader, call)  # first: Ctrl-C may come
         call.known_at = call.channel.deadlines.next_due[0]
         reader.post(call, call.known_at)
         if _current is None:
             reader.start()
             _current = reader
-
-    def attend(at: float) -> None:
-        if at < call.known_at:
-            call.known_at = at
-            reader.post(call, at)
-
-    call.channel.attend = attend
     workers.run(call.advance)
+
+
+def _attend(reader: Reader, call: Call, at: float) -> None:
+    if at < call.known_at or at == NOW:  # Ctrl-C may have come between these two steps
+        call.known_at = at
+        reader.post(call, at)
 
 
 def _new_reader() -> Reader:

@@ -144,7 +144,10 @@ class Stream(Transcript):
         """
         if self._outcome is not None or operator.length_hint(self._unread):
             return True
-        return self._channel.wait(seconds)
+        has_news = self._channel.wait(seconds)
+        if has_news:
+            self._channel.notify()  # this thread may not take them, and another waits in ``next``
+        return has_news
 
     def _fetch_batch(self, read: Iterator[Delta]) -> bool:
         """Fetch the next batch; return ``False`` at a good end, raise the error at a bad one.
@@ -203,14 +206,22 @@ class Stream(Transcript):
         self._stop(None)
 
     def _stop(self, error: StreamCancelled | None) -> None:
+        try:
+            self._end(error)
+        except BaseException:  # Ctrl-C: it is stopped all the same
+            self._end(error)
+            raise
+
+    def _end(self, error: StreamCancelled | None) -> None:
+        """Stop; if that was interrupted, do the rest: each step may be repeated."""
         with self._lock:
-            if self._outcome is not None:
-                return
-            self._outcome = Outcome.CANCELLED
-            self._take_rest(self._channel.stop(error))
-            if error is not None:
-                error.partial = self.text
-                self._error = error
+            if self._outcome is None:
+                self._channel.stop(error)
+                self._take_rest()
+                if error is not None:
+                    error.partial = self.text
+                    self._error = error
+                self._outcome = Outcome.CANCELLED
             self._release()
 
     def __enter__(self) -> Stream:

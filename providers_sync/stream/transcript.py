@@ -78,14 +78,17 @@ class Transcript:
         if self._outcome is not None:
             self._unread = iter(())
 
-    def _take_rest(self, batch: list[Delta]) -> None:
-        """Hand everything over that has arrived, ``batch`` last: the caller will not read it."""
-        unread, self._unread = self._unread, iter(())
-        for delta in [*unread, *batch]:
+    def _take_rest(self) -> None:
+        """Hand everything over that has arrived: the caller will not read it."""
+        channel, (texts, chunks, earlier) = self._channel, self._position
+        rest, channel.buffer, self._position = (
+            [*self._unread, *channel.buffer],
+            [],
+            (texts, chunks, earlier + channel.buffer),
+        )
+        for delta in rest:
             if delta.__class__ is not str:
                 self._record(delta)
-        texts, chunks, earlier = self._position
-        self._position = texts, chunks, earlier + batch
 
     def _read_batch(self) -> Iterator[Delta]:
         """Read what is left of the last batch; return it."""

@@ -7,6 +7,11 @@ import os
 import socket
 import sys
 
+if sys.platform == "win32":
+    from os import read, write
+else:  # eventlet replaces those of ``os`` with functions that wait, even in a finalizer
+    from posix import read, write
+
 
 class Waker:
     """A pipe that ends a selector's wait: no socket, which test tools forbid.
@@ -22,12 +27,12 @@ class Waker:
     def wake(self) -> None:
         """End the wait; takes no lock."""
         with contextlib.suppress(OSError):  # full: the reader is about to wake
-            os.write(self._sender, b"\0")
+            write(self._sender, b"\0")
 
     def clear(self) -> None:
         """Forget all wake-ups."""
         with contextlib.suppress(OSError):
-            os.read(self.receiver, 4096)
+            read(self.receiver, 4096)
 
     def __del__(self) -> None:
         os.close(self.receiver)
