@@ -78,6 +78,10 @@ IDLE_THREAD_S = 0.1
 DRAIN_S = 0.02
 """For reading the last bytes after the end marker, so that the pool can reuse the connection."""
 
+READ_STREAMS = 64
+"""Streams read before their callers are woken: each one woken competes with the reader thread."""
+LONGEST_WAIT_S = 3600.0
+"""Selectors count milliseconds in 32 bits."""
 SELECT_SOCKETS = 500
 """Where a system has ``select`` only, it waits for at most 512 sockets (Windows)."""
 IDLE_WORKERS = 4

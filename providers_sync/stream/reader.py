@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any
 
 from ..clock import monotonic
-from ..config import IDLE_THREAD_S, SELECT_SOCKETS
+from ..config import IDLE_THREAD_S, LONGEST_WAIT_S, READ_STREAMS, SELECT_SOCKETS
 from ..errors import ProviderError
 from ..threads import start_thread
 from . import workers
@@ -26,11 +26,6 @@ from .call import Call, unexpected
 from .channel import NOW, CallEnded
 from .deadlines import timeout_error
 from .waker import new_waker
-
-BATCH = 64
-"""Streams read before their callers are woken: each one woken competes with the reader."""
-LONGEST_WAIT_S = 3600.0
-"""Selectors count milliseconds in 32 bits."""
 
 
 class Reader:
@@ -86,8 +81,8 @@ class Reader:
             else:
                 ready.append(key.data)
         ready = list(dict.fromkeys(ready))  # data may be at hand, and the socket readable, too
-        for start in range(0, len(ready), BATCH):
-            self._read(ready[start : start + BATCH])
+        for start in range(0, len(ready), READ_STREAMS):
+            self._read(ready[start : start + READ_STREAMS])
         while self._inbox:
             self._look(self._inbox.popleft())
         while _dropped:
@@ -225,9 +220,8 @@ class Reader:
             call.scheduled_at = due
             heapq.heappush(self._deadlines, (due, call.number))
             if len(self._deadlines) > 64 + 4 * len(self._calls):
-                entries = [(each.scheduled_at, number) for number, each in self._calls.items()]
-                self._deadlines = [entry for entry in entries if entry[0] < math.inf]
-                heapq.heapify(self._deadlines)
+                entries = ((each.scheduled_at, number) for number, each in self._calls.items())
+                self._deadlines = sorted(entry for entry in entries if entry[0] < math.inf)
 
     def _expire(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
