@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import threading
@@ -56,6 +57,8 @@ class Calls:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record the calls of this thread, and of those that start meanwhile."""
+        gc.collect()  # no finalizer of an earlier test may be recorded
+        gc.disable()
         threading.setprofile(self.record)
         sys.setprofile(self.record)
         try:
@@ -63,6 +66,7 @@ class Calls:
         finally:
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]
+            gc.enable()
 
     def since(self, mark: int, thread: str) -> list[str]:
         return [name for each, name in self.made[mark:] if each == thread]
