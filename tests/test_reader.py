@@ -258,8 +258,10 @@ def test_broken_tls_record_after_good_ones_cuts_the_answer(tls: ssl.SSLContext, 
         thread.start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         provider = Hooked(url, lambda: next(feeds)(), verify=ca, timeouts=Timeouts(idle=5))
+        started = time.monotonic()
         with provider, pytest.raises(StreamCut) as caught:
             provider.complete("Hi")
+        assert time.monotonic() - started < 4  # not only when ``idle`` has passed
         more.set()
         thread.join(10)
     assert caught.value.partial == "aaa"

@@ -105,14 +105,17 @@ class Reader:
         if self._inbox or _dropped or monotonic() < self._idle_until:
             return False
         with _lock:
-            return not self._inbox and self._leave()
+            if self._inbox:
+                return False
+            self._leave()
+            return True
 
-    def _leave(self) -> bool:
+    def _leave(self) -> None:
         """Let the next call start another thread."""
         global _current
         with _lock:
-            _current = None if _current is self else _current
-        return True
+            if _current is self:
+                _current = None
 
     def _look(self, call: Call) -> None:
         """Do what the state of a call asks for."""
@@ -209,8 +212,6 @@ class Reader:
         if call.belongs_to_reader:
             call.failure = CallEnded()
             self._conclude(call)
-
-    # --- deadlines
 
     def _schedule(self, call: Call) -> None:
         """Look at the call again at its next deadline, if not earlier."""
