@@ -6,18 +6,23 @@ import errno
 import json
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InvalidRequestError
-from .messages import to_messages
+from . import call_log
+from .errors import APIStatusError, InvalidRequestError
+from .messages import RETURNED, assistant_message, to_messages
 from .providers.base import Provider
 from .stream import Stream, call_at_end
-from .types import Message, Messages, Outcome, Prompt, ToolCall
+from .types import Messages, Outcome, Prompt
 
 VERSION = 1
 """Version of the format of the file that ``save`` writes."""
+CONTINUE = (
+    "Your last message was interrupted. Continue it exactly where it stops, without repeating "
+    "anything of it and without a remark."
+)
 _PERMANENT_ROLES = ("system", "developer")
 """Roles of messages that are always sent."""
 _GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
@@ -128,8 +133,9 @@ class Chat:
 
         The model receives the text so far as the beginning of its own turn. Most models then
         continue; for one that starts over, repeat the question instead:
-        ``chat.send(chat.discard().question)``. Raises ``InvalidRequestError`` if there is nothing
-        to resume.
+        ``chat.send(chat.discard().question)``. Newer Claude models refuse such a turn (status 400);
+        they are asked to continue in words, and the log says so. Raises ``InvalidRequestError`` if
+        there is nothing to resume.
         """
         reservation = _Reservation(self._reservation)
         interrupted = self.interrupted
@@ -150,7 +156,8 @@ class Chat:
             interrupted, self.interrupted = self.interrupted, None
             if interrupted is not None:
                 question = interrupted.question
-                return [*question, _assistant(interrupted.text)] if interrupted.text else question
+                answer = assistant_message(interrupted.text, ())
+                return [*question, answer] if interrupted.text else question
             *_, last = [[], *_exchanges(self.history)]
             self.history = _without(self.history, last)
             return last
@@ -176,9 +183,19 @@ class Chat:
         """Send a question; ``prefix`` is the text so far of the answer to resume, or empty."""
         try:
             sent_prefix = prefix.rstrip()  # Anthropic rejects a last turn that ends in white space
-            messages = [*question, _assistant(sent_prefix)] if sent_prefix else question
-            model = call.pop("model", self.model)
-            stream = self.provider.stream(self.to_send(messages), model, **{**self.options, **call})
+            answer = assistant_message(sent_prefix, ())
+            messages = [*question, answer] if sent_prefix else question
+            call = {"model": self.model, **self.options, **call}
+            try:
+                stream = self.provider.stream(self.to_send(messages), **call)
+            except APIStatusError as error:
+                if not (sent_prefix and _refuses_prefix(error)):
+                    raise
+                call_log.write(
+                    call_log.INFO, "the model refuses to continue; asking in words"
+                )
+                messages.append({"role": "user", "content": CONTINUE})
+                stream = self.provider.stream(self.to_send(messages), **call)
         except BaseException:
             reservation.release()
             raise
@@ -195,7 +212,9 @@ class Chat:
         text = prefix + text
         outcome = stream.outcome or Outcome.CANCELLED
         if outcome in _GOOD_OUTCOMES:
-            answer = _assistant(text or stream.refusal, stream.tool_calls)
+            answer = stream.message
+            if prefix:  # what the protocol wants back is that of the second half only
+                answer = assistant_message(text, stream.tool_calls)
             # One step: another thread may be saving the chat.
             vars(self).update(history=[*self.history, *question, answer], interrupted=None)
         else:
@@ -290,14 +309,13 @@ def _without(history: Messages, omitted: Messages) -> Messages:
     return [message for message in history if id(message) not in ids]
 
 
-def _assistant(text: str, calls: Iterable[ToolCall] = ()) -> Message:
-    tool_calls = [
-        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.raw}}
-        for c in calls
-    ]
-    if not tool_calls:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": tool_calls}
+def _refuses_prefix(error: APIStatusError) -> bool:
+    """Return whether a model does not accept the beginning of its own answer.
+
+    Anthropic, "Prefill Claude's response": newer models answer with status 400.
+    """
+    body = error.body.lower()
+    return error.status_code == 400 and ("prefill" in body or "end with a user message" in body)
 
 
 def _exchanges(history: Messages) -> Iterator[Messages]:
@@ -336,4 +354,6 @@ def _size(messages: Messages) -> int:
             count += sum(len(str(part.get("text") or "")) for part in content)
         if message.get("tool_calls"):
             count += len(json.dumps(message["tool_calls"], default=str))
+        if RETURNED in message:
+            count += len(json.dumps(message[RETURNED], default=str))
     return count

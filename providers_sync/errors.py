@@ -188,8 +188,11 @@ class ServerError(StreamError):
         type: str | None = None,
         code: str | None = None,
         status_code: int | None = None,
+        body: str = "",
     ) -> None:
         super().__init__(message)
+        self.body = body
+        """What the server said, whole, as text; at most 64 KiB."""
         self.type = type
         self.code = code
         self.status_code = http_status(code) if status_code is None else status_code

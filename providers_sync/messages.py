@@ -19,12 +19,13 @@ providers_sync.errors.InvalidRequestError: messages[0] has no 'role'; add one, s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
 from .images import check_image, image_url
-from .types import Messages
+from .types import Message, Messages, ProtocolMessage, ToolCall
 
 
 def to_messages(prompt: object) -> Messages:
@@ -57,7 +58,23 @@ def _message(item: object, name: str) -> dict[str, Any]:
     if not isinstance(message["role"], str) or not message["role"]:
         raise InvalidRequestError(f"{name}['role'] must be a string such as 'user'")
     _check_content(message, name)
+    if RETURNED in message:
+        _check_returned(message, name)
     return message
+
+
+def _check_returned(message: dict[str, Any], name: str) -> None:
+    returned = message[RETURNED]
+    fields = returned.get("fields") if isinstance(returned, Mapping) else None
+    if not isinstance(fields, Mapping) or returned.get("version") != RETURNED_VERSION:
+        raise InvalidRequestError(
+            f"{name}[{RETURNED!r}] must be that of a message of this version: remove it"
+        )
+    if message["role"] != "assistant":
+        raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
+    content = fields.get("content")
+    if content is not None:
+        _check_content({"content": content}, f"{name}[{RETURNED!r}]['fields']")
 
 
 def _check_content(message: dict[str, Any], name: str) -> None:
@@ -130,6 +147,103 @@ def _text(content: object, name: str) -> str:
     return "".join(part["text"] for part in content)
 
 
+# --- the way back: the answer of a model in the next request
+
+RETURNED = "providers_sync"
+"""The key of an assistant message for what its protocol wants back unchanged."""
+RETURNED_VERSION = 1
+_FAMILY = re.compile(r"[a-z]*")
+
+
+def assistant_message(
+    text: str,
+    calls: Iterable[ToolCall],
+    protocol_message: ProtocolMessage | None = None,
+    model: str | None = None,
+    server: str = "",
+) -> Message:
+    """Return the message of an answer in OpenAI's form, as JSON.
+
+    >>> assistant_message("Hello", ())
+    {'role': 'assistant', 'content': 'Hello'}
+    """
+    message: Message = {"role": "assistant", "content": text}
+    tool_calls = [_tool_call(call) for call in calls]
+    if tool_calls:
+        message.update(content=text or None, tool_calls=tool_calls)
+    if protocol_message is not None:
+        message[RETURNED] = {
+            "protocol": protocol_message.protocol,
+            "model": model,
+            "server": server,
+            "version": RETURNED_VERSION,
+            "fields": protocol_message.fields,
+        }
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.raw},
+    }
+
+
+def with_returned_fields(
+    messages: Messages, protocol: str, model: str | None, server: str
+) -> Messages:
+    """Return messages with what their protocol wants back in its place.
+
+    It is left out for another protocol, server or family of models, and for an answer whose text or
+    calls have been changed since.
+    """
+    return [
+        _with_returned(message, (protocol, _family(model), server))
+        if RETURNED in message
+        else message
+        for message in messages
+    ]
+
+
+def _with_returned(message: Message, target: tuple[str, str, str]) -> Message:
+    returned = message[RETURNED]
+    message = {name: value for name, value in message.items() if name != RETURNED}
+    if (returned.get("protocol"), _family(returned.get("model")), returned.get("server")) != target:
+        return message
+    fields = dict(returned["fields"])
+    blocks = fields.pop("content", None)
+    more_of_calls = fields.pop("tool_calls", None)
+    calls = message.get("tool_calls") or []
+    if blocks is not None:
+        text, ids = _block_summary(blocks)
+        if text != (message["content"] or "") or ids != [call.get("id") for call in calls]:
+            return message
+        message.pop("tool_calls", None)
+        message["content"] = blocks
+    if isinstance(more_of_calls, list) and len(more_of_calls) == len(calls):
+        message["tool_calls"] = [
+            {**more, **call} for call, more in zip(calls, more_of_calls, strict=True)
+        ]
+    return {**fields, **message}
+
+
+def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, list[Any]]:
+    """Return the text of content blocks, and the ids of their tool calls."""
+    text = "".join(block["text"] for block in blocks if block["type"] == "text")
+    return text, [block.get("id") for block in blocks if block["type"] == "tool_use"]
+
+
+def _family(model: object) -> str:
+    """Return the family of a model.
+
+    >>> _family("anthropic/claude-sonnet-4-5"), _family("gpt-4o"), _family(None)
+    ('claude', 'gpt', '')
+    """
+    match = _FAMILY.match(str(model or "").lower().rpartition("/")[2])
+    return match[0] if match else ""
+
+
 # --- conversion to the forms of the protocols
 
 
@@ -163,8 +277,10 @@ def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
 
 
-def lift_system(messages: Messages) -> tuple[str, Messages]:
+def lift_system(messages: Messages) -> tuple[str | list[Mapping[str, Any]], Messages]:
     """Return the text of the system messages, and the other messages, in Anthropic's form.
+
+    Parts that say more than their text (``cache_control``) stay parts.
 
     >>> lift_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
     ('Be brief.', [{'role': 'user', 'content': 'Hi'}])
@@ -173,7 +289,19 @@ def lift_system(messages: Messages) -> tuple[str, Messages]:
     """
     system = [message for message in messages if message["role"] in ("system", "developer")]
     turns = [message for message in messages if message not in system]
-    return "\n\n".join(text for _, text in role_texts(system)), turns
+    texts = role_texts(system)
+    parts = [
+        part
+        for message in system
+        for part in (
+            message["content"]
+            if isinstance(message["content"], list)
+            else [{"type": "text", "text": message["content"]}]
+        )
+    ]
+    if any(part.keys() - {"type", "text"} for part in parts):
+        return [part for part in parts if part["text"]], turns
+    return "\n\n".join(text for _, text in texts), turns
 
 
 def to_anthropic_blocks(turns: Messages) -> Messages:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
+
+from .finish_reasons import is_whole
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -73,22 +75,69 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class Citation:
+    """A source that the model names; what the server does not give is ``None``."""
+
+    url: str | None = None
+    title: str | None = None
+    text: str | None = None
+    """The words of the source."""
+    start: int | None = None
+    """Where the cited passage starts: in the answer or in the source, as the protocol has it."""
+    end: int | None = None
+    raw: Any = field(default=None, compare=False, repr=False)
+    """The citation as the server sent it."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """An image or a piece of sound of the answer: ``data``, or the ``url`` where it is."""
+
+    kind: str
+    """``image``, ``audio``, …"""
+    mime_type: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Something else that the server says: token probabilities, signatures, its own tools, …
+
+    ``path`` is where it stood, such as ``choices[0].logprobs``; ``value`` is its JSON.
+    """
+
+    path: str
+    value: Any = field(hash=False)
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens counted by the server; ``None`` if it did not report them."""
 
     input_tokens: int | None = None
+    """Including those read from and written to a cache."""
     output_tokens: int | None = None
+    """Including those of the reasoning."""
     total_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Input tokens read from a cache."""
+    cache_write_tokens: int | None = None
+    """Input tokens written to a cache."""
+    reasoning_tokens: int | None = None
+    """Output tokens of the reasoning."""
+    raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The counts as the server sent them."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The server's end marker, with its reason (``stop``, ``length``, …) if it gave one."""
+    """The end of the answer, with the reason (``stop``, ``length``, …) if the server gave one."""
 
     reason: str | None = None
 
 
-Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Usage, Finish]
+Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Citation, Media, Extra, Usage, Finish]
 """What ``Stream.events()`` yields."""
 
 
@@ -120,7 +169,34 @@ class ToolCallStarted:
     """Internal: the first fragment of a tool call has arrived; not a public event."""
 
 
-Delta = Union[str, ReasoningDelta, Refusal, ToolCall, ToolCallStarted, Usage, Finish, ServedModel]
+@dataclass(frozen=True)
+class ProtocolMessage:
+    """Internal: what the protocol wants back with the next request; not a public event.
+
+    ``fields`` is JSON: fields of the assistant message in the protocol's own form.
+    """
+
+    protocol: str
+    fields: dict[str, Any] = field(hash=False)
+
+
+InternalDelta = (ServedModel, ToolCallStarted, ProtocolMessage)
+"""Deltas that are no events."""
+
+Delta = Union[
+    str,
+    ReasoningDelta,
+    Refusal,
+    ToolCall,
+    ToolCallStarted,
+    Citation,
+    Media,
+    Extra,
+    Usage,
+    Finish,
+    ServedModel,
+    ProtocolMessage,
+]
 """What decoders return. Text is a bare ``str``, for speed."""
 
 
@@ -130,8 +206,14 @@ class Decoder(Protocol):
     It does no I/O. It runs on a thread that all streams share, so it must not block: while it
     works, every other stream waits.
 
-    A decoder may have an attribute ``ended``: true once the protocol's end marker was read or the
-    body turned out to be wrong. Nothing more is read then. Without it, the body is read to its end.
+    A decoder may have these attributes:
+
+    - ``ended``: true once the protocol's end marker was read or the body turned out to be wrong.
+      Nothing more is read then. Without it, the body is read to its end.
+    - ``finished``: true while a finish reason is the last thing that was said, apart from usage.
+      The answer is complete then if nothing follows within five seconds.
+    - ``resumed``: true once more was said after a finish reason, so that a broken connection is
+      never taken for the end.
     """
 
     def feed(self, data: bytes) -> list[Delta]:
@@ -167,6 +249,19 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
     """The model's refusal, if the server sends it separately from the text."""
+    citations: tuple[Citation, ...] = ()
+    """The sources that the model names."""
+    media: tuple[Media, ...] = ()
+    """Images and pieces of sound."""
+    extras: tuple[Extra, ...] = ()
+    """Everything else that the server said."""
+    message: Message = field(default_factory=dict, compare=False, repr=False)
+    """The answer as a message, to append to the messages of the next request."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer is complete, and the model ended it by itself."""
+        return is_whole(self.outcome, self.finish_reason, self.refusal)
 
     def __str__(self) -> str:
         return self.text

@@ -194,7 +194,8 @@ def _usage(value: object) -> Usage | None:
     if value is None:
         return None
     counts = _object(value, "usage")
-    return Usage(*[_count(counts, name) for name in _COUNTS])
+    sent, received, total = (_count(counts, name) for name in _COUNTS)
+    return Usage(sent, received, total)
 
 
 def _count(parent: dict[str, Any], key: str) -> int | None:

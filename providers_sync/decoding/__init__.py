@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from .anthropic import AnthropicDecoder
 from .bodies import WholeBody
-from .openai_chat import OpenAIDecoder, TextDecoder
+from .openai_chat import OpenAIDecoder
 from .parsing import WRONG_SHAPE, join_surrogates, parse_json
+from .text import TextDecoder
 
 __all__ = [
     "WRONG_SHAPE",

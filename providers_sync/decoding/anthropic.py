@@ -1,148 +1,297 @@
 """Decoder for Anthropic's Messages protocol: event streams and single JSON answers.
 
 Reference: Anthropic API, "Streaming Messages". Content blocks start, grow and stop between
-``message_start`` and ``message_stop``; unknown types of events and blocks are ignored.
+``message_start`` and ``message_stop``. Blocks other than text, thinking and ``tool_use`` (tools
+that the server executes, their results, compaction, …) are ``Extra`` values; all blocks go back
+with the next request where it needs them ("Extended thinking", "Preserving thinking blocks").
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from ..errors import MalformedStream, StreamTruncated
-from ..types import Finish, ReasoningDelta, ServedModel, ToolCallStarted, Usage
-from .bodies import BodyDecoder
-from .parsing import (
-    WRONG_SHAPE,
-    SurrogateJoiner,
-    ToolCallAssembler,
-    join_surrogates,
-    parse_json,
-    server_error,
-    short_repr,
-    token_count,
+from ..config import TOOL_CALLS
+from ..errors import MalformedStream
+from ..types import Citation, ReasoningDelta, ToolCall, ToolCallStarted
+from .counts import anthropic_usage
+from .events import EventsDecoder
+from .parsing import WRONG_SHAPE, SurrogateJoiner, as_text, join_surrogates, short_repr
+from .server_errors import reports_error, server_error
+from .tool_calls import parse_arguments
+
+_MESSAGE_KEYS = frozenset(
+    {"id", "type", "role", "content", "model", "stop_reason", "usage", "stop_sequence"}
 )
+_EVENT_KEYS = frozenset({"type", "message", "delta", "usage", "index", "content_block"})
+_KNOWN_BLOCKS = ("text", "thinking", "tool_use")
+_TEXT_KEYS = ("text", "thinking", "signature", "content", "data")
+"""Fields of a block that its deltas grow."""
 
 
-class AnthropicDecoder(BodyDecoder):
-    """Decodes one answer; it is truncated without ``message_stop``."""
+class _Block:
+    """A content block that grows."""
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        self.start = start
+        self.pieces: dict[str, list[str]] = {}
+        """The pieces of its fields, and under ``input`` of the JSON of its input."""
+        self.citations: list[Any] = []
+        self.is_reported = True
+        """Whether an ``Extra`` holds what it is now."""
+
+    @property
+    def kind(self) -> str:
+        return as_text(self.start.get("type"))
+
+    def add(self, key: str, piece: Any) -> None:
+        if not isinstance(piece, str):
+            raise TypeError(f"{key} is not text")
+        self.pieces.setdefault(key, []).append(piece)
+
+    def value(self) -> dict[str, Any]:
+        """Return the whole block."""
+        value = dict(self.start)
+        for key, pieces in self.pieces.items():
+            text = join_surrogates("".join(pieces))
+            if key == "input":
+                value[key] = parse_arguments(text) if text else self.start.get(key)
+                if value[key] is None:
+                    value[key] = text
+            else:
+                value[key] = as_text(self.start.get(key) or "") + text
+        if self.citations:
+            value["citations"] = [*(self.start.get("citations") or ()), *self.citations]
+        return value
+
+    def raw_input(self) -> str:
+        """Return the JSON of its input; that of the deltas holds, if any came."""
+        pieces = join_surrogates("".join(self.pieces.get("input", ())))
+        start = self.start.get("input")
+        return pieces or (json.dumps(start) if start else "")
+
+
+class AnthropicDecoder(EventsDecoder):
+    """Decodes one answer; it is truncated without ``message_stop`` or a stop reason."""
+
+    protocol = "anthropic"
+    end_marker = "message_stop or a stop reason"
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._text = SurrogateJoiner()
         self._reasoning = SurrogateJoiner()
-        self._calls = ToolCallAssembler()
-        self._model: str | None = None
-        self._stop_reason: str | None = None
-        self._tokens: dict[str, int | None] = {"input_tokens": None, "output_tokens": None}
+        self._blocks: list[_Block] = []
+        self._open: dict[int, _Block] = {}
+        self._counts: dict[str, Any] = {}
 
-    def _read_stream(self, data: bytes) -> None:
-        for name, event in self._events.feed(data):
-            if not event or event.isspace():
-                continue
-            if name == "error":
-                raise server_error(event)
-            value = parse_json(event)
-            if not isinstance(value, dict):
-                raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
-            kind = value.get("type") or name
-            if kind == "error" or value.get("error"):
-                raise server_error(value)
-            try:
-                self._read_event(kind, value)
-            except WRONG_SHAPE as error:
-                raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
-            if self.ended:
-                return
+    # --- events
 
-    def _end_stream(self) -> None:
-        self._events.end()
-        self._flush_surrogates()
-        raise StreamTruncated("the stream ended without its end marker (message_stop)")
+    def _read_value(self, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
+        self._read_typed_event(as_text(value.get("type") or "message"), value)
 
-    def _read_answer(self, answer: Any) -> None:
-        if not isinstance(answer, dict) or answer.get("error"):
-            raise server_error(answer)
+    def _read_named_value(self, name: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
+        self._read_typed_event(as_text(value.get("type") or name), value)
+
+    def _read_typed_event(self, kind: str, value: dict[str, Any]) -> None:
         try:
-            self._read_start(answer)
-            for index, block in enumerate(answer["content"]):
-                self._start_block(index, block)
-            self._read_stop_reason(answer)
+            self._read_event(kind, value)
         except WRONG_SHAPE as error:
-            raise MalformedStream(f"the answer has the wrong shape: {error}") from error
-        self._finish()
+            raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
 
     def _read_event(self, kind: str, value: dict[str, Any]) -> None:
+        before = len(self._deltas)
         if kind == "content_block_delta":
             self._read_delta(value["index"], value["delta"])
         elif kind == "content_block_start":
             self._start_block(value["index"], value["content_block"])
         elif kind == "content_block_stop":
-            self._end_block()
+            self._report_block(value.get("index"))
         elif kind == "message_start":
-            self._read_start(value["message"])
+            self._read_message(value["message"])
         elif kind == "message_delta":
-            self._read_stop_reason(value["delta"])
-            self._read_usage(value.get("usage"))
+            self._read_message_delta(value)
         elif kind == "message_stop":
-            self._finish()
             self.ended = True
+        elif kind == "message" and "content" in value:
+            self._read_message(value)
+        elif reports_error(value, is_answer=False):
+            raise server_error(value)
+        elif kind != "ping":
+            self._add_extra(f"event.{kind}", {k: v for k, v in value.items() if k != "type"})
+            self._words = self._words or short_repr(json.dumps(value))
+        if self.finished and kind.startswith("content_block"):
+            self._note_resumption(before)
 
-    def _read_start(self, message: dict[str, Any]) -> None:
-        if self._model is None and (model := message.get("model")):
-            self._model = join_surrogates(str(model))
-            self._deltas.append(ServedModel(self._model))
-        self._read_usage(message.get("usage"))
+    def _read_message(self, message: dict[str, Any]) -> None:
+        """Read the start of a message, or all of it."""
+        self._read_model(message.get("model"))
+        self._read_counts(message.get("usage"), is_final=bool(message.get("stop_reason")))
+        for index, block in enumerate(message.get("content") or ()):
+            self._start_block(index, block)
+            self._report_block(index)
+        self._read_stop(message)
+        self._add_extras(message, _MESSAGE_KEYS, "message.")
+
+    def _read_message_delta(self, value: dict[str, Any]) -> None:
+        delta = value["delta"]
+        self._read_stop(delta)
+        self._add_extras(delta, _MESSAGE_KEYS, "delta.")
+        self._read_counts(value.get("usage"), is_final=True)
+        self._add_extras(value, _EVENT_KEYS)
+
+    def _read_stop(self, source: dict[str, Any]) -> None:
+        if reason := source.get("stop_reason"):
+            self._note_reason(reason)
+            self._raise_failed_reason(source)
+        self._add_extra("delta.stop_sequence", source.get("stop_sequence"))
+
+    def _read_counts(self, counts: Any, *, is_final: bool) -> None:
+        if not isinstance(counts, dict) or not counts:
+            return
+        self._counts.update((name, value) for name, value in counts.items() if value is not None)
+        if (usage := anthropic_usage(self._counts, is_final=is_final)) is not None:
+            self._deltas.append(usage)
+
+    # --- blocks
+
+    def _start_block(self, index: int, block: dict[str, Any]) -> None:
+        """Read the start of a block, which may hold all of it."""
+        kind = block["type"]
+        self._add_block(index, block)
+        if kind == "text":
+            self._read_text(block.get("text") or "")
+        elif kind == "thinking":
+            self._read_reasoning(block.get("thinking") or "")
+        elif kind == "tool_use":
+            self._deltas.append(ToolCallStarted())
+        for citation in block.get("citations") or ():
+            self._deltas.append(_citation(citation))
+
+    def _add_block(self, index: int, start: dict[str, Any]) -> _Block:
+        if len(self._blocks) >= TOOL_CALLS:
+            raise MalformedStream(f"the answer has more than {TOOL_CALLS} content blocks")
+        block = self._open[index] = _Block(start)
+        block.is_reported = False
+        self._blocks.append(block)
+        return block
 
     def _read_delta(self, index: int, delta: dict[str, Any]) -> None:
         kind = delta["type"]
+        block = self._open.get(index)
+        if block is None:
+            block = self._add_block(index, {"type": _BLOCK_OF_DELTA.get(kind, kind)})
         if kind == "text_delta":
-            text = delta["text"]
-            if self._text.held or not text.isascii():
-                text = self._text.feed(text)
-            if text:
-                self._deltas.append(text)
+            self._read_text(delta["text"])
+            block.add("text", delta["text"])
         elif kind == "thinking_delta":
-            if reasoning := self._reasoning.feed(delta["thinking"] or ""):
-                self._deltas.append(ReasoningDelta(reasoning))
+            self._read_reasoning(delta["thinking"] or "")
+            block.add("thinking", delta["thinking"] or "")
         elif kind == "input_json_delta":
-            self._calls.add(index, "", "", delta["partial_json"])
-            self._deltas.append(ToolCallStarted())
+            block.add("input", delta["partial_json"])
+            if block.kind == "tool_use":
+                self._deltas.append(ToolCallStarted())
+        elif kind == "citations_delta":
+            block.citations.append(delta["citation"])
+            self._deltas.append(_citation(delta["citation"]))
+        else:
+            self._read_unknown_delta(index, block, delta)
+        block.is_reported = False
 
-    def _start_block(self, index: int, block: dict[str, Any]) -> None:
-        """Read the start of a block; in a JSON answer, this is the complete block."""
-        kind = block["type"]
-        if kind == "text" and block.get("text"):
-            self._deltas.append(self._text.feed(block["text"]) + self._text.end())
-        elif kind == "thinking" and block.get("thinking"):
-            reasoning = self._reasoning.feed(block["thinking"]) + self._reasoning.end()
-            self._deltas.append(ReasoningDelta(reasoning))
-        elif kind == "tool_use":
-            self._calls.start(index, block["id"], block["name"], block.get("input"))
-            self._deltas.append(ToolCallStarted())
+    def _read_unknown_delta(self, index: int, block: _Block, delta: dict[str, Any]) -> None:
+        """Add the fields of a delta to the block: its signature, the text of a compaction, …"""
+        for key, value in delta.items():
+            if key in _TEXT_KEYS and isinstance(value, str):
+                block.add(key, value)
+            elif key != "type":
+                self._add_extra(f"content[{index}].{key}", value)
 
-    def _end_block(self) -> None:
+    def _report_block(self, index: Any) -> None:
+        """Append what a block holds beyond text, thinking and calls, once nothing is missing."""
         self._flush_surrogates()
-        self._deltas.extend(self._calls.finished())
+        block = self._open.get(index)
+        if block is None or block.is_reported:
+            return
+        block.is_reported = True
+        if block.kind not in _KNOWN_BLOCKS:
+            self._add_extra(f"content[{index}]", block.value())
+            return
+        value = block.value()
+        self._add_extra(f"content[{index}].signature", value.get("signature"))
+        self._add_extras(value, _BLOCK_KEYS, f"content[{index}].")
 
     def _flush_surrogates(self) -> None:
-        if rest := self._text.end():
-            self._deltas.append(rest)
+        super()._flush_surrogates()
         if rest := self._reasoning.end():
             self._deltas.append(ReasoningDelta(rest))
 
-    def _read_stop_reason(self, source: dict[str, Any]) -> None:
-        if reason := source.get("stop_reason"):
-            self._stop_reason = join_surrogates(str(reason))
+    def _read_reasoning(self, text: str) -> None:
+        if text := self._reasoning.feed(text):
+            self._deltas.append(ReasoningDelta(text))
 
-    def _read_usage(self, usage: Any) -> None:
-        if isinstance(usage, dict):
-            for name in self._tokens:
-                if (count := token_count(usage.get(name))) is not None:
-                    self._tokens[name] = count
+    # --- the end
+
+    def _read_answer(self, answer: Any) -> None:
+        if isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        if not isinstance(answer, dict) or answer.get("error") or "content" not in answer:
+            raise server_error(answer)
+        self._read_typed_event("message", answer)
+        self._conclude()
 
     def _finish(self) -> None:
-        self._end_block()
-        counts = self._tokens["input_tokens"], self._tokens["output_tokens"]
-        if counts != (None, None):
-            self._deltas.append(Usage(*counts, token_count(sum(n or 0 for n in counts))))
-        self._deltas.append(Finish(self._stop_reason))
+        for index in list(self._open):
+            self._report_block(index)
+        nameless = ""
+        for block in self._blocks:
+            if block.kind == "tool_use":
+                call_id, name = (as_text(block.start.get(key) or "") for key in ("id", "name"))
+                raw = block.raw_input()
+                if name:
+                    names = join_surrogates(call_id), join_surrogates(name)
+                    self._deltas.append(ToolCall(*names, parse_arguments(raw), raw))
+                elif call_id or raw:
+                    nameless = nameless or f"{call_id} {raw[:2000]}".strip()
+        if nameless:
+            raise MalformedStream(f"the model calls a tool without naming it: {nameless}")
+
+    def _message_fields(self) -> dict[str, Any]:
+        if all(block.kind in ("text", "tool_use") for block in self._blocks):
+            return {}
+        values = [block.value() for block in self._blocks]
+        return {"content": [v for v in values if v["type"] != "text" or v.get("text")]}
+
+
+_BLOCK_OF_DELTA = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+    "input_json_delta": "tool_use",
+    "citations_delta": "text",
+}
+_BLOCK_KEYS = frozenset(
+    {"type", "text", "thinking", "signature", "citations", "id", "name", "input"}
+)
+
+
+def _citation(value: dict[str, Any]) -> Citation:
+    """Return a citation of a search result, a web page or a document ("Citations")."""
+
+    def text(*names: str) -> str | None:
+        found = next((v for name in names if isinstance(v := value.get(name), str) and v), None)
+        return None if found is None else join_surrogates(found)
+
+    def number(*names: str) -> int | None:
+        return next((v for name in names if type(v := value.get(name)) is int), None)
+
+    return Citation(
+        url=text("url", "source"),
+        title=text("title", "document_title"),
+        text=text("cited_text"),
+        start=number("start_char_index", "start_page_number", "start_block_index"),
+        end=number("end_char_index", "end_page_number", "end_block_index"),
+        raw=value,
+    )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
-from typing import Any
 
 from ..config import JSON_BYTES, LEADING_SPACE_BYTES
-from ..errors import MalformedStream, StreamTruncated
-from ..types import Delta, Finish
-from .parsing import parse_json
-from .sse import EventParser
+from ..errors import MalformedStream
+from ..types import Citation, Delta, Extra, Finish, ServedModel
 
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 _HTML_BYTES = 65
 """So many bytes from the ``<`` on tell a web page from text."""
+
+
+_STREAM_START = re.compile(rb"(data|event|id|retry)?:|\[DONE\]")
+"""How event streams start; JSON cannot."""
+_STREAM_START_BYTES = 6
+_SAY_NOTHING = (ServedModel, Extra, Citation)
 
 
 class BodyDecoder:
@@ -29,13 +32,16 @@ class BodyDecoder:
 
     def __init__(self, content_type: str = "") -> None:
         self.ended = False
+        self.finished = False
+        """Whether a finish reason is the last thing that was said, apart from usage."""
+        self.resumed = False
+        """Whether more was said after a finish reason."""
+        self._says_something = False
+        """Whether anything came that makes an answer: text, a call, a count, …"""
         self._deltas: list[Delta] = []
         self._error: Exception | None = None
-        self._events = EventParser()
         self._content_type = content_type
         self._format = "stream" if content_type == "text/event-stream" else ""
-        if content_type.endswith("json"):
-            self._format = "json"
         self._held = bytearray()
 
     def feed(self, data: bytes) -> list[Delta]:
@@ -48,10 +54,10 @@ class BodyDecoder:
                 data = self._hold(data)
             if data:
                 self._read_stream(data)
-            if self._events.error and not self.ended:
-                raise MalformedStream(self._events.error)
         except Exception as error:  # noqa: BLE001 (end() raises it, after these deltas)
             self._error, self.ended = error, True
+        if deltas and not self._says_something:
+            self._note_meaning(deltas)
         return deltas
 
     def end(self) -> list[Delta]:
@@ -63,6 +69,9 @@ class BodyDecoder:
             vars(error)["deltas"] = deltas
             raise
         return deltas
+
+    def _note_meaning(self, deltas: list[Delta]) -> None:
+        self._says_something = not all(isinstance(delta, _SAY_NOTHING) for delta in deltas)
 
     def _hold(self, data: bytes, *, is_all: bool = False) -> bytes:
         """Keep a body that is JSON or of unknown format; return what can be read as a stream."""
@@ -87,11 +96,13 @@ class BodyDecoder:
         if start.startswith(b"<"):
             more = b">" not in start and len(start) < _HTML_BYTES
         else:
-            more = codecs.BOM_UTF8.startswith(start)
+            more = codecs.BOM_UTF8.startswith(start) or len(start) < _STREAM_START_BYTES
         if more and not is_all:
             return ""
         if not self._content_type and _HTML.match(start[:_HTML_BYTES]):
             raise MalformedStream("the server sent a web page instead of an answer; check base_url")
+        if self._content_type.endswith("json"):
+            return "stream" if _STREAM_START.match(start) else "json"
         return "json" if self.accepts_json and start.startswith(b"{") else "stream"
 
     def _read_end(self) -> None:
@@ -100,9 +111,7 @@ class BodyDecoder:
                 raise self._error
             finally:
                 self._error = None  # its traceback refers to this decoder
-        if self.ended:
-            return
-        if not self._format:
+        if not self._format and not self.ended:
             self._read_stream(self._hold(b"", is_all=True))
         if self._format == "json":
             self._read_json(bytes(self._held))
@@ -110,20 +119,14 @@ class BodyDecoder:
             self._end_stream()
 
     def _read_json(self, body: bytes) -> None:
-        text = body.decode("utf-8-sig", "replace")
-        if not text.strip():
-            raise StreamTruncated("the answer is empty")
-        self._read_answer(parse_json(text))
+        """Read a whole answer in JSON, which is its own end marker."""
+        raise NotImplementedError
 
     def _read_stream(self, data: bytes) -> None:
         raise NotImplementedError
 
     def _end_stream(self) -> None:
-        """Read the end of a stream, which came without its end marker."""
-        raise NotImplementedError
-
-    def _read_answer(self, answer: Any) -> None:
-        """Read a whole answer in JSON, which is its own end marker."""
+        """Finish a stream; ``ended`` says whether its end marker has come."""
         raise NotImplementedError
 
 
@@ -131,7 +134,8 @@ class WholeBody(BodyDecoder):
     """Decodes the response to a GET: its text is what ``read`` makes of the complete body."""
 
     def __init__(self, read: Callable[[bytes], str]) -> None:
-        super().__init__("application/json")
+        super().__init__()
+        self._format = "json"
         self._read = read
 
     def _read_json(self, body: bytes) -> None:

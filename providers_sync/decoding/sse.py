@@ -1,13 +1,15 @@
 """Parser for server-sent events (SSE); no other module imports sseclient.
 
 sseclient gets single complete events with LF line ends, without a BOM, in valid UTF-8 and within
-size limits. An unterminated event at the end is dropped, as the specification requires (WHATWG
-HTML, 9.2.6).
+size limits. Two things differ from the specification (WHATWG HTML, 9.2.6), because servers in
+trouble put their words there: lines that are no field of an event are not dropped, and neither is
+an event at the end that lacks its empty line.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 
 from sseclient import SSEClient
 
@@ -16,6 +18,9 @@ from ..errors import StreamCut
 
 _BOM = codecs.BOM_UTF8
 _CR = 13
+_BARE_LINE = re.compile(r"^(?!(?:data|event|id|retry)?(?::|$))", re.MULTILINE)
+BARE = ""
+"""The name of an "event" of lines that are no field."""
 
 
 class EventParser:
@@ -55,20 +60,42 @@ class EventParser:
             name, _, line = block.rpartition("\n")
             if name.startswith("event: ") and line.startswith("data: ") and "\n" not in name:
                 events.append((name[7:] or "message", line[6:]))
-            elif block:
-                if error := _too_many_lines(block):
-                    self.error = error
-                    break
-                source = iter([f"{block}\n\n".encode()])
-                events += [(event.event, event.data) for event in SSEClient(source).events()]
+            elif block and not self._parse(block, events):
+                break
         return events
 
-    def end(self) -> None:
-        """Raise ``StreamCut`` if the stream has ended inside a character."""
+    def _parse(self, block: str, events: list[tuple[str, str]]) -> bool:
+        """Parse an unusual event; return whether it is within the limits."""
+        if error := _too_many_lines(block):
+            self.error = error
+            return False
+        bare = ""
+        if _BARE_LINE.search(block):
+            lines = block.split("\n")
+            bare = "\n".join(line for line in lines if _BARE_LINE.match(line))
+            if _BARE_LINE.match(lines[0]):
+                events.append((BARE, bare))
+                bare = ""
+        source = iter([f"{block}\n\n".encode()])
+        events += [(event.event, event.data) for event in SSEClient(source).events()]
+        if bare:
+            events.append((BARE, bare))
+        return True
+
+    def end(self) -> list[tuple[str, str]]:
+        """Return what came after the last empty line, as events.
+
+        Raises ``StreamCut`` if the stream has ended inside a character.
+        """
+        rest = self._start or bytes(self._tail)
+        self._start, self._tail = None, bytearray()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        decoder.decode(self._start or self._tail[-8:])
+        text = decoder.decode(rest)
         if decoder.getstate()[0]:
             raise StreamCut("the stream ends inside a character")
+        events: list[tuple[str, str]] = []
+        self._parse(text, events)
+        return events
 
     def _strip_bom(self, data: bytes) -> bytes:
         """Drop a byte order mark at the start, even if it is split between two calls."""

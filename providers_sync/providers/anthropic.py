@@ -21,6 +21,7 @@ class Anthropic(Provider):
     """
 
     url = "https://api.anthropic.com"
+    protocol = decoding.AnthropicDecoder.protocol
     api_endpoint = "/v1/messages"
     default_base_url = url
     base_url_variable = "ANTHROPIC_BASE_URL"

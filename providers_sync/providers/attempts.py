@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import call_log, retry, transport
 from ..clock import monotonic
@@ -158,7 +159,8 @@ class AttemptLoop:
                     response, min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
                 )
             _check_content_type(response)
-            channel.headers_received(response.headers, response.request_id)
+            server = urlsplit(self._request.url).netloc
+            channel.headers_received(response.headers, response.request_id, server)
             context = copy_context()
             decoder = context.run(self._request.decoder, response.content_type)
             yield Reading(response, decoder, context)

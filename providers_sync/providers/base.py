@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .. import decoding, transport
 from .. import retry as _retry
 from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
 from ..errors import APIStatusError, InvalidRequestError
-from ..messages import to_messages
+from ..messages import to_messages, with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Decoder, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest
@@ -44,6 +45,9 @@ class Provider(ProviderSettings):
     Threads may share a provider. Connections are made at first use, per process; ``close()`` and
     ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
     """
+
+    protocol = ""
+    """The protocol whose decoder the class uses. What it wants back goes back to the same only."""
 
     # --- hooks that a provider class may override
 
@@ -132,12 +136,16 @@ class Provider(ProviderSettings):
         merged = {**self._defaults, **validate_options(options)}
         extra = merged.pop("extra_body", None)
         extra = {**self._extra_body, **validate_extra_body(extra)}
-        body = copy_context().run(self.body, to_messages(messages), model_name, merged)
+        url = self._connections.url(self.base_url, self.api_endpoint)
+        turns = with_returned_fields(
+            to_messages(messages), self.protocol, model_name, urlsplit(url).netloc
+        )
+        body = copy_context().run(self.body, turns, model_name, merged)
         if extra:
             body = build_body(body, extra)
         request = HTTPRequest(
             "POST",
-            self._connections.url(self.base_url, self.api_endpoint),
+            url,
             validate_headers(headers),
             body,
             self.decoder,

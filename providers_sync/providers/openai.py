@@ -55,6 +55,7 @@ class OpenAICompatible(Provider):
     """
 
     url = "https://api.openai.com"
+    protocol = decoding.OpenAIDecoder.protocol
     api_endpoint = "/chat/completions"
     default_base_url = "https://api.openai.com/v1"
     base_url_variable = "OPENAI_BASE_URL"

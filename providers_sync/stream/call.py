@@ -80,6 +80,8 @@ class Call:
         """Why reading the response has ended, unless it has ended well."""
         self.is_draining = False
         """Whether the answer is complete, and only the end of the body is missing."""
+        self._is_decoded = False
+        """Whether the decoder has been told the end of the body."""
         self.belongs_to_reader = False
         """Whether the reader thread reads the response, and closes it."""
         self.is_registered = False
@@ -117,7 +119,7 @@ class Call:
 
     def _begin(self, body: ResponseBody) -> None:
         """Read what came with the headers; then let the reader thread go on, if it can."""
-        self.is_draining = False
+        self.is_draining = self._is_decoded = False
         going = True
         if body.socket is None:
             self.channel.notify()  # the headers have arrived; the first read may wait for long
@@ -175,9 +177,27 @@ class Call:
         channel = self.channel
         if channel.expired or channel.ended:  # stopping the attempt looks like a broken connection
             return channel.interruption()
-        is_cut = isinstance(failure, (StreamCut, StreamTruncated))
-        is_complete = self.is_draining or (is_cut and channel.has_end_marker)
-        return None if is_complete else failure
+        if self.is_draining:
+            return None
+        if isinstance(failure, (StreamCut, StreamTruncated)) and channel.has_end_marker:
+            resumed = self.reading is not None and getattr(self.reading.decoder, "resumed", False)
+            return failure if resumed else self.end_whole_answer()
+        return failure
+
+    def end_whole_answer(self) -> BaseException | None:
+        """End an answer that is whole, although its body is not; return what is wrong with it.
+
+        Under the lock.
+        """
+        if self.reading is None or self._is_decoded:
+            return None
+        try:
+            self._end_decoding(self.reading)
+        except (StreamCut, StreamTruncated):
+            return None
+        except BaseException as error:  # noqa: BLE001 (passed on to the source)
+            return error
+        return None
 
     def _decode(self, data: bytes, reading: Reading) -> bool:
         """Decode what a read has brought, under the lock; return whether the response goes on."""
@@ -190,6 +210,9 @@ class Call:
         if data:
             deltas = context.run(decoder.feed, data)
             channel.deliver(deltas, len(data))
+            finished = getattr(decoder, "finished", None)
+            if finished is not channel.has_end_marker and finished is not None:
+                channel.set_whole(finished)
         if not (body.ended or getattr(decoder, "ended", False)):
             return True
         self._end_decoding(reading)
@@ -202,6 +225,7 @@ class Call:
         return True
 
     def _end_decoding(self, reading: Reading) -> None:
+        self._is_decoded = True
         try:
             deltas = reading.context.run(reading.decoder.end)
         except BaseException as error:

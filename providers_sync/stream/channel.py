@@ -10,11 +10,12 @@ from typing import Protocol
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
-from ..types import Delta, Finish, ServedModel, Usage
+from ..types import Citation, Delta, Extra, Finish, ProtocolMessage, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
 
-_NOT_EVENTS = (Usage, Finish, ServedModel)
+_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage)
+"""What does not show that the model has begun to answer."""
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
 NOW = -math.inf
@@ -51,6 +52,8 @@ class Channel(Wakeup):
         self.chunks = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
+        self.server = ""
+        """Host and port that the last attempt has sent its request to."""
         self.status: int | None = None
         """The HTTP status of the last attempt, once it has one."""
         self.model: str | None = None
@@ -62,7 +65,8 @@ class Channel(Wakeup):
         self.started = False
         """Whether an event has arrived: text, reasoning, refusal or tool call."""
         self.has_end_marker = False
-        """Whether the end marker has arrived."""
+        """Whether the answer is whole: its end marker has arrived, or a finish reason and after it
+        nothing but usage."""
         self.waits_for_first_event = False
         """Whether the call returns at the first event, not at the headers.
 
@@ -100,6 +104,7 @@ class Channel(Wakeup):
             self.attempts += 1
             self._held = [ServedModel(self.model)] if self.model else []
             self.has_end_marker, self._idle = False, self.timeouts.idle
+            self.buffered = 0
             self._set_deadline("connect", self.timeouts.connect)
 
     def connected(self) -> None:
@@ -109,11 +114,13 @@ class Channel(Wakeup):
 
     sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
-    def headers_received(self, headers: Mapping[str, str], request_id: str | None) -> None:
+    def headers_received(
+        self, headers: Mapping[str, str], request_id: str | None, server: str = ""
+    ) -> None:
         """Record the headers of a good response. The caller is woken by the first ``notify``."""
         with self.lock:
             self._check()
-            self.headers, self.request_id = headers, request_id
+            self.headers, self.request_id, self.server = headers, request_id, server
             self.is_open = self.has_news = not self.waits_for_first_event
 
     def interruption(self) -> Exception:
@@ -162,7 +169,7 @@ class Channel(Wakeup):
         if self.first_text_at is None and self.chunks:
             self.first_text_at = now
         if Finish in kinds:
-            self._note_end_marker()
+            self.set_whole(True)
         if self.buffered > BUFFER_BYTES and self.buffer:
             self.is_full = True
             self.deadlines.only_total()
@@ -172,7 +179,9 @@ class Channel(Wakeup):
         if all(isinstance(delta, _NOT_EVENTS) for delta in deltas):
             for delta in deltas:
                 self._hold(delta)
-            return False
+            if self.buffered <= BUFFER_BYTES or not any(type(d) is Extra for d in self._held):
+                return False
+            deltas.clear()  # they are among those held
         self.started = self.is_open = True
         self._set_deadline("idle", self._idle)
         self.buffer, self._held = self.buffer + self._held, []
@@ -186,13 +195,15 @@ class Channel(Wakeup):
             self._held = [held for held in self._held if type(held) is not type(delta)]
         self._held.append(delta)
         if isinstance(delta, Finish):
-            self._note_end_marker()
+            self.set_whole(True)
 
-    def _note_end_marker(self) -> None:
-        """Record the end marker: only usage and ``[DONE]`` may still follow."""
-        self.has_end_marker = True
-        self._idle = min(AFTER_FINISH_S, self._idle or math.inf)
-        self._set_deadline("idle", self._idle)
+    def set_whole(self, is_whole: bool) -> None:
+        """Record that only usage and ``[DONE]`` may still follow, or that more of it has come."""
+        self.has_end_marker = is_whole
+        idle = self.timeouts.idle
+        self._idle = min(AFTER_FINISH_S, idle or math.inf) if is_whole else idle
+        if not self.is_full and (is_whole or self.started):
+            self._set_deadline("idle", self._idle)
 
     def end(self, error: ProviderError | None) -> None:
         """End the call after the source has ended, well or with ``error``."""
@@ -203,8 +214,12 @@ class Channel(Wakeup):
 
     # --- called by the reader thread
 
-    def expire(self, timeout: str) -> None:
-        """Handle an expired timeout: end the attempt or the entire call."""
+    def expire(self, timeout: str, failure: ProviderError | None = None) -> None:
+        """Handle an expired timeout: end the attempt or the entire call.
+
+        ``failure`` is what is wrong with an answer that is whole: after its end, only usage or
+        ``[DONE]`` is missing.
+        """
         with self.lock:
             if self.ended:
                 return
@@ -213,9 +228,9 @@ class Channel(Wakeup):
             ):
                 self.expired = timeout
                 self.deadlines.only_total()
-            else:  # after the end marker only usage or [DONE] is missing
-                error = None if self.has_end_marker else timeout_error(timeout, self.timeouts)
-                self.end(error)
+            else:
+                is_whole = self.has_end_marker
+                self.end(failure if is_whole else timeout_error(timeout, self.timeouts))
             self._stop()
 
     def interrupt(self) -> None:

@@ -16,10 +16,9 @@ from ..types import (
     Completion,
     Delta,
     Event,
+    InternalDelta,
     Outcome,
-    ServedModel,
     TextDelta,
-    ToolCallStarted,
 )
 from . import reader
 from .call import Call, Source
@@ -121,7 +120,7 @@ class Stream(Transcript):
                 yield TextDelta(delta)
             else:
                 self._record(delta)
-                if not isinstance(delta, (ServedModel, ToolCallStarted)):
+                if not isinstance(delta, InternalDelta):
                     yield delta
 
     def read(self) -> str:
@@ -266,6 +265,10 @@ class Stream(Transcript):
             reasoning=self.reasoning,
             tool_calls=tuple(self.tool_calls),
             refusal=self.refusal,
+            citations=tuple(self.citations),
+            media=tuple(self.media),
+            extras=tuple(self.extras),
+            message=self.message,
         )
 
     def __repr__(self) -> str:

@@ -9,10 +9,17 @@ from typing import Any
 
 from ..clock import monotonic
 from ..errors import ProviderFailure
+from ..finish_reasons import is_whole
+from ..messages import assistant_message
 from ..types import (
+    Citation,
     Delta,
+    Extra,
     Finish,
+    Media,
+    Message,
     Outcome,
+    ProtocolMessage,
     ReasoningDelta,
     Refusal,
     ServedModel,
@@ -47,6 +54,14 @@ class Transcript:
         """Tokens counted by the server, if it reports them."""
         self.tool_calls: list[ToolCall] = []
         """The complete tool calls the model has made so far."""
+        self.citations: list[Citation] = []
+        """The sources that the model has named so far."""
+        self.media: list[Media] = []
+        """The images and pieces of sound so far."""
+        self.extras: list[Extra] = []
+        """Everything else that the server has said so far."""
+        self._asked_model = model
+        self._protocol_message: ProtocolMessage | None = None
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
 
@@ -121,6 +136,14 @@ class Transcript:
             self._reasoning.append(delta.text)
         elif isinstance(delta, Refusal):
             self._refusal.append(delta.text)
+        elif isinstance(delta, Citation):
+            self.citations.append(delta)
+        elif isinstance(delta, Media):
+            self.media.append(delta)
+        elif isinstance(delta, Extra):
+            self.extras.append(delta)
+        elif isinstance(delta, ProtocolMessage):
+            self._protocol_message = delta
 
     @property
     def outcome(self) -> Outcome | None:
@@ -147,6 +170,27 @@ class Transcript:
     def _handed_over(self) -> list[Delta]:
         batch = self._position[2]
         return batch[: len(batch) - operator.length_hint(self._unread)]
+
+    @property
+    def message(self) -> Message:
+        """The answer so far as a message, to append to the messages of the next request.
+
+        It is JSON, in OpenAI's form. What the protocol wants back unchanged (signed reasoning,
+        the server's own tools, …) is under ``providers_sync``: it is sent to the same server and
+        family of models only.
+        """
+        return assistant_message(
+            self.text or self.refusal,
+            self.tool_calls,
+            self._protocol_message,
+            self._channel.model or self._asked_model,
+            self._channel.server,
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer is complete, and the model ended it by itself."""
+        return is_whole(self.outcome, self.finish_reason, self.refusal)
 
     @property
     def headers(self) -> Mapping[str, str]:

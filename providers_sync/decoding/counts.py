@@ -1,0 +1,99 @@
+"""Token counts in the forms of OpenAI's and Anthropic's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..types import Usage
+
+_OPENAI = {
+    "input_tokens": ("prompt_tokens", "input_tokens"),
+    "output_tokens": ("completion_tokens", "output_tokens"),
+    "total_tokens": ("total_tokens",),
+    "cached_tokens": (
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
+        "cached_tokens",  # Moonshot
+        "prompt_cache_hit_tokens",  # DeepSeek
+    ),
+    "cache_write_tokens": (
+        "prompt_tokens_details.cache_write_tokens",  # OpenRouter
+        "prompt_tokens_details.cache_creation_tokens",
+        "cache_creation_input_tokens",
+    ),
+    "reasoning_tokens": (
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+        "reasoning_tokens",
+    ),
+}
+"""Where servers of OpenAI's protocol put each count: the first that is found holds."""
+
+
+def token_count(value: Any) -> int | None:
+    """Return a valid token count unchanged, ``None`` for anything else.
+
+    >>> token_count(7), token_count(True), token_count("7"), token_count(2**63)
+    (7, None, None, None)
+    """
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def openai_usage(counts: Any, before: Usage | None) -> Usage | None:
+    """Return the usage after counts have come; ``None`` if they hold nothing.
+
+    A count that is missing now keeps its value of ``before``.
+
+    >>> openai_usage({"prompt_tokens": 1, "completion_tokens": 2}, None)
+    Usage(input_tokens=1, output_tokens=2, total_tokens=3, cached_tokens=None, \
+cache_write_tokens=None, reasoning_tokens=None)
+    """
+    if not isinstance(counts, dict):
+        return None
+    found = {name: _find(counts, places) for name, places in _OPENAI.items()}
+    known = {name: count for name, count in found.items() if count is not None}
+    if not known:
+        return None
+    usage = replace(before or Usage(), **known, raw={**((before and before.raw) or {}), **counts})
+    if "total_tokens" not in known:
+        usage = replace(usage, total_tokens=_total(usage.input_tokens, usage.output_tokens))
+    return usage
+
+
+def _find(counts: dict[str, Any], places: tuple[str, ...]) -> int | None:
+    for place in places:
+        outer, _, inner = place.rpartition(".")
+        where = counts.get(outer) if outer else counts
+        if isinstance(where, dict) and (count := token_count(where.get(inner))) is not None:
+            return count
+    return None
+
+
+def anthropic_usage(counts: Mapping[str, Any], *, is_final: bool) -> Usage | None:
+    """Return the usage for all counts of a message so far; ``None`` if they hold nothing.
+
+    Anthropic counts input read from and written to its cache separately. Until the counts are
+    final, their sum means nothing.
+    """
+    fresh, cached, written, output = (
+        token_count(counts.get(name))
+        for name in (
+            "input_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+            "output_tokens",
+        )
+    )
+    details = counts.get("output_tokens_details")
+    reasoning = token_count(details.get("thinking_tokens")) if isinstance(details, dict) else None
+    if fresh is None and output is None:
+        return None
+    sent = None if fresh is None else token_count(fresh + (cached or 0) + (written or 0))
+    total = _total(sent, output) if is_final else None
+    return Usage(sent, output, total, cached, written, reasoning, dict(counts))
+
+
+def _total(sent: int | None, received: int | None) -> int | None:
+    return None if sent is None or received is None else token_count(sent + received)

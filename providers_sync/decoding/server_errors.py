@@ -1,0 +1,135 @@
+"""Errors that a server reports inside an answer: how to recognize them, and what they say.
+
+Shapes: OpenAI's and Anthropic's ``{"error": {"message": …}}``; FastChat's and vLLM's
+``{"object": "error", "message": …}``; DashScope's ``{"code": …, "message": …}``; MiniMax's
+``{"base_resp": {"status_code": …, "status_msg": …}}``; FastAPI's ``{"detail": …}``; OpenRouter's
+``metadata.raw`` and Groq's ``failed_generation`` beside the message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import ERROR_BODY_BYTES
+from ..errors import MalformedStream, ServerError, http_status
+from ..quota import REMEDY, detailed_codes
+from .parsing import as_text, join_surrogates, parse_json
+
+ERROR_CODE_CHARACTERS = 200
+"""Maximum length of an error's type and code; real ones are a word or two."""
+MESSAGE_CHARACTERS = 4000
+"""Maximum length of an error's message; the body holds all of it."""
+STATUS_KEYS = ("code", "status", "status_code", "statusCode")
+"""Where an error object may name the HTTP status of the failure."""
+_MESSAGE_KEYS = ("message", "error_message", "error_msg", "status_msg", "msg", "detail")
+_TYPE_KEYS = ("type", "error_type")
+_FAILED_REASONS = ("error", "network_error", "insufficient_system_resource")
+"""Finish reasons of an answer that broke off (OpenRouter; Z.ai; DeepSeek, "finish_reason")."""
+_NESTING = 4
+"""How deep messages are looked for in errors that contain errors, as objects or as JSON text."""
+
+
+def server_error(value: Any, body: str = "") -> ServerError:
+    """Return the error for what a server sent in place of an answer: text, JSON or its value.
+
+    ``body`` is the text it came in, if ``value`` is not that text.
+    """
+    if isinstance(value, str):
+        body = body or value
+        try:
+            value = parse_json(value)
+        except MalformedStream:
+            value = {"message": value}
+    if isinstance(value, list) and value:
+        value = value[0]
+    outer = value if isinstance(value, dict) else {"message": value}
+    chain = list(_errors_within(outer))
+    kind, code = _first(chain, _TYPE_KEYS), _first(chain, ("code",))
+    code = next((each for error in chain for each in detailed_codes(error)), code)
+    names = _error_name(None if kind == "error" else kind), _error_name(code)
+    message = _message(chain) or names[0] or names[1] or "no reason given"
+    error = ServerError(
+        f"the server reports an error: {join_surrogates(message)[:MESSAGE_CHARACTERS]}",
+        type=names[0],
+        code=names[1],
+        status_code=_named_status(chain),
+        body=join_surrogates(body or json.dumps(value, ensure_ascii=False))[:ERROR_BODY_BYTES],
+    )
+    if error.quota_exhausted:
+        error.args = (f"{error}; {REMEDY}",)
+    return error
+
+
+def reports_error(value: dict[str, Any], *, is_answer: bool) -> bool:
+    """Return whether an event is an error; ``is_answer``: it also has the keys of an answer.
+
+    >>> reports_error({"error": None, "choices": []}, is_answer=True)
+    False
+    >>> reports_error({"code": "InvalidParameter", "message": "too long"}, is_answer=False)
+    True
+    """
+    if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
+        return True
+    base = value.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        return True
+    return not is_answer and any(value.get(key) for key in (*_MESSAGE_KEYS, "error_type", "errors"))
+
+
+def is_failed_reason(reason: str) -> bool:
+    """Return whether a finish reason says that the answer broke off."""
+    return reason.lower() in _FAILED_REASONS
+
+
+def _errors_within(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an error object and the ones that it contains, from the outside in."""
+    for _ in range(_NESTING):
+        yield value
+        inner = next((v for key in ("error", "errors", "base_resp") if (v := value.get(key))), None)
+        inner = inner or next((v for key in _MESSAGE_KEYS if (v := value.get(key))), None)
+        if isinstance(inner, str) and inner.lstrip()[:1] in ("{", "["):
+            try:
+                inner = parse_json(inner)
+            except MalformedStream:
+                return
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if not isinstance(inner, dict):
+            return
+        value = inner
+
+
+def _message(chain: list[dict[str, Any]]) -> str:
+    """Return the innermost message, and what vendors put beside it."""
+    message = ""
+    for error in reversed(chain):
+        found = (error.get(key) for key in (*_MESSAGE_KEYS, "error"))
+        message = next((as_text(each) for each in found if each), "")
+        if message:
+            break
+    for error in chain:
+        metadata = error.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, dict) else None
+        for more in (raw, error.get("failed_generation")):
+            if more and as_text(more) not in message:
+                message += f": {as_text(more)}"
+    return message
+
+
+def _first(chain: list[dict[str, Any]], keys: tuple[str, ...]) -> Any:
+    """Return the innermost value under one of the keys."""
+    values = (error.get(key) for error in reversed(chain) for key in keys)
+    return next((value for value in values if value is not None), None)
+
+
+def _error_name(value: object) -> str | None:
+    """Return an error's type or code as text; ``None`` stays ``None``."""
+    return None if value is None else join_surrogates(as_text(value)[:ERROR_CODE_CHARACTERS])
+
+
+def _named_status(chain: list[dict[str, Any]]) -> int | None:
+    """Return the HTTP status that an error names, under whichever key, else ``None``."""
+    statuses = (http_status(error.get(key)) for error in reversed(chain) for key in STATUS_KEYS)
+    return next((status for status in statuses if status is not None), None)

@@ -1,0 +1,161 @@
+"""Assembles tool calls from their pieces, which servers number and name in many ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import TOOL_CALLS
+from ..errors import MalformedStream
+from ..types import ToolCall
+from .parsing import as_text, has_too_many_values, join_surrogates
+
+_RAW_CHARACTERS = 2000
+"""How much of a call that cannot be read an error shows."""
+
+
+_JSON_MARK = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
+
+
+class _Nesting:
+    """Follows JSON that comes in pieces, to tell whether it is complete."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._has_begun = False
+        self._held = ""
+        """A backslash at the end of a piece: it belongs to the next one."""
+
+    def feed(self, text: str) -> bool:
+        """Return whether the JSON up to the end of this piece is a complete object or list."""
+        text = self._held + text
+        self._held = ""
+        end = 0
+        for mark in _JSON_MARK.finditer(text):
+            character, end = mark[0], mark.end()
+            if character == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string and len(character) == 1:
+                self._has_begun = True
+                self._depth += 1 if character in "[{" else -1
+        if text.endswith("\\") and end < len(text):
+            self._held = "\\"
+        return self._has_begun and self._depth <= 0 and not self._in_string
+
+
+@dataclass
+class PartialCall:
+    """A tool call whose pieces arrive."""
+
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    is_custom: bool = False
+    """Whether its input is text, not JSON."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Other fields of the call, which its protocol wants back."""
+    _nesting: _Nesting = field(default_factory=_Nesting)
+    _unread: int = 0
+    """How many pieces ``_nesting`` has seen."""
+
+    @property
+    def raw(self) -> str:
+        return join_surrogates("".join(self.pieces))
+
+    def is_whole(self) -> bool:
+        """Return whether its arguments are complete JSON."""
+        pieces, self._unread = self._unread, len(self.pieces)
+        return self._nesting.feed("".join(self.pieces[pieces:]))
+
+    def finished(self) -> ToolCall:
+        raw = self.raw
+        arguments = None if self.is_custom else parse_arguments(raw)
+        return ToolCall(join_surrogates(self.id), join_surrogates(self.name), arguments, raw)
+
+
+class ToolCallAssembler:
+    """Assembles the tool calls of one answer in OpenAI's protocol."""
+
+    def __init__(self) -> None:
+        self.calls: list[PartialCall] = []
+        self._open: dict[object, PartialCall] = {}
+        self._last: PartialCall | None = None
+
+    def add(
+        self, index: object, position: int, call_id: object, name: object, arguments: object
+    ) -> PartialCall:
+        """Add a piece of a call; return the call that it belongs to.
+
+        ``index`` is that of the server; without one, ``position`` in the event's list stands for
+        it. Arguments that are not text (an object, in place of its JSON) are complete.
+        """
+        call_id, name = as_text(call_id or ""), as_text(name or "")
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments)
+        call = self._find(index, position, call_id, name, arguments)
+        call.id = call.id or call_id
+        call.name = call.name or name
+        if arguments:
+            call.pieces.append(arguments)
+        self._last = call
+        return call
+
+    def _find(
+        self, index: object, position: int, call_id: str, name: str, arguments: str
+    ) -> PartialCall:
+        key = ("position", position) if index is None else index
+        call = self._open.get(key)
+        if call is None and index is None and not name and self._last is not None:
+            return self._last
+        if call is not None and _begins_another(call, call_id, name, arguments):
+            call = None
+        if call is None:
+            if len(self.calls) >= TOOL_CALLS:
+                raise MalformedStream(f"the answer has more than {TOOL_CALLS} tool calls")
+            call = self._open[key] = PartialCall()
+            self.calls.append(call)
+        return call
+
+    def finished(self) -> Iterator[ToolCall]:
+        """Yield the calls, now complete, in order.
+
+        Raises ``MalformedStream``, with what arrived, for one without a name.
+        """
+        nameless = ""
+        for call in self.calls:
+            if call.name:
+                yield call.finished()
+            elif call.id or call.pieces:
+                nameless = nameless or f"{call.id} {call.raw[:_RAW_CHARACTERS]}".strip()
+        if nameless:
+            raise MalformedStream(f"the model calls a tool without naming it: {nameless}")
+
+
+def _begins_another(call: PartialCall, call_id: str, name: str, arguments: str) -> bool:
+    """Return whether a piece under the index of ``call`` is the first of another call.
+
+    Servers repeat the name in every piece, give each piece another id, or put all calls under one
+    index, with or without ids. So another call begins only with a name, after complete arguments.
+    """
+    if not name or not call.name:
+        return False
+    other_id = bool(call_id) and call_id != call.id
+    if other_id and call.id and name != call.name:
+        return True
+    if not (other_id or name != call.name or (not call_id and arguments.lstrip()[:1] == "{")):
+        return False
+    return call.is_whole()
+
+
+def parse_arguments(raw: str) -> dict[str, Any] | None:
+    """Return the arguments of a call; ``None`` if they are not a JSON object."""
+    try:
+        value = None if has_too_many_values(raw) else json.loads(raw or "{}")
+        if "\\ud" in raw.lower():  # escaped surrogates, which ``join_surrogates(raw)`` does not see
+            value = json.loads(join_surrogates(json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
