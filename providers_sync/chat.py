@@ -191,9 +191,7 @@ class Chat:
             except APIStatusError as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise
-                call_log.write(
-                    call_log.INFO, "the model refuses to continue; asking in words"
-                )
+                call_log.write(call_log.INFO, "the model refuses to continue; asking in words")
                 messages.append({"role": "user", "content": CONTINUE})
                 stream = self.provider.stream(self.to_send(messages), **call)
         except BaseException:

@@ -1,7 +1,7 @@
 """What the finish reasons of models mean: whether the model ended by itself, and else why not.
 
 Sources: OpenAI, "finish_reason"; Anthropic, "Handling stop reasons"; Gemini, ``FinishReason``;
-Mistral (``model_length``); Z.ai (``sensitive``); Hugging Face TGI (``eos_token``).
+Mistral (``model_length``); Z.ai (``sensitive``); TGI (``eos_token``).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 from providers_sync import (
     Anthropic,
     AuthenticationError,
+    Extra,
     Finish,
     InvalidRequestError,
     ReasoningDelta,
@@ -93,6 +94,7 @@ def test_events_come_typed_and_in_order() -> None:
         ReasoningDelta("Let me think."),
         TextDelta("The sum "),
         TextDelta("is:"),
+        Extra("event.news", {"of": "tomorrow"}),
         call,
     ]
     assert events[-1] == Finish("tool_use")
@@ -146,12 +148,18 @@ def test_broken_tool_arguments_are_kept_raw() -> None:
     assert completion.tool_calls == (ToolCall("t", "add", None, '{"a": '),)
 
 
-def test_stop_reason_alone_is_not_the_end() -> None:
-    """Only ``message_stop`` proves that the answer is complete."""
+def test_stop_reason_proves_the_end_and_a_block_takes_it_back() -> None:
+    """Without ``message_stop``: what comes after a stop reason wants another one."""
     script = answer(text("Hi"), finish("end_turn"), end=False)
+    with serve(script, protocol="anthropic") as server:
+        completion = Anthropic("claude", base_url=server.url, api_key="k", retry=None).complete(
+            "Hi"
+        )
+    assert (completion.text, completion.finish_reason) == ("Hi", "end_turn")
+    script = answer(text("Hi"), finish("end_turn"), text(" you"), end=False)
     with serve(script, protocol="anthropic") as server, pytest.raises(StreamTruncated) as caught:
         Anthropic("claude", base_url=server.url, api_key="k", retry=None).complete("Hi")
-    assert caught.value.partial == "Hi"
+    assert caught.value.partial == "Hi you"
 
 
 def test_overload_is_retried_and_an_invalid_request_is_not() -> None:

@@ -28,7 +28,7 @@ from providers_sync import (
 from providers_sync.config import EVENT_BYTES, JSON_VALUES, TOOL_CALLS
 from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.stream import Channel
-from providers_sync.testing import ScriptedProvider, answer, event, repeat, serve, text
+from providers_sync.testing import ScriptedProvider, answer, done, event, repeat, serve, text
 from providers_sync.types import ServedModel
 
 HALF = "\ud83d"
@@ -50,7 +50,7 @@ COUNT = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens
 EMPTY = openai({"content": ""})
 WORD = openai({"content": "x"})
 STOP = {"type": "message_stop"}
-FRAGMENT = openai({"tool_calls": [{"index": 0, "function": {"arguments": "1"}}]})
+FRAGMENT = openai({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "1"}}]})
 
 
 def cpu_of(block: bytes, times: int) -> float:
@@ -80,7 +80,7 @@ def test_usage_before_the_first_text_is_kept_once() -> None:
     script = [repeat(first, times=5000), COUNT, text("Hello")]
     provider = ScriptedProvider(script)
     events = list(provider.stream("Hi").events())
-    assert [each for each in events if isinstance(each, Usage)] == [Usage(7, 1, None)]
+    assert [each for each in events if isinstance(each, Usage)] == [Usage(7, 1, 8)]
 
 
 def repeated(block: bytes, times: int) -> Iterator[bytes]:
@@ -136,7 +136,9 @@ CALLS: dict[type[Provider], list[Any]] = {
 def test_too_many_tool_calls_are_refused(kind: type[Provider]) -> None:
     """The error names the limit and keeps the text before it."""
     provider = ScriptedProvider([text("Hello"), *CALLS[kind]], like=kind("m", api_key="k"))
-    with pytest.raises(MalformedStream, match=f"more than {TOOL_CALLS} tool calls") as caught:
+    with pytest.raises(
+        MalformedStream, match=f"more than {TOOL_CALLS} (tool calls|content blocks)"
+    ) as caught:
         provider.stream("Hi").read()
     assert caught.value.partial == "Hello"
 
@@ -152,7 +154,7 @@ def test_count_beyond_63_bits_is_none(number: Any) -> None:
     counts = {"input_tokens": number, "output_tokens": 2}
     script = anthropic({"type": "message_start", "message": {"usage": counts}}, STOP)
     messages = ScriptedProvider(answer(*script, end=False), like=Anthropic("m", api_key="k"))
-    assert messages.complete("Hi").usage == Usage(None, 2, 2)
+    assert messages.complete("Hi").usage == Usage(None, 2)
 
 
 def test_names_are_printable() -> None:
@@ -160,7 +162,9 @@ def test_names_are_printable() -> None:
     call = {"id": "1" + HALF, "function": {"name": "f" + HALF, "arguments": "{}"}}
     chat = ScriptedProvider([
         event({"model": "m" + HALF, "choices": [{"delta": {"tool_calls": [call]}}]}),
-        event({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop" + HALF}]}),
+        text("x"),
+        event({"choices": [{"delta": {}, "finish_reason": "stop" + HALF}]}),
+        done(),
     ])  # fmt: skip
     block = {"type": "tool_use", "id": "1" + HALF, "name": "f" + HALF, "input": {}}
     script = anthropic(
@@ -264,7 +268,8 @@ def test_names_and_counts_before_the_first_text_are_kept_once() -> None:
 def test_name_of_anthropics_model_is_reported_once() -> None:
     """Also if a server sends several ``message_start`` events."""
     start = {"type": "message_start", "message": {"model": "m"}}
-    deltas = decode(AnthropicDecoder(EVENTS), anthropic(*[start] * 5, STOP))
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    deltas = decode(AnthropicDecoder(EVENTS), anthropic(*[start] * 5, end, STOP))
     assert [each for each in deltas if isinstance(each, ServedModel)] == [ServedModel("m")]
 
 

@@ -224,7 +224,7 @@ def test_decoder_is_freed_with_its_last_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "event", "limit"), [(OpenAIDecoder, openai, 2), (AnthropicDecoder, anthropic, 3)]
+    ("kind", "event", "limit"), [(OpenAIDecoder, openai, 3), (AnthropicDecoder, anthropic, 3)]
 )
 def test_event_of_plain_text_takes_few_calls(
     kind: Any, event: Callable[[str], bytes], limit: int

@@ -86,9 +86,7 @@ LAYERS = [
     # async adapter
     "aio",
     # core
-    "messages transport decoding retry stream",
-    # inside messages
-    "images",
+    "transport decoding retry stream",
     # inside stream
     "stream.prepared",
     "stream.stream",
@@ -105,14 +103,21 @@ LAYERS = [
     "transport.attempt",
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing
+    "decoding.text",
     "decoding.openai_chat decoding.anthropic",
-    "decoding.bodies",
-    "decoding.parsing decoding.sse",
+    "decoding.events",
+    "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
+    "decoding.openai_parts decoding.sse",
+    "decoding.parsing",
+    # core, used by stream too
+    "messages",
+    "images",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
     "config call_log",
     "errors",
     "types printable clock quota",
+    "finish_reasons",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

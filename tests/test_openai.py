@@ -73,9 +73,9 @@ def test_events_come_typed_and_in_order() -> None:
             ReasoningDelta("Hm."),
             TextDelta("A"),
             Refusal("No."),
+            Usage(1, 2, 3),
             ToolCall("c1", "add", {"a": 1}, '{"a": 1}'),
             Finish("tool_calls"),
-            Usage(1, 2, 3),
         ]
     completion = stream.completion()
     assert (completion.reasoning, completion.refusal) == ("Hm.", "No.")

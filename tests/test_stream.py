@@ -121,7 +121,7 @@ def test_events_share_the_cursor_with_the_iterator() -> None:
         events = stream.events()
         assert next(events) == TextDelta("Hel")
         assert next(stream) == "lo "
-        assert list(events) == [TextDelta("wörld"), Finish("stop"), Usage(1, 2, 3)]
+        assert list(events) == [TextDelta("wörld"), Usage(1, 2, 3), Finish("stop")]
         assert stream.outcome is Outcome.COMPLETE
 
 

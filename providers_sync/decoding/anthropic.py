@@ -16,7 +16,7 @@ from ..errors import MalformedStream
 from ..types import Citation, ReasoningDelta, ToolCall, ToolCallStarted
 from .counts import anthropic_usage
 from .events import EventsDecoder
-from .parsing import WRONG_SHAPE, SurrogateJoiner, as_text, join_surrogates, short_repr
+from .parsing import WRONG_SHAPE, SurrogateJoiner, as_text, join_surrogates, json_text, short_repr
 from .server_errors import reports_error, server_error
 from .tool_calls import parse_arguments
 
@@ -34,15 +34,13 @@ class _Block:
 
     def __init__(self, start: dict[str, Any]) -> None:
         self.start = start
+        self.kind = as_text(start.get("type"))
         self.pieces: dict[str, list[str]] = {}
         """The pieces of its fields, and under ``input`` of the JSON of its input."""
+        self.texts = self.pieces["text"] = []
         self.citations: list[Any] = []
         self.is_reported = True
         """Whether an ``Extra`` holds what it is now."""
-
-    @property
-    def kind(self) -> str:
-        return as_text(self.start.get("type"))
 
     def add(self, key: str, piece: Any) -> None:
         if not isinstance(piece, str):
@@ -53,6 +51,8 @@ class _Block:
         """Return the whole block."""
         value = dict(self.start)
         for key, pieces in self.pieces.items():
+            if not pieces:
+                continue
             text = join_surrogates("".join(pieces))
             if key == "input":
                 value[key] = parse_arguments(text) if text else self.start.get(key)
@@ -87,30 +87,30 @@ class AnthropicDecoder(EventsDecoder):
     # --- events
 
     def _read_value(self, value: Any) -> None:
-        if not isinstance(value, dict):
-            raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
-        self._read_typed_event(as_text(value.get("type") or "message"), value)
+        self._read_named_value("message", value)
 
     def _read_named_value(self, name: str, value: Any) -> None:
         if not isinstance(value, dict):
             raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
-        self._read_typed_event(as_text(value.get("type") or name), value)
-
-    def _read_typed_event(self, kind: str, value: dict[str, Any]) -> None:
+        kind = value.get("type") or name
+        before = len(self._deltas)
         try:
-            self._read_event(kind, value)
+            if kind == "content_block_delta":
+                self._read_delta(value["index"], value["delta"])
+            elif kind == "content_block_start":
+                self._start_block(value["index"], value["content_block"])
+            elif kind == "content_block_stop":
+                self._report_block(value.get("index"))
+            else:
+                self._read_message_event(kind, value)
+                return
         except WRONG_SHAPE as error:
             raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
+        if self.finished:
+            self._note_resumption(before)
 
-    def _read_event(self, kind: str, value: dict[str, Any]) -> None:
-        before = len(self._deltas)
-        if kind == "content_block_delta":
-            self._read_delta(value["index"], value["delta"])
-        elif kind == "content_block_start":
-            self._start_block(value["index"], value["content_block"])
-        elif kind == "content_block_stop":
-            self._report_block(value.get("index"))
-        elif kind == "message_start":
+    def _read_message_event(self, kind: Any, value: dict[str, Any]) -> None:
+        if kind == "message_start":
             self._read_message(value["message"])
         elif kind == "message_delta":
             self._read_message_delta(value)
@@ -122,9 +122,7 @@ class AnthropicDecoder(EventsDecoder):
             raise server_error(value)
         elif kind != "ping":
             self._add_extra(f"event.{kind}", {k: v for k, v in value.items() if k != "type"})
-            self._words = self._words or short_repr(json.dumps(value))
-        if self.finished and kind.startswith("content_block"):
-            self._note_resumption(before)
+            self._words = self._words or short_repr(json_text(value))
 
     def _read_message(self, message: dict[str, Any]) -> None:
         """Read the start of a message, or all of it."""
@@ -185,8 +183,12 @@ class AnthropicDecoder(EventsDecoder):
         if block is None:
             block = self._add_block(index, {"type": _BLOCK_OF_DELTA.get(kind, kind)})
         if kind == "text_delta":
-            self._read_text(delta["text"])
-            block.add("text", delta["text"])
+            text = delta["text"]
+            block.texts.append(text)
+            if self._text.held or not text.isascii():
+                text = self._text.feed(text)
+            if text:
+                self._deltas.append(text)
         elif kind == "thinking_delta":
             self._read_reasoning(delta["thinking"] or "")
             block.add("thinking", delta["thinking"] or "")
@@ -239,7 +241,7 @@ class AnthropicDecoder(EventsDecoder):
             answer = answer[0]
         if not isinstance(answer, dict) or answer.get("error") or "content" not in answer:
             raise server_error(answer)
-        self._read_typed_event("message", answer)
+        self._read_value(answer)
         self._conclude()
 
     def _finish(self) -> None:

@@ -17,6 +17,7 @@ from .parsing import (
     SHOWN_CHARACTERS,
     SurrogateJoiner,
     join_surrogates,
+    json_text,
     parse_json,
 )
 from .server_errors import is_failed_reason, server_error
@@ -88,16 +89,16 @@ class EventsDecoder(BodyDecoder):
             raise server_error(event)
         elif name == BARE:
             self._read_bare_lines(event)
-        elif word:
+        elif word and name == "message":
+            self._read_value(parse_json(event))
+        elif word[:1] == "{" and name not in _PINGS:
+            self._read_named_value(name, parse_json(event))
+        elif word and name not in _PINGS:
             try:
                 value = parse_json(event)
             except MalformedStream:
-                if name == "message":
-                    raise
-                self._add_extra(f"event.{name}", event)
-                return
-            if name not in _PINGS:
-                self._read_named_value(name, value)
+                value = event
+            self._add_extra(f"event.{name}", value)
 
     def _read_named_value(self, name: str, value: Any) -> None:
         """Read the JSON of an event that has a name, which most protocols do not use."""
@@ -199,13 +200,18 @@ class EventsDecoder(BodyDecoder):
     def _read_text(self, text: str) -> None:
         if self._text.held or not text.isascii():
             text = self._text.feed(text)
+        if self._format == "json":
+            text += self._text.end()  # no more of it will come
         if text:
             self._deltas.append(text)
 
     def _add_extra(self, path: str, value: Any) -> None:
         """Append something else that was said; not what is empty, or the same as before."""
-        if is_empty(value) or self._last_values.get(path) == value:
-            return
+        try:
+            if is_empty(value) or self._last_values.get(path) == value:
+                return
+        except RecursionError as error:
+            raise MalformedStream(f"{path} is nested too deeply") from error
         if len(self._last_values) >= _LAST_VALUES:
             self._last_values.clear()
         self._last_values[path] = value
@@ -228,8 +234,7 @@ class EventsDecoder(BodyDecoder):
     def _raise_failed_reason(self, value: Any) -> None:
         if self._reason is not None and is_failed_reason(self._reason):
             raise server_error(
-                f"the answer broke off (finish reason {self._reason})",
-                json.dumps(value, ensure_ascii=False),
+                f"the answer broke off (finish reason {self._reason})", json_text(value)
             )
 
 

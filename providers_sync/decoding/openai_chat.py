@@ -8,7 +8,6 @@ Mistral's ``content`` as a list of typed parts, Groq's ``x_groq``, Perplexity's 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from .openai_parts import (
     reasoning_of,
     text_of,
 )
-from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, short_repr
+from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
 from .server_errors import reports_error, server_error
 from .tool_calls import PartialCall, ToolCallAssembler
 
@@ -79,8 +78,8 @@ class OpenAIDecoder(EventsDecoder):
             else:
                 raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
         choices = value.get("choices")
-        if self._model is None:
-            self._read_model(value.get("model"))
+        if self._model is None and "model" in value:
+            self._read_model(value["model"])
         if choices:
             try:
                 if len(choices) > 1:
@@ -154,6 +153,8 @@ class OpenAIDecoder(EventsDecoder):
         message = choice.get("message")
         if not message:
             return {}
+        if not self._says_something:
+            self._note_meaning(self._deltas)
         if self._says_something and not self._reads_messages:
             return {}
         self._reads_messages = True
@@ -292,7 +293,7 @@ class OpenAIDecoder(EventsDecoder):
                 self._cite_once(source)
         self._add_extras(value, _READ_CHUNK_KEYS)
         if not (is_answer or value.get("type") in ("ping", "keepalive")):
-            self._words = self._words or short_repr(json.dumps(value))
+            self._words = self._words or short_repr(json_text(value))
 
     def _cite_once(self, source: Any) -> None:
         """Append a source of a list that stands in every event."""

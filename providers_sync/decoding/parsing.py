@@ -55,6 +55,14 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else reprlib.repr(value)
 
 
+def json_text(value: object) -> str:
+    """Return JSON to be shown; a bounded ``repr`` of what cannot be written."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return reprlib.repr(value)
+
+
 class SurrogateJoiner:
     """Joins escaped surrogate pairs that are split between chunks; a lone half becomes U+FFFD."""
 

@@ -8,14 +8,13 @@ Shapes: OpenAI's and Anthropic's ``{"error": {"message": …}}``; FastChat's and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from ..config import ERROR_BODY_BYTES
 from ..errors import MalformedStream, ServerError, http_status
 from ..quota import REMEDY, detailed_codes
-from .parsing import as_text, join_surrogates, parse_json
+from .parsing import as_text, join_surrogates, json_text, parse_json
 
 ERROR_CODE_CHARACTERS = 200
 """Maximum length of an error's type and code; real ones are a word or two."""
@@ -55,7 +54,7 @@ def server_error(value: Any, body: str = "") -> ServerError:
         type=names[0],
         code=names[1],
         status_code=_named_status(chain),
-        body=join_surrogates(body or json.dumps(value, ensure_ascii=False))[:ERROR_BODY_BYTES],
+        body=join_surrogates(body or json_text(value))[:ERROR_BODY_BYTES],
     )
     if error.quota_exhausted:
         error.args = (f"{error}; {REMEDY}",)

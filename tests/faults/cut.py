@@ -157,12 +157,11 @@ CLEAN = [
     Row(
         "clean end before the empty line of the last event",
         answer("Hel", part("lo", -1), end=False),
-        StreamTruncated, "truncated", "Hel", kinds=EVENTS,
+        StreamTruncated, "truncated", "Hello", kinds=EVENTS,
     ),
     Row(
         "clean end before the empty line of the end marker",
-        answer("Hel", part(done(), -1), end=False),
-        StreamTruncated, "truncated", "Hel", kinds=EVENTS,
+        answer("Hel", part(done(), -1), end=False), text="Hel", kinds=EVENTS,
     ),
     Row(
         "body delimited by connection close, without an end marker",
@@ -187,7 +186,8 @@ CLEAN = [
         kinds=EVENTS, schemes=BOTH, attributes={"finish_reason": None},
     ),
     Row(
-        "end marker without text", answer(done()), text="", kinds=EVENTS,
+        "end marker without text", answer(done()), StreamTruncated, "truncated",
+        kinds=EVENTS, requests=3,
     ),
     *(
         Row(

@@ -72,19 +72,16 @@ ECHOES: dict[str, Any] = {
     "an error event as text": ["Hel", event(long(1985), "error")],
     "broken JSON": ["Hel", event(f'{{"oops {KEY}')],
     "truncated broken JSON": ["Hel", event(f'{{"{long(62)}')],
-    "JSON with unexpected structure": ["Hel", event({"oops": KEY})],
-    "truncated JSON with unexpected structure": ["Hel", event({"oops": long(58)})],
+    "JSON with unexpected structure": ["Hel", event([KEY, KEY])],
+    "truncated JSON with unexpected structure": ["Hel", event([long(970), KEY])],
+    "words outside the protocol": answer(event({"oops": KEY}), end=False),
     "content of the wrong type": ["Hel", event({"choices": [{"delta": {"content": [KEY]}}]})],
     "a chunk size": ["Hel", wire(f"{KEY}\r\n".encode()), cut()],
 }  # fmt: skip
 
 
 HEADERS = {OpenAICompatible: ("Authorization", f"Bearer {KEY}"), Anthropic: ("x-api-key", KEY)}
-UNKNOWN = {
-    "JSON with unexpected structure",
-    "truncated JSON with unexpected structure",
-    "content of the wrong type",
-}
+UNKNOWN = {"content of the wrong type"}
 """Ignored in Anthropic's protocol: events of unknown types are skipped."""
 
 

@@ -148,8 +148,6 @@ SHAPES = {
     "a string": event('"Hello"'),
     "a number": event("42"),
     "null": event("null"),
-    "an empty object": event({}),
-    "no choices": event({"id": "1", "object": "chat.completion.chunk"}),
     "choices that are a number": event({"choices": 7}),
     "choices that are an object": event({"choices": {"delta": {"content": "x"}}}),
     "a choice that is null": event({"choices": [None]}),
