@@ -10,13 +10,30 @@ from typing import Any, Protocol, Union
 from .dialects import ChatRequest, Delta, Ending
 from .errors import ProviderError
 from .stream import CancelToken
-from .types import Finish, Messages, ToolCall, Usage
+from .types import (
+    Citation,
+    Event,
+    Extra,
+    Finish,
+    InternalDelta,
+    Media,
+    Messages,
+    ReasoningDelta,
+    Refusal,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 
 POLL_S = 0.1
 """Seconds between two checks for disconnects; an engine stops within a second of one."""
 
-EngineEvent = Union[Delta, Finish, Usage]
-"""What an engine yields: deltas of its answer, the finish reason and the token counts."""
+EngineEvent = Union[str, Event]
+"""What an engine yields: text, and the events of a ``Stream``."""
+_NOT_SENT = (Citation, Media, Extra, *InternalDelta)
+"""What the gateway's protocols do not carry."""
+_STOP_SEQUENCE = "delta.stop_sequence"
+"""The ``Extra`` that holds the stop sequence in the answer of an ``Anthropic`` provider."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +53,19 @@ class Engine(Protocol):
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
     ) -> Iterator[EngineEvent]:
-        """Yield the answer's deltas, and ``Usage`` and ``Finish`` if known.
+        """Yield the answer's text and events, and ``Usage`` and ``Finish`` if known.
 
-        A delta is text (``str``), ``ReasoningDelta``, ``Refusal`` or a complete ``ToolCall``.
+        Those of a provider may be passed on unchanged:
+        ``yield from provider.stream(messages, cancel=cancel).events()``. Text is a ``str`` or a
+        ``TextDelta``; ``Citation``, ``Media`` and ``Extra`` are not sent to the client.
         ``Usage`` may come twice: first with the tokens of the prompt, at the end with all counts.
-        ``Finish`` carries OpenAI's reasons; a ``StopSequence`` also holds the matched sequence.
+        ``Finish`` carries OpenAI's or Anthropic's reasons: each client gets those of its own
+        protocol, and unknown ones as they are. A ``StopSequence`` also holds the matched sequence.
 
         ``messages`` is a non-empty list in OpenAI's form, whatever protocol the client uses:
         ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds
         the client's options under OpenAI's names, ``tools`` and ``response_format`` included.
+        Hand only those you know on to ``stream``: others may be parameters of it.
         ``cancel`` is set when the client disconnects: an engine must check it while it waits.
         ``InvalidRequestError`` becomes a 400, an ``APIStatusError`` keeps a status such as 429 or
         503, and any other exception becomes a 500. In a stream that has started, each becomes an
@@ -134,6 +155,7 @@ class EngineAnswer:
     ) -> None:
         self.usage = Usage()
         self._finish = Finish()
+        self._stop_sequence: str | None = None
         self._has_calls = False
         self._ended = False
         self._cancel = CancelToken()
@@ -143,9 +165,9 @@ class EngineAnswer:
 
     @property
     def ending(self) -> Ending:
-        """How the answer ended, with OpenAI's finish reason."""
+        """How the answer ended, with the engine's finish reason or OpenAI's name for it."""
         reason = self._finish.reason or ("tool_calls" if self._has_calls else "stop")
-        return Ending(reason, self.usage, getattr(self._finish, "sequence", None))
+        return Ending(reason, self.usage, self._stop_sequence)
 
     def __iter__(self) -> Iterator[Delta]:
         return self
@@ -153,13 +175,8 @@ class EngineAnswer:
     def __next__(self) -> Delta:
         try:
             for event in self._source:
-                if isinstance(event, Usage):
-                    self.usage = event
-                elif isinstance(event, Finish):
-                    self._finish = event
-                elif event:
-                    self._has_calls = self._has_calls or isinstance(event, ToolCall)
-                    return event
+                if delta := self._read(event):
+                    return delta
         except Exception as error:
             if self._cancel.cancelled:
                 raise AbortConnection("the client has disconnected") from error
@@ -168,6 +185,26 @@ class EngineAnswer:
             raise AbortConnection("the client has disconnected")
         self._ended = True
         raise StopIteration
+
+    def _read(self, event: EngineEvent | None) -> Delta | None:
+        """Return the delta of an event; keep what belongs to the end of the answer."""
+        if isinstance(event, TextDelta):
+            return event.text
+        if isinstance(event, (str, ReasoningDelta, Refusal, ToolCall)):
+            self._has_calls = self._has_calls or isinstance(event, ToolCall)
+            return event
+        if isinstance(event, Usage):
+            self.usage = event
+        elif isinstance(event, Finish):
+            self._finish = event
+            self._stop_sequence = getattr(event, "sequence", self._stop_sequence)
+        elif isinstance(event, Extra) and event.path == _STOP_SEQUENCE:
+            self._stop_sequence = event.value if isinstance(event.value, str) else None
+        elif event is not None and not isinstance(event, _NOT_SENT):
+            raise TypeError(
+                f"an engine yields text and events, not {type(event).__name__} ({event!r:.200})"
+            )
+        return None
 
     def close(self) -> None:
         """Stop the engine if it is still working on this answer."""

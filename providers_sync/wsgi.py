@@ -34,12 +34,13 @@ from .dialects import (
     error_body,
 )
 from .engines import AbortConnection, DisconnectWatcher, Engine, EngineAnswer
-from .errors import APIStatusError, InvalidRequestError, ProviderError
+from .errors import APIStatusError, InvalidRequestError, ProviderError, ServerError
 from .printable import visible
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Limit for a request body; long conversations with images take a few MB."""
-FORWARDED_STATUSES = {400, 413, 422, 429, 503, 529}
+OVERLOADED = 529
+FORWARDED_STATUSES = {400, 413, 422, 429, 503, OVERLOADED}
 """Statuses that are passed on from the server behind an engine: they tell the client what to do."""
 log = logging.getLogger(__name__)
 
@@ -234,8 +235,8 @@ def _from_exception(error: Exception) -> RequestError:
         return RequestError(str(error))
     if isinstance(error, AbortConnection):
         return RequestError(str(error), status=499)
-    if isinstance(error, APIStatusError) and error.status_code in FORWARDED_STATUSES:
-        return RequestError(str(error), status=error.status_code)
+    if (status := _status_behind(error)) in FORWARDED_STATUSES:
+        return RequestError(str(error), status=status)
     if isinstance(error, RecursionError):
         return RequestError("the request is nested too deeply")
     trace = "".join(traceback.format_exception(error))
@@ -244,6 +245,14 @@ def _from_exception(error: Exception) -> RequestError:
     known = isinstance(error, ProviderError)
     message = str(error) if known else "the engine failed; see the gateway's log"
     return RequestError(message, status=500, code="engine_failed")
+
+
+def _status_behind(error: Exception) -> int:
+    """Return the status of the server behind the engine, also one that its stream names; or 0."""
+    if not isinstance(error, (APIStatusError, ServerError)):
+        return 0
+    is_busy = isinstance(error, ServerError) and error.overloaded
+    return error.status_code or (OVERLOADED if is_busy else 0)
 
 
 def _error_response(error: RequestError, path: str) -> Response:

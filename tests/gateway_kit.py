@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from providers_sync import Provider
 from providers_sync.echo import EchoEngine
 from providers_sync.engines import EngineEvent
 from providers_sync.gateway import Gateway
@@ -86,6 +87,20 @@ class Endless(Scripted):
                 yield self.text
         finally:
             self.stopped.set()
+
+
+class PassingOn(EchoEngine):
+    """An engine that passes on the events of a provider's stream, whatever they are."""
+
+    models = ("m",)
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+
+    def answer(
+        self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
+    ) -> Iterator[EngineEvent]:
+        yield from self.provider.stream(messages, cancel=cancel).events()
 
 
 class Recording(LocalEngine):

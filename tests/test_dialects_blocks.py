@@ -73,7 +73,10 @@ def test_write_one_block_after_the_other() -> None:
         (Ending("tool_calls"), "tool_use"),
         (Ending("content_filter"), "refusal"),
         (Ending("stop", stop_sequence="x"), "stop_sequence"),
+        (Ending("function_call"), "tool_use"),
         (Ending("pause_turn"), "pause_turn"),
+        (Ending("end_turn"), "end_turn"),
+        (Ending("model_context_window_exceeded"), "model_context_window_exceeded"),
     ],
 )
 def test_write_stop_reason(ending: Ending, reason: str) -> None:
@@ -106,10 +109,39 @@ def test_write_refusal() -> None:
 
 
 def test_write_broken_call_in_complete_answer() -> None:
-    """Without streaming, arguments that are not valid JSON raise an error that shows them."""
-    with pytest.raises(RequestError, match=r'called add with .*: \{"a": ') as caught:
-        complete(BROKEN)
-    assert caught.value.status == 500
+    """Arguments that are not a JSON object are sent as text; the rest of the answer is kept."""
+    text, call = complete("Hi", BROKEN)["content"]
+    assert text == {"type": "text", "text": "Hi"}
+    assert call == {"type": "tool_use", "id": "c2", "name": "add", "input": BROKEN.raw}
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (
+            Usage(100, 30, 130, 60, 15, 20),
+            {
+                **{"input_tokens": 25, "output_tokens": 30},
+                **{"cache_read_input_tokens": 60, "cache_creation_input_tokens": 15},
+                "output_tokens_details": {"thinking_tokens": 20},
+            },
+        ),
+        (
+            Usage(5, 30, cached_tokens=60),
+            {"input_tokens": 5, "output_tokens": 30, "cache_read_input_tokens": 60},
+        ),
+        (
+            Usage(60, 0, cached_tokens=60),
+            {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 60},
+        ),
+    ],
+)
+def test_write_counts(usage: Usage, counts: dict[str, Any]) -> None:
+    """Input read from and written to a cache is counted beside ``input_tokens``, not in it."""
+    assert complete("Hi", ending=Ending(usage=usage))["usage"] == counts
+    assert streamed("Hi", ending=Ending(usage=usage))[-2]["usage"] == counts
+    start = events(ANTHROPIC.writer(INFO).start(usage))[0]
+    assert start["message"]["usage"] == counts
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from gateway_kit import events
@@ -48,6 +49,68 @@ def test_write_events_with_usage() -> None:
     assert usage["choices"] == []
     assert usage["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     assert done == "[DONE]"
+
+
+COUNTS = {
+    **{"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 131},
+    "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 20},
+}
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (Usage(100, 30, 131, 60, 0, 20), COUNTS),
+        (Usage(None, 5), {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5}),
+        (Usage(), None),
+    ],
+)
+def test_write_counts(usage: Usage, counts: Any) -> None:
+    """Counts of caches and of reasoning have objects of their own; without counts there is none."""
+    assert json.loads(OPENAI.writer(INFO).complete(["Hi"], Ending(usage=usage)))["usage"] == counts
+    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", include_usage=True))
+    found = [event["usage"] for event in events(writer.end(Ending(usage=usage)))[1:-1]]
+    assert found == ([counts] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("pause_turn", "pause_turn"),
+        ("length", "length"),
+    ],
+)
+def test_write_finish_reason(reason: str, expected: str) -> None:
+    """Anthropic's stop reason becomes OpenAI's finish reason, streamed or not."""
+    finish, _ = events(OPENAI.writer(INFO).end(Ending(reason)))
+    body = json.loads(OPENAI.writer(INFO).complete(["Hi"], Ending(reason)))
+    assert finish["choices"][0]["finish_reason"] == expected
+    assert body["choices"][0]["finish_reason"] == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        (ToolCall("c1", "now", {}, ""), "{}"),
+        (ToolCall("c1", "run", None, "print(1)"), "print(1)"),
+        (ToolCall("c1", "run", None, "[1]"), "[1]"),
+    ],
+)
+def test_write_unusual_arguments(call: ToolCall, arguments: str) -> None:
+    """No arguments are an empty object, which clients parse; other text is sent as it is."""
+    sent = [
+        e["choices"][0]["delta"]["tool_calls"][0] for e in events(OPENAI.writer(INFO).delta(call))
+    ]
+    assert "".join(each["function"]["arguments"] for each in sent) == arguments
+    body = json.loads(OPENAI.writer(INFO).complete([call], Ending()))
+    assert body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == arguments
 
 
 def test_write_tool_calls_in_chunks() -> None:

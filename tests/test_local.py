@@ -26,7 +26,7 @@ from providers_sync.errors import APIConnectionError, APIStatusError, InvalidReq
 from providers_sync.gateway import Gateway, serve
 from providers_sync.local import LocalEngine, LocalServer, find_weights
 from providers_sync.stream import CancelToken
-from providers_sync.types import Finish, Messages, ReasoningDelta, ToolCall, Usage
+from providers_sync.types import Finish, Messages, ReasoningDelta, TextDelta, ToolCall, Usage
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
@@ -150,7 +150,10 @@ def test_engine_forwards_everything(monkeypatch: pytest.MonkeyPatch) -> None:
             list(engine.answer([IMAGE], {}, CancelToken()))
         (request,) = server.requests
     call = ToolCall("c1", "add", {"a": 1}, '{"a": 1}')
-    assert received == [ReasoningDelta("Hm."), "Hi", call, Finish("tool_calls"), Usage(1, 2, 3)]
+    assert received == [
+        *(ReasoningDelta("Hm."), TextDelta("Hi"), Usage(1, 2, 3)),
+        *(call, Finish("tool_calls")),
+    ]
     body = request.json()
     assert {name: body[name] for name in options} == options
     assert "cancel" not in body

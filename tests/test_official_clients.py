@@ -13,6 +13,7 @@ from official import anthropic_client, openai_client
 
 from providers_sync.errors import APIStatusError
 from providers_sync.gateway import Gateway, serve
+from providers_sync.types import Finish, Usage
 
 
 @pytest.mark.parametrize("make", [openai_client, anthropic_client])
@@ -91,6 +92,48 @@ def test_failure_is_typed(
             ask(gateway, stream=stream)
         assert caught.value.status_code == (status or 500)
         assert "secret" not in str(caught.value)
+
+
+COUNTED = ("Hi", Usage(100, 30, 130, 60, 15, 20), Finish("max_tokens"), None)
+
+
+def test_openai_counts(scripted: tuple[Gateway, Scripted]) -> None:
+    """Cached and reasoning tokens are where the client has them; so is the finish reason."""
+    gateway, engine = scripted
+    for event in (*COUNTED, *COUNTED):
+        engine.script.put(event)
+    answer = ask_openai(gateway)
+    chunks = ask_openai(gateway, stream=True, stream_options={"include_usage": True})
+    for usage in (answer.usage, chunks[-1].usage):
+        assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (100, 30, 130)
+        assert usage.prompt_tokens_details.cached_tokens == 60
+        assert usage.prompt_tokens_details.cache_write_tokens == 15
+        assert usage.completion_tokens_details.reasoning_tokens == 20
+    assert {answer.choices[0].finish_reason, chunks[-2].choices[0].finish_reason} == {"length"}
+
+
+def test_openai_without_counts(scripted: tuple[Gateway, Scripted]) -> None:
+    """An engine that counts nothing has no counts."""
+    gateway, engine = scripted
+    for event in ("Hi", None, "Hi", None):
+        engine.script.put(event)
+    assert ask_openai(gateway).usage is None
+    chunks = ask_openai(gateway, stream=True, stream_options={"include_usage": True})
+    assert [chunk.usage for chunk in chunks] == [None] * 3
+
+
+def test_anthropic_counts(scripted: tuple[Gateway, Scripted]) -> None:
+    """The client finds cached input beside the other input, and the reasoning tokens."""
+    gateway, engine = scripted
+    for event in (*COUNTED, *COUNTED):
+        engine.script.put(event)
+    answer = ask_anthropic(gateway)
+    end = ask_anthropic(gateway, stream=True)[-2]
+    for usage in (answer.usage, end.usage):
+        assert (usage.input_tokens, usage.output_tokens) == (25, 30)
+        assert (usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (60, 15)
+        assert usage.output_tokens_details.thinking_tokens == 20
+    assert (answer.stop_reason, end.delta.stop_reason) == ("max_tokens", "max_tokens")
 
 
 @pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])

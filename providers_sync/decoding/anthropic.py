@@ -65,10 +65,11 @@ class _Block:
         return value
 
     def raw_input(self) -> str:
-        """Return the JSON of its input; that of the deltas holds, if any came."""
-        pieces = join_surrogates("".join(self.pieces.get("input", ())))
+        """Return the JSON of its input, or text; that of the deltas holds, if any came."""
+        pieces = "".join(self.pieces.get("input", ()))
         start = self.start.get("input")
-        return pieces or (json.dumps(start) if start else "")
+        text = start if isinstance(start, str) else json.dumps(start) if start else ""
+        return join_surrogates(pieces or text)
 
 
 class AnthropicDecoder(EventsDecoder):

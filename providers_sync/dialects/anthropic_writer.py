@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
+from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, raw_arguments, slices
 
 REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
+    "function_call": "tool_use",
     "content_filter": "refusal",
 }
 """OpenAI's finish reason → Anthropic's stop reason; others stay as they are."""
@@ -65,9 +66,8 @@ class AnthropicWriter:
     def delta(self, delta: Delta) -> bytes:
         if isinstance(delta, ToolCall):
             start = self._open_block({**_tool_use(delta), "input": {}})
-            rest = [
-                {"type": "input_json_delta", "partial_json": part} for part in slices(delta.raw)
-            ]
+            parts = slices(raw_arguments(delta))
+            rest = [{"type": "input_json_delta", "partial_json": part} for part in parts]
             return start + b"".join(map(self._delta_event, rest))
         block = _block(delta)
         kind = block["type"]
@@ -132,13 +132,9 @@ def _block(delta: Delta) -> dict[str, Any]:
         return {"type": "text", "text": delta.text}
     if isinstance(delta, ReasoningDelta):
         return {"type": "thinking", "thinking": delta.text, "signature": SIGNATURE}
-    if delta.arguments is None:
-        raise RequestError(
-            f"the model called {delta.name} with arguments that are not a JSON object: {delta.raw}",
-            status=500,
-            code="broken_tool_call",
-        )
-    return {**_tool_use(delta), "input": delta.arguments}
+    # The protocol's input is an object; what else a model wrote is sent as text, not lost.
+    given = delta.raw if delta.arguments is None else delta.arguments
+    return {**_tool_use(delta), "input": given}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -154,8 +150,20 @@ def _stop_reason(ending: Ending, refused: bool) -> dict[str, Any]:
     return {"stop_reason": reason, "stop_sequence": ending.stop_sequence}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
-    return {"input_tokens": usage.input_tokens or 0, "output_tokens": usage.output_tokens or 0}
+def _usage(usage: Usage) -> dict[str, Any]:
+    """Return the counts; Anthropic's ``input_tokens`` are those beside its cache."""
+    total, cached, written = usage.input_tokens or 0, usage.cached_tokens, usage.cache_write_tokens
+    uncached = total - (cached or 0) - (written or 0)
+    # A negative number: the server behind the engine has not counted its cache in.
+    counts: dict[str, Any] = {"input_tokens": uncached if uncached >= 0 else total}
+    if cached is not None:
+        counts["cache_read_input_tokens"] = cached
+    if written is not None:
+        counts["cache_creation_input_tokens"] = written
+    counts["output_tokens"] = usage.output_tokens or 0
+    if usage.reasoning_tokens is not None:
+        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return counts
 
 
 def _event(kind: str, **fields: Any) -> bytes:

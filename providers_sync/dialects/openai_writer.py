@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
-from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, slices
+from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, raw_arguments, slices
+
+REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""Anthropic's stop reason → OpenAI's finish reason; others stay as they are."""
 
 
 class OpenAIWriter:
@@ -42,21 +52,24 @@ class OpenAIWriter:
             return self._chunk({"refusal": delta.text})
         index, self._calls = self._calls, self._calls + 1
         first = {"index": index, **_call(delta, arguments="")}
-        rest = [{"index": index, "function": {"arguments": part}} for part in slices(delta.raw)]
+        parts = slices(raw_arguments(delta))
+        rest = [{"index": index, "function": {"arguments": part}} for part in parts]
         return b"".join(self._chunk({"tool_calls": [each]}) for each in [first, *rest])
 
     def end(self, ending: Ending) -> bytes:
         usage_chunk = b""
-        if self._include_usage:
+        if self._include_usage and (usage := _usage(ending.usage)):
             # OpenAI's usage chunk comes after the finish reason and has no choices.
-            usage_chunk = _event({**self._head, "choices": [], "usage": _usage(ending.usage)})
-        return self._chunk({}, ending.reason) + usage_chunk + b"data: [DONE]\n\n"
+            usage_chunk = _event({**self._head, "choices": [], "usage": usage})
+        return self._chunk({}, _reason(ending)) + usage_chunk + b"data: [DONE]\n\n"
 
     def error(self, error: RequestError) -> bytes | None:
         return _event(error_shape(error))
 
     def complete(self, deltas: Sequence[Delta], ending: Ending) -> bytes:
-        calls = [_call(delta, delta.raw) for delta in deltas if isinstance(delta, ToolCall)]
+        calls = [
+            _call(delta, raw_arguments(delta)) for delta in deltas if isinstance(delta, ToolCall)
+        ]
         text = "".join(delta for delta in deltas if isinstance(delta, str))
         message: dict[str, Any] = {
             "role": "assistant",
@@ -67,7 +80,7 @@ class OpenAIWriter:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls
-        choice = {"index": 0, "message": message, "finish_reason": ending.reason}
+        choice = {"index": 0, "message": message, "finish_reason": _reason(ending)}
         head = {**self._head, "object": "chat.completion", "usage": _usage(ending.usage)}
         return json_bytes({**head, "choices": [choice]})
 
@@ -91,10 +104,26 @@ def _call(call: ToolCall, arguments: str) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _reason(ending: Ending) -> str:
+    return REASONS.get(ending.reason, ending.reason)
+
+
+def _usage(usage: Usage) -> dict[str, Any] | None:
+    """Return the counts, those of caches and of reasoning if they are known; ``None`` for none."""
+    if usage == Usage():
+        return None
     prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
     total = prompt + completion if usage.total_tokens is None else usage.total_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    cache = {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens}
+    reasoning = {"reasoning_tokens": usage.reasoning_tokens}
+    details = {"prompt_tokens_details": cache, "completion_tokens_details": reasoning}
+    known = {name: _without_none(part) for name, part in details.items()}
+    return {**counts, **{name: part for name, part in known.items() if part}}
+
+
+def _without_none(counts: dict[str, int | None]) -> dict[str, int | None]:
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _event(value: Any) -> bytes:

@@ -75,7 +75,8 @@ class Ending:
     """How an answer ended."""
 
     reason: str = "stop"
-    """OpenAI's name: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
+    """OpenAI's name (``stop``, ``length``, ``tool_calls``, ``content_filter``), Anthropic's
+    (``end_turn``, ``max_tokens``, ``tool_use``, ``refusal``, …), or any other."""
     usage: Usage = field(default_factory=Usage)
     stop_sequence: str | None = None
     """The client's stop sequence that ended it, if the engine reported one."""
@@ -100,7 +101,7 @@ class Writer(Protocol):
         """Return the error as an event; ``None`` if only closing the connection can report it."""
 
     def complete(self, deltas: Sequence[Delta], ending: Ending) -> bytes:
-        """Return the body of an answer that is not streamed. May raise ``RequestError``."""
+        """Return the body of an answer that is not streamed."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,15 @@ class ModelListEndpoint:
     """Name → the model's JSON."""
     format_list: Callable[[list[dict[str, Any]]], dict[str, Any]]
     """The models' JSON → the list's."""
+
+
+def raw_arguments(call: ToolCall) -> str:
+    """Return a call's arguments as text: JSON, unless the model wrote something else.
+
+    >>> raw_arguments(ToolCall("1", "now", {}, "")), raw_arguments(ToolCall("1", "run", None, "1+"))
+    ('{}', '1+')
+    """
+    return call.raw or ("" if call.arguments is None else json.dumps(call.arguments))
 
 
 def slices(text: str, size: int = 12) -> list[str]:
