@@ -72,9 +72,10 @@ def _check_returned(message: dict[str, Any], name: str) -> None:
         )
     if message["role"] != "assistant":
         raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
-    content = fields.get("content")
-    if content is not None:
-        _check_content({"content": content}, f"{name}[{RETURNED!r}]['fields']")
+    blocks = fields.get("content") or []
+    if not isinstance(blocks, list):
+        raise InvalidRequestError(f"{name}[{RETURNED!r}]['fields']['content'] must be a list")
+    _check_content({"content": blocks}, f"{name}[{RETURNED!r}]['fields']")
 
 
 def _check_content(message: dict[str, Any], name: str) -> None:
