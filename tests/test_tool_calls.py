@@ -92,7 +92,7 @@ def test_call_without_a_name_is_an_error_with_everything_that_came() -> None:
 
 
 def test_one_call_may_stand_in_place_of_the_list() -> None:
-    """Hugging Face's TGI; OpenAI's older ``function_call``; calls without ``function``."""
+    """TGI; OpenAI's older ``function_call``; calls without ``function``."""
     for deltas in (
         [{"tool_calls": piece(0, "", "f", X1)}],
         [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": X1}}],
