@@ -117,7 +117,7 @@ LAYERS = [
     "config call_log",
     "errors",
     "types printable clock quota",
-    "finish_reasons",
+    "finish_reasons error_words",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

@@ -12,11 +12,12 @@ import json
 from typing import Any
 
 from ..config import TOOL_CALLS
+from ..error_words import as_text
 from ..errors import MalformedStream
 from ..types import Citation, ReasoningDelta, ToolCall, ToolCallStarted
 from .counts import anthropic_usage
 from .events import EventsDecoder
-from .parsing import WRONG_SHAPE, SurrogateJoiner, as_text, join_surrogates, json_text, short_repr
+from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
 from .server_errors import reports_error, server_error
 from .tool_calls import parse_arguments
 

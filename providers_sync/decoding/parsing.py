@@ -8,6 +8,7 @@ import reprlib
 from typing import Any
 
 from ..config import JSON_VALUES
+from ..error_words import as_text
 from ..errors import MalformedStream
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,11 +49,6 @@ def short_repr(value: object) -> str:
     """Return the ``repr`` of a value, cut where it is long, for an error message."""
     text = as_text(value)
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "...")
-
-
-def as_text(value: object) -> str:
-    """Return a string unchanged, and a bounded ``repr`` of any other value, which may be huge."""
-    return value if isinstance(value, str) else reprlib.repr(value)
 
 
 def json_text(value: object) -> str:

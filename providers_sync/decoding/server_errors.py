@@ -8,13 +8,13 @@ Shapes: OpenAI's and Anthropic's ``{"error": {"message": …}}``; FastChat's and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from ..config import ERROR_BODY_BYTES
+from ..error_words import MESSAGE_KEYS, as_text, errors_within, first_value, server_message
 from ..errors import MalformedStream, ServerError, http_status
 from ..quota import REMEDY, detailed_codes
-from .parsing import as_text, join_surrogates, json_text, parse_json
+from .parsing import join_surrogates, json_text, parse_json
 
 ERROR_CODE_CHARACTERS = 200
 """Maximum length of an error's type and code; real ones are a word or two."""
@@ -22,12 +22,9 @@ MESSAGE_CHARACTERS = 4000
 """Maximum length of an error's message; the body holds all of it."""
 STATUS_KEYS = ("code", "status", "status_code", "statusCode")
 """Where an error object may name the HTTP status of the failure."""
-_MESSAGE_KEYS = ("message", "error_message", "error_msg", "status_msg", "msg", "detail")
 _TYPE_KEYS = ("type", "error_type")
 _FAILED_REASONS = ("error", "network_error", "insufficient_system_resource")
 """Finish reasons of an answer that broke off (OpenRouter; Z.ai; DeepSeek, "finish_reason")."""
-_NESTING = 4
-"""How deep messages are looked for in errors that contain errors, as objects or as JSON text."""
 
 
 def server_error(value: Any, body: str = "") -> ServerError:
@@ -44,11 +41,11 @@ def server_error(value: Any, body: str = "") -> ServerError:
     if isinstance(value, list) and value:
         value = value[0]
     outer = value if isinstance(value, dict) else {"message": value}
-    chain = list(_errors_within(outer))
-    kind, code = _first(chain, _TYPE_KEYS), _first(chain, ("code",))
+    chain = list(errors_within(outer))
+    kind, code = first_value(chain, _TYPE_KEYS), first_value(chain, ("code",))
     code = next((each for error in chain for each in detailed_codes(error)), code)
     names = _error_name(None if kind == "error" else kind), _error_name(code)
-    message = _message(chain) or names[0] or names[1] or "no reason given"
+    message = server_message(chain) or names[0] or names[1] or "no reason given"
     error = ServerError(
         f"the server reports an error: {join_surrogates(message)[:MESSAGE_CHARACTERS]}",
         type=names[0],
@@ -74,53 +71,12 @@ def reports_error(value: dict[str, Any], *, is_answer: bool) -> bool:
     base = value.get("base_resp")
     if isinstance(base, dict) and base.get("status_code"):
         return True
-    return not is_answer and any(value.get(key) for key in (*_MESSAGE_KEYS, "error_type", "errors"))
+    return not is_answer and any(value.get(key) for key in (*MESSAGE_KEYS, "error_type", "errors"))
 
 
 def is_failed_reason(reason: str) -> bool:
     """Return whether a finish reason says that the answer broke off."""
     return reason.lower() in _FAILED_REASONS
-
-
-def _errors_within(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield an error object and the ones that it contains, from the outside in."""
-    for _ in range(_NESTING):
-        yield value
-        inner = next((v for key in ("error", "errors", "base_resp") if (v := value.get(key))), None)
-        inner = inner or next((v for key in _MESSAGE_KEYS if (v := value.get(key))), None)
-        if isinstance(inner, str) and inner.lstrip()[:1] in ("{", "["):
-            try:
-                inner = parse_json(inner)
-            except MalformedStream:
-                return
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if not isinstance(inner, dict):
-            return
-        value = inner
-
-
-def _message(chain: list[dict[str, Any]]) -> str:
-    """Return the innermost message, and what vendors put beside it."""
-    message = ""
-    for error in reversed(chain):
-        found = (error.get(key) for key in (*_MESSAGE_KEYS, "error"))
-        message = next((as_text(each) for each in found if each), "")
-        if message:
-            break
-    for error in chain:
-        metadata = error.get("metadata")
-        raw = metadata.get("raw") if isinstance(metadata, dict) else None
-        for more in (raw, error.get("failed_generation")):
-            if more and as_text(more) not in message:
-                message += f": {as_text(more)}"
-    return message
-
-
-def _first(chain: list[dict[str, Any]], keys: tuple[str, ...]) -> Any:
-    """Return the innermost value under one of the keys."""
-    values = (error.get(key) for error in reversed(chain) for key in keys)
-    return next((value for value in values if value is not None), None)
 
 
 def _error_name(value: object) -> str | None:

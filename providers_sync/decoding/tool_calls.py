@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import TOOL_CALLS
+from ..error_words import as_text
 from ..errors import MalformedStream
 from ..types import ToolCall
-from .parsing import as_text, has_too_many_values, join_surrogates
+from .parsing import has_too_many_values, join_surrogates
 
 _RAW_CHARACTERS = 2000
 """How much of a call that cannot be read an error shows."""

@@ -8,6 +8,7 @@ import math
 import time
 from datetime import timezone
 
+from ..error_words import errors_within, server_message
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
 from ..quota import REMEDY
 from .response import Response
@@ -48,16 +49,15 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
 
 
 def _server_message(body: str) -> str:
-    """Return the server's message: ``error.message``, ``error``, ``message`` or ``detail``."""
+    """Return the server's message, wherever it is; all of a body that has none."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         text = " ".join(body.split())
         return "" if text.startswith("<") else text[:300]
-    for name in ("error", "message", "detail"):
-        if isinstance(value, dict) and value.get(name):
-            value = value[name]
-    text = (value if isinstance(value, str) else json.dumps(value))[:2000]
+    error = value[0] if isinstance(value, list) and value else value
+    text = server_message(list(errors_within(error))) if isinstance(error, dict) else ""
+    text = (text or (value if isinstance(value, str) else json.dumps(value)))[:2000]
     return text.encode("utf-8", "replace").decode()  # replaces lone surrogates by "?"
 
 
