@@ -10,16 +10,7 @@ from __future__ import annotations
 
 _OWN_ENDS = frozenset(
     {
-        *(
-            "stop",
-            "end_turn",
-            "stop_sequence",
-            "eos_token",
-            "eos",
-            "completed",
-            "complete",
-            "normal",
-        ),
+        *("stop", "end_turn", "stop_sequence", "eos_token", "eos", "completed", "complete"),
         *("tool_calls", "tool_use", "function_call", "tool_call", "normal"),
     }
 )
@@ -95,6 +86,10 @@ def explain_end(
     >>> explain_end("complete", "length", is_empty=True, has_reasoning=True)
     'the answer is empty: it has only reasoning, and was cut off by a limit on its length \
 (finish reason length)'
+    >>> explain_end("complete", "pause_turn", count=2)
+    '2 answers are paused: send them back to let the model go on (finish reason pause_turn)'
+    >>> explain_end("complete", "SAFETY", refusal="No.", count=2)
+    '2 answers are refusals, and were ended by a content filter (finish reason SAFETY)'
     >>> explain_end("complete", "stop", is_empty=True)
     'the answer is empty (finish reason stop)'
     >>> explain_end("complete", "stop")

@@ -154,7 +154,7 @@ def test_the_summary_names_ten_kinds_of_endings_at_most() -> None:
         tally.add(to_result(to_row("Hi", number), answered))
     lines = tally.table().splitlines()
     assert [line[:21] for line in lines[7:17]] == ["1 answer ended for an"] * 10
-    assert lines[17:] == ["20 answers ended in other ways"]
+    assert lines[17:] == ["20 more ended in other ways"]
 
 
 def test_a_broken_line_is_found_before_anything_is_sent(

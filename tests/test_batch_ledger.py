@@ -195,6 +195,16 @@ def test_signed_reasoning_goes_back_from_a_recorded_answer(path: Path) -> None:
     assert [block["type"] for block in others if block.get("text") != ""] == ["tool_use"]
 
 
+def test_lone_surrogates_are_replaced_in_what_goes_back(path: Path) -> None:
+    """As everywhere in a ledger."""
+    block = {"type": "server_tool_use", "id": "s", "name": "search", "input": {"q": "\ud800"}}
+    start = {"type": "content_block_start", "index": 1, "content_block": block}
+    with serve([text("Hi"), event(start)]) as server:
+        (result,) = batch.map(Anthropic("m", base_url=server.url), ["Hi"], ledger=path)
+    assert result.message["providers_sync"]["fields"]["content"][1]["input"] == {"q": "\ufffd"}
+    assert b"\\ud800" not in path.read_bytes()
+
+
 def test_what_is_nested_too_deeply_for_a_line_is_not_recorded(path: Path) -> None:
     """A ledger that only a short stack can read would be lost."""
     deep: Any = "end"

@@ -329,6 +329,17 @@ def test_json_output_has_citations_media_and_everything_else() -> None:
     assert stderr == "providers-sync: the model sends image/png (4 bytes); --json prints it\n"
 
 
+def test_answer_of_an_image_only_is_not_empty() -> None:
+    """Its type and size are on standard error, and nothing else."""
+    url = {"url": "https://a.example/cat.png"}
+    delta = {"images": [{"type": "image_url", "image_url": url}]}
+    with serve([event({"choices": [{"index": 0, "delta": delta}]})]) as server:
+        assert run("ask", "Hi", url=server.url) == (
+            b"",
+            "providers-sync: the model sends image (https://a.example/cat.png); --json prints it\n",
+        )
+
+
 def test_json_output_is_json_whatever_the_server_says() -> None:
     """NaN becomes text; what is nested too deeply for JSON is shortened."""
     value: Any = {"n": float("nan")}

@@ -128,7 +128,7 @@ class Tally:
         named = self.endings.most_common(ENDINGS_SHOWN)
         lines += [one_line(ending.words(count)) for ending, count in named]
         if others := self.endings.total() - sum(count for _, count in named):
-            lines.append(f"{others} answers ended in other ways")
+            lines.append(f"{others} more ended in other ways")
         return "\n".join(lines)
 
 
