@@ -1,7 +1,9 @@
 """What the finish reasons of models mean: whether the model ended by itself, and else why not.
 
 Sources: OpenAI, "finish_reason"; Anthropic, "Handling stop reasons"; Gemini, ``FinishReason``;
-Mistral (``model_length``); Z.ai (``sensitive``); TGI (``eos_token``).
+Amazon Bedrock, ``stopReason``; Mistral (``model_length``); Z.ai (``sensitive``); Baidu
+(``normal``); Cohere (``error_toxic``); IBM watsonx.ai (``token_limit``); vLLM (``abort``); Text
+Generation Inference (``eos_token``).
 """
 
 from __future__ import annotations
@@ -9,22 +11,46 @@ from __future__ import annotations
 _OWN_ENDS = frozenset(
     {
         *("stop", "end_turn", "stop_sequence", "eos_token", "eos", "completed", "complete"),
-        *("tool_calls", "tool_use", "function_call", "tool_call"),
+        *("tool_calls", "tool_use", "function_call", "tool_call", "normal"),
     }
 )
 """The model has said all it wanted to, or waits for the results of its tool calls."""
-_LIMITS = frozenset(
-    {
-        *("length", "max_tokens", "max_output_tokens", "model_length"),
-        "model_context_window_exceeded",
-    }
-)
-_FILTERS = frozenset(
-    {
-        *("content_filter", "content-filter", "sensitive", "safety", "recitation", "blocklist"),
-        *("prohibited_content", "spii", "image_safety", "guardrail_intervened"),
-    }
-)
+_REFUSAL = "{was} ended by a refusal"
+_UNKNOWN = "ended for an unknown reason"
+_REASONS = {
+    "{was} cut off by a limit on {its} length": (
+        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "token_limit"),
+    ),
+    "{was} cut off because the model's context window is full": (
+        *("model_context_window_exceeded", "model_length", "context_length_exceeded"),
+    ),
+    "{was} ended by a content filter": (
+        *("content_filter", "content_filtered", "sensitive", "guardrail_intervened", "error_toxic"),
+        *("safety", "recitation", "blocklist", "prohibited_content", "spii", "model_armor"),
+        *("image_safety", "image_recitation", "image_prohibited_content"),
+    ),
+    _REFUSAL: ("refusal",),
+    "{is} paused: send {them} back to let the model go on": ("pause_turn", "compaction"),
+    "{was} ended by an invalid tool call": (
+        *("malformed_function_call", "malformed_tool_use", "unexpected_tool_call"),
+        *("too_many_tool_calls", "malformed_model_output"),
+    ),
+    "{was} stopped by the server": (
+        *("abort", "aborted", "cancelled", "canceled", "user_cancel"),
+        *("timeout", "time_limit"),
+    ),
+}
+_ENDINGS = {reason: ending for ending, reasons in _REASONS.items() for reason in reasons}
+_ONE = {
+    **{"was": "was", "is": "is", "has": "has"},
+    **{"it": "it", "its": "its", "them": "it", "refusal": "a refusal"},
+}
+_MANY = {
+    **{"was": "were", "is": "are", "has": "have"},
+    **{"it": "they", "its": "their", "them": "them", "refusal": "refusals"},
+}
+_SHOWN_CHARACTERS = 60
+"""How much of a finish reason is quoted; real ones are a few words."""
 
 
 def is_whole(outcome: str | None, reason: str | None, refusal: str = "") -> bool:
@@ -35,18 +61,35 @@ def is_whole(outcome: str | None, reason: str | None, refusal: str = "") -> bool
     """
     if outcome not in ("complete", "unverified") or refusal:
         return False
-    return reason is None or reason.lower() in _OWN_ENDS
+    return not reason or _normalized(reason) in _OWN_ENDS
 
 
 def explain_end(
-    outcome: str | None, reason: str | None, *, is_empty: bool = False, refusal: str = ""
+    outcome: str | None,
+    reason: str | None,
+    *,
+    is_empty: bool = False,
+    refusal: str = "",
+    has_reasoning: bool = False,
+    count: int | None = None,
 ) -> str:
     """Return in words why a complete answer is not whole, or empty; ``""`` if it is neither.
 
-    ``is_empty``: it has no text and no tool call.
+    The words are one line, except that control characters of the reason are left as they are.
+    ``is_empty``: it has no text, no tool call and no image or sound. ``has_reasoning``: the model
+    has reasoned. ``count``: how many such answers there are.
 
     >>> explain_end("complete", "length")
     'the answer was cut off by a limit on its length (finish reason length)'
+    >>> explain_end("complete", "length", count=3)
+    '3 answers were cut off by a limit on their length (finish reason length)'
+    >>> explain_end("complete", "length", is_empty=True, has_reasoning=True)
+    'the answer is empty: it has only reasoning, and was cut off by a limit on its length \
+(finish reason length)'
+    >>> explain_end("complete", "pause_turn", count=2)
+    '2 answers are paused: send them back to let the model go on (finish reason pause_turn)'
+    >>> explain_end("complete", "SAFETY", refusal="No.", count=2)
+    '2 answers are refusals, and were ended by a content filter (finish reason SAFETY)'
     >>> explain_end("complete", "stop", is_empty=True)
     'the answer is empty (finish reason stop)'
     >>> explain_end("complete", "stop")
@@ -54,20 +97,38 @@ def explain_end(
     """
     if outcome not in ("complete", "unverified"):
         return ""
-    stated = f" (finish reason {reason})" if reason else ""
-    if not is_whole(outcome, reason, refusal):
-        return f"the answer {_ending(reason, refusal)}{stated}"
-    return f"the answer is empty{stated}" if is_empty else ""
+    ending = "" if is_whole(outcome, reason, refusal) else _ending(reason, bool(refusal))
+    if is_empty and not refusal:
+        ending = _empty(ending, has_reasoning)
+    if not ending:
+        return ""
+    answers = "the answer" if count is None else f"{count} answer{'' if count == 1 else 's'}"
+    words = ending.format_map(_ONE if count in (None, 1) else _MANY)
+    return f"{answers} {words} ({_stated(reason)})"
 
 
-def _ending(reason: str | None, refusal: str) -> str:
-    name = (reason or "").lower()
-    if refusal or name == "refusal":
-        return "is a refusal"
-    if name in _LIMITS:
-        return "was cut off by a limit on its length"
-    if name in _FILTERS:
-        return "was ended by a filter"
-    if name == "pause_turn":
-        return "is paused: send it back to let the model go on"
-    return "was not ended by the model"
+def _normalized(reason: str) -> str:
+    return reason.strip().lower().replace("-", "_")
+
+
+def _ending(reason: str | None, is_refusal: bool) -> str:
+    """Return how an answer ended that is not whole."""
+    known = _ENDINGS.get(_normalized(reason or ""))
+    if is_refusal:
+        return "{is} {refusal}" + (f", and {known}" if known not in (None, _REFUSAL) else "")
+    return known or _UNKNOWN
+
+
+def _empty(ending: str, has_reasoning: bool) -> str:
+    """Return the same of an answer that is empty besides; ``ending`` is empty if it is whole."""
+    if has_reasoning:
+        return "{is} empty: {it} {has} only reasoning" + (f", and {ending}" if ending else "")
+    return "{is} empty" + (f": {{it}} {ending}" if ending else "")
+
+
+def _stated(reason: str | None) -> str:
+    words = " ".join((reason or "").split())
+    if not words:
+        return "no finish reason"
+    shown = words if len(words) <= _SHOWN_CHARACTERS else words[:_SHOWN_CHARACTERS] + "…"
+    return f"finish reason {shown}"

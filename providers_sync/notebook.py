@@ -29,6 +29,7 @@ from .printable import VisibleChunks, visible
 from .provider_selection import make_provider, select_provider, set_only_model
 from .providers import PRESETS
 from .safe_markdown import make_safe
+from .stream import explain
 
 try:
     from IPython.core.error import UsageError
@@ -135,7 +136,8 @@ class _PrintedOutput:
 
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
-        print(f"{self._chunks.end()}\n— {_summary(stream)}", flush=True)
+        rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
+        print(f"{rest}\n— {_summary(stream)}", flush=True)
 
     def mark_shown(self, answer: Completion) -> None:
         """Do nothing: the user may print the completion again."""
@@ -174,7 +176,7 @@ class _NotebookOutput(_PrintedOutput):
             self.update(text)
 
     def end(self, stream: Stream) -> None:
-        self.update(stream.text)
+        self.update(_shown(stream))
         summary = _summary(stream)
         markup = f'<small style="opacity: 0.6">{html.escape(summary)}</small>'
         _display({"text/html": markup, "text/plain": summary}, raw=True)
@@ -196,7 +198,7 @@ class _CompletionFormatter:
         if answer is self._shown and self._shell.execution_count == self._cell:
             self._shown = None
             return
-        _display(_mime_bundle(answer.text), raw=True)
+        _display(_mime_bundle(_shown(answer)), raw=True)
 
 
 def _make_output() -> _PrintedOutput:
@@ -208,9 +210,16 @@ def _mime_bundle(text: str) -> dict[str, str]:
     return {"text/markdown": markdown(text), "text/plain": visible(text)}
 
 
+def _shown(answer: Stream | Completion) -> str:
+    """Return what a reader sees of an answer: its text, and the model's refusal if it is apart."""
+    return "\n\n".join(filter(None, [answer.text, answer.refusal]))
+
+
 def _summary(stream: Stream) -> str:
+    """Return the line under an answer: outcome, chunks, seconds, and in words how it ended."""
     stats = stream.stats
-    return f"{stream.outcome} · {stats.chunks} chunks · {stats.duration_s:.1f} s"
+    facts = [str(stream.outcome), f"{stats.chunks} chunks", f"{stats.duration_s:.1f} s"]
+    return visible(" · ".join([*facts, *filter(None, [explain(stream)])]))
 
 
 # --- %%chat

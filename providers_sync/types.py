@@ -267,7 +267,10 @@ class Completion:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        """Return Markdown for a notebook, without the model's HTML, images and unsafe links."""
+        """Return Markdown for a notebook, without the model's HTML, images and unsafe links.
+
+        It is the text, and the model's refusal if the server sends that separately.
+        """
         from .safe_markdown import make_safe  # only notebooks need it
 
-        return make_safe(self.text)
+        return make_safe("\n\n".join(filter(None, [self.text, self.refusal])))

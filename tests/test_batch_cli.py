@@ -14,10 +14,23 @@ from typing import Any
 
 import pytest
 
-from providers_sync import OpenAICompatible
+from providers_sync import OpenAICompatible, Outcome
 from providers_sync.batch import command
+from providers_sync.batch.results import Reply, to_result
+from providers_sync.batch.rows import to_row
 from providers_sync.cli import main
-from providers_sync.testing import Request, Server, serve, stall, status, text, usage
+from providers_sync.testing import (
+    Request,
+    Server,
+    finish,
+    reasoning,
+    refusal,
+    serve,
+    stall,
+    status,
+    text,
+    usage,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,6 +103,58 @@ def test_a_row_without_an_answer_is_exit_code_1_until_it_has_one(
         assert main(batch_arguments(server, files)) == 0
         assert len(server.requests) == 1
     assert "answered         1\nfrom the ledger  3\n" in capsys.readouterr().out
+
+
+ENDINGS: dict[str, list[Any]] = {
+    "one": [text("Hel"), finish("length")],
+    "two": [text("Hi"), finish("length")],
+    "three": [reasoning("Hm"), finish("length")],
+    "four": [refusal("No.")],
+    "five": [finish("weird\x1b")],
+    "six": [text("Fine.")],
+    "seven": [finish("stop")],
+}
+LIMIT = "cut off by a limit on their length (finish reason length)"
+
+
+def test_the_summary_counts_answers_that_are_not_whole_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By reason, the most frequent first; they are answers, also when read from the ledger."""
+    source, target = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    source.write_text("\n".join(ENDINGS))
+
+    def script(request: Request) -> Any:
+        return ENDINGS[request.json()["messages"][-1]["content"]]
+
+    with serve(script) as server:
+        arguments = batch_arguments(server, (str(source), str(target)))
+        assert main(arguments) == 0
+        first = capsys.readouterr().out.splitlines()
+        assert main(arguments) == 0
+        again = capsys.readouterr().out.splitlines()
+        assert len(server.requests) == 7
+    assert first[7] == f"2 answers were {LIMIT}"
+    assert sorted(first[8:]) == sorted(again[8:])
+    assert sorted(first[8:]) == [
+        "1 answer is a refusal (finish reason stop)",
+        "1 answer is empty (finish reason stop)",
+        "1 answer is empty: it ended for an unknown reason (finish reason weird␛)",
+        "1 answer is empty: it has only reasoning, and was cut off by a limit on its length "
+        "(finish reason length)",
+    ]
+
+
+def test_the_summary_names_ten_kinds_of_endings_at_most() -> None:
+    """A server that gives a new reason each time does not fill the screen."""
+    tally = command.Tally(total=30)
+    for number in range(30):
+        message = {"role": "assistant", "content": "Hel"}
+        answered = Reply(message, Outcome.COMPLETE, finish_reason=f"reason {number}")
+        tally.add(to_result(to_row("Hi", number), answered))
+    lines = tally.table().splitlines()
+    assert [line[:21] for line in lines[7:17]] == ["1 answer ended for an"] * 10
+    assert lines[17:] == ["20 more ended in other ways"]
 
 
 def test_a_broken_line_is_found_before_anything_is_sent(

@@ -13,9 +13,23 @@ from typing import Any
 
 import pytest
 
-from providers_sync import InvalidRequestError, OpenAICompatible, Outcome, Usage, batch
+from providers_sync import Anthropic, InvalidRequestError, OpenAICompatible, Outcome, Usage, batch
 from providers_sync.batch.ledger import Ledger, LedgerError
-from providers_sync.testing import Request, Server, cut, serve, stall, status, text, usage
+from providers_sync.testing import (
+    Request,
+    Server,
+    cut,
+    event,
+    finish,
+    reasoning,
+    refusal,
+    serve,
+    stall,
+    status,
+    text,
+    tool_call,
+    usage,
+)
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ["one", "two", "three", "four"]
@@ -83,6 +97,124 @@ def test_a_line_has_the_format_of_openais_batch_output(path: Path) -> None:
     ]
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     assert body["providers_sync"]["outcome"] == "complete"
+
+
+COUNTS = {
+    "prompt_tokens": 100,
+    "completion_tokens": 50,
+    "total_tokens": 150,
+    "prompt_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 10},
+    "completion_tokens_details": {"reasoning_tokens": 40},
+}
+
+
+def test_all_counts_are_recorded_in_openais_form_and_read_back(path: Path) -> None:
+    """The details too: those that the server has reported."""
+    with serve([text("Hi"), event({"choices": [], "usage": COUNTS})]) as server:
+        (first,) = run(server, path, ["Hi"])
+        (again,) = run(server, path, ["Hi"])
+    (line,) = lines(path)
+    assert line["response"]["body"]["usage"] == COUNTS
+    assert first.usage == again.usage == Usage(100, 50, 150, 80, 10, 40)
+    assert again.recorded
+
+
+def test_a_cut_off_answer_is_recorded_and_not_whole(path: Path) -> None:
+    """It is an answer: a rerun sends nothing, and tells the same."""
+    with serve([[text("Hel"), finish("length")], [refusal("No.")], [text("Hi")]]) as server:
+        first = run(server, path, ["one", "two", "three"], concurrency=1)
+        again = run(server, path, ["one", "two", "three"])
+        assert len(server.requests) == 3
+    assert [each.is_whole for each in first] == [each.is_whole for each in again]
+    assert [each.is_whole for each in first] == [False, False, True]
+
+
+def test_a_failed_row_is_not_whole(path: Path) -> None:
+    """Whatever had arrived."""
+    with serve([text("Half"), cut()]) as server:
+        (result,) = run(server, path, ["Hi"])
+    assert not result.is_whole
+
+
+def test_a_message_has_sources_and_images(path: Path) -> None:
+    """Under the keys that OpenAI and OpenRouter use."""
+    cited = {"url": "https://a.example", "title": "A", "start_index": 0, "end_index": 2}
+    delta = {
+        "content": "Hi",
+        "annotations": [{"type": "url_citation", "url_citation": cited}],
+        "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}],
+        "audio": {"id": "audio_1", "data": "AAAA", "transcript": "!"},
+    }
+    with serve([event({"choices": [{"index": 0, "delta": delta}]})]) as server:
+        run(server, path, ["Hi"])
+        (again,) = run(server, path, ["Hi"])
+    assert again.message == {
+        "role": "assistant",
+        **{"content": "!Hi", "annotations": delta["annotations"], "images": delta["images"]},
+        "audio": {"id": "audio_1", "data": "AAAA"},
+    }
+
+
+def test_reasoning_is_recorded_once_and_goes_back(path: Path) -> None:
+    """A server that wants its ``reasoning_content`` back gets it from a recorded answer."""
+    script = [[reasoning("Hm"), tool_call("add", {"a": 1})], ["Two."]]
+    with serve(script) as server:
+        run(server, path, ["Hi"])
+        (again,) = run(server, path, ["Hi"])
+        provider = OpenAICompatible("m", base_url=server.url)
+        provider.complete([{"role": "user", "content": "Hi"}, again.message, RESULT])
+        sent = server.requests[1].json()["messages"][1]
+    assert path.read_text().count("Hm") == 1
+    assert "providers_sync" not in again.message
+    assert (sent["reasoning_content"], sent["tool_calls"][0]["id"]) == ("Hm", "call_1")
+
+
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "2"}
+
+
+def test_signed_reasoning_goes_back_from_a_recorded_answer(path: Path) -> None:
+    """To the server that it came from, unchanged; to another one it is not sent."""
+    signature = {"type": "signature_delta", "signature": "signed"}
+    script = [
+        reasoning("Hm"),
+        event({"type": "content_block_delta", "index": 0, "delta": signature}),
+        tool_call("add", {"a": 1}),
+    ]
+    with serve([script, ["Two."]]) as server, serve(["Other."]) as other:
+        provider = Anthropic("claude-1", base_url=server.url)
+        (first,) = batch.map(provider, ["Hi"], ledger=path)
+        (again,) = batch.map(provider, ["Hi"], ledger=path)
+        assert (again.recorded, again.message) == (True, first.message)
+        dialogue = [{"role": "user", "content": "Hi"}, again.message, RESULT]
+        Anthropic("claude-2", base_url=server.url).complete(dialogue)
+        Anthropic("claude-2", base_url=other.url).complete(dialogue)
+        blocks = server.requests[1].json()["messages"][1]["content"]
+        others = other.requests[0].json()["messages"][1]["content"]
+    assert blocks[0] == {"type": "thinking", "thinking": "Hm", "signature": "signed"}
+    assert [block["type"] for block in blocks] == ["thinking", "tool_use"]
+    assert [block["type"] for block in others if block.get("text") != ""] == ["tool_use"]
+
+
+def test_lone_surrogates_are_replaced_in_what_goes_back(path: Path) -> None:
+    """As everywhere in a ledger."""
+    block = {"type": "server_tool_use", "id": "s", "name": "search", "input": {"q": "\ud800"}}
+    start = {"type": "content_block_start", "index": 1, "content_block": block}
+    with serve([text("Hi"), event(start)]) as server:
+        (result,) = batch.map(Anthropic("m", base_url=server.url), ["Hi"], ledger=path)
+    assert result.message["providers_sync"]["fields"]["content"][1]["input"] == {"q": "\ufffd"}
+    assert b"\\ud800" not in path.read_bytes()
+
+
+def test_what_is_nested_too_deeply_for_a_line_is_not_recorded(path: Path) -> None:
+    """A ledger that only a short stack can read would be lost."""
+    deep: Any = "end"
+    for _ in range(300):
+        deep = [deep]
+    block = {"type": "server_tool_use", "id": "s", "name": "search", "input": {"q": deep}}
+    start = {"type": "content_block_start", "index": 1, "content_block": block}
+    with serve([text("Hi"), event(start)]) as server:
+        (result,) = batch.map(Anthropic("m", base_url=server.url), ["Hi"], ledger=path)
+    assert result.message == {"role": "assistant", "content": "Hi"}
 
 
 def test_a_row_refused_by_status_keeps_the_status(path: Path) -> None:

@@ -34,7 +34,7 @@ OURS: dict[str, Any] = json.loads(
             },
             Outcome.COMPLETE,
             finish_reason="stop",
-            usage=Usage(1, 2, 3),
+            usage=Usage(1, 2, 3, 1, None, 2),
             model="m",
             request_id="r",
             attempts=1,
@@ -385,6 +385,24 @@ def mutated(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
         )
         raw = raw[:at] + new + raw[at + draw(st.integers(0, 2)) :]
     return raw
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (None, Usage(22, 2, 24)),
+        ({"cached_tokens": 5, "audio_tokens": 0}, Usage(22, 2, 24, 5)),
+        ({"cached_tokens": "5"}, Usage(22, 2, 24)),
+        ([], Usage(22, 2, 24)),
+        ("many", Usage(22, 2, 24)),
+    ],
+)
+def test_details_of_counts_are_read_where_they_are_counts(details: Any, expected: Usage) -> None:
+    """Other writers may have anything there; lines of earlier versions have nothing."""
+    usage = (*BODY, "usage", "prompt_tokens_details")
+    reply = parse_line(dumped(changed(OPENAI, usage, details))).reply
+    assert reply is not None
+    assert reply.usage == expected
 
 
 @settings(max_examples=500, deadline=None)

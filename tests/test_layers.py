@@ -65,7 +65,7 @@ LAYERS = [
     "batch.run",
     "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs",
     "batch.ledger",
-    "batch.ledger_lines batch.executor",
+    "batch.ledger_lines batch.executor batch.reply_message",
     "batch.results",
     "batch.rows",
     # the default provider; name → class

@@ -18,7 +18,19 @@ from typing import Any
 import pytest
 from malicious_markdown import MALICIOUS, harm, mixed
 
-from providers_sync.testing import answer, cut, reasoning, serve, stall, status, text, wait
+from providers_sync.testing import (
+    Server,
+    answer,
+    cut,
+    finish,
+    reasoning,
+    refusal,
+    serve,
+    stall,
+    status,
+    text,
+    wait,
+)
 
 pytest.importorskip("ipykernel")
 nbformat = pytest.importorskip("nbformat")
@@ -27,7 +39,7 @@ nbclient = pytest.importorskip("nbclient")
 from jupyter_client.manager import KernelManager  # noqa: E402 (after the skips)
 from nbconvert.filters import markdown2html  # noqa: E402
 
-from providers_sync import notebook  # noqa: E402
+from providers_sync import OpenAICompatible, Stream, notebook  # noqa: E402
 from providers_sync.notebook import markdown  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -279,6 +291,22 @@ def test_broken_answer_is_shown_before_its_error(kernel: Kernel) -> None:
         assert [error["ename"] for error in cell.errors] == ["StreamCut"]
 
 
+def test_status_line_says_why_an_answer_is_not_whole(kernel: Kernel) -> None:
+    """In words, as text; a refusal takes the place of the text."""
+    limit = " s · the answer was cut off by a limit on its length (finish reason length)"
+    odd = " s · the answer is empty: it ended for an unknown reason (finish reason <b>␛</b>)"
+    script = [["Hel", finish("length")], [finish("<b>\x1b</b>")], [refusal("I **won't**.")], ["Hi"]]
+    with serve(script) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        cells = [kernel.run(f"%%chat other --new {options}\n{n}") for n in range(4)]
+    assert [cell.plain[0] for cell in cells] == ["Hel", "", "I **won't**.", "Hi"]
+    assert cells[0].plain[1].endswith(limit)
+    assert cells[1].plain[1].endswith(odd)
+    assert html.escape(odd) in cells[1].outputs[1]["text/html"]
+    assert cells[2].plain[1].endswith(" s · the answer is a refusal (finish reason stop)")
+    assert cells[3].plain[1].endswith(" s")
+
+
 def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
     """Settings stay, each name is a separate conversation, and the variable is a ``Chat``."""
     with serve(lambda request: [f"**{len(request.json()['messages'])}**"]) as server:
@@ -396,6 +424,25 @@ def test_without_a_notebook_the_text_is_printed() -> None:
         )
     assert shown.stderr == ""
     assert shown.stdout.startswith("One two.\n— complete · 2 chunks · ")
+
+
+def test_without_a_notebook_the_refusal_and_the_end_are_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The refusal in place of the text, and the end in words."""
+    with serve([refusal("I\x1b won't.")]) as server:
+        answer = notebook.show(notebook_stream(server))
+    assert re.fullmatch(
+        r"I␛ won't\.\n— complete · 0 chunks · [\d.]+ s · "
+        r"the answer is a refusal \(finish reason stop\)\n",
+        capsys.readouterr().out,
+    )
+    assert answer._repr_markdown_() == "I␛ won't."
+
+
+def notebook_stream(server: Server) -> Stream:
+    """Return a running answer."""
+    return OpenAICompatible("m", base_url=server.url).stream("x")
 
 
 def test_without_ipython_the_error_names_what_to_install() -> None:

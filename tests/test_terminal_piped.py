@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from providers_sync.terminal.screens import JsonScreen
 from providers_sync.testing import (
     answer,
     cut,
+    event,
+    finish,
     reasoning,
     refusal,
     serve,
@@ -27,6 +31,7 @@ from providers_sync.testing import (
     usage,
     wait,
 )
+from providers_sync.types import Extra
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
@@ -217,6 +222,137 @@ def test_refusal_and_tool_calls_go_to_standard_error() -> None:
     assert stdout == b""
     assert "the model refused: I won't." in stderr
     assert 'the model calls add({"a": 1})' in stderr
+
+
+LIMIT = "was cut off by a limit on its length (finish reason length)"
+ENDINGS: list[tuple[list[Any], str, str]] = [
+    (["Hel", finish("length")], "Hel\n", f"the answer {LIMIT}"),
+    ([finish("length")], "", f"the answer is empty: it {LIMIT}"),
+    (
+        [reasoning("Hm"), finish("length")],
+        "",
+        f"the answer is empty: it has only reasoning, and {LIMIT}",
+    ),
+    (
+        ["Hel", finish("content_filter")],
+        "Hel\n",
+        "the answer was ended by a content filter (finish reason content_filter)",
+    ),
+    (
+        ["Hel", finish("model_context_window_exceeded")],
+        "Hel\n",
+        "the answer was cut off because the model's context window is full "
+        "(finish reason model_context_window_exceeded)",
+    ),
+    (
+        ["Hel", finish("weird\n\x1b[2J")],
+        "Hel\n",
+        "the answer ended for an unknown reason (finish reason weird ␛[2J)",
+    ),
+    ([" ", finish("stop")], " \n", "the answer is empty (finish reason stop)"),
+    ([refusal("I won't."), finish("stop")], "", "the model refused: I won't."),
+]
+
+
+@pytest.mark.parametrize(("script", "expected", "words"), ENDINGS)
+def test_line_says_why_an_answer_is_not_whole_or_empty(
+    script: list[Any], expected: str, words: str
+) -> None:
+    """It is on standard error; the answer is on standard output, and the exit code is 0."""
+    with serve(script) as server:
+        assert run("ask", "Hi", url=server.url) == (
+            expected.encode(),
+            f"providers-sync: {words}\n",
+        )
+
+
+@pytest.mark.parametrize("script", [["Hi"], [tool_call("add", {})]])
+def test_nothing_is_said_about_a_whole_answer(script: list[Any]) -> None:
+    """Neither about a text nor about a call without text."""
+    with serve(script) as server:
+        _, stderr = run("ask", "Hi", url=server.url)
+    assert "the answer" not in stderr
+
+
+def test_chat_says_why_an_answer_is_not_whole() -> None:
+    """After each answer, and the conversation goes on."""
+    with serve([["Hel", finish("length")], [refusal("No.")], ["Whole"]]) as server:
+        stdout, stderr = run("chat", url=server.url, stdin=b"One\nTwo\nThree\n")
+    assert stdout == b"Hel\nWhole\n"
+    assert stderr.splitlines() == [
+        f"providers-sync: the answer {LIMIT}",
+        "providers-sync: the model refused: No.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "is_whole", "words"),
+    [
+        (["Hi"], 0, True, None),
+        (["Hel", finish("length")], 0, False, f"the answer {LIMIT}"),
+        ([finish("stop")], 0, True, "the answer is empty (finish reason stop)"),
+        ([refusal("No.")], 0, False, "the answer is a refusal (finish reason stop)"),
+        (["Hel", cut()], 1, False, None),
+        (status(401), 1, False, None),
+    ],
+)
+def test_json_end_tells_whether_the_answer_is_whole(
+    script: Any, code: int, is_whole: bool, words: str | None
+) -> None:
+    """And in words, where there is something to say."""
+    with serve(script) as server:
+        stdout, _ = run("ask", "Hi", "--json", url=server.url, code=code)
+    end = json.loads(stdout.splitlines()[-1])
+    assert (end["is_whole"], end["note"]) == (is_whole, words)
+
+
+MEDIA = {
+    "content": [
+        {"type": "text", "text": "Look."},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
+    ],
+    "annotations": [{"type": "url_citation", "url_citation": {"url": "https://a.example"}}],
+    "unheard_of": {"a": 1},
+}
+
+
+def test_json_output_has_citations_media_and_everything_else() -> None:
+    """Each under its own type; bytes are base64."""
+    with serve([event({"choices": [{"index": 0, "delta": MEDIA}]})]) as server:
+        stdout, _ = run("ask", "Hi", "--json", url=server.url)
+        _, stderr = run("ask", "Hi", url=server.url)
+    events = {each["type"]: each for each in map(json.loads, stdout.splitlines())}
+    assert events["citation"]["url"] == "https://a.example"
+    assert (events["media"]["mime_type"], events["media"]["data"]) == ("image/png", "iVBORw==")
+    assert events["extra"]["value"] == {"a": 1}
+    assert events["finish"] == {"type": "finish", "reason": "stop"}
+    assert stderr == "providers-sync: the model sends image/png (4 bytes); --json prints it\n"
+
+
+def test_answer_of_an_image_only_is_not_empty() -> None:
+    """Its type and size are on standard error, and nothing else."""
+    url = {"url": "https://a.example/cat.png"}
+    delta = {"images": [{"type": "image_url", "image_url": url}]}
+    with serve([event({"choices": [{"index": 0, "delta": delta}]})]) as server:
+        assert run("ask", "Hi", url=server.url) == (
+            b"",
+            "providers-sync: the model sends image (https://a.example/cat.png); --json prints it\n",
+        )
+
+
+def test_json_output_is_json_whatever_the_server_says() -> None:
+    """NaN becomes text; what is nested too deeply for JSON is shortened."""
+    value: Any = {"n": float("nan")}
+    with serve([event({"choices": [], "odd": value}), "Hi"]) as server:
+        stdout, _ = run("ask", "Hi", "--json", url=server.url)
+    first = json.loads(stdout.splitlines()[0], parse_constant=pytest.fail)
+    assert first == {"type": "extra", "path": "odd", "value": {"n": "NaN"}}
+    out = io.StringIO()
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    JsonScreen(out).show(Extra("odd", deep))
+    assert json.loads(out.getvalue())["value"].startswith("[[[[")
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from gateway_kit import needs_model
 
-from providers_sync.testing import answer, cut, reasoning, serve, signal, stall, text, wait
+from providers_sync.testing import answer, cut, finish, reasoning, serve, signal, stall, text, wait
 
 ROOT = Path(__file__).parent.parent
 WAIT_S = 20.0
-DIM_STATS = r"\x1b\[(?:\d+;)*2m(?:\x1b\[\d+m)*providers-sync: complete: "
+DIM = r"\x1b\[(?:\d+;)*2m(?:\x1b\[\d+m)*providers-sync: "
+DIM_STATS = DIM + "complete: "
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from providers_sync.cli import main; "
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
@@ -159,6 +160,18 @@ def test_answer_longer_than_the_screen_is_complete_and_not_repeated(terminal: Te
     colors = terminal.seen("-e")
     assert "\x1b[1m" in colors
     assert re.search(DIM_STATS, colors)
+
+
+def test_words_about_the_end_are_dim_in_a_chat(terminal: Terminal) -> None:
+    """They come after the answer."""
+    with serve(["**Hel**", finish("length")]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.type("Hi", "Enter")
+        seen = terminal.wait("limit on its length (finish reason length)")
+        terminal.type("C-d")
+        terminal.wait("exit code 0")
+    assert seen.index("Hel") < seen.index("providers-sync: the answer was cut off")
+    assert re.search(DIM + "the answer was cut off", terminal.seen("-e"))
 
 
 def test_text_is_shown_and_rendered_while_it_streams(terminal: Terminal) -> None:

@@ -146,12 +146,12 @@ function keepAtEnd(change) {
   if (wasNearEnd) page.scrollTop = page.scrollHeight;
 }
 
-function showOutcome({ answer, waiting }, { outcome, model, finish_reason, stats }) {
-  const limit = ["length", "max_tokens"].includes(finish_reason) && "stopped at its length limit";
+function showOutcome({ answer, waiting }, { outcome, note, model, stats }) {
   const chunks = stats.chunks === 1 ? "1\xa0chunk" : `${stats.chunks}\xa0chunks`;
-  const facts = [outcome, limit, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
+  const facts = [outcome, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
   keepAtEnd(() => {
     waiting.remove();
+    if (note) answer.append(make("p", "outcome reason", note));  // how it ended, as text
     answer.append(make("p", "outcome", facts.filter(Boolean).join(" · ")));
   });
 }

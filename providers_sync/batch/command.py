@@ -7,9 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from ..clock import monotonic
+from ..finish_reasons import explain_end
 from ..printable import one_line
 from ..providers import Provider
 from . import CONCURRENCY, map, read
@@ -19,6 +20,32 @@ TERMINAL_INTERVAL_S = 0.2
 """Time between two updates of the progress line in a terminal."""
 LOG_INTERVAL_S = 10.0
 """The same in a file or a pipe, where each update is a new line."""
+ENDINGS_SHOWN = 10
+"""How many kinds of endings the summary names: a server may give a new reason each time."""
+_CONTENT = ("tool_calls", "images", "audio")
+"""Keys of a message for what an answer may have besides text."""
+
+
+class AnswerEnd(NamedTuple):
+    """How an answer ended, as far as words are made of it."""
+
+    reason: str | None
+    is_empty: bool
+    refusal: str
+    has_reasoning: bool
+
+    @classmethod
+    def of(cls, result: Result) -> AnswerEnd:
+        """Return how the answer of a result ended."""
+        message, usage = result.message, result.usage
+        is_empty = not (result.text.strip() or any(message.get(key) for key in _CONTENT))
+        has_reasoning = message.get("reasoning_content") or (usage and usage.reasoning_tokens)
+        refusal = "refused" if message.get("refusal") else ""
+        return cls(result.finish_reason, is_empty, refusal, is_empty and bool(has_reasoning))
+
+    def words(self, count: int) -> str:
+        """Return in words why ``count`` answers are not whole, or empty; ``""`` otherwise."""
+        return explain_end("complete", **self._asdict(), count=count)
 
 
 @dataclass
@@ -33,9 +60,13 @@ class Tally:
     tokens: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    endings: Counter[AnswerEnd] = field(default_factory=Counter)
+    """Those of the answers that are not whole, or empty, also of the recorded ones."""
 
     def add(self, result: Result) -> None:
         """Count one result."""
+        if result.error is None and (ending := AnswerEnd.of(result)).words(1):
+            self.endings[ending] += 1
         if result.recorded:
             self.recorded += 1
             return
@@ -94,6 +125,10 @@ class Tally:
         lines = [f"{name:<16} {value}" for name, value in rows.items()]
         for name, count in self.errors.most_common():
             lines.append(f"{count} × {name}, for example {one_line(self.examples[name])}")
+        named = self.endings.most_common(ENDINGS_SHOWN)
+        lines += [one_line(ending.words(count)) for ending, count in named]
+        if others := self.endings.total() - sum(count for _, count in named):
+            lines.append(f"{others} more ended in other ways")
         return "\n".join(lines)
 
 

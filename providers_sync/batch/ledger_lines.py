@@ -7,6 +7,7 @@ import re
 import reprlib
 from typing import Any, NamedTuple, NoReturn
 
+from ..decoding.counts import token_count
 from ..decoding.parsing import join_surrogates
 from ..errors import APIStatusError
 from ..types import Outcome, Usage
@@ -17,7 +18,20 @@ _LINE_START = b'{"id":"batch_req_'
 """The start of every line we write, which tells a torn line from other text."""
 _EXTRA_KEY = "providers_sync"
 """The key of the body for what OpenAI's format lacks."""
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_COUNTS = {
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+    "total_tokens": "total_tokens",
+}
+"""The counts of ``Usage``, and their names in a line."""
+_DETAILS = {
+    "prompt_tokens_details": {
+        "cached_tokens": "cached_tokens",
+        "cache_write_tokens": "cache_write_tokens",  # OpenRouter; OpenAI has no such count
+    },
+    "completion_tokens_details": {"reasoning_tokens": "reasoning_tokens"},
+}
+"""The same of the counts that are parts of others."""
 _ANSWERED = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 _MAX_COUNT = 2**63 - 1
 """Larger counts are not plausible and are dropped."""
@@ -66,8 +80,6 @@ def _response(row: Row, reply: Reply) -> dict[str, Any] | None:
 
 
 def _completion(row: Row, reply: Reply) -> dict[str, Any]:
-    usage = reply.usage
-    counts = usage and [usage.input_tokens, usage.output_tokens, usage.total_tokens]
     return {
         "id": row.fingerprint.replace("batch_req_", "chatcmpl-"),
         "object": "chat.completion",
@@ -75,17 +87,24 @@ def _completion(row: Row, reply: Reply) -> dict[str, Any]:
         "choices": [
             {"index": 0, "message": reply.message, "finish_reason": reply.finish_reason},
         ],
-        "usage": counts
-        and {
-            name: count if type(count) is int and 0 <= count <= _MAX_COUNT else None
-            for name, count in zip(_COUNTS, counts, strict=True)
-        },
+        "usage": reply.usage and _usage_record(reply.usage),
         _EXTRA_KEY: {
             "outcome": reply.outcome,
             "attempts": reply.attempts,
             "seconds": round(reply.seconds, 3),
         },
     }
+
+
+def _usage_record(usage: Usage) -> dict[str, Any]:
+    """Return the counts in OpenAI's form; of the details only those that the server reported."""
+    record: dict[str, Any] = {key: token_count(vars(usage)[name]) for name, key in _COUNTS.items()}
+    for place, names in _DETAILS.items():
+        counts = {key: token_count(vars(usage)[name]) for name, key in names.items()}
+        known = {key: count for key, count in counts.items() if count is not None}
+        if known:
+            record[place] = known
+    return record
 
 
 def _error(reply: Reply) -> dict[str, str] | None:
@@ -193,9 +212,13 @@ def _outcome(value: object) -> Outcome:
 def _usage(value: object) -> Usage | None:
     if value is None:
         return None
-    counts = _object(value, "usage")
-    sent, received, total = (_count(counts, name) for name in _COUNTS)
-    return Usage(sent, received, total)
+    record = _object(value, "usage")
+    counts: dict[str, Any] = {name: _count(record, key) for name, key in _COUNTS.items()}
+    for place, names in _DETAILS.items():
+        details = record.get(place)
+        if isinstance(details, dict):  # other writers may have anything there
+            counts.update((name, token_count(details.get(key))) for name, key in names.items())
+    return Usage(**counts)
 
 
 def _count(parent: dict[str, Any], key: str) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ProviderError
+from ..finish_reasons import is_whole
 from ..types import Outcome, Usage
 from .rows import Row
 
@@ -49,9 +50,15 @@ class Result:
     seconds: float
     """Time spent in these requests; waiting for a turn is not counted."""
     message: dict[str, Any] = field(repr=False)
-    """The answer as an OpenAI message, with reasoning, refusal and tool calls."""
+    """The answer as an OpenAI message: text, reasoning, refusal, tool calls, sources (under
+    ``annotations``), images, sound, and what the protocol wants back (under ``providers_sync``)."""
     recorded: bool = False
     """Whether the answer was read from the ledger of an earlier run."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer is complete, and the model ended it by itself."""
+        return is_whole(self.outcome, self.finish_reason, self.message.get("refusal") or "")
 
 
 def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:

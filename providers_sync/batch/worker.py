@@ -5,15 +5,14 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import replace
-from typing import Any
 
 from ..clock import monotonic
-from ..decoding.parsing import join_surrogates
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream, channel_of
 from ..types import Outcome
 from .executor import DaemonThreadPool
+from .reply_message import answer_message, valid_text
 from .results import Reply, failed_reply
 from .rows import Row
 
@@ -97,42 +96,16 @@ def _to_reply(stream: Stream) -> Reply:
     except ProviderError as caught:
         error = _without_tracebacks(caught)
     return Reply(
-        message=_message(stream),
+        message=answer_message(stream),
         outcome=stream.outcome or Outcome.FAILED,
-        finish_reason=_valid_text(stream.finish_reason),
+        finish_reason=valid_text(stream.finish_reason),
         usage=stream.usage,
-        model=_valid_text(stream.model),
-        request_id=_valid_text(stream.request_id),
+        model=valid_text(stream.model),
+        request_id=valid_text(stream.request_id),
         error=error,
         started=channel_of(stream).started,
         attempts=stream.stats.attempts,
     )
-
-
-def _message(stream: Stream) -> dict[str, Any]:
-    """Return the answer as an OpenAI message, reasoning under the key that most servers use."""
-    calls = [
-        {
-            "id": _valid_text(call.id),
-            "type": "function",
-            "function": {"name": _valid_text(call.name), "arguments": _valid_text(call.raw)},
-        }
-        for call in stream.tool_calls
-    ]
-    text = _valid_text(stream.text)
-    message = {
-        "role": "assistant",
-        "content": text or (None if calls else ""),
-        "reasoning_content": _valid_text(stream.reasoning),
-        "refusal": _valid_text(stream.refusal),
-        "tool_calls": calls,
-    }
-    return {name: value for name, value in message.items() if value or name == "content"}
-
-
-def _valid_text(value: object) -> str | None:
-    """Return a server's value as text that every JSON parser accepts; ``None`` stays ``None``."""
-    return None if value is None else join_surrogates(str(value))
 
 
 def _executor_error(error: BaseException) -> ProviderError:

@@ -22,7 +22,7 @@ from .stream import (
     open_streams,
     raise_early_failure,
 )
-from .transcript import current_batch, read_batch
+from .transcript import current_batch, explain, read_batch
 
 __all__ = [
     "CallEnded",
@@ -36,6 +36,7 @@ __all__ = [
     "call_at_end",
     "channel_of",
     "current_batch",
+    "explain",
     "fetch_batch",
     "in_context",
     "open_streams",

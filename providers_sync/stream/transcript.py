@@ -9,7 +9,7 @@ from typing import Any
 
 from ..clock import monotonic
 from ..errors import ProviderFailure
-from ..finish_reasons import is_whole
+from ..finish_reasons import explain_end, is_whole
 from ..messages import assistant_message
 from ..types import (
     Citation,
@@ -231,3 +231,15 @@ def current_batch(stream: Transcript) -> Iterator[Delta]:
 def read_batch(stream: Transcript) -> Iterator[Delta]:
     """Read what is left of the batch that was fetched last; return it."""
     return stream._read_batch()
+
+
+def explain(stream: Transcript) -> str:
+    """Return in words why a complete answer is not whole, or empty; ``""`` if it is neither."""
+    usage = stream.usage
+    return explain_end(
+        stream.outcome,
+        stream.finish_reason,
+        is_empty=not (stream.text.strip() or stream.tool_calls or stream.media),
+        refusal=stream.refusal,
+        has_reasoning=bool(stream.reasoning or (usage and usage.reasoning_tokens)),
+    )

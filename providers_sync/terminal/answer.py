@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import ProviderError, StreamCancelled
+from ..finish_reasons import is_whole
 from ..interrupt import InterruptHandler
 from ..provider_selection import set_only_model
 from ..providers.base import Provider
-from ..stream import CancelToken, Stream
+from ..stream import CancelToken, Stream, explain
 from ..types import Messages, TextDelta
 from .input import no_echo, note
 from .screens import JsonScreen, Screen, choose_screen, summary
@@ -28,6 +29,9 @@ def ask(
     stats: bool = False,
 ) -> int:
     """Send one question, show the answer, and return the exit code: 0, or 130 after Ctrl-C.
+
+    An answer that is complete but not whole, such as one that reached a limit on its length, has
+    the code 0 too: a line on standard error says in words how it ended.
 
     ``system`` is the system message; ``as_json``, ``plain`` and ``stats`` are the options
     ``--json``, ``--plain`` and ``--stats``. If the answer fails, show the text that has arrived,
@@ -71,7 +75,7 @@ def show_answer(
             screen.end(stream, None)
         finally:
             if stream is not None and not isinstance(screen, JsonScreen):
-                _note_refusal_and_tool_calls(stream)
+                _note_what_is_not_text(stream)
             if stream is not None and stats:
                 note(summary(stream), dim=True)
 
@@ -97,9 +101,15 @@ def _events_with_flushes(stream: Stream, screen: Screen) -> Iterator[Any]:
         screen.flush()
 
 
-def _note_refusal_and_tool_calls(stream: Stream) -> None:
-    """Report the parts of the answer that are not text."""
+def _note_what_is_not_text(stream: Stream) -> None:
+    """Report the parts of the answer that are not text, and in words how it ended."""
     if stream.refusal:
         note(f"the model refused: {stream.refusal}")
     for call in stream.tool_calls:
         note(f"the model calls {call.name}({call.raw})")
+    for media in stream.media:
+        place = media.url if media.data is None else f"{len(media.data)} bytes"
+        note(f"the model sends {media.mime_type or media.kind} ({place!s:.200}); --json prints it")
+    is_told = stream.refusal and is_whole(stream.outcome, stream.finish_reason)
+    if (words := explain(stream)) and not is_told:
+        note(words, dim=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import reprlib
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +14,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..clock import monotonic
 from ..errors import ProviderError
 from ..printable import VisibleChunks
-from ..stream import Stream
-from ..types import Event, ReasoningDelta, Refusal, Stats, TextDelta, ToolCall, Usage
+from ..stream import Stream, explain
+from ..types import (
+    Citation,
+    Event,
+    Extra,
+    Finish,
+    Media,
+    ReasoningDelta,
+    Refusal,
+    Stats,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from .spinner import Spinner
 
 if TYPE_CHECKING:
@@ -75,7 +89,10 @@ class JsonScreen(Screen):
     """Writes a JSON object per line: events with their ``type``, then ``end`` with the outcome."""
 
     def show(self, event: Event) -> None:
-        self._write(_TYPES.get(type(event), "finish"), event.__dict__)
+        fields = dict(event.__dict__)
+        if isinstance(event, Media) and event.data is not None:
+            fields["data"] = base64.b64encode(event.data).decode("ascii")
+        self._write(_TYPES[type(event)], fields)
 
     def flush(self) -> None:
         self.out.flush()
@@ -86,6 +103,8 @@ class JsonScreen(Screen):
             "end",
             {
                 "outcome": outcome and str(outcome),
+                "is_whole": stream is not None and stream.is_whole,
+                "note": (stream and explain(stream)) or None,
                 "error": error and type(error).__name__,
                 "message": error and str(error),
                 "model": stream and stream.model,
@@ -95,7 +114,21 @@ class JsonScreen(Screen):
         self.out.flush()
 
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
-        self.out.write(json.dumps({"type": kind, **fields}) + "\n")
+        self.out.write(_to_json({"type": kind, **fields}) + "\n")
+
+
+def _to_json(fields: dict[str, Any]) -> str:
+    """Return fields as JSON; what a server sends may hold what JSON lacks, or be nested deeply."""
+    try:
+        return json.dumps(fields, allow_nan=False)
+    except ValueError:  # NaN or infinity: as text
+        return json.dumps(json.loads(json.dumps(fields), parse_constant=str))
+    except RecursionError:
+        return json.dumps({name: _shortened(value) for name, value in fields.items()})
+
+
+def _shortened(value: object) -> object:
+    return value if value is None or isinstance(value, (str, int, float)) else reprlib.repr(value)
 
 
 _TYPES: dict[type, str] = {
@@ -103,7 +136,11 @@ _TYPES: dict[type, str] = {
     ReasoningDelta: "reasoning",
     Refusal: "refusal",
     ToolCall: "tool_call",
+    Citation: "citation",
+    Media: "media",
+    Extra: "extra",
     Usage: "usage",
+    Finish: "finish",
 }
 
 

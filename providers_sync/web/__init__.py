@@ -31,10 +31,14 @@ closes or drops the body, the answer is cancelled at once.
 ``refusal``     ``{"text"}``: a chunk of its refusal
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
 ``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
-``done``        ``{"outcome", "finish_reason", "model", "usage", "stats"}``: always the last event
+``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",
+                "stats"}``: always the last event
 ==============  ==========================================================================
 
-If ``done`` is missing, the connection to the browser itself was cut.
+If ``done`` is missing, the connection to the browser itself was cut. ``is_whole`` is true if the
+answer is complete and the model ended it by itself. ``note`` says in words why a complete answer is
+not whole, or why it is empty: ``the answer was cut off by a limit on its length (finish reason
+length)``; otherwise it is null. It is text, to be shown as text: it quotes the model's server.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from ..config import KEEP_ALIVE_S
 from ..errors import ProviderError, StreamCancelled
-from ..stream import PreparedCall, Stream, current_batch, fetch_batch
+from ..stream import PreparedCall, Stream, current_batch, explain, fetch_batch
 from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
 from .public_errors import report_error
 
@@ -166,6 +166,8 @@ def _outcome(stream: Stream) -> dict[str, Any]:
     return {
         "outcome": stream.outcome,
         "finish_reason": stream.finish_reason,
+        "is_whole": stream.is_whole,
+        "note": explain(stream) or None,
         "model": stream.model,
         "usage": stream.usage and {name: getattr(stream.usage, name) for name in _COUNTS},
         "stats": vars(stream.stats),

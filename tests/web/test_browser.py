@@ -14,10 +14,12 @@ from providers_sync.testing import (
     answer,
     cut,
     error,
+    finish,
     garbage,
     html,
     pause,
     reasoning,
+    refusal,
     repeat,
     stall,
     status,
@@ -297,6 +299,27 @@ def test_html_from_the_model_stays_text(tab: Tab, upstream: Upstream) -> None:
     assert not {"script", "img", "iframe", "svg", "b"} & set(driver.execute_script(tags))
     links = "return [...document.querySelectorAll('.exchange a')].map(a => a.protocol)"
     assert set(driver.execute_script(links)) <= {"http:", "https:"}
+
+
+def test_the_page_says_why_an_answer_is_not_whole(tab: Tab, upstream: Upstream) -> None:
+    """Below the answer, as text; an answer that is whole has no such line."""
+    upstream.set_answer("Whole", text("Yes."))
+    upstream.set_answer("Limit", text("Hel"), finish("length"))
+    upstream.set_answer("Refuse", refusal("I won't."))
+    upstream.set_answer("Odd", finish("<img src=x onerror='hacked = 3'>"))
+    words = ".exchange:last-child .outcome.reason"
+    for question, shown, expected in [
+        ("Whole", "Yes.", ""),
+        ("Limit", "Hel", "The answer was cut off by a limit on its length (finish reason length)"),
+        ("Refuse", "I won't.", "The answer is a refusal (finish reason stop)"),
+        ("Odd", "", "ended for an unknown reason (finish reason <img src=x onerror='hacked = 3'>)"),
+    ]:
+        tab.ask(question)
+        tab.wait_for("complete", ".exchange:last-child .outcome:last-child")
+        tab.wait(lambda shown=shown: tab.see(".answer .text") == shown)
+        assert (expected in tab.see(words)) if expected else (tab.see(words) == "")
+        tab.wait(lambda: tab.activate().find_elements(By.XPATH, SEND))
+    assert tab.activate().execute_script("return typeof hacked") == "undefined"
 
 
 def test_the_page_works_with_the_keyboard_alone(tab: Tab, upstream: Upstream) -> None:

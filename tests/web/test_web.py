@@ -71,10 +71,40 @@ def test_sse_sends_every_event_and_the_outcome() -> None:
         {
             "outcome": "complete",
             "finish_reason": "tool_calls",
+            "is_whole": False,
+            "note": "the answer is a refusal (finish reason tool_calls)",
             "model": "test-model",
             "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7},
         },
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "is_whole", "note"),
+    [
+        (["Hi"], True, None),
+        (
+            ["Hel", finish("length")],
+            False,
+            "the answer was cut off by a limit on its length (finish reason length)",
+        ),
+        (
+            [reasoning("hm"), finish("<b>\n</b>")],
+            False,
+            "the answer is empty: it has only reasoning, and ended for an unknown reason "
+            "(finish reason <b> </b>)",
+        ),
+        ([finish("stop")], True, "the answer is empty (finish reason stop)"),
+        (["Hel", cut()], False, None),
+    ],
+)
+def test_sse_tells_whether_the_answer_is_whole(
+    script: list[Any], is_whole: bool, note: str | None
+) -> None:
+    """``done`` has it, and why not in words; a failed answer has an ``error`` event instead."""
+    with serve(script) as server:
+        *_, (last, done) = events(sse(open_stream(server)))
+    assert (last, done["is_whole"], done["note"]) == ("done", is_whole, note)
 
 
 def test_sse_preserves_any_text() -> None:
