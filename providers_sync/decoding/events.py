@@ -217,6 +217,8 @@ class EventsDecoder(BodyDecoder):
             if self.finished and not self.resumed:
                 return
             raise
+        if self._events.error:
+            raise MalformedStream(self._events.error)
         for name, event in events:
             try:
                 self._read_other_event(name, event)
