@@ -25,6 +25,7 @@ _MESSAGE_KEYS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "usage", "stop_sequence"}
 )
 _EVENT_KEYS = frozenset({"type", "message", "delta", "usage", "index", "content_block"})
+_DELTA_KEYS = frozenset({"type", "text", "thinking", "partial_json", "citation"})
 _KNOWN_BLOCKS = ("text", "thinking", "tool_use")
 _TEXT_KEYS = ("text", "thinking", "signature", "content", "data")
 """Fields of a block that its deltas grow."""
@@ -108,6 +109,8 @@ class AnthropicDecoder(EventsDecoder):
                 return
         except WRONG_SHAPE as error:
             raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
+        if not value.keys() <= _EVENT_KEYS:
+            self._add_extras(value, _EVENT_KEYS)
         if self.finished:
             self._note_resumption(before)
 
@@ -117,22 +120,31 @@ class AnthropicDecoder(EventsDecoder):
         elif kind == "message_delta":
             self._read_message_delta(value)
         elif kind == "message_stop":
+            self._read_counts(value.get("usage"), is_final=True)
             self.ended = True
         elif kind == "message" and "content" in value:
             self._read_message(value)
         elif reports_error(value, is_answer=False):
             raise server_error(value)
-        elif kind != "ping":
+        elif kind == "ping":
+            pass
+        else:
             self._add_extra(f"event.{kind}", {k: v for k, v in value.items() if k != "type"})
             self._words = self._words or short_repr(json_text(value))
+            return
+        if not value.keys() <= _EVENT_KEYS and kind != "message":
+            self._add_extras(value, _EVENT_KEYS)
 
     def _read_message(self, message: dict[str, Any]) -> None:
         """Read the start of a message, or all of it."""
         self._read_model(message.get("model"))
         self._read_counts(message.get("usage"), is_final=bool(message.get("stop_reason")))
-        for index, block in enumerate(message.get("content") or ()):
-            self._start_block(index, block)
-            self._report_block(index)
+        if self._blocks:  # a summary of what the events have said
+            self._add_extra("message.content", message.get("content"))
+        else:
+            for index, block in enumerate(message.get("content") or ()):
+                self._start_block(index, block)
+                self._report_block(index)
         self._read_stop(message)
         self._add_extras(message, _MESSAGE_KEYS, "message.")
 
@@ -140,8 +152,7 @@ class AnthropicDecoder(EventsDecoder):
         delta = value["delta"]
         self._read_stop(delta)
         self._add_extras(delta, _MESSAGE_KEYS, "delta.")
-        self._read_counts(value.get("usage"), is_final=True)
-        self._add_extras(value, _EVENT_KEYS)
+        self._read_counts(value.get("usage") or delta.get("usage"), is_final=True)
 
     def _read_stop(self, source: dict[str, Any]) -> None:
         if reason := source.get("stop_reason"):
@@ -185,7 +196,7 @@ class AnthropicDecoder(EventsDecoder):
         if block is None:
             block = self._add_block(index, {"type": _BLOCK_OF_DELTA.get(kind, kind)})
         if kind == "text_delta":
-            text = delta["text"]
+            text = delta["text"] or ""
             block.texts.append(text)
             if self._text.held or not text.isascii():
                 text = self._text.feed(text)
@@ -195,7 +206,7 @@ class AnthropicDecoder(EventsDecoder):
             self._read_reasoning(delta["thinking"] or "")
             block.add("thinking", delta["thinking"] or "")
         elif kind == "input_json_delta":
-            block.add("input", delta["partial_json"])
+            block.add("input", delta["partial_json"] or "")
             if block.kind == "tool_use":
                 self._deltas.append(ToolCallStarted())
         elif kind == "citations_delta":
@@ -203,6 +214,9 @@ class AnthropicDecoder(EventsDecoder):
             self._deltas.append(_citation(delta["citation"]))
         else:
             self._read_unknown_delta(index, block, delta)
+            delta = {}
+        if not delta.keys() <= _DELTA_KEYS:
+            self._add_extras(delta, _DELTA_KEYS, f"content[{index}].")
         block.is_reported = False
 
     def _read_unknown_delta(self, index: int, block: _Block, delta: dict[str, Any]) -> None:

@@ -33,11 +33,13 @@ _OPENAI = {
 
 
 def token_count(value: Any) -> int | None:
-    """Return a valid token count unchanged, ``None`` for anything else.
+    """Return a valid token count, ``None`` for anything else.
 
-    >>> token_count(7), token_count(True), token_count("7"), token_count(2**63)
-    (7, None, None, None)
+    >>> token_count(7), token_count(7.0), token_count(True), token_count("7"), token_count(2**63)
+    (7, 7, None, None, None)
     """
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and 0 <= value < 2**63 else None
 
 

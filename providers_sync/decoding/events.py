@@ -8,6 +8,7 @@ all protocols, and so is what makes an answer complete.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..errors import MalformedStream, StreamCut, StreamTruncated
@@ -16,15 +17,22 @@ from .bodies import BodyDecoder
 from .parsing import (
     SHOWN_CHARACTERS,
     SurrogateJoiner,
+    has_too_many_values,
     join_surrogates,
     json_text,
     parse_json,
+    short_repr,
 )
 from .server_errors import is_failed_reason, server_error
 from .sse import BARE, EventParser
 
-_PINGS = ("ping", "keepalive", "keep-alive", "heartbeat", "done")
+_PINGS = ("ping", "keepalive", "keep-alive", "heartbeat")
 _SPECIAL_EVENTS = ("error", BARE, *_PINGS)
+_DONE = ("[DONE]", "DONE")
+_NO_REASONS = ("null", "None")
+"""How some servers write that there is no finish reason yet."""
+_BETWEEN_VALUES = re.compile(r"(?:\s|data:)*")
+_decode_json = json.JSONDecoder().raw_decode
 _LAST_VALUES = 256
 """How many places of extra values are remembered, to tell those that repeat."""
 MESSAGE_BYTES = 16 * 1024 * 1024
@@ -69,10 +77,17 @@ class EventsDecoder(BodyDecoder):
 
     def _read_stream(self, data: bytes) -> None:
         for name, event in self._events.feed(data):
-            if event[:1] == "{" and name == "message":  # nearly all
-                self._read_value(parse_json(event))
-            elif event[:1] == "{" and name not in _SPECIAL_EVENTS:
-                self._read_named_value(name, parse_json(event))
+            if event[:1] == "{" and (name == "message" or name not in _SPECIAL_EVENTS):
+                try:
+                    value = parse_json(event)
+                except MalformedStream:
+                    if not self._read_values(name, event):
+                        raise
+                else:
+                    if name == "message":  # nearly all
+                        self._read_value(value)
+                    else:
+                        self._read_named_value(name, value)
             else:
                 self._read_other_event(name, event)
             if self.ended:
@@ -83,26 +98,71 @@ class EventsDecoder(BodyDecoder):
     def _read_other_event(self, name: str, event: str) -> None:
         """Read an event that has a name, or is no JSON object."""
         word = event.strip().strip("\"'")
-        if word in ("[DONE]", "DONE"):
+        if word in _DONE:
             self._read_done()
         elif name == "error":
             raise server_error(event)
         elif name == BARE:
             self._read_bare_lines(event)
-        elif word and name == "message":
-            self._read_value(parse_json(event))
-        elif word[:1] == "{" and name not in _PINGS:
-            self._read_named_value(name, parse_json(event))
-        elif word and name not in _PINGS:
+        elif word and word not in _PINGS and word[0] != ":":  # a comment in the place of data
             try:
                 value = parse_json(event)
             except MalformedStream:
-                value = event
-            self._add_extra(f"event.{name}", value)
+                if name != "message" and word[0] not in "{[":
+                    self._add_extra(f"event.{name}", event)
+                elif not self._read_values(name, event):
+                    raise
+            else:
+                self._read_event_values(name, value)
+
+    def _read_event_values(self, name: str, value: Any) -> None:
+        """Read the JSON of an event, which may be a list of what others send one by one."""
+        for each in value if isinstance(value, list) else [value]:
+            if each is None:
+                continue
+            if name == "message":
+                self._read_value(each)
+            elif isinstance(each, dict):
+                if name not in _PINGS or each.keys() - {"type"}:
+                    self._read_named_value(name, each)
+            elif name not in _PINGS:
+                self._add_extra(f"event.{name}", each)
 
     def _read_named_value(self, name: str, value: Any) -> None:
         """Read the JSON of an event that has a name, which most protocols do not use."""
         self._read_value(value)
+
+    def _read_values(self, name: str, text: str) -> bool:
+        """Read several values in one event: a server forgot empty lines, or sent ``data:`` twice.
+
+        Return whether there are any.
+        """
+        if has_too_many_values(text):
+            return False
+        if (rest := self._read_as_far_as_possible(name, text)) == text:
+            return False
+        if rest:
+            raise MalformedStream(f"an event is not JSON: {short_repr(rest)}")
+        return True
+
+    def _read_as_far_as_possible(self, name: str, text: str) -> str:
+        """Read value after value; return what is no JSON."""
+        position = 0
+        while not self.ended:
+            between = _BETWEEN_VALUES.match(text, position)
+            position = between.end() if between else position
+            if position == len(text):
+                break
+            if text.startswith(_DONE, position):
+                self._read_done()
+                break
+            try:
+                value, end = _decode_json(text, position)
+            except (ValueError, RecursionError):
+                return text[position:]
+            position = end
+            self._read_event_values(name, value)
+        return ""
 
     def _read_done(self) -> None:
         self.ended = True
@@ -110,30 +170,16 @@ class EventsDecoder(BodyDecoder):
     def _read_bare_lines(self, text: str) -> None:
         """Read lines that are no event: the end marker, an error, JSON, or the server's words."""
         text = text.strip()
-        if text == "[DONE]":
+        if text in _DONE:
             self._read_done()
-        elif text.startswith("error:"):
+            return
+        if text.startswith("error:"):
             raise server_error(text[len("error:") :].strip())
-        elif text[:1] in ("{", "["):
-            self._read_bare_json(text)
-        else:
+        if text[:1] in ("{", "[") and not has_too_many_values(text):
+            text = self._read_as_far_as_possible("message", text)
+        if text:
             self._words = f"{self._words} {text}".strip()[:SHOWN_CHARACTERS]
             self._add_extra("line", text)
-
-    def _read_bare_json(self, text: str) -> None:
-        try:
-            value, end = json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError):
-            first, separator, rest = text.partition("\n")
-            self._words = f"{self._words} {first}".strip()[:SHOWN_CHARACTERS]
-            if separator:
-                self._read_bare_lines(rest)
-            return
-        parse_json(text[:end])  # for its limits
-        self._read_value(value)
-        rest = text[end:].strip().removeprefix("data:").strip()
-        if rest and not self.ended:
-            self._read_bare_lines(rest)
 
     # --- the end
 
@@ -144,7 +190,14 @@ class EventsDecoder(BodyDecoder):
             text = text.removesuffix("[DONE]").rstrip().removesuffix("data:")
         if not text:
             raise StreamTruncated("the answer is empty")
-        self._read_answer(parse_json(text))
+        try:
+            answer = parse_json(text)
+        except MalformedStream:
+            if not self._read_values("message", text):  # a stream of JSON lines
+                raise
+            self._end_stream()
+        else:
+            self._read_answer(answer)
 
     def _end_stream(self) -> None:
         if not self.ended:
@@ -164,6 +217,8 @@ class EventsDecoder(BodyDecoder):
             if self.finished and not self.resumed:
                 return
             raise
+        if self._events.error:
+            raise MalformedStream(self._events.error)
         for name, event in events:
             try:
                 self._read_other_event(name, event)
@@ -223,6 +278,8 @@ class EventsDecoder(BodyDecoder):
             self._add_extra(f"{place}{join_surrogates(key)}", values[key])
 
     def _note_reason(self, reason: Any) -> None:
+        if reason in _NO_REASONS:
+            return
         self._reason = join_surrogates(reason if isinstance(reason, str) else str(reason))
         self.finished = True
 

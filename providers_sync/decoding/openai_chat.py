@@ -22,11 +22,12 @@ from .openai_parts import (
     decode_base64,
     joined_parts,
     media_of,
+    more_of,
     reasoning_of,
     text_of,
 )
 from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
-from .server_errors import reports_error, server_error
+from .server_errors import is_error, reports_error, server_error
 from .tool_calls import PartialCall, ToolCallAssembler
 
 _BOOKKEEPING = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier"})
@@ -46,6 +47,12 @@ _READ_DELTA_KEYS = PLAIN_KEYS | {
     *("token_id", "index", "id", "channel"),
 }
 _CALL_KEYS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
+_FUNCTION_KEYS = _CALL_KEYS | {"input", "description"}
+_AUDIO_KEYS = frozenset({"id", "data", "transcript"})
+_TEXT_PART_KEYS = frozenset({"type", "text", "annotations", "index", "id"})
+_CALLS = ("tool_calls", "function_call")
+_SAME = ((*REASONING_KEYS, *REASONING_LISTS), _CALLS)
+"""Keys of a delta that say the same, in other words."""
 
 
 class OpenAIDecoder(EventsDecoder):
@@ -63,6 +70,11 @@ class OpenAIDecoder(EventsDecoder):
         self._choice_index: Any = None
         self._reads_messages = False
         """Whether choices have a ``message`` in place of a delta."""
+        self._message: dict[str, Any] = {}
+        """The last one that stood beside a delta, which mostly repeats what the deltas said."""
+        self._said: set[str] = set()
+        """Keys under which deltas have said something, besides ``content``."""
+        self._has_text = False
         self._cited: set[str] = set()
         self._reasoning_pieces: dict[str, list[str]] = {}
         self._reasoning_parts: dict[str, list[dict[str, Any]]] = {}
@@ -98,7 +110,7 @@ class OpenAIDecoder(EventsDecoder):
             self._raise_failed_reason(value)
 
     def _read_named_value(self, name: str, value: Any) -> None:
-        if isinstance(value, dict) and ("choices" in value or value.get("error")):
+        if isinstance(value, dict) and any(value.get(k) for k in ("choices", "error", "usage")):
             self._read_value(value)
         else:
             self._add_extra(f"event.{name}", value)
@@ -133,46 +145,56 @@ class OpenAIDecoder(EventsDecoder):
             self._read_delta(delta)
         if text.__class__ is str and text.isascii() and not self._text.held:
             if text:
+                self._has_text = True
                 self._deltas.append(text)
         elif text:
+            self._has_text = True
             self._read_content(text)
         elif text is None and "text" in choice:
             self._read_content(choice["text"] or "")
         if not choice.keys() <= CHOICE_KEYS:
             self._read_usage(choice.get("usage"))
             self._add_extras(choice, _READ_CHOICE_KEYS, "choices[0].")
-            if error := choice.get("error"):
+            if is_error(error := choice.get("error")):
                 raise server_error({"error": error})
+            if choice.get("delta") and isinstance(message := choice.get("message"), dict):
+                self._message = message
         if self.finished:
             self._note_resumption(before)
         if reason := choice.get("finish_reason"):
             self._note_reason(reason)
 
     def _other_delta(self, choice: dict[str, Any]) -> dict[str, Any]:
-        """Return what stands in place of a delta, unless it repeats the text of the deltas."""
-        message = choice.get("message")
-        if not message:
-            return {}
-        if not self._says_something:
-            self._note_meaning(self._deltas)
-        if self._says_something and not self._reads_messages:
-            return {}
-        self._reads_messages = True
-        return message if isinstance(message, dict) else {"content": message}
+        """Return what stands in place of a delta, without what the deltas have said."""
+        message = choice.get("message") or {}
+        if not isinstance(message, dict):
+            message = {"content": message}
+        if not (self._reads_messages or self._has_text or self._said):
+            self._reads_messages = bool(message)
+        return message if self._reads_messages else self._unsaid(message)
+
+    def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a message that no delta has had."""
+        said = self._said | {"content"} if self._has_text else set(self._said)
+        for keys in _SAME:
+            if not said.isdisjoint(keys):
+                said.update(keys)
+        return {key: value for key, value in message.items() if key not in said}
 
     # --- the parts of a delta
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
         """Read everything of a delta but its text."""
+        self._said.update([key for key, value in delta.items() if value and key not in PLAIN_KEYS])
         self._read_reasoning(delta)
         if refusal := text_of(delta.get("refusal")):
             self._add_refusal(refusal)
         if calls := delta.get("tool_calls"):
             self._read_calls(calls)
-        if call := delta.get("function_call"):
+        elif call := delta.get("function_call"):
             self._add_call("function_call", 0, None, call.get("name"), call.get("arguments"))
-        for annotation in delta.get("annotations") or ():
-            self._deltas.append(citation_of(annotation))
+        if annotations := delta.get("annotations"):
+            self._cite(annotations)
         for image in delta.get("images") or ():
             self._read_media(image)
         if audio := delta.get("audio"):
@@ -185,17 +207,16 @@ class OpenAIDecoder(EventsDecoder):
             self._add_reasoning(text)
             if key in REASONING_KEYS:
                 self._reasoning_pieces.setdefault(key, []).append(text)
-        for key in REASONING_LISTS:
-            if parts := delta.get(key):
-                joined_parts(self._reasoning_parts.setdefault(key, []), parts)
-                self._add_sealed_reasoning(key, parts)
+        for key in (*REASONING_KEYS, *REASONING_LISTS):
+            if (parts := delta.get(key)) and not isinstance(parts, str):
+                if key in REASONING_LISTS:
+                    joined_parts(self._reasoning_parts.setdefault(key, []), parts)
+                self._add_more(parts, f"choices[0].delta.{key}")
 
-    def _add_sealed_reasoning(self, key: str, parts: Any) -> None:
+    def _add_more(self, parts: Any, place: str) -> None:
         """Append what reasoning parts hold besides their text: signatures and encrypted text."""
-        for part in parts if isinstance(parts, list) else [parts]:
-            for name in ("signature", "data"):
-                if isinstance(part, dict):
-                    self._add_extra(f"choices[0].delta.{key}.{name}", part.get(name))
+        for path, value in more_of(parts, place):
+            self._add_extra(path, value)
 
     def _read_calls(self, calls: Any) -> None:
         for position, call in enumerate([calls] if isinstance(calls, dict) else calls):
@@ -206,10 +227,11 @@ class OpenAIDecoder(EventsDecoder):
                 call.get("index"), position, call.get("id"), function.get("name"), arguments
             )
             added.is_custom = added.is_custom or bool(custom)
-            if not call.keys() <= _CALL_KEYS:
-                number = self._calls.calls.index(added)
+            if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
+                place = f"choices[0].delta.tool_calls[{self._calls.calls.index(added)}]."
                 added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
-                self._add_extras(call, _CALL_KEYS, f"choices[0].delta.tool_calls[{number}].")
+                self._add_extras(call, _CALL_KEYS, place)
+                self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
 
     def _add_call(
         self, index: Any, position: int, call_id: Any, name: Any, arguments: Any
@@ -230,6 +252,13 @@ class OpenAIDecoder(EventsDecoder):
                 self._deltas.append(Media("audio", None, sound))
             else:
                 self._add_extra("choices[0].delta.audio.data", whole)
+        self._add_extras(audio, _AUDIO_KEYS, "choices[0].delta.audio.")
+
+    def _flush_audio(self) -> None:
+        """Read the rest of sound whose base64 has no padding."""
+        if rest := self._audio_data:
+            self._audio_data = ""
+            self._read_audio({"data": rest + "=" * (-len(rest) % 4)})
 
     def _read_media(self, part: dict[str, Any]) -> None:
         media = list(media_of(part))
@@ -251,6 +280,7 @@ class OpenAIDecoder(EventsDecoder):
         kind = part.get("type")
         if kind in ("thinking", "reasoning"):
             self._add_reasoning(text_of(part))
+            self._add_more(part, "choices[0].delta.content")
         elif kind == "refusal":
             self._add_refusal(text_of(part.get("refusal")))
         elif kind == "reference":
@@ -259,6 +289,8 @@ class OpenAIDecoder(EventsDecoder):
                 self._deltas.append(replace(cited, raw=part))
         elif isinstance(text := part.get("text"), str):
             self._read_text(text)
+            self._cite(part.get("annotations") or ())
+            self._add_extras(part, _TEXT_PART_KEYS, "choices[0].delta.content.")
         else:
             self._read_media(part)
 
@@ -277,6 +309,8 @@ class OpenAIDecoder(EventsDecoder):
         if usage is not None:
             self._usage = usage
             self._deltas.append(usage)
+        else:
+            self._add_extra("usage", counts)
 
     def _read_other_keys(self, value: dict[str, Any]) -> None:
         is_answer = "choices" in value or bool(value.get("usage"))
@@ -284,23 +318,24 @@ class OpenAIDecoder(EventsDecoder):
             raise server_error(value)
         groq = value.get("x_groq")
         if isinstance(groq, dict):
-            if groq.get("error"):
+            if is_error(groq.get("error")):
                 raise server_error(groq)
             self._read_usage(groq.get("usage"))
             self._add_extras(groq, _READ_GROQ_KEYS, "x_groq.")
         for key in ("search_results", "citations"):
-            for source in value.get(key) or ():
-                self._cite_once(source)
+            self._cite(value.get(key) or ())
         self._add_extras(value, _READ_CHUNK_KEYS)
         if not (is_answer or value.get("type") in ("ping", "keepalive")):
             self._words = self._words or short_repr(json_text(value))
 
-    def _cite_once(self, source: Any) -> None:
-        """Append a source of a list that stands in every event."""
-        citation = citation_of(source)
-        if citation.url not in self._cited:
-            self._cited.add(citation.url or "")
-            self._deltas.append(citation)
+    def _cite(self, sources: Any) -> None:
+        """Append the sources of a list, which may stand in every event."""
+        for source in [sources] if isinstance(sources, (str, dict)) else sources:
+            same = source if isinstance(source, str) else json_text(source)
+            if same not in self._cited:
+                citation = citation_of(source)
+                self._cited.update((same, citation.url or same))
+                self._deltas.append(citation)
 
     # --- the end
 
@@ -316,6 +351,10 @@ class OpenAIDecoder(EventsDecoder):
             self._deltas.append(Refusal(rest))
 
     def _finish(self) -> None:
+        if rest := self._unsaid(self._message):
+            self._read_choice({"delta": rest})
+            self._flush_surrogates()
+        self._flush_audio()
         self._deltas.extend(self._calls.finished())
 
     def _message_fields(self) -> dict[str, Any]:

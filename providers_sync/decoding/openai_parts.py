@@ -34,6 +34,24 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
+_NO_MORE = frozenset(
+    {"type", "text", "thinking", "summary", "content", "reasoning", "index", "id", "format"}
+)
+
+
+def more_of(value: Any, place: str, known: frozenset[str] = _NO_MORE) -> Iterator[tuple[str, Any]]:
+    """Yield what parts hold besides their text (signatures, encrypted text), with its place."""
+    if isinstance(value, list):
+        for each in value:
+            yield from more_of(each, place, known)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in known:
+                yield f"{place}.{join_surrogates(key)}", inner
+            elif isinstance(inner, (dict, list)):
+                yield from more_of(inner, f"{place}.{key}", known)
+
+
 def joined_parts(parts: list[dict[str, Any]], more: Any) -> None:
     """Add the pieces of reasoning parts to ``parts``: texts of one part are put together."""
     for piece in more if isinstance(more, list) else [more]:

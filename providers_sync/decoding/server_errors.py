@@ -66,12 +66,25 @@ def reports_error(value: dict[str, Any], *, is_answer: bool) -> bool:
     >>> reports_error({"code": "InvalidParameter", "message": "too long"}, is_answer=False)
     True
     """
-    if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
+    if (
+        is_error(value.get("error"))
+        or value.get("object") == "error"
+        or value.get("type") == "error"
+    ):
         return True
     base = value.get("base_resp")
     if isinstance(base, dict) and base.get("status_code"):
         return True
     return not is_answer and any(value.get(key) for key in (*MESSAGE_KEYS, "error_type", "errors"))
+
+
+def is_error(value: Any) -> bool:
+    """Return whether the value under ``error`` says that there is one.
+
+    >>> is_error({"code": 0, "message": ""}), is_error({"message": "overloaded"})
+    (False, True)
+    """
+    return any(value.values()) if isinstance(value, dict) else bool(value)
 
 
 def is_failed_reason(reason: str) -> bool:

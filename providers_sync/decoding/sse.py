@@ -19,6 +19,7 @@ from ..errors import StreamCut
 _BOM = codecs.BOM_UTF8
 _CR = 13
 _BARE_LINE = re.compile(r"^(?!(?:data|event|id|retry)?(?::|$))", re.MULTILINE)
+_FIELD_NAMES = ("data", "event", "id", "retry")
 BARE = ""
 """The name of an "event" of lines that are no field."""
 
@@ -93,6 +94,9 @@ class EventParser:
         text = decoder.decode(rest)
         if decoder.getstate()[0]:
             raise StreamCut("the stream ends inside a character")
+        lines, _, last = text.rpartition("\n")
+        if any(name.startswith(last) for name in _FIELD_NAMES):  # a cut line says nothing
+            text = lines
         events: list[tuple[str, str]] = []
         self._parse(text, events)
         return events

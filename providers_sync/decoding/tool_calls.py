@@ -58,16 +58,20 @@ class PartialCall:
     """Whether its input is text, not JSON."""
     more: dict[str, Any] = field(default_factory=dict)
     """Other fields of the call, which its protocol wants back."""
+    has_empty_input: bool = False
+    """Whether ``{}`` came as an object; it gives way to pieces."""
     _nesting: _Nesting = field(default_factory=_Nesting)
     _unread: int = 0
     """How many pieces ``_nesting`` has seen."""
 
     @property
     def raw(self) -> str:
-        return join_surrogates("".join(self.pieces))
+        return join_surrogates("".join(self.pieces)) or ("{}" if self.has_empty_input else "")
 
     def is_whole(self) -> bool:
         """Return whether its arguments are complete JSON."""
+        if not self.pieces:
+            return self.has_empty_input
         pieces, self._unread = self._unread, len(self.pieces)
         return self._nesting.feed("".join(self.pieces[pieces:]))
 
@@ -94,9 +98,11 @@ class ToolCallAssembler:
         it. Arguments that are not text (an object, in place of its JSON) are complete.
         """
         call_id, name = as_text(call_id or ""), as_text(name or "")
+        is_empty_input = arguments == {}
         if not isinstance(arguments, str):
-            arguments = "" if arguments is None else json.dumps(arguments)
+            arguments = "" if arguments is None or is_empty_input else json.dumps(arguments)
         call = self._find(index, position, call_id, name, arguments)
+        call.has_empty_input = call.has_empty_input or is_empty_input
         call.id = call.id or call_id
         call.name = call.name or name
         if arguments:
