@@ -105,6 +105,7 @@ LAYERS = [
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
     "decoding.openai_chat decoding.anthropic",
+    "decoding.openai_delta",
     "decoding.events",
     "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
     "decoding.openai_parts decoding.sse",

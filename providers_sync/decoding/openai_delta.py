@@ -1,0 +1,199 @@
+"""Reads a delta, or a whole message, of OpenAI's protocol: reasoning, calls, sources, media."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..errors import MalformedStream
+from ..types import Media, ReasoningDelta, Refusal, ToolCallStarted
+from .events import EventsDecoder
+from .openai_parts import (
+    REASONING_KEYS,
+    REASONING_LISTS,
+    citation_of,
+    decode_base64,
+    joined_parts,
+    media_of,
+    more_of,
+    reasoning_of,
+    text_of,
+)
+from .parsing import SurrogateJoiner, join_surrogates, json_text, short_repr
+from .tool_calls import PartialCall, ToolCallAssembler
+
+PLAIN_KEYS = frozenset({"content", "role"})
+"""Keys of a delta that holds text."""
+_READ_DELTA_KEYS = PLAIN_KEYS | {
+    *("refusal", "tool_calls", "function_call", "annotations", "images", "audio"),
+    *(*REASONING_KEYS, *REASONING_LISTS),
+    *("token_id", "index", "id", "channel"),
+}
+_CALL_KEYS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
+_FUNCTION_KEYS = _CALL_KEYS | {"input", "description"}
+_AUDIO_KEYS = frozenset({"id", "data", "transcript"})
+_TEXT_PART_KEYS = frozenset({"type", "text", "annotations", "index", "id"})
+
+
+class DeltaDecoder(EventsDecoder):
+    """The base of ``OpenAIDecoder``: knows what a delta holds, and nothing of events."""
+
+    def __init__(self, content_type: str = "") -> None:
+        super().__init__(content_type)
+        self._reasoning = SurrogateJoiner()
+        self._refusal = SurrogateJoiner()
+        self._calls = ToolCallAssembler()
+        self._said: set[str] = set()
+        """Keys under which deltas have said something, besides ``content``."""
+        self._cited: set[str] = set()
+        self._reasoning_pieces: dict[str, list[str]] = {}
+        self._reasoning_parts: dict[str, list[dict[str, Any]]] = {}
+        self._audio_id: str | None = None
+        self._audio_data = ""
+
+    def _read_delta(self, delta: dict[str, Any]) -> None:
+        """Read everything of a delta but its text."""
+        self._said.update([key for key, value in delta.items() if value and key not in PLAIN_KEYS])
+        self._read_reasoning(delta)
+        if refusal := text_of(delta.get("refusal")):
+            self._add_refusal(refusal)
+        if calls := delta.get("tool_calls"):
+            self._read_calls(calls)
+        elif call := delta.get("function_call"):
+            self._add_call("function_call", 0, None, call.get("name"), call.get("arguments"))
+        if annotations := delta.get("annotations"):
+            self._cite(annotations)
+        for image in delta.get("images") or ():
+            self._read_media(image)
+        if audio := delta.get("audio"):
+            self._read_audio(audio)
+        self._add_extras(delta, _READ_DELTA_KEYS, "choices[0].delta.")
+
+    def _read_reasoning(self, delta: dict[str, Any]) -> None:
+        text, key = reasoning_of(delta)
+        if text:
+            self._add_reasoning(text)
+            if key in REASONING_KEYS:
+                self._reasoning_pieces.setdefault(key, []).append(text)
+        for key in (*REASONING_KEYS, *REASONING_LISTS):
+            if (parts := delta.get(key)) and not isinstance(parts, str):
+                if key in REASONING_LISTS:
+                    joined_parts(self._reasoning_parts.setdefault(key, []), parts)
+                self._add_more(parts, f"choices[0].delta.{key}")
+
+    def _add_more(self, parts: Any, place: str) -> None:
+        """Append what reasoning parts hold besides their text: signatures and encrypted text."""
+        for path, value in more_of(parts, place):
+            self._add_extra(path, value)
+
+    def _read_calls(self, calls: Any) -> None:
+        for position, call in enumerate([calls] if isinstance(calls, dict) else calls):
+            custom = call.get("custom")
+            function = custom or call.get("function") or (call if "name" in call else {})
+            arguments = text_of(custom.get("input")) if custom else function.get("arguments")
+            added = self._add_call(
+                call.get("index"), position, call.get("id"), function.get("name"), arguments
+            )
+            added.is_custom = added.is_custom or bool(custom)
+            if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
+                place = f"choices[0].delta.tool_calls[{self._calls.calls.index(added)}]."
+                added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
+                self._add_extras(call, _CALL_KEYS, place)
+                self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
+
+    def _add_call(
+        self, index: Any, position: int, call_id: Any, name: Any, arguments: Any
+    ) -> PartialCall:
+        if name or arguments:
+            self._deltas.append(ToolCallStarted())
+        return self._calls.add(index, position, call_id, name, arguments)
+
+    def _read_audio(self, audio: dict[str, Any]) -> None:
+        """Read sound: its transcript is the text."""
+        self._audio_id = audio.get("id") or self._audio_id
+        self._read_text(text_of(audio.get("transcript")))
+        if data := audio.get("data"):
+            self._audio_data += data
+            length = len(self._audio_data) // 4 * 4
+            whole, self._audio_data = self._audio_data[:length], self._audio_data[length:]
+            if (sound := decode_base64(whole)) is not None:
+                self._deltas.append(Media("audio", None, sound))
+            else:
+                self._add_extra("choices[0].delta.audio.data", whole)
+        self._add_extras(audio, _AUDIO_KEYS, "choices[0].delta.audio.")
+
+    def _flush_audio(self) -> None:
+        """Read the rest of sound whose base64 has no padding."""
+        if rest := self._audio_data:
+            self._audio_data = ""
+            self._read_audio({"data": rest + "=" * (-len(rest) % 4)})
+
+    def _read_media(self, part: dict[str, Any]) -> None:
+        media = list(media_of(part))
+        self._deltas += media
+        if not media:
+            self._add_extra(f"choices[0].delta.content.{part.get('type')}", part)
+
+    def _read_content(self, content: Any) -> None:
+        """Read text, or a list of typed parts."""
+        if isinstance(content, str):
+            self._read_text(content)
+            return
+        if not isinstance(content, list):
+            raise MalformedStream(f"an event's content is not text: {short_repr(content)}")
+        for part in content:
+            self._read_part(part)
+
+    def _read_part(self, part: dict[str, Any]) -> None:
+        kind = part.get("type")
+        if kind in ("thinking", "reasoning"):
+            self._add_reasoning(text_of(part))
+            self._add_more(part, "choices[0].delta.content")
+        elif kind == "refusal":
+            self._add_refusal(text_of(part.get("refusal")))
+        elif kind == "reference":
+            for source in part.get("reference_ids") or ():
+                cited = citation_of(source)
+                self._deltas.append(replace(cited, raw=part))
+        elif isinstance(text := part.get("text"), str):
+            self._read_text(text)
+            self._cite(part.get("annotations") or ())
+            self._add_extras(part, _TEXT_PART_KEYS, "choices[0].delta.content.")
+        else:
+            self._read_media(part)
+
+    def _add_reasoning(self, text: str) -> None:
+        if text := self._reasoning.feed(text):
+            self._deltas.append(ReasoningDelta(text))
+
+    def _add_refusal(self, text: str) -> None:
+        if text := self._refusal.feed(text):
+            self._deltas.append(Refusal(text))
+
+    def _cite(self, sources: Any) -> None:
+        """Append the sources of a list, which may stand in every event."""
+        for source in [sources] if isinstance(sources, (str, dict)) else sources:
+            same = source if isinstance(source, str) else json_text(source)
+            if same not in self._cited:
+                citation = citation_of(source)
+                self._cited.update((same, citation.url or same))
+                self._deltas.append(citation)
+
+    def _flush_surrogates(self) -> None:
+        super()._flush_surrogates()
+        if rest := self._reasoning.end():
+            self._deltas.append(ReasoningDelta(rest))
+        if rest := self._refusal.end():
+            self._deltas.append(Refusal(rest))
+
+    def _message_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            key: join_surrogates("".join(pieces)) for key, pieces in self._reasoning_pieces.items()
+        }
+        fields.update(self._reasoning_parts)
+        if self._audio_id:
+            fields["audio"] = {"id": self._audio_id}
+        more = [call.more for call in self._calls.calls if call.name]
+        if any(more):
+            fields["tool_calls"] = more
+        return fields
