@@ -184,7 +184,7 @@ class Call:
             return failure if resumed else self.end_whole_answer()
         return failure
 
-    def end_whole_answer(self) -> BaseException | None:
+    def end_whole_answer(self) -> ProviderError | None:
         """End an answer that is whole, although its body is not; return what is wrong with it.
 
         Under the lock.
@@ -195,8 +195,10 @@ class Call:
             self._end_decoding(self.reading)
         except (StreamCut, StreamTruncated):
             return None
-        except BaseException as error:  # noqa: BLE001 (passed on to the source)
+        except ProviderError as error:
             return error
+        except BaseException as error:  # noqa: BLE001 (passed on to the source)
+            return unexpected(error)
         return None
 
     def _decode(self, data: bytes, reading: Reading) -> bool:

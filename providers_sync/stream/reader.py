@@ -248,8 +248,6 @@ class Reader:
             return
         with channel.lock:
             failure = call.end_whole_answer() if channel.has_end_marker else None
-            if failure is not None and not isinstance(failure, ProviderError):
-                failure = unexpected(failure)
             channel.expire(timeout, failure)
         if call.belongs_to_reader and not channel.ended:
             call.failure = timeout_error(timeout, channel.timeouts)
