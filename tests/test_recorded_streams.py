@@ -267,6 +267,22 @@ def test_call_that_stands_twice_in_a_delta_is_one_call() -> None:
     assert summary(deltas).calls == [("a", "sail", "{}")]
 
 
+@pytest.mark.parametrize("body", ["{}" * 200_000, f"[{','.join(['{}'] * 200_000)}]"])
+def test_one_event_holds_a_limited_number_of_values(body: str) -> None:
+    """All streams wait while it is read."""
+    _, error = decoded("openai", [f"data: {body}\n\n".encode()])
+    assert "more than 100000 values" in str(error)
+
+
+@pytest.mark.parametrize("name", ["citations", "search_results"])
+def test_sources_of_another_kind_are_kept(name: str) -> None:
+    """A server that counts its sources lists none."""
+    body = {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}], name: 3}
+    deltas, error = decoded("openai", [f"data: {json.dumps(body)}\n\n".encode()])
+    assert error is None
+    assert Extra("citations", 3) in deltas
+
+
 # --- the tests themselves
 
 

@@ -8,7 +8,6 @@ all protocols, and so is what makes an answer complete.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ..errors import MalformedStream, StreamCut, StreamTruncated
@@ -17,11 +16,12 @@ from .bodies import BodyDecoder
 from .parsing import (
     SHOWN_CHARACTERS,
     SurrogateJoiner,
-    has_too_many_values,
     join_surrogates,
     json_text,
+    json_values,
     parse_json,
     short_repr,
+    without_prefix,
 )
 from .server_errors import is_failed_reason, server_error
 from .sse import BARE, EventParser
@@ -31,10 +31,10 @@ _SPECIAL_EVENTS = ("error", BARE, *_PINGS)
 _DONE = ("[DONE]", "DONE")
 _NO_REASONS = ("null", "None")
 """How some servers write that there is no finish reason yet."""
-_BETWEEN_VALUES = re.compile(r"(?:\s|data:)*")
-_decode_json = json.JSONDecoder().raw_decode
 _LAST_VALUES = 256
 """How many places of extra values are remembered, to tell those that repeat."""
+VALUES_IN_EVENT = 100_000
+"""How many values may stand in one event: they are all read in one turn."""
 MESSAGE_BYTES = 16 * 1024 * 1024
 """Maximum size of what goes back to the protocol with the next request."""
 
@@ -115,10 +115,16 @@ class EventsDecoder(BodyDecoder):
             else:
                 self._read_event_values(name, value)
 
-    def _read_event_values(self, name: str, value: Any) -> None:
-        """Read the JSON of an event, which may be a list of what others send one by one."""
-        for each in value if isinstance(value, list) else [value]:
-            if each is None:
+    def _read_event_values(self, name: str, value: Any) -> int:
+        """Read the JSON of an event, which may be a list of what others send one by one.
+
+        Return how many values it has.
+        """
+        values = value if isinstance(value, list) else [value]
+        if len(values) > VALUES_IN_EVENT:
+            raise MalformedStream(f"an event has more than {VALUES_IN_EVENT} values")
+        for each in values:
+            if each is None or self.ended:
                 continue
             if name == "message":
                 self._read_value(each)
@@ -127,6 +133,7 @@ class EventsDecoder(BodyDecoder):
                     self._read_named_value(name, each)
             elif name not in _PINGS:
                 self._add_extra(f"event.{name}", each)
+        return max(len(values), 1)
 
     def _read_named_value(self, name: str, value: Any) -> None:
         """Read the JSON of an event that has a name, which most protocols do not use."""
@@ -137,8 +144,6 @@ class EventsDecoder(BodyDecoder):
 
         Return whether there are any.
         """
-        if has_too_many_values(text):
-            return False
         if (rest := self._read_as_far_as_possible(name, text)) == text:
             return False
         if rest:
@@ -147,22 +152,19 @@ class EventsDecoder(BodyDecoder):
 
     def _read_as_far_as_possible(self, name: str, text: str) -> str:
         """Read value after value; return what is no JSON."""
-        position = 0
-        while not self.ended:
-            between = _BETWEEN_VALUES.match(text, position)
-            position = between.end() if between else position
-            if position == len(text):
-                break
-            if text.startswith(_DONE, position):
-                self._read_done()
-                break
-            try:
-                value, end = _decode_json(text, position)
-            except (ValueError, RecursionError):
-                return text[position:]
-            position = end
-            self._read_event_values(name, value)
-        return ""
+        end = count = 0
+        for value, position in json_values(text):
+            end = position
+            count += self._read_event_values(name, value)
+            if count > VALUES_IN_EVENT:
+                raise MalformedStream(f"an event has more than {VALUES_IN_EVENT} values")
+            if self.ended:
+                return ""
+        rest = text[without_prefix(text, end) :]
+        if rest.startswith(_DONE):
+            self._read_done()
+            return ""
+        return rest
 
     def _read_done(self) -> None:
         self.ended = True
@@ -175,7 +177,7 @@ class EventsDecoder(BodyDecoder):
             return
         if text.startswith("error:"):
             raise server_error(text[len("error:") :].strip())
-        if text[:1] in ("{", "[") and not has_too_many_values(text):
+        if text[:1] in ("{", "["):
             text = self._read_as_far_as_possible("message", text)
         if text:
             self._words = f"{self._words} {text}".strip()[:SHOWN_CHARACTERS]

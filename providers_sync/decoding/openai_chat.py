@@ -169,7 +169,7 @@ class OpenAIDecoder(DeltaDecoder):
             self._read_usage(groq.get("usage"))
             self._add_extras(groq, _READ_GROQ_KEYS, "x_groq.")
         for key in ("search_results", "citations"):
-            self._cite(value.get(key) or ())
+            self._cite(value.get(key) or [])
         self._add_extras(value, _READ_CHUNK_KEYS)
         if not (is_answer or value.get("type") in ("ping", "keepalive")):
             self._words = self._words or short_repr(json_text(value))

@@ -157,7 +157,7 @@ class DeltaDecoder(EventsDecoder):
                 self._deltas.append(replace(cited, raw=part))
         elif isinstance(text := part.get("text"), str):
             self._read_text(text)
-            self._cite(part.get("annotations") or ())
+            self._cite(part.get("annotations") or [])
             self._add_extras(part, _TEXT_PART_KEYS, "choices[0].delta.content.")
         else:
             self._read_media(part)
@@ -172,7 +172,10 @@ class DeltaDecoder(EventsDecoder):
 
     def _cite(self, sources: Any) -> None:
         """Append the sources of a list, which may stand in every event."""
-        for source in [sources] if isinstance(sources, (str, dict)) else sources:
+        for source in sources if isinstance(sources, list) else [sources]:
+            if not isinstance(source, (str, dict)):
+                self._add_extra("citations", source)
+                continue
             same = source if isinstance(source, str) else json_text(source)
             if same not in self._cited:
                 citation = citation_of(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+from collections.abc import Iterator
 from typing import Any
 
 from ..config import JSON_VALUES
@@ -16,6 +17,7 @@ SHOWN_CHARACTERS = 1000
 """How much of a wrong event an error shows."""
 WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
 """Exceptions raised by code that reads JSON of an unexpected structure."""
+_BETWEEN_VALUES = re.compile(r"(?:\s|data:)*")
 _decode_json = json.JSONDecoder().raw_decode
 
 
@@ -35,6 +37,28 @@ def parse_json(data: str) -> Any:
         raise MalformedStream("the JSON of an event is nested too deeply") from error
     except ValueError as error:
         raise MalformedStream(f"an event is not JSON: {error}: {short_repr(data)}") from error
+
+
+def json_values(text: str) -> Iterator[tuple[Any, int]]:
+    """Yield each of the values in a text, and where it ends, up to what is no JSON.
+
+    There may be white space and ``data:`` between them.
+    """
+    if has_too_many_values(text):
+        return
+    end = 0
+    while True:
+        try:
+            value, end = _decode_json(text, without_prefix(text, end))
+        except (ValueError, RecursionError):
+            return
+        yield value, end
+
+
+def without_prefix(text: str, position: int) -> int:
+    """Return where the next value may start."""
+    between = _BETWEEN_VALUES.match(text, position)
+    return between.end() if between else position
 
 
 def has_too_many_values(data: str) -> bool:
