@@ -24,6 +24,7 @@ from .tool_calls import PartialCall, ToolCallAssembler
 
 PLAIN_KEYS = frozenset({"content", "role"})
 """Keys of a delta that holds text."""
+_REASONING = frozenset({*REASONING_KEYS, *REASONING_LISTS})
 _READ_DELTA_KEYS = PLAIN_KEYS | {
     *("refusal", "tool_calls", "function_call", "annotations", "images", "audio"),
     *(*REASONING_KEYS, *REASONING_LISTS),
@@ -53,8 +54,12 @@ class DeltaDecoder(EventsDecoder):
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
         """Read everything of a delta but its text."""
-        self._said.update([key for key, value in delta.items() if value and key not in PLAIN_KEYS])
         self._read_reasoning(delta)
+        for key, value in delta.items():
+            if value and key not in PLAIN_KEYS:
+                self._said.add(key)
+                if value.__class__ is not str and key in _REASONING:
+                    self._read_reasoning_parts(key, value)
         if refusal := text_of(delta.get("refusal")):
             self._add_refusal(refusal)
         if calls := delta.get("tool_calls"):
@@ -75,11 +80,11 @@ class DeltaDecoder(EventsDecoder):
             self._add_reasoning(text)
             if key in REASONING_KEYS:
                 self._reasoning_pieces.setdefault(key, []).append(text)
-        for key in (*REASONING_KEYS, *REASONING_LISTS):
-            if (parts := delta.get(key)) and not isinstance(parts, str):
-                if key in REASONING_LISTS:
-                    joined_parts(self._reasoning_parts.setdefault(key, []), parts)
-                self._add_more(parts, f"choices[0].delta.{key}")
+
+    def _read_reasoning_parts(self, key: str, parts: Any) -> None:
+        if key in REASONING_LISTS:
+            joined_parts(self._reasoning_parts.setdefault(key, []), parts)
+        self._add_more(parts, f"choices[0].delta.{key}")
 
     def _add_more(self, parts: Any, place: str) -> None:
         """Append what reasoning parts hold besides their text: signatures and encrypted text."""
