@@ -72,7 +72,7 @@ class EventParser:
             return False
         bare = ""
         if _BARE_LINE.search(block):
-            lines = block.split("\n")
+            lines = block.lstrip("\n").split("\n")
             bare = "\n".join(line for line in lines if _BARE_LINE.match(line))
             if _BARE_LINE.match(lines[0]):
                 events.append((BARE, bare))
