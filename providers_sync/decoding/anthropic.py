@@ -15,7 +15,7 @@ from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream
 from ..types import Citation, ReasoningDelta, ToolCall, ToolCallStarted
-from .counts import anthropic_usage
+from .counts import RAW_COUNTS, anthropic_usage
 from .events import EventsDecoder
 from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
 from .server_errors import reports_error, server_error
@@ -43,6 +43,7 @@ class _Block:
         self.citations: list[Any] = []
         self.is_reported = True
         """Whether an ``Extra`` holds what it is now."""
+        self.has_ended = False
 
     def add(self, key: str, piece: Any) -> None:
         if not isinstance(piece, str):
@@ -103,7 +104,7 @@ class AnthropicDecoder(EventsDecoder):
             elif kind == "content_block_start":
                 self._start_block(value["index"], value["content_block"])
             elif kind == "content_block_stop":
-                self._report_block(value.get("index"))
+                self._end_block(value.get("index"))
             else:
                 self._read_message_event(kind, value)
                 return
@@ -144,7 +145,7 @@ class AnthropicDecoder(EventsDecoder):
         else:
             for index, block in enumerate(message.get("content") or ()):
                 self._start_block(index, block)
-                self._report_block(index)
+                self._end_block(index)
         self._read_stop(message)
         self._add_extras(message, _MESSAGE_KEYS, "message.")
 
@@ -163,7 +164,9 @@ class AnthropicDecoder(EventsDecoder):
     def _read_counts(self, counts: Any, *, is_final: bool) -> None:
         if not isinstance(counts, dict) or not counts:
             return
-        self._counts.update((name, value) for name, value in counts.items() if value is not None)
+        if len(self._counts) <= RAW_COUNTS:
+            known = {name: value for name, value in counts.items() if value is not None}
+            self._counts.update(known)
         if (usage := anthropic_usage(self._counts, is_final=is_final)) is not None:
             self._deltas.append(usage)
 
@@ -227,9 +230,16 @@ class AnthropicDecoder(EventsDecoder):
             elif key != "type":
                 self._add_extra(f"content[{index}].{key}", value)
 
-    def _report_block(self, index: Any) -> None:
-        """Append what a block holds beyond text, thinking and calls, once nothing is missing."""
+    def _end_block(self, index: Any) -> None:
+        """Report a block that has ended; if more of it comes, again at the end of the message."""
         self._flush_surrogates()
+        block = self._open.get(index)
+        if block is not None and not block.has_ended:
+            block.has_ended = True
+            self._report_block(index)
+
+    def _report_block(self, index: Any) -> None:
+        """Append what a block holds beyond text, thinking and calls."""
         block = self._open.get(index)
         if block is None or block.is_reported:
             return

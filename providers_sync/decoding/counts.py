@@ -8,6 +8,8 @@ from typing import Any
 
 from ..types import Usage
 
+RAW_COUNTS = 256
+"""How many raw counts are kept from event to event; real servers send some twenty."""
 _OPENAI = {
     "input_tokens": ("prompt_tokens", "input_tokens"),
     "output_tokens": ("completion_tokens", "output_tokens"),
@@ -58,10 +60,16 @@ cache_write_tokens=None, reasoning_tokens=None)
     known = {name: count for name, count in found.items() if count is not None}
     if not known:
         return None
-    usage = replace(before or Usage(), **known, raw={**((before and before.raw) or {}), **counts})
+    usage = replace(before or Usage(), **known, raw=_merged(before, counts))
     if "total_tokens" not in known:
         usage = replace(usage, total_tokens=_total(usage.input_tokens, usage.output_tokens))
     return usage
+
+
+def _merged(before: Usage | None, counts: dict[str, Any]) -> dict[str, Any]:
+    """Return all raw counts so far; of a server that sends thousands, only the last ones."""
+    raw = (before.raw if before else None) or {}
+    return {**raw, **counts} if len(raw) <= RAW_COUNTS else counts
 
 
 def _find(counts: dict[str, Any], places: tuple[str, ...]) -> int | None:

@@ -8,6 +8,7 @@ all protocols, and so is what makes an answer complete.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..errors import MalformedStream, StreamCut, StreamTruncated
@@ -31,6 +32,8 @@ _SPECIAL_EVENTS = ("error", BARE, *_PINGS)
 _DONE = ("[DONE]", "DONE")
 _NO_REASONS = ("null", "None")
 """How some servers write that there is no finish reason yet."""
+_IS_CONTENT = re.compile(r"line$|content\[|choices\[\d+\](\.logprobs)?$")
+"""Places of extra values that are not repetitions where they are equal."""
 _LAST_VALUES = 256
 """How many places of extra values are remembered, to tell those that repeat."""
 VALUES_IN_EVENT = 100_000
@@ -265,7 +268,12 @@ class EventsDecoder(BodyDecoder):
     def _add_extra(self, path: str, value: Any) -> None:
         """Append something else that was said; not what is empty, or the same as before."""
         try:
-            if is_empty(value) or self._last_values.get(path) == value:
+            if is_empty(value):
+                return
+            if _IS_CONTENT.match(path):
+                self._deltas.append(Extra(path, value))
+                return
+            if self._last_values.get(path) == value:
                 return
         except RecursionError as error:
             raise MalformedStream(f"{path} is nested too deeply") from error

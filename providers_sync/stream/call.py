@@ -14,8 +14,11 @@ from ..config import DRAIN_S, IDLE_THREAD_S
 from ..errors import ProviderError, StreamCancelled, StreamCut, StreamTruncated
 from ..types import Decoder
 from .channel import NOW, CallEnded, Channel, nobody
+from .deadlines import timeout_error
 
 T = TypeVar("T")
+READS_AT_TIMEOUT = 16
+"""Reads of 64 KiB that may show, when ``total`` expires, that an unread answer is whole."""
 
 
 class ResponseBody(Protocol):
@@ -82,6 +85,8 @@ class Call:
         """Whether the answer is complete, and only the end of the body is missing."""
         self._is_decoded = False
         """Whether the decoder has been told the end of the body."""
+        self._end_failure: BaseException | None = None
+        """What was wrong with the end of an answer that seemed to be whole."""
         self.belongs_to_reader = False
         """Whether the reader thread reads the response, and closes it."""
         self.is_registered = False
@@ -120,6 +125,7 @@ class Call:
     def _begin(self, body: ResponseBody) -> None:
         """Read what came with the headers; then let the reader thread go on, if it can."""
         self.is_draining = self._is_decoded = False
+        self._end_failure = None
         going = True
         if body.socket is None:
             self.channel.notify()  # the headers have arrived; the first read may wait for long
@@ -180,26 +186,73 @@ class Call:
         if self.is_draining:
             return None
         if isinstance(failure, (StreamCut, StreamTruncated)) and channel.has_end_marker:
-            resumed = self.reading is not None and getattr(self.reading.decoder, "resumed", False)
-            return failure if resumed else self.end_whole_answer()
+            return self._end_whole_answer(failure, is_cut=True)
         return failure
 
-    def end_whole_answer(self) -> ProviderError | None:
+    def times_out(self, timeout: str) -> bool:
+        """Handle an expired timeout; return whether the reader thread ends the response now."""
+        channel = self.channel
+        if self.is_draining:
+            if not self.belongs_to_reader:
+                channel.interrupt()
+            return True
+        error = timeout_error(timeout, channel.timeouts)
+        with channel.lock:
+            if channel.is_full and self.belongs_to_reader and not self._read_unread():
+                return True
+            if channel.has_end_marker and self.reading is not None and not channel.ended:
+                failure = self._end_whole_answer(error)
+                if not self.belongs_to_reader:  # its worker may wait for long
+                    channel.expire(timeout, is_whole=failure is None)
+                    return False
+                self.failure = failure
+                return True
+            channel.expire(timeout)
+            if channel.ended or not self.belongs_to_reader:
+                return False
+            self.failure = error
+            return True
+
+    def _read_unread(self) -> bool:
+        """Read what a slow caller has left in the socket, if it may be the end of the answer.
+
+        Return whether the response goes on. Under the lock.
+        """
+        channel = self.channel
+        for _ in range(READS_AT_TIMEOUT):
+            before = channel.bytes
+            if not channel.has_end_marker:
+                return True
+            if not self.turn():
+                return False
+            if channel.bytes == before:
+                return True
+        channel.set_whole(False)
+        return True
+
+    def _end_whole_answer(
+        self, failure: BaseException, *, is_cut: bool = False
+    ) -> BaseException | None:
         """End an answer that is whole, although its body is not; return what is wrong with it.
 
-        Under the lock.
+        That is ``failure`` if its last bytes say more; or, if the connection broke, when anything
+        has been said after a finish reason. Under the lock.
         """
-        if self.reading is None or self._is_decoded:
-            return None
+        if self.reading is None or self._end_failure is not None:
+            return self._end_failure
+        decoder = self.reading.decoder
         try:
-            self._end_decoding(self.reading)
+            if not self._is_decoded:
+                self._end_decoding(self.reading)
+            elif hasattr(decoder, "finished"):  # it has seen the end
+                self._end_failure = failure
         except (StreamCut, StreamTruncated):
-            return None
-        except ProviderError as error:
-            return error
+            self._end_failure = failure if hasattr(decoder, "finished") else None
         except BaseException as error:  # noqa: BLE001 (passed on to the source)
-            return unexpected(error)
-        return None
+            self._end_failure = error
+        if is_cut and getattr(decoder, "resumed", False):
+            self._end_failure = failure
+        return self._end_failure
 
     def _decode(self, data: bytes, reading: Reading) -> bool:
         """Decode what a read has brought, under the lock; return whether the response goes on."""

@@ -18,6 +18,8 @@ _NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage)
 """What does not show that the model has begun to answer."""
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
+_BOUNDED = (*_LATEST_ONLY, Finish)
+"""Kinds that may be held back for any time; too much of the others is handed over."""
 NOW = -math.inf
 AT_EXIT = "the interpreter is shutting down"
 
@@ -177,11 +179,11 @@ class Channel(Wakeup):
     def _start(self, deltas: list[Delta]) -> bool:
         """Return whether an event has arrived; if not, hold the deltas back."""
         if all(isinstance(delta, _NOT_EVENTS) for delta in deltas):
-            for delta in deltas:
-                self._hold(delta)
-            if self.buffered <= BUFFER_BYTES or not any(type(d) is Extra for d in self._held):
+            held = [*self._held, *deltas]
+            if self.buffered <= BUFFER_BYTES or all(type(each) in _BOUNDED for each in held):
+                for delta in deltas:
+                    self._hold(delta)
                 return False
-            deltas.clear()  # they are among those held
         self.started = self.is_open = True
         self._set_deadline("idle", self._idle)
         self.buffer, self._held = self.buffer + self._held, []
@@ -208,17 +210,21 @@ class Channel(Wakeup):
     def end(self, error: ProviderError | None) -> None:
         """End the call after the source has ended, well or with ``error``."""
         with self.lock:
-            if error is None and not self.ended:  # else they belong to an attempt that failed
-                self.buffer, self._held = self.buffer + self._held, []
+            if not self.ended:
+                self._hand_over_held(is_good=error is None)
             self._set_end(error)
+
+    def _hand_over_held(self, *, is_good: bool) -> None:
+        """Hand over usage and the like that came before the first event of the last attempt."""
+        held = [delta for delta in self._held if is_good or not isinstance(delta, Finish)]
+        self.buffer, self._held = self.buffer + held, []
 
     # --- called by the reader thread
 
-    def expire(self, timeout: str, failure: ProviderError | None = None) -> None:
+    def expire(self, timeout: str, *, is_whole: bool = False) -> None:
         """Handle an expired timeout: end the attempt or the entire call.
 
-        ``failure`` is what is wrong with an answer that is whole: after its end, only usage or
-        ``[DONE]`` is missing.
+        ``is_whole``: only usage or ``[DONE]`` is missing.
         """
         with self.lock:
             if self.ended:
@@ -229,8 +235,7 @@ class Channel(Wakeup):
                 self.expired = timeout
                 self.deadlines.only_total()
             else:
-                is_whole = self.has_end_marker
-                self.end(failure if is_whole else timeout_error(timeout, self.timeouts))
+                self.end(None if is_whole else timeout_error(timeout, self.timeouts))
             self._stop()
 
     def interrupt(self) -> None:
@@ -299,6 +304,7 @@ class Channel(Wakeup):
         with self.lock:
             # The source may have ended the call, but the caller has not seen that outcome.
             self.ended_at = self.ended_at or monotonic()
+            self._hand_over_held(is_good=False)
             self.ended, self.error, self.is_stopped = True, error, True
             self.notify()
             self._stop()

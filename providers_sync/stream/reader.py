@@ -24,7 +24,6 @@ from ..threads import start_thread
 from . import workers
 from .call import Call, unexpected
 from .channel import NOW, CallEnded
-from .deadlines import timeout_error
 from .waker import new_waker
 
 
@@ -239,18 +238,7 @@ class Reader:
             self._look(call)
 
     def _end_by_timeout(self, call: Call, timeout: str) -> None:
-        channel = call.channel
-        if call.is_draining:
-            if call.belongs_to_reader:
-                self._conclude(call)
-            else:
-                channel.interrupt()
-            return
-        with channel.lock:
-            failure = call.end_whole_answer() if channel.has_end_marker else None
-            channel.expire(timeout, failure)
-        if call.belongs_to_reader and not channel.ended:
-            call.failure = timeout_error(timeout, channel.timeouts)
+        if call.times_out(timeout) and call.belongs_to_reader:
             self._conclude(call)
 
     def abandon(self) -> None:

@@ -79,8 +79,10 @@ class Stream(Transcript):
             raise
 
     def _raise_early_failure(self) -> None:
-        if not self._channel.is_open or self._outcome is not None:
-            self._fetch_batch(self._unread)
+        channel = self._channel
+        if not channel.is_open or self._outcome is not None:
+            while self._fetch_batch(self._read_batch()) and channel.error is not None:
+                pass  # it comes after the usage of the last attempt
 
     # --- reading
 
