@@ -13,7 +13,7 @@ from decode_kit import decode, split
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from providers_sync import StreamTruncated
+from providers_sync import MalformedStream, StreamTruncated
 from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
@@ -120,6 +120,25 @@ def test_surrogates_split_over_deltas_are_joined_or_replaced(
     for each in chunks:
         assert each.encode() or kind is ToolCall
     assert "".join(chunks) == reference_text(code_units)
+
+
+@pytest.mark.parametrize("form", BEGINNINGS)
+@fewer
+@given(units.filter(bool))
+def test_a_call_without_a_name_raises_and_is_never_handed_out(
+    form: str, code_units: list[int]
+) -> None:
+    """Whatever its arguments are, the error has them."""
+    decoder, event, kind = FORMS[form]
+    if decoder is AnthropicDecoder:
+        event = CONTENT_BLOCK_DELTA % event
+    escaped = "".join(f"\\u{unit:04x}" for unit in code_units)
+    stream = f"data: {event.replace('?', escaped)}\n\n".encode() + ENDS[decoder]
+    deltas = []
+    with pytest.raises(MalformedStream, match="without naming it") as caught:
+        deltas += decode(decoder("text/event-stream"), [stream])
+    assert reference_text(code_units).strip() in str(caught.value)
+    assert not any(isinstance(delta, kind) for delta in deltas)
 
 
 # --- events that differ only in their text
