@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from decode_kit import decode, split
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers_sync import (
@@ -23,7 +23,7 @@ from providers_sync import (
     StreamTruncated,
 )
 from providers_sync.decoding import OpenAIDecoder, TextDecoder
-from providers_sync.decoding.sse import EventParser
+from providers_sync.decoding.sse import BARE, EventParser
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 
@@ -35,45 +35,68 @@ cuts = st.lists(st.integers(0, 10_000), max_size=30)
 
 # --- events, against a second implementation of the WHATWG rules
 
+Events = list[tuple[str, str]]
+FIELD_NAMES = ("data", "event", "id", "retry")
 
-def reference_events(stream: bytes) -> list[tuple[str, str]]:
-    """Return the (type, data) of each event: HTML Standard, 9.2.6, "Interpreting an event stream".
 
-    "Streams must be decoded using the UTF-8 decode algorithm", which drops one leading BOM. "Lines
-    must be separated by either CRLF, LF or CR."
+def reference_event(lines: list[str]) -> Events:
+    """Return the event of the lines before an empty one, and those that are no field of it.
+
+    The standard says of the latter: "otherwise: the field is ignored". They come as one event of
+    no name, before the event if they begin the block, else after it.
     """
-    text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
-    *lines, _ = re.split("\r\n|\n|\r", text)  # "any pending data must be discarded"
-    events = []
     event_type = data = ""
+    bare = []
     for line in lines:
-        if line == "":
-            if data:
-                events.append((event_type or "message", data.removesuffix("\n")))
-            event_type = data = ""
-            continue
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":
             event_type = value
         elif field == "data":
             data += value + "\n"
-        # id and retry are for reconnecting; "" is a comment; "otherwise: the field is ignored"
-    return events
+        elif field not in ("", "id", "retry"):  # a comment, or for reconnecting
+            bare.append(line)
+    events = [(event_type or "message", data.removesuffix("\n"))] if data else []
+    words = [(BARE, "\n".join(bare))] if bare else []
+    return words + events if lines[:1] == bare[:1] else events + words
 
 
-def parsed(chunks: list[bytes]) -> list[tuple[str, str]]:
-    """Return what our parser returns; allow its error for an incomplete character at the end."""
+def reference_events(stream: bytes) -> tuple[Events, Events | None]:
+    """Return the (type, data) of each event: HTML Standard, 9.2.6, "Interpreting an event stream".
+
+    "Streams must be decoded using the UTF-8 decode algorithm", which drops one leading BOM. "Lines
+    must be separated by either CRLF, LF or CR." Where the standard says "any pending data must be
+    discarded", that data is the second list, without a last line that is only the start of a name;
+    it is ``None`` if the stream ends inside a character.
+    """
+    text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
+    *lines, last = re.split("\r\n|\n|\r", text)
+    events: Events = []
+    block: list[str] = []
+    for line in lines:
+        if line:
+            block.append(line)
+        else:
+            events += reference_event(block)
+            block = []
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(stream)
+    if decoder.getstate()[0]:
+        return events, None
+    if not any(name.startswith(last) for name in FIELD_NAMES):
+        block.append(last)
+    return events, reference_event(block)
+
+
+def parsed(chunks: list[bytes]) -> tuple[Events, Events | None]:
+    """Return what our parser returns, and at the end; ``None`` for an incomplete character."""
     parser = EventParser()
     events = [event for chunk in chunks for event in parser.feed(chunk)]
+    rest: Events | None = None
+    with contextlib.suppress(StreamCut):
+        rest = parser.end()
     assert parser.error == ""
-    try:
-        parser.end()
-    except StreamCut:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        decoder.decode(b"".join(chunks))
-        assert decoder.getstate()[0]
-    return events
+    return events, rest
 
 
 ENDS = [b"\n", b"\n\n", b"\r", b"\r\r", b"\r\n", b"\r\n\r\n", b"\n\r"]
@@ -94,7 +117,7 @@ streams = st.one_of(
 def test_any_stream_split_anywhere_gives_the_standards_events(
     data: bytes, positions: list[int]
 ) -> None:
-    """The events follow the WHATWG rules for any bytes and chunks."""
+    """The events follow the WHATWG rules for any bytes and chunks, and no other line is lost."""
     assert parsed(split(data, positions)) == reference_events(data)
 
 
@@ -111,8 +134,8 @@ def test_examples_of_the_standard_hold_for_any_line_ends(
     ends: list[bytes], positions: list[int]
 ) -> None:
     """The examples at the end of HTML Standard, 9.2.6."""
-    examples = [
-        (["data: YHOO", "data: +2", "data: 10", ""], [("message", "YHOO\n+2\n10")]),
+    examples: list[tuple[list[str], Events, Events]] = [
+        (["data: YHOO", "data: +2", "data: 10", ""], [("message", "YHOO\n+2\n10")], []),
         (
             [
                 ": test stream",
@@ -127,17 +150,22 @@ def test_examples_of_the_standard_hold_for_any_line_ends(
                 "",
             ],
             [("message", "first event"), ("message", "second event"), ("message", " third event")],
+            [],
         ),
-        (["data", "", "data", "data", "", "data:"], [("message", ""), ("message", "\n")]),
-        (["data:test", "", "data: test", ""], [("message", "test"), ("message", "test")]),
+        (  # "The last block is discarded", but not by us
+            ["data", "", "data", "data", "", "data:"],
+            [("message", ""), ("message", "\n")],
+            [("message", "")],
+        ),
+        (["data:test", "", "data: test", ""], [("message", "test"), ("message", "test")], []),
     ]
-    for lines, expected in examples:
+    for lines, expected, rest in examples:
         data = b""
         for number, line in enumerate(lines):
             end = ends[number % len(ends)]
             # CR followed by LF is one line end: an empty line after CR must end with CRLF.
             data += line.encode() + (b"\r\n" if end == b"\n" and data.endswith(b"\r") else end)
-        assert parsed(split(data, positions)) == expected
+        assert parsed(split(data, positions)) == (expected, rest)
 
 
 # --- answers: cut anywhere
@@ -151,23 +179,27 @@ FINISH = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 answer_texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=6)
 
 
-def good_answer(texts: list[str], end: str, ending: int) -> tuple[bytes, int]:
-    """Return a complete stream and the position where its first end marker is complete."""
-    deltas = [*map(content, texts)]
+def good_answer(texts: list[str], end: str, ending: int) -> tuple[bytes, list[int]]:
+    """Return a complete stream, and where the data of each event is whole.
+
+    The first event after those of the texts is the first end marker.
+    """
     markers = [[FINISH, "[DONE]"], [FINISH], ["[DONE]"]][ending]
-    before = "".join(f"data: {delta}{end}{end}" for delta in deltas).encode()
-    return (
-        before + "".join(f"data: {marker}{end}{end}" for marker in markers).encode(),
-        len(before) + len(f"data: {markers[0]}{end}{end}") - (end == "\r\n"),
-    )
+    stream, ends = b"", []
+    for each in [*map(content, texts), *markers]:
+        stream += f"data: {each}".encode()
+        ends.append(len(stream))
+        stream += f"{end}{end}".encode()
+    return stream, ends
 
 
 def decoded(deltas: Iterator[Any]) -> tuple[str, bool, bool]:
-    """Return the text, whether the end marker came, and whether it ended without an error."""
+    """Return the text, whether ``Finish`` came last, and whether it ended without an error."""
     text, has_marker = "", False
     try:
         for delta in deltas:
-            has_marker = has_marker or isinstance(delta, Finish)
+            assert not has_marker
+            has_marker = isinstance(delta, Finish)
             text += delta if isinstance(delta, str) else ""
     except StreamError:
         return text, has_marker, False
@@ -178,18 +210,23 @@ def decoded(deltas: Iterator[Any]) -> tuple[str, bool, bool]:
 @given(
     answer_texts, st.sampled_from(["\n", "\r", "\r\n"]), st.integers(0, 2), cuts, st.floats(0, 1)
 )
+@example([], "\n", 0, [], 1.0)  # complete, by its reason
+@example([], "\n", 2, [], 1.0)  # says nothing
 def test_any_cut_before_the_end_marker_is_never_complete(
     texts: list[str], end: str, ending: int, positions: list[int], fraction: float
 ) -> None:
-    """The text is a prefix of the full text, and with the end marker it is the full text."""
-    data, marker_end = good_answer(texts, end, ending)
+    """The text is that of the whole events; with an end marker it is the full text.
+
+    An answer without text is complete only by its finish reason.
+    """
+    data, ends = good_answer(texts, end, ending)
     cut_at = round(fraction * len(data))
     chunks = split(data[:cut_at], positions)
     text, has_marker, succeeded = decoded(decode(OpenAIDecoder("text/event-stream"), chunks))
-    assert "".join(texts).startswith(text)
-    assert has_marker == succeeded == (cut_at >= marker_end)
-    if has_marker:
-        assert text == "".join(texts)
+    whole_events = sum(position <= cut_at for position in ends)
+    assert text == "".join(texts[:whole_events])
+    says_something = bool(texts) or ending < 2
+    assert has_marker == succeeded == (whole_events > len(texts) and says_something)
 
 
 @many
@@ -212,16 +249,18 @@ def test_any_cut_of_plain_text_is_a_prefix_and_never_complete(
 
 @many
 @given(answer_texts, cuts, st.floats(0, 1))
+@example(["a"], [], 1.0)
+@example([], [], 1.0)
 def test_any_cut_of_a_json_answer_gives_no_text(
     texts: list[str], positions: list[int], fraction: float
 ) -> None:
-    """A JSON object cannot be decoded before its last brace."""
+    """A JSON object cannot be decoded before its last brace; an empty text is no answer."""
     message = {"content": "".join(texts)}
     data = json.dumps({"choices": [{"message": message}]}).encode()
     cut_at = round(fraction * len(data))
     chunks = split(data[:cut_at], positions)
     text, has_marker, succeeded = decoded(decode(OpenAIDecoder("application/json"), chunks))
-    assert has_marker == succeeded == (cut_at == len(data))
+    assert has_marker == succeeded == (cut_at == len(data) and bool(texts))
     assert text == ("".join(texts) if succeeded else "")
 
 
@@ -229,16 +268,25 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def framed_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
-    """Return an answer in each framing, with the headers of that framing."""
-    events, _ = good_answer(["Hel", "lo, ", "wörld", "\U0001f600"], "\n", 0)
+def framed_bodies() -> dict[str, tuple[bytes, dict[str, str], int]]:
+    """Return an answer in each framing, with the headers of that framing, and where it is whole.
+
+    Events are whole with the finish reason, and, but for a clean end, with the empty line after it.
+    """
+    texts = ["Hel", "lo, ", "wörld", "\U0001f600"]
+    events, ends = good_answer(texts, "\n", 0)
     plain = "Hello, wörld \U0001f600".encode()
+    reason_end = ends[len(texts)]
     bodies = {}
-    for name, data in {"events": events, "plain": plain}.items():
-        chunked = b"".join(map(chunk, split(data, range(0, len(data), 9))))
-        bodies[f"{name} chunked"] = (chunked + b"0\r\n\r\n", {"Transfer-Encoding": "chunked"})
-        bodies[f"{name} with a length"] = (data, {"Content-Length": str(len(data))})
-        bodies[f"{name} until the end"] = (data, {})
+    for name, data, whole in [("events", events, reason_end + 2), ("plain", plain, len(plain))]:
+        chunks = [*map(chunk, split(data, range(0, len(data), 9)))]
+        in_chunks = b"".join(chunks) + b"0\r\n\r\n"
+        chunked_whole = whole + 3 + (whole - 1) // 9 * 5 if name == "events" else len(in_chunks)
+        bodies |= {
+            f"{name} chunked": (in_chunks, {"Transfer-Encoding": "chunked"}, chunked_whole),
+            f"{name} with a length": (data, {"Content-Length": str(len(data))}, whole),
+            f"{name} until the end": (data, {}, reason_end if name == "events" else whole),
+        }
     return bodies
 
 
@@ -248,11 +296,10 @@ BODIES = framed_bodies()
 @pytest.mark.parametrize("name", BODIES)
 def test_any_cut_on_the_wire_is_never_complete(name: str) -> None:
     """The connection ends with a FIN after any byte: no truncated answer counts as complete."""
-    data, headers = BODIES[name]
+    data, headers, whole = BODIES[name]
     is_plain = name.startswith("plain")
     provider_class = AI365VIP if is_plain else OpenAICompatible
     has_no_end = name == "plain until the end"  # here the end of the connection is the only end
-    marker_end = len(data) if is_plain else data.index(b"\n\n", data.index(b'"stop"')) + 2
 
     def play(request: Request) -> Any:
         cut_at = request.number - 1
@@ -265,17 +312,17 @@ def test_any_cut_on_the_wire_is_never_complete(name: str) -> None:
             stream = provider.stream("Hi")
             with contextlib.suppress(StreamCut, StreamTruncated):
                 stream.read()
-            if cut_at < marker_end:
-                assert stream.outcome is not Outcome.COMPLETE
-                assert has_no_end or stream.outcome is not Outcome.UNVERIFIED
+            assert (stream.outcome is Outcome.COMPLETE) == (cut_at >= whole)
+            assert has_no_end or stream.outcome is not Outcome.UNVERIFIED
             assert full_text.startswith(stream.text)
 
 
 def test_the_reference_parser_reads_an_example() -> None:
     """A wrong reference would prove nothing."""
-    assert reference_events(
-        b"\xef\xbb\xbf: c\ndata: a\r\ndata:b\r\revent: x\ndata\n\ndata: lost"
-    ) == [
-        ("message", "a\nb"),
-        ("x", ""),
-    ]
+    stream = (
+        b"\xef\xbb\xbf: c\ndata: a\r\ndata:b\r\revent: x\ndata\n\nA\ndata:b\n\ndata:b\n{A\nB:\n\n"
+    )
+    events = [("message", "a\nb"), ("x", ""), (BARE, "A"), ("message", "b"), ("message", "b")]
+    events.append((BARE, "{A\nB:"))
+    assert reference_events(stream + b"data: c\nev") == (events, [("message", "c")])
+    assert reference_events(stream + b"data: c\xc3") == (events, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 from decode_kit import decode, split
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from providers_sync import MalformedStream, StreamTruncated
 from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
@@ -66,6 +68,13 @@ FORMS: dict[str, tuple[Any, str, type]] = {
         AnthropicDecoder, '{"type": "input_json_delta", "partial_json": "?"}', ToolCall
     ),
 }  # fmt: skip
+BEGINNINGS = {
+    "OpenAI's tool call": '{"choices": [{"delta": {"tool_calls": [{"function": {"name": "f"}}]}}]}',
+    "Anthropic's tool call": (
+        '{"type": "content_block_start", "index": 0,'
+        ' "content_block": {"type": "tool_use", "id": "c", "name": "f", "input": {}}}'
+    ),
+}
 CONTENT_BLOCK_DELTA = '{"type": "content_block_delta", "index": 0, "delta": %s}'
 ENDS = {
     OpenAIDecoder: b"data: [DONE]\n\n",
@@ -83,24 +92,53 @@ def text_of(delta: Any) -> str:
 @pytest.mark.parametrize("form", FORMS)
 @fewer
 @given(units, cuts)
+@example([], [])
+@example([0xD83D], [])
 def test_surrogates_split_over_deltas_are_joined_or_replaced(
     form: str, code_units: list[int], positions: list[int]
 ) -> None:
-    """Every chunk can be encoded, and together they are the text that the server sent."""
+    """Every chunk can be encoded, and together they are the text that the server sent.
+
+    Without any text the answer says nothing, unless it calls a tool.
+    """
     decoder, event, kind = FORMS[form]
     if decoder is AnthropicDecoder:
         event = CONTENT_BLOCK_DELTA % event
     length = len(code_units)
     bounds = [0, *sorted({position % (length + 1) for position in positions}), length]
-    stream = b""
+    stream = f"data: {BEGINNINGS[form]}\n\n".encode() if form in BEGINNINGS else b""
     for a, b in itertools.pairwise(bounds):
         escaped = "".join(f"\\u{unit:04x}" for unit in code_units[a:b])
         stream += f"data: {event.replace('?', escaped)}\n\n".encode()
     deltas = decode(decoder("text/event-stream"), [stream + ENDS[decoder]])
+    if not code_units and kind is not ToolCall:
+        with pytest.raises(StreamTruncated, match="says nothing"):
+            list(deltas)
+        return
     chunks = [text_of(delta) for delta in deltas if isinstance(delta, kind)]
+    assert chunks
     for each in chunks:
         assert each.encode() or kind is ToolCall
     assert "".join(chunks) == reference_text(code_units)
+
+
+@pytest.mark.parametrize("form", BEGINNINGS)
+@fewer
+@given(units.filter(bool))
+def test_a_call_without_a_name_raises_and_is_never_handed_out(
+    form: str, code_units: list[int]
+) -> None:
+    """Whatever its arguments are, the error has them."""
+    decoder, event, kind = FORMS[form]
+    if decoder is AnthropicDecoder:
+        event = CONTENT_BLOCK_DELTA % event
+    escaped = "".join(f"\\u{unit:04x}" for unit in code_units)
+    stream = f"data: {event.replace('?', escaped)}\n\n".encode() + ENDS[decoder]
+    deltas = []
+    with pytest.raises(MalformedStream, match="without naming it") as caught:
+        deltas += decode(decoder("text/event-stream"), [stream])
+    assert reference_text(code_units).strip() in str(caught.value)
+    assert not any(isinstance(delta, kind) for delta in deltas)
 
 
 # --- events that differ only in their text
@@ -151,14 +189,17 @@ def similar_events(draw: Callable[..., Any]) -> list[Any]:
 def test_similar_events_are_decoded_as_if_each_were_the_first(
     values: list[Any], compact: bool, positions: list[int]
 ) -> None:
-    """No event changes how the next ones are read."""
+    """No event changes how the next ones are read; without text the answer says nothing."""
     separators = (",", ":") if compact else None
     stream = "".join(f"data: {json.dumps(v, separators=separators)}\n\n" for v in values)
     pieces = split(f"{stream}data: [DONE]\n\n".encode(), positions)
-    deltas = list(decode(OpenAIDecoder("text/event-stream"), pieces))
+    expected = reference_decode(values)
+    deltas = []
+    with contextlib.nullcontext() if any(expected) else pytest.raises(StreamTruncated):
+        deltas += decode(OpenAIDecoder("text/event-stream"), pieces)
     text = "".join(delta for delta in deltas if isinstance(delta, str))
     reasoning = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
-    assert (text, reasoning) == reference_decode(values)
+    assert (text, reasoning) == expected
 
 
 def test_the_reference_joins_pairs() -> None:

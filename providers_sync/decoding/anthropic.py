@@ -273,7 +273,7 @@ class AnthropicDecoder(EventsDecoder):
     def _finish(self) -> None:
         for index in list(self._open):
             self._report_block(index)
-        nameless = ""
+        nameless: list[str] = []
         for block in self._blocks:
             if block.kind == "tool_use":
                 call_id, name = (as_text(block.start.get(key) or "") for key in ("id", "name"))
@@ -282,9 +282,9 @@ class AnthropicDecoder(EventsDecoder):
                     names = join_surrogates(call_id), join_surrogates(name)
                     self._deltas.append(ToolCall(*names, parse_arguments(raw), raw))
                 elif call_id or raw:
-                    nameless = nameless or f"{call_id} {raw[:2000]}".strip()
+                    nameless.append(f"{call_id} {raw[:2000]}".strip())
         if nameless:
-            raise MalformedStream(f"the model calls a tool without naming it: {nameless}")
+            raise MalformedStream(f"the model calls a tool without naming it: {nameless[0]}")
 
     def _message_fields(self) -> dict[str, Any]:
         if all(block.kind in ("text", "tool_use") for block in self._blocks):

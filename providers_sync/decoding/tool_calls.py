@@ -131,14 +131,14 @@ class ToolCallAssembler:
 
         Raises ``MalformedStream``, with what arrived, for one without a name.
         """
-        nameless = ""
+        nameless: list[str] = []
         for call in self.calls:
             if call.name:
                 yield call.finished()
             elif call.id or call.pieces:
-                nameless = nameless or f"{call.id} {call.raw[:_RAW_CHARACTERS]}".strip()
+                nameless.append(f"{call.id} {call.raw[:_RAW_CHARACTERS]}".strip())
         if nameless:
-            raise MalformedStream(f"the model calls a tool without naming it: {nameless}")
+            raise MalformedStream(f"the model calls a tool without naming it: {nameless[0]}")
 
 
 def _begins_another(call: PartialCall, call_id: str, name: str, arguments: str) -> bool:
