@@ -303,6 +303,9 @@ def test_pieces_in_messages_beside_deltas_with_a_role_are_all_read() -> None:
                both({"content": "lo"}, content="Hello"), both(role, content="Hello"),
                finish("stop")]  # fmt: skip
     assert complete(growing).text == "Hello"
+    odd = event({"choices": [{"index": 0, "delta": role, "message": 5}]})
+    completion = complete([odd, text("Hello")])
+    assert (completion.text, completion.extras[0].value) == ("Hello", 5)
 
 
 def test_deeply_nested_reasoning_has_short_paths() -> None:

@@ -108,7 +108,7 @@ class OpenAIDecoder(DeltaDecoder):
             self._choice_index = index
         before = len(self._deltas)
         delta = choice.get("delta")
-        if not delta or ("message" in choice and _is_silent(delta)):
+        if not delta or (isinstance(choice.get("message"), dict) and _is_silent(delta)):
             delta = self._other_delta(choice)
         text = delta.get("content")
         if not delta.keys() <= PLAIN_KEYS:
@@ -127,12 +127,19 @@ class OpenAIDecoder(DeltaDecoder):
             self._add_extras(choice, _READ_CHOICE_KEYS, "choices[0].")
             if is_error(error := choice.get("error")):
                 raise server_error({"error": error})
-            if choice.get("delta") is delta and isinstance(message := choice.get("message"), dict):
-                self._message, self._reads_messages = message, False
+            if choice.get("delta") is delta:
+                self._note_message(choice.get("message"))
         if self.finished:
             self._note_resumption(before)
         if reason := choice.get("finish_reason"):
             self._note_reason(reason)
+
+    def _note_message(self, message: Any) -> None:
+        """Keep the message that stands beside a delta."""
+        if isinstance(message, dict):
+            self._message, self._reads_messages = message, False
+        else:
+            self._add_extra("choices[0].message", message)
 
     def _other_delta(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return what stands in place of a delta, without what the deltas have said."""
