@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import call_log
-from .errors import APIStatusError, InvalidRequestError
+from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import RETURNED, assistant_message, to_messages
 from .providers.base import Provider
 from .stream import Stream, call_at_end
@@ -188,7 +188,7 @@ class Chat:
             call = {"model": self.model, **self.options, **call}
             try:
                 stream = self.provider.stream(self.to_send(messages), **call)
-            except APIStatusError as error:
+            except (APIStatusError, FailoverError) as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise
                 call_log.write(call_log.INFO, "the model refuses to continue; asking in words")
@@ -307,11 +307,13 @@ def _without(history: Messages, omitted: Messages) -> Messages:
     return [message for message in history if id(message) not in ids]
 
 
-def _refuses_prefix(error: APIStatusError) -> bool:
-    """Return whether a model does not accept the beginning of its own answer.
+def _refuses_prefix(error: ProviderError) -> bool:
+    """Return whether a model (any of a ``Failover``) refuses the beginning of its own answer.
 
     Anthropic, "Prefill Claude's response": newer models answer with status 400.
     """
+    if not isinstance(error, APIStatusError):
+        return any(_refuses_prefix(failure.error) for failure in error.attempts)
     body = error.body.lower()
     return error.status_code == 400 and ("prefill" in body or "end with a user message" in body)
 
@@ -350,8 +352,14 @@ def _size(messages: Messages) -> int:
             count += len(content)
         else:
             count += sum(len(str(part.get("text") or "")) for part in content)
-        if message.get("tool_calls"):
-            count += len(json.dumps(message["tool_calls"], default=str))
-        if RETURNED in message:
-            count += len(json.dumps(message[RETURNED], default=str))
+        count += sum(
+            _json_size(message[name]) for name in ("tool_calls", RETURNED) if message.get(name)
+        )
     return count
+
+
+def _json_size(value: object) -> int:
+    try:
+        return len(json.dumps(value, default=str))
+    except RecursionError as error:
+        raise InvalidRequestError("a message is nested too deeply") from error

@@ -72,10 +72,20 @@ def _check_returned(message: dict[str, Any], name: str) -> None:
         )
     if message["role"] != "assistant":
         raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
-    blocks = fields.get("content") or []
-    if not isinstance(blocks, list):
-        raise InvalidRequestError(f"{name}[{RETURNED!r}]['fields']['content'] must be a list")
-    _check_content({"content": blocks}, f"{name}[{RETURNED!r}]['fields']")
+    place = f"{name}[{RETURNED!r}]['fields']"
+    if not is_shallow(fields):
+        raise InvalidRequestError(f"{place} is nested too deeply: remove it")
+    blocks = fields.get("content", [])
+    _check_dicts(blocks, f"{place}['content']")
+    if not all(isinstance(block.get("type"), str) for block in blocks):
+        raise InvalidRequestError(f"{place}['content'] must hold dicts with a 'type'")
+    _check_dicts(fields.get("tool_calls", []), f"{place}['tool_calls']")
+    _check_dicts(message.get("tool_calls") or [], f"{name}['tool_calls']")
+
+
+def _check_dicts(value: object, name: str) -> None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, Mapping) for v in value):
+        raise InvalidRequestError(f"{name} must be a list of dicts")
 
 
 def _check_content(message: dict[str, Any], name: str) -> None:
@@ -153,7 +163,26 @@ def _text(content: object, name: str) -> str:
 RETURNED = "providers_sync"
 """The key of an assistant message for what its protocol wants back unchanged."""
 RETURNED_VERSION = 1
+RETURNED_LEVELS = 100
+"""Limit of the nesting of what goes back: JSON of it must be readable on any stack."""
 _FAMILY = re.compile(r"[a-z]*")
+
+
+def is_shallow(value: object) -> bool:
+    """Return whether a value has at most ``RETURNED_LEVELS`` levels.
+
+    >>> is_shallow({"content": [{"type": "text"}]})
+    True
+    """
+    inner = [value]
+    for _ in range(RETURNED_LEVELS):
+        inner = [
+            each
+            for outer in inner
+            if isinstance(outer, (dict, list))
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not inner
 
 
 def assistant_message(
@@ -196,8 +225,8 @@ def with_returned_fields(
 ) -> Messages:
     """Return messages with what their protocol wants back in its place.
 
-    It is left out for another protocol, server or family of models, and for an answer whose text or
-    calls have been changed since.
+    It is left out for another protocol, server or family of models. Content blocks are left out for
+    an answer whose text or calls have been changed since; other fields stay beside the change.
     """
     return [
         _with_returned(message, (protocol, _family(model), server))
@@ -218,20 +247,31 @@ def _with_returned(message: Message, target: tuple[str, str, str]) -> Message:
     calls = message.get("tool_calls") or []
     if blocks is not None:
         text, ids = _block_summary(blocks)
-        if text != (message["content"] or "") or ids != [call.get("id") for call in calls]:
+        if text != (message.get("content") or "") or ids != [call.get("id") for call in calls]:
             return message
         message.pop("tool_calls", None)
         message["content"] = blocks
-    if isinstance(more_of_calls, list) and len(more_of_calls) == len(calls):
+    if more_of_calls and len(more_of_calls) == len(calls):
         message["tool_calls"] = [
-            {**more, **call} for call, more in zip(calls, more_of_calls, strict=True)
+            _returned_call(call, more) for call, more in zip(calls, more_of_calls, strict=True)
         ]
     return {**fields, **message}
 
 
+def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a call with the other fields that it had; a custom one in the form that it had."""
+    custom = more.get("custom")
+    if not isinstance(custom, Mapping):
+        return {**more, **call}
+    if call.get("function") != {"name": custom.get("name"), "arguments": custom.get("input")}:
+        return call  # changed since
+    return {name: value for name, value in {**call, **more}.items() if name != "function"}
+
+
 def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, list[Any]]:
     """Return the text of content blocks, and the ids of their tool calls."""
-    text = "".join(block["text"] for block in blocks if block["type"] == "text")
+    texts = [block.get("text") for block in blocks if block["type"] == "text"]
+    text = "".join(text for text in texts if isinstance(text, str))
     return text, [block.get("id") for block in blocks if block["type"] == "tool_use"]
 
 
@@ -347,13 +387,26 @@ def _tool_use(call: Any) -> dict[str, Any]:
     try:
         function = call["function"]
         arguments = function.get("arguments") or "{}"
-        value = json.loads(arguments) if isinstance(arguments, str) else arguments
+        value = _input(arguments) if isinstance(arguments, str) else arguments
         return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": value}
-    except (TypeError, LookupError, ValueError, AttributeError) as error:
+    except (TypeError, LookupError, AttributeError) as error:
         raise InvalidRequestError(
             "a tool call in the messages must have an id and a function with a name and "
-            f"arguments in JSON: {error!r}"
+            f"arguments: {error!r}"
         ) from error
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    """Return the arguments of a call as an object, the only input that Anthropic accepts.
+
+    >>> _input('{"a": 1}'), _input("SELECT 1")
+    ({'a': 1}, {'input': 'SELECT 1'})
+    """
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):  # a custom call, or the model's own mistake
+        value = None
+    return value if isinstance(value, dict) else {"input": arguments}
 
 
 def _block_content(content: Any) -> Any:

@@ -297,8 +297,8 @@ def test_bad_image_raises(image: object) -> None:
 
 
 def test_bad_tool_call_in_messages_raises() -> None:
-    """Arguments that are not JSON raise before anything is sent."""
-    bad = {"id": "1", "function": {"name": "add", "arguments": "{"}}
+    """A call without a name raises before anything is sent."""
+    bad = {"id": "1", "function": {"arguments": "{}"}}
     turn = {"role": "assistant", "content": None, "tool_calls": [bad]}
     with pytest.raises(InvalidRequestError, match="tool call"):
         Anthropic("claude", base_url="http://127.0.0.1:9", api_key="k").stream([turn])

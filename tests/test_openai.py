@@ -21,6 +21,7 @@ from providers_sync import (
     ToolCall,
     Usage,
 )
+from providers_sync.decoding.tool_calls import PartialCall, ToolCallAssembler
 from providers_sync.testing import (
     answer,
     cut,
@@ -265,3 +266,60 @@ def test_preset_has_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert OpenAICompatible.preset("ollama")._api_key is None
     with pytest.raises(InvalidRequestError, match=r"groq.*ollama"):
         OpenAICompatible.preset("nobody")
+
+
+@pytest.mark.parametrize(
+    ("side", "path"),
+    [({"images": ["http://x/a.png"]}, "images"), ({"images": 5}, "images"),
+     ({"audio": "AAAA"}, "audio"), ({"audio": {"data": 5}}, "audio.data"),
+     ({"function_call": "none"}, "function_call"), ({"annotations": True}, None)],
+)  # fmt: skip
+def test_odd_side_field_does_not_end_the_answer(side: Any, path: str | None) -> None:
+    """What has an unexpected form is an ``Extra``; the text of its event is read."""
+    completion = complete([text("A"), chunk(content="B", **side), text("C")])
+    [extra] = completion.extras
+    assert completion.text == "ABC"
+    assert extra.path == (f"choices[0].delta.{path}" if path else "citations")
+
+
+def test_odd_fields_beside_the_choices_do_not_end_the_answer() -> None:
+    """The sources and the part of Groq."""
+    odd = {"citations": True, "search_results": 3, "x_groq": "x", "choices": []}
+    completion = complete([text("A"), event(odd), text("C")])
+    assert completion.text == "AC"
+    assert [extra.value for extra in completion.extras] == ["x", 3, True]
+
+
+def test_pieces_in_messages_beside_deltas_with_a_role_are_all_read() -> None:
+    """Such a delta says nothing; a whole message after deltas with text still repeats them."""
+
+    def both(delta: dict[str, Any], **message: Any) -> Any:
+        return event({"choices": [{"index": 0, "delta": delta, "message": message}]})
+
+    role = {"role": "assistant"}
+    pieces = [both(role, content="Hel"), both(role, content="lo"), finish("stop")]
+    assert complete(pieces).text == "Hello"
+    growing = [both(role, role="assistant", content=""), both({"content": "Hel"}, content="Hel"),
+               both({"content": "lo"}, content="Hello"), both(role, content="Hello"),
+               finish("stop")]  # fmt: skip
+    assert complete(growing).text == "Hello"
+    odd = event({"choices": [{"index": 0, "delta": role, "message": 5}]})
+    completion = complete([odd, text("Hello")])
+    assert (completion.text, completion.extras[0].value) == ("Hello", 5)
+
+
+def test_deeply_nested_reasoning_has_short_paths() -> None:
+    """Each of many leaves had a path of kilobytes."""
+    nested: Any = [{"x": number} for number in range(100)]
+    for _ in range(400):
+        nested = {"reasoning": nested}
+    [extra] = complete([chunk(reasoning=nested), text("A")]).extras
+    assert len(extra.path) < 200
+
+
+def test_pieces_of_the_last_of_many_calls_are_found_at_once() -> None:
+    """Its place among the calls was searched for with every piece."""
+    calls = ToolCallAssembler()
+    for number in range(1000):
+        assert calls.add(number, 0, None, "f", "{").position == number
+    assert calls.calls[0] != PartialCall(calls.calls[0].position, name="f", pieces=["{"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from providers_sync import (
     OpenAICompatible,
     Provider,
 )
+from providers_sync.decoding.openai_parts import PartJoiner
 from providers_sync.testing import answer, event, finish, serve, status, text, tool_call
 
 
@@ -209,6 +211,160 @@ def test_wrong_value_is_named(value: Any) -> None:
                            "providers_sync": {"version": 1, "fields": {}}}])  # fmt: skip
 
 
+def returned(protocol: str, **fields: Any) -> dict[str, Any]:
+    """Return what a saved message holds for the server at port 9."""
+    head = {"protocol": protocol, "model": "m", "server": "127.0.0.1:9", "version": 1}
+    return {**head, "fields": fields}
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [({"content": False}, None), ({"content": {}}, None), ({"content": None}, None),
+     ({"content": [{"type": 5}]}, None), ({"tool_calls": 5}, [CALL]), ({"tool_calls": [1]}, [CALL]),
+     ({"content": []}, ["x"]), ({"content": []}, 5)],
+)  # fmt: skip
+def test_wrong_field_of_a_saved_message_is_named(fields: Any, calls: Any) -> None:
+    """Lists of dicts, on both sides; in the forms of both protocols."""
+    for provider in (anthropic("http://127.0.0.1:9", "m"), openai("http://127.0.0.1:9")):
+        message: dict[str, Any] = {"role": "assistant", "content": ""}
+        message["providers_sync"] = returned(provider.protocol, **fields)
+        if calls is not None:
+            message["tool_calls"] = calls
+        with pytest.raises(InvalidRequestError, match=r"messages\[1\].* must "):
+            provider.prepare([{"role": "user", "content": "Hi"}, message])
+
+
+def test_saved_message_without_content_or_text_is_sent() -> None:
+    """``content`` may be absent beside calls; a block of text without its text is another text."""
+    provider = anthropic("http://127.0.0.1:9", "m")
+    for blocks in ([], [{"type": "text"}]):
+        message = {"role": "assistant", "tool_calls": [CALL]}
+        message["providers_sync"] = returned("anthropic", content=blocks)
+        provider.prepare([{"role": "user", "content": "Hi"}, message])
+
+
+@pytest.mark.parametrize(
+    "odd", [{"type": "image_url", "image_url": {"url": "file:///x"}},
+            {"type": "image", "image": "x"}, {"type": None}, {"type": 5}],
+)  # fmt: skip
+def test_odd_block_does_not_make_the_message_unusable(odd: dict[str, Any]) -> None:
+    """What cannot go back is left out; the chat goes on."""
+    script = answer(
+        *block(0, {"type": "text", "text": "One."}), *block(1, odd),
+        event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+        event({"type": "message_stop"}), end=False,
+    )  # fmt: skip
+    with serve([script, answer("Two.")], protocol="anthropic") as server:
+        chat = Chat(anthropic(server.url))
+        assert chat.send("Hi").read() == "One."
+        assert chat.send("More").read() == "Two."
+        assert server.requests[1].json()["messages"][1] == {"role": "assistant", "content": "One."}
+
+
+@pytest.mark.parametrize(("levels", "goes_back"), [(90, True), (110, False), (850, False)])
+def test_deeply_nested_field_does_not_go_back(levels: int, goes_back: bool) -> None:
+    """JSON of a message must be readable, and its size known, on any stack."""
+    nested: Any = "x"
+    for _ in range(levels):
+        nested = [nested]
+    script = [chunk(reasoning_details=[{"type": "t", "inner": nested}]), text("Hi"), finish("stop")]
+    with serve([script, answer("Ok")], protocol="openai") as server:
+        chat = Chat(openai(server.url), budget=100_000)
+        with chat.send("Hello") as stream:
+            stream.read()
+        assert ("providers_sync" in stream.message) == goes_back
+        assert chat.send("Again").read() == "Ok"
+
+
+def test_nested_message_of_the_user_is_an_invalid_request() -> None:
+    """Not a ``RecursionError``, which says nothing of the message."""
+    nested: Any = {}
+    for _ in range(100_000):
+        nested = {"x": nested}
+    chat = Chat(openai("http://127.0.0.1:9"), budget=1000)
+    calling = {"role": "assistant", "content": None, "tool_calls": [nested]}
+    with pytest.raises(InvalidRequestError, match="nested too deeply"):
+        chat.to_send([calling])
+    with pytest.raises(InvalidRequestError, match="nested too deeply"):
+        chat.to_send(
+            {"role": "assistant", "content": "", "providers_sync": returned("x", x=nested)}
+        )
+
+
+def test_custom_call_goes_back_in_its_own_form() -> None:
+    """Its input is text; to Anthropic it goes as the field of an object."""
+    custom = {"name": "sql", "input": "SELECT 1"}
+    call = {"index": 0, "id": "t1", "type": "custom", "custom": custom}
+    script = [chunk(tool_calls=[call]), finish("tool_calls")]
+    sent = second_request(script, openai, "openai")
+    assert sent["tool_calls"] == [{"id": "t1", "type": "custom", "custom": custom}]
+    with serve([script, script], protocol="openai") as server:
+        provider = openai(server.url)
+        message = provider.complete("Hi").message
+        message["tool_calls"][0]["function"]["arguments"] = "SELECT 2"
+        provider.complete([{"role": "user", "content": "Hi"}, message, RESULT])
+        changed = server.requests[1].json()["messages"][1]["tool_calls"][0]
+    assert changed == {"id": "t1", "type": "function",
+                       "function": {"name": "sql", "arguments": "SELECT 2"}}  # fmt: skip
+    with serve(["Ok"], protocol="anthropic") as server:
+        anthropic(server.url).complete([{"role": "user", "content": "Hi"}, message, RESULT])
+        use = server.requests[0].json()["messages"][1]["content"][-1]
+    assert use == {"type": "tool_use", "id": "t1", "name": "sql", "input": {"input": "SELECT 2"}}
+
+
+@pytest.mark.parametrize("raw", ['{"a": ', "[1]", "[" * 100_000])
+def test_broken_arguments_of_a_call_are_sent(raw: str) -> None:
+    """The model's own mistake must not end the dialogue."""
+    call = {"id": "t1", "function": {"name": "get", "arguments": raw}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    with serve(["Ok"], protocol="anthropic") as server:
+        anthropic(server.url).complete([{"role": "user", "content": "Hi"}, message, RESULT])
+        assert server.requests[0].json()["messages"][1]["content"][-1]["input"] == {"input": raw}
+
+
+def test_whole_reasoning_parts_are_not_joined() -> None:
+    """Several of one event, or with another id; a signature or encrypted text ends a part."""
+    thinking = [{"type": "thinking", "thinking": t, "signature": f"s{t}"} for t in "AB"]
+    sealed = [{"type": "reasoning.encrypted", "data": d, "id": d} for d in ("1", "2")]
+    named = [{"type": "reasoning.text", "text": t, "id": t} for t in "XY"]
+    script = [
+        chunk(thinking_blocks=thinking, reasoning_details=sealed),
+        *(chunk(thinking_blocks=[part]) for part in thinking),
+        *(chunk(reasoning_details=[part]) for part in (*sealed, *named)),
+        text("Hi"), finish("stop"),
+    ]  # fmt: skip
+    sent = second_request(script, openai, "openai")
+    assert sent["thinking_blocks"] == thinking * 2
+    assert sent["reasoning_details"] == [*sealed, *sealed, *named]
+
+
+def test_numbered_reasoning_parts_are_joined_by_number() -> None:
+    """A part without a number does not belong to one that has one."""
+    parts = [{"type": "t", "index": 0, "text": "A"}, {"type": "t", "index": 0, "text": "B"},
+             {"type": "t", "index": 1, "text": "C"}, {"type": "t", "text": "D"},
+             {"type": "t", "text": "\ud83d"}, {"type": "t", "text": "\ude00"}]  # fmt: skip
+    script = [*(chunk(reasoning_details=[part]) for part in parts), text("Hi"), finish("stop")]
+    assert second_request(script, openai, "openai")["reasoning_details"] == [
+        {"type": "t", "index": 0, "text": "AB"},
+        {"type": "t", "index": 1, "text": "C"},
+        {"type": "t", "text": "D😀"},
+    ]
+
+
+def test_long_reasoning_parts_are_joined_in_linear_time() -> None:
+    """Each of many small pieces copied all the text before it."""
+    joiner = PartJoiner()
+    joiner.add({"text": "a" * 4_000_000})
+    start = time.process_time()
+    for _ in range(2000):
+        joiner.add({"text": "a"})
+    assert len(joiner.parts()[0]["text"]) == 4_002_000
+    assert time.process_time() - start < 0.5
+
+
 def test_cache_control_of_system_parts_is_kept() -> None:
     """Anthropic's ``system`` takes parts; plain ones are still sent as text."""
     cached = {"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral"}}
@@ -248,3 +404,14 @@ def test_resume_asks_in_words_where_the_model_refuses_a_prefix(
     assert chat.history[-1] == {"role": "assistant", "content": "One, two."}
     assert len(chat.history) == 2
     assert "in words" in caplog.text
+
+
+def test_resume_asks_in_words_where_a_model_of_a_failover_refuses_a_prefix() -> None:
+    """The refusal is among the attempts of a ``FailoverError``."""
+    refused = status(400, json.dumps({"error": {"message": "does not support prefill"}}))
+    with serve([[text("One, ")], refused, [text("two.")]], protocol="openai") as server:
+        chat = Chat(Failover([openai(server.url)]))
+        with chat.send("Count.") as stream:
+            next(stream)
+        assert chat.resume().read() == "two."
+        assert "Continue" in server.requests[2].json()["messages"][-1]["content"]

@@ -12,9 +12,6 @@ from ..messages import RETURNED
 from ..stream import Stream
 from ..types import Citation, Media, Message, ToolCall
 
-RETURNED_LEVELS = 100
-"""Limit of the nesting of what goes back to a protocol: a line must be readable on any stack."""
-
 
 def answer_message(stream: Stream) -> Message:
     """Return all that the model said, except for the ``extras``: token probabilities and the like.
@@ -28,7 +25,7 @@ def answer_message(stream: Stream) -> Message:
     message = _spoken(stream, fields.pop("audio", None))
     if fields.get("reasoning_content") == message.get("reasoning_content"):
         fields.pop("reasoning_content", None)  # it is not stored twice
-    if returned and fields and _is_shallow(fields):
+    if returned and fields:
         text = json.dumps({**returned, "fields": fields}, ensure_ascii=False)
         message[RETURNED] = json.loads(join_surrogates(text))
     return message
@@ -90,8 +87,3 @@ def _audio(pieces: Sequence[Media]) -> dict[str, Any]:
     """Return sound in OpenAI's form; its transcript is the content of the message."""
     data = b"".join(media.data or b"" for media in pieces)
     return {"data": base64.b64encode(data).decode("ascii")} if data else {}
-
-
-def _is_shallow(value: Any, levels: int = RETURNED_LEVELS) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)

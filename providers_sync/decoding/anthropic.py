@@ -290,7 +290,15 @@ class AnthropicDecoder(EventsDecoder):
         if all(block.kind in ("text", "tool_use") for block in self._blocks):
             return {}
         values = [block.value() for block in self._blocks]
+        if not all(map(_can_go_back, values)):
+            return {}
         return {"content": [v for v in values if v["type"] != "text" or v.get("text")]}
+
+
+def _can_go_back(block: dict[str, Any]) -> bool:
+    """Return whether a block is one of the protocol, not a part in the form of a question."""
+    kind = block.get("type")
+    return isinstance(kind, str) and kind != "image_url" and not (kind == "image" and kind in block)
 
 
 _BLOCK_OF_DELTA = {

@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from ..errors import MalformedStream, StreamCut, StreamTruncated
+from ..messages import is_shallow
 from ..types import Citation, Delta, Extra, Finish, ProtocolMessage, ServedModel, Usage
 from .bodies import BodyDecoder
 from .parsing import (
@@ -324,6 +325,6 @@ def _is_said(delta: Delta) -> bool:
 
 def _is_small_json(value: Any) -> bool:
     try:
-        return len(json.dumps(value, allow_nan=False)) <= MESSAGE_BYTES
+        return is_shallow(value) and len(json.dumps(value, allow_nan=False)) <= MESSAGE_BYTES
     except (ValueError, RecursionError):
         return False

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import MalformedStream
 from ..types import Usage
 from .counts import openai_usage
+from .events import is_empty
 from .openai_delta import PLAIN_KEYS, DeltaDecoder
 from .openai_parts import REASONING_KEYS, REASONING_LISTS
 from .parsing import WRONG_SHAPE, json_text, short_repr
@@ -106,7 +107,9 @@ class OpenAIDecoder(DeltaDecoder):
                 return
             self._choice_index = index
         before = len(self._deltas)
-        delta = choice.get("delta") or self._other_delta(choice)
+        delta = choice.get("delta")
+        if not delta or (isinstance(choice.get("message"), dict) and _is_silent(delta)):
+            delta = self._other_delta(choice)
         text = delta.get("content")
         if not delta.keys() <= PLAIN_KEYS:
             self._read_delta(delta)
@@ -124,12 +127,19 @@ class OpenAIDecoder(DeltaDecoder):
             self._add_extras(choice, _READ_CHOICE_KEYS, "choices[0].")
             if is_error(error := choice.get("error")):
                 raise server_error({"error": error})
-            if choice.get("delta") and isinstance(message := choice.get("message"), dict):
-                self._message = message
+            if choice.get("delta") is delta:
+                self._note_message(choice.get("message"))
         if self.finished:
             self._note_resumption(before)
         if reason := choice.get("finish_reason"):
             self._note_reason(reason)
+
+    def _note_message(self, message: Any) -> None:
+        """Keep the message that stands beside a delta."""
+        if isinstance(message, dict):
+            self._message, self._reads_messages = message, False
+        else:
+            self._add_extra("choices[0].message", message)
 
     def _other_delta(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return what stands in place of a delta, without what the deltas have said."""
@@ -137,7 +147,7 @@ class OpenAIDecoder(DeltaDecoder):
         if not isinstance(message, dict):
             message = {"content": message}
         if not (self._reads_messages or self._has_text or self._said):
-            self._reads_messages = bool(message)
+            self._reads_messages = not _is_silent(message)
         return message if self._reads_messages else self._unsaid(message)
 
     def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +178,8 @@ class OpenAIDecoder(DeltaDecoder):
                 raise server_error(groq)
             self._read_usage(groq.get("usage"))
             self._add_extras(groq, _READ_GROQ_KEYS, "x_groq.")
+        else:
+            self._add_extra("x_groq", groq)
         for key in ("search_results", "citations"):
             self._cite(value.get(key) or [])
         self._add_extras(value, _READ_CHUNK_KEYS)
@@ -186,3 +198,8 @@ class OpenAIDecoder(DeltaDecoder):
             self._flush_surrogates()
         self._flush_audio()
         self._deltas.extend(self._calls.finished())
+
+
+def _is_silent(delta: Any) -> bool:
+    """Return whether a delta, or a message, says no more than whose it is."""
+    return isinstance(delta, dict) and is_empty({k: v for k, v in delta.items() if k != "role"})

@@ -11,9 +11,9 @@ from .events import EventsDecoder
 from .openai_parts import (
     REASONING_KEYS,
     REASONING_LISTS,
+    PartJoiner,
     citation_of,
     decode_base64,
-    joined_parts,
     media_of,
     more_of,
     reasoning_of,
@@ -48,7 +48,7 @@ class DeltaDecoder(EventsDecoder):
         """Keys under which deltas have said something, besides ``content``."""
         self._cited: set[str] = set()
         self._reasoning_pieces: dict[str, list[str]] = {}
-        self._reasoning_parts: dict[str, list[dict[str, Any]]] = {}
+        self._reasoning_parts: dict[str, PartJoiner] = {}
         self._audio_id: str | None = None
         self._audio_data = ""
 
@@ -65,11 +65,11 @@ class DeltaDecoder(EventsDecoder):
         if calls := delta.get("tool_calls"):
             self._read_calls(calls)
         elif call := delta.get("function_call"):
-            self._add_call("function_call", 0, None, call.get("name"), call.get("arguments"))
+            self._read_function_call(call)
         if annotations := delta.get("annotations"):
             self._cite(annotations)
-        for image in delta.get("images") or ():
-            self._read_media(image)
+        if images := delta.get("images"):
+            self._read_images(images)
         if audio := delta.get("audio"):
             self._read_audio(audio)
         self._add_extras(delta, _READ_DELTA_KEYS, "choices[0].delta.")
@@ -83,13 +83,20 @@ class DeltaDecoder(EventsDecoder):
 
     def _read_reasoning_parts(self, key: str, parts: Any) -> None:
         if key in REASONING_LISTS:
-            joined_parts(self._reasoning_parts.setdefault(key, []), parts)
+            self._reasoning_parts.setdefault(key, PartJoiner()).add(parts)
         self._add_more(parts, f"choices[0].delta.{key}")
 
     def _add_more(self, parts: Any, place: str) -> None:
         """Append what reasoning parts hold besides their text: signatures and encrypted text."""
         for path, value in more_of(parts, place):
             self._add_extra(path, value)
+
+    def _read_function_call(self, call: Any) -> None:
+        """Read the older form of a call, of which there is one."""
+        if isinstance(call, dict):
+            self._add_call("function_call", 0, None, call.get("name"), call.get("arguments"))
+        else:
+            self._add_extra("choices[0].delta.function_call", call)
 
     def _read_calls(self, calls: Any) -> None:
         for position, call in enumerate([calls] if isinstance(calls, dict) else calls):
@@ -101,7 +108,7 @@ class DeltaDecoder(EventsDecoder):
             )
             added.is_custom = added.is_custom or bool(custom)
             if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
-                place = f"choices[0].delta.tool_calls[{self._calls.calls.index(added)}]."
+                place = f"choices[0].delta.tool_calls[{added.position}]."
                 added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
                 self._add_extras(call, _CALL_KEYS, place)
                 self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
@@ -113,11 +120,17 @@ class DeltaDecoder(EventsDecoder):
             self._deltas.append(ToolCallStarted())
         return self._calls.add(index, position, call_id, name, arguments)
 
-    def _read_audio(self, audio: dict[str, Any]) -> None:
+    def _read_audio(self, audio: Any) -> None:
         """Read sound: its transcript is the text."""
+        if not isinstance(audio, dict):
+            self._add_extra("choices[0].delta.audio", audio)
+            return
         self._audio_id = audio.get("id") or self._audio_id
         self._read_text(text_of(audio.get("transcript")))
-        if data := audio.get("data"):
+        data = audio.get("data")
+        if data and not isinstance(data, str):
+            self._add_extra("choices[0].delta.audio.data", data)
+        elif data:
             self._audio_data += data
             length = len(self._audio_data) // 4 * 4
             whole, self._audio_data = self._audio_data[:length], self._audio_data[length:]
@@ -132,6 +145,13 @@ class DeltaDecoder(EventsDecoder):
         if rest := self._audio_data:
             self._audio_data = ""
             self._read_audio({"data": rest + "=" * (-len(rest) % 4)})
+
+    def _read_images(self, images: Any) -> None:
+        for image in images if isinstance(images, list) else [images]:
+            if isinstance(image, dict):
+                self._read_media(image)
+            else:
+                self._add_extra("choices[0].delta.images", image)
 
     def _read_media(self, part: dict[str, Any]) -> None:
         media = list(media_of(part))
@@ -157,9 +177,9 @@ class DeltaDecoder(EventsDecoder):
         elif kind == "refusal":
             self._add_refusal(text_of(part.get("refusal")))
         elif kind == "reference":
-            for source in part.get("reference_ids") or ():
-                cited = citation_of(source)
-                self._deltas.append(replace(cited, raw=part))
+            sources = part.get("reference_ids") or ()
+            for source in sources if isinstance(sources, list) else [sources]:
+                self._deltas.append(replace(citation_of(source), raw=part))
         elif isinstance(text := part.get("text"), str):
             self._read_text(text)
             self._cite(part.get("annotations") or [])
@@ -198,10 +218,12 @@ class DeltaDecoder(EventsDecoder):
         fields: dict[str, Any] = {
             key: join_surrogates("".join(pieces)) for key, pieces in self._reasoning_pieces.items()
         }
-        fields.update(self._reasoning_parts)
+        for key, joiner in self._reasoning_parts.items():
+            if parts := joiner.parts():
+                fields[key] = parts
         if self._audio_id:
             fields["audio"] = {"id": self._audio_id}
-        more = [call.more for call in self._calls.calls if call.name]
+        more = [call.more_to_return() for call in self._calls.calls if call.name]
         if any(more):
             fields["tool_calls"] = more
         return fields

@@ -39,35 +39,73 @@ _NO_MORE = frozenset(
 )
 
 
-def more_of(value: Any, place: str, known: frozenset[str] = _NO_MORE) -> Iterator[tuple[str, Any]]:
+_LEVELS = 8
+"""How deep ``more_of`` looks; a place is as long as it is deep."""
+
+
+def more_of(value: Any, place: str, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
     """Yield what parts hold besides their text (signatures, encrypted text), with its place."""
-    if isinstance(value, list):
+    if levels == 0:
+        yield place, value
+    elif isinstance(value, list):
         for each in value:
-            yield from more_of(each, place, known)
+            if isinstance(each, (dict, list)):
+                yield from more_of(each, place, levels - 1)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key not in known:
+            if key not in _NO_MORE:
                 yield f"{place}.{join_surrogates(key)}", inner
             elif isinstance(inner, (dict, list)):
-                yield from more_of(inner, f"{place}.{key}", known)
+                yield from more_of(inner, f"{place}.{key}", levels - 1)
 
 
-def joined_parts(parts: list[dict[str, Any]], more: Any) -> None:
-    """Add the pieces of reasoning parts to ``parts``: texts of one part are put together."""
-    for piece in more if isinstance(more, list) else [more]:
-        if not isinstance(piece, dict):
-            continue
-        last = parts[-1] if parts else None
-        if last is None or any(
-            last.get(key) != piece.get(key) for key in ("type", "index") if key in piece
-        ):
-            parts.append(dict(piece))
-            continue
-        for key, value in piece.items():
-            if key in ("text", "summary", "thinking") and isinstance(value, str):
-                last[key] = (last.get(key) or "") + value
-            elif value is not None:
-                last[key] = value
+_GROWING = ("text", "summary", "thinking")
+
+
+class PartJoiner:
+    """Joins the pieces of reasoning parts, which come in several events."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[dict[str, Any], dict[str, list[str]]]] = []
+        """Each with the pieces of its texts, which are joined once."""
+
+    def add(self, pieces: Any) -> None:
+        """Add what one event holds: only the first piece can belong to the part before it."""
+        last = self._parts[-1] if self._parts else None
+        for piece in pieces if isinstance(pieces, list) else [pieces]:
+            if not isinstance(piece, dict):
+                continue
+            if last is None or not _continues(last[0], piece):
+                last = ({}, {})
+                self._parts.append(last)
+            _grow(*last, piece)
+            last = None
+
+    def parts(self) -> list[dict[str, Any]]:
+        """Return the parts so far."""
+        return [
+            {**part, **{key: join_surrogates("".join(pieces)) for key, pieces in texts.items()}}
+            for part, texts in self._parts
+        ]
+
+
+def _continues(part: dict[str, Any], piece: dict[str, Any]) -> bool:
+    """Return whether a piece belongs to a part; a signature or encrypted text ends a part."""
+    return (
+        piece.get("type") in (None, part.get("type"))
+        and piece.get("index") == part.get("index")
+        and (not part.get("id") or piece.get("id") in (None, "", part["id"]))
+        and not (part.get("signature") or part.get("data"))
+    )
+
+
+def _grow(part: dict[str, Any], texts: dict[str, list[str]], piece: dict[str, Any]) -> None:
+    for key, value in piece.items():
+        if key in _GROWING and isinstance(value, str):
+            texts.setdefault(key, []).append(value)
+            part.setdefault(key, "")
+        elif value is not None or key not in part:
+            part[key] = value
 
 
 def citation_of(value: Any) -> Citation:

@@ -47,10 +47,12 @@ class _Nesting:
         return self._has_begun and self._depth <= 0 and not self._in_string
 
 
-@dataclass
+@dataclass(eq=False)
 class PartialCall:
     """A tool call whose pieces arrive."""
 
+    position: int = 0
+    """Which of the answer's calls it is, from 0."""
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
@@ -74,6 +76,13 @@ class PartialCall:
             return self.has_empty_input
         pieces, self._unread = self._unread, len(self.pieces)
         return self._nesting.feed("".join(self.pieces[pieces:]))
+
+    def more_to_return(self) -> dict[str, Any]:
+        """Return what its protocol wants back, besides a function and its arguments."""
+        if not self.is_custom:
+            return self.more
+        custom = {"name": join_surrogates(self.name), "input": self.raw}
+        return {**self.more, "type": "custom", "custom": custom}
 
     def finished(self) -> ToolCall:
         raw = self.raw
@@ -122,7 +131,7 @@ class ToolCallAssembler:
         if call is None:
             if len(self.calls) >= TOOL_CALLS:
                 raise MalformedStream(f"the answer has more than {TOOL_CALLS} tool calls")
-            call = self._open[key] = PartialCall()
+            call = self._open[key] = PartialCall(len(self.calls))
             self.calls.append(call)
         return call
 
