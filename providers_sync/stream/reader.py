@@ -282,8 +282,9 @@ def start(call: Call) -> None:
 
 
 def _attend(reader: Reader, call: Call, at: float) -> None:
-    if at < call.known_at or at == NOW:  # Ctrl-C may have come between these two steps
-        call.known_at = at
+    # ``NOW`` is told again: Ctrl-C may have come between these two steps.
+    if at < call.known_at or NOW in (at, call.known_at):
+        call.known_at = min(at, call.known_at)
         reader.post(call, at)
 
 
