@@ -200,8 +200,9 @@ class Call:
         with channel.lock:
             if channel.is_full and self.belongs_to_reader and not self._read_unread():
                 return True
-            if channel.has_end_marker and self.reading is not None and not channel.ended:
-                failure = self._end_whole_answer(error)
+            is_whole = channel.has_end_marker and self.reading is not None and self.failure is None
+            if is_whole and not channel.ended:
+                failure = None if self._is_decoded else self._end_whole_answer(error)
                 if not self.belongs_to_reader:  # its worker may wait for long
                     channel.expire(timeout, is_whole=failure is None)
                     return False
@@ -238,12 +239,13 @@ class Call:
         That is ``failure`` if its last bytes say more; or, if the connection broke, when anything
         has been said after a finish reason. Under the lock.
         """
-        if self.reading is None or self._end_failure is not None:
+        reading = self.reading
+        if reading is None or self._end_failure is not None:
             return self._end_failure
-        decoder = self.reading.decoder
+        decoder = reading.decoder
         try:
             if not self._is_decoded:
-                self._end_decoding(self.reading)
+                self._end_decoding(reading)
             elif hasattr(decoder, "finished"):  # it has seen the end
                 self._end_failure = failure
         except (StreamCut, StreamTruncated):
