@@ -199,6 +199,11 @@ def one_message(**fields: Any) -> dict[str, Any]:
         (OPENAI, one_message(role="tool"), r"messages\[0\].tool_call_id must be text, not null"),
         (
             OPENAI,
+            one_message(role="assistant", content="Hi", providers_sync={}),
+            r"messages\[0\].providers_sync is not part of the protocol",
+        ),
+        (
+            OPENAI,
             one_message(content=[{"type": "image_url", "image_url": {}}]),
             "image_url.url must be text",
         ),

@@ -49,6 +49,7 @@ def test_text_in_the_last_bytes_takes_the_proof_away() -> None:
     with serve([*script, stall()]) as server, pytest.raises(APITimeoutError) as silent:
         openai(server.url).complete("Hi")
     assert cut.value.partial == silent.value.partial == "Hello more"
+    assert "0.3 s" in str(silent.value)
 
 
 def test_key_in_an_error_of_the_last_bytes_is_not_shown() -> None:

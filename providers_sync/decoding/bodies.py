@@ -13,8 +13,6 @@ from ..types import Citation, Delta, Extra, Finish, ServedModel
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 _HTML_BYTES = 65
 """So many bytes from the ``<`` on tell a web page from text."""
-
-
 _STREAM_START = re.compile(rb"(data|event|id|retry)?:|\[DONE\]")
 """How event streams start; JSON cannot."""
 _STREAM_START_BYTES = 6

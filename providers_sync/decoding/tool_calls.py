@@ -16,8 +16,6 @@ from .parsing import has_too_many_values, join_surrogates
 
 _RAW_CHARACTERS = 2000
 """How much of a call that cannot be read an error shows."""
-
-
 _JSON_MARK = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
 

@@ -65,6 +65,8 @@ def check_messages(value: Any) -> Messages:
 
 def _check_message(value: Any, name: str) -> Message:
     message = check_object(value, name)
+    if "providers_sync" in message:  # a provider behind the gateway would trust it
+        raise RequestError(f"{name}.providers_sync is not part of the protocol; remove it")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         raise RequestError(f"{name}.role must be text such as user, not {json_type(role)}")

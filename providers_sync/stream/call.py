@@ -196,7 +196,8 @@ class Call:
             if not self.belongs_to_reader:
                 channel.interrupt()
             return True
-        error = timeout_error(timeout, channel.timeouts)
+        after_finish = channel.idle_s if channel.has_end_marker and timeout == "idle" else None
+        error = timeout_error(timeout, channel.timeouts, after_finish)
         with channel.lock:
             if channel.is_full and self.belongs_to_reader and not self._read_unread():
                 return True

@@ -87,7 +87,7 @@ class Channel(Wakeup):
         self.error: ProviderError | None = None
         self.expired: str | None = None
         """The timeout that ended the running attempt, and not the call."""
-        self._idle = timeouts.idle
+        self.idle_s = timeouts.idle
         self._stop: Callable[[], None] = lambda: None
         self._held: list[Delta] = []
         """What came before the first event: usage and the model's name."""
@@ -105,7 +105,7 @@ class Channel(Wakeup):
             self.expired = None
             self.attempts += 1
             self._held = [ServedModel(self.model)] if self.model else []
-            self.has_end_marker, self._idle = False, self.timeouts.idle
+            self.has_end_marker, self.idle_s = False, self.timeouts.idle
             self.buffered = 0
             self._set_deadline("connect", self.timeouts.connect)
 
@@ -185,7 +185,7 @@ class Channel(Wakeup):
                     self._hold(delta)
                 return False
         self.started = self.is_open = True
-        self._set_deadline("idle", self._idle)
+        self._set_deadline("idle", self.idle_s)
         self.buffer, self._held = self.buffer + self._held, []
         if self.on_start is not None:
             self.on_start()
@@ -203,9 +203,9 @@ class Channel(Wakeup):
         """Record that only usage and ``[DONE]`` may still follow, or that more of it has come."""
         self.has_end_marker = is_whole
         idle = self.timeouts.idle
-        self._idle = min(AFTER_FINISH_S, idle or math.inf) if is_whole else idle
+        self.idle_s = min(AFTER_FINISH_S, idle or math.inf) if is_whole else idle
         if not self.is_full and (is_whole or self.started):
-            self._set_deadline("idle", self._idle)
+            self._set_deadline("idle", self.idle_s)
 
     def end(self, error: ProviderError | None) -> None:
         """End the call after the source has ended, well or with ``error``."""
@@ -283,7 +283,7 @@ class Channel(Wakeup):
     def resume(self) -> None:
         """Let the response be read again, under the lock: the caller has taken ``buffer``."""
         self.is_full = False
-        self.deadlines.set("idle", self._idle)
+        self.deadlines.set("idle", self.idle_s)
         self.notify()
         self.attend(NOW)
 

@@ -55,7 +55,9 @@ class Deadlines:
         return self._total_at - monotonic()
 
 
-def timeout_error(timeout: str, timeouts: Timeouts) -> APITimeoutError:
-    """Return the error to raise when ``timeout`` has expired."""
-    limit = f"{getattr(timeouts, timeout):g}"
+def timeout_error(
+    timeout: str, timeouts: Timeouts, seconds: float | None = None
+) -> APITimeoutError:
+    """Return the error to raise when ``timeout`` has expired, or a shorter one in its place."""
+    limit = f"{seconds or getattr(timeouts, timeout):g}"
     return APITimeoutError(f"{_TEXT[timeout].format(limit)} ({timeout} timeout)", clock=timeout)
