@@ -6,14 +6,15 @@ import errno
 import json
 import os
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import call_log
+from .chat_history import PERMANENT_ROLES, exchanges, text_size, without
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
-from .messages import RETURNED, assistant_message, to_messages
+from .messages import to_messages
 from .providers.base import Provider
+from .returned_messages import assistant_message
 from .stream import Stream, call_at_end
 from .types import Messages, Outcome, Prompt
 
@@ -23,8 +24,6 @@ CONTINUE = (
     "Your last message was interrupted. Continue it exactly where it stops, without repeating "
     "anything of it and without a remark."
 )
-_PERMANENT_ROLES = ("system", "developer")
-"""Roles of messages that are always sent."""
 _GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 
 
@@ -158,8 +157,8 @@ class Chat:
                 question = interrupted.question
                 answer = assistant_message(interrupted.text, ())
                 return [*question, answer] if interrupted.text else question
-            *_, last = [[], *_exchanges(self.history)]
-            self.history = _without(self.history, last)
+            *_, last = [[], *exchanges(self.history)]
+            self.history = without(self.history, last)
             return last
 
     def to_send(self, asked: Prompt) -> Messages:
@@ -168,14 +167,14 @@ class Chat:
         system = [{"role": "system", "content": self.system}] if self.system else []
         if self.budget is None:
             return [*system, *self.history, *question]
-        permanent = [message for message in self.history if message["role"] in _PERMANENT_ROLES]
-        available = self.budget - _size([*system, *permanent, *question])
+        permanent = [message for message in self.history if message["role"] in PERMANENT_ROLES]
+        available = self.budget - text_size([*system, *permanent, *question])
         omitted: Messages = []
-        for exchange in reversed(list(_exchanges(self.history))):
-            available -= _size(exchange)
+        for exchange in reversed(list(exchanges(self.history))):
+            available -= text_size(exchange)
             if available < 0:
                 omitted += exchange
-        return [*system, *_without(self.history, omitted), *question]
+        return [*system, *without(self.history, omitted), *question]
 
     def _send(
         self, question: Messages, prefix: str, call: dict[str, Any], reservation: _Reservation
@@ -302,11 +301,6 @@ def _replace(target: str, content: bytes) -> None:
         raise
 
 
-def _without(history: Messages, omitted: Messages) -> Messages:
-    ids = set(map(id, omitted))
-    return [message for message in history if id(message) not in ids]
-
-
 def _refuses_prefix(error: ProviderError) -> bool:
     """Return whether a model (any of a ``Failover``) refuses the beginning of its own answer.
 
@@ -316,50 +310,3 @@ def _refuses_prefix(error: ProviderError) -> bool:
         return any(_refuses_prefix(failure.error) for failure in error.attempts)
     body = error.body.lower()
     return error.status_code == 400 and ("prefill" in body or "end with a user message" in body)
-
-
-def _exchanges(history: Messages) -> Iterator[Messages]:
-    """Yield the exchanges: a user message that follows another role starts a new one.
-
-    Tool results stay with the call they answer. System messages belong to no exchange.
-
-    >>> roles = ["system", "user", "assistant", "tool", "assistant", "user", "user", "assistant"]
-    >>> [[m["role"] for m in e] for e in _exchanges([{"role": role} for role in roles])]
-    [['user', 'assistant', 'tool', 'assistant'], ['user', 'user', 'assistant']]
-    """
-    exchange: Messages = []
-    for message in history:
-        if message["role"] in _PERMANENT_ROLES:
-            continue
-        if message["role"] == "user" and exchange and exchange[-1]["role"] != "user":
-            yield exchange
-            exchange = []
-        exchange.append(message)
-    if exchange:
-        yield exchange
-
-
-def _size(messages: Messages) -> int:
-    """Return the number of characters of text, including those of tool calls.
-
-    >>> _size([{"role": "user", "content": "Hi"}, {"role": "user", "content": [{"text": "you"}]}])
-    5
-    """
-    count = 0
-    for message in messages:
-        content = message.get("content") or ""
-        if isinstance(content, str):
-            count += len(content)
-        else:
-            count += sum(len(str(part.get("text") or "")) for part in content)
-        count += sum(
-            _json_size(message[name]) for name in ("tool_calls", RETURNED) if message.get(name)
-        )
-    return count
-
-
-def _json_size(value: object) -> int:
-    try:
-        return len(json.dumps(value, default=str))
-    except RecursionError as error:
-        raise InvalidRequestError("a message is nested too deeply") from error

@@ -59,6 +59,8 @@ LAYERS = [
     # built on providers
     "batch.command",
     "failover batch chat",
+    # inside chat
+    "chat_history",
     # inside failover
     "circuit_breaker",
     # inside batch
@@ -92,6 +94,7 @@ LAYERS = [
     "stream.stream",
     "stream.transcript stream.reader stream.cancel",
     "stream.call",
+    "stream.reading",
     "stream.channel stream.workers",
     "stream.deadlines stream.wakeup stream.waker stream.contexts",
     # inside transport
@@ -105,6 +108,7 @@ LAYERS = [
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
     "decoding.openai_chat decoding.anthropic",
+    "decoding.anthropic_blocks",
     "decoding.openai_delta",
     "decoding.events",
     "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
@@ -112,7 +116,7 @@ LAYERS = [
     "decoding.parsing",
     # core, used by stream too
     "messages",
-    "images",
+    "returned_messages images",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
     "config call_log",

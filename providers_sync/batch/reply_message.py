@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..decoding.parsing import join_surrogates
-from ..messages import RETURNED
+from ..returned_messages import RETURNED
 from ..stream import Stream
 from ..types import Citation, Media, Message, ToolCall
 

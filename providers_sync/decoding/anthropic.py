@@ -8,13 +8,13 @@ with the next request where it needs them ("Extended thinking", "Preserving thin
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream
-from ..types import Citation, ReasoningDelta, ToolCall, ToolCallStarted
+from ..types import ReasoningDelta, ToolCall, ToolCallStarted
+from .anthropic_blocks import ContentBlock, can_go_back, citation_of
 from .counts import RAW_COUNTS, anthropic_usage
 from .events import EventsDecoder
 from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
@@ -30,49 +30,16 @@ _KNOWN_BLOCKS = ("text", "thinking", "tool_use")
 _TEXT_KEYS = ("text", "thinking", "signature", "content", "data")
 """Fields of a block that its deltas grow."""
 
-
-class _Block:
-    """A content block that grows."""
-
-    def __init__(self, start: dict[str, Any]) -> None:
-        self.start = start
-        self.kind = as_text(start.get("type"))
-        self.pieces: dict[str, list[str]] = {}
-        """The pieces of its fields, and under ``input`` of the JSON of its input."""
-        self.texts = self.pieces["text"] = []
-        self.citations: list[Any] = []
-        self.is_reported = True
-        """Whether an ``Extra`` holds what it is now."""
-        self.has_ended = False
-
-    def add(self, key: str, piece: Any) -> None:
-        if not isinstance(piece, str):
-            raise TypeError(f"{key} is not text")
-        self.pieces.setdefault(key, []).append(piece)
-
-    def value(self) -> dict[str, Any]:
-        """Return the whole block."""
-        value = dict(self.start)
-        for key, pieces in self.pieces.items():
-            if not pieces:
-                continue
-            text = join_surrogates("".join(pieces))
-            if key == "input":
-                value[key] = parse_arguments(text) if text else self.start.get(key)
-                if value[key] is None:
-                    value[key] = text
-            else:
-                value[key] = as_text(self.start.get(key) or "") + text
-        if self.citations:
-            value["citations"] = [*(self.start.get("citations") or ()), *self.citations]
-        return value
-
-    def raw_input(self) -> str:
-        """Return the JSON of its input, or text; that of the deltas holds, if any came."""
-        pieces = "".join(self.pieces.get("input", ()))
-        start = self.start.get("input")
-        text = start if isinstance(start, str) else json.dumps(start) if start else ""
-        return join_surrogates(pieces or text)
+_BLOCK_OF_DELTA = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+    "input_json_delta": "tool_use",
+    "citations_delta": "text",
+}
+_BLOCK_KEYS = frozenset(
+    {"type", "text", "thinking", "signature", "citations", "id", "name", "input"}
+)
 
 
 class AnthropicDecoder(EventsDecoder):
@@ -84,8 +51,8 @@ class AnthropicDecoder(EventsDecoder):
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
         self._reasoning = SurrogateJoiner()
-        self._blocks: list[_Block] = []
-        self._open: dict[int, _Block] = {}
+        self._blocks: list[ContentBlock] = []
+        self._open: dict[int, ContentBlock] = {}
         self._counts: dict[str, Any] = {}
 
     # --- events
@@ -183,12 +150,12 @@ class AnthropicDecoder(EventsDecoder):
         elif kind == "tool_use":
             self._deltas.append(ToolCallStarted())
         for citation in block.get("citations") or ():
-            self._deltas.append(_citation(citation))
+            self._deltas.append(citation_of(citation))
 
-    def _add_block(self, index: int, start: dict[str, Any]) -> _Block:
+    def _add_block(self, index: int, start: dict[str, Any]) -> ContentBlock:
         if len(self._blocks) >= TOOL_CALLS:
             raise MalformedStream(f"the answer has more than {TOOL_CALLS} content blocks")
-        block = self._open[index] = _Block(start)
+        block = self._open[index] = ContentBlock(start)
         block.is_reported = False
         self._blocks.append(block)
         return block
@@ -214,7 +181,7 @@ class AnthropicDecoder(EventsDecoder):
                 self._deltas.append(ToolCallStarted())
         elif kind == "citations_delta":
             block.citations.append(delta["citation"])
-            self._deltas.append(_citation(delta["citation"]))
+            self._deltas.append(citation_of(delta["citation"]))
         else:
             self._read_unknown_delta(index, block, delta)
             delta = {}
@@ -222,7 +189,7 @@ class AnthropicDecoder(EventsDecoder):
             self._add_extras(delta, _DELTA_KEYS, f"content[{index}].")
         block.is_reported = False
 
-    def _read_unknown_delta(self, index: int, block: _Block, delta: dict[str, Any]) -> None:
+    def _read_unknown_delta(self, index: int, block: ContentBlock, delta: dict[str, Any]) -> None:
         """Add the fields of a delta to the block: its signature, the text of a compaction, …"""
         for key, value in delta.items():
             if key in _TEXT_KEYS and isinstance(value, str):
@@ -290,44 +257,6 @@ class AnthropicDecoder(EventsDecoder):
         if all(block.kind in ("text", "tool_use") for block in self._blocks):
             return {}
         values = [block.value() for block in self._blocks]
-        if not all(map(_can_go_back, values)):
+        if not all(map(can_go_back, values)):
             return {}
         return {"content": [v for v in values if v["type"] != "text" or v.get("text")]}
-
-
-def _can_go_back(block: dict[str, Any]) -> bool:
-    """Return whether a block is one of the protocol, not a part in the form of a question."""
-    kind = block.get("type")
-    return isinstance(kind, str) and kind != "image_url" and not (kind == "image" and kind in block)
-
-
-_BLOCK_OF_DELTA = {
-    "text_delta": "text",
-    "thinking_delta": "thinking",
-    "signature_delta": "thinking",
-    "input_json_delta": "tool_use",
-    "citations_delta": "text",
-}
-_BLOCK_KEYS = frozenset(
-    {"type", "text", "thinking", "signature", "citations", "id", "name", "input"}
-)
-
-
-def _citation(value: dict[str, Any]) -> Citation:
-    """Return a citation of a search result, a web page or a document ("Citations")."""
-
-    def text(*names: str) -> str | None:
-        found = next((v for name in names if isinstance(v := value.get(name), str) and v), None)
-        return None if found is None else join_surrogates(found)
-
-    def number(*names: str) -> int | None:
-        return next((v for name in names if type(v := value.get(name)) is int), None)
-
-    return Citation(
-        url=text("url", "source"),
-        title=text("title", "document_title"),
-        text=text("cited_text"),
-        start=number("start_char_index", "start_page_number", "start_block_index"),
-        end=number("end_char_index", "end_page_number", "end_block_index"),
-        raw=value,
-    )

@@ -12,12 +12,13 @@ import re
 from typing import Any
 
 from ..errors import MalformedStream, StreamCut, StreamTruncated
-from ..messages import is_shallow
+from ..returned_messages import is_shallow
 from ..types import Citation, Delta, Extra, Finish, ProtocolMessage, ServedModel, Usage
 from .bodies import BodyDecoder
 from .parsing import (
     SHOWN_CHARACTERS,
     SurrogateJoiner,
+    is_empty,
     join_surrogates,
     json_text,
     json_values,
@@ -304,19 +305,6 @@ class EventsDecoder(BodyDecoder):
             raise server_error(
                 f"the answer broke off (finish reason {self._reason})", json_text(value)
             )
-
-
-def is_empty(value: Any) -> bool:
-    """Return whether a value says nothing: null, an empty text, or nothing else within it.
-
-    >>> is_empty({"content": None, "refusal": []}), is_empty({"filtered": False}), is_empty(0)
-    (True, False, False)
-    """
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return all(item is None or item == "" or item == [] or item == {} for item in value)
-    return value is None or value == ""
 
 
 def _is_said(delta: Delta) -> bool:

@@ -13,10 +13,9 @@ from typing import Any
 from ..errors import MalformedStream
 from ..types import Usage
 from .counts import openai_usage
-from .events import is_empty
 from .openai_delta import PLAIN_KEYS, DeltaDecoder
 from .openai_parts import REASONING_KEYS, REASONING_LISTS
-from .parsing import WRONG_SHAPE, json_text, short_repr
+from .parsing import WRONG_SHAPE, is_empty, json_text, short_repr
 from .server_errors import is_error, reports_error, server_error
 
 _BOOKKEEPING = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier"})

@@ -69,6 +69,19 @@ def has_too_many_values(data: str) -> bool:
     return len(data) > JSON_VALUES and sum(map(data.count, ",[{")) > JSON_VALUES
 
 
+def is_empty(value: Any) -> bool:
+    """Return whether a value says nothing: null, an empty text, or nothing else within it.
+
+    >>> is_empty({"content": None, "refusal": []}), is_empty({"filtered": False}), is_empty(0)
+    (True, False, False)
+    """
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return all(item is None or item == "" or item == [] or item == {} for item in value)
+    return value is None or value == ""
+
+
 def short_repr(value: object) -> str:
     """Return the ``repr`` of a value, cut where it is long, for an error message."""
     text = as_text(value)

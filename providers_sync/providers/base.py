@@ -12,7 +12,8 @@ from .. import decoding, transport
 from .. import retry as _retry
 from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
 from ..errors import APIStatusError, InvalidRequestError
-from ..messages import to_messages, with_returned_fields
+from ..messages import to_messages
+from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Decoder, Messages, Prompt
 from .attempts import AttemptLoop, HTTPRequest

@@ -9,11 +9,11 @@ reference the channel and never the ``Stream``, so dropping the last reference t
 releases everything else.
 """
 
-from .call import Reading, Source
 from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel
 from .contexts import in_context
 from .prepared import PreparedCall
+from .reading import Reading, Source
 from .stream import (
     Stream,
     call_at_end,

@@ -5,69 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 from .. import call_log
 from ..config import DRAIN_S, IDLE_THREAD_S
 from ..errors import ProviderError, StreamCancelled, StreamCut, StreamTruncated
-from ..types import Decoder
 from .channel import NOW, CallEnded, Channel, nobody
 from .deadlines import timeout_error
+from .reading import Reading, ResponseBody, Source
 
 T = TypeVar("T")
 READS_AT_TIMEOUT = 16
 """Reads of 64 KiB that may show, when ``total`` expires, that an unread answer is whole."""
 
-
-class ResponseBody(Protocol):
-    """The body of a response whose headers have been accepted."""
-
-    @property
-    def can_be_reused(self) -> bool:
-        """Whether the connection can serve another request after the end of this body."""
-
-    @property
-    def socket(self) -> Any:
-        """A plain socket that the reader thread may wait for; ``None``: a worker must read."""
-
-    at_hand: bool
-    """Whether ``receive`` may return something without a wait for the socket."""
-    ended: bool
-    """Whether the body has ended, and all of it has been returned."""
-
-    def receive(self) -> bytes | None:
-        """Return what one read brings, ``None`` if nothing has arrived; wait if ``socket`` is None.
-
-        ``b""`` may mean that only framing has arrived. Raises ``ProviderError``.
-        """
-
-    def release(self) -> None:
-        """Return the connection to its pool, if the body was read to its proven end."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-    def abandon(self) -> None:
-        """Close the descriptors in a forked child, and touch nothing that the parent shares."""
-
-
-class Reading(NamedTuple):
-    """A response to read; ``context`` is that in which its decoder runs."""
-
-    body: ResponseBody
-    decoder: Decoder
-    context: Context
-
-
-Source = Callable[[Channel], Generator[Reading, None, None]]
-"""Makes an answer: sends requests, and yields each good response to be read.
-
-If reading fails, the error is raised at the ``yield``, and the source may yield another response;
-otherwise it is closed there. It reports its progress to the channel: ``start_attempt`` (with a
-callable that stops the attempt), ``connected``, ``sent`` and ``headers_received``.
-"""
 
 _numbers = itertools.count()
 

@@ -67,8 +67,7 @@ class Channel(Wakeup):
         self.started = False
         """Whether an event has arrived: text, reasoning, refusal or tool call."""
         self.has_end_marker = False
-        """Whether the answer is whole: its end marker has arrived, or a finish reason and after it
-        nothing but usage."""
+        """Whether the end marker has come, or a finish reason and after it nothing but usage."""
         self.waits_for_first_event = False
         """Whether the call returns at the first event, not at the headers.
 
@@ -222,10 +221,7 @@ class Channel(Wakeup):
     # --- called by the reader thread
 
     def expire(self, timeout: str, *, is_whole: bool = False) -> None:
-        """Handle an expired timeout: end the attempt or the entire call.
-
-        ``is_whole``: only usage or ``[DONE]`` is missing.
-        """
+        """End the attempt or the entire call; ``is_whole``: only usage or ``[DONE]`` is missing."""
         with self.lock:
             if self.ended:
                 return

@@ -6,9 +6,9 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from ..config import Timeouts
-from .call import Source
 from .cancel import CancelToken
 from .channel import Channel
+from .reading import Source
 from .stream import Stream, channel_of, raise_early_failure, start
 
 

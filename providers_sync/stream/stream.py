@@ -21,9 +21,10 @@ from ..types import (
     TextDelta,
 )
 from . import reader
-from .call import Call, Source
+from .call import Call
 from .cancel import CancelToken, attach, detach
 from .channel import Channel
+from .reading import Source
 from .transcript import Transcript
 
 FINALIZER_WAIT_S = 0.05

@@ -10,7 +10,7 @@ from typing import Any
 from ..clock import monotonic
 from ..errors import ProviderFailure
 from ..finish_reasons import explain_end, is_whole
-from ..messages import assistant_message
+from ..returned_messages import assistant_message
 from ..types import (
     Citation,
     Delta,

@@ -1,0 +1,160 @@
+"""The answer of a model as a message of the next request, with what its protocol wants back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import InvalidRequestError
+from .types import Message, Messages, ProtocolMessage, ToolCall
+
+RETURNED = "providers_sync"
+"""The key of an assistant message for what its protocol wants back unchanged."""
+RETURNED_VERSION = 1
+RETURNED_LEVELS = 100
+"""Limit of the nesting of what goes back: JSON of it must be readable on any stack."""
+_FAMILY = re.compile(r"[a-z]*")
+
+
+def is_shallow(value: object) -> bool:
+    """Return whether a value has at most ``RETURNED_LEVELS`` levels.
+
+    >>> is_shallow({"content": [{"type": "text"}]})
+    True
+    """
+    inner = [value]
+    for _ in range(RETURNED_LEVELS):
+        inner = [
+            each
+            for outer in inner
+            if isinstance(outer, (dict, list))
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not inner
+
+
+def assistant_message(
+    text: str,
+    calls: Iterable[ToolCall],
+    protocol_message: ProtocolMessage | None = None,
+    model: str | None = None,
+    server: str = "",
+) -> Message:
+    """Return the message of an answer in OpenAI's form, as JSON.
+
+    >>> assistant_message("Hello", ())
+    {'role': 'assistant', 'content': 'Hello'}
+    """
+    message: Message = {"role": "assistant", "content": text}
+    tool_calls = [_tool_call(call) for call in calls]
+    if tool_calls:
+        message.update(content=text or None, tool_calls=tool_calls)
+    if protocol_message is not None:
+        message[RETURNED] = {
+            "protocol": protocol_message.protocol,
+            "model": model,
+            "server": server,
+            "version": RETURNED_VERSION,
+            "fields": protocol_message.fields,
+        }
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.raw},
+    }
+
+
+def with_returned_fields(
+    messages: Messages, protocol: str, model: str | None, server: str
+) -> Messages:
+    """Return messages with what their protocol wants back in its place.
+
+    It is left out for another protocol, server or family of models. Content blocks are left out for
+    an answer whose text or calls have been changed since; other fields stay beside the change.
+    """
+    return [
+        _with_returned(message, (protocol, _family(model), server))
+        if RETURNED in message
+        else message
+        for message in messages
+    ]
+
+
+def _with_returned(message: Message, target: tuple[str, str, str]) -> Message:
+    returned = message[RETURNED]
+    message = {name: value for name, value in message.items() if name != RETURNED}
+    if (returned.get("protocol"), _family(returned.get("model")), returned.get("server")) != target:
+        return message
+    fields = dict(returned["fields"])
+    blocks = fields.pop("content", None)
+    more_of_calls = fields.pop("tool_calls", None)
+    calls = message.get("tool_calls") or []
+    if blocks is not None:
+        text, ids = _block_summary(blocks)
+        if text != (message.get("content") or "") or ids != [call.get("id") for call in calls]:
+            return message
+        message.pop("tool_calls", None)
+        message["content"] = blocks
+    if more_of_calls and len(more_of_calls) == len(calls):
+        message["tool_calls"] = [
+            _returned_call(call, more) for call, more in zip(calls, more_of_calls, strict=True)
+        ]
+    return {**fields, **message}
+
+
+def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a call with the other fields that it had; a custom one in the form that it had."""
+    custom = more.get("custom")
+    if not isinstance(custom, Mapping):
+        return {**more, **call}
+    if call.get("function") != {"name": custom.get("name"), "arguments": custom.get("input")}:
+        return call  # changed since
+    return {name: value for name, value in {**call, **more}.items() if name != "function"}
+
+
+def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, list[Any]]:
+    """Return the text of content blocks, and the ids of their tool calls."""
+    texts = [block.get("text") for block in blocks if block["type"] == "text"]
+    text = "".join(text for text in texts if isinstance(text, str))
+    return text, [block.get("id") for block in blocks if block["type"] == "tool_use"]
+
+
+def _family(model: object) -> str:
+    """Return the family of a model.
+
+    >>> _family("anthropic/claude-sonnet-4-5"), _family("gpt-4o"), _family(None)
+    ('claude', 'gpt', '')
+    """
+    match = _FAMILY.match(str(model or "").lower().rpartition("/")[2])
+    return match[0] if match else ""
+
+
+def check_returned(message: Message, name: str) -> None:
+    """Raise ``InvalidRequestError`` for a wrong ``providers_sync`` of a message."""
+    returned = message[RETURNED]
+    fields = returned.get("fields") if isinstance(returned, Mapping) else None
+    if not isinstance(fields, Mapping) or returned.get("version") != RETURNED_VERSION:
+        raise InvalidRequestError(
+            f"{name}[{RETURNED!r}] must be that of a message of this version: remove it"
+        )
+    if message["role"] != "assistant":
+        raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
+    place = f"{name}[{RETURNED!r}]['fields']"
+    if not is_shallow(fields):
+        raise InvalidRequestError(f"{place} is nested too deeply: remove it")
+    blocks = fields.get("content", [])
+    _check_dicts(blocks, f"{place}['content']")
+    if not all(isinstance(block.get("type"), str) for block in blocks):
+        raise InvalidRequestError(f"{place}['content'] must hold dicts with a 'type'")
+    _check_dicts(fields.get("tool_calls", []), f"{place}['tool_calls']")
+    _check_dicts(message.get("tool_calls") or [], f"{name}['tool_calls']")
+
+
+def _check_dicts(value: object, name: str) -> None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, Mapping) for v in value):
+        raise InvalidRequestError(f"{name} must be a list of dicts")
