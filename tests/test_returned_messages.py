@@ -11,6 +11,7 @@ import pytest
 from providers_sync import (
     AI365VIP,
     Anthropic,
+    APIStatusError,
     Chat,
     Failover,
     InvalidRequestError,
@@ -125,6 +126,38 @@ def test_signature_of_a_tool_call_goes_back_in_the_call() -> None:
     assert sent["tool_calls"] == [
         {"id": "t1", "type": "function", "function": {"name": "get", "arguments": "{}"}, **more}
     ]
+
+
+def test_reasoning_is_left_out_where_the_server_refuses_it() -> None:
+    """Groq sends ``reasoning``, and answers 400 to a message that has it."""
+    refused = status(400, json.dumps({"error": {
+        "message": "'messages.1': property 'reasoning' is unsupported",
+    }}))  # fmt: skip
+    script = [chunk(reasoning="Hm."), text("Hi"), finish("stop")]
+    with serve([script, refused, ["Done."]]) as server:
+        message = openai(server.url).complete("Hello").message
+        turns = [{"role": "user", "content": "Hello"}, message, {"role": "user", "content": "?"}]
+        assert openai(server.url).complete(turns).text == "Done."
+        sent = [request.json()["messages"][1] for request in server.requests[1:]]
+    assert sent == [
+        {"role": "assistant", "content": "Hi", "reasoning": "Hm."},
+        {"role": "assistant", "content": "Hi"},
+    ]
+
+
+@pytest.mark.parametrize("words", ["reasoning_effort is unsupported", "must be passed back"])
+def test_other_complaints_about_reasoning_are_errors_at_once(words: str) -> None:
+    """An option of that name, and DeepSeek's demand for what is missing."""
+    refused = status(400, json.dumps({"error": {"message": f"the reasoning_content {words}"}}))
+    if "effort" in words:
+        refused = status(400, json.dumps({"error": {"message": words}}))
+    with serve([refused]) as server, pytest.raises(APIStatusError):
+        openai(server.url).complete([
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "Hi", "reasoning_content": "Hm.", "reasoning": "Hm."},
+            {"role": "user", "content": "?"},
+        ])  # fmt: skip
+    assert len(server.requests) == 1
 
 
 def test_reasoning_details_go_back_with_their_pieces_joined() -> None:

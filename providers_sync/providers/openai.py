@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, NamedTuple
 
 from .. import decoding, transport
@@ -42,6 +43,10 @@ PRESETS = {
     "vllm": Preset("http://127.0.0.1:8000/v1", None, "vLLM on this machine"),
     "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY", "xAI"),
 }
+
+
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+"""Fields of an assistant message that an answer of the same server may have had."""
 
 
 class OpenAICompatible(Provider):
@@ -98,11 +103,16 @@ class OpenAICompatible(Provider):
         return build_body(base, options)
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return the body without ``stream_options``, which some servers reject; usage is lost."""
-        if error.status_code not in (400, 422) or "stream_options" not in error.body:
+        """Return the body without what the server rejects, if it can do without it.
+
+        That is ``stream_options`` (usage is lost), and the reasoning of earlier answers: Groq sends
+        it, and refuses to have it back.
+        """
+        if error.status_code not in (400, 422):
             return None
-        without = {name: value for name, value in body.items() if name != "stream_options"}
-        return without if without != body else None
+        if "stream_options" in body and "stream_options" in error.body:
+            return {name: value for name, value in body.items() if name != "stream_options"}
+        return _without_reasoning(body, error.body)
 
     def list_models(
         self,
@@ -117,6 +127,20 @@ class OpenAICompatible(Provider):
         """
         names: list[str] = json.loads(self._get("/models", timeouts, retry, cancel, _names))
         return names
+
+
+def _without_reasoning(body: dict[str, Any], complaint: str) -> dict[str, Any] | None:
+    """Return the body without the reasoning in its messages that a server complains of, if any."""
+    names = {name for name in _REASONING if re.search(rf"\b{name}\b", complaint)}
+    if not names or "passed back" in complaint:  # DeepSeek: it is missing elsewhere
+        return None
+    messages = [
+        {name: value for name, value in message.items() if name not in names}
+        if isinstance(message, dict) and message.get("role") == "assistant"
+        else message
+        for message in body["messages"]
+    ]
+    return {**body, "messages": messages} if messages != body["messages"] else None
 
 
 def _names(body: bytes) -> str:
