@@ -55,10 +55,6 @@ TOOL_CALLS = 10_000
 """Per answer; models make a few hundred at most. Bounds memory."""
 JSON_BYTES = 16 * 1024 * 1024
 """Per complete JSON answer, sent instead of the expected stream."""
-JSON_VALUES = 2_000_000
-"""Per event or complete JSON answer, counted by commas and brackets, including those in strings.
-Large legitimate ones carry images, which contain none. Bounds memory: a value of two bytes takes a
-hundred."""
 IMAGE_BYTES = 20 * 1024 * 1024
 """Per image, from a file or as bytes; vendors accept 5 to 20 MB. Bounds memory."""
 QUESTION_MESSAGES = 200

@@ -24,6 +24,7 @@ from typing import Any
 
 from .engines import EngineEvent, StopSequence
 from .errors import InvalidRequestError
+from .server_json import load_json
 from .stream import CancelToken
 from .types import Finish, Message, Messages, ReasoningDelta, ToolCall, Usage
 
@@ -171,8 +172,8 @@ def _calls(messages: Messages, options: Mapping[str, Any]) -> list[tuple[str, st
 
 def _parse_object(raw: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
+        value = load_json(raw)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

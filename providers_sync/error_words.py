@@ -6,10 +6,11 @@ OpenRouter's ``metadata.raw`` and Groq's ``failed_generation`` beside the messag
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Iterator
 from typing import Any
+
+from .server_json import load_json
 
 MESSAGE_KEYS = ("message", "error_message", "error_msg", "status_msg", "msg", "detail")
 _NESTING = 4
@@ -31,8 +32,8 @@ def errors_within(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
         inner = inner or next((v for key in MESSAGE_KEYS if (v := value.get(key))), None)
         if isinstance(inner, str) and _is_json(inner):
             try:
-                inner = json.loads(inner)
-            except (ValueError, RecursionError):
+                inner = load_json(inner)
+            except ValueError:
                 return
         if isinstance(inner, list) and inner:
             inner = inner[0]

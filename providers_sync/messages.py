@@ -18,13 +18,13 @@ providers_sync.errors.InvalidRequestError: messages[0] has no 'role'; add one, s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
 from .images import check_image, image_url
 from .returned_messages import RETURNED, check_returned
+from .server_json import load_json
 from .types import Messages
 
 
@@ -251,8 +251,8 @@ def _input(arguments: str) -> dict[str, Any]:
     ({'a': 1}, {'input': 'SELECT 1'})
     """
     try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):  # a custom call, or the model's own mistake
+        value = load_json(arguments)
+    except ValueError:  # a custom call, or the model's own mistake
         value = None
     return value if isinstance(value, dict) else {"input": arguments}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
+
+from .server_json import load_json
 
 REMEDY = (
     "the account has no credit left or has reached a spending limit, so a retry does not help: "
@@ -44,8 +45,8 @@ def error_names(body: str) -> list[object]:
     ['requests', 'slow_down']
     """
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = load_json(body)
+    except ValueError:
         return []
     return list(_names(value[0] if isinstance(value, list) and value else value))
 

@@ -25,8 +25,9 @@ from providers_sync import (
     ToolCall,
     Usage,
 )
-from providers_sync.config import EVENT_BYTES, JSON_VALUES, TOOL_CALLS
+from providers_sync.config import EVENT_BYTES, TOOL_CALLS
 from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.server_json import JSON_LEVELS, JSON_VALUES, check_json
 from providers_sync.stream import Channel
 from providers_sync.testing import ScriptedProvider, answer, done, event, repeat, serve, text
 from providers_sync.types import ServedModel
@@ -245,6 +246,39 @@ def test_call_with_arguments_of_too_many_values_has_none() -> None:
     assert isinstance(call, ToolCall)
     assert call.arguments is None
     assert call.raw == f"[{half}{half}0]"
+
+
+DEEP = b"[" * (3 * JSON_LEVELS)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("value", [b'{"choices": %s', b'{"error": %s', b"%s"])
+def test_json_of_too_many_levels_is_refused_before_it_is_parsed(
+    decoder: type[Decoder], value: bytes
+) -> None:
+    """The garbage collector may run while it is parsed, and finalizers need some stack."""
+    with pytest.raises(MalformedStream, match=f"more than {JSON_LEVELS} levels"):
+        list(decode(decoder(EVENTS), [b"data: " + value % DEEP + b"\n\n"]))
+
+
+def test_brackets_in_a_string_are_no_levels() -> None:
+    r"""Nor after ``\"`` or ``\\`` in it."""
+    brackets = '["\\' + DEEP.decode()
+    function = {"name": "f", "arguments": json.dumps({"a": brackets})}
+    wire = openai({"tool_calls": [{"function": function}]}) + b"data: [DONE]\n\n"
+    *_, call, _ = decode(OpenAIDecoder(EVENTS), [wire])
+    assert isinstance(call, ToolCall)
+    assert call.arguments == {"a": brackets}
+
+
+@pytest.mark.parametrize(
+    "text", ['"' * 20_000_000, '"' + '\\"' * 2_000_000, '"a"' * 5_000_000, "[]" * 900_000]
+)
+def test_levels_of_large_texts_are_counted_in_seconds(text: str) -> None:
+    """Also if the text is no JSON."""
+    started = time.process_time()
+    check_json("[]" * (JSON_LEVELS + 1) + text)
+    assert time.process_time() - started < 8
 
 
 def test_large_event_of_many_lines_is_refused() -> None:

@@ -123,6 +123,7 @@ LAYERS = [
     "errors",
     "types printable clock quota",
     "finish_reasons error_words",
+    "server_json",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

@@ -8,9 +8,9 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import JSON_VALUES
 from ..error_words import as_text
 from ..errors import MalformedStream
+from ..server_json import SMALL_JSON, check_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 SHOWN_CHARACTERS = 1000
@@ -23,18 +23,19 @@ _decode_json = json.JSONDecoder().raw_decode
 
 def parse_json(data: str) -> Any:
     """Parse the JSON of one event; raise ``MalformedStream``, which reports where it is invalid."""
-    if len(data) > JSON_VALUES and has_too_many_values(data):
-        raise MalformedStream(f"the JSON of an event has more than {JSON_VALUES} values")
+    if len(data) > SMALL_JSON:
+        try:
+            check_json(data)
+        except ValueError as error:
+            raise MalformedStream(f"an event cannot be read: {error}") from None
     try:
         value, end = _decode_json(data)
         if end == len(data):
             return value
-    except (ValueError, RecursionError):
+    except ValueError:
         pass  # json.loads below accepts leading white space and describes every other problem
     try:
         return json.loads(data)
-    except RecursionError as error:
-        raise MalformedStream("the JSON of an event is nested too deeply") from error
     except ValueError as error:
         raise MalformedStream(f"an event is not JSON: {error}: {short_repr(data)}") from error
 
@@ -44,13 +45,15 @@ def json_values(text: str) -> Iterator[tuple[Any, int]]:
 
     There may be white space and ``data:`` between them.
     """
-    if has_too_many_values(text):
+    try:
+        check_json(text)
+    except ValueError:
         return
     end = 0
     while True:
         try:
             value, end = _decode_json(text, without_prefix(text, end))
-        except (ValueError, RecursionError):
+        except ValueError:
             return
         yield value, end
 
@@ -59,14 +62,6 @@ def without_prefix(text: str, position: int) -> int:
     """Return where the next value may start."""
     between = _BETWEEN_VALUES.match(text, position)
     return between.end() if between else position
-
-
-def has_too_many_values(data: str) -> bool:
-    """Return whether JSON has too many values; each takes up to fifty times the memory of its text.
-
-    Counts commas and brackets without parsing.
-    """
-    return len(data) > JSON_VALUES and sum(map(data.count, ",[{")) > JSON_VALUES
 
 
 def is_empty(value: Any) -> bool:

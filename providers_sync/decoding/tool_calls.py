@@ -11,8 +11,9 @@ from typing import Any
 from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream
+from ..server_json import load_json
 from ..types import ToolCall
-from .parsing import has_too_many_values, join_surrogates
+from .parsing import join_surrogates
 
 _RAW_CHARACTERS = 2000
 """How much of a call that cannot be read an error shows."""
@@ -167,9 +168,9 @@ def _begins_another(call: PartialCall, call_id: str, name: str, arguments: str) 
 def parse_arguments(raw: str) -> dict[str, Any] | None:
     """Return the arguments of a call; ``None`` if they are not a JSON object."""
     try:
-        value = None if has_too_many_values(raw) else json.loads(raw or "{}")
+        value = load_json(raw or "{}")
         if "\\ud" in raw.lower():  # escaped surrogates, which ``join_surrogates(raw)`` does not see
             value = json.loads(join_surrogates(json.dumps(value, ensure_ascii=False)))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

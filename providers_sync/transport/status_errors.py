@@ -11,6 +11,7 @@ from datetime import timezone
 from ..error_words import errors_within, server_message
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
 from ..quota import REMEDY
+from ..server_json import load_json
 from .response import Response
 
 
@@ -51,8 +52,8 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
 def _server_message(body: str) -> str:
     """Return the server's message, wherever it is; all of a body that has none."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = load_json(body)
+    except ValueError:
         text = " ".join(body.split())
         return "" if text.startswith("<") else text[:300]
     error = value[0] if isinstance(value, list) and value else value
