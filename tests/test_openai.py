@@ -311,7 +311,7 @@ def test_pieces_in_messages_beside_deltas_with_a_role_are_all_read() -> None:
 def test_deeply_nested_reasoning_has_short_paths() -> None:
     """Each of many leaves had a path of kilobytes."""
     nested: Any = [{"x": number} for number in range(100)]
-    for _ in range(400):
+    for _ in range(90):
         nested = {"reasoning": nested}
     [extra] = complete([chunk(reasoning=nested), text("A")]).extras
     assert len(extra.path) < 200
