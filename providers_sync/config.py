@@ -57,6 +57,8 @@ JSON_BYTES = 16 * 1024 * 1024
 """Per complete JSON answer, sent instead of the expected stream."""
 IMAGE_BYTES = 20 * 1024 * 1024
 """Per image, from a file or as bytes; vendors accept 5 to 20 MB. Bounds memory."""
+FILE_BYTES = 50 * 1024 * 1024
+"""Per other file; vendors accept 20 to 50 MB."""
 QUESTION_MESSAGES = 200
 """Messages from a browser, and parts of them: a hundred questions with their answers."""
 QUESTION_CHARACTERS = 200_000

@@ -1,4 +1,4 @@
-"""Validation of prompts and messages, and conversion to the forms of the protocols.
+"""Validation of prompts and messages.
 
 >>> to_messages("Hello")
 [{'role': 'user', 'content': 'Hello'}]
@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .encoding.parts import file_source
 from .errors import InvalidRequestError
-from .images import check_image, image_url
+from .files import check_file
 from .returned_messages import RETURNED, check_returned
-from .server_json import load_json
 from .types import Messages
 
 
@@ -45,6 +45,22 @@ def to_messages(prompt: object) -> Messages:
     if not prompt:
         raise InvalidRequestError("messages is empty; give at least one message")
     return [_message(item, f"messages[{index}]") for index, item in enumerate(prompt)]
+
+
+def with_system(prompt: object, system: object) -> Any:
+    """Return ``prompt`` after a system message with this text or these parts; unchanged for none.
+
+    >>> with_system("Hello", "Be brief.")
+    [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hello'}]
+    """
+    if system is None:
+        return prompt
+    if not isinstance(system, (str, list, tuple)) or not system:
+        raise InvalidRequestError("system must be text, a list of parts, or None")
+    if isinstance(system, (list, tuple)):
+        for index, part in enumerate(system):
+            _check_part(part, f"system[{index}]")
+    return [{"role": "system", "content": system}, *to_messages(prompt)]
 
 
 def _message(item: object, name: str) -> dict[str, Any]:
@@ -90,20 +106,8 @@ def _check_part(part: object, name: str) -> None:
         )
     if part["type"] == "text" and not isinstance(part.get("text"), str):
         raise InvalidRequestError(f"{name}['text'] must be a string")
-    if (found := _find_image(part, name)) is not None:
-        check_image(*found)
-
-
-def _find_image(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
-    """Return the image of an ``image`` or ``image_url`` part, and its name for error messages."""
-    if part["type"] == "image" and "image" in part:
-        return part["image"], f"{name}['image']"
-    if part["type"] != "image_url":
-        return None
-    detail = part.get("image_url")
-    if isinstance(detail, Mapping):
-        return detail.get("url"), f"{name}['image_url']['url']"
-    return detail, f"{name}['image_url']"
+    if (found := file_source(part, name)) is not None:
+        check_file(*found)
 
 
 def role_texts(messages: Messages) -> list[tuple[str, str]]:
@@ -131,146 +135,3 @@ def _text(content: object, name: str) -> str:
                 f"{name}[{index}] is of type {part['type']!r}: this provider supports only text"
             )
     return "".join(part["text"] for part in content)
-
-
-# --- conversion to the forms of the protocols
-
-
-def with_image_urls(messages: Messages) -> Messages:
-    """Return ``messages`` with images in OpenAI's form, as http(s) or data: URLs.
-
-    >>> png = b"\\x89PNG\\r\\n\\x1a\\n"
-    >>> turn = {"role": "user", "content": [{"type": "image", "image": png}]}
-    >>> with_image_urls([turn])[0]["content"]
-    [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
-
-    Raises ``InvalidRequestError`` for an image that cannot be read.
-    """
-    return [
-        {**message, "content": [_with_url(part) for part in message["content"]]}
-        if isinstance(message.get("content"), list)
-        else message
-        for message in messages
-    ]
-
-
-def _with_url(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _find_image(part, "")
-    if found is None or (part["type"] == "image_url" and isinstance(found[0], str)):
-        return part
-    url = {"url": image_url(found[0])}
-    if part["type"] == "image":
-        rest = {name: value for name, value in part.items() if name not in ("type", "image")}
-        return {"type": "image_url", "image_url": {**rest, **url}}
-    detail = part["image_url"]
-    return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
-
-
-def lift_system(messages: Messages) -> tuple[str | list[Mapping[str, Any]], Messages]:
-    """Return the text of the system messages, and the other messages, in Anthropic's form.
-
-    Parts that say more than their text (``cache_control``) stay parts.
-
-    >>> lift_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
-    ('Be brief.', [{'role': 'user', 'content': 'Hi'}])
-
-    Raises ``InvalidRequestError`` for a system message that is not text.
-    """
-    system = [message for message in messages if message["role"] in ("system", "developer")]
-    turns = [message for message in messages if message not in system]
-    texts = role_texts(system)
-    parts = [
-        part
-        for message in system
-        for part in (
-            message["content"]
-            if isinstance(message["content"], list)
-            else [{"type": "text", "text": message["content"]}]
-        )
-    ]
-    if any(part.keys() - {"type", "text"} for part in parts):
-        return [part for part in parts if part["text"]], turns
-    return "\n\n".join(text for _, text in texts), turns
-
-
-def to_anthropic_blocks(turns: Messages) -> Messages:
-    """Return messages in Anthropic's form: tool calls, tool results and images become blocks.
-
-    >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    >>> calling = {"role": "assistant", "content": None, "tool_calls": [call]}
-    >>> result = {"role": "tool", "tool_call_id": "1", "content": "2"}
-    >>> first, second = to_anthropic_blocks([calling, result])
-    >>> first["content"]
-    [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
-    >>> second
-    {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': '1', 'content': '2'}]}
-
-    Raises ``InvalidRequestError`` for an incomplete tool call and an image that cannot be read.
-    """
-    result: Messages = []
-    for message in turns:
-        if message["role"] == "tool":
-            content = _block_content(message.get("content"))
-            block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
-            block["content"] = content
-            if result and result[-1].get("_results"):  # the results of one turn go into one message
-                result[-1]["content"].append(block)
-            else:
-                result.append({"role": "user", "content": [block], "_results": True})
-        else:
-            result.append(_to_turn(message))
-    return [{name: turn[name] for name in turn if name != "_results"} for turn in result]
-
-
-def _to_turn(message: dict[str, Any]) -> dict[str, Any]:
-    content = _block_content(message.get("content"))
-    if message.get("tool_calls"):
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        content = [*(content or ()), *map(_tool_use, message["tool_calls"])]
-    return {"role": message["role"], "content": content}
-
-
-def _tool_use(call: Any) -> dict[str, Any]:
-    try:
-        function = call["function"]
-        arguments = function.get("arguments") or "{}"
-        value = _input(arguments) if isinstance(arguments, str) else arguments
-        return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": value}
-    except (TypeError, LookupError, AttributeError) as error:
-        raise InvalidRequestError(
-            "a tool call in the messages must have an id and a function with a name and "
-            f"arguments: {error!r}"
-        ) from error
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """Return the arguments of a call as an object, the only input that Anthropic accepts.
-
-    >>> _input('{"a": 1}'), _input("SELECT 1")
-    ({'a': 1}, {'input': 'SELECT 1'})
-    """
-    try:
-        value = load_json(arguments)
-    except ValueError:  # a custom call, or the model's own mistake
-        value = None
-    return value if isinstance(value, dict) else {"input": arguments}
-
-
-def _block_content(content: Any) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [_image_block(part) for part in content]
-
-
-def _image_block(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _find_image(part, "")
-    if found is None:
-        return part
-    url = image_url(found[0])
-    if url[:5].lower() != "data:":
-        return {"type": "image", "source": {"type": "url", "url": url}}
-    media_type, separator, data = url[5:].partition(";base64,")
-    if not separator:
-        raise InvalidRequestError("the data: URL of an image must be base64 for this provider")
-    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}

@@ -18,6 +18,9 @@ Messages = list[Message]
 Prompt = Union[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """What ``stream()`` accepts: a string, one message, or a list of messages."""
 
+SystemPrompt = Union[str, Sequence[Mapping[str, Any]]]
+"""The text of a system message, or its parts."""
+
 
 class Outcome(str, enum.Enum):
     """How an answer ended; a ``str``, so ``outcome == "complete"`` holds."""

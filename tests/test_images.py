@@ -24,8 +24,8 @@ from providers_sync import (
     batch,
     config,
 )
+from providers_sync.files import image_url
 from providers_sync.gateway import serve as serve_gateway
-from providers_sync.images import image_url
 from providers_sync.messages import to_messages
 from providers_sync.providers import Provider
 from providers_sync.stream import CancelToken
@@ -203,7 +203,7 @@ def image_url_in_time(path: Path) -> None:
 def test_an_image_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For files, of which at most one byte more is read, and for bytes."""
     assert config.IMAGE_BYTES == 20 * 1024 * 1024
-    monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", len(PNG))
+    monkeypatch.setattr("providers_sync.files.IMAGE_BYTES", len(PNG))
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     assert image_url(path) == image_url(PNG)
@@ -217,7 +217,7 @@ def test_a_large_file_is_read_only_up_to_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory stays bounded, whatever the file's size."""
-    monkeypatch.setattr("providers_sync.images.IMAGE_BYTES", 1000)
+    monkeypatch.setattr("providers_sync.files.IMAGE_BYTES", 1000)
     path = tmp_path / "large.png"
     path.write_bytes(PNG)
     os.truncate(path, 64 * 2**20)  # a sparse file takes no disk space

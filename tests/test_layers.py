@@ -75,11 +75,12 @@ LAYERS = [
     "providers",
     # the protocols, from both sides
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "
-    "providers.anthropic dialects",
+    "providers.anthropic providers.responses providers.gemini providers.ollama dialects",
     # inside dialects: one module per protocol, over what they share
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
     "dialects.openai_writer dialects.anthropic_writer dialects.validation",
     "dialects.types",
+    "providers.model_lists",
     # what every provider shares
     "providers.base",
     "providers.settings",
@@ -107,7 +108,7 @@ LAYERS = [
     "transport.resolver",
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
-    "decoding.openai_chat decoding.anthropic",
+    "decoding.openai_chat decoding.anthropic decoding.responses decoding.gemini decoding.ollama",
     "decoding.anthropic_blocks",
     "decoding.openai_delta",
     "decoding.events",
@@ -116,7 +117,11 @@ LAYERS = [
     "decoding.parsing",
     # core, used by stream too
     "messages",
-    "returned_messages images",
+    "encoding",
+    # inside encoding: one module per protocol, over what they share
+    "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini encoding.ollama",
+    "encoding.parts encoding.options",
+    "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
     "config call_log",

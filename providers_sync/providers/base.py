@@ -12,10 +12,10 @@ from .. import decoding, transport
 from .. import retry as _retry
 from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
 from ..errors import APIStatusError, InvalidRequestError
-from ..messages import to_messages
+from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source, Stream
-from ..types import Completion, Decoder, Messages, Prompt
+from ..types import Completion, Decoder, Messages, Prompt, SystemPrompt
 from .attempts import AttemptLoop, HTTPRequest
 from .settings import ProviderSettings
 from .validation import mask_argument, validate_extra_body, validate_headers, validate_options
@@ -52,6 +52,10 @@ class Provider(ProviderSettings):
 
     # --- hooks that a provider class may override
 
+    def endpoint(self, model: str) -> str:
+        """Return the path that a request for a model is sent to, after ``base_url``."""
+        return self.api_endpoint
+
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON body of a request; ``options`` override the protocol's own values."""
         raise NotImplementedError
@@ -71,6 +75,7 @@ class Provider(ProviderSettings):
         messages: Prompt,
         model: str | None = None,
         *,
+        system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
         headers: Mapping[str, str | None] | None = None,
@@ -79,8 +84,9 @@ class Provider(ProviderSettings):
     ) -> Stream:
         """Send the request and return the answer, an iterator of text, once the server responds.
 
-        ``messages`` is a string, a message or a list of messages; ``options`` are added to the body
-        (``None`` removes a key). Raises ``InvalidRequestError`` before anything is sent, and other
+        ``messages`` is a string, a message or a list of messages; ``system`` is the text of a
+        system message before them, or its parts; ``options`` are added to the body (``None``
+        removes a key). Raises ``InvalidRequestError`` before anything is sent, and other
         ``ProviderError`` classes if the server cannot be reached or rejects the request.
         """
         # Mask secrets: error reports may show local variables.
@@ -88,6 +94,7 @@ class Provider(ProviderSettings):
         return self.prepare(
             messages,
             model,
+            system=system,
             timeouts=timeouts,
             retry=retry,
             headers=headers,
@@ -100,6 +107,7 @@ class Provider(ProviderSettings):
         messages: Prompt,
         model: str | None = None,
         *,
+        system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
         headers: Mapping[str, str | None] | None = None,
@@ -113,8 +121,15 @@ class Provider(ProviderSettings):
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
         if cancel is not None and not isinstance(cancel, CancelToken):
             raise InvalidRequestError("cancel must be a CancelToken")
+        if system is not None:
+            options["system"] = system
         source, call_timeouts, model_name = self._plan_call(
-            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
+            messages,
+            model,
+            options,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
         )
         return PreparedCall(source, call_timeouts, cancel, model_name)
 
@@ -137,9 +152,12 @@ class Provider(ProviderSettings):
         merged = {**self._defaults, **validate_options(options)}
         extra = merged.pop("extra_body", None)
         extra = {**self._extra_body, **validate_extra_body(extra)}
-        url = self._connections.url(self.base_url, self.api_endpoint)
+        url = self._connections.url(self.base_url, self.endpoint(model_name))
         turns = with_returned_fields(
-            to_messages(messages), self.protocol, model_name, urlsplit(url).netloc
+            to_messages(with_system(messages, merged.pop("system", None))),
+            self.protocol,
+            model_name,
+            urlsplit(url).netloc,
         )
         body = copy_context().run(self.body, turns, model_name, merged)
         if extra:
@@ -172,6 +190,7 @@ class Provider(ProviderSettings):
         messages: Prompt,
         model: str | None = None,
         *,
+        system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
         headers: Mapping[str, str | None] | None = None,
@@ -183,6 +202,7 @@ class Provider(ProviderSettings):
         with self.stream(
             messages,
             model,
+            system=system,
             timeouts=timeouts,
             retry=retry,
             headers=headers,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any, NamedTuple
 
 from .. import decoding, transport
-from ..config import NOT_GIVEN, NotGiven, Timeouts
-from ..errors import APIStatusError, InvalidRequestError, MalformedStream
-from ..messages import with_image_urls
-from ..stream import CancelToken
+from ..encoding.openai_chat import with_openai_files
+from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
-from .base import Provider, build_body
+from .base import build_body
+from .model_lists import ListsModels
 
 
 class Preset(NamedTuple):
@@ -49,7 +47,7 @@ _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_b
 """Fields of an assistant message that an answer of the same server may have had."""
 
 
-class OpenAICompatible(Provider):
+class OpenAICompatible(ListsModels):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
@@ -62,6 +60,7 @@ class OpenAICompatible(Provider):
     url = "https://api.openai.com"
     protocol = decoding.OpenAIDecoder.protocol
     api_endpoint = "/chat/completions"
+    models_endpoint = "/models"
     default_base_url = "https://api.openai.com/v1"
     base_url_variable = "OPENAI_BASE_URL"
     api_key_variable: str | None = "OPENAI_API_KEY"
@@ -94,7 +93,7 @@ class OpenAICompatible(Provider):
             )
         base = {
             "model": model,
-            "messages": with_image_urls(messages),
+            "messages": with_openai_files(messages),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -114,20 +113,6 @@ class OpenAICompatible(Provider):
             return {name: value for name, value in body.items() if name != "stream_options"}
         return _without_reasoning(body, error.body)
 
-    def list_models(
-        self,
-        *,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        cancel: CancelToken | None = None,
-    ) -> list[str]:
-        """Return the models the server lists (``GET {base_url}/models``); raise like ``stream``.
-
-        Source: OpenAI API reference, "List models".
-        """
-        names: list[str] = json.loads(self._get("/models", timeouts, retry, cancel, _names))
-        return names
-
 
 def _without_reasoning(body: dict[str, Any], complaint: str) -> dict[str, Any] | None:
     """Return the body without the reasoning in its messages that a server complains of, if any."""
@@ -141,12 +126,3 @@ def _without_reasoning(body: dict[str, Any], complaint: str) -> dict[str, Any] |
         for message in body["messages"]
     ]
     return {**body, "messages": messages} if messages != body["messages"] else None
-
-
-def _names(body: bytes) -> str:
-    """Return the model names of the response, as a JSON list."""
-    try:
-        models = decoding.parse_json(body.decode("utf-8-sig", "replace"))["data"]
-        return json.dumps([decoding.join_surrogates(str(model["id"])) for model in models])
-    except (MalformedStream, *decoding.WRONG_SHAPE) as error:
-        raise MalformedStream("the list of models does not follow OpenAI's protocol") from error

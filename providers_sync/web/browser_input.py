@@ -15,7 +15,7 @@ from typing import Any
 
 from ..config import IMAGE_BYTES, QUESTION_CHARACTERS, QUESTION_MESSAGES
 from ..errors import InvalidRequestError
-from ..images import image_url
+from ..files import image_url
 from ..types import Message, Messages
 
 _ROLES = ("user", "assistant")

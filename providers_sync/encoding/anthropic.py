@@ -1,0 +1,191 @@
+"""Messages and options for Anthropic's Messages protocol.
+
+Source: Anthropic API reference, "Messages"; guides "Vision", "PDF support", "Tool use",
+"Structured outputs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidRequestError
+from ..files import File
+from ..types import Messages
+from .options import refuse, response_format_of, take, tool_choice_of, tools_of
+from .parts import calls_of, cannot_carry, read_part, split_system, text_of_parts
+
+_PROTOCOL = "Anthropic's protocol"
+_FOREIGN_PARTS = ("file", "input_audio")
+"""Parts of OpenAI's form that have no equivalent; unknown ones may be Anthropic's own."""
+_NO_EQUIVALENT = {
+    **dict.fromkeys(("seed", "frequency_penalty", "presence_penalty", "logit_bias"), ""),
+    **dict.fromkeys(("logprobs", "top_logprobs"), ""),
+    "reasoning_effort": 'use thinking={"type": "enabled", "budget_tokens": …} or output_config',
+}
+
+
+def split_messages(messages: Messages) -> tuple[str | list[Mapping[str, Any]], Messages]:
+    """Return the text of the system messages, and the other messages as turns with blocks.
+
+    Parts of system messages that say more than their text (``cache_control``) stay parts.
+
+    >>> split_messages([{"role": "system", "content": "Be brief."}])
+    ('Be brief.', [])
+
+    Raises ``InvalidRequestError`` for a system message that is not text, an incomplete tool call,
+    and a file that cannot be read or carried.
+    """
+    system, turns = split_system(messages)
+    return _system(system), _turns(turns)
+
+
+def _system(messages: list[tuple[str, Any]]) -> str | list[Mapping[str, Any]]:
+    texts = [text_of_parts(message, name, "a system message") for name, message in messages]
+    parts = [
+        part
+        for _, message in messages
+        for part in (
+            message["content"]
+            if isinstance(message["content"], list)
+            else [{"type": "text", "text": message["content"]}]
+        )
+    ]
+    if any(part.keys() - {"type", "text"} for part in parts):
+        return [part for part in parts if part["text"]]
+    return "\n\n".join(texts)
+
+
+def _turns(messages: list[tuple[str, Any]]) -> Messages:
+    """Return the turns; the results of several tools go into one.
+
+    >>> call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    >>> calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    >>> result = {"role": "tool", "tool_call_id": "1", "content": "2"}
+    >>> first, second = _turns([("messages[0]", calling), ("messages[1]", result)])
+    >>> first["content"]
+    [{'type': 'tool_use', 'id': '1', 'name': 'add', 'input': {'a': 1}}]
+    >>> second
+    {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': '1', 'content': '2'}]}
+    """
+    turns: Messages = []
+    results: list[Any] | None = None
+    for name, message in messages:
+        if message["role"] != "tool":
+            turns.append(_turn(message, name))
+            results = None
+            continue
+        block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+        block["content"] = _content(message, name)
+        if results is None:
+            results = []
+            turns.append({"role": "user", "content": results})
+        results.append(block)
+    return turns
+
+
+def _turn(message: Mapping[str, Any], name: str) -> dict[str, Any]:
+    content = _content(message, name)
+    if calls := calls_of(message, name):
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}] if content else []
+        uses = [
+            {"type": "tool_use", "id": call.id, "name": call.name, "input": call.object()}
+            for call in calls
+        ]
+        content = [*(content or ()), *uses]
+    return {"role": message["role"], "content": content}
+
+
+def _content(message: Mapping[str, Any], name: str) -> Any:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return content
+    return [_block(part, f"{name}['content'][{i}]") for i, part in enumerate(content)]
+
+
+def _block(part: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if part["type"] == "text":
+        return part
+    value = read_part(part, name)
+    if isinstance(value, str):  # a refusal
+        return {"type": "text", "text": value}
+    if isinstance(value, File):
+        block = _file_block(value, part, name)
+        return {**block, **{key: part[key] for key in ("cache_control",) if key in part}}
+    if part["type"] in _FOREIGN_PARTS:
+        raise cannot_carry(part, name, _PROTOCOL)
+    return part
+
+
+def _file_block(file: File, part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if file.kind == "audio":
+        raise cannot_carry(part, name, _PROTOCOL, "transcribe the audio and send its text")
+    if not file.kind:
+        raise InvalidRequestError(
+            f"{name} names no image and no PDF by its extension; pass the file as a pathlib.Path "
+            "or bytes"
+        )
+    kind = "image" if file.kind == "image" else "document"
+    if file.url is not None:
+        return {"type": kind, "source": {"type": "url", "url": file.url}}
+    source = {"type": "base64", "media_type": file.media_type, "data": file.data}
+    return {"type": kind, "source": source}
+
+
+def translate_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with OpenAI's names and forms translated; others unchanged."""
+    options = dict(options)
+    if (options.get("n") or 1) != 1:
+        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+    refuse(options, _NO_EQUIVALENT, _PROTOCOL)
+    take(options, "n", "stream_options", *_NO_EQUIVALENT)
+    if isinstance(stop := options.pop("stop", None), (str, list, tuple)):
+        options["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+    if (limit := options.pop("max_completion_tokens", None)) is not None:
+        options.setdefault("max_tokens", limit)
+    if "tools" in options and options["tools"] is not None:
+        options["tools"] = [_tool(function, tool) for function, tool, _ in tools_of(options)]
+    _translate_tool_choice(options)
+    _translate_format(options)
+    return options
+
+
+def _tool(function: Any, tool: Any) -> Any:
+    if function is None:
+        return tool
+    more = {key: value for key, value in tool.items() if key not in ("type", "function")}
+    made = {"name": function.name, "description": function.description, "strict": function.strict}
+    return {
+        **{key: value for key, value in made.items() if value is not None},
+        "input_schema": function.parameters,
+        **more,
+    }
+
+
+def _translate_tool_choice(options: dict[str, Any]) -> None:
+    choice = tool_choice_of(options)
+    if choice is not None:
+        kind = {"required": "any"}.get(choice.mode, choice.mode)
+        named = {"type": "tool", "name": choice.name}
+        options["tool_choice"] = named if choice.name else {"type": kind}
+    parallel = options.pop("parallel_tool_calls", None)
+    if parallel is False and options.get("tools"):
+        value = options.get("tool_choice") or {"type": "auto"}
+        if value.get("type") != "none":
+            options["tool_choice"] = {**value, "disable_parallel_tool_use": True}
+
+
+def _translate_format(options: dict[str, Any]) -> None:
+    answer = response_format_of(options)
+    if answer is None:
+        return
+    if answer.kind == "json_object":
+        raise InvalidRequestError(
+            f"response_format of type 'json_object' cannot be honoured by {_PROTOCOL}: use "
+            "'json_schema' with a schema"
+        )
+    del options["response_format"]
+    if answer.kind == "json_schema":
+        schema = {"type": "json_schema", "schema": answer.schema}
+        options["output_config"] = {**(options.get("output_config") or {}), "format": schema}

@@ -1,0 +1,76 @@
+"""Messages for OpenAI's chat completions: they stay as they are, but for the short forms of files.
+
+Source: OpenAI API reference, "Create chat completion"; guides "Images", "File inputs", "Audio".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidRequestError
+from ..files import File, load_file
+from ..types import Messages
+from .parts import file_source, read_part
+
+_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+
+
+def with_openai_files(messages: Messages) -> Messages:
+    """Return messages with images, PDF and audio in OpenAI's form.
+
+    >>> png = b"\\x89PNG\\r\\n\\x1a\\n"
+    >>> turn = {"role": "user", "content": [{"type": "image", "image": png}]}
+    >>> with_openai_files([turn])[0]["content"]
+    [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
+
+    Raises ``InvalidRequestError`` for a file that cannot be read or carried.
+    """
+    return [
+        {**message, "content": _parts(message["content"], f"messages[{index}]['content']")}
+        if isinstance(message.get("content"), list)
+        else message
+        for index, message in enumerate(messages)
+    ]
+
+
+def _parts(parts: list[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    return [_part(part, f"{name}[{index}]") for index, part in enumerate(parts)]
+
+
+def _part(part: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = file_source(part, name)
+    if found is None or (part["type"] == "image_url" and isinstance(found[0], str)):
+        return part
+    if part["type"] == "file":
+        file = load_file(*found)
+        rest = {key: value for key, value in part.items() if key not in ("type", "file")}
+        return {**_file_part(file, name), **rest}
+    url = {"url": found[0] if isinstance(found[0], str) else _image_url(part, name)}
+    if part["type"] == "image":
+        rest = {key: value for key, value in part.items() if key not in ("type", "image")}
+        return {"type": "image_url", "image_url": {**rest, **url}}
+    detail = part["image_url"]
+    return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
+
+
+def _image_url(part: Mapping[str, Any], name: str) -> str:
+    file = read_part(part, name)
+    assert isinstance(file, File)
+    return file.data_url
+
+
+def _file_part(file: File, name: str) -> dict[str, Any]:
+    if file.kind == "image":
+        return {"type": "image_url", "image_url": {"url": file.data_url}}
+    if file.data is None:
+        raise InvalidRequestError(
+            f"{name}: chat completions take only images by their address; download the file, and "
+            "pass it as a pathlib.Path or bytes"
+        )
+    if file.kind == "audio":
+        if file.media_type not in _FORMATS:
+            raise InvalidRequestError(f"{name} must be WAV or MP3: chat completions take no other")
+        audio = {"data": file.data, "format": _FORMATS[file.media_type]}
+        return {"type": "input_audio", "input_audio": audio}
+    return {"type": "file", "file": {"filename": file.name, "file_data": file.data_url}}
