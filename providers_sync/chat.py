@@ -24,6 +24,11 @@ CONTINUE = (
     "Your last message was interrupted. Continue it exactly where it stops, without repeating "
     "anything of it and without a remark."
 )
+_PREFIX_REFUSALS = (
+    *("prefill", "end with a user message", "must start with a thinking block"),
+    *("expected last role", "last message must have role"),
+)
+"""Words of servers that refuse a turn of the assistant as the last one (Anthropic; Mistral)."""
 _GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 
 
@@ -309,4 +314,4 @@ def _refuses_prefix(error: ProviderError) -> bool:
     if not isinstance(error, APIStatusError):
         return any(_refuses_prefix(failure.error) for failure in error.attempts)
     body = error.body.lower()
-    return error.status_code == 400 and ("prefill" in body or "end with a user message" in body)
+    return error.status_code in (400, 422) and any(words in body for words in _PREFIX_REFUSALS)

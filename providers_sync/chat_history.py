@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .errors import InvalidRequestError
 from .returned_messages import RETURNED
-from .types import Messages
+from .types import Message, Messages
 
 PERMANENT_ROLES = ("system", "developer")
 """Roles of messages that are always sent."""
@@ -26,12 +26,19 @@ def exchanges(history: Messages) -> Iterator[Messages]:
     for message in history:
         if message["role"] in PERMANENT_ROLES:
             continue
-        if message["role"] == "user" and exchange and exchange[-1]["role"] != "user":
+        begins = message["role"] == "user" and not _is_tool_result(message)
+        if begins and exchange and exchange[-1]["role"] != "user":
             yield exchange
             exchange = []
         exchange.append(message)
     if exchange:
         yield exchange
+
+
+def _is_tool_result(message: Message) -> bool:
+    """Return whether a user's message holds the results of tools, in Anthropic's form."""
+    content = message.get("content")
+    return isinstance(content, list) and any(part["type"] == "tool_result" for part in content)
 
 
 def text_size(messages: Messages) -> int:

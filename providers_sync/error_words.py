@@ -12,7 +12,10 @@ from typing import Any
 
 from .server_json import load_json
 
-MESSAGE_KEYS = ("message", "error_message", "error_msg", "status_msg", "msg", "detail")
+MESSAGE_KEYS = (
+    *("message", "Message", "error_message", "error_msg", "error_description"),
+    *("status_msg", "msg", "detail"),
+)
 _NESTING = 4
 """How deep messages are looked for in errors that contain errors."""
 _JSON_CHARACTERS = 64 * 1024
@@ -29,6 +32,9 @@ def errors_within(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for _ in range(_NESTING):
         yield value
         inner = next((v for key in ("error", "errors", "base_resp") if (v := value.get(key))), None)
+        data = value.get("data")
+        if not inner and isinstance(data, dict):
+            inner = data.get("error")
         inner = inner or next((v for key in MESSAGE_KEYS if (v := value.get(key))), None)
         if isinstance(inner, str) and _is_json(inner):
             try:

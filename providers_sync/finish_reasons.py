@@ -11,7 +11,8 @@ from __future__ import annotations
 _OWN_ENDS = frozenset(
     {
         *("stop", "end_turn", "stop_sequence", "eos_token", "eos", "completed", "complete"),
-        *("tool_calls", "tool_use", "function_call", "tool_call", "normal"),
+        *("tool_calls", "tool_use", "function_call", "tool_call", "normal", "end", "end_of_turn"),
+        *("stop_token", "stop_string"),
     }
 )
 """The model has said all it wanted to, or waits for the results of its tool calls."""
@@ -20,6 +21,7 @@ _UNKNOWN = "ended for an unknown reason"
 _REASONS = {
     "{was} cut off by a limit on {its} length": (
         *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "token_limit"),
+        *("max_length", "error_limit"),
     ),
     "{was} cut off because the model's context window is full": (
         *("model_context_window_exceeded", "model_length", "context_length_exceeded"),
@@ -27,6 +29,7 @@ _REASONS = {
     "{was} ended by a content filter": (
         *("content_filter", "content_filtered", "sensitive", "guardrail_intervened", "error_toxic"),
         *("safety", "recitation", "blocklist", "prohibited_content", "spii", "model_armor"),
+        *("blocked", "content_policy"),
         *("image_safety", "image_recitation", "image_prohibited_content"),
     ),
     _REFUSAL: ("refusal",),
@@ -108,7 +111,13 @@ def explain_end(
 
 
 def _normalized(reason: str) -> str:
-    return reason.strip().lower().replace("-", "_")
+    """Return the name of a reason; some servers send that of their own constant.
+
+    >>> _normalized("FinishReason.STOP"), _normalized("FINISH_REASON_MAX_TOKENS")
+    ('stop', 'max_tokens')
+    """
+    name = reason.strip().rpartition(".")[2].lower().replace("-", "_")
+    return name.removeprefix("finish_reason_")
 
 
 def _ending(reason: str | None, is_refusal: bool) -> str:

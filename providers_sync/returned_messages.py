@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
+from .server_json import load_json
 from .types import Message, Messages, ProtocolMessage, ToolCall
 
 RETURNED = "providers_sync"
@@ -65,7 +66,7 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {
         "id": call.id,
         "type": "function",
-        "function": {"name": call.name, "arguments": call.raw},
+        "function": {"name": call.name, "arguments": call.raw or "{}"},
     }
 
 
@@ -95,8 +96,8 @@ def _with_returned(message: Message, target: tuple[str, str, str]) -> Message:
     more_of_calls = fields.pop("tool_calls", None)
     calls = message.get("tool_calls") or []
     if blocks is not None:
-        text, ids = _block_summary(blocks)
-        if text != (message.get("content") or "") or ids != [call.get("id") for call in calls]:
+        text = message.get("content") or ""
+        if not isinstance(text, str) or _block_summary(blocks) != (_letters(text), _summary(calls)):
             return message
         message.pop("tool_calls", None)
         message["content"] = blocks
@@ -111,17 +112,50 @@ def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[
     """Return a call with the other fields that it had; a custom one in the form that it had."""
     custom = more.get("custom")
     if not isinstance(custom, Mapping):
-        return {**more, **call}
+        function = {**more.get("function", {}), **call.get("function", {})}
+        return {**more, **call, "function": function}
     if call.get("function") != {"name": custom.get("name"), "arguments": custom.get("input")}:
         return call  # changed since
     return {name: value for name, value in {**call, **more}.items() if name != "function"}
 
 
 def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, list[Any]]:
-    """Return the text of content blocks, and the ids of their tool calls."""
+    """Return the text of content blocks, and their tool calls."""
     texts = [block.get("text") for block in blocks if block["type"] == "text"]
-    text = "".join(text for text in texts if isinstance(text, str))
-    return text, [block.get("id") for block in blocks if block["type"] == "tool_use"]
+    calls = [block for block in blocks if block["type"] == "tool_use"]
+    return _letters("".join(text for text in texts if isinstance(text, str))), [
+        (call.get("id"), call.get("name"), call.get("input")) for call in calls
+    ]
+
+
+def _summary(calls: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Return the same of tool calls in OpenAI's form."""
+    found = []
+    for call in calls:
+        function = call.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        arguments = function.get("arguments")
+        value = arguments_object(arguments) if isinstance(arguments, str) else arguments
+        found.append((call.get("id"), function.get("name"), value))
+    return found
+
+
+def _letters(text: str) -> str:
+    """Return a text without white space: blocks of nothing else do not go back."""
+    return "".join(text.split())
+
+
+def arguments_object(arguments: str) -> dict[str, Any]:
+    """Return the arguments of a call as an object, the only form that some protocols accept.
+
+    >>> arguments_object('{"a": 1}'), arguments_object("SELECT 1"), arguments_object("")
+    ({'a': 1}, {'input': 'SELECT 1'}, {})
+    """
+    try:
+        value = load_json(arguments or "{}")
+    except ValueError:  # a custom call, or the model's own mistake
+        value = None
+    return value if isinstance(value, dict) else {"input": arguments}
 
 
 def _family(model: object) -> str:

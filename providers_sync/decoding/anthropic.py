@@ -14,11 +14,11 @@ from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream
 from ..types import ReasoningDelta, ToolCall, ToolCallStarted
-from .anthropic_blocks import ContentBlock, can_go_back, citation_of
+from .anthropic_blocks import ContentBlock, are_portable, can_go_back, citation_of, returned_block
 from .counts import RAW_COUNTS, anthropic_usage
 from .events import EventsDecoder
 from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
-from .server_errors import reports_error, server_error
+from .server_errors import is_error_name, reports_error, server_error
 from .tool_calls import parse_arguments
 
 _MESSAGE_KEYS = frozenset(
@@ -26,20 +26,28 @@ _MESSAGE_KEYS = frozenset(
 )
 _EVENT_KEYS = frozenset({"type", "message", "delta", "usage", "index", "content_block"})
 _DELTA_KEYS = frozenset({"type", "text", "thinking", "partial_json", "citation"})
+_TYPE = frozenset({"type"})
 _KNOWN_BLOCKS = ("text", "thinking", "tool_use")
+_KNOWN_AT_START = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _TEXT_KEYS = ("text", "thinking", "signature", "content", "data")
 """Fields of a block that its deltas grow."""
 
-_BLOCK_OF_DELTA = {
+_PROSE = ("text", "thinking")
+_PROSE_DELTAS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
     "signature_delta": "thinking",
-    "input_json_delta": "tool_use",
     "citations_delta": "text",
 }
+_BLOCK_OF_DELTA = {**_PROSE_DELTAS, "input_json_delta": "tool_use"}
 _BLOCK_KEYS = frozenset(
     {"type", "text", "thinking", "signature", "citations", "id", "name", "input"}
 )
+
+
+def _is_other_event(kind: Any) -> bool:
+    """Return whether an event has a type of its own, which is not that of an error."""
+    return kind != "message" and isinstance(kind, str) and not is_error_name(kind)
 
 
 class AnthropicDecoder(EventsDecoder):
@@ -53,6 +61,9 @@ class AnthropicDecoder(EventsDecoder):
         self._reasoning = SurrogateJoiner()
         self._blocks: list[ContentBlock] = []
         self._open: dict[int, ContentBlock] = {}
+        self._last_index: Any = None
+        """That of the latest block: some servers leave the indexes out."""
+        self._message_id: Any = None
         self._counts: dict[str, Any] = {}
 
     # --- events
@@ -67,11 +78,12 @@ class AnthropicDecoder(EventsDecoder):
         before = len(self._deltas)
         try:
             if kind == "content_block_delta":
-                self._read_delta(value["index"], value["delta"])
+                self._read_delta(value.get("index", self._last_index), value["delta"])
             elif kind == "content_block_start":
-                self._start_block(value["index"], value["content_block"])
+                index = value.get("index", len(self._blocks))
+                self._start_block(index, value["content_block"])
             elif kind == "content_block_stop":
-                self._end_block(value.get("index"))
+                self._end_block(value.get("index", self._last_index))
             else:
                 self._read_message_event(kind, value)
                 return
@@ -92,7 +104,7 @@ class AnthropicDecoder(EventsDecoder):
             self.ended = True
         elif kind == "message" and "content" in value:
             self._read_message(value)
-        elif reports_error(value, is_answer=False):
+        elif reports_error(value, is_answer=_is_other_event(kind)):
             raise server_error(value)
         elif kind == "ping":
             pass
@@ -105,6 +117,7 @@ class AnthropicDecoder(EventsDecoder):
 
     def _read_message(self, message: dict[str, Any]) -> None:
         """Read the start of a message, or all of it."""
+        self._check_same_message(message.get("id"))
         self._read_model(message.get("model"))
         self._read_counts(message.get("usage"), is_final=bool(message.get("stop_reason")))
         if self._blocks:  # a summary of what the events have said
@@ -116,8 +129,13 @@ class AnthropicDecoder(EventsDecoder):
         self._read_stop(message)
         self._add_extras(message, _MESSAGE_KEYS, "message.")
 
+    def _check_same_message(self, message_id: Any) -> None:
+        if self._blocks and message_id and self._message_id not in (None, message_id):
+            raise MalformedStream("the server began another answer in the middle of one")
+        self._message_id = message_id or self._message_id
+
     def _read_message_delta(self, value: dict[str, Any]) -> None:
-        delta = value["delta"]
+        delta = value.get("delta") or {}
         self._read_stop(delta)
         self._add_extras(delta, _MESSAGE_KEYS, "delta.")
         self._read_counts(value.get("usage") or delta.get("usage"), is_final=True)
@@ -133,6 +151,9 @@ class AnthropicDecoder(EventsDecoder):
             return
         if len(self._counts) <= RAW_COUNTS:
             known = {name: value for name, value in counts.items() if value is not None}
+            for name in _KNOWN_AT_START:  # some servers set them to 0 at the end
+                if known.get(name) == 0 and self._counts.get(name):
+                    del known[name]
             self._counts.update(known)
         if (usage := anthropic_usage(self._counts, is_final=is_final)) is not None:
             self._deltas.append(usage)
@@ -155,15 +176,19 @@ class AnthropicDecoder(EventsDecoder):
     def _add_block(self, index: int, start: dict[str, Any]) -> ContentBlock:
         if len(self._blocks) >= TOOL_CALLS:
             raise MalformedStream(f"the answer has more than {TOOL_CALLS} content blocks")
+        self._report_block(index)  # one that has not been ended
         block = self._open[index] = ContentBlock(start)
+        self._last_index = index
         block.is_reported = False
         self._blocks.append(block)
         return block
 
     def _read_delta(self, index: int, delta: dict[str, Any]) -> None:
-        kind = delta["type"]
+        kind, known = delta["type"], _DELTA_KEYS
         block = self._open.get(index)
-        if block is None:
+        if block is None or (
+            block.kind in _PROSE and _PROSE_DELTAS.get(kind) not in (None, block.kind)
+        ):
             block = self._add_block(index, {"type": _BLOCK_OF_DELTA.get(kind, kind)})
         if kind == "text_delta":
             text = delta["text"] or ""
@@ -183,19 +208,23 @@ class AnthropicDecoder(EventsDecoder):
             block.citations.append(delta["citation"])
             self._deltas.append(citation_of(delta["citation"]))
         else:
-            self._read_unknown_delta(index, block, delta)
-            delta = {}
-        if not delta.keys() <= _DELTA_KEYS:
-            self._add_extras(delta, _DELTA_KEYS, f"content[{index}].")
+            known = _TYPE
+        if not delta.keys() <= known:
+            self._read_other_fields(index, block, delta, known)
         block.is_reported = False
 
-    def _read_unknown_delta(self, index: int, block: ContentBlock, delta: dict[str, Any]) -> None:
-        """Add the fields of a delta to the block: its signature, the text of a compaction, …"""
-        for key, value in delta.items():
+    def _read_other_fields(
+        self, index: int, block: ContentBlock, delta: dict[str, Any], known: frozenset[str]
+    ) -> None:
+        """Add fields of a delta to the block: its signature, the text of a compaction, …"""
+        for key in delta.keys() - known:
+            value = delta[key]
             if key in _TEXT_KEYS and isinstance(value, str):
                 block.add(key, value)
-            elif key != "type":
-                self._add_extra(f"content[{index}].{key}", value)
+                continue
+            self._add_extra(f"content[{index}].{key}", value)
+            if block.kind not in _KNOWN_BLOCKS and value is not None:
+                block.start[key] = value
 
     def _end_block(self, index: Any) -> None:
         """Report a block that has ended; if more of it comes, again at the end of the message."""
@@ -254,9 +283,8 @@ class AnthropicDecoder(EventsDecoder):
             raise MalformedStream(f"the model calls a tool without naming it: {nameless[0]}")
 
     def _message_fields(self) -> dict[str, Any]:
-        if all(block.kind in ("text", "tool_use") for block in self._blocks):
-            return {}
         values = [block.value() for block in self._blocks]
         if not all(map(can_go_back, values)):
             return {}
-        return {"content": [v for v in values if v["type"] != "text" or v.get("text")]}
+        blocks = [block for block in map(returned_block, values) if block is not None]
+        return {} if are_portable(blocks) else {"content": blocks}

@@ -10,12 +10,14 @@ from ..types import Citation
 from .parsing import join_surrogates
 from .tool_calls import parse_arguments
 
+_PORTABLE_KEYS = frozenset({"type", "text", "citations", "id", "name", "input"})
+
 
 class ContentBlock:
     """A content block that grows."""
 
     def __init__(self, start: dict[str, Any]) -> None:
-        self.start = start
+        self.start = dict(start)
         self.kind = as_text(start.get("type"))
         self.pieces: dict[str, list[str]] = {}
         """The pieces of its fields, and under ``input`` of the JSON of its input."""
@@ -41,6 +43,8 @@ class ContentBlock:
                 value[key] = parse_arguments(text) if text else self.start.get(key)
                 if value[key] is None:
                     value[key] = text
+            elif key == "signature":  # not that of the start, if it has one already
+                value[key] = text
             else:
                 value[key] = as_text(self.start.get(key) or "") + text
         if self.citations:
@@ -59,6 +63,36 @@ def can_go_back(block: dict[str, Any]) -> bool:
     """Return whether a block is one of the protocol, not a part in the form of a question."""
     kind = block.get("type")
     return isinstance(kind, str) and kind != "image_url" and not (kind == "image" and kind in block)
+
+
+def returned_block(block: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a block as the protocol takes it back; ``None`` for text without any letter.
+
+    >>> returned_block({"type": "tool_use", "id": "1", "name": "f", "input": "{"})["input"]
+    {'input': '{'}
+
+    The protocol refuses blank text, input that is no object, and the usual ``caller``.
+    """
+    kind = block["type"]
+    if kind == "text" and not as_text(block.get("text") or "").strip():
+        return None
+    block = {name: value for name, value in block.items() if value is not None}
+    if block.get("caller") == {"type": "direct"}:
+        del block["caller"]
+    if kind.endswith("tool_use") and not isinstance(block.get("input"), dict):
+        text = block.get("input")
+        block["input"] = {"input": text} if text else {}
+    return block
+
+
+def are_portable(blocks: list[dict[str, Any]]) -> bool:
+    """Return whether the text and the calls of a message say as much as its blocks."""
+    if all(block["type"] in ("thinking", "redacted_thinking") for block in blocks):
+        return True  # the protocol refuses a turn without anything else
+    kinds = [block["type"] for block in blocks]
+    return kinds == sorted(kinds) and all(  # the text comes first
+        block["type"] in ("text", "tool_use") and block.keys() <= _PORTABLE_KEYS for block in blocks
+    )
 
 
 def citation_of(value: dict[str, Any]) -> Citation:

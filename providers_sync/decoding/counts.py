@@ -19,6 +19,7 @@ _OPENAI = {
         "input_tokens_details.cached_tokens",
         "cached_tokens",  # Moonshot
         "prompt_cache_hit_tokens",  # DeepSeek
+        "cache_read_input_tokens",
     ),
     "cache_write_tokens": (
         "prompt_tokens_details.cache_write_tokens",  # OpenRouter
@@ -58,8 +59,8 @@ cache_write_tokens=None, reasoning_tokens=None)
         return None
     found = {name: _find(counts, places) for name, places in _OPENAI.items()}
     known = {name: count for name, count in found.items() if count is not None}
-    if not known:
-        return None
+    if not known or (before is not None and not any(known.values())):
+        return None  # some servers end with zeros
     usage = replace(before or Usage(), **known, raw=_merged(before, counts))
     if "total_tokens" not in known:
         usage = replace(usage, total_tokens=_total(usage.input_tokens, usage.output_tokens))
@@ -73,12 +74,16 @@ def _merged(before: Usage | None, counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find(counts: dict[str, Any], places: tuple[str, ...]) -> int | None:
+    """Return the first count above 0, else the first."""
+    found = None
     for place in places:
         outer, _, inner = place.rpartition(".")
         where = counts.get(outer) if outer else counts
         if isinstance(where, dict) and (count := token_count(where.get(inner))) is not None:
-            return count
-    return None
+            if count:
+                return count
+            found = count
+    return found
 
 
 def anthropic_usage(counts: Mapping[str, Any], *, is_final: bool) -> Usage | None:

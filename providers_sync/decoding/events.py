@@ -26,7 +26,7 @@ from .parsing import (
     short_repr,
     without_prefix,
 )
-from .server_errors import is_failed_reason, server_error
+from .server_errors import is_error_name, is_failed_reason, server_error
 from .sse import BARE, EventParser
 
 _PINGS = ("ping", "keepalive", "keep-alive", "heartbeat")
@@ -34,7 +34,9 @@ _SPECIAL_EVENTS = ("error", BARE, *_PINGS)
 _DONE = ("[DONE]", "DONE")
 _NO_REASONS = ("null", "None")
 """How some servers write that there is no finish reason yet."""
-_IS_CONTENT = re.compile(r"line$|content\[|choices\[\d+\](\.logprobs)?$")
+_IS_CONTENT = re.compile(
+    r"line$|content\[|choices\[\d+\](\.logprobs)?$|choices\[0\]\.delta\.(?!role$|name$)"
+)
 """Places of extra values that are not repetitions where they are equal."""
 _LAST_VALUES = 256
 """How many places of extra values are remembered, to tell those that repeat."""
@@ -105,7 +107,7 @@ class EventsDecoder(BodyDecoder):
         word = event.strip().strip("\"'")
         if word in _DONE:
             self._read_done()
-        elif name == "error":
+        elif name != "message" and is_error_name(name):
             raise server_error(event)
         elif name == BARE:
             self._read_bare_lines(event)
@@ -204,7 +206,11 @@ class EventsDecoder(BodyDecoder):
                 raise
             self._end_stream()
         else:
-            self._read_answer(answer)
+            if isinstance(answer, list) and len(answer) > 1:  # of what others stream
+                self._read_event_values("message", answer)
+                self._end_stream()
+            else:
+                self._read_answer(answer)
 
     def _end_stream(self) -> None:
         if not self.ended:

@@ -16,13 +16,13 @@ from .counts import openai_usage
 from .openai_delta import PLAIN_KEYS, DeltaDecoder
 from .openai_parts import REASONING_KEYS, REASONING_LISTS
 from .parsing import WRONG_SHAPE, is_empty, json_text, short_repr
-from .server_errors import is_error, reports_error, server_error
+from .server_errors import is_error, is_error_name, reports_error, server_error
 
 _BOOKKEEPING = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier"})
 CHUNK_KEYS = _BOOKKEEPING | {"choices", "usage", "obfuscation"}
 """Keys of a usual event; all others are looked at."""
 _READ_CHUNK_KEYS = CHUNK_KEYS | {
-    *("x_groq", "citations", "search_results", "error", "type", "request_id"),
+    *("x_groq", "citations", "search_results", "error", "type", "request_id", "response"),
 }
 _READ_GROQ_KEYS = frozenset({"id", "usage", "seed", "error"})
 CHOICE_KEYS = frozenset({"index", "delta", "finish_reason"})
@@ -79,8 +79,11 @@ class OpenAIDecoder(DeltaDecoder):
     def _read_named_value(self, name: str, value: Any) -> None:
         if isinstance(value, dict) and any(value.get(k) for k in ("choices", "error", "usage")):
             self._read_value(value)
+        elif isinstance(value, dict) and reports_error(value, is_answer=not is_error_name(name)):
+            raise server_error(value)
         else:
             self._add_extra(f"event.{name}", value)
+            self._words = self._words or short_repr(json_text(value))
 
     def _read_choices(self, choices: list[dict[str, Any]]) -> None:
         """Read the first choice; the others are of no use to a reader of one answer.
@@ -114,12 +117,12 @@ class OpenAIDecoder(DeltaDecoder):
             self._read_delta(delta)
         if text.__class__ is str and text.isascii() and not self._text.held:
             if text:
-                self._has_text = True
+                self._has_text = self._has_text or not text.isspace()
                 self._deltas.append(text)
         elif text:
             self._has_text = True
             self._read_content(text)
-        elif text is None and "text" in choice:
+        elif not text and "text" in choice:
             self._read_content(choice["text"] or "")
         if not choice.keys() <= CHOICE_KEYS:
             self._read_usage(choice.get("usage"))
@@ -155,7 +158,13 @@ class OpenAIDecoder(DeltaDecoder):
         for keys in _SAME:
             if not said.isdisjoint(keys):
                 said.update(keys)
-        return {key: value for key, value in message.items() if key not in said}
+        unsaid = {key: value for key, value in message.items() if key not in said}
+        calls = message.get("tool_calls")
+        if "tool_calls" not in unsaid and isinstance(calls, list):
+            ids = {call.id for call in self._calls.calls}
+            if more := [call for call in calls if _id_of(call) and _id_of(call) not in ids]:
+                unsaid["tool_calls"] = more
+        return unsaid
 
     # --- what stands beside the choices
 
@@ -168,7 +177,7 @@ class OpenAIDecoder(DeltaDecoder):
             self._add_extra("usage", counts)
 
     def _read_other_keys(self, value: dict[str, Any]) -> None:
-        is_answer = "choices" in value or bool(value.get("usage"))
+        is_answer = bool(value.get("choices") or value.get("usage"))
         if reports_error(value, is_answer=is_answer):
             raise server_error(value)
         groq = value.get("x_groq")
@@ -179,6 +188,9 @@ class OpenAIDecoder(DeltaDecoder):
             self._add_extras(groq, _READ_GROQ_KEYS, "x_groq.")
         else:
             self._add_extra("x_groq", groq)
+        if not is_answer and isinstance(value.get("response"), str):  # Cloudflare Workers AI
+            self._read_text(value["response"])
+            is_answer = True
         for key in ("search_results", "citations"):
             self._cite(value.get(key) or [])
         self._add_extras(value, _READ_CHUNK_KEYS)
@@ -197,6 +209,10 @@ class OpenAIDecoder(DeltaDecoder):
             self._flush_surrogates()
         self._flush_audio()
         self._deltas.extend(self._calls.finished())
+
+
+def _id_of(call: Any) -> Any:
+    return call.get("id") if isinstance(call, dict) else None
 
 
 def _is_silent(delta: Any) -> bool:

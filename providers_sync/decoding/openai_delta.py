@@ -20,6 +20,7 @@ from .openai_parts import (
     text_of,
 )
 from .parsing import SurrogateJoiner, join_surrogates, json_text, short_repr
+from .server_errors import is_error, server_error
 from .tool_calls import PartialCall, ToolCallAssembler
 
 PLAIN_KEYS = frozenset({"content", "role"})
@@ -31,9 +32,26 @@ _READ_DELTA_KEYS = PLAIN_KEYS | {
     *("token_id", "index", "id", "channel"),
 }
 _CALL_KEYS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
-_FUNCTION_KEYS = _CALL_KEYS | {"input", "description"}
+_ARGUMENTS = ("arguments", "input", "parameters")
+_FUNCTION_KEYS = _CALL_KEYS | {*_ARGUMENTS, "description"}
+_RETURNED_KEYS = ("reasoning_opaque", "extra_content", "provider_specific_fields")
+"""Signatures beside the text (Copilot, Gemini, LiteLLM), which go back with the next request."""
 _AUDIO_KEYS = frozenset({"id", "data", "transcript"})
 _TEXT_PART_KEYS = frozenset({"type", "text", "annotations", "index", "id"})
+
+
+def _arguments(function: dict[str, Any]) -> Any:
+    """Return the arguments of a call, which some servers name otherwise."""
+    return next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
+
+
+def _are_calls_under_one_index(calls: list[dict[str, Any]]) -> bool:
+    """Return whether calls that begin together have ids of their own, but not indexes."""
+    indexes = {call.get("index") for call in calls}
+    ids = {call.get("id") for call in calls}
+    if len(calls) < 2 or len(indexes) > 1 or len(ids) < len(calls) or not all(ids):
+        return False
+    return all((call.get("function") or call).get("name") for call in calls)
 
 
 class DeltaDecoder(EventsDecoder):
@@ -49,6 +67,7 @@ class DeltaDecoder(EventsDecoder):
         self._cited: set[str] = set()
         self._reasoning_pieces: dict[str, list[str]] = {}
         self._reasoning_parts: dict[str, PartJoiner] = {}
+        self._returned: dict[str, Any] = {}
         self._audio_id: str | None = None
         self._audio_data = ""
 
@@ -72,6 +91,9 @@ class DeltaDecoder(EventsDecoder):
             self._read_images(images)
         if audio := delta.get("audio"):
             self._read_audio(audio)
+        if is_error(error := delta.get("error")):
+            raise server_error({"error": error})
+        self._returned.update((key, delta[key]) for key in _RETURNED_KEYS if delta.get(key))
         self._add_extras(delta, _READ_DELTA_KEYS, "choices[0].delta.")
 
     def _read_reasoning(self, delta: dict[str, Any]) -> None:
@@ -80,6 +102,9 @@ class DeltaDecoder(EventsDecoder):
             self._add_reasoning(text)
             if key in REASONING_KEYS:
                 self._reasoning_pieces.setdefault(key, []).append(text)
+            for other in REASONING_KEYS:
+                if isinstance(delta.get(other), str) and delta[other] not in ("", text):
+                    self._add_extra(f"choices[0].delta.{other}", delta[other])
 
     def _read_reasoning_parts(self, key: str, parts: Any) -> None:
         if key in REASONING_LISTS:
@@ -99,17 +124,20 @@ class DeltaDecoder(EventsDecoder):
             self._add_extra("choices[0].delta.function_call", call)
 
     def _read_calls(self, calls: Any) -> None:
-        for position, call in enumerate([calls] if isinstance(calls, dict) else calls):
+        calls = [calls] if isinstance(calls, dict) else [call for call in calls if call is not None]
+        has_indexes = not _are_calls_under_one_index(calls)
+        for position, call in enumerate(calls):
             custom = call.get("custom")
-            function = custom or call.get("function") or (call if "name" in call else {})
-            arguments = text_of(custom.get("input")) if custom else function.get("arguments")
-            added = self._add_call(
-                call.get("index"), position, call.get("id"), function.get("name"), arguments
-            )
+            function = custom or call.get("function") or call
+            arguments = text_of(custom.get("input")) if custom else _arguments(function)
+            index = call.get("index") if has_indexes else f"id {call['id']}"
+            added = self._add_call(index, position, call.get("id"), function.get("name"), arguments)
             added.is_custom = added.is_custom or bool(custom)
             if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
                 place = f"choices[0].delta.tool_calls[{added.position}]."
                 added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
+                if more := {k: v for k, v in function.items() if k not in _FUNCTION_KEYS}:
+                    added.more["function"] = {**added.more.get("function", {}), **more}
                 self._add_extras(call, _CALL_KEYS, place)
                 self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
 
@@ -215,7 +243,8 @@ class DeltaDecoder(EventsDecoder):
             self._deltas.append(Refusal(rest))
 
     def _message_fields(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {
+        fields: dict[str, Any] = dict(self._returned)
+        fields |= {
             key: join_surrogates("".join(pieces)) for key, pieces in self._reasoning_pieces.items()
         }
         for key, joiner in self._reasoning_parts.items():

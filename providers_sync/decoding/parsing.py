@@ -19,6 +19,8 @@ WRONG_SHAPE = (TypeError, AttributeError, LookupError, RecursionError)
 """Exceptions raised by code that reads JSON of an unexpected structure."""
 _BETWEEN_VALUES = re.compile(r"(?:\s|data:)*")
 _decode_json = json.JSONDecoder().raw_decode
+_decode_leniently = json.JSONDecoder(strict=False).raw_decode
+"""It accepts control characters in strings, which some servers leave as they are."""
 
 
 def parse_json(data: str) -> Any:
@@ -33,9 +35,9 @@ def parse_json(data: str) -> Any:
         if end == len(data):
             return value
     except ValueError:
-        pass  # json.loads below accepts leading white space and describes every other problem
+        pass  # json.loads below is more lenient, and describes every other problem
     try:
-        return json.loads(data)
+        return json.loads(data, strict=False)
     except ValueError as error:
         raise MalformedStream(f"an event is not JSON: {error}: {short_repr(data)}") from error
 
@@ -52,7 +54,7 @@ def json_values(text: str) -> Iterator[tuple[Any, int]]:
     end = 0
     while True:
         try:
-            value, end = _decode_json(text, without_prefix(text, end))
+            value, end = _decode_leniently(text, without_prefix(text, end))
         except ValueError:
             return
         yield value, end

@@ -8,6 +8,7 @@ Shapes: OpenAI's and Anthropic's ``{"error": {"message": …}}``; FastChat's and
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..config import ERROR_BODY_BYTES
@@ -22,7 +23,9 @@ MESSAGE_CHARACTERS = 4000
 """Maximum length of an error's message; the body holds all of it."""
 STATUS_KEYS = ("code", "status", "status_code", "statusCode")
 """Where an error object may name the HTTP status of the failure."""
-_TYPE_KEYS = ("type", "error_type")
+_ERROR_KEYS = ("error_type", "error_code", "errors", "__type")
+_ERROR_NAME = re.compile(r"(^|[._-])(error|exception)$", re.IGNORECASE)
+_TYPE_KEYS = ("type", "error_type", "__type")
 _FAILED_REASONS = ("error", "network_error", "insufficient_system_resource")
 """Finish reasons of an answer that broke off (OpenRouter; Z.ai; DeepSeek, "finish_reason")."""
 
@@ -72,10 +75,21 @@ def reports_error(value: dict[str, Any], *, is_answer: bool) -> bool:
         or value.get("type") == "error"
     ):
         return True
-    base = value.get("base_resp")
+    base, data = value.get("base_resp"), value.get("data")
     if isinstance(base, dict) and base.get("status_code"):
         return True
-    return not is_answer and any(value.get(key) for key in (*MESSAGE_KEYS, "error_type", "errors"))
+    if isinstance(data, dict) and is_error(data.get("error")):
+        return True
+    return not is_answer and any(value.get(key) for key in (*MESSAGE_KEYS, *_ERROR_KEYS))
+
+
+def is_error_name(name: str) -> bool:
+    """Return whether an event's name says that it is an error.
+
+    >>> is_error_name("error"), is_error_name("exception"), is_error_name("errors_found")
+    (True, True, False)
+    """
+    return _ERROR_NAME.search(name) is not None
 
 
 def is_error(value: Any) -> bool:

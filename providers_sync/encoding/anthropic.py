@@ -70,13 +70,17 @@ def _turns(messages: list[tuple[str, Any]]) -> Messages:
     """
     turns: Messages = []
     results: list[Any] | None = None
-    for name, message in messages:
+    for number, (name, message) in enumerate(messages, 1):
+        if message["role"] == "assistant" and number < len(messages) and _is_blank(message):
+            continue  # the protocol refuses it
         if message["role"] != "tool":
             turns.append(_turn(message, name))
             results = None
             continue
         block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
         block["content"] = _content(message, name)
+        if message.get("is_error"):
+            block["is_error"] = True
         if results is None:
             results = []
             turns.append({"role": "user", "content": results})
@@ -84,11 +88,16 @@ def _turns(messages: list[tuple[str, Any]]) -> Messages:
     return turns
 
 
+def _is_blank(message: Mapping[str, Any]) -> bool:
+    content = message.get("content") or ""
+    return not message.get("tool_calls") and isinstance(content, str) and not content.strip()
+
+
 def _turn(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     content = _content(message, name)
     if calls := calls_of(message, name):
         if isinstance(content, str):
-            content = [{"type": "text", "text": content}] if content else []
+            content = [{"type": "text", "text": content}] if content.strip() else []
         uses = [
             {"type": "tool_use", "id": call.id, "name": call.name, "input": call.object()}
             for call in calls

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from ..files import File, load_file
-from ..server_json import load_json
+from ..returned_messages import arguments_object
 from ..types import Messages
 
 SYSTEM_ROLES = ("system", "developer")
@@ -30,16 +30,8 @@ class SentCall(NamedTuple):
     call: Mapping[str, Any]
 
     def object(self) -> dict[str, Any]:
-        """Return the arguments as an object, the only form that some protocols accept.
-
-        >>> SentCall("1", "f", "SELECT 1", True, {}).object()
-        {'input': 'SELECT 1'}
-        """
-        try:
-            value = load_json(self.arguments)
-        except ValueError:  # a custom call, or the model's own mistake
-            value = None
-        return value if isinstance(value, dict) else {"input": self.arguments}
+        """Return the arguments as an object, the only form that some protocols accept."""
+        return arguments_object(self.arguments)
 
 
 def file_source(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
