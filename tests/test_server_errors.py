@@ -33,6 +33,9 @@ SHAPES: dict[str, Any] = {
     "detail in a list": {"detail": [{"msg": LONG, "type": "missing"}]},
     "base_resp": {"base_resp": {"status_code": 1004, "status_msg": LONG}},
     "errors": {"errors": [{"message": LONG}]},
+    "error_code": {"error_code": 17, "error_description": LONG},
+    "__type": {"__type": "ThrottlingException", "Message": LONG},
+    "data.error": {"type": "chat:completion", "data": {"error": {"detail": LONG}}},
     "metadata.raw": {"error": {"message": "Provider returned error", "metadata": {"raw": LONG}}},
     "failed_generation": {"error": {"message": "See it.", "failed_generation": LONG}},
 }

@@ -74,6 +74,25 @@ KINDS: dict[str, tuple[list[Piece], list[tuple[str, str, str]]]] = {
     "braces in a string": ([(0, "a", "f", '{"x":"}'), (0, "b", "f", '\\"{"'), (0, "c", "f", "}")],
                            [("a", "f", '{"x":"}\\"{"}')]),
     "an object in place of text": ([(0, "a", "f", {"x": 1})], [("a", "f", '{"x": 1}')]),
+    "the name in parts": ([(0, "a", "get_", ""), (0, ..., "x", ""), (0, ..., ..., X1)],
+                          [("a", "get_x", X1)]),
+    "more of the name each time": ([(0, "a", "get_", ""), (0, ..., "get_x", ""), (0, ..., ..., X1)],
+                                   [("a", "get_x", X1)]),
+    "pieces of two calls under one index, by id": (
+        [(0, "a", "f", ""), (0, "b", "g", ""), (0, "a", ..., X1), (0, "b", ..., X2)],
+        [("a", "f", X1), ("b", "g", X2)]),
+    "the index is left out later": ([(0, "a", "f", ""), (..., "a", "f", X1)], [("a", "f", X1)]),
+    "the index comes later": ([(..., "a", "f", ""), (0, ..., ..., X1)], [("a", "f", X1)]),
+    "two calls without an index under one id": ([(..., "a", "f", X1), (..., "a", "f", X2)],
+                                                [("a", "f", X1 + X2)]),
+    "the arguments twice": ([(0, "a", "f", ""), (0, ..., ..., X1), (0, ..., ..., X1)],
+                            [("a", "f", X1)]),
+    "the arguments again as a string": ([(0, "a", "f", X1), (0, "a", "f", json.dumps(X1))],
+                                        [("a", "f", X1)]),
+    "all arguments so far each time": ([(0, "a", "f", '{"x"'), (0, ..., ..., X1)],
+                                       [("a", "f", X1)]),
+    "two objects that differ stay as they came": ([(0, "a", "f", X1), (0, "a", "f", X2)],
+                                                  [("a", "f", X1 + X2)]),
     "an empty call at the end": ([(0, "a", "f", X1), (1, ..., ..., ...)], [("a", "f", X1)]),
 }  # fmt: skip
 
@@ -100,6 +119,42 @@ def test_one_call_may_stand_in_place_of_the_list() -> None:
     ):
         found = decode(OpenAIDecoder("text/event-stream"), [body(deltas)])
         assert ToolCall("", "f", {"x": 1}, X1) in found
+
+
+def test_calls_that_begin_together_under_one_index_are_two() -> None:
+    """Each has an id: vLLM and others number all calls 0, or send them in a whole message."""
+    first, second = piece(0, "a", "f", ""), piece(0, "b", "f", "")
+    end = [piece(0, "b", ..., X2), piece(0, "a", ..., X1)]
+    streamed = body([{"tool_calls": [first, second]}, *({"tool_calls": [each]} for each in end)])
+    found = list(decode(OpenAIDecoder("text/event-stream"), [streamed]))
+    assert ToolCall("a", "f", {"x": 1}, X1) in found
+    assert ToolCall("b", "f", {"x": 2}, X2) in found
+    whole = {"choices": [{"message": {"tool_calls": [first, second]}, "finish_reason": "stop"}]}
+    found = list(decode(OpenAIDecoder("application/json"), [json.dumps(whole).encode()]))
+    assert [each.id for each in found if isinstance(each, ToolCall)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [{"index": 0, "id": "a", "name": "f", "arguments": ""}, {"index": 0, "arguments": X1}],
+        [{"index": 0, "id": "a", "function": {"name": "f", "input": {"x": 1}}}],
+        [{"index": 0, "id": "a", "function": {"name": "f", "parameters": X1}}],
+        [None, {"index": 0, "id": "a", "function": {"name": "f", "arguments": X1}}],
+    ],
+    ids=["no function", "input", "parameters", "null"],
+)
+def test_arguments_stand_in_other_places(deltas: list[Any]) -> None:
+    """They are read there too."""
+    data = body([{"tool_calls": [each]} for each in deltas])
+    [call] = [e for e in decode(OpenAIDecoder(""), [data]) if isinstance(e, ToolCall)]
+    assert (call.id, call.name, call.arguments) == ("a", "f", {"x": 1})
+
+
+def test_white_space_is_no_arguments() -> None:
+    """It says as much as none."""
+    data = body([{"tool_calls": [piece(0, "a", "f", " \n")]}])
+    assert ToolCall("a", "f", {}, " \n") in decode(OpenAIDecoder(""), [data])
 
 
 def test_custom_call_has_its_input_in_raw() -> None:

@@ -27,6 +27,8 @@ class BodyDecoder:
 
     accepts_json = True
     """Whether a body without a telling content type may be JSON."""
+    detects_pages = False
+    """Whether a body of type ``text/html`` may be an answer: it is no page, by its first bytes."""
 
     def __init__(self, content_type: str = "") -> None:
         self.ended = False
@@ -97,7 +99,10 @@ class BodyDecoder:
             more = codecs.BOM_UTF8.startswith(start) or len(start) < _STREAM_START_BYTES
         if more and not is_all:
             return ""
-        if not self._content_type and _HTML.match(start[:_HTML_BYTES]):
+        is_html = self._content_type == "text/html"
+        if (is_html and start.startswith(b"<")) or (
+            not self._content_type and _HTML.match(start[:_HTML_BYTES])
+        ):
             raise MalformedStream("the server sent a web page instead of an answer; check base_url")
         if self._content_type.endswith("json"):
             return "stream" if _STREAM_START.match(start) else "json"

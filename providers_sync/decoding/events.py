@@ -51,6 +51,7 @@ class EventsDecoder(BodyDecoder):
 
     protocol = ""
     end_marker = ""
+    detects_pages = True  # what PHP relays send has the type of a page, unless somebody sets it
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)

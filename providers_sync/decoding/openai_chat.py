@@ -119,10 +119,12 @@ class OpenAIDecoder(DeltaDecoder):
             if text:
                 self._has_text = self._has_text or not text.isspace()
                 self._deltas.append(text)
+            elif "text" in choice:
+                self._read_content(choice["text"] or "")
         elif text:
             self._has_text = True
             self._read_content(text)
-        elif not text and "text" in choice:
+        elif "text" in choice:
             self._read_content(choice["text"] or "")
         if not choice.keys() <= CHOICE_KEYS:
             self._read_usage(choice.get("usage"))

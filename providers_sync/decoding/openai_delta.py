@@ -130,23 +130,24 @@ class DeltaDecoder(EventsDecoder):
             custom = call.get("custom")
             function = custom or call.get("function") or call
             arguments = text_of(custom.get("input")) if custom else _arguments(function)
-            index = call.get("index") if has_indexes else f"id {call['id']}"
-            added = self._add_call(index, position, call.get("id"), function.get("name"), arguments)
+            index = call.get("index") if has_indexes else None
+            place = position if has_indexes else call["id"]
+            added = self._add_call(index, place, call.get("id"), function.get("name"), arguments)
             added.is_custom = added.is_custom or bool(custom)
             if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
-                place = f"choices[0].delta.tool_calls[{added.position}]."
+                path = f"choices[0].delta.tool_calls[{added.position}]."
                 added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
                 if more := {k: v for k, v in function.items() if k not in _FUNCTION_KEYS}:
                     added.more["function"] = {**added.more.get("function", {}), **more}
-                self._add_extras(call, _CALL_KEYS, place)
-                self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
+                self._add_extras(call, _CALL_KEYS, path)
+                self._add_extras(function, _FUNCTION_KEYS, f"{path}function.")
 
     def _add_call(
-        self, index: Any, position: int, call_id: Any, name: Any, arguments: Any
+        self, index: Any, place: Any, call_id: Any, name: Any, arguments: Any
     ) -> PartialCall:
         if name or arguments:
             self._deltas.append(ToolCallStarted())
-        return self._calls.add(index, position, call_id, name, arguments)
+        return self._calls.add(index, place, call_id, name, arguments)
 
     def _read_audio(self, audio: Any) -> None:
         """Read sound: its transcript is the text."""

@@ -19,6 +19,13 @@ from ..errors import StreamCut
 _BOM = codecs.BOM_UTF8
 _CR = 13
 _BARE_LINE = re.compile(r"^(?!(?:data|event|id|retry)?(?::|$))", re.MULTILINE)
+_BETWEEN = re.compile(rb"(?<=\})\n(?=(?:data: ?)?\{)")
+"""Where an event with JSON ends, and the next one begins, if the server sends no empty lines. It
+cannot be inside an event: there is no comma between the two values."""
+_BETWEEN_TEXT = re.compile(_BETWEEN.pattern.decode())
+_BETWEEN_BYTES = 8
+_UNNAMED = (b"data:", b"{")
+"""How an event without a name begins; the name of another may hold for all its lines."""
 _FIELD_NAMES = ("data", "event", "id", "retry")
 BARE = ""
 """The name of an "event" of lines that are no field."""
@@ -68,6 +75,8 @@ class EventParser:
     def _parse(self, block: str, events: list[tuple[str, str]]) -> bool:
         """Parse an unusual event; return whether it is within the limits."""
         if error := _too_many_lines(block):
+            if block.startswith(("data:", "{")) and len(parts := _BETWEEN_TEXT.split(block)) > 1:
+                return all(self._parse(part, events) for part in parts)
             self.error = error
             return False
         bare = ""
@@ -79,7 +88,9 @@ class EventParser:
                 bare = ""
         source = iter([f"{block}\n\n".encode()])
         events += [(event.event, event.data) for event in SSEClient(source).events()]
-        if bare:
+        if bare and events and _is_begun(events[-1][1]):  # JSON with one ``data:`` before it
+            events[-1] = (events[-1][0], f"{events[-1][1]}\n{bare}")
+        elif bare:
             events.append((BARE, bare))
         return True
 
@@ -122,11 +133,15 @@ class EventParser:
     def _take_complete(self, data: bytes) -> bytes:
         """Return the complete events in the tail and ``data``; keep the rest as the tail."""
         tail = self._tail
-        searched = max(len(tail) - 1, 0)
+        searched = max(len(tail) - _BETWEEN_BYTES, 0)
         tail += data
         end = tail.rfind(b"\n\n", searched) + 2
         complete = bytes(tail[:end]) if end > 1 else b""
         del tail[: len(complete)]
+        if not complete and tail.startswith(_UNNAMED) and _BETWEEN.search(tail, searched):
+            complete, _, rest = _BETWEEN.sub(b"\n\n", tail).rpartition(b"\n\n")
+            self._tail = tail = bytearray(rest)
+            complete = bytes(complete) + b"\n\n"
         self._check_size(tail)
         return complete
 
@@ -141,6 +156,11 @@ class EventParser:
         if len(event) > EVENT_BYTES:
             self.error = f"an event is larger than {EVENT_BYTES // 1024**2} MiB"
         return len(event) <= EVENT_BYTES
+
+
+def _is_begun(data: str) -> bool:
+    """Return whether a text is the beginning of JSON: more brackets are opened than closed."""
+    return data[:1] in ("{", "[") and sum(map(data.count, "{[")) > sum(map(data.count, "}]"))
 
 
 def _too_many_lines(block: str) -> str:

@@ -13,6 +13,7 @@ class TextDecoder(OpenAIDecoder):
     """Decodes UTF-8 text as it arrives; it has no end marker. JSON sent instead may be OpenAI's."""
 
     accepts_json = False
+    detects_pages = False
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)

@@ -104,11 +104,11 @@ class ToolCallAssembler:
         self._last: PartialCall | None = None
 
     def add(
-        self, index: object, position: int, call_id: object, name: object, arguments: object
+        self, index: object, place: object, call_id: object, name: object, arguments: object
     ) -> PartialCall:
         """Add a piece of a call; return the call that it belongs to.
 
-        ``index`` is that of the server; without one, ``position`` in the event's list stands for
+        ``index`` is that of the server; without one, its ``place`` in the event's list stands for
         it. The id of a call that is open goes before both. Arguments that are not text (an object,
         in place of its JSON) are complete.
         """
@@ -116,7 +116,7 @@ class ToolCallAssembler:
         is_empty_input = arguments == {}
         if not isinstance(arguments, str):
             arguments = "" if arguments is None or is_empty_input else json.dumps(arguments)
-        call = self._find(index, position, call_id, name, arguments)
+        call = self._find(index, place, call_id, name, arguments)
         call.has_empty_input = call.has_empty_input or is_empty_input
         if call_id and not call.id:
             call.id = call_id
@@ -128,9 +128,9 @@ class ToolCallAssembler:
         return call
 
     def _find(
-        self, index: object, position: int, call_id: str, name: str, arguments: str
+        self, index: object, place: object, call_id: str, name: str, arguments: str
     ) -> PartialCall:
-        key = ("position", position) if index is None else index
+        key = ("place", place) if index is None else index
         call = self._open.get(key)
         named = self._by_id.get(call_id)
         if (
@@ -144,7 +144,7 @@ class ToolCallAssembler:
             if index is None:
                 return self._last
             if not self._has_indexes:  # the call began without one
-                return self._open.get(("position", index), self._last)
+                return self._open.get(("place", index), self._last)
         self._has_indexes = self._has_indexes or index is not None
         if call is not None and _begins_another(call, call_id, name, arguments):
             call = None

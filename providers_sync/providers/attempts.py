@@ -158,11 +158,11 @@ class AttemptLoop:
                 raise transport.status_error(
                     response, min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
                 )
-            _check_content_type(response)
-            server = urlsplit(self._request.url).netloc
-            channel.headers_received(response.headers, response.request_id, server)
             context = copy_context()
             decoder = context.run(self._request.decoder, response.content_type)
+            _check_content_type(response, decoder)
+            server = urlsplit(self._request.url).netloc
+            channel.headers_received(response.headers, response.request_id, server)
             yield Reading(response, decoder, context)
         finally:
             response.close()
@@ -216,9 +216,9 @@ def _longest_silence(timeouts: Timeouts) -> float | None:
     return max(timeouts.first_token, timeouts.idle) + 1
 
 
-def _check_content_type(response: transport.Response) -> None:
+def _check_content_type(response: transport.Response, decoder: Decoder) -> None:
     kind = response.content_type
-    if kind == "text/html":
+    if kind == "text/html" and not getattr(decoder, "detects_pages", False):
         raise MalformedStream(
             f"{response.url} sent a web page instead of an answer; check base_url"
         )
