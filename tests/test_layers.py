@@ -109,11 +109,13 @@ LAYERS = [
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
     "decoding.openai_chat decoding.anthropic decoding.responses decoding.gemini decoding.ollama",
-    "decoding.anthropic_blocks",
     "decoding.openai_delta",
+    "decoding.anthropic_content decoding.openai_calls",
+    "decoding.anthropic_blocks",
     "decoding.events",
     "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
     "decoding.openai_parts decoding.sse",
+    "decoding.json_nesting",
     "decoding.parsing",
     # core, used by stream too
     "messages",

@@ -240,7 +240,7 @@ def test_values_before_broken_json_in_one_event_are_kept() -> None:
 
 def test_rest_with_too_many_lines_is_told() -> None:
     """What is beyond the limits is not called a missing end marker."""
-    _, error = decoded("openai", [("{}\n" * 3000).encode()])
+    _, error = decoded("openai", [("data: {}x\n" * 3000).encode()])
     assert "lines" in str(error)
 
 

@@ -164,7 +164,7 @@ class OpenAIDecoder(DeltaDecoder):
         calls = message.get("tool_calls")
         if "tool_calls" not in unsaid and isinstance(calls, list):
             ids = {call.id for call in self._calls.calls}
-            if more := [call for call in calls if _id_of(call) and _id_of(call) not in ids]:
+            if more := [call for call in calls if call.get("id") and call["id"] not in ids]:
                 unsaid["tool_calls"] = more
         return unsaid
 
@@ -211,10 +211,6 @@ class OpenAIDecoder(DeltaDecoder):
             self._flush_surrogates()
         self._flush_audio()
         self._deltas.extend(self._calls.finished())
-
-
-def _id_of(call: Any) -> Any:
-    return call.get("id") if isinstance(call, dict) else None
 
 
 def _is_silent(delta: Any) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import MalformedStream
-from ..types import Media, ReasoningDelta, Refusal, ToolCallStarted
-from .events import EventsDecoder
+from ..types import Media, ReasoningDelta, Refusal
+from .openai_calls import CallsDecoder
 from .openai_parts import (
     REASONING_KEYS,
     REASONING_LISTS,
@@ -21,7 +21,6 @@ from .openai_parts import (
 )
 from .parsing import SurrogateJoiner, join_surrogates, json_text, short_repr
 from .server_errors import is_error, server_error
-from .tool_calls import PartialCall, ToolCallAssembler
 
 PLAIN_KEYS = frozenset({"content", "role"})
 """Keys of a delta that holds text."""
@@ -31,37 +30,19 @@ _READ_DELTA_KEYS = PLAIN_KEYS | {
     *(*REASONING_KEYS, *REASONING_LISTS),
     *("token_id", "index", "id", "channel"),
 }
-_CALL_KEYS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
-_ARGUMENTS = ("arguments", "input", "parameters")
-_FUNCTION_KEYS = _CALL_KEYS | {*_ARGUMENTS, "description"}
 _RETURNED_KEYS = ("reasoning_opaque", "extra_content", "provider_specific_fields")
 """Signatures beside the text (Copilot, Gemini, LiteLLM), which go back with the next request."""
 _AUDIO_KEYS = frozenset({"id", "data", "transcript"})
 _TEXT_PART_KEYS = frozenset({"type", "text", "annotations", "index", "id"})
 
 
-def _arguments(function: dict[str, Any]) -> Any:
-    """Return the arguments of a call, which some servers name otherwise."""
-    return next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
-
-
-def _are_calls_under_one_index(calls: list[dict[str, Any]]) -> bool:
-    """Return whether calls that begin together have ids of their own, but not indexes."""
-    indexes = {call.get("index") for call in calls}
-    ids = {call.get("id") for call in calls}
-    if len(calls) < 2 or len(indexes) > 1 or len(ids) < len(calls) or not all(ids):
-        return False
-    return all((call.get("function") or call).get("name") for call in calls)
-
-
-class DeltaDecoder(EventsDecoder):
+class DeltaDecoder(CallsDecoder):
     """The base of ``OpenAIDecoder``: knows what a delta holds, and nothing of events."""
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
         self._reasoning = SurrogateJoiner()
         self._refusal = SurrogateJoiner()
-        self._calls = ToolCallAssembler()
         self._said: set[str] = set()
         """Keys under which deltas have said something, besides ``content``."""
         self._cited: set[str] = set()
@@ -115,39 +96,6 @@ class DeltaDecoder(EventsDecoder):
         """Append what reasoning parts hold besides their text: signatures and encrypted text."""
         for path, value in more_of(parts, place):
             self._add_extra(path, value)
-
-    def _read_function_call(self, call: Any) -> None:
-        """Read the older form of a call, of which there is one."""
-        if isinstance(call, dict):
-            self._add_call("function_call", 0, None, call.get("name"), call.get("arguments"))
-        else:
-            self._add_extra("choices[0].delta.function_call", call)
-
-    def _read_calls(self, calls: Any) -> None:
-        calls = [calls] if isinstance(calls, dict) else [call for call in calls if call is not None]
-        has_indexes = not _are_calls_under_one_index(calls)
-        for position, call in enumerate(calls):
-            custom = call.get("custom")
-            function = custom or call.get("function") or call
-            arguments = text_of(custom.get("input")) if custom else _arguments(function)
-            index = call.get("index") if has_indexes else None
-            place = position if has_indexes else call["id"]
-            added = self._add_call(index, place, call.get("id"), function.get("name"), arguments)
-            added.is_custom = added.is_custom or bool(custom)
-            if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):
-                path = f"choices[0].delta.tool_calls[{added.position}]."
-                added.more.update((k, v) for k, v in call.items() if k not in _CALL_KEYS)
-                if more := {k: v for k, v in function.items() if k not in _FUNCTION_KEYS}:
-                    added.more["function"] = {**added.more.get("function", {}), **more}
-                self._add_extras(call, _CALL_KEYS, path)
-                self._add_extras(function, _FUNCTION_KEYS, f"{path}function.")
-
-    def _add_call(
-        self, index: Any, place: Any, call_id: Any, name: Any, arguments: Any
-    ) -> PartialCall:
-        if name or arguments:
-            self._deltas.append(ToolCallStarted())
-        return self._calls.add(index, place, call_id, name, arguments)
 
     def _read_audio(self, audio: Any) -> None:
         """Read sound: its transcript is the text."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,37 +12,11 @@ from ..error_words import as_text
 from ..errors import MalformedStream
 from ..server_json import load_json
 from ..types import ToolCall
+from .json_nesting import JSONNesting
 from .parsing import join_surrogates, json_values
 
 _RAW_CHARACTERS = 2000
 """How much of a call that cannot be read an error shows."""
-_JSON_MARK = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
-
-
-class _Nesting:
-    """Follows JSON that comes in pieces, to tell whether it is complete."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._in_string = self._has_begun = False
-        self._held = ""
-        """A backslash at the end of a piece: it belongs to the next one."""
-
-    def feed(self, text: str) -> bool:
-        """Return whether the JSON up to the end of this piece is a complete object or list."""
-        text = self._held + text
-        self._held = ""
-        end = 0
-        for mark in _JSON_MARK.finditer(text):
-            character, end = mark[0], mark.end()
-            if character == '"':
-                self._in_string = not self._in_string
-            elif not self._in_string and len(character) == 1:
-                self._has_begun = True
-                self._depth += 1 if character in "[{" else -1
-        if text.endswith("\\") and end < len(text):
-            self._held = "\\"
-        return self._has_begun and self._depth <= 0 and not self._in_string
 
 
 @dataclass(eq=False)
@@ -63,7 +36,7 @@ class PartialCall:
     """Other fields of the call, which its protocol wants back."""
     has_empty_input: bool = False
     """Whether ``{}`` came as an object; it gives way to pieces."""
-    _nesting: _Nesting = field(default_factory=_Nesting)
+    _nesting: JSONNesting = field(default_factory=JSONNesting)
     _unread: int = 0
     """How many pieces ``_nesting`` has seen."""
 
