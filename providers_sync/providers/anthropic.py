@@ -16,7 +16,7 @@ class Anthropic(ListsModels):
     """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
-    in OpenAI's form or in Anthropic's own; images are passed as for ``OpenAICompatible``.
+    in OpenAI's form or in Anthropic's own; files are passed as for ``OpenAICompatible``.
     ``max_tokens``, which the protocol requires, defaults to 4096. Source of the protocol:
     Anthropic API reference, "Messages" and "Streaming Messages", version 2023-06-01.
     """

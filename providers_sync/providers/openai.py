@@ -51,9 +51,9 @@ class OpenAICompatible(ListsModels):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
-    ``tools``, ``response_format``, …; unknown ones are passed on. An image is a content part
-    ``{"type": "image", "image": …}``: an ``http:``, ``https:`` or ``data:`` URL as a string, a
-    ``pathlib.Path``, or bytes. A string never names a file: messages may be untrusted.
+    ``tools``, ``response_format``, …; unknown ones are passed on. An image, PDF or sound is a
+    content part ``{"type": "file", "file": …}``: an ``http:``, ``https:`` or ``data:`` URL as a
+    string, a ``pathlib.Path``, or bytes. A string never names a file: messages may be untrusted.
     Source of the protocol: OpenAI API reference, "Create chat completion".
     """
 
