@@ -32,8 +32,6 @@ EngineEvent = Union[str, Event]
 """What an engine yields: text, and the events of a ``Stream``."""
 _NOT_SENT = (Citation, Media, Extra, *InternalDelta)
 """What the gateway's protocols do not carry."""
-_ORDINARY_ENDS = ("stop", "end_turn", "STOP")
-"""Finish reasons of answers without tool calls."""
 _STOP_SEQUENCE = "delta.stop_sequence"
 """The ``Extra`` that holds the stop sequence in the answer of an ``Anthropic`` provider."""
 
@@ -168,9 +166,7 @@ class EngineAnswer:
     @property
     def ending(self) -> Ending:
         """How the answer ended, with the engine's finish reason or OpenAI's name for it."""
-        reason = self._finish.reason or "stop"
-        if self._has_calls and reason in _ORDINARY_ENDS:
-            reason = "tool_calls"  # or the client would not run them
+        reason = self._finish.reason or ("tool_calls" if self._has_calls else "stop")
         return Ending(reason, self.usage, self._stop_sequence)
 
     def __iter__(self) -> Iterator[Delta]:

@@ -10,6 +10,7 @@ from gateway_kit import events
 
 from providers_sync.dialects import (
     AI365VIP_DIALECT,
+    ANTHROPIC,
     CODELINKAVA,
     DIALECTS,
     OPENAI,
@@ -179,4 +180,17 @@ def test_write_complete_answer_of_many_kinds() -> None:
         message["tool_calls"]
         == [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": CALL.raw}}]
         * 2
+    )
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "end_turn"])
+def test_calls_after_an_ordinary_reason_are_told_to_clients_of_anthropic(reason: str) -> None:
+    """They run tools only where the stop reason is ``tool_use``."""
+    writer = ANTHROPIC.writer(INFO)
+    streamed = writer.delta(CALL) + writer.end(Ending(reason))
+    [delta] = [e for e in events(streamed) if e["type"] == "message_delta"]
+    whole = json.loads(ANTHROPIC.writer(INFO).complete([CALL], Ending(reason)))
+    assert delta["delta"]["stop_reason"] == whole["stop_reason"] == "tool_use"
+    assert json.loads(ANTHROPIC.writer(INFO).complete(["Hi"], Ending(reason)))["stop_reason"] == (
+        "end_turn"
     )

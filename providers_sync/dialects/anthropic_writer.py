@@ -52,7 +52,7 @@ class AnthropicWriter:
         }
         self._blocks = 0
         self._open_kind: str | None = None
-        self._refused = False
+        self._refused = self._called = False
 
     def start(self, usage: Usage) -> bytes:
         empty: dict[str, Any] = {
@@ -65,6 +65,7 @@ class AnthropicWriter:
 
     def delta(self, delta: Delta) -> bytes:
         if isinstance(delta, ToolCall):
+            self._called = True
             start = self._open_block({**_tool_use(delta), "input": {}})
             parts = slices(raw_arguments(delta))
             rest = [{"type": "input_json_delta", "partial_json": part} for part in parts]
@@ -79,7 +80,7 @@ class AnthropicWriter:
         return start + self._delta_event({"type": f"{kind}_delta", kind: block[kind]})
 
     def end(self, ending: Ending) -> bytes:
-        delta = _stop_reason(ending, self._refused)
+        delta = _stop_reason(ending, self._refused, self._called)
         usage = _event("message_delta", delta=delta, usage=_usage(ending.usage))
         return self._close_block() + usage + _event("message_stop")
 
@@ -94,8 +95,8 @@ class AnthropicWriter:
             else:
                 blocks = list(run)
                 content.append({**blocks[0], kind: "".join(block[kind] for block in blocks)})
-        refused = any(isinstance(delta, Refusal) for delta in deltas)
-        end = {**_stop_reason(ending, refused), "usage": _usage(ending.usage)}
+        refused, called = (any(isinstance(d, kind) for d in deltas) for kind in (Refusal, ToolCall))
+        end = {**_stop_reason(ending, refused, called), "usage": _usage(ending.usage)}
         return json_bytes({**self._message, "content": content, **end})
 
     def _open_block(self, block: dict[str, Any]) -> bytes:
@@ -141,8 +142,10 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name}
 
 
-def _stop_reason(ending: Ending, refused: bool) -> dict[str, Any]:
-    reason = REASONS.get(ending.reason, ending.reason)
+def _stop_reason(ending: Ending, refused: bool, called: bool) -> dict[str, Any]:
+    reason = REASONS.get(ending.reason.lower(), ending.reason)
+    if called and reason == "end_turn":
+        reason = "tool_use"  # otherwise clients do not run the tools
     if refused:
         reason = "refusal"
     elif ending.stop_sequence is not None:
