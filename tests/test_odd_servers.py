@@ -108,6 +108,15 @@ def test_error_beside_empty_choices_is_one(event_: dict[str, Any]) -> None:
         openai(sse(chunk(content="Hel"), event_) + DONE)
 
 
+def test_error_after_a_reason_that_says_error_has_its_words() -> None:
+    """The reason alone says that the answer broke off, not why."""
+    failed = {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}
+    with pytest.raises(ServerError, match="upstream died"):
+        openai(sse(chunk(content="Hel"), failed, {"error": {"message": "upstream died"}}))
+    with pytest.raises(ServerError, match="finish reason error"):
+        openai(sse(chunk(content="Hel"), failed) + DONE)
+
+
 @pytest.mark.parametrize("name", ["exception", "stream_error"])
 @pytest.mark.parametrize("data", ['{"detail": "engine died"}', "engine died"])
 def test_event_whose_name_says_error_is_one(name: str, data: str) -> None:

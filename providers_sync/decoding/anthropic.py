@@ -114,7 +114,7 @@ class AnthropicDecoder(ContentDecoder):
     def _read_stop(self, source: dict[str, Any]) -> None:
         if reason := source.get("stop_reason"):
             self._note_reason(reason)
-            self._raise_failed_reason(source)
+            self._note_failure(source)
         self._add_extra("delta.stop_sequence", source.get("stop_sequence"))
 
     def _read_counts(self, counts: Any, *, is_final: bool) -> None:

@@ -59,6 +59,7 @@ class EventsDecoder(BodyDecoder):
         self._text = SurrogateJoiner()
         self._model: str | None = None
         self._reason: str | None = None
+        self._failure = ""
         self._words = ""
         """What the server said outside its protocol, for an error."""
         self._last_values: dict[str, Any] = {}
@@ -242,6 +243,7 @@ class EventsDecoder(BodyDecoder):
     def _conclude(self) -> None:
         """Finish a whole answer."""
         self._flush_surrogates()
+        self._raise_failure()
         self._finish()
         if not self._says_something:
             self._note_meaning(self._deltas)
@@ -307,10 +309,15 @@ class EventsDecoder(BodyDecoder):
         if self.finished and any(_is_said(delta) for delta in self._deltas[before:]):
             self.finished, self.resumed = False, True
 
-    def _raise_failed_reason(self, value: Any) -> None:
+    def _note_failure(self, value: Any) -> None:
+        """Keep the event of a reason that says that the answer broke off; why may come next."""
+        if self._reason is not None and is_failed_reason(self._reason):
+            self._failure = json_text(value)
+
+    def _raise_failure(self) -> None:
         if self._reason is not None and is_failed_reason(self._reason):
             raise server_error(
-                f"the answer broke off (finish reason {self._reason})", json_text(value)
+                f"the answer broke off (finish reason {self._reason})", self._failure
             )
 
 

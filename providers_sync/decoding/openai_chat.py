@@ -74,7 +74,7 @@ class OpenAIDecoder(DeltaDecoder):
         if not value.keys() <= CHUNK_KEYS or "choices" not in value:
             self._read_other_keys(value)
         if self.finished:
-            self._raise_failed_reason(value)
+            self._note_failure(value)
 
     def _read_named_value(self, name: str, value: Any) -> None:
         if isinstance(value, dict) and any(value.get(k) for k in ("choices", "error", "usage")):
