@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from decode_kit import decode, split
 
 from providers_sync import (
     Anthropic,
+    CancelToken,
     Chat,
     Extra,
     MalformedStream,
@@ -17,12 +20,13 @@ from providers_sync import (
     ProviderError,
     ReasoningDelta,
     ServerError,
+    StreamCancelled,
     ToolCall,
     Usage,
 )
 from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
 from providers_sync.finish_reasons import is_whole
-from providers_sync.testing import answer, event, finish, raw, serve, status, text
+from providers_sync.testing import answer, event, finish, pause, raw, serve, status, text
 from providers_sync.types import Delta
 
 EVENTS = "text/event-stream"
@@ -92,6 +96,29 @@ def test_page_with_the_type_of_a_page_is_one(page: bytes) -> None:
     script = answer(raw(page), content_type="text/html", end=False)
     with serve(script) as server, pytest.raises(MalformedStream, match="web page"):
         OpenAICompatible("m", base_url=server.url, retry=None).complete("Hi")
+
+
+def test_page_that_comes_after_its_headers_is_refused_before_the_stream_opens() -> None:
+    """So that a web view can still choose its status."""
+    script = answer(pause(0.2), raw(b" <p>No such page</p>"), content_type="text/html", end=False)
+    with serve(script) as server, pytest.raises(MalformedStream, match="web page"):
+        OpenAICompatible("m", base_url=server.url, retry=None).stream("Hi")
+
+
+def test_slow_answer_with_the_type_of_a_page_opens_soon() -> None:
+    """It is not waited for: 1 s is enough to see a page; ``cancel`` ends that wait too."""
+    script = answer(pause(1.2), "Hello", content_type="text/html")
+    with serve(script) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        assert provider.complete("Hi").text == "Hello"
+        cancel = CancelToken()
+        timer = threading.Timer(0.1, cancel.cancel)
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(StreamCancelled):
+            provider.stream("Hi", cancel=cancel)
+        assert time.monotonic() - started < 0.6
+        timer.join()
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,8 @@ class AttemptLoop:
                 )
             context = copy_context()
             decoder = context.run(self._request.decoder, response.content_type)
-            _check_content_type(response, decoder)
+            wait_s = min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
+            _check_content_type(response, decoder, wait_s)
             server = urlsplit(self._request.url).netloc
             channel.headers_received(response.headers, response.request_id, server)
             yield Reading(response, decoder, context)
@@ -216,9 +217,12 @@ def _longest_silence(timeouts: Timeouts) -> float | None:
     return max(timeouts.first_token, timeouts.idle) + 1
 
 
-def _check_content_type(response: transport.Response, decoder: Decoder) -> None:
+def _check_content_type(response: transport.Response, decoder: Decoder, wait_s: float) -> None:
+    """Raise ``MalformedStream`` for what is no answer; for a page, before the stream opens."""
     kind = response.content_type
-    if kind == "text/html" and not getattr(decoder, "detects_pages", False):
+    if kind == "text/html" and (
+        not getattr(decoder, "detects_pages", False) or response.peek(wait_s).startswith(b"<")
+    ):
         raise MalformedStream(
             f"{response.url} sent a web page instead of an answer; check base_url"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
@@ -51,6 +52,7 @@ class Response:
         """Whether the end of the body is proven, and everything before it was returned."""
         self.at_hand = self.reader.at_hand
         """Whether ``receive`` may return something although its socket is silent."""
+        self._peeked = b""
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
@@ -77,7 +79,11 @@ class Response:
         Without ``socket``, wait for at least one byte. Raises ``StreamCut``, ``MalformedStream``
         (broken compression), ``APITimeoutError`` or ``AttemptStopped``.
         """
-        body, data = self.body, b""
+        body, data = self.body, self._peeked
+        if data:
+            self._peeked = b""
+            self.ended, self.at_hand = body.ended, body.has_more or self.reader.at_hand
+            return data
         if body.ended:
             return b""
         if not body.has_more:
@@ -115,6 +121,22 @@ class Response:
             "the server sent nothing for longer than the connection of session= waits", clock="idle"
         )
 
+    def peek(self, wait_s: float) -> bytes:
+        """Return the first bytes that are no white space, waiting for them at most ``wait_s``.
+
+        ``receive`` returns them again. Raises what it raises.
+        """
+        received, deadline = b"", monotonic() + wait_s
+        while not (received.strip() or self.body.ended):
+            data = self.receive()
+            received += data or b""
+            remaining_s = deadline - monotonic()
+            if remaining_s <= 0 or (data is None and not _can_read(self.socket, remaining_s)):
+                break
+        if received:
+            self._peeked, self.ended, self.at_hand = received, False, True
+        return received.lstrip()
+
     def read_error(self, wait_s: float) -> bytes:
         """Return what arrives of an error response's body in ``wait_s`` seconds, at most 64 KiB."""
         received = bytearray()
@@ -150,6 +172,13 @@ class Response:
         if self.reader.is_plain:
             with contextlib.suppress(OSError):
                 os.close(self.reader.socket.detach())
+
+
+def _can_read(sock: Any, wait_s: float) -> bool:
+    """Return whether something arrives at a socket in ``wait_s`` seconds."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(wait_s))
 
 
 def _framing(http: HTTPResponse | None) -> Body:

@@ -123,12 +123,10 @@ SHAPES = {
     "text that is a number": text_delta(42),
     "text that is an array": text_delta(["Hello"]),
     "reasoning that is a number": delta_event({"type": "thinking_delta", "thinking": 42}),
-    "a delta event without an index": event({"type": HEAD["type"], "delta": {"type": "x"}}),
     "a block that is a string": block_start("Hello"),
     "a block without a type": block_start({"text": "Hello"}),
     "text of a block that is a number": block_start({"type": "text", "text": 42}),
     "reasoning of a block that is an array": block_start({"type": "thinking", "thinking": [42]}),
-    "message_delta without a delta": event({"type": "message_delta", "usage": {}}),
 }
 
 WRONG = [

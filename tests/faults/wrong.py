@@ -38,10 +38,8 @@ def nested(depth: int) -> bytes:
 
 
 PAGES = [
-    Row("web page", html(), MalformedStream, "failed", schemes=BOTH, kinds=EVENTS,
+    Row("web page", html(), MalformedStream, "failed", opens=False, schemes=BOTH,
         message=("web page",)),
-    Row("web page instead of plain text", html(), MalformedStream, "failed", opens=False,
-        schemes=BOTH, kinds=PLAIN, message=("web page",)),
     Row("an answer with the type of a page",
         answer("Hello", content_type="text/html; charset=UTF-8"), text="Hello", kinds=EVENTS),
     Row(
