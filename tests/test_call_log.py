@@ -255,18 +255,19 @@ def test_handler_may_cancel_the_call_from_another_thread(
     add_handler: Callable[[logging.Handler], None],
 ) -> None:
     """No lock of the call is held while a record is handled."""
-    token, joined = CancelToken(), []
+    token, joined, handled = CancelToken(), [], threading.Event()
 
     def cancel(record: logging.LogRecord) -> None:
         thread = threading.Thread(target=token.cancel)
         thread.start()
         thread.join(5)
         joined.append(not thread.is_alive())
+        handled.set()
 
     add_handler(Calls(cancel))
     with serve([status(503), GOOD]) as server, pytest.raises(ProviderError):
         openai(server.url).complete("Hi", cancel=token)
-    assert joined
+    assert handled.wait(5)  # the call ends before the handler does
     assert all(joined)
 
 
