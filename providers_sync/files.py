@@ -16,25 +16,27 @@ import base64
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 from urllib.parse import urlsplit
 
 from .config import FILE_BYTES, IMAGE_BYTES
 from .errors import InvalidRequestError
 
 _SCHEMES = ("http://", "https://", "data:")
-_MAGIC = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-    (re.compile(rb"%PDF-"), "application/pdf"),
-    (re.compile(rb"RIFF....WAVE", re.DOTALL), "audio/wav"),
-    (re.compile(rb"ID3|\xff[\xf2\xf3\xfa\xfb]"), "audio/mpeg"),
-    (re.compile(rb"fLaC"), "audio/flac"),
-    (re.compile(rb"OggS"), "audio/ogg"),
-)
+_MAGIC = {
+    "image/png": rb"\x89PNG\r\n\x1a\n",
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/gif": rb"GIF8[79]a",
+    "image/webp": rb"RIFF....WEBP",
+    "application/pdf": rb"%PDF-",
+    "audio/wav": rb"RIFF....WAVE",
+    "audio/mpeg": rb"ID3|\xff[\xf2\xf3\xfa\xfb]",
+    "audio/flac": rb"fLaC",
+    "audio/ogg": rb"OggS",
+}
+"""What a file of each type begins with."""
 _MAGIC_BYTES = 12
 _LARGE_TYPES = ("application/pdf", "audio/wav", "audio/mpeg", "audio/flac", "audio/ogg")
 _EXTENSIONS = {
@@ -43,7 +45,7 @@ _EXTENSIONS = {
     **{".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"},
 }
 _KINDS = "a PNG, JPEG, GIF, WebP, PDF, WAV, MP3, FLAC or Ogg file"
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_DATA_URL = r"(?i)data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,"
 _URL_CHARACTERS = 40
 """Characters of an invalid URL that an error shows."""
 # Do not block on a FIFO, and do not make a terminal the controlling one.
@@ -70,6 +72,21 @@ class File:
     def data_url(self) -> str:
         """The address, or the content as a ``data:`` URL."""
         return self.url or f"data:{self.media_type};base64,{self.data}"
+
+
+def file_source(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
+    """Return what a part names as its file, and the name of that place; read nothing."""
+    kind = part["type"]
+    if kind == "image" and "image" in part:
+        return part["image"], f"{name}['image']"
+    if kind == "image_url":
+        detail = part.get("image_url")
+        if isinstance(detail, Mapping):
+            return detail.get("url"), f"{name}['image_url']['url']"
+        return detail, f"{name}['image_url']"
+    if kind == "file" and "file" in part and not isinstance(part["file"], Mapping):
+        return part["file"], f"{name}['file']"
+    return None
 
 
 def check_file(value: object, name: str) -> None:
@@ -130,7 +147,7 @@ def _from_url(url: str, name: str) -> File:
         path = urlsplit(url).path
         media_type = _EXTENSIONS.get(os.path.splitext(path)[1].lower(), "")
         return _file(media_type, url=url, name=os.path.basename(path))
-    match = _DATA_URL.match(url)
+    match = re.match(_DATA_URL, url)
     if match is None:
         raise InvalidRequestError(f"{name} must be a data: URL with a media type and base64")
     return _file(match[1].lower(), data=url[match.end() :])
@@ -146,7 +163,7 @@ def _file(
 
 
 def _media_type(data: _Data) -> str | None:
-    return next((media_type for magic, media_type in _MAGIC if magic.match(data)), None)
+    return next((kind for kind, magic in _MAGIC.items() if re.match(magic, data, re.DOTALL)), None)
 
 
 def _limit(media_type: str | None) -> int:

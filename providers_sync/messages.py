@@ -21,9 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .encoding.parts import file_source
 from .errors import InvalidRequestError
-from .files import check_file
+from .files import check_file, file_source
 from .returned_messages import RETURNED, check_returned
 from .types import Messages
 

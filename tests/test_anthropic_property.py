@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers_sync import Anthropic, Outcome, StreamCut, StreamError, StreamTruncated
-from providers_sync.decoding import AnthropicDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 

@@ -26,7 +26,8 @@ from providers_sync import (
     Usage,
 )
 from providers_sync.config import EVENT_BYTES, TOOL_CALLS
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.server_json import JSON_LEVELS, JSON_VALUES, check_json
 from providers_sync.stream import Channel
 from providers_sync.testing import ScriptedProvider, answer, done, event, repeat, serve, text

@@ -26,7 +26,9 @@ from providers_sync import (
     StreamTruncated,
 )
 from providers_sync.config import EVENT_LINES, LEADING_SPACE_BYTES
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder, TextDecoder, sse
+from providers_sync.decoding import OpenAIDecoder, sse
+from providers_sync.decoding.anthropic import AnthropicDecoder
+from providers_sync.decoding.text import TextDecoder
 from providers_sync.testing import answer, pause, serve, stall
 from providers_sync.types import Decoder, Delta, Finish, ReasoningDelta
 

@@ -17,7 +17,8 @@ from providers_sync import (
     Usage,
 )
 from providers_sync.config import BUFFER_BYTES
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.testing import (
     answer,
     error,

@@ -22,8 +22,9 @@ from providers_sync import (
     StreamError,
     StreamTruncated,
 )
-from providers_sync.decoding import OpenAIDecoder, TextDecoder
+from providers_sync.decoding import OpenAIDecoder
 from providers_sync.decoding.sse import BARE, EventParser
+from providers_sync.decoding.text import TextDecoder
 from providers_sync.testing import Request, answer, cut, raw, serve
 from providers_sync.types import Finish
 

@@ -24,7 +24,8 @@ from providers_sync import (
     ToolCall,
     Usage,
 )
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.finish_reasons import is_whole
 from providers_sync.testing import answer, event, finish, pause, raw, serve, status, text
 from providers_sync.types import Delta

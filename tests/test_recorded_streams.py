@@ -19,7 +19,8 @@ from leaf_walk import lost_leaves
 from naive_reader import DONE, Reading, events_of, read
 
 from providers_sync import Anthropic, OpenAICompatible, Outcome, ProviderError
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.errors import ServerError, StreamCut, StreamTruncated
 from providers_sync.testing import Request, answer, raw, reset, serve
 from providers_sync.types import Extra, Finish, ReasoningDelta, Refusal, ToolCall, Usage

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers_sync import MalformedStream, StreamTruncated
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.types import ReasoningDelta, Refusal, ToolCall
 
 many = settings(max_examples=250, deadline=None)

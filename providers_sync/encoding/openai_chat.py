@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..files import File, load_file
+from ..files import File, file_source, load_file
 from ..types import Messages
-from .parts import file_source, read_part
+from .parts import read_part
 
 _FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InvalidRequestError
-from ..files import File, load_file
+from ..files import File, file_source, load_file
 from ..returned_messages import arguments_object
 from ..types import Messages
 
@@ -32,21 +32,6 @@ class SentCall(NamedTuple):
     def object(self) -> dict[str, Any]:
         """Return the arguments as an object, the only form that some protocols accept."""
         return arguments_object(self.arguments)
-
-
-def file_source(part: Mapping[str, Any], name: str) -> tuple[object, str] | None:
-    """Return what a part names as its file, and the name of that place; read nothing."""
-    kind = part["type"]
-    if kind == "image" and "image" in part:
-        return part["image"], f"{name}['image']"
-    if kind == "image_url":
-        detail = part.get("image_url")
-        if isinstance(detail, Mapping):
-            return detail.get("url"), f"{name}['image_url']['url']"
-        return detail, f"{name}['image_url']"
-    if kind == "file" and "file" in part and not isinstance(part["file"], Mapping):
-        return part["file"], f"{name}['file']"
-    return None
 
 
 def read_part(part: Mapping[str, Any], name: str) -> str | File | None:

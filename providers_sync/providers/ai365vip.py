@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import decoding
 from ..messages import role_texts
 from ..types import Decoder, Messages
 from .base import Provider, build_body
@@ -51,7 +50,9 @@ class AI365VIP(Provider):
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of plain UTF-8 text."""
-        return decoding.TextDecoder(content_type)
+        from ..decoding.text import TextDecoder  # late: the first call pays for it
+
+        return TextDecoder(content_type)
 
 
 def _prompt(turns: list[tuple[str, str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import decoding
 from ..config import ANTHROPIC_MAX_TOKENS
 from ..encoding.anthropic import split_messages, translate_options
 from ..types import Decoder, Messages
@@ -22,7 +21,7 @@ class Anthropic(ListsModels):
     """
 
     url = "https://api.anthropic.com"
-    protocol = decoding.AnthropicDecoder.protocol
+    protocol = "anthropic"
     api_endpoint = "/v1/messages"
     models_endpoint = "/v1/models?limit=1000"
     default_base_url = url
@@ -48,4 +47,6 @@ class Anthropic(ListsModels):
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of the protocol's events; ``message_stop`` is the end marker."""
-        return decoding.AnthropicDecoder(content_type)
+        from ..decoding.anthropic import AnthropicDecoder  # late, as in ``body``
+
+        return AnthropicDecoder(content_type)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from .. import decoding, transport
+from .. import transport
 from ..encoding.openai_chat import with_openai_files
 from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
@@ -58,7 +58,7 @@ class OpenAICompatible(ListsModels):
     """
 
     url = "https://api.openai.com"
-    protocol = decoding.OpenAIDecoder.protocol
+    protocol = "openai-chat"
     api_endpoint = "/chat/completions"
     models_endpoint = "/models"
     default_base_url = "https://api.openai.com/v1"

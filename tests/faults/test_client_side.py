@@ -26,7 +26,8 @@ from providers_sync import (
     Timeouts,
 )
 from providers_sync.config import EVENT_BYTES, JSON_BYTES
-from providers_sync.decoding import AnthropicDecoder, OpenAIDecoder
+from providers_sync.decoding import OpenAIDecoder
+from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
 from .phases import ReusableEvent, fill, serve_over
