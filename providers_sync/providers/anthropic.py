@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import ANTHROPIC_MAX_TOKENS
-from ..encoding.anthropic import split_messages, translate_options
 from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
@@ -35,6 +34,11 @@ class Anthropic(ListsModels):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``system``, tool results as user turns."""
+        from ..encoding.anthropic import (  # late: the first call pays
+            split_messages,
+            translate_options,
+        )
+
         system, turns = split_messages(messages)
         base = {
             "model": model,
