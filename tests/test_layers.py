@@ -105,7 +105,7 @@ LAYERS = [
     "transport.redaction transport.socks_proxy",
     "transport.errors transport.framing transport.addresses",
     "transport.attempt",
-    "transport.resolver",
+    "transport.resolver transport.tls_errors",
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
     "decoding.openai_chat decoding.anthropic decoding.responses decoding.gemini decoding.ollama",

@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 import pickle
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -415,3 +416,20 @@ def test_provider_survives_copy_and_pickle() -> None:
             assert twin.complete("Hi").text == "Hello wörld"
     assert [r.headers["Authorization"] for r in server.requests] == ["Bearer k"] * 4
     assert all(r.json()["temperature"] == 0 for r in server.requests)
+
+
+def test_broken_tls_connection_breaks_no_other(tls: ssl.SSLContext, ca: str) -> None:
+    """Python leaves its error in a queue of the thread, where the next connection finds it."""
+    first, go = threading.Event(), threading.Event()
+    script = [answer(text("Hel"), signal(first), stall()), answer(text("Hel"), wait(go), "lo")]
+    with serve(script, tls=tls) as server:
+        provider = OpenAICompatible("m", base_url=server.url, verify=ca, retry=None)
+        broken, other = provider.stream("Hi"), provider.stream("Hi")
+        assert (next(broken), next(other)) == ("Hel", "Hel")
+        assert first.wait(5)
+        broken.cancel()
+        with pytest.raises(StreamCancelled):
+            broken.read()
+        assert not other.wait(0.1)  # the reader thread has closed the first one
+        go.set()
+        assert other.read() == "lo"

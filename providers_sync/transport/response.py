@@ -20,6 +20,7 @@ from .framing import Body, body_of, broken
 from .inflating import inflated
 from .raw_body import RawReader
 from .socket_reader import WOULD_BLOCK, SocketReader, find_http
+from .tls_errors import forget_tls_errors
 
 
 class Response:
@@ -93,6 +94,7 @@ class Response:
                 self.at_hand = False
                 if isinstance(error, WOULD_BLOCK) and self.socket is not None:
                     return None
+                forget_tls_errors()
                 raise self._error(error) from error
         if data or body.has_more:
             data = body.feed(data)

@@ -20,6 +20,7 @@ from .caller_session import hide_redirect, send, session_settings
 from .connection import Adapter
 from .errors import connection_error
 from .response import Response
+from .tls_errors import forget_tls_errors
 
 Certificate = Union[str, tuple[str, str]]
 """A client certificate: a file with certificate and key, or two files."""
@@ -66,8 +67,10 @@ class Transport:
         try:
             response = self._send(method, url, headers, body, attempt)
         except (AttemptStopped, ProviderError):
+            forget_tls_errors()
             raise
         except Exception as error:
+            forget_tls_errors()
             attempt.raise_if_stopped()
             in_tunnel = not attempt.is_connected and proxy_for(url, self._proxy) is not None
             raise connection_error(error, url, attempt, in_tunnel) from error

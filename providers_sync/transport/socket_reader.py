@@ -13,6 +13,7 @@ import requests
 
 from ..config import READ_BYTES
 from .attempt import is_real
+from .tls_errors import forget_tls_errors
 
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that does not wait raises if nothing has arrived."""
@@ -82,7 +83,7 @@ class SocketReader:
         except WOULD_BLOCK:
             self.at_hand = False
         except OSError:
-            pass  # the next read raises it again
+            forget_tls_errors()  # the next read raises it again
         return data
 
     def settimeout(self, seconds: float) -> None:
@@ -100,6 +101,7 @@ class SocketReader:
         except ssl.SSLWantReadError:
             return True
         except OSError:
+            forget_tls_errors()
             return False
 
     def release(self) -> None:
