@@ -35,15 +35,7 @@ from .errors import (
     StreamError,
     StreamTruncated,
 )
-from .providers import (
-    AI365VIP,
-    PROVIDERS,
-    Anthropic,
-    CodeLinkAva,
-    OpenAICompatible,
-    Provider,
-    Vitalentum,
-)
+from .providers import OpenAICompatible, Provider
 from .stream import CancelToken, PreparedCall, Stream
 from .types import (
     Citation,
@@ -66,8 +58,10 @@ from .types import (
 if TYPE_CHECKING:
     from .chat import Chat
     from .failover import Failover
+    from .providers import AI365VIP, PROVIDERS, Anthropic, CodeLinkAva, Vitalentum
 
 
+_LAZY_PROVIDERS = {"AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Vitalentum"}
 _LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
@@ -76,6 +70,10 @@ def __getattr__(name: str) -> Any:
     """Import optional modules and classes at their first use."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY_PROVIDERS:
+        from . import providers
+
+        return getattr(providers, name)
     if name == "Failover":
         from .failover import Failover
 

@@ -141,9 +141,10 @@ HEIGHTS = {module: -line for line, names in enumerate(LAYERS) for module in name
 UPWARD = {(PUBLIC, "load_ipython_extension", "notebook")}
 """An exception: IPython calls this function to load the notebook integration."""
 
-BY_NAME = {PUBLIC}
-"""The other exception: it imports an integration when a program writes ``providers_sync.gateway``
-after ``import providers_sync`` alone. ``tests/test_import.py`` checks that it does so lazily."""
+BY_NAME = {PUBLIC, "providers"}
+"""The other exceptions: what they import late. ``providers_sync.gateway`` works after ``import
+providers_sync`` alone; a provider class is imported at its first use, and stands among the imports
+for type checkers. ``tests/test_import.py`` checks that both are lazy."""
 
 ONLY_IMPORTER = {
     "requests": "transport",

@@ -1,24 +1,50 @@
-"""The provider classes, ``PROVIDERS`` by name, and ``get_provider``."""
+"""The provider classes, ``PROVIDERS`` by name, and ``get_provider``.
+
+All but ``OpenAICompatible`` are imported at their first use: a program uses one or two of them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from .ai365vip import AI365VIP
-from .anthropic import Anthropic
 from .base import Provider
-from .codelinkava import CodeLinkAva
 from .openai import PRESETS, OpenAICompatible
-from .vitalentum import Vitalentum
 
-PROVIDERS: dict[str, type[Provider]] = {
-    "vitalentum": Vitalentum,
-    "codelinkava": CodeLinkAva,
-    "ai365vip": AI365VIP,
-    "openai": OpenAICompatible,
-    "anthropic": Anthropic,
+if TYPE_CHECKING:
+    from .ai365vip import AI365VIP
+    from .anthropic import Anthropic
+    from .codelinkava import CodeLinkAva
+    from .vitalentum import Vitalentum
+
+    PROVIDERS: dict[str, type[Provider]]
+
+CLASSES = {
+    "vitalentum": "Vitalentum",
+    "codelinkava": "CodeLinkAva",
+    "ai365vip": "AI365VIP",
+    "openai": "OpenAICompatible",
+    "anthropic": "Anthropic",
 }
+"""The class of each provider; its module has the same name as the provider."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a provider class, or all of them for ``PROVIDERS``."""
+    if name == "PROVIDERS":
+        value: Any = {each: _class_of(each) for each in CLASSES}
+    elif name in CLASSES.values():
+        value = _class_of(next(each for each, kind in CLASSES.items() if kind == name))
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _class_of(name: str) -> type[Provider]:
+    kind: type[Provider] = getattr(importlib.import_module(f"{__name__}.{name}"), CLASSES[name])
+    return kind
 
 
 def get_provider(name: str, model: str | None = None, **settings: Any) -> Provider:
@@ -26,11 +52,11 @@ def get_provider(name: str, model: str | None = None, **settings: Any) -> Provid
 
     Raises ``InvalidRequestError``, which lists the known names.
     """
-    if name in PROVIDERS:
-        return PROVIDERS[name](model, **settings)
+    if name in CLASSES:
+        return _class_of(name)(model, **settings)
     if name in PRESETS:
         return OpenAICompatible.preset(name, model, **settings)
-    known = ", ".join([*PROVIDERS, *PRESETS])
+    known = ", ".join([*CLASSES, *PRESETS])
     raise InvalidRequestError(f"unknown provider {name!r}; choose one of {known}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..decoding.text import TextDecoder
 from ..messages import role_texts
 from ..types import Decoder, Messages
 from .base import Provider, build_body
@@ -50,8 +51,6 @@ class AI365VIP(Provider):
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of plain UTF-8 text."""
-        from ..decoding.text import TextDecoder  # late: the first call pays for it
-
         return TextDecoder(content_type)
 
 

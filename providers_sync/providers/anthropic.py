@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import ANTHROPIC_MAX_TOKENS
+from ..decoding.anthropic import AnthropicDecoder
+from ..encoding.anthropic import split_messages, translate_options
 from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
@@ -34,10 +36,6 @@ class Anthropic(ListsModels):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``system``, tool results as user turns."""
-        from ..encoding.anthropic import (  # late: the first call pays
-            split_messages,
-            translate_options,
-        )
 
         system, turns = split_messages(messages)
         base = {
@@ -51,6 +49,4 @@ class Anthropic(ListsModels):
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of the protocol's events; ``message_stop`` is the end marker."""
-        from ..decoding.anthropic import AnthropicDecoder  # late, as in ``body``
-
         return AnthropicDecoder(content_type)

@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from .. import transport
+from ..encoding.openai_chat import with_openai_files
 from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
 from .base import build_body
@@ -86,8 +87,6 @@ class OpenAICompatible(ListsModels):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: messages unchanged, images in the protocol's own form."""
-        from ..encoding.openai_chat import with_openai_files  # late: the first call pays for it
-
         if (options.get("n") or 1) != 1:
             raise InvalidRequestError(
                 "n must be 1: a stream carries one answer; send several requests"
