@@ -117,7 +117,8 @@ class OpenAIDecoder(DeltaDecoder):
             self._read_delta(delta)
         if text.__class__ is str and text.isascii() and not self._text.held:
             if text:
-                self._has_text = self._has_text or not text.isspace()
+                if not self._has_text:
+                    self._has_text = not text.isspace()
                 self._deltas.append(text)
             elif "text" in choice:
                 self._read_content(choice["text"] or "")
