@@ -27,7 +27,7 @@ from providers_sync import (
 from providers_sync.decoding import OpenAIDecoder
 from providers_sync.decoding.anthropic import AnthropicDecoder
 from providers_sync.finish_reasons import is_whole
-from providers_sync.testing import answer, event, finish, pause, raw, serve, status, text
+from providers_sync.testing import answer, event, finish, pause, raw, repeat, serve, status, text
 from providers_sync.types import Delta
 
 EVENTS = "text/event-stream"
@@ -104,6 +104,13 @@ def test_page_that_comes_after_its_headers_is_refused_before_the_stream_opens() 
     script = answer(pause(0.2), raw(b" <p>No such page</p>"), content_type="text/html", end=False)
     with serve(script) as server, pytest.raises(MalformedStream, match="web page"):
         OpenAICompatible("m", base_url=server.url, retry=None).stream("Hi")
+
+
+def test_endless_white_space_with_the_type_of_a_page_is_not_kept() -> None:
+    """What comes first is looked at, up to a limit."""
+    script = answer(repeat(b" " * 65_536), content_type="text/html", end=False)
+    with serve(script) as server, pytest.raises(ProviderError):
+        OpenAICompatible("m", base_url=server.url, retry=None, timeouts=3).complete("Hi")
 
 
 def test_slow_answer_with_the_type_of_a_page_opens_soon() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -165,6 +166,23 @@ def test_custom_call_has_its_input_in_raw() -> None:
         OpenAIDecoder("text/event-stream"), [body([{"tool_calls": [each]} for each in pieces])]
     )
     assert ToolCall("a", "run", None, "{}") in found
+
+
+def test_name_of_many_parts_is_refused() -> None:
+    """Joining them would take quadratic time."""
+    pieces: list[Piece] = [(0, "a", "x", ""), *[(0, ..., "p", ""), (0, ..., "q", "")] * 20_000]
+    started = time.process_time()
+    with pytest.raises(MalformedStream, match="name of a tool"):
+        calls(*pieces)
+    assert time.process_time() - started < 5
+
+
+def test_id_that_is_no_text_is_shown_as_text() -> None:
+    """Also beside another call."""
+    both = [piece(0, each, "f", X1) for each in ({"n": 1}, {"n": 2})]
+    found = decode(OpenAIDecoder(""), [body([{"tool_calls": both}])])
+    ids = [each.id for each in found if isinstance(each, ToolCall)]
+    assert ids == ["{'n': 1}", "{'n': 2}"]
 
 
 def test_many_pieces_with_names_take_linear_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..error_words import as_text
 from ..types import ToolCallStarted
 from .events import EventsDecoder
 from .openai_parts import text_of
@@ -21,9 +22,11 @@ def _arguments(function: dict[str, Any]) -> Any:
 
 def _are_calls_under_one_index(calls: list[dict[str, Any]]) -> bool:
     """Return whether calls that begin together have ids of their own, but not indexes."""
+    if len(calls) < 2:
+        return False
     indexes = {call.get("index") for call in calls}
-    ids = {call.get("id") for call in calls}
-    if len(calls) < 2 or len(indexes) > 1 or len(ids) < len(calls) or not all(ids):
+    ids = {as_text(call.get("id") or "") for call in calls}
+    if len(indexes) > 1 or len(ids) < len(calls) or not all(ids):
         return False
     return all((call.get("function") or call).get("name") for call in calls)
 
@@ -50,7 +53,7 @@ class CallsDecoder(EventsDecoder):
             function = custom or call.get("function") or call
             arguments = text_of(custom.get("input")) if custom else _arguments(function)
             index = call.get("index") if has_indexes else None
-            place = position if has_indexes else call["id"]
+            place = position if has_indexes else as_text(call["id"])
             added = self._add_call(index, place, call.get("id"), function.get("name"), arguments)
             added.is_custom = added.is_custom or bool(custom)
             if not (call.keys() <= _CALL_KEYS and function.keys() <= _FUNCTION_KEYS):

@@ -15,6 +15,8 @@ from ..types import ToolCall
 from .json_nesting import JSONNesting
 from .parsing import join_surrogates, json_values
 
+NAME_CHARACTERS = 1000
+"""Limit of a name that comes in parts; vendors allow 64 to 256. Joining more takes too long."""
 _RAW_CHARACTERS = 2000
 """How much of a call that cannot be read an error shows."""
 
@@ -152,6 +154,8 @@ def _joined_name(call: PartialCall, name: str) -> str:
     """Return the name of a call after another piece: it may come whole each time, or in parts."""
     if not name or name == call.name or call.pieces or call.has_empty_input:
         return call.name or name
+    if len(call.name) > NAME_CHARACTERS:
+        raise MalformedStream(f"the name of a tool has more than {NAME_CHARACTERS} characters")
     return name if name.startswith(call.name) else call.name + name
 
 

@@ -36,7 +36,6 @@ class Anthropic(ListsModels):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``system``, tool results as user turns."""
-
         system, turns = split_messages(messages)
         base = {
             "model": model,

@@ -124,12 +124,7 @@ class Provider(ProviderSettings):
         if system is not None:
             options["system"] = system
         source, call_timeouts, model_name = self._plan_call(
-            messages,
-            model,
-            options,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
+            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
         )
         return PreparedCall(source, call_timeouts, cancel, model_name)
 

@@ -12,7 +12,7 @@ import requests
 import urllib3.exceptions
 
 from ..clock import monotonic
-from ..config import ERROR_BODY_BYTES
+from ..config import ERROR_BODY_BYTES, READ_BYTES
 from ..errors import APITimeoutError, MalformedStream, ProviderError
 from .attempt import AttemptStopped, RequestAttempt
 from .errors import describe_error, quote_error
@@ -129,7 +129,7 @@ class Response:
         ``receive`` returns them again. Raises what it raises.
         """
         received, deadline = b"", monotonic() + wait_s
-        while not (received.strip() or self.body.ended):
+        while not (received.strip() or self.body.ended or len(received) > READ_BYTES):
             data = self.receive()
             received += data or b""
             remaining_s = deadline - monotonic()
