@@ -28,7 +28,7 @@ import sseclient
 CHUNKS = 5000
 ROUNDS = 5
 WARM_REQUESTS, WARM_ROUNDS = 50, 20
-LONG_MB, LONG_ROUNDS = 100, 3
+LONG_MB, LONG_ROUNDS = 100, 6
 LIMITS = {"chunked": 0.75, "coalesced": 0.6, "close": 0.45, "one request": 1.05, "100 MB": 11.0}
 """Our maximum CPU time, as a multiple of the other."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
