@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -27,7 +28,7 @@ UNWANTED = [
 OURS = "import providers_sync"
 THEIRS = "import requests, sseclient, tenacity"
 LIMIT = 1.1
-PAIRS_MIN, PAIRS_MAX = 7, 40
+PAIRS_MIN, PAIRS_MAX = 9, 40
 
 
 def python(code: str, **environment: str) -> str:
@@ -80,31 +81,33 @@ def test_submodules_load_on_attribute_access():
 
 
 def test_import_costs_what_its_dependencies_cost(tmp_path):
-    """At most 1.1 times their CPU time: the minimum of interleaved runs, because noise only adds.
+    """At most 1.1 times the CPU time of requests, sseclient and tenacity.
 
-    The test stops as soon as the limit is met, so a quiet machine needs seven pairs.
+    Each process measures what it imports on top of requests and sseclient as a share of those two:
+    a processor that is slow for a while is slow for both. The medians are compared.
     """
+    for name in ("providers_sync", "tenacity"):
+        _cpu_share(name, tmp_path)  # compile
     ours, theirs = [], []
-    _cpu(OURS, tmp_path), _cpu(THEIRS, tmp_path)  # compile both
     while len(ours) < PAIRS_MAX:
-        ours.append(_cpu(OURS, tmp_path))
-        theirs.append(_cpu(THEIRS, tmp_path))
-        ratio = min(ours) / min(theirs)
+        ours.append(_cpu_share("providers_sync", tmp_path))
+        theirs.append(_cpu_share("tenacity", tmp_path))
+        ratio = (1 + median(ours)) / (1 + median(theirs))
         if len(ours) >= PAIRS_MIN and ratio <= LIMIT:
             break
     print(f"import ratio {ratio:.3f} ({len(ours)} pairs)")
-    assert ratio <= LIMIT, f"ours {min(ours) * 1000:.1f} ms, theirs {min(theirs) * 1000:.1f} ms"
+    assert ratio <= LIMIT
 
 
-def _cpu(code: str, cache: Path) -> float:
-    """Return the CPU seconds of ``code``; compiled modules are stored in ``cache``."""
-    return float(
-        python(
-            f"import time; t = time.process_time(); {code}; print(time.process_time() - t)",
-            PYTHONDONTWRITEBYTECODE="",
-            PYTHONPYCACHEPREFIX=str(cache),
-        )
-    )
+def _cpu_share(name: str, cache: Path) -> float:
+    """Return the CPU time of an import after that of requests and sseclient, as a share of it."""
+    base, more = python(
+        "from time import process_time as t; a = t(); import requests, sseclient; b = t(); "
+        f"import {name}; print(b - a, t() - b)",
+        PYTHONDONTWRITEBYTECODE="",
+        PYTHONPYCACHEPREFIX=str(cache),
+    ).split()
+    return float(more) / float(base)
 
 
 def test_public_api_contains_the_listed_names():
