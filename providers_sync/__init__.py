@@ -58,10 +58,22 @@ from .types import (
 if TYPE_CHECKING:
     from .chat import Chat
     from .failover import Failover
-    from .providers import AI365VIP, PROVIDERS, Anthropic, CodeLinkAva, Vitalentum
+    from .providers import (
+        AI365VIP,
+        PROVIDERS,
+        Anthropic,
+        CodeLinkAva,
+        Gemini,
+        Ollama,
+        OpenAIResponses,
+        Vitalentum,
+    )
 
 
-_LAZY_PROVIDERS = {"AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Vitalentum"}
+_LAZY_PROVIDERS = {
+    *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
+    "Vitalentum",
+}
 _LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
@@ -114,13 +126,16 @@ __all__ = [
     "Failover",
     "FailoverError",
     "Finish",
+    "Gemini",
     "InvalidRequestError",
     "MalformedStream",
     "Media",
     "Message",
     "Messages",
     "ModelNotSupportedError",
+    "Ollama",
     "OpenAICompatible",
+    "OpenAIResponses",
     "Outcome",
     "PreparedCall",
     "Provider",

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .encoding.parts import SystemArgument, named
 from .errors import InvalidRequestError
 from .files import check_file, file_source
 from .returned_messages import RETURNED, check_returned
@@ -46,20 +47,21 @@ def to_messages(prompt: object) -> Messages:
     return [_message(item, f"messages[{index}]") for index, item in enumerate(prompt)]
 
 
-def with_system(prompt: object, system: object) -> Any:
-    """Return ``prompt`` after a system message with this text or these parts; unchanged for none.
+def with_system(messages: Messages, system: object) -> Messages:
+    """Return ``messages`` after a system message with this text or these parts, if any.
 
-    >>> with_system("Hello", "Be brief.")
+    >>> with_system([{"role": "user", "content": "Hello"}], "Be brief.")
     [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hello'}]
     """
     if system is None:
-        return prompt
+        return messages
     if not isinstance(system, (str, list, tuple)) or not system:
         raise InvalidRequestError("system must be text, a list of parts, or None")
     if isinstance(system, (list, tuple)):
         for index, part in enumerate(system):
             _check_part(part, f"system[{index}]")
-    return [{"role": "system", "content": system}, *to_messages(prompt)]
+        system = list(system)
+    return [SystemArgument(role="system", content=system), *messages]
 
 
 def _message(item: object, name: str) -> dict[str, Any]:
@@ -118,8 +120,8 @@ def role_texts(messages: Messages) -> list[tuple[str, str]]:
     Raises ``InvalidRequestError`` for a part that is not text, and for tool calls.
     """
     return [
-        (message["role"], _text(message["content"], f"messages[{index}]['content']"))
-        for index, message in enumerate(messages)
+        (message["role"], _text(message["content"], f"{name}['content']"))
+        for name, message in named(messages)
     ]
 
 

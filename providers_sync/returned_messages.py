@@ -75,8 +75,9 @@ def with_returned_fields(
 ) -> Messages:
     """Return messages with what their protocol wants back in its place.
 
-    It is left out for another protocol, server or family of models. Content blocks are left out for
-    an answer whose text or calls have been changed since; other fields stay beside the change.
+    It is left out for another protocol, server or family of models. A whole answer in the
+    protocol's own form is left out if its text or calls have been changed since; other fields stay
+    beside the change.
     """
     return [
         _with_returned(message, (protocol, _family(model), server))
@@ -92,16 +93,15 @@ def _with_returned(message: Message, target: tuple[str, str, str]) -> Message:
     if (returned.get("protocol"), _family(returned.get("model")), returned.get("server")) != target:
         return message
     fields = dict(returned["fields"])
-    blocks = fields.pop("content", None)
-    more_of_calls = fields.pop("tool_calls", None)
-    calls = message.get("tool_calls") or []
-    if blocks is not None:
-        text = message.get("content") or ""
-        if not isinstance(text, str) or _block_summary(blocks) != (_letters(text), _summary(calls)):
+    for name, summary in _SUMMARIES.items():
+        if name in fields and not _is_unchanged(message, *summary(fields[name])):
             return message
+    calls = message.get("tool_calls") or []
+    more_of_calls = fields.pop("tool_calls", None)
+    if (blocks := fields.pop("content", None)) is not None:
         message.pop("tool_calls", None)
         message["content"] = blocks
-    if more_of_calls and len(more_of_calls) == len(calls):
+    elif more_of_calls and len(more_of_calls) == len(calls):
         message["tool_calls"] = [
             _returned_call(call, more) for call, more in zip(calls, more_of_calls, strict=True)
         ]
@@ -119,16 +119,62 @@ def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[
     return {name: value for name, value in {**call, **more}.items() if name != "function"}
 
 
-def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, list[Any]]:
-    """Return the text of content blocks, and their tool calls."""
-    texts = [block.get("text") for block in blocks if block["type"] == "text"]
-    calls = [block for block in blocks if block["type"] == "tool_use"]
-    return _letters("".join(text for text in texts if isinstance(text, str))), [
-        (call.get("id"), call.get("name"), call.get("input")) for call in calls
+_Calls = list[tuple[Any, Any, Any]]
+
+
+def _is_unchanged(message: Message, text: str, calls: _Calls) -> bool:
+    """Return whether a message still has the text and the calls that its protocol's form has."""
+    content = message.get("content") or ""
+    if not isinstance(content, str) or _letters(content) != _letters(text):
+        return False
+    now = _calls(message.get("tool_calls") or ())
+    if len(now) != len(calls):
+        return False
+    return all(
+        (before[0] is None or before[0] == after[0]) and before[1:] == after[1:]
+        for before, after in zip(calls, now, strict=True)
+    )
+
+
+def _block_summary(blocks: list[dict[str, Any]]) -> tuple[str, _Calls]:
+    """Return the text and the calls (id, name, arguments) of Anthropic's content blocks."""
+    uses = [block for block in blocks if block["type"] == "tool_use"]
+    return _joined(block.get("text") for block in blocks if block["type"] == "text"), [
+        (use.get("id"), use.get("name"), use.get("input")) for use in uses
     ]
 
 
-def _summary(calls: Iterable[Mapping[str, Any]]) -> list[Any]:
+def _part_summary(parts: list[dict[str, Any]]) -> tuple[str, _Calls]:
+    """Return the same of Gemini's parts, whose calls may have no id."""
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    return _joined(part.get("text") for part in parts if not part.get("thought")), [
+        (call.get("id"), call.get("name"), call.get("args")) for call in calls
+    ]
+
+
+def _item_summary(items: list[dict[str, Any]]) -> tuple[str, _Calls]:
+    """Return the same of the output items of the Responses API."""
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    calls = [item for item in items if item["type"] in ("function_call", "custom_tool_call")]
+    return _joined(part.get("text") for part in parts if part["type"] == "output_text"), [
+        (
+            call.get("call_id"),
+            call.get("name"),
+            arguments_object(call.get("arguments") or call.get("input") or ""),
+        )
+        for call in calls
+    ]
+
+
+_SUMMARIES = {"content": _block_summary, "parts": _part_summary, "output": _item_summary}
+"""Fields that hold a whole answer in its protocol's own form."""
+
+
+def _joined(texts: Iterable[Any]) -> str:
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _calls(calls: Iterable[Mapping[str, Any]]) -> _Calls:
     """Return the same of tool calls in OpenAI's form."""
     found = []
     for call in calls:
@@ -181,10 +227,14 @@ def check_returned(message: Message, name: str) -> None:
     place = f"{name}[{RETURNED!r}]['fields']"
     if not is_shallow(fields):
         raise InvalidRequestError(f"{place} is nested too deeply: remove it")
-    blocks = fields.get("content", [])
-    _check_dicts(blocks, f"{place}['content']")
-    if not all(isinstance(block.get("type"), str) for block in blocks):
-        raise InvalidRequestError(f"{place}['content'] must hold dicts with a 'type'")
+    for key, summary in _SUMMARIES.items():
+        _check_dicts(fields.get(key, []), f"{place}[{key!r}]")
+        try:
+            summary(fields.get(key, []))
+        except (TypeError, LookupError, AttributeError) as error:
+            raise InvalidRequestError(
+                f"{place}[{key!r}] is not of the form that a message has: {error!r}"
+            ) from error
     _check_dicts(fields.get("tool_calls", []), f"{place}['tool_calls']")
     _check_dicts(message.get("tool_calls") or [], f"{name}['tool_calls']")
 

@@ -1,4 +1,4 @@
-"""Token counts in the forms of OpenAI's and Anthropic's protocol."""
+"""Token counts in the forms of the protocols."""
 
 from __future__ import annotations
 
@@ -108,6 +108,47 @@ def anthropic_usage(counts: Mapping[str, Any], *, is_final: bool) -> Usage | Non
     sent = None if fresh is None else token_count(fresh + (cached or 0) + (written or 0))
     total = _total(sent, output) if is_final else None
     return Usage(sent, output, total, cached, written, reasoning, dict(counts))
+
+
+def gemini_usage(counts: Mapping[str, Any]) -> Usage | None:
+    """Return the usage for all counts of an answer so far; ``None`` if they hold nothing.
+
+    Gemini counts thoughts separately from the rest of the output.
+
+    >>> gemini_usage({"promptTokenCount": 1, "candidatesTokenCount": 2, "thoughtsTokenCount": 3})
+    Usage(input_tokens=1, output_tokens=5, total_tokens=6, cached_tokens=None, \
+cache_write_tokens=None, reasoning_tokens=3)
+    """
+    sent, answer, thoughts, cached, total = (
+        token_count(counts.get(name))
+        for name in (
+            *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+            *("cachedContentTokenCount", "totalTokenCount"),
+        )
+    )
+    if sent is None and answer is None and thoughts is None:
+        return None
+    output = token_count((answer or 0) + (thoughts or 0))
+    if answer is None and thoughts is None:
+        output = None
+    total = _total(sent, output) if total is None else total
+    return Usage(sent, output, total, cached, None, thoughts, dict(counts))
+
+
+def ollama_usage(counts: Mapping[str, Any]) -> Usage | None:
+    """Return the usage of Ollama's last line; ``None`` if it holds nothing.
+
+    >>> ollama_usage({"prompt_eval_count": 1, "eval_count": 2}).total_tokens
+    3
+    """
+    sent, output = (
+        token_count(counts.get("prompt_eval_count")),
+        token_count(counts.get("eval_count")),
+    )
+    if sent is None and output is None:
+        return None
+    raw = {name: counts[name] for name in ("prompt_eval_count", "eval_count") if name in counts}
+    return Usage(sent, output, _total(sent, output), raw=raw)
 
 
 def _total(sent: int | None, received: int | None) -> int | None:

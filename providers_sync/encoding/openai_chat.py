@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidRequestError
 from ..files import File, file_source, load_file
 from ..types import Messages
-from .parts import read_part
+from .parts import named, read_part
 
 _FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
@@ -27,10 +27,10 @@ def with_openai_files(messages: Messages) -> Messages:
     Raises ``InvalidRequestError`` for a file that cannot be read or carried.
     """
     return [
-        {**message, "content": _parts(message["content"], f"messages[{index}]['content']")}
+        {**message, "content": _parts(message["content"], f"{name}['content']")}
         if isinstance(message.get("content"), list)
         else message
-        for index, message in enumerate(messages)
+        for name, message in named(messages)
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidRequestError
 from ..files import File, file_source, load_file
 from ..returned_messages import arguments_object
-from ..types import Messages
+from ..types import Message, Messages
 
 SYSTEM_ROLES = ("system", "developer")
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
@@ -133,8 +133,25 @@ def _call(call: Any, name: str) -> SentCall:
     )
 
 
-def split_system(messages: Messages) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+class SystemArgument(dict[str, Any]):
+    """The message for ``system=``, which is none of ``messages``."""
+
+
+def named(messages: Messages) -> list[tuple[str, Message]]:
+    """Return each message with its name for errors.
+
+    >>> [name for name, _ in named([SystemArgument(), {}, {}])]
+    ['system', 'messages[0]', 'messages[1]']
+    """
+    skipped = sum(isinstance(message, SystemArgument) for message in messages)
+    return [
+        ("system" if isinstance(message, SystemArgument) else f"messages[{index}]", message)
+        for index, message in enumerate(messages, -skipped)
+    ]
+
+
+def split_system(messages: Messages) -> tuple[list[tuple[str, Message]], list[tuple[str, Message]]]:
     """Return system messages and the other ones, each with its name for errors."""
-    named = [(f"messages[{index}]", message) for index, message in enumerate(messages)]
-    system = [pair for pair in named if pair[1]["role"] in SYSTEM_ROLES]
-    return system, [pair for pair in named if pair[1]["role"] not in SYSTEM_ROLES]
+    pairs = named(messages)
+    system = [pair for pair in pairs if pair[1]["role"] in SYSTEM_ROLES]
+    return system, [pair for pair in pairs if pair[1]["role"] not in SYSTEM_ROLES]

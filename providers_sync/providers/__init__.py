@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .ai365vip import AI365VIP
     from .anthropic import Anthropic
     from .codelinkava import CodeLinkAva
+    from .gemini import Gemini
+    from .ollama import Ollama
+    from .responses import OpenAIResponses
     from .vitalentum import Vitalentum
 
     PROVIDERS: dict[str, type[Provider]]
@@ -25,7 +28,10 @@ CLASSES = {
     "codelinkava": "CodeLinkAva",
     "ai365vip": "AI365VIP",
     "openai": "OpenAICompatible",
+    "responses": "OpenAIResponses",
     "anthropic": "Anthropic",
+    "gemini": "Gemini",
+    "ollama": "Ollama",
 }
 """The class of each provider; its module has the same name as the provider."""
 
@@ -56,7 +62,7 @@ def get_provider(name: str, model: str | None = None, **settings: Any) -> Provid
         return _class_of(name)(model, **settings)
     if name in PRESETS:
         return OpenAICompatible.preset(name, model, **settings)
-    known = ", ".join([*CLASSES, *PRESETS])
+    known = ", ".join(dict.fromkeys([*CLASSES, *PRESETS]))
     raise InvalidRequestError(f"unknown provider {name!r}; choose one of {known}")
 
 
@@ -66,7 +72,10 @@ __all__ = [
     "PROVIDERS",
     "Anthropic",
     "CodeLinkAva",
+    "Gemini",
+    "Ollama",
     "OpenAICompatible",
+    "OpenAIResponses",
     "Provider",
     "Vitalentum",
     "get_provider",

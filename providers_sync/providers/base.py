@@ -149,7 +149,7 @@ class Provider(ProviderSettings):
         extra = {**self._extra_body, **validate_extra_body(extra)}
         url = self._connections.url(self.base_url, self.endpoint(model_name))
         turns = with_returned_fields(
-            to_messages(with_system(messages, merged.pop("system", None))),
+            with_system(to_messages(messages), merged.pop("system", None)),
             self.protocol,
             model_name,
             urlsplit(url).netloc,

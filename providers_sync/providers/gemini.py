@@ -1,0 +1,67 @@
+"""Google's Gemini: its own protocol, with thoughts, their signatures and grounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from ..decoding.gemini import GeminiDecoder
+from ..encoding.gemini import split_messages
+from ..encoding.gemini_options import translate_options
+from ..types import Decoder, Messages
+from .base import build_body
+from .model_lists import ListsModels
+
+_API_KEY_PREFIX = "AIza"
+"""How API keys begin; the tokens of Vertex AI do not."""
+
+
+class Gemini(ListsModels):
+    """``Gemini("gemini-2.5-flash", api_key=…).stream("Hello")``.
+
+    Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and the other
+    options may be in OpenAI's form or in Gemini's own (``thinkingConfig=…``, ``safetySettings=…``);
+    files are passed as for ``OpenAICompatible``. For Vertex AI, pass as ``base_url``
+    ``https://{region}-aiplatform.googleapis.com/v1/projects/{project}/locations/{region}/publishers/google``
+    and as ``api_key`` a function that returns an access token. Source of the protocol: Gemini API
+    reference, "Generating content".
+    """
+
+    url = "https://generativelanguage.googleapis.com"
+    protocol = "gemini"
+    api_endpoint = "/models/{model}:streamGenerateContent?alt=sse"
+    models_endpoint = "/models?pageSize=1000"
+    default_base_url = "https://generativelanguage.googleapis.com/v1beta"
+    base_url_variable = "GEMINI_BASE_URL"
+    api_key_variable = "GEMINI_API_KEY"
+    headers = {"Accept": "text/event-stream"}
+
+    @staticmethod
+    def model_names(listed: Any) -> Iterable[str]:
+        """Return the names in the JSON that the server sent."""
+        return [str(model["name"]).removeprefix("models/") for model in listed["models"]]
+
+    def authorization(self, api_key: str) -> dict[str, str]:
+        """Return the header of the key: that of a token at an address of Vertex AI."""
+        path = urlsplit(str(self.base_url)).path
+        if "/projects/" in path and not api_key.startswith(_API_KEY_PREFIX):
+            return {"Authorization": f"Bearer {api_key}"}
+        return {"x-goog-api-key": api_key}
+
+    def endpoint(self, model: str) -> str:
+        """Return the path for a model, whose name may begin with ``models/``."""
+        name = quote(model.removeprefix("models/"), safe="/@")
+        if name.startswith("tunedModels/"):
+            return self.api_endpoint.replace("models/{model}", name)
+        return self.api_endpoint.format(model=name)
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the body: system messages in ``systemInstruction``, the rest as contents."""
+        instruction, contents = split_messages(messages, model)
+        base = {"systemInstruction": instruction, "contents": contents}
+        return build_body(base, translate_options(options, model))
+
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder of the protocol's events; a ``finishReason`` is the end marker."""
+        return GeminiDecoder(content_type)

@@ -1,0 +1,81 @@
+"""Ollama: its own protocol, with ``think``, ``keep_alive`` and the size of the context."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..decoding.ollama import OllamaDecoder
+from ..encoding.ollama import to_turns, translate_options
+from ..errors import InvalidRequestError
+from ..types import Decoder, Messages
+from .base import build_body
+from .model_lists import ListsModels
+
+_PORTS = {"http": 80, "https": 443}
+_PORT = 11434
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Ollama(ListsModels):
+    """``Ollama("qwen3").stream("Hello", think=True, keep_alive="10m", num_ctx=8192)``.
+
+    Messages, ``tools``, ``response_format`` and options may be in OpenAI's form or in Ollama's own;
+    images are passed as for ``OpenAICompatible``, but not by their address. Without ``base_url``
+    the address is that of ``OLLAMA_HOST``, read as Ollama's own client reads it. Source of the
+    protocol: Ollama API, "Generate a chat completion".
+    """
+
+    url = "https://ollama.com"
+    protocol = "ollama"
+    api_endpoint = "/api/chat"
+    models_endpoint = "/api/tags"
+    default_base_url = "http://127.0.0.1:11434"
+    base_url_variable = "OLLAMA_BASE_URL"
+    api_key_variable = "OLLAMA_API_KEY"
+    headers = {"Accept": "application/x-ndjson"}
+
+    def __init__(self, model: str | None = None, **settings: Any) -> None:
+        host = os.environ.get("OLLAMA_HOST")
+        if host and not (settings.get("base_url") or os.environ.get(self.base_url_variable)):
+            settings["base_url"] = url_of_host(host)
+        super().__init__(model, **settings)
+
+    @staticmethod
+    def model_names(listed: Any) -> Iterable[str]:
+        """Return the names in the JSON that the server sent."""
+        return [str(model["name"]) for model in listed["models"]]
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the body: options of the model in ``options``, all others beside it."""
+        base = {"model": model, "messages": to_turns(messages), "stream": True}
+        return build_body(base, translate_options(options))
+
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder of the protocol's lines; ``"done": true`` is the end marker."""
+        return OllamaDecoder(content_type)
+
+
+def url_of_host(host: str) -> str:
+    """Return the address that ``OLLAMA_HOST`` names; without a scheme the port is 11434.
+
+    >>> url_of_host("box"), url_of_host("https://box/api"), url_of_host(":8000")
+    ('http://box:11434', 'https://box:443/api', 'http://127.0.0.1:8000')
+    >>> url_of_host("0.0.0.0"), url_of_host("[::1]:80")
+    ('http://127.0.0.1:11434', 'http://[::1]:80')
+    """
+    text = host.strip().strip("\"'")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        name = parts.hostname or "127.0.0.1"
+        port = parts.port or (_PORTS.get(scheme, _PORT) if separator else _PORT)
+    except ValueError as error:
+        raise InvalidRequestError(f"OLLAMA_HOST is no address: {error}") from None
+    name = _ANY_ADDRESS.get(name, name)
+    name = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,62 @@
+"""OpenAI's Responses API: reasoning, tools and built-in search of OpenAI's newest models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..decoding.responses import ResponsesDecoder
+from ..encoding.responses import to_input, translate_options
+from ..errors import APIStatusError
+from ..types import Decoder, Messages
+from .base import build_body
+from .model_lists import ListsModels
+
+_REFUSED_FIELDS = ("include", "store")
+"""Fields that the answer can do without, if the server refuses them."""
+
+
+class OpenAIResponses(ListsModels):
+    """``OpenAIResponses("gpt-5", api_key=…).stream("Hello")``.
+
+    Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and
+    ``max_tokens`` may be in the form of chat completions or in that of the Responses API; files are
+    passed as for ``OpenAICompatible``. The server keeps nothing (``store=False``): the reasoning
+    comes encrypted, and goes back with ``stream.message``. With ``store=True`` the id for
+    ``previous_response_id=`` is an ``Extra`` at ``response.id``. Source of the protocol: OpenAI API
+    reference, "Create a model response" and "Streaming events".
+    """
+
+    url = "https://api.openai.com"
+    protocol = "responses"
+    api_endpoint = "/responses"
+    models_endpoint = "/models"
+    default_base_url = "https://api.openai.com/v1"
+    base_url_variable = "OPENAI_BASE_URL"
+    api_key_variable = "OPENAI_API_KEY"
+    headers = {"Accept": "text/event-stream"}
+
+    def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the body: system messages at the beginning as instructions, the rest as items."""
+        options = translate_options(options)
+        has_instructions = options.get("instructions") is not None
+        instructions, items = to_input(messages, has_instructions=has_instructions)
+        base = {"model": model, "instructions": instructions, "input": items, "stream": True}
+        return build_body(base, options)
+
+    def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
+        """Return the body without what the server rejects, if it can do without it.
+
+        That is the encrypted reasoning (models that do not reason refuse it), and ``store``, which
+        other servers may not know.
+        """
+        if error.status_code not in (400, 422):
+            return None
+        complaint = error.body.replace("Encrypted content", "include")
+        refused = {name for name in _REFUSED_FIELDS if name in body and name in complaint}
+        return (
+            {key: value for key, value in body.items() if key not in refused} if refused else None
+        )
+
+    def decoder(self, content_type: str = "") -> Decoder:
+        """Return a decoder of the protocol's events; ``response.completed`` is the end marker."""
+        return ResponsesDecoder(content_type)
