@@ -46,7 +46,7 @@ LAYERS = [
     "testing.in_memory",
     "testing.player",
     "testing.answers testing.steps testing.encoders",
-    "testing.step_types",
+    "testing.step_types testing.responses_encoder testing.gemini_encoder testing.ollama_encoder",
     "testing.base_encoders testing.records testing.stoppable_socket",
     # inside web
     "web.bodies",
@@ -109,19 +109,21 @@ LAYERS = [
     # inside decoding: one module per protocol, over SSE and JSON parsing
     "decoding.text",
     "decoding.openai_chat decoding.anthropic decoding.responses decoding.gemini decoding.ollama",
-    "decoding.openai_delta",
+    "decoding.openai_delta decoding.responses_texts",
     "decoding.anthropic_content decoding.openai_calls",
-    "decoding.anthropic_blocks",
-    "decoding.events",
+    "decoding.anthropic_blocks decoding.responses_items decoding.gemini_parts",
+    "decoding.events decoding.lines decoding.gemini_calls",
+    "decoding.answers decoding.gemini_arguments",
     "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
-    "decoding.openai_parts decoding.sse",
+    "decoding.openai_parts decoding.sse decoding.json_array",
     "decoding.json_nesting",
     "decoding.parsing",
     # core, used by stream too
     "messages",
     "encoding",
     # inside encoding: one module per protocol, over what they share
-    "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini encoding.ollama",
+    "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini "
+    "encoding.gemini_options encoding.ollama",
     "encoding.parts encoding.options",
     "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome

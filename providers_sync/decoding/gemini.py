@@ -10,7 +10,7 @@ from typing import Any
 
 from ..error_words import as_text
 from ..errors import MalformedStream
-from ..types import ReasoningDelta, ToolCallStarted
+from ..types import ReasoningDelta, ToolCallStarted, Usage
 from .counts import RAW_COUNTS, gemini_usage
 from .events import EventsDecoder
 from .gemini_calls import FunctionCalls
@@ -54,6 +54,7 @@ class GeminiDecoder(EventsDecoder):
         self._returned = ReturnedParts()
         self._response_id = ""
         self._counts: dict[str, Any] = {}
+        self._usage: Usage | None = None
         self._cited: set[tuple[Any, ...]] = set()
 
     # --- the body: events, or a list of what they hold
@@ -179,7 +180,9 @@ class GeminiDecoder(EventsDecoder):
             self._counts = {k: v for k, v in self._counts.items() if k not in _OUTPUT_COUNTS}
         if len(self._counts) <= RAW_COUNTS:
             self._counts.update(counts)
-        if (usage := gemini_usage(self._counts)) is not None:
+        usage = gemini_usage(self._counts)
+        if usage is not None and usage != self._usage:  # most events repeat it
+            self._usage = usage
             self._deltas.append(usage)
 
     # --- the end

@@ -78,7 +78,7 @@ def _steps(path: str) -> list[int | str]:
 
 def _child(at: Any, step: int | str, empty: Any) -> Any:
     """Return what is at a step; put ``empty`` there if it is nothing."""
-    _make_room(at, step)
+    _extend(at, step)
     found = at[step] if isinstance(step, int) else at.get(step)
     if found is None:
         at[step] = found = empty
@@ -86,11 +86,11 @@ def _child(at: Any, step: int | str, empty: Any) -> Any:
 
 
 def _set(at: Any, step: int | str, value: Any) -> None:
-    _make_room(at, step)
+    _extend(at, step)
     at[step] = value
 
 
-def _make_room(at: Any, step: int | str) -> None:
+def _extend(at: Any, step: int | str) -> None:
     if isinstance(at, _Text) or isinstance(at, list) is not isinstance(step, int):
         raise MalformedStream("the parts of a call's arguments contradict each other")
     if isinstance(step, int):

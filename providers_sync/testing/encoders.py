@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .base_encoders import MODEL, Encoder, EventStreamEncoder, ScriptError, split_text, to_json
+from .gemini_encoder import GeminiEncoder
+from .ollama_encoder import OllamaEncoder
+from .responses_encoder import ResponsesEncoder
+
+_MODEL_NAME = re.compile(rb'"model"\s*:\s*"')
 
 
 class VitalentumEncoder(EventStreamEncoder):
@@ -185,7 +191,10 @@ ENCODERS: dict[str, type[Encoder]] = {
     kind.name: kind
     for kind in (
         OpenAIEncoder,
+        ResponsesEncoder,
         AnthropicEncoder,
+        GeminiEncoder,
+        OllamaEncoder,
         VitalentumEncoder,
         EventStreamEncoder,
         AI365VIPEncoder,
@@ -193,6 +202,16 @@ ENCODERS: dict[str, type[Encoder]] = {
     )
 }
 """The encoder class of every protocol; ``plain`` and ``ai365vip`` are the same protocol."""
+
+
+_ENDINGS = {
+    "/messages": "anthropic",
+    "/responses": "responses",
+    ":streamGenerateContent": "gemini",
+    ":generateContent": "gemini",
+    "/api/converse-edge": "vitalentum",
+}
+"""How the paths end that only one protocol has."""
 
 
 def encoder_for(name: str) -> Encoder:
@@ -208,14 +227,18 @@ def guess_protocol(path: str, body: bytes) -> str:
 
     >>> [guess_protocol(path, b"") for path in ("/v1/messages", "/api/converse-edge", "/x")]
     ['anthropic', 'vitalentum', 'openai']
-    >>> [guess_protocol("/api/chat", body) for body in (b'{"key": "", "prompt": ""}', b"{}")]
-    ['ai365vip', 'codelinkava']
+    >>> [guess_protocol(path, b"") for path in ("/responses", "/models/m:streamGenerateContent")]
+    ['responses', 'gemini']
+    >>> bodies = b'{"key": "", "prompt": ""}', b'{"model": "qwen3"}', b"{}"
+    >>> [guess_protocol("/api/chat", body) for body in bodies]
+    ['ai365vip', 'ollama', 'codelinkava']
     """
     path = path.partition("?")[0].rstrip("/")
-    if path.endswith("/messages"):
-        return "anthropic"
-    if path.endswith("/api/converse-edge"):
-        return "vitalentum"
-    if path.endswith("/api/chat"):  # two providers share the path; only one sends a key
-        return "ai365vip" if b'"key"' in body else "codelinkava"
-    return "openai"
+    for ending, name in _ENDINGS.items():
+        if path.endswith(ending):
+            return name
+    if not path.endswith("/api/chat"):
+        return "openai"
+    if b'"key"' in body:  # three providers share the path
+        return "ai365vip"
+    return "ollama" if _MODEL_NAME.search(body) else "codelinkava"
