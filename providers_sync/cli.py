@@ -290,12 +290,13 @@ def _provider(
         return
     if options.base_url:
         raise InvalidRequestError("--local uses its own address; leave out --base-url")
-    name = options.provider or next(iter(PROVIDERS))  # all use the same model
-    if name not in PROVIDERS:
-        raise InvalidRequestError(f"--local supports {', '.join(PROVIDERS)}, but not {name}")
-    kind = PROVIDERS[name]
-    from .gateway import serve
+    from .gateway import SERVED, serve
     from .terminal.spinner import show_spinner
+
+    name = options.provider or SERVED[0]  # all use the same model
+    if name not in SERVED:
+        raise InvalidRequestError(f"--local supports {', '.join(SERVED)}, but not {name}")
+    kind = PROVIDERS[name]
 
     with show_spinner("loading the model"):
         local = serve(engine="local")
@@ -307,7 +308,7 @@ def _provider(
 def _serve(options: argparse.Namespace) -> int:
     if options.fault is not None:
         return _serve_fault(options)
-    from .gateway import find_token, serve
+    from .gateway import SERVED, find_token, serve
 
     token = find_token(options.token, options.token_file)
     engine = options.engine or _best_engine(options.model)
@@ -319,8 +320,8 @@ def _serve(options: argparse.Namespace) -> int:
         model=options.model,
     ) as gateway:
         print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
-        for name, kind in PROVIDERS.items():
-            print(f"export {kind.base_url_variable}={gateway.url(name)}")
+        for name in SERVED:
+            print(f"export {PROVIDERS[name].base_url_variable}={gateway.url(name)}")
         sys.stdout.flush()
         gateway.wait()
     return 0
@@ -353,8 +354,8 @@ def _serve_fault(options: argparse.Namespace) -> int:
                 "--port 0 picks a free port"
             ) from error
         print(f"A server with this fault is at {server.url} until Ctrl-C: it {fault.about}.")
-        for kind in PROVIDERS.values():
-            print(f"export {kind.base_url_variable}={server.url}")
+        for variable in dict.fromkeys(kind.base_url_variable for kind in PROVIDERS.values()):
+            print(f"export {variable}={server.url}")
         sys.stdout.flush()
         threading.Event().wait()
     return 0
@@ -402,7 +403,8 @@ def _providers(options: argparse.Namespace) -> int:
         models = ", ".join(kind.models) or "any"
         print(row(name, kind.__name__, kind.base_url_variable, address, models))
     for name, preset in PRESETS.items():
-        print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
+        if name not in PROVIDERS:
+            print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
     return 0

@@ -34,6 +34,8 @@ from .echo import EchoEngine
 from .engines import DisconnectWatcher, Engine
 from .errors import InvalidRequestError
 
+SERVED = tuple(dialect.name for dialect in DIALECTS)
+"""The names of the providers that the gateway answers for."""
 TOKEN_ENV = "PROVIDERS_SYNC_TOKEN"
 TOKEN_CHARACTERS = 4096
 """Limit for the first line of a token file, in case it is the wrong file."""

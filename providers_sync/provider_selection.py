@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 from .config import Timeouts
 from .errors import InvalidRequestError, ModelNotSupportedError, ProviderError, StreamCancelled
-from .providers import PRESETS, PROVIDERS, OpenAICompatible, Provider, get_provider
+from .providers import (
+    PRESETS,
+    PROVIDERS,
+    Ollama,
+    OpenAICompatible,
+    OpenAIResponses,
+    Provider,
+    get_provider,
+)
 from .stream import CancelToken
 
 PROVIDER_VARIABLE = "PROVIDERS_SYNC_PROVIDER"
@@ -72,17 +80,17 @@ def _known_provider(name: str) -> str:
     if name not in PROVIDERS and name not in PRESETS:
         raise InvalidRequestError(
             f"{PROVIDER_VARIABLE} is set to an unknown provider: {name[:SHOWN_LENGTH]!r}; "
-            f"choose one of {', '.join([*PROVIDERS, *PRESETS])}"
+            f"choose one of {', '.join(dict.fromkeys([*PROVIDERS, *PRESETS]))}"
         )
     return name
 
 
 def _configured_provider(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the first provider that has an address or else a key, and the variable."""
-    addresses = {kind.base_url_variable: name for name, kind in PROVIDERS.items()}
-    keys = {kind.api_key_variable: name for name, kind in PROVIDERS.items()}
-    presets = {preset.api_key_variable: name for name, preset in PRESETS.items()}
-    for variable, name in [*addresses.items(), *keys.items(), *presets.items()]:
+    addresses = [(kind.base_url_variable, name) for name, kind in PROVIDERS.items()]
+    keys = [(kind.api_key_variable, name) for name, kind in PROVIDERS.items()]
+    presets = [(preset.api_key_variable, name) for name, preset in PRESETS.items()]
+    for variable, name in [*addresses, *keys, *presets]:
         if variable and environ.get(variable):
             return name, variable
     return "", ""
@@ -114,11 +122,13 @@ def make_provider(selection: Selection, base_url: str | None = None) -> Provider
 def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> None:
     """Give ``provider`` the only model of its server, if it has no model yet.
 
-    Sends a request only to servers of OpenAI's protocol, and waits at most ten seconds. Raises
-    ``InvalidRequestError`` if the server lists several models or none, and what ``list_models``
-    raises if it fails.
+    Sends a request only to servers of OpenAI's protocols and to Ollama, and waits at most ten
+    seconds. Raises ``InvalidRequestError`` if the server lists several models or none, and what
+    ``list_models`` raises if it fails.
     """
-    if not isinstance(provider, OpenAICompatible) or provider.model or provider.default_model:
+    if not isinstance(provider, (OpenAICompatible, OpenAIResponses, Ollama)):
+        return
+    if provider.model or provider.default_model:
         return
     try:
         listed = provider.list_models(timeouts=Timeouts(total=MODEL_LIST_S), cancel=cancel)

@@ -233,8 +233,11 @@ def check_returned(message: Message, name: str) -> None:
             summary(fields.get(key, []))
         except (TypeError, LookupError, AttributeError) as error:
             raise InvalidRequestError(
-                f"{place}[{key!r}] is not of the form that a message has: {error!r}"
+                f"{place}[{key!r}] must be as an answer had it: {error!r}"
             ) from error
+    for block in fields.get("content", []):
+        if not isinstance(block.get("type"), str):
+            raise InvalidRequestError(f"{place}['content'] must hold dicts with a 'type'")
     _check_dicts(fields.get("tool_calls", []), f"{place}['tool_calls']")
     _check_dicts(message.get("tool_calls") or [], f"{name}['tool_calls']")
 

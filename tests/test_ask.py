@@ -10,11 +10,11 @@ import pytest
 
 from providers_sync import PROVIDERS, Provider
 from providers_sync.cli import main
-from providers_sync.gateway import Gateway
+from providers_sync.gateway import SERVED, Gateway
 from providers_sync.testing import Request, json_body, refusal, serve, status, text, tool_call
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", SERVED)
 def test_ask_each_provider(echo: Gateway, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the answer is printed, whatever the protocol."""
     model = ["--model", "echo"] if name in ("openai", "anthropic") else []
@@ -89,8 +89,8 @@ def test_serve_prints_every_address(
     monkeypatch.setattr(Gateway, "wait", lambda self: None)
     assert main(["serve", "--engine", "echo", "--port", "0"]) == 0
     printed = capsys.readouterr().out
-    for kind in PROVIDERS.values():
-        assert f"export {kind.base_url_variable}=http://127.0.0.1:" in printed
+    for name in SERVED:
+        assert f"export {PROVIDERS[name].base_url_variable}=http://127.0.0.1:" in printed
     assert "/anthropic\n" in printed
 
 

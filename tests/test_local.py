@@ -23,7 +23,7 @@ from gateway_kit import Recording, events, needs_model
 from providers_sync import PROVIDERS, testing
 from providers_sync import local as local_module
 from providers_sync.errors import APIConnectionError, APIStatusError, InvalidRequestError
-from providers_sync.gateway import Gateway, serve
+from providers_sync.gateway import SERVED, Gateway, serve
 from providers_sync.local import LocalEngine, LocalServer, find_weights
 from providers_sync.stream import CancelToken
 from providers_sync.types import Finish, Messages, ReasoningDelta, TextDelta, ToolCall, Usage
@@ -63,7 +63,7 @@ def direct(engine: LocalEngine, messages: Messages, **options: Any) -> str:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", SERVED)
 def test_text_equals_llama_deltas(local: tuple[Gateway, Recording], name: str) -> None:
     """At temperature 0 a provider returns exactly the text that llama.cpp itself sends."""
     gateway, engine = local

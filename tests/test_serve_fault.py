@@ -16,6 +16,8 @@ from providers_sync.testing import FAULTS
 
 ROOT = Path(__file__).parent.parent
 
+VARIABLES = list(dict.fromkeys(kind.base_url_variable for kind in PROVIDERS.values()))
+
 
 def test_serve_fault_plays_the_fault_until_interrupted():
     """It prints a description and an export for every provider, and ends on Ctrl-C."""
@@ -26,7 +28,7 @@ def test_serve_fault_plays_the_fault_until_interrupted():
         try:
             first = process.stdout.readline()
             url = first.split(" is at ")[1].split()[0]
-            exports = [process.stdout.readline() for _ in PROVIDERS]
+            exports = [process.stdout.readline() for _ in VARIABLES]
             for provider in (OpenAICompatible("m", base_url=url), Vitalentum(base_url=url)):
                 with pytest.raises(StreamCut) as caught:
                     provider.complete("Hi")
@@ -38,7 +40,7 @@ def test_serve_fault_plays_the_fault_until_interrupted():
     assert (
         first == f"A server with this fault is at {url} until Ctrl-C: it {FAULTS['cut'].about}.\n"
     )
-    assert exports == [f"export {kind.base_url_variable}={url}\n" for kind in PROVIDERS.values()]
+    assert exports == [f"export {variable}={url}\n" for variable in VARIABLES]
     assert (process.returncode, errors) == (130, "\n")
 
 
