@@ -77,7 +77,7 @@ def test_request_follows_the_protocol() -> None:
     """Path, key and system instruction."""
     with serve("ok", protocol="gemini") as server:
         provider = Gemini("models/gemini-2.5-flash", base_url=f"{server.url}/v1beta/", api_key="k")
-        provider.complete("Hi", system="Be brief.", query=None)
+        provider.complete("Hi", system="Be brief.")
     [request] = server.requests
     assert request.path == "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
     assert request.headers["x-goog-api-key"] == "k"
@@ -109,7 +109,7 @@ def test_vertex_gets_an_access_token() -> None:
     ("model", "path"),
     [
         ("tunedModels/mine", "/tunedModels/mine:streamGenerateContent?alt=sse"),
-        ("a b/../c?x", "/models/a%20b/../c%3Fx:streamGenerateContent?alt=sse"),
+        ("a b/../c?x", "/models/a%20b%2F..%2Fc%3Fx:streamGenerateContent?alt=sse"),
     ],
 )
 def test_model_is_in_the_path(model: str, path: str) -> None:

@@ -108,15 +108,17 @@ def test_wrong_ollama_host_is_named(monkeypatch: pytest.MonkeyPatch, host: str) 
 
 
 def test_key_goes_to_the_own_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key for ollama.com is none of a server on this machine, unless it is asked for."""
+    """A key from the environment goes to the address from the environment, and to no other."""
     monkeypatch.setenv("OLLAMA_API_KEY", "secret")
     with serve("ok", protocol="ollama") as server:
         Ollama("m", base_url=server.url).complete("Hi")
-        monkeypatch.setenv("OLLAMA_BASE_URL", server.url)
-        Ollama("m").complete("Hi")
         Ollama("m", base_url=server.url, api_key="given").complete("Hi")
+        for variable in ("OLLAMA_HOST", "OLLAMA_BASE_URL"):
+            monkeypatch.setenv(variable, server.url)
+            Ollama("m").complete("Hi")
+            monkeypatch.delenv(variable)
     keys = [request.headers.get("Authorization") for request in server.requests]
-    assert keys == [None, "Bearer secret", "Bearer given"]
+    assert keys == [None, "Bearer given", "Bearer secret", "Bearer secret"]
 
 
 def test_messages_are_translated() -> None:

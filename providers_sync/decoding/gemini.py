@@ -174,6 +174,8 @@ class GeminiDecoder(EventsDecoder):
         self._add_extras(feedback, frozenset(), "promptFeedback.")
 
     def _read_counts(self, counts: dict[str, Any]) -> None:
+        if not isinstance(counts, dict):
+            raise TypeError("usageMetadata is no object")
         if not counts:
             return
         if not _OUTPUT_COUNTS.isdisjoint(counts):  # those of one event belong together

@@ -182,7 +182,7 @@ class ResponsesDecoder(TextsDecoder):
         if not isinstance(answer, dict) or "output" not in answer:
             raise server_error(answer)
         try:
-            self._read_response(answer, as_text(answer.get("status") or ""))
+            self._read_response(answer, as_text(answer.get("status") or "completed"))
         except WRONG_SHAPE as error:
             raise MalformedStream(f"the answer has the wrong shape: {error}") from error
         if self._reason not in _ENDS and not self.finished:

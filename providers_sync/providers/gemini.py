@@ -51,10 +51,10 @@ class Gemini(ListsModels):
 
     def endpoint(self, model: str) -> str:
         """Return the path for a model, whose name may begin with ``models/``."""
-        name = quote(model.removeprefix("models/"), safe="/@")
+        folder, name = "models", model.removeprefix("models/")
         if name.startswith("tunedModels/"):
-            return self.api_endpoint.replace("models/{model}", name)
-        return self.api_endpoint.format(model=name)
+            folder, _, name = name.partition("/")
+        return f"/{folder}/{quote(name, safe='@')}:streamGenerateContent?alt=sse"
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``systemInstruction``, the rest as contents."""

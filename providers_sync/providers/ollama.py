@@ -14,6 +14,7 @@ from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
+HOST_VARIABLE = "OLLAMA_HOST"
 _PORTS = {"http": 80, "https": 443}
 _PORT = 11434
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -37,11 +38,11 @@ class Ollama(ListsModels):
     api_key_variable = "OLLAMA_API_KEY"
     headers = {"Accept": "application/x-ndjson"}
 
-    def __init__(self, model: str | None = None, **settings: Any) -> None:
-        host = os.environ.get("OLLAMA_HOST")
-        if host and not (settings.get("base_url") or os.environ.get(self.base_url_variable)):
-            settings["base_url"] = url_of_host(host)
-        super().__init__(model, **settings)
+    @classmethod
+    def environment_url(cls) -> tuple[str, str] | None:
+        """Return the address in ``OLLAMA_BASE_URL``, or else that which ``OLLAMA_HOST`` names."""
+        host = os.environ.get(HOST_VARIABLE, "").strip()
+        return super().environment_url() or ((url_of_host(host), HOST_VARIABLE) if host else None)
 
     @staticmethod
     def model_names(listed: Any) -> Iterable[str]:

@@ -93,7 +93,7 @@ class ProviderSettings:
             query=query, proxy=proxy, verify=verify, cert=cert, session=session
         )
         self.model = model
-        address = find_setting(base_url, "base_url", self.base_url_variable)
+        address = find_setting(base_url, "base_url", None) or self.environment_url()
         self.base_url = validate_url(*address) if address else self.default_base_url
         self._uses_default_url = address is None
         self._api_key = self._find_api_key(api_key)
@@ -106,6 +106,11 @@ class ProviderSettings:
         encode_json({**self._defaults, **self._extra_body})
         if model is not None:
             self.get_model(model)
+
+    @classmethod
+    def environment_url(cls) -> tuple[str, str] | None:
+        """Return the ``base_url`` that the environment names, and the variable; or ``None``."""
+        return find_setting(None, "base_url", cls.base_url_variable)
 
     def authorization(self, api_key: str) -> dict[str, str]:
         """Return the headers that carry the key."""
@@ -142,17 +147,18 @@ class ProviderSettings:
     ) -> str | Callable[[], str] | None:
         """Return the argument, or else the environment's key if the address may receive it.
 
-        Only the vendor's own address and the one in ``*_BASE_URL`` may.
+        Only the vendor's own address and the one that the environment names may.
         """
         if callable(argument):
             return validate_key_function(argument)
         trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
-        trusted.add(os.environ.get(self.base_url_variable, "").rstrip("/"))
+        if found := self.environment_url():
+            trusted.add(found[0].rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
-        found = find_setting(argument, "api_key", variable)
-        if found is None:
+        given = find_setting(argument, "api_key", variable)
+        if given is None:
             return None
-        key, name = transport.Secret(found[0]), found[1]
+        key, name = transport.Secret(given[0]), given[1]
         validate_header_value(name, key)
         return key
 
