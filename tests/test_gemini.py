@@ -154,7 +154,10 @@ def test_messages_become_contents() -> None:
 
 def test_calls_of_another_model_need_a_stand_in_for_their_signature() -> None:
     """Gemini 3 refuses calls without one."""
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [CALL, CALL]}]
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "tool_calls": [CALL, CALL]},
+    ]
     parts = sent(messages, "gemini-3-pro")["contents"][1]["parts"]
     assert [part.get("thoughtSignature") for part in parts] == [
         "skip_thought_signature_validator", None
@@ -479,9 +482,8 @@ def test_list_that_is_cut_keeps_its_text() -> None:
     """What came before is handed out as it comes."""
     data = json.dumps(LIST).encode()[:-80]
     script = answer(raw(data), content_type="application/json", end=False)
-    with serve(script, protocol="gemini") as server:
-        with pytest.raises(StreamTruncated) as caught:
-            Gemini("m", base_url=server.url, retry=None).complete("Hi")
+    with serve(script, protocol="gemini") as server, pytest.raises(StreamTruncated) as caught:
+        Gemini("m", base_url=server.url, retry=None).complete("Hi")
     assert caught.value.partial == 'a"]}\\'
 
 

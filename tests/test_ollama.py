@@ -247,7 +247,9 @@ def test_answer_without_done_is_truncated() -> None:
 
 def test_length_is_no_end_of_the_models() -> None:
     """The answer is complete, and not whole."""
-    with serve(raw(line("Hel") + line(done=True, done_reason="length")), protocol="ollama") as server:
+    with serve(
+        raw(line("Hel") + line(done=True, done_reason="length")), protocol="ollama"
+    ) as server:
         completion = Ollama("m", base_url=server.url).complete("Hi")
     assert (completion.outcome, completion.finish_reason) == ("complete", "length")
     assert not completion.is_whole

@@ -6,7 +6,14 @@ from ..config import EVENT_BYTES
 from ..errors import MalformedStream
 from .answers import VALUES_IN_EVENT, AnswerDecoder
 from .json_nesting import JSONNesting
-from .parsing import SHOWN_CHARACTERS, json_values, parse_json, short_repr, without_prefix
+from .parsing import (
+    SHOWN_CHARACTERS,
+    decode_end,
+    json_values,
+    parse_json,
+    short_repr,
+    without_prefix,
+)
 
 _DONE = "[DONE]"
 
@@ -36,7 +43,7 @@ class LinesDecoder(AnswerDecoder):
     def _read_stream(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self._read_line(bytes(self._line + line))
+            self._read_line((self._line + line).decode("utf-8", "replace"))
             self._line.clear()
             if self.ended:
                 return
@@ -47,9 +54,9 @@ class LinesDecoder(AnswerDecoder):
         if size > EVENT_BYTES:
             raise MalformedStream(f"an event is larger than {EVENT_BYTES // 1024**2} MiB")
 
-    def _read_line(self, data: bytes) -> None:
+    def _read_line(self, line: str) -> None:
         """Read a line: a value, a part of one, or the server's words."""
-        line = data.decode("utf-8", "replace").strip().removeprefix("data:").lstrip()
+        line = line.strip().removeprefix("data:").lstrip()
         if not line or line == _DONE:
             return
         if not self._value:
@@ -91,7 +98,7 @@ class LinesDecoder(AnswerDecoder):
 
     def _end_stream(self) -> None:
         if not self.ended and self._line:
-            self._read_line(bytes(self._line))
+            self._read_line(decode_end(bytes(self._line)))
         if self._value and not self.ended:
             self._words = self._words or "\n".join(self._value)[:SHOWN_CHARACTERS]
         self._check_end()

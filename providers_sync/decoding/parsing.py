@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import reprlib
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..error_words import as_text
-from ..errors import MalformedStream
+from ..errors import MalformedStream, StreamCut
 from ..server_json import SMALL_JSON, check_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -64,6 +65,15 @@ def without_prefix(text: str, position: int) -> int:
     """Return where the next value may start."""
     between = _BETWEEN_VALUES.match(text, position)
     return between.end() if between else position
+
+
+def decode_end(data: bytes) -> str:
+    """Return the text of the last bytes of a stream; raise ``StreamCut`` inside a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    if decoder.getstate()[0]:
+        raise StreamCut("the stream ends inside a character")
+    return text
 
 
 def is_empty(value: Any) -> bool:

@@ -2,8 +2,9 @@
 
 Shapes: OpenAI's and Anthropic's ``{"error": {"message": …}}``; FastChat's and vLLM's
 ``{"object": "error", "message": …}``; DashScope's ``{"code": …, "message": …}``; MiniMax's
-``{"base_resp": {"status_code": …, "status_msg": …}}``; FastAPI's ``{"detail": …}``; OpenRouter's
-``metadata.raw`` and Groq's ``failed_generation`` beside the message.
+``{"base_resp": {"status_code": …, "status_msg": …}}``; FastAPI's ``{"detail": …}``; Google's
+``{"error": {"code": 503, "status": "UNAVAILABLE", …}}``; OpenRouter's ``metadata.raw`` and Groq's
+``failed_generation`` beside the message.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def server_error(value: Any, body: str = "") -> ServerError:
     chain = list(errors_within(outer))
     kind, code = first_value(chain, _TYPE_KEYS), first_value(chain, ("code",))
     code = next((each for error in chain for each in detailed_codes(error)), code)
-    names = _error_name(None if kind == "error" else kind), _error_name(code)
+    if kind in (None, "error"):
+        kind = _named_state(chain)
+    names = _error_name(kind), _error_name(code)
     message = server_message(chain) or names[0] or names[1] or "no reason given"
     error = ServerError(
         f"the server reports an error: {join_surrogates(message)[:MESSAGE_CHARACTERS]}",
@@ -109,6 +112,12 @@ def is_failed_reason(reason: str) -> bool:
 def _error_name(value: object) -> str | None:
     """Return an error's type or code as text; ``None`` stays ``None``."""
     return None if value is None else join_surrogates(as_text(value)[:ERROR_CODE_CHARACTERS])
+
+
+def _named_state(chain: list[dict[str, Any]]) -> str | None:
+    """Return the name of a failure that Google's APIs call its status: ``UNAVAILABLE``, …"""
+    status = first_value(chain, ("status",))
+    return status if isinstance(status, str) and not status.isdecimal() else None
 
 
 def _named_status(chain: list[dict[str, Any]]) -> int | None:

@@ -14,7 +14,7 @@ import re
 from sseclient import SSEClient
 
 from ..config import EVENT_BYTES, EVENT_LINES, EVENT_LINES_BYTES
-from ..errors import StreamCut
+from .parsing import decode_end
 
 _BOM = codecs.BOM_UTF8
 _CR = 13
@@ -101,10 +101,7 @@ class EventParser:
         """
         rest = self._start or bytes(self._tail)
         self._start, self._tail = None, bytearray()
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(rest)
-        if decoder.getstate()[0]:
-            raise StreamCut("the stream ends inside a character")
+        text = decode_end(rest)
         lines, _, last = text.rpartition("\n")
         if any(name.startswith(last) for name in _FIELD_NAMES):  # a cut line says nothing
             text = lines

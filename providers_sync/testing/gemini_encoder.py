@@ -7,6 +7,14 @@ from typing import Any
 
 from .base_encoders import MODEL, EventStreamEncoder, to_json
 
+_STATUSES = {
+    "invalid_request_error": 400,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "overloaded_error": 503,
+}
+"""The code of an error by its type; of all others 500."""
+
 
 class GeminiEncoder(EventStreamEncoder):
     """Encodes events with ``candidates``; a ``finishReason`` ends the answer."""
@@ -55,7 +63,7 @@ class GeminiEncoder(EventStreamEncoder):
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
         self.is_over = True
-        status = int(code) if code and code.isdecimal() else 500
+        status = _STATUSES.get(type, 500)
         return self.event({"error": {"code": status, "message": message, "status": type}})
 
     def garbage(self) -> bytes:

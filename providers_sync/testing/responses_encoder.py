@@ -120,7 +120,8 @@ class ResponsesEncoder(EventStreamEncoder):
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
         self.is_over = True
-        return self.event({"type": "error", "code": code or type, "message": message})
+        error = {"type": type, "code": code, "message": message, "param": None}
+        return self.event({"type": "error", "sequence_number": 0, "error": error})
 
     def garbage(self) -> bytes:
         return b'event: response.output_text.delta\ndata: {"type": "response.output_text", oops\n\n'

@@ -24,7 +24,7 @@ from providers_sync.testing import (
     wire,
 )
 
-from .row import ALL, BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, TLS, Row
+from .row import ALL, BOTH, CHUNKS, DONE_ONLY, EVENTS, MARKED, OPENAI, PLAIN, SSE, TLS, Row
 
 GOOD = answer("Hel", "lo")
 FIRST_TOKEN = Timeouts(connect=2, first_token=0.3, idle=2, total=4)
@@ -120,7 +120,7 @@ BROKEN = [
     Row(
         "finish reason and overload, then a cut answer",
         [answer(finish(), error("Overloaded", "overloaded_error")), answer("Hel", cut())],
-        StreamCut, "cut", "Hel", requests=2, kinds=EVENTS,
+        StreamCut, "cut", "Hel", requests=2, kinds=SSE,
     ),
     Row(
         "cut before the first event, then cut after it", [answer(cut()), answer("Hel", cut())],
@@ -183,11 +183,11 @@ CLEAN = [
     ),
     Row(
         "clean end with the end marker only", answer("Hello", done()), text="Hello",
-        kinds=EVENTS, schemes=BOTH, attributes={"finish_reason": None},
+        kinds=DONE_ONLY, schemes=BOTH, attributes={"finish_reason": None},
     ),
     Row(
         "end marker without text", answer(done()), StreamTruncated, "truncated",
-        kinds=EVENTS, requests=3,
+        kinds=DONE_ONLY, requests=3,
     ),
     *(
         Row(
@@ -238,7 +238,7 @@ SILENT = [
     ),
     Row(
         "server silent after the end marker, connection open", ["Hello", done(), stall()],
-        text="Hello", kinds=EVENTS, schemes=BOTH,
+        text="Hello", kinds=MARKED, schemes=BOTH,
     ),
     Row(
         "server silent after a finish reason, connection open", ["Hello", finish(), stall()],

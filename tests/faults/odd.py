@@ -12,8 +12,9 @@ from providers_sync.testing import answer, done, drip, event, finish, repeat, te
 from providers_sync.testing.base_encoders import Encoder
 from providers_sync.testing.step_types import BodyStep
 
-from .row import BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
+from .row import BOTH, CHUNKS, DONE_ONLY, EVENTS, GEMINI, OLLAMA, OPENAI, PLAIN, SSE, Row
 
+REASONS = (*DONE_ONLY, *GEMINI, *OLLAMA)
 WORDS = ["Hel", "lo, ", "wörld ", "\U0001f600!"]
 FULL = "".join(WORDS)
 
@@ -76,29 +77,29 @@ NAMES = {
 """The descriptions of the framings."""
 
 FRAMING = [
-    *(Row(name, answer(body), text=FULL, kinds=EVENTS) for name, body in ENDS.items()),
+    *(Row(name, answer(body), text=FULL, kinds=SSE) for name, body in ENDS.items()),
     *(
-        Row(f"{name}, byte by byte", drip(body, every=0), text=FULL, kinds=EVENTS)
+        Row(f"{name}, byte by byte", drip(body, every=0), text=FULL, kinds=SSE)
         for name, body in ENDS.items()
     ),
-    Row("data: without a space", replaced(b"data: ", b"data:"), text=FULL, kinds=EVENTS),
+    Row("data: without a space", replaced(b"data: ", b"data:"), text=FULL, kinds=SSE),
     Row(
         "id:, retry: and unknown fields", Modified(
             lambda data: b"id: 1\nretry: 5\n\nid\n\nretry: soon\nfoo: bar\nfoo\n\n"
             + data.replace(b"data: ", b"id: 7\ndata: ")
         ),
-        text=FULL, kinds=EVENTS,
+        text=FULL, kinds=SSE,
     ),
     Row(
         "named events", replaced(b"data: ", b"event: message\ndata: "), text=FULL,
         kinds=CHUNKS,
     ),
     Row(
-        "JSON on several data lines", replaced(b',"', b',\ndata: "'), text=FULL, kinds=EVENTS,
+        "JSON on several data lines", replaced(b',"', b',\ndata: "'), text=FULL, kinds=SSE,
     ),
     Row(
         "comments before every data line", replaced(b"data: ", b": hi\n:\ndata: "), text=FULL,
-        kinds=EVENTS,
+        kinds=SSE,
     ),
     Row("gzip", answer(*WORDS, gzip=True), text=FULL),
     *(
@@ -140,7 +141,7 @@ FRAMING = [
     ),
     Row(
         "content type with parameters and in mixed case",
-        answer(*WORDS, content_type="Text/Event-Stream; charset=UTF-8"), text=FULL, kinds=EVENTS,
+        answer(*WORDS, content_type="Text/Event-Stream; charset=UTF-8"), text=FULL, kinds=SSE,
     ),
     Row("no content type", answer(*WORDS, content_type=None), text=FULL, kinds=EVENTS),
     Row("content type text/plain", answer(*WORDS, content_type="text/plain"), text=FULL,
@@ -156,7 +157,7 @@ TEXT = [
         "invalid UTF-8 in a comment", Modified(
             lambda data: b": \xff\xfe\n\n" + data.replace(b"data: ", b": \xc3\ndata: ")
         ),
-        text=FULL, kinds=EVENTS,
+        text=FULL, kinds=SSE,
     ),
     Row("multi-byte characters, byte by byte", [drip("wörld €\U0001f600", every=0)],
         text="wörld €\U0001f600", kinds=PLAIN),
@@ -218,7 +219,7 @@ SHAPES = [
     ),
     Row("event with empty data", [event(""), *WORDS], text=FULL, kinds=EVENTS),
     *(
-        Row(f"finish reason {reason}", [*WORDS, finish(reason)], text=FULL, kinds=EVENTS,
+        Row(f"finish reason {reason}", [*WORDS, finish(reason)], text=FULL, kinds=REASONS,
             attributes={"finish_reason": reason})
         for reason in ("length", "content_filter")
     ),

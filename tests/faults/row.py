@@ -13,8 +13,20 @@ OPENAI = ("OpenAICompatible",)
 CHUNKS = (*OPENAI, "Vitalentum")
 """OpenAI's chunks: ``[DONE]`` or a finish reason ends the stream."""
 ANTHROPIC = ("Anthropic",)
-"""Anthropic's event types: only ``message_stop`` ends the stream."""
-EVENTS = (*CHUNKS, *ANTHROPIC)
+"""Anthropic's event types: ``message_stop`` or a stop reason ends the stream."""
+RESPONSES = ("OpenAIResponses",)
+"""The Responses API: only ``response.completed`` and the like end the stream."""
+GEMINI = ("Gemini",)
+"""Gemini's candidates: only a finish reason ends the stream."""
+OLLAMA = ("Ollama",)
+"""Ollama's lines of JSON: only ``"done": true`` ends the stream."""
+DONE_ONLY = (*CHUNKS, *ANTHROPIC)
+"""Protocols whose end marker says no reason."""
+SSE = (*DONE_ONLY, *RESPONSES, *GEMINI)
+"""Server-sent events."""
+MARKED = (*DONE_ONLY, *RESPONSES, *OLLAMA)
+"""Protocols with an end marker after which nothing is read."""
+EVENTS = (*SSE, *OLLAMA)
 PLAIN = ("AI365VIP",)
 ALL = (*EVENTS, *PLAIN)
 

@@ -23,7 +23,7 @@ import providers_sync
 from providers_sync import Provider, ProviderError, Stream
 from providers_sync.testing import Request, answer, serve, status
 
-from .row import ANTHROPIC, ATTEMPTS, Row
+from .row import ATTEMPTS, Row
 from .table import ROWS
 
 KEY = "sk-never-shown-0123456789"
@@ -167,12 +167,14 @@ def assert_stream(stream: Stream, observed: Observed, row: Row, kind: str) -> No
         assert caught.value is observed.error
 
 
+KEY_HEADERS = {"Anthropic": "x-api-key", "Gemini": "x-goog-api-key"}
+
+
 def key_of(request: Request, kind: str) -> str:
     """Return the key in the protocol's own header; no other header may contain it."""
-    expected, other = "Authorization", "x-api-key"
-    if kind in ANTHROPIC:
-        expected, other = other, expected
-    assert other not in request.headers
+    expected = KEY_HEADERS.get(kind, "Authorization")
+    for other in {"Authorization", *KEY_HEADERS.values()} - {expected}:
+        assert other not in request.headers
     return request.headers[expected].removeprefix("Bearer ")
 
 

@@ -20,7 +20,7 @@ from providers_sync.testing import (
     whole,
 )
 
-from .row import ALL, BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, Row
+from .row import ALL, BOTH, CHUNKS, EVENTS, OPENAI, PLAIN, SSE, Row
 
 GOOD = answer("Hel", "lo")
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -65,7 +65,7 @@ PAGES = [
         "truncated JSON without Content-Length",
         answer(b'{"choices": [{"message": {"content": "Hel', content_type="application/json",
                framing="close", end=False),
-        MalformedStream, "failed", kinds=EVENTS,
+        MalformedStream, "failed", kinds=SSE,
     ),
     Row(
         "JSON error object with status 200", json_body({"error": {"message": "No quota"}}),
@@ -90,23 +90,23 @@ PAGES = [
 ERRORS = [
     Row(
         "server error as the first event in every attempt", error("Broke down"), ServerError,
-        "failed", kinds=EVENTS, requests=3, message=("Broke down",),
+        "failed", kinds=SSE, requests=3, message=("Broke down",),
     ),
     Row(
         "server error as the first event, then a good answer",
-        [answer(error("Broke down")), GOOD], text="Hello", requests=2, kinds=EVENTS,
+        [answer(error("Broke down")), GOOD], text="Hello", requests=2, kinds=SSE,
     ),
     Row(
         "invalid request as the first event", error("Too long", "invalid_request_error"),
-        ServerError, "failed", kinds=EVENTS, message=("Too long",),
+        ServerError, "failed", kinds=SSE, message=("Too long",),
     ),
     Row(
         "exhausted quota as the first event", error("No credit", "insufficient_quota"),
-        ServerError, "failed", kinds=EVENTS, message=("No credit", "add credit"),
+        ServerError, "failed", kinds=SSE, message=("No credit", "add credit"),
     ),
     Row(
         "error in the middle", ["Hel", error("Broke down", "server_error")],
-        ServerError, "failed", "Hel", kinds=EVENTS, schemes=BOTH, message=("Broke down",),
+        ServerError, "failed", "Hel", kinds=SSE, schemes=BOTH, message=("Broke down",),
         attributes={"type": "server_error"},
     ),
     Row(
@@ -115,7 +115,7 @@ ERRORS = [
     ),
     Row(
         "error as a named event", ["Hel", event("Broke down", "error")],
-        ServerError, "failed", "Hel", kinds=EVENTS, message=("Broke down",),
+        ServerError, "failed", "Hel", kinds=SSE, message=("Broke down",),
     ),
     Row(
         "error as a string", ["Hel", event({"error": "Broke down"})],
@@ -123,25 +123,25 @@ ERRORS = [
     ),
     Row(
         "overload as the first event in every attempt", OVERLOAD, ServerError, "failed",
-        kinds=EVENTS, requests=3, message=("Overloaded",), attributes={"type": "overloaded_error"},
+        kinds=SSE, requests=3, message=("Overloaded",), attributes={"type": "overloaded_error"},
     ),
     Row(
         "overload as the first event, then a good answer", [answer(OVERLOAD), GOOD],
-        text="Hello", requests=2, kinds=EVENTS, schemes=BOTH,
+        text="Hello", requests=2, kinds=SSE, schemes=BOTH,
     ),
     Row(
         "overload after a comment and no text, then a good answer",
         [answer(comment("hi"), text(""), OVERLOAD), GOOD],
-        text="Hello", requests=2, kinds=EVENTS,
+        text="Hello", requests=2, kinds=SSE,
     ),
     Row(
         "overload in the middle", [answer("Hel", OVERLOAD), GOOD], ServerError, "failed", "Hel",
-        kinds=EVENTS, message=("Overloaded",), attributes={"overloaded": True},
+        kinds=SSE, message=("Overloaded",), attributes={"overloaded": True},
     ),
     Row(
         "rate limit as the first event, then a good answer",
         [answer(error("Slow down", "rate_limit_error")), GOOD],
-        text="Hello", requests=2, kinds=EVENTS,
+        text="Hello", requests=2, kinds=SSE,
     ),
 ]  # fmt: skip
 
@@ -167,7 +167,7 @@ JSON = [
     ),
     Row(
         "JSON and something else in an event", ["Hel", event('{"choices": []} {"type": ')],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, message=("JSON",),
+        MalformedStream, "failed", "Hel", kinds=SSE, message=("JSON",),
     ),
     Row(
         "number of 10,000 digits", ["Hel", event('{"choices": [], "n": %s}' % ("9" * 10_000))],
@@ -205,7 +205,7 @@ SIZE = [
     ),
     Row(
         "100,000 data lines in one event", ["Hel", repeat(b"data: x\n" * 1000, times=100), b"\n"],
-        MalformedStream, "failed", "Hel", kinds=EVENTS, message=("lines",), takes=2.0,
+        MalformedStream, "failed", "Hel", kinds=SSE, message=("lines",), takes=2.0,
     ),
     Row(
         "endless line", ["Hel", b"data: ", repeat(BLOCK)], MalformedStream, "failed", "Hel",
