@@ -325,9 +325,11 @@ def test_blocked_prompt_is_told() -> None:
 def test_answer_without_a_reason_is_truncated() -> None:
     """Its text is kept; a reason that is none does not end it."""
     for last in (candidate({"text": "lo"}), candidate(finishReason="FINISH_REASON_UNSPECIFIED")):
-        with serve(answer("Hel", event(last), end=False), protocol="gemini") as server:
-            with pytest.raises(StreamTruncated, match="a finishReason") as caught:
-                Gemini("m", base_url=server.url, retry=None).complete("Hi")
+        with (
+            serve(answer("Hel", event(last), end=False), protocol="gemini") as server,
+            pytest.raises(StreamTruncated, match="a finishReason") as caught,
+        ):
+            Gemini("m", base_url=server.url, retry=None).complete("Hi")
         assert caught.value.partial.startswith("Hel")
 
 
@@ -473,7 +475,7 @@ def test_list_is_read_like_events(content_type: str, separators: tuple[str, str]
     data = json.dumps(LIST, separators=separators, ensure_ascii=False).encode()
     for size in (1, 2, 3, 7, len(data)):
         pieces = split(data, range(0, len(data), size))
-        deltas = [each for each in decode(GeminiDecoder(content_type), pieces)]
+        deltas = list(decode(GeminiDecoder(content_type), pieces))
         assert [delta for delta in deltas if isinstance(delta, str)] == ['a"]}\\', "é\n"]
         assert deltas[-1] == Finish("STOP")
 

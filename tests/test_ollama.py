@@ -10,6 +10,7 @@ import pytest
 from decode_kit import decode, split
 
 from providers_sync import (
+    APIStatusError,
     Extra,
     Finish,
     InvalidRequestError,
@@ -239,9 +240,11 @@ def test_lines_come_typed_and_in_order(size: int) -> None:
 
 def test_answer_without_done_is_truncated() -> None:
     """Its text is kept."""
-    with serve(answer("Hello", end=False), protocol="ollama") as server:
-        with pytest.raises(StreamTruncated, match='"done": true') as caught:
-            Ollama("m", base_url=server.url, retry=None).complete("Hi")
+    with (
+        serve(answer("Hello", end=False), protocol="ollama") as server,
+        pytest.raises(StreamTruncated, match='"done": true') as caught,
+    ):
+        Ollama("m", base_url=server.url, retry=None).complete("Hi")
     assert caught.value.partial == "Hello"
 
 
@@ -262,9 +265,11 @@ def test_errors_inside_the_stream_raise() -> None:
         with pytest.raises(ServerError, match="model runner has stopped") as caught:
             stream.read()
     assert caught.value.partial == "Hel"
-    with serve(status(404, "model 'm' not found"), protocol="ollama") as server:
-        with pytest.raises(Exception, match="model 'm' not found"):
-            Ollama("m", base_url=server.url).complete("Hi")
+    with (
+        serve(status(404, "model 'm' not found"), protocol="ollama") as server,
+        pytest.raises(APIStatusError, match="model 'm' not found"),
+    ):
+        Ollama("m", base_url=server.url).complete("Hi")
 
 
 @pytest.mark.parametrize(
@@ -288,12 +293,11 @@ def test_other_framings_are_read(data: bytes, content_type: str, size: int) -> N
 
 def test_words_outside_the_protocol_are_told() -> None:
     """A proxy's error is in ours."""
-    deltas = decode(OllamaDecoder("application/x-ndjson"), [line("Hel"), b"upstream timed out\n"])
-    seen = []
+    decoder = OllamaDecoder("application/x-ndjson")
+    deltas = decoder.feed(line("Hel") + b"upstream timed out\n")
+    assert deltas[-1] == Extra("line", "upstream timed out")
     with pytest.raises(StreamTruncated, match="the server said: upstream timed out"):
-        for delta in deltas:
-            seen.append(delta)
-    assert Extra("line", "upstream timed out") in seen
+        decoder.end()
 
 
 @pytest.mark.parametrize(
