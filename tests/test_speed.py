@@ -10,7 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CASES = ["chunked", "coalesced", "close", "one request"]
 TRIES = 4
-"""Other processes can only make a good ratio worse; slow code stays slow in every try."""
+"""A busy machine makes a good ratio worse at times; slow code is slow in every try."""
 
 
 def exceeded(cases: list[str]) -> list[str]:
