@@ -98,7 +98,8 @@ def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
     """Every name that ``--provider`` accepts is in the table, with its address."""
     assert main(["providers"]) == 0
     printed = capsys.readouterr().out
-    assert "http://127.0.0.1:11434/v1" in printed
+    assert "http://127.0.0.1:11434 " in printed
+    assert "https://api.x.ai/v1" in printed
     assert "\nanthropic " in printed
 
 

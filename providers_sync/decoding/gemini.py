@@ -124,8 +124,8 @@ class GeminiDecoder(EventsDecoder):
         self._note_end(candidate.get("finishReason"))
 
     def _note_end(self, reason: Any) -> None:
-        if reason and reason not in _UNSPECIFIED:
-            self._note_reason(reason)
+        if reason and reason not in _UNSPECIFIED and not (self.finished and reason == "STOP"):
+            self._note_reason(reason)  # STOP says less than what may stand before it
 
     def _read_part(self, part: dict[str, Any]) -> None:
         is_thought = bool(part.get("thought"))
