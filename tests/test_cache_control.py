@@ -78,10 +78,10 @@ def test_mark_stays_beside_what_it_marks(messages: Any, block: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Gemini, OpenAIResponses, Ollama])
-@pytest.mark.parametrize(("messages", "block"), PLACES)
-def test_mark_is_left_out_elsewhere(kind: Any, messages: Any, block: Any) -> None:
+def test_mark_is_left_out_elsewhere(kind: Any) -> None:
     """The answer is the same without it."""
-    assert "cache_control" not in json.dumps(body_of(kind, messages))
+    for messages, _ in PLACES:
+        assert "cache_control" not in json.dumps(body_of(kind, messages))
 
 
 def test_mark_of_a_tool() -> None:
