@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 import pytest
@@ -229,6 +230,7 @@ def test_wrong_forms_are_refused(kind: Any, options: dict[str, Any], message: st
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, r"tools\[0\] is a tool of type"),
         ({"tools": [FLAT]}, r"tools\[0\] is a tool of type 'function'"),
         ({"response_format": FORMAT, "output_config": {"format": {}}}, "contradict each other"),
+        ({"response_format": FORMAT, "output_config": 5}, "output_config must be a dict"),
     ],
 )
 def test_what_anthropic_would_not_understand(options: dict[str, Any], message: str) -> None:
@@ -236,6 +238,25 @@ def test_what_anthropic_would_not_understand(options: dict[str, Any], message: s
     provider = provider_of(Anthropic)
     with pytest.raises(InvalidRequestError, match=message):
         provider.stream("Hi", **options)
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize("kind", [Anthropic, OpenAIResponses, Gemini, Ollama])
+@pytest.mark.parametrize(
+    ("calls", "place"),
+    [
+        (5, "['tool_calls'] must be a list"),
+        ("add", "['tool_calls'][0] is no tool call"),
+        ([5], "['tool_calls'][0] is no tool call"),
+        ([{"id": "1", "function": {"arguments": "{}"}}], "['tool_calls'][0] is no tool call"),
+        ([{"id": "1", "type": "function"}], "['tool_calls'][0] is no tool call"),
+    ],
+)
+def test_wrong_tool_calls_are_refused(kind: Any, calls: Any, place: str) -> None:
+    """With their place."""
+    provider = provider_of(kind)
+    with pytest.raises(InvalidRequestError, match=re.escape(f"messages[0]{place}")):
+        provider.stream([{"role": "assistant", "content": None, "tool_calls": calls}])
     assert provider.requests == []
 
 

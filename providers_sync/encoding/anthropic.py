@@ -238,6 +238,8 @@ def _translate_format(options: dict[str, Any]) -> None:
     if answer.kind == "json_schema":
         made = {"type": "json_schema", "schema": answer.described_schema()}
         given = options.get("output_config") or {}
+        if not isinstance(given, Mapping):
+            raise InvalidRequestError("output_config must be a dict")
         if given.get("format") not in (None, made):
             raise contradiction("response_format", "output_config")
         options["output_config"] = {**given, "format": made}

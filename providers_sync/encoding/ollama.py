@@ -94,7 +94,7 @@ def to_turns(messages: Messages) -> list[dict[str, Any]]:
 def _calls(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the calls of a message, whose arguments are objects here."""
     calls = message.get("tool_calls") or []
-    if calls and isinstance(calls, list) and all(map(_is_own_call, calls)):
+    if calls and isinstance(calls, (list, tuple)) and all(map(_is_own_call, calls)):
         return [
             {**({"id": call["id"]} if call.get("id") else {}), "function": call["function"]}
             for call in calls
