@@ -246,7 +246,7 @@ def test_what_anthropic_would_not_understand(options: dict[str, Any], message: s
     ("calls", "place"),
     [
         (5, "['tool_calls'] must be a list"),
-        ("add", "['tool_calls'][0] is no tool call"),
+        ("add", "['tool_calls'] must be a list"),
         ([5], "['tool_calls'][0] is no tool call"),
         ([{"id": "1", "function": {"arguments": "{}"}}], "['tool_calls'][0] is no tool call"),
         ([{"id": "1", "type": "function"}], "['tool_calls'][0] is no tool call"),
