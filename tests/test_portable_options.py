@@ -260,6 +260,16 @@ def test_wrong_tool_calls_are_refused(kind: Any, calls: Any, place: str) -> None
     assert provider.requests == []
 
 
+@pytest.mark.parametrize("result", [{}, {"tool_call_id": None}, {"tool_call_id": 5}])
+def test_result_of_no_call_is_refused(result: dict[str, Any]) -> None:
+    """Where the protocol cannot do without the call."""
+    for kind in (Anthropic, Gemini):
+        provider = provider_of(kind)
+        with pytest.raises(InvalidRequestError, match=r"messages\[0\]\['tool_call_id'\]"):
+            provider.stream([{"role": "tool", "content": "2", **result}])
+        assert provider.requests == []
+
+
 def test_false_asks_for_nothing() -> None:
     """Programs that set everything need not be changed."""
     assert body_of(Anthropic, logprobs=False, store=False) == PLAIN[Anthropic]

@@ -96,7 +96,9 @@ def _turns(messages: list[tuple[str, Any]]) -> Messages:
             turns.append(_turn(message, name))
             results = None
             continue
-        block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+        if not isinstance(call_id := message.get("tool_call_id"), str) or not call_id:
+            raise InvalidRequestError(f"{name}['tool_call_id'] must be the id of a tool call")
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
         block["content"] = _content(message, name)
         if message.get("is_error"):
             block["is_error"] = True
