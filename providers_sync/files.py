@@ -44,6 +44,13 @@ _EXTENSIONS = {
     **{".webp": "image/webp", ".pdf": "application/pdf", ".wav": "audio/wav"},
     **{".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"},
 }
+_OTHER_NAMES = {
+    **dict.fromkeys(("image/jpg", "image/pjpeg"), "image/jpeg"),
+    **dict.fromkeys(("audio/mp3", "audio/x-mp3"), "audio/mpeg"),
+    **dict.fromkeys(("audio/x-wav", "audio/wave", "audio/vnd.wave"), "audio/wav"),
+    **dict.fromkeys(("audio/x-flac",), "audio/flac"),
+}
+"""Other names of types, which browsers use and servers may not know."""
 _KINDS = "a PNG, JPEG, GIF, WebP, PDF, WAV, MP3, FLAC or Ogg file"
 _DATA_URL = r"(?i)data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,"
 _URL_CHARACTERS = 40
@@ -108,6 +115,8 @@ def check_file(value: object, name: str) -> None:
 def load_file(value: object, name: str) -> File:
     """Return what a URL names, or the content of a path or bytes, with its kind.
 
+    The content tells the kind, whatever the file's name says.
+
     Raises ``InvalidRequestError`` for any other string, a file that cannot be read or is not a
     regular one, more than 20 MB of an image or 50 MB of another file, and content of an unknown
     kind.
@@ -118,11 +127,19 @@ def load_file(value: object, name: str) -> File:
     data = value if isinstance(value, (bytes, bytearray)) else _read_file(value, name)
     media_type = _media_type(data)
     if media_type is None:
-        raise InvalidRequestError(f"{name} is not {_KINDS}")
+        raise InvalidRequestError(f"{name} is {'not' if data else 'empty, not'} {_KINDS}")
     if len(data) > (limit := _limit(media_type)):
         raise InvalidRequestError(f"{name} is larger than {limit >> 20} MB; make it smaller")
-    file_name = os.path.basename(os.fspath(value)) if isinstance(value, os.PathLike) else ""
-    return _file(media_type, data=base64.b64encode(data).decode("ascii"), name=str(file_name))
+    file_name = _file_name(value, media_type) if isinstance(value, os.PathLike) else ""
+    return _file(media_type, data=base64.b64encode(data).decode("ascii"), name=file_name)
+
+
+def _file_name(path: os.PathLike[Any], media_type: str) -> str:
+    """Return the name of a file, with an extension of its type: servers read it from there."""
+    name = os.path.basename(os.fsdecode(path)).encode("utf-8", "replace").decode()
+    if _EXTENSIONS.get(os.path.splitext(name)[1].lower()) == media_type:
+        return name
+    return name + next(key for key, value in _EXTENSIONS.items() if value == media_type)
 
 
 def image_url(image: object, name: str = "the image") -> str:
@@ -150,7 +167,8 @@ def _from_url(url: str, name: str) -> File:
     match = re.match(_DATA_URL, url)
     if match is None:
         raise InvalidRequestError(f"{name} must be a data: URL with a media type and base64")
-    return _file(match[1].lower(), data=url[match.end() :])
+    media_type = match[1].lower()
+    return _file(_OTHER_NAMES.get(media_type, media_type), data=url[match.end() :])
 
 
 def _file(

@@ -24,6 +24,7 @@ from providers_sync import (
     Usage,
 )
 from providers_sync.decoding.ollama import OllamaDecoder
+from providers_sync.providers.settings import api_key_of
 from providers_sync.testing import answer, error, json_body, raw, serve, status
 from providers_sync.types import ProtocolMessage, ServedModel, ToolCallStarted
 
@@ -88,7 +89,12 @@ def test_request_follows_the_protocol() -> None:
         ("0.0.0.0:8000", "http://127.0.0.1:8000"),
         ("[::]", "http://[::1]:11434"),
         ("[fe80::1]:80", "http://[fe80::1]:80"),
+        ("fe80::1", "http://[fe80::1]:11434"),
+        ("https://[::1]/p", "https://[::1]:443/p"),
+        ("box:8000//a/", "http://box:8000/a"),
+        ("HTTPS://Box", "HTTPS://box:11434"),
         (' "box" ', "http://box:11434"),
+        ("", "http://127.0.0.1:11434"),
     ],
 )
 def test_ollama_host_is_the_address(monkeypatch: pytest.MonkeyPatch, host: str, url: str) -> None:
@@ -120,6 +126,27 @@ def test_key_goes_to_the_own_address_only(monkeypatch: pytest.MonkeyPatch) -> No
             monkeypatch.delenv(variable)
     keys = [request.headers.get("Authorization") for request in server.requests]
     assert keys == [None, "Bearer given", "Bearer secret", "Bearer secret"]
+
+
+def test_key_goes_to_the_vendors_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the key of that address; no other gets it."""
+    monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+    assert api_key_of(Ollama("m", base_url="https://ollama.com/")) == "secret"
+    for url in ("http://ollama.com", "https://ollama.com.example", "https://ollama.com/x"):
+        assert api_key_of(Ollama("m", base_url=url)) is None
+    assert api_key_of(Ollama("m")) == "secret"
+
+
+def test_ollamas_own_messages_are_accepted() -> None:
+    """Images beside the text, calls without ids, results that name their tool."""
+    call = {"function": {"name": "add", "arguments": {"a": 1}}}
+    messages = [
+        {"role": "user", "content": "Look", "images": [PNG_64, PNG]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "add", "content": "2"},
+    ]
+    expected = [{**messages[0], "images": [PNG_64, PNG_64]}, *messages[1:]]
+    assert sent(messages)["messages"] == expected
 
 
 def test_messages_are_translated() -> None:
@@ -183,6 +210,20 @@ def test_options_are_translated() -> None:
         ({"reasoning_effort": "high"}, "think", "high"),
         ({"tools": [TOOL], "tool_choice": "none"}, "tools", None),
         ({"think": None, "temperature": None}, "options", None),
+        ({"think": True, "reasoning_effort": "low"}, "think", "low"),
+        ({"think": False}, "think", False),
+        ({"think": "max"}, "think", "max"),
+        ({"keep_alive": 0}, "keep_alive", 0),
+        ({"format": "json"}, "format", "json"),
+        ({"stop": "x"}, "options", {"stop": ["x"]}),
+        ({"max_tokens": 5, "num_predict": 5}, "options", {"num_predict": 5}),
+        ({"logprobs": True, "top_logprobs": 2}, "top_logprobs", 2),
+        (
+            {"tools": [{"function": {"name": "f"}}]},
+            "tools",
+            [{"type": "function", "function": {"name": "f"}}],
+        ),
+        ({"store": False, "n": None}, "store", None),
         ({"extra_body": {"new": 1}}, "new", 1),
     ],
 )
@@ -199,6 +240,19 @@ def test_forms_of_options(options: dict[str, Any], field: str, value: Any) -> No
         ("Hi", {"numctx": 1}, r"numctx= is no option of Ollama's protocol; .*options=\{…\}"),
         ("Hi", {"tools": [TOOL], "tool_choice": "required"}, "only 'auto' and 'none' can"),
         ("Hi", {"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls=False"),
+        ("Hi", {"n": 0}, "n must be 1"),
+        ("Hi", {"max_tokens": 5, "max_completion_tokens": 6}, "contradict each other"),
+        ("Hi", {"num_ctx": 1, "options": {"num_ctx": 2}}, "contradict each other"),
+        ("Hi", {"options": "num_ctx"}, "options must be a dict"),
+        ("Hi", {"think": False, "reasoning_effort": "low"}, "contradict each other"),
+        ("Hi", {"think": True, "reasoning_effort": "none"}, "contradict each other"),
+        ("Hi", {"format": SCHEMA, "response_format": {"type": "json_object"}}, "contradict each"),
+        ("Hi", {"stop": 5}, "stop must be text, or a list of texts"),
+        ("Hi", {"top_logprobs": 2}, "needs logprobs=True"),
+        ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is no function"),
+        ("Hi", {"tools": [{"type": "function", "name": "f"}]}, r"tools\[0\] is no function"),
+        ("Hi", {"tools": [{"function": {"name": "f", "strict": True}}]}, "'strict'. cannot be"),
+        ([{"type": "file", "file": "data:text/plain;base64,aGk="}], {}, "which Ollama's"),
         ([{"type": "file", "file": b"%PDF-1.7"}], {}, r"\[0\] is of type 'file', which Ollama's"),
         ([{"type": "image", "image": "https://x/y.png"}], {}, "takes no address of an image"),
     ],
@@ -210,6 +264,14 @@ def test_what_cannot_be_honoured_is_an_error(
     provider = Ollama("m", base_url="http://127.0.0.1:9")
     with pytest.raises(InvalidRequestError, match=message):
         provider.prepare([{"role": "user", "content": content}], **options)
+
+
+@pytest.mark.parametrize("image", ["/etc/passwd", "a.png", "https://x/y.png", "", b"%PDF-1.7", 5])
+def test_wrong_images_beside_the_text_are_errors(image: object) -> None:
+    """A string there is base64, and never names a file."""
+    provider = Ollama("m", base_url="http://127.0.0.1:9")
+    with pytest.raises(InvalidRequestError, match=r"messages\[0\]\['images'\]\[0\]"):
+        provider.prepare([{"role": "user", "content": "Look", "images": [image]}])
 
 
 # --- answers

@@ -126,9 +126,12 @@ class AnswerDecoder(BodyDecoder):
         self._deltas.append(Extra(path, value))
 
     def _add_extras(self, values: dict[str, Any], known: frozenset[str], place: str = "") -> None:
-        """Append what stands under keys that are not ``known``."""
-        for key in values.keys() - known:
-            self._add_extra(f"{place}{join_surrogates(key)}", values[key])
+        """Append what stands under keys that are not ``known``, in their order."""
+        if values.keys() <= known:
+            return
+        for key, value in values.items():
+            if key not in known:
+                self._add_extra(f"{place}{join_surrogates(key)}", value)
 
     def _note_reason(self, reason: Any) -> None:
         if reason in _NO_REASONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..config import EVENT_BYTES
 from ..errors import MalformedStream
 from .answers import VALUES_IN_EVENT, AnswerDecoder
@@ -16,6 +18,9 @@ from .parsing import (
 )
 
 _DONE = "[DONE]"
+_BYTE_ORDER_MARK = "\ufeff"
+_NO_VALUE = re.compile(r":|(event|id|retry):")
+"""The other lines of an event, and comments of a proxy that turns lines into events."""
 
 
 class LinesDecoder(AnswerDecoder):
@@ -56,8 +61,8 @@ class LinesDecoder(AnswerDecoder):
 
     def _read_line(self, line: str) -> None:
         """Read a line: a value, a part of one, or the server's words."""
-        line = line.strip().removeprefix("data:").lstrip()
-        if not line or line == _DONE:
+        line = line.strip().removeprefix(_BYTE_ORDER_MARK).removeprefix("data:").lstrip()
+        if not line or line == _DONE or (not self._value and _NO_VALUE.match(line)):
             return
         if not self._value:
             if line[0] not in "{[":

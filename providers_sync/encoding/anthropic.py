@@ -12,23 +12,46 @@ from typing import Any
 from ..errors import InvalidRequestError
 from ..files import File
 from ..types import Messages
-from .options import refuse, response_format_of, take, tool_choice_of, tools_of
-from .parts import calls_of, cannot_carry, read_part, split_system, text_of_parts
+from .options import (
+    Function,
+    check_one_answer,
+    contradiction,
+    one_of,
+    refuse,
+    response_format_of,
+    stop_sequences,
+    take,
+    tool_choice_of,
+    tools_of,
+)
+from .parts import calls_of, cannot_carry, parts_of, read_part, split_system, text_of_parts
 
 _PROTOCOL = "Anthropic's protocol"
-_FOREIGN_PARTS = ("file", "input_audio")
+_FOREIGN_PARTS = ("file", "input_audio", "video_url")
 """Parts of OpenAI's form that have no equivalent; unknown ones may be Anthropic's own."""
 _NO_EQUIVALENT = {
     **dict.fromkeys(("seed", "frequency_penalty", "presence_penalty", "logit_bias"), ""),
-    **dict.fromkeys(("logprobs", "top_logprobs"), ""),
+    **dict.fromkeys(("logprobs", "top_logprobs", "store", "prediction"), ""),
+    **dict.fromkeys(("audio", "modalities"), ""),
+    "user": 'use metadata={"user_id": …}',
+    "verbosity": "use output_config={…}",
+    "functions": "use tools=",
+    "function_call": "use tool_choice=",
+    "web_search_options": "use tools= with Anthropic's own web search",
     "reasoning_effort": 'use thinking={"type": "enabled", "budget_tokens": …} or output_config',
 }
+
+
+_CHOICES = ("auto", "any", "tool", "none")
+"""Types of Anthropic's own ``tool_choice``."""
+_CACHE = "cache_control"
 
 
 def split_messages(messages: Messages) -> tuple[str | list[Mapping[str, Any]], Messages]:
     """Return the text of the system messages, and the other messages as turns with blocks.
 
-    Parts of system messages that say more than their text (``cache_control``) stay parts.
+    Parts of system messages that say more than their text (``cache_control``) stay parts. That of a
+    whole message, as some relays take it, goes to its last part.
 
     >>> split_messages([{"role": "system", "content": "Be brief."}])
     ('Be brief.', [])
@@ -44,12 +67,8 @@ def _system(messages: list[tuple[str, Any]]) -> str | list[Mapping[str, Any]]:
     texts = [text_of_parts(message, name, "a system message") for name, message in messages]
     parts = [
         part
-        for _, message in messages
-        for part in (
-            message["content"]
-            if isinstance(message["content"], list)
-            else [{"type": "text", "text": message["content"]}]
-        )
+        for name, message in messages
+        for part in _marked([_block(*each) for each in parts_of(message, name)], message)
     ]
     if any(part.keys() - {"type", "text"} for part in parts):
         return [part for part in parts if part["text"]]
@@ -77,10 +96,13 @@ def _turns(messages: list[tuple[str, Any]]) -> Messages:
             turns.append(_turn(message, name))
             results = None
             continue
-        block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+        if not isinstance(call_id := message.get("tool_call_id"), str) or not call_id:
+            raise InvalidRequestError(f"{name}['tool_call_id'] must be the id of a tool call")
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
         block["content"] = _content(message, name)
         if message.get("is_error"):
             block["is_error"] = True
+        [block] = _marked([block], message)
         if results is None:
             results = []
             turns.append({"role": "user", "content": results})
@@ -98,12 +120,20 @@ def _turn(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     if calls := calls_of(message, name):
         if isinstance(content, str):
             content = [{"type": "text", "text": content}] if content.strip() else []
-        uses = [
-            {"type": "tool_use", "id": call.id, "name": call.name, "input": call.object()}
-            for call in calls
-        ]
-        content = [*(content or ()), *uses]
+        for call in calls:
+            use = {"type": "tool_use", "id": call.id, "name": call.name, "input": call.object()}
+            content = [*(content or ()), *_marked([use], call.call)]
+    if message.get(_CACHE) and content:
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        content = _marked(blocks, message)
     return {"role": message["role"], "content": content}
+
+
+def _marked(blocks: list[Any], source: Mapping[str, Any]) -> list[Any]:
+    """Return blocks, the last one with the ``cache_control`` of what they were made of."""
+    if not blocks or not source.get(_CACHE):
+        return blocks
+    return [*blocks[:-1], {_CACHE: source[_CACHE], **blocks[-1]}]
 
 
 def _content(message: Mapping[str, Any], name: str) -> Any:
@@ -120,8 +150,7 @@ def _block(part: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if isinstance(value, str):  # a refusal
         return {"type": "text", "text": value}
     if isinstance(value, File):
-        block = _file_block(value, part, name)
-        return {**block, **{key: part[key] for key in ("cache_control",) if key in part}}
+        return dict(_marked([_file_block(value, part, name)], part)[0])
     if part["type"] in _FOREIGN_PARTS:
         raise cannot_carry(part, name, _PROTOCOL)
     return part
@@ -132,8 +161,8 @@ def _file_block(file: File, part: Mapping[str, Any], name: str) -> dict[str, Any
         raise cannot_carry(part, name, _PROTOCOL, "transcribe the audio and send its text")
     if not file.kind:
         raise InvalidRequestError(
-            f"{name} names no image and no PDF by its extension; pass the file as a pathlib.Path "
-            "or bytes"
+            f"{name} is neither an image nor a PDF by its extension or type; pass such a file as a "
+            "pathlib.Path or bytes"
         )
     kind = "image" if file.kind == "image" else "document"
     if file.url is not None:
@@ -145,23 +174,29 @@ def _file_block(file: File, part: Mapping[str, Any], name: str) -> dict[str, Any
 def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with OpenAI's names and forms translated; others unchanged."""
     options = dict(options)
-    if (options.get("n") or 1) != 1:
-        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+    check_one_answer(options)
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
     take(options, "n", "stream_options", *_NO_EQUIVALENT)
-    if isinstance(stop := options.pop("stop", None), (str, list, tuple)):
-        options["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
-    if (limit := options.pop("max_completion_tokens", None)) is not None:
-        options.setdefault("max_tokens", limit)
-    if "tools" in options and options["tools"] is not None:
-        options["tools"] = [_tool(function, tool) for function, tool, _ in tools_of(options)]
+    if (stop := stop_sequences(options)) is not None:
+        if options.get("stop_sequences") not in (None, stop):
+            raise contradiction("stop", "stop_sequences")
+        options["stop_sequences"] = stop
+    if (limit := one_of(options, "max_tokens", "max_completion_tokens")) is not None:
+        options["max_tokens"] = limit
+    if options.get("tools") is not None:
+        options["tools"] = [_tool(*each) for each in tools_of(options)]
     _translate_tool_choice(options)
     _translate_format(options)
     return options
 
 
-def _tool(function: Any, tool: Any) -> Any:
+def _tool(function: Function | None, tool: Any, name: str) -> Any:
     if function is None:
+        if tool.get("type") == "function" or isinstance(tool.get("custom"), Mapping):
+            raise InvalidRequestError(
+                f"{name} is a tool of type {tool['type']!r} in a form that {_PROTOCOL} does not "
+                'have: use {"type": "function", "function": {…}}'
+            )
         return tool
     more = {key: value for key, value in tool.items() if key not in ("type", "function")}
     made = {"name": function.name, "description": function.description, "strict": function.strict}
@@ -178,6 +213,13 @@ def _translate_tool_choice(options: dict[str, Any]) -> None:
         kind = {"required": "any"}.get(choice.mode, choice.mode)
         named = {"type": "tool", "name": choice.name}
         options["tool_choice"] = named if choice.name else {"type": kind}
+    elif (own := options.get("tool_choice")) is not None and (
+        not isinstance(own, Mapping) or own.get("type") not in _CHOICES
+    ):
+        raise InvalidRequestError(
+            f"tool_choice of this form cannot be honoured by {_PROTOCOL}: use 'auto', 'none', "
+            "'required', or name a function"
+        )
     parallel = options.pop("parallel_tool_calls", None)
     if parallel is False and options.get("tools"):
         value = options.get("tool_choice") or {"type": "auto"}
@@ -196,5 +238,10 @@ def _translate_format(options: dict[str, Any]) -> None:
         )
     del options["response_format"]
     if answer.kind == "json_schema":
-        schema = {"type": "json_schema", "schema": answer.schema}
-        options["output_config"] = {**(options.get("output_config") or {}), "format": schema}
+        made = {"type": "json_schema", "schema": answer.described_schema()}
+        given = options.get("output_config") or {}
+        if not isinstance(given, Mapping):
+            raise InvalidRequestError("output_config must be a dict")
+        if given.get("format") not in (None, made):
+            raise contradiction("response_format", "output_config")
+        options["output_config"] = {**given, "format": made}

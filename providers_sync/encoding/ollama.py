@@ -1,21 +1,36 @@
 """Messages and options for Ollama's chat protocol.
 
+A server of Ollama's ignores what it does not know, so everything else is an error here.
+
 Source: Ollama API, "Generate a chat completion"; Modelfile reference, "Valid parameters and
 values"; guides "Thinking", "Structured outputs", "Tool calling".
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..files import File
+from ..files import File, load_file
 from ..types import Messages
-from .options import refuse, response_format_of, tool_choice_of, tools_of
+from .options import (
+    Function,
+    check_one_answer,
+    contradiction,
+    one_of,
+    refuse,
+    response_format_of,
+    stop_sequences,
+    take,
+    tool_choice_of,
+    tools_of,
+)
 from .parts import SYSTEM_ROLES, calls_of, cannot_carry, named, parts_of, read_part
 
 _PROTOCOL = "Ollama's protocol"
+_LIMITS = ("num_predict", "max_tokens", "max_completion_tokens")
 _FIELDS = ("think", "keep_alive", "format", "logprobs", "top_logprobs", "truncate", "shift")
 """Options that stand beside the messages."""
 _MODEL_OPTIONS = (
@@ -40,6 +55,9 @@ def to_turns(messages: Messages) -> list[dict[str, Any]]:
     >>> to_turns([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}])
     [{'role': 'user', 'content': 'Hi'}]
 
+    Ollama's own form is accepted too: ``images`` beside the text (base64, path objects or bytes),
+    calls without ids whose arguments are an object, results with ``tool_name``.
+
     Raises ``InvalidRequestError`` for a part that the protocol cannot carry, an incomplete tool
     call, and a file that cannot be read.
     """
@@ -54,31 +72,70 @@ def to_turns(messages: Messages) -> list[dict[str, Any]]:
                 texts.append(value)
             else:
                 images.append(_image(value, part, place))
+        images += _own_images(message, name)
         role = "system" if message["role"] in SYSTEM_ROLES else message["role"]
         turn: dict[str, Any] = {"role": role, "content": "".join(texts)}
         if images:
             turn["images"] = images
         if thinking := message.get("thinking"):
             turn["thinking"] = thinking
-        calls = calls_of(message, name)
-        names.update((call.id, call.name) for call in calls)
-        if calls:
-            turn["tool_calls"] = [
-                {"id": call.id, "function": {"name": call.name, "arguments": call.object()}}
-                for call in calls
-            ]
+        if calls := _calls(message, name):
+            names.update((call["id"], call["function"]["name"]) for call in calls if "id" in call)
+            turn["tool_calls"] = calls
         if role == "tool":
-            call_id = str(message.get("tool_call_id") or "")
-            turn["tool_call_id"] = call_id
-            if tool_name := names.get(call_id, message.get("name")):
-                turn["tool_name"] = tool_name
+            call_id = message.get("tool_call_id")
+            tool_name = message.get("tool_name") or names.get(str(call_id), message.get("name"))
+            result = {"tool_call_id": call_id and str(call_id), "tool_name": tool_name}
+            turn |= {key: value for key, value in result.items() if value}
         turns.append(turn)
     return turns
 
 
+def _calls(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the calls of a message, whose arguments are objects here."""
+    calls = message.get("tool_calls") or []
+    if calls and isinstance(calls, (list, tuple)) and all(map(_is_own_call, calls)):
+        return [
+            {**({"id": call["id"]} if call.get("id") else {}), "function": call["function"]}
+            for call in calls
+        ]
+    return [
+        {"id": call.id, "function": {"name": call.name, "arguments": call.object()}}
+        for call in calls_of(message, name)
+    ]
+
+
+def _is_own_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    return (
+        isinstance(function, Mapping)
+        and isinstance(function.get("name"), str)
+        and isinstance(function.get("arguments"), Mapping)
+    )
+
+
+def _own_images(message: Mapping[str, Any], name: str) -> list[str]:
+    """Return the base64 of the images beside the text of a message; a string is base64."""
+    images = message.get("images") or []
+    if not isinstance(images, (list, tuple)):
+        raise InvalidRequestError(f"{name}['images'] must be a list")
+    found = []
+    for index, image in enumerate(images):
+        place = f"{name}['images'][{index}]"
+        if isinstance(image, str):
+            try:
+                image = base64.b64decode(image, validate=True)
+            except ValueError:
+                raise InvalidRequestError(
+                    f"{place} must be base64, a pathlib.Path or bytes"
+                ) from None
+        found.append(_image(load_file(image, place), {"type": "images"}, place))
+    return found
+
+
 def _image(file: File | None, part: Mapping[str, Any], name: str) -> str:
     """Return the base64 of an image, the only file that a message carries."""
-    if file is None or file.kind not in ("image", ""):
+    if file is None or file.kind not in ("image", "") or (file.data and not file.kind):
         raise cannot_carry(part, name, _PROTOCOL, "it takes text and images")
     if file.data is None:
         raise InvalidRequestError(
@@ -94,23 +151,28 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     Raises ``InvalidRequestError`` for any other: Ollama ignores what it does not know.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    if options.pop("n", 1) != 1:
-        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+    check_one_answer(options)
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
-    options.pop("stream_options", None)
+    take(options, "n", "stream_options", *_NO_EQUIVALENT)
     body: dict[str, Any] = {}
     if "stream" in options:
         body["stream"] = options.pop("stream")
-    for name in ("max_tokens", "max_completion_tokens"):
-        if (limit := options.pop(name, None)) is not None:
-            options.setdefault("num_predict", limit)
-    if (effort := options.pop("reasoning_effort", None)) is not None:
-        options.setdefault("think", False if effort == "none" else effort)
+    translated = {"num_predict": one_of(options, *_LIMITS), "stop": stop_sequences(options)}
+    options |= {name: value for name, value in translated.items() if value is not None}
+    _translate_effort(options)
     _translate_format(options)
+    if options.get("top_logprobs") and not options.get("logprobs"):
+        raise InvalidRequestError("top_logprobs= needs logprobs=True beside it")
     body |= _tools(options)
     body |= {name: options.pop(name) for name in _FIELDS if name in options}
     model_options = {name: options.pop(name) for name in _MODEL_OPTIONS if name in options}
-    model_options |= options.pop("options", {})
+    own = options.pop("options", {})
+    if not isinstance(own, Mapping):
+        raise InvalidRequestError("options must be a dict of options of the model")
+    for name in own.keys() & model_options.keys():
+        if own[name] != model_options[name]:
+            raise contradiction(f"options['{name}']", name)
+    model_options |= own
     if model_options:
         body["options"] = model_options
     if options:
@@ -123,7 +185,7 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _tools(options: dict[str, Any]) -> dict[str, Any]:
     """Return the tools, none of them if the model must not call any."""
-    tools = [tool for _, tool, _ in tools_of(options)]
+    tools = [_tool(*each) for each in tools_of(options)]
     choice, given = tool_choice_of(options), options.pop("tool_choice", None)
     options.pop("tools", None)
     mode = choice.mode if choice else None
@@ -136,10 +198,39 @@ def _tools(options: dict[str, Any]) -> dict[str, Any]:
     return {"tools": tools} if tools and mode != "none" else {}
 
 
+def _tool(function: Function | None, tool: Any, name: str) -> dict[str, Any]:
+    if function is None:
+        raise InvalidRequestError(
+            f"{name} is no function, and {_PROTOCOL} has no other tools: use "
+            '{"type": "function", "function": {…}}'
+        )
+    if function.strict:
+        raise InvalidRequestError(
+            f"{name}['function']['strict'] cannot be honoured by {_PROTOCOL}: leave it out"
+        )
+    return {"type": "function", "function": tool["function"]}
+
+
+def _translate_effort(options: dict[str, Any]) -> None:
+    """Translate ``reasoning_effort`` to ``think``, which is a level, or whether to think."""
+    effort = options.pop("reasoning_effort", None)
+    if effort is None:
+        return
+    level = False if effort == "none" else effort
+    think = options.get("think")
+    if think is not None and think != level and (think is not True or level is False):
+        raise contradiction("reasoning_effort", "think")
+    options["think"] = level
+
+
 def _translate_format(options: dict[str, Any]) -> None:
     answer = response_format_of(options)
     if answer is None:
         return
     del options["response_format"]
-    if answer.kind != "text":
-        options["format"] = "json" if answer.kind == "json_object" else dict(answer.schema or {})
+    if answer.kind == "text":
+        return
+    made = "json" if answer.kind == "json_object" else answer.described_schema()
+    if options.get("format") not in (None, "", made):
+        raise contradiction("response_format", "format")
+    options["format"] = made

@@ -13,6 +13,8 @@ from ..files import File, file_source, load_file
 from ..types import Messages
 from .parts import named, read_part
 
+_CACHE = "cache_control"
+"""It stands beside what it marks (OpenRouter, "Prompt Caching")."""
 _FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
 
@@ -44,14 +46,22 @@ def _part(part: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         return part
     if part["type"] == "file":
         file = load_file(*found)
-        rest = {key: value for key, value in part.items() if key not in ("type", "file")}
-        return {**_file_part(file, name), **rest}
+        made, detail = _file_part(file, name), {}
+        if file.kind == "image" and "detail" in part:
+            detail = {"detail": part["detail"]}
+            made["image_url"] |= detail
+        return {**made, **_without(part, "type", "file", *detail)}
     url = {"url": found[0] if isinstance(found[0], str) else _image_url(part, name)}
     if part["type"] == "image":
-        rest = {key: value for key, value in part.items() if key not in ("type", "image")}
-        return {"type": "image_url", "image_url": {**rest, **url}}
+        rest = _without(part, "type", "image", _CACHE)
+        made = {"type": "image_url", "image_url": {**rest, **url}}
+        return {**made, _CACHE: part[_CACHE]} if _CACHE in part else made
     detail = part["image_url"]
     return {**part, "image_url": {**detail, **url} if isinstance(detail, Mapping) else url}
+
+
+def _without(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in names}
 
 
 def _image_url(part: Mapping[str, Any], name: str) -> str:

@@ -41,6 +41,11 @@ class ResponseFormat(NamedTuple):
     strict: bool | None = None
     description: str | None = None
 
+    def described_schema(self) -> dict[str, Any]:
+        """Return the schema, with the format's description where it has none of its own."""
+        described = {"description": self.description} if self.description else {}
+        return {**described, **(self.schema or {})}
+
 
 def function_of(tool: object, name: str) -> Function | None:
     """Return the function of a tool in OpenAI's form; ``None`` for the protocol's own form."""
@@ -115,6 +120,53 @@ def response_format_of(options: Mapping[str, Any]) -> ResponseFormat | None:
     )  # fmt: skip
 
 
+def check_one_answer(options: Mapping[str, Any]) -> None:
+    """Raise ``InvalidRequestError`` if ``n`` asks for several answers, or none."""
+    if options.get("n") not in (None, 1):
+        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+
+
+def one_of(options: dict[str, Any], *names: str) -> Any:
+    """Remove options that mean the same, and return their value; ``None`` if none is given.
+
+    >>> one_of({"max_tokens": 5}, "max_tokens", "max_completion_tokens")
+    5
+
+    Raises ``InvalidRequestError`` if they contradict each other.
+    """
+    given = {name: options.pop(name) for name in names if name in options}
+    given = {name: value for name, value in given.items() if value is not None}
+    values = list(given.values())
+    if any(value != values[0] for value in values):
+        raise contradiction(*given)
+    return values[0] if values else None
+
+
+def contradiction(*names: str) -> Exception:
+    """Return the error for options that mean the same and have different values."""
+    return InvalidRequestError(
+        f"{' and '.join(f'{name}=' for name in names)} contradict each other: give one of them "
+        "(None removes one that the provider has)"
+    )
+
+
+def stop_sequences(options: dict[str, Any]) -> list[str] | None:
+    """Remove ``stop`` and return its texts; ``None`` if it is not given.
+
+    >>> stop_sequences({"stop": "END"})
+    ['END']
+
+    Raises ``InvalidRequestError`` if it is neither text nor a list of texts.
+    """
+    stop = options.pop("stop", None)
+    if stop is None:
+        return None
+    texts = [stop] if isinstance(stop, str) else stop
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise InvalidRequestError("stop must be text, or a list of texts")
+    return list(texts)
+
+
 def take(options: dict[str, Any], *names: str) -> None:
     """Remove options that have been translated."""
     for name in names:
@@ -124,10 +176,10 @@ def take(options: dict[str, Any], *names: str) -> None:
 def refuse(options: Mapping[str, Any], names: Mapping[str, str], protocol: str) -> None:
     """Raise ``InvalidRequestError`` for an option that a protocol cannot honour.
 
-    ``names`` has the remedy for each option, which may be empty.
+    ``names`` has the remedy for each option, which may be empty. ``False`` asks for nothing.
     """
     for name, remedy in names.items():
-        if options.get(name) is not None:
+        if options.get(name) is not None and options[name] is not False:
             raise InvalidRequestError(
                 f"{name}= cannot be honoured by {protocol}" + (f": {remedy}" if remedy else "")
             )

@@ -112,6 +112,8 @@ def calls_of(message: Mapping[str, Any], name: str) -> list[SentCall]:
     [{'a': 1}]
     """
     calls = message.get("tool_calls") or []
+    if not isinstance(calls, (list, tuple)):
+        raise InvalidRequestError(f"{name}['tool_calls'] must be a list")
     return [_call(call, f"{name}['tool_calls'][{i}]") for i, call in enumerate(calls)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -25,8 +26,9 @@ class Ollama(ListsModels):
 
     Messages, ``tools``, ``response_format`` and options may be in OpenAI's form or in Ollama's own;
     images are passed as for ``OpenAICompatible``, but not by their address. Without ``base_url``
-    the address is that of ``OLLAMA_HOST``, read as Ollama's own client reads it. Source of the
-    protocol: Ollama API, "Generate a chat completion".
+    the address is that of ``OLLAMA_HOST``, read as Ollama's own client reads it. For the models in
+    Ollama's cloud pass ``base_url="https://ollama.com"``; the key is that of ``OLLAMA_API_KEY``.
+    Source of the protocol: Ollama API, "Generate a chat completion" and "Cloud".
     """
 
     url = "https://ollama.com"
@@ -36,6 +38,7 @@ class Ollama(ListsModels):
     default_base_url = "http://127.0.0.1:11434"
     base_url_variable = "OLLAMA_BASE_URL"
     api_key_variable = "OLLAMA_API_KEY"
+    vendor_urls = ("https://ollama.com",)
     headers = {"Accept": "application/x-ndjson"}
 
     @classmethod
@@ -47,7 +50,7 @@ class Ollama(ListsModels):
     @staticmethod
     def model_names(listed: Any) -> Iterable[str]:
         """Return the names in the JSON that the server sent."""
-        return [str(model["name"]) for model in listed["models"]]
+        return [str(model.get("name") or model["model"]) for model in listed["models"]]
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: options of the model in ``options``, all others beside it."""
@@ -62,21 +65,37 @@ class Ollama(ListsModels):
 def url_of_host(host: str) -> str:
     """Return the address that ``OLLAMA_HOST`` names; without a scheme the port is 11434.
 
+    Source: ``_parse_host`` in ollama-python, and ``envconfig`` in Ollama itself, which removes
+    spaces and quotes. An address to listen at, such as 0.0.0.0, stands for this machine.
+
     >>> url_of_host("box"), url_of_host("https://box/api"), url_of_host(":8000")
     ('http://box:11434', 'https://box:443/api', 'http://127.0.0.1:8000')
     >>> url_of_host("0.0.0.0"), url_of_host("[::1]:80")
     ('http://127.0.0.1:11434', 'http://[::1]:80')
+    >>> url_of_host("fe80::1")
+    'http://[fe80::1]:11434'
     """
     text = host.strip().strip("\"'")
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "http", text
     try:
-        parts = urlsplit(f"{scheme}://{rest}")
+        parts = urlsplit(f"{scheme}://{f'[{rest}]' if _is_ipv6(rest) else rest}")
         name = parts.hostname or "127.0.0.1"
         port = parts.port or (_PORTS.get(scheme, _PORT) if separator else _PORT)
     except ValueError as error:
-        raise InvalidRequestError(f"OLLAMA_HOST is no address: {error}") from None
+        raise InvalidRequestError(
+            f"OLLAMA_HOST is no address such as box:11434, https://box or [::1]:11434: {error}"
+        ) from None
     name = _ANY_ADDRESS.get(name, name)
     name = f"[{name}]" if ":" in name else name
-    return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}"
+    path = parts.path.strip("/")
+    return f"{scheme}://{name}:{port}" + (f"/{path}" if path else "")
+
+
+def _is_ipv6(host: str) -> bool:
+    """Return whether it is an IPv6 address without brackets, as Ollama itself takes it."""
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False

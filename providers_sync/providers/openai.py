@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .. import transport
 from ..encoding.openai_chat import with_openai_files
+from ..encoding.options import check_one_answer
 from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
 from .base import build_body
@@ -87,10 +88,7 @@ class OpenAICompatible(ListsModels):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: messages unchanged, images in the protocol's own form."""
-        if (options.get("n") or 1) != 1:
-            raise InvalidRequestError(
-                "n must be 1: a stream carries one answer; send several requests"
-            )
+        check_one_answer(options)
         base = {
             "model": model,
             "messages": with_openai_files(messages),

@@ -64,6 +64,8 @@ class ProviderSettings:
     """False if the protocol has no field for the model's name."""
     default_base_url: ClassVar[str]
     base_url_variable: ClassVar[str]
+    vendor_urls: ClassVar[tuple[str, ...]] = ()
+    """Other addresses of the vendor, which may receive the environment's key too."""
     api_key_variable: str | None = None
     headers: ClassVar[Mapping[str, str]] = {}
 
@@ -151,7 +153,8 @@ class ProviderSettings:
         """
         if callable(argument):
             return validate_key_function(argument)
-        trusted = {getattr(self, "default_base_url", None)}  # a custom provider may have none
+        # A custom provider may have no default address.
+        trusted = {getattr(self, "default_base_url", None), *self.vendor_urls}
         if found := self.environment_url():
             trusted.add(found[0].rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
