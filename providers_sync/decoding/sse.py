@@ -26,6 +26,7 @@ _BETWEEN_TEXT = re.compile(_BETWEEN.pattern.decode())
 _BETWEEN_BYTES = 8
 _UNNAMED = (b"data:", b"{")
 """How an event without a name begins; the name of another may hold for all its lines."""
+_UNNAMED_TEXT = tuple(name.decode() for name in _UNNAMED)
 _FIELD_NAMES = ("data", "event", "id", "retry")
 BARE = ""
 """The name of an "event" of lines that are no field."""
@@ -74,14 +75,15 @@ class EventParser:
 
     def _parse(self, block: str, events: list[tuple[str, str]]) -> bool:
         """Parse an unusual event; return whether it is within the limits."""
+        block = block.lstrip("\n")
+        if block.startswith(_UNNAMED_TEXT) and len(parts := _BETWEEN_TEXT.split(block)) > 1:
+            return all(self._parse(part, events) for part in parts)
         if error := _too_many_lines(block):
-            if block.startswith(("data:", "{")) and len(parts := _BETWEEN_TEXT.split(block)) > 1:
-                return all(self._parse(part, events) for part in parts)
             self.error = error
             return False
         bare = ""
         if _BARE_LINE.search(block):
-            lines = block.lstrip("\n").split("\n")
+            lines = block.split("\n")
             bare = "\n".join(line for line in lines if _BARE_LINE.match(line))
             if _BARE_LINE.match(lines[0]):
                 events.append((BARE, bare))
@@ -135,10 +137,13 @@ class EventParser:
         end = tail.rfind(b"\n\n", searched) + 2
         complete = bytes(tail[:end]) if end > 1 else b""
         del tail[: len(complete)]
-        if not complete and tail.startswith(_UNNAMED) and _BETWEEN.search(tail, searched):
-            complete, _, rest = _BETWEEN.sub(b"\n\n", tail).rpartition(b"\n\n")
+        if tail.startswith(b"\n"):  # an empty line after another
+            del tail[:1]
+        searched = 0 if complete else searched
+        if tail.startswith(_UNNAMED) and _BETWEEN.search(tail, searched):
+            more, _, rest = _BETWEEN.sub(b"\n\n", tail).rpartition(b"\n\n")
+            complete += more + b"\n\n"
             self._tail = tail = bytearray(rest)
-            complete = bytes(complete) + b"\n\n"
         self._check_size(tail)
         return complete
 
