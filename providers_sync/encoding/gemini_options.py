@@ -112,7 +112,7 @@ def _thinking(effort: object, model: str, given: dict[str, Any]) -> dict[str, An
         )
     if "thinkingBudget" in given or "thinkingLevel" in given:
         raise InvalidRequestError(
-            "give either reasoning_effort= or thinkingConfig= with its thinkingBudget or thinkingLevel"
+            "give either reasoning_effort= or the amount that thinkingConfig= has"
         )
     if is_since_3(model) and effort in _LEVELS:
         return {"thinkingLevel": effort, "includeThoughts": True, **given}

@@ -43,7 +43,7 @@ class ListsModels(Provider):
         retry: Any = NOT_GIVEN,
         cancel: CancelToken | None = None,
     ) -> list[str]:
-        """Return the names of the models that the server lists; raise like ``stream``.
+        """Return the names of the models that the server lists, each once; raise like ``stream``.
 
         ``timeouts`` (in seconds), ``retry`` and ``cancel`` are those of ``stream``; the total
         timeout is that of all pages of the list together.
@@ -57,7 +57,7 @@ class ListsModels(Provider):
             found, following = json.loads(text)
             names += found
             if not following or following == page:
-                return names
+                return list(dict.fromkeys(names))
             page = following
             if end is not None:
                 limits = replace(limits, total=max(end - monotonic(), _SHORTEST_S))
