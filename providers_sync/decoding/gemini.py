@@ -14,7 +14,7 @@ from ..types import ReasoningDelta, ToolCallStarted, Usage
 from .counts import gemini_counts, gemini_usage
 from .events import EventsDecoder
 from .gemini_calls import CALL_KEYS, FunctionCalls
-from .gemini_parts import ReturnedParts, media_of, split_candidates
+from .gemini_parts import PLAIN_KEYS, ReturnedParts, media_of, split_candidates
 from .gemini_sources import Sources
 from .json_array import ArrayParser
 from .parsing import WRONG_SHAPE, SurrogateJoiner, json_text, parse_json, short_repr
@@ -30,7 +30,7 @@ _CANDIDATE_KEYS = frozenset(
     {"content", "finishReason", "index", "groundingMetadata", "citationMetadata"}
 )
 _CONTENT_KEYS = frozenset({"parts", "role"})
-_FILES = ("inlineData", "fileData")
+_FILES = frozenset({"inlineData", "fileData"})
 _FILE_KEYS = frozenset({"mimeType", "data", "fileUri"})
 _PART_KEYS = frozenset({"text", "thought", "functionCall", *_FILES})
 _FEEDBACK_KEYS = frozenset({"blockReason"})
@@ -150,10 +150,9 @@ class GeminiDecoder(EventsDecoder):
                 self._deltas.append(ReasoningDelta(text))
         elif text is not None:
             raise TypeError("text is no string")
-        for key in _FILES:
-            if key in part:
+        if not part.keys() <= PLAIN_KEYS:
+            for key in part.keys() & _FILES:
                 self._read_file(part[key], key, is_thought)
-        if not part.keys() <= _PART_KEYS:
             self._add_extras(part, _PART_KEYS, _PARTS)
 
     def _read_file(self, source: Any, key: str, is_thought: bool) -> None:

@@ -13,7 +13,7 @@ from .gemini_sources import text_of
 from .openai_parts import decode_base64
 from .parsing import join_surrogates
 
-_PLAIN_KEYS = frozenset({"text", "thought"})
+PLAIN_KEYS = frozenset({"text", "thought"})
 
 
 def split_candidates(value: Any) -> tuple[Any, list[tuple[int, Any]]]:
@@ -21,6 +21,8 @@ def split_candidates(value: Any) -> tuple[Any, list[tuple[int, Any]]]:
 
     The index 0 may be left out, as JSON of protocol buffers does.
     """
+    if isinstance(value, list) and len(value) == 1 and value[0] and not value[0].get("index"):
+        return value[0], []  # nearly always
     candidates = [candidate for candidate in value or () if candidate]
     indexes = [candidate.get("index") for candidate in candidates]
     first = next((i for sought in (0, None) for i in _places(indexes, sought)), None)
@@ -65,10 +67,10 @@ class ReturnedParts:
 
         Empty text is left out: Vertex AI refuses it in a request.
         """
-        if part.keys() <= _PLAIN_KEYS and not part.get("text"):
+        if part.keys() <= PLAIN_KEYS and not part.get("text"):
             return
         last = self._parts[-1] if self._parts else None
-        grows = part.keys() <= _PLAIN_KEYS and isinstance(part.get("text"), str)
+        grows = part.keys() <= PLAIN_KEYS and isinstance(part.get("text"), str)
         if grows and self._texts and isinstance(last, dict) and _is_thought(last, part):
             self._texts.append(part["text"])
             return
@@ -103,4 +105,4 @@ def _is_portable(part: dict[str, Any]) -> bool:
     call = part.get("functionCall")
     if isinstance(call, dict):
         return part.keys() == {"functionCall"} and call.keys() == {"name", "args"}
-    return part.keys() <= _PLAIN_KEYS
+    return part.keys() <= PLAIN_KEYS
