@@ -505,12 +505,21 @@ def test_text_after_the_reason_still_counts() -> None:
 def test_errors_inside_the_stream_raise() -> None:
     """With the status that they name."""
     error = {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}
-    for shown in (error, [error]):
+    for shown in (error, [error], {**candidate({"text": ""}), **error}):
         with serve(["Hel", event(shown)], protocol="gemini") as server:
             stream = Gemini("m", base_url=server.url).stream("Hi")
             with pytest.raises(ServerError, match="overloaded") as caught:
                 stream.read()
         assert (caught.value.partial, caught.value.status_code) == ("Hel", 503)
+
+
+def test_text_beside_an_error_is_kept() -> None:
+    """In the same event."""
+    with serve(event({**candidate({"text": "Hi"}), "error": "x"}), protocol="gemini") as server:
+        stream = Gemini("m", base_url=server.url, retry=None).stream("Hi")
+        with pytest.raises(ServerError):
+            stream.read()
+    assert stream.text == "Hi"
 
 
 def test_calls_come_whole_or_in_parts() -> None:

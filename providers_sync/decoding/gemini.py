@@ -82,8 +82,7 @@ class GeminiDecoder(EventsDecoder):
         if not isinstance(value, dict):
             raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
         is_answer = not _EVENT_KEYS.isdisjoint(value.keys() - {"error"})
-        if reports_error(value, is_answer=is_answer):
-            raise server_error(value)
+        is_error = reports_error(value, is_answer=is_answer)
         self._read_model(value.get("modelVersion"))
         self._response_id = self._response_id or as_text(value.get("responseId") or "")
         try:
@@ -95,9 +94,11 @@ class GeminiDecoder(EventsDecoder):
             self._read_feedback(value.get("promptFeedback") or {})
             self._read_counts(value.get("usageMetadata") or {})
         except WRONG_SHAPE as error:
-            raise MalformedStream(f"an event has the wrong shape: {error}") from error
-        if not value.keys() <= _EVENT_KEYS:
-            self._add_extras(value, _EVENT_KEYS)
+            if not is_error:
+                raise MalformedStream(f"an event has the wrong shape: {error}") from error
+        if is_error:
+            raise server_error(value)
+        self._add_extras(value, _EVENT_KEYS)
         if not is_answer:
             self._words = self._words or short_repr(json_text(value))
         if self.finished:
@@ -115,8 +116,7 @@ class GeminiDecoder(EventsDecoder):
         for part in [parts] if isinstance(parts, dict) else parts:
             if part:
                 self._read_part(part)
-        if not content.keys() <= _CONTENT_KEYS:
-            self._add_extras(content, _CONTENT_KEYS, f"{_PLACE}content.")
+        self._add_extras(content, _CONTENT_KEYS, f"{_PLACE}content.")
         if grounding := candidate.get("groundingMetadata"):
             place = f"{_PLACE}groundingMetadata."
             self._deltas += self._sources.grounding(grounding)
