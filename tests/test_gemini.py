@@ -101,12 +101,13 @@ def test_vertex_gets_an_access_token() -> None:
         provider = Gemini("m", base_url=server.url + path, api_key=lambda: next(tokens))
         provider.complete("Hi")
         provider.complete("Hi")
-        Gemini("m", base_url=server.url + path, api_key="AIzaKey").complete("Hi")
+        for key in ("AIzaKey", "AQ.Key"):
+            Gemini("m", base_url=server.url + path, api_key=key).complete("Hi")
     headers = [request.headers for request in server.requests]
     assert [each.get("Authorization") for each in headers] == [
-        "Bearer ya29.first", "Bearer ya29.second", None
+        "Bearer ya29.first", "Bearer ya29.second", None, None
     ]  # fmt: skip
-    assert [each.get("x-goog-api-key") for each in headers] == [None, None, "AIzaKey"]
+    assert [each.get("x-goog-api-key") for each in headers] == [None, None, "AIzaKey", "AQ.Key"]
     assert server.requests[0].path == f"{path}/models/m:streamGenerateContent?alt=sse"
 
 
@@ -406,6 +407,9 @@ def test_tool_choice(choice: str) -> None:
         ([{"role": "user", "content": "", "parts": ["y"]}], {}, r"\['parts'\] must be a list"),
         ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "no dict"),
         ([{"role": "tool", "name": 5, "content": "2"}], {}, "add it as 'name'"),
+        ([{"role": "assistant", "content": "", "tool_calls": [CALL],
+           "parts": [{"functionCall": {"name": "add", "id": []}}]},
+          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "that of no call"),
         ([{"role": "user", "content": [{"type": "hologram"}]}], {},
          r"messages\[0\]\['content'\]\[0\] is of type 'hologram', which Gemini's protocol"),
         ([{"role": "tool", "tool_call_id": "t9", "content": "2"}], {},

@@ -91,7 +91,7 @@ def _turn_parts(
 ) -> list[Any]:
     made = calls_of(message, name)
     returned = _own_parts(message, name)
-    own_ids = {part["functionCall"].get("id") for part in returned if "functionCall" in part}
+    own_ids = [part["functionCall"].get("id") for part in returned if "functionCall" in part]
     calls.update(
         (call.id, _Call(call.name, position, call.id in own_ids))
         for position, call in enumerate(made)

@@ -152,8 +152,9 @@ def _translate_tools(options: dict[str, Any]) -> None:
         calling["mode"] = {"required": "ANY"}.get(choice.mode, choice.mode.upper())
         if choice.name:
             calling["allowedFunctionNames"] = [choice.name]
-    if any(function.strict for function, _, _ in tools if function is not None):
-        calling["mode"] = {"AUTO": _STRICT}.get(calling.get("mode", "AUTO"), calling.get("mode"))
+    is_strict = any(function.strict for function, _, _ in tools if function is not None)
+    if is_strict and calling.get("mode", "AUTO") == "AUTO":
+        calling["mode"] = _STRICT
     given = _take_dict(options, "toolConfig")
     own = _take_dict(given, "functionCallingConfig")
     if choice is not None and not own.keys().isdisjoint(("mode", "allowedFunctionNames")):

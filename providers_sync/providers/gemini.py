@@ -14,7 +14,7 @@ from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
-_API_KEY_PREFIX = "AIza"
+_API_KEY_PREFIXES = ("AIza", "AQ.")
 """How API keys begin; the tokens of Vertex AI do not."""
 _TOKEN_PREFIX = "ya29."
 """How access tokens of Google's OAuth begin."""
@@ -65,7 +65,7 @@ class Gemini(ListsModels):
         """Return the header of the key: that of a token for one, and at a project's address."""
         is_project = "/projects/" in urlsplit(str(self.base_url)).path
         if api_key.startswith(_TOKEN_PREFIX) or (
-            is_project and not api_key.startswith(_API_KEY_PREFIX)
+            is_project and not api_key.startswith(_API_KEY_PREFIXES)
         ):
             return {"Authorization": f"Bearer {api_key}"}
         return {"x-goog-api-key": api_key}
