@@ -29,7 +29,7 @@ _REASONS = {
     "{was} ended by a content filter": (
         *("content_filter", "content_filtered", "sensitive", "guardrail_intervened", "error_toxic"),
         *("safety", "recitation", "blocklist", "prohibited_content", "spii", "model_armor"),
-        *("blocked", "content_policy"),
+        *("blocked", "content_policy", "jailbreak"),
         *("image_safety", "image_recitation", "image_prohibited_content"),
     ),
     _REFUSAL: ("refusal",),
@@ -38,6 +38,9 @@ _REASONS = {
         *("malformed_function_call", "malformed_tool_use", "unexpected_tool_call"),
         *("too_many_tool_calls", "malformed_model_output"),
     ),
+    "{was} ended without the image that was asked for": ("no_image", "image_other"),
+    "{was} ended because {its} language is not supported": ("language",),
+    "{was} ended because the request lacks a thought signature": ("missing_thought_signature",),
     "{was} stopped by the server": (
         *("abort", "aborted", "cancelled", "canceled", "user_cancel"),
         *("timeout", "time_limit"),

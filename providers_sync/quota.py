@@ -25,6 +25,8 @@ _NAMES = frozenset(
     }
 )
 """The types and codes that vendors document for it, in lower case."""
+_NAME_KEYS = ("type", "code", "status")
+"""Where an error has its names; Google's APIs call one its status."""
 
 
 def reports_exhausted_quota(*names: object) -> bool:
@@ -55,7 +57,7 @@ def _names(value: Any) -> Iterator[object]:
     outer = value if isinstance(value, dict) else {}
     for part in (outer, outer.get("error"), outer.get("detail")):
         if isinstance(part, dict):
-            yield from (part[name] for name in ("type", "code") if part.get(name) is not None)
+            yield from (part[name] for name in _NAME_KEYS if part.get(name) is not None)
             yield from detailed_codes(part)
         elif isinstance(part, str):
             yield part

@@ -10,6 +10,8 @@ import pytest
 from decode_kit import decode, split
 
 from providers_sync import (
+    APIStatusError,
+    APITimeoutError,
     Citation,
     Extra,
     Finish,
@@ -17,13 +19,16 @@ from providers_sync import (
     InvalidRequestError,
     MalformedStream,
     Media,
+    RateLimitError,
     ReasoningDelta,
     ServerError,
+    StreamCut,
     StreamTruncated,
     ToolCall,
     Usage,
 )
 from providers_sync.decoding.gemini import GeminiDecoder
+from providers_sync.encoding.gemini import is_since_3
 from providers_sync.testing import (
     Request,
     answer,
@@ -96,12 +101,13 @@ def test_vertex_gets_an_access_token() -> None:
         provider = Gemini("m", base_url=server.url + path, api_key=lambda: next(tokens))
         provider.complete("Hi")
         provider.complete("Hi")
-        Gemini("m", base_url=server.url + path, api_key="AIzaKey").complete("Hi")
+        for key in ("AIzaKey", "AQ.Key"):
+            Gemini("m", base_url=server.url + path, api_key=key).complete("Hi")
     headers = [request.headers for request in server.requests]
     assert [each.get("Authorization") for each in headers] == [
-        "Bearer ya29.first", "Bearer ya29.second", None
+        "Bearer ya29.first", "Bearer ya29.second", None, None
     ]  # fmt: skip
-    assert [each.get("x-goog-api-key") for each in headers] == [None, None, "AIzaKey"]
+    assert [each.get("x-goog-api-key") for each in headers] == [None, None, "AIzaKey", "AQ.Key"]
     assert server.requests[0].path == f"{path}/models/m:streamGenerateContent?alt=sse"
 
 
@@ -109,12 +115,42 @@ def test_vertex_gets_an_access_token() -> None:
     ("model", "path"),
     [
         ("tunedModels/mine", "/tunedModels/mine:streamGenerateContent?alt=sse"),
+        ("endpoints/12", "/endpoints/12:streamGenerateContent?alt=sse"),
+        ("gemini-x@001", "/models/gemini-x@001:streamGenerateContent?alt=sse"),
+        ("ü:b", "/models/%C3%BC%3Ab:streamGenerateContent?alt=sse"),
         ("a b/../c?x", "/models/a%20b%2F..%2Fc%3Fx:streamGenerateContent?alt=sse"),
     ],
 )
 def test_model_is_in_the_path(model: str, path: str) -> None:
     """What has a meaning in an address is escaped."""
     assert Gemini("m").endpoint(model) == path
+
+
+def test_access_token_is_one_at_googles_own_address_too() -> None:
+    """Google's OAuth gives it a prefix."""
+    assert Gemini("m").authorization("ya29.x") == {"Authorization": "Bearer ya29.x"}
+    assert Gemini("m").authorization("AQ.x") == {"x-goog-api-key": "AQ.x"}
+
+
+def test_key_is_in_no_address_and_no_error() -> None:
+    """Even if the server repeats it."""
+    refused = status(400, "API key not valid: s3cret-key")
+    with serve(refused, protocol="gemini") as server, pytest.raises(APIStatusError) as caught:
+        Gemini("m", base_url=server.url, api_key="s3cret-key").complete("Hi")
+    assert "s3cret" not in f"{caught.value} {caught.value.body} {server.requests[0].path}"
+
+
+def test_wait_that_google_states_is_obeyed() -> None:
+    """It stands in the error, which may be in a list; there is no header."""
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600.5s"},
+    ]
+    error = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}}
+    for body in (error, [error]):
+        with serve(json_body(body, 429)) as server, pytest.raises(RateLimitError) as caught:
+            Gemini("m", base_url=server.url).complete("Hi")
+        assert (caught.value.retry_after, len(server.requests)) == (3600.5, 1)
 
 
 def test_messages_become_contents() -> None:
@@ -162,6 +198,57 @@ def test_calls_of_another_model_need_a_stand_in_for_their_signature() -> None:
     assert [part.get("thoughtSignature") for part in parts] == [
         "skip_thought_signature_validator", None
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "needed"),
+    [
+        *(("gemini-3-flash", True), ("models/gemini-3.1-pro", True), ("gemini-4-pro", True)),
+        *(("gemini-flash-latest", True), ("gemini-2.5-pro", False), ("gemini-pro", False)),
+        *(("tunedModels/mine", False), ("my-gemini-3", False)),
+    ],
+)
+def test_which_models_need_signatures(model: str, needed: bool) -> None:
+    """Gemini 3 and what follows it, under any name of Google's."""
+    assert is_since_3(model) is needed
+
+
+def test_results_are_in_the_order_of_their_calls() -> None:
+    """Without ids the server tells them apart by nothing else."""
+    calls = [{**CALL, "id": f"t{number}"} for number in range(3)]
+    turns: list[Any] = [{"role": "assistant", "tool_calls": calls}]
+    turns += [{"role": "tool", "tool_call_id": f"t{n}", "content": f"{n}"} for n in (2, 0, 1)]
+    *_, last = sent([{"role": "user", "content": "Hi"}, *turns])["contents"]
+    responses = [part["functionResponse"] for part in last["parts"]]
+    assert responses == [{"name": "add", "response": {"output": f"{n}"}} for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("content", "response"),
+    [
+        ('{"sum": 2}', {"error": {"sum": 2}}),
+        ('{"error": "x"}', {"error": "x"}),
+        ("{}", {"error": "{}"}),
+        ("[1]", {"error": "[1]"}),
+    ],
+)
+def test_failed_result_says_so(content: str, response: dict[str, Any]) -> None:
+    """Whatever the function has returned; a result of another history may have a name only."""
+    result = {"role": "tool", "name": "add", "content": content, "is_error": True}
+    [turn] = sent([result])["contents"]
+    assert turn["parts"] == [{"functionResponse": {"name": "add", "response": response}}]
+
+
+def test_message_may_have_geminis_own_parts() -> None:
+    """For what OpenAI's form cannot say."""
+    parts = [{"fileData": {"mimeType": "video/mp4", "fileUri": "gs://bucket/film.mp4"}}]
+    message = {"role": "user", "content": "", "parts": parts}
+    assert sent(message)["contents"] == [{"role": "user", "parts": parts}]
+
+
+def test_empty_text_is_sent_if_there_is_nothing_else() -> None:
+    """What it means is for the server to say."""
+    assert sent("")["contents"] == [{"role": "user", "parts": [{"text": ""}]}]
 
 
 def test_files_are_translated() -> None:
@@ -250,6 +337,40 @@ def test_reasoning_effort(model: str, effort: str, thinking: dict[str, Any]) -> 
     assert config == {"thinkingConfig": thinking}
 
 
+def test_options_of_none_are_dropped() -> None:
+    """Wherever they stand in the body."""
+    given = {"topK": None, "seed": 1}
+    body = sent("Hi", temperature=None, topP=None, stop=None, n=None, generationConfig=given)
+    assert body["generationConfig"] == {"seed": 1}
+
+
+def test_effort_and_own_thinking_options_are_merged() -> None:
+    """In both places where they may stand."""
+    for own in (
+        {"thinkingConfig": {"includeThoughts": False}},
+        {"generationConfig": {"thinkingConfig": {"includeThoughts": False}}},
+    ):
+        config = sent("Hi", "gemini-3-pro", reasoning_effort="low", **own)["generationConfig"]
+        assert config == {"thinkingConfig": {"thinkingLevel": "low", "includeThoughts": False}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "mode"), [(None, "VALIDATED"), ("auto", "VALIDATED"), ("required", "ANY")]
+)
+def test_strict_function_is_called_by_its_schema(choice: str | None, mode: str) -> None:
+    """Two modes guarantee it; options of ``toolConfig`` stay."""
+    own = {
+        "functionCallingConfig": {"streamFunctionCallArguments": True},
+        "retrievalConfig": {"languageCode": "de"},
+    }
+    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    body = sent("Hi", tools=[strict], tool_choice=choice, toolConfig=own)
+    assert body["toolConfig"] == {
+        "functionCallingConfig": {"mode": mode, "streamFunctionCallArguments": True},
+        "retrievalConfig": {"languageCode": "de"},
+    }
+
+
 @pytest.mark.parametrize("choice", ["auto", "none", "required"])
 def test_tool_choice(choice: str) -> None:
     """The modes have other names."""
@@ -268,6 +389,27 @@ def test_tool_choice(choice: str) -> None:
         ("Hi", {"reasoning_effort": "x"}, "reasoning_effort must be one of"),
         ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is of type 'web_search'"),
         ("Hi", {"tool_choice": {"type": "custom"}}, "use toolConfig="),
+        ("Hi", {"stop": 5}, "stop must be text or a list"),
+        ("Hi", {"logprobs": 5}, "top_logprobs= is their number"),
+        ("Hi", {"reasoning_effort": ["low"]}, "reasoning_effort must be one of"),
+        ("Hi", {"reasoning_effort": "low", "thinkingConfig": {"thinkingBudget": 1}}, "give either"),
+        ("Hi", {"generationConfig": "x"}, "generationConfig must be a dict, not str"),
+        ("Hi", {"generationConfig": {"thinkingConfig": 1}}, "thinkingConfig must be a dict"),
+        ("Hi", {"toolConfig": "x", "tool_choice": "auto"}, "toolConfig must be a dict"),
+        ("Hi", {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}, "tool_choice": "auto"},
+         "give either tool_choice= or the mode"),
+        ("Hi", {"tools": [{"type": "function", "name": "add"}]}, r"tools\[0\] must have a dict"),
+        ("Hi", {"service_tier": "flex"}, "use serviceTier="),
+        ("Hi", {"contents": []}, "pass the messages as the first argument"),
+        ("Hi", {"system": "x", "systemInstruction": {}}, "give either system messages or"),
+        ([{"role": "system", "content": "x"}], {}, "messages has only system messages"),
+        ([{"role": "user", "content": "x", "parts": [{"text": "y"}]}], {}, "leave one empty"),
+        ([{"role": "user", "content": "", "parts": ["y"]}], {}, r"\['parts'\] must be a list"),
+        ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "no dict"),
+        ([{"role": "tool", "name": 5, "content": "2"}], {}, "add it as 'name'"),
+        ([{"role": "assistant", "content": "", "tool_calls": [CALL],
+           "parts": [{"functionCall": {"name": "add", "id": []}}]},
+          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "that of no call"),
         ([{"role": "user", "content": [{"type": "hologram"}]}], {},
          r"messages\[0\]\['content'\]\[0\] is of type 'hologram', which Gemini's protocol"),
         ([{"role": "tool", "tool_call_id": "t9", "content": "2"}], {},
@@ -301,7 +443,14 @@ def test_events_come_typed_and_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["MAX_TOKENS", "SAFETY", "RECITATION", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY"]
+    "reason",
+    [
+        *("MAX_TOKENS", "SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "SPII"),
+        *("PROHIBITED_CONTENT", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "NO_IMAGE"),
+        *("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
+        *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "IMAGE_OTHER"),
+        "A_REASON_OF_TOMORROW",
+    ],
 )
 def test_reasons_are_told(reason: str) -> None:
     """The end is proven, but the model did not end it."""
@@ -320,6 +469,14 @@ def test_blocked_prompt_is_told() -> None:
         completion = Gemini("m", base_url=server.url).complete("Hi")
     assert (completion.text, completion.finish_reason) == ("", "PROHIBITED_CONTENT")
     assert not completion.is_whole
+    assert completion.extras == (Extra("promptFeedback.safetyRatings", [{"category": "c"}]),)
+
+
+def test_empty_answer_is_complete() -> None:
+    """A reason says that it is."""
+    with serve(answer(event(STOP), end=False), protocol="gemini") as server:
+        completion = Gemini("m", base_url=server.url).complete("Hi")
+    assert (completion.text, completion.outcome, completion.is_whole) == ("", "complete", True)
 
 
 def test_answer_without_a_reason_is_truncated() -> None:
@@ -333,6 +490,16 @@ def test_answer_without_a_reason_is_truncated() -> None:
         assert caught.value.partial.startswith("Hel")
 
 
+def test_done_proves_nothing() -> None:
+    """Proxies add it to whatever the server has sent."""
+    data = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(candidate({"text": "Hel"})).encode()
+    with serve(answer(raw(data), end=False), protocol="gemini") as server:
+        stream = Gemini("m", base_url=server.url, retry=None).stream("Hi")
+        with pytest.raises(StreamTruncated):
+            stream.read()
+    assert stream.text == "Hel"
+
+
 def test_text_after_the_reason_still_counts() -> None:
     """Older models repeat the reason in every event."""
     values = [candidate({"text": text}, finishReason="STOP") for text in ("Hel", "lo")]
@@ -342,12 +509,21 @@ def test_text_after_the_reason_still_counts() -> None:
 def test_errors_inside_the_stream_raise() -> None:
     """With the status that they name."""
     error = {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}
-    for shown in (error, [error]):
+    for shown in (error, [error], {**candidate({"text": ""}), **error}):
         with serve(["Hel", event(shown)], protocol="gemini") as server:
             stream = Gemini("m", base_url=server.url).stream("Hi")
             with pytest.raises(ServerError, match="overloaded") as caught:
                 stream.read()
         assert (caught.value.partial, caught.value.status_code) == ("Hel", 503)
+
+
+def test_text_beside_an_error_is_kept() -> None:
+    """In the same event."""
+    with serve(event({**candidate({"text": "Hi"}), "error": "x"}), protocol="gemini") as server:
+        stream = Gemini("m", base_url=server.url, retry=None).stream("Hi")
+        with pytest.raises(ServerError):
+            stream.read()
+    assert stream.text == "Hi"
 
 
 def test_calls_come_whole_or_in_parts() -> None:
@@ -376,6 +552,39 @@ def test_calls_come_whole_or_in_parts() -> None:
     assert grown.id != empty.id
 
 
+def test_call_may_repeat_its_name_and_id() -> None:
+    """Then the part goes on with the open call; the same name with another id does not."""
+    part = {"name": "f", "id": "t1", "partialArgs": [{"jsonPath": "$.a", "stringValue": "x"}]}
+    values = [
+        candidate({"functionCall": {"name": "f", "id": "t1", "willContinue": True}}),
+        candidate({"functionCall": {**part, "willContinue": True}}),
+        candidate({"functionCall": part}),
+        candidate({"functionCall": {**part, "id": "t2"}}),
+    ]
+    calls = [(each.id, each.arguments) for each in decoded(*values, STOP)[:-1]]
+    assert calls == [("t1", {"a": "xx"}), ("t2", {"a": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("$['it\\'s']", {"it's": "x"}),
+        ("$['a\"b']", {'a"b': "x"}),
+        ('$["a\\"b"]', {'a"b': "x"}),
+        ("$['\\u00e9\\\\']['']", {"é\\": {"": "x"}}),
+        ("$['a]b'].c", {"a]b": {"c": "x"}}),
+        ("$.price$.$ref", {"price$": {"$ref": "x"}}),
+        ("$.a-b[1][0]", {"a-b": [None, ["x"]]}),
+        ("a.b", {"a": {"b": "x"}}),
+    ],
+)
+def test_places_of_arguments(path: str, arguments: dict[str, Any]) -> None:
+    """RFC 9535 has names with escapes; ``$`` may be in a name."""
+    piece = {"jsonPath": path, "stringValue": "x"}
+    [call, _] = decoded(candidate({"functionCall": {"name": "f", "partialArgs": [piece]}}), STOP)
+    assert call.arguments == arguments
+
+
 def test_call_that_is_left_open_has_no_arguments() -> None:
     """They may be incomplete."""
     opened = {"name": "f", "args": {"a": 1}, "willContinue": True}
@@ -391,6 +600,8 @@ def test_call_that_is_left_open_has_no_arguments() -> None:
         {"jsonPath": "$[0]", "stringValue": "x"},
         {"jsonPath": "$.a.b", "stringValue": "x"},
         {"jsonPath": "$.text.x", "stringValue": "x"},
+        {"jsonPath": "$['\\x']", "stringValue": "x"},
+        {"jsonPath": "$['a", "stringValue": "x"},
         {"jsonPath": "$" + ".a" * 1000, "stringValue": "x"},
         {"jsonPath": 5},
         {},
@@ -437,6 +648,81 @@ def test_grounding_is_citations_once() -> None:
         Citation("https://c", None, None, 1, 2),
         Finish("STOP"),
     ]
+
+
+def test_sources_of_every_kind_are_citations() -> None:
+    """Places, images, documents; the passages may come after them, and 0 is left out."""
+    chunks = [
+        {"maps": {"uri": "https://m", "title": "M", "placeId": "p"}},
+        {"image": {"sourceUri": "https://s", "imageUri": "https://i", "title": "I"}},
+        {"retrievedContext": {"documentName": "d", "ragChunk": {"text": "words"}}},
+    ]
+    named = {"segment": {"endIndex": 5}, "groundingChunkIndices": [0], "confidenceScores": [0.5]}
+    unnamed = [{"segment": {"endIndex": 5}, "groundingChunkIndices": [3]}, {"segment": {}}]
+    values = [
+        candidate({"text": "Hello"}, groundingMetadata={"groundingChunks": chunks}),
+        candidate(groundingMetadata={"groundingSupports": [named, *unnamed]}),
+    ]
+    deltas = decoded(*values, STOP)
+    assert deltas == [
+        "Hello",
+        Citation("https://m", "M"),
+        Citation("https://s", "I"),
+        Citation(None, None, "words"),
+        Citation("https://m", "M", None, 0, 5),
+        Extra("candidates[0].groundingMetadata.groundingSupports", unnamed),
+        Finish("STOP"),
+    ]
+    assert deltas[4].raw == {**chunks[0], **named}
+
+
+def test_recited_source_at_the_beginning() -> None:
+    """Vertex AI calls the list otherwise; a position of 0 is left out."""
+    recited = {"citations": [{"uri": "https://c", "endIndex": 2, "license": "mit"}]}
+    [citation, _] = decoded(candidate(citationMetadata=recited, finishReason="STOP"))
+    assert citation == Citation("https://c", None, None, 0, 2)
+    assert citation.raw["license"] == "mit"
+
+
+def test_unknown_keys_are_extras_at_every_level() -> None:
+    """Beside what is understood."""
+    file = {"mimeType": "image/png", "data": PNG_64, "displayName": "d"}
+    call = {"name": "f", "args": {}, "how": "x"}
+    content = {"role": "model", "parts": [None, {"inlineData": file}, {"functionCall": call}],
+               "mood": "x"}  # fmt: skip
+    values = [
+        {"candidates": [None, {"content": content, "tokenCount": 7, "avgLogprobs": -1}]},
+        candidate({"fileData": {"mimeType": "a/b", "fileUri": "https://x"}, "inlineData": file}),
+    ]
+    deltas = decoded(*values, STOP)
+    extras = {delta.path: delta.value for delta in deltas if isinstance(delta, Extra)}
+    assert extras == {
+        "candidates[0].content.parts.inlineData.displayName": "d",
+        "candidates[0].content.parts.functionCall.how": "x",
+        "candidates[0].content.mood": "x",
+        "candidates[0].tokenCount": 7,
+        "candidates[0].avgLogprobs": -1,
+    }
+    assert len([delta for delta in deltas if isinstance(delta, Media)]) == 3
+
+
+@pytest.mark.parametrize("first", [{"index": 0}, {}])
+def test_first_candidate_is_the_answer_wherever_it_stands(first: dict[str, Any]) -> None:
+    """JSON of protocol buffers leaves out an index of 0."""
+    other = {"index": 1, "content": {"parts": [{"text": "other"}]}, "finishReason": "STOP"}
+    answered = {**first, "content": {"parts": [{"text": "Hi"}]}, "finishReason": "MAX_TOKENS"}
+    for candidates in ([other, answered], [answered, other], [answered, {**other, "index": None}]):
+        text, extra, end = decoded({"candidates": candidates})
+        assert (text, end) == ("Hi", Finish("MAX_TOKENS"))
+        assert (extra.path, extra.value["content"]) == ("candidates[1]", other["content"])
+
+
+def test_tokens_of_its_own_tools_count_in_the_total() -> None:
+    """The server's total has them; so has the sum of one that gives none."""
+    counts = {"promptTokenCount": 1, "candidatesTokenCount": 2, "toolUsePromptTokenCount": 5}
+    usage, _ = decoded({**STOP, "usageMetadata": counts})
+    assert usage == Usage(1, 2, 8)
+    assert usage.raw == counts
 
 
 def test_media_code_and_unknown_parts() -> None:
@@ -489,6 +775,18 @@ def test_list_that_is_cut_keeps_its_text() -> None:
     assert caught.value.partial == 'a"]}\\'
 
 
+def test_list_that_is_cut_after_text_that_followed_a_reason() -> None:
+    """As in a stream, a reason that was given up once proves nothing."""
+    values = [candidate({"text": text}, finishReason="STOP") for text in ("Hel", "lo", "!")]
+    deltas: list[Any] = []
+    with pytest.raises(StreamCut):
+        deltas.extend(
+            decode(GeminiDecoder("application/json"), [json.dumps(values).encode()[:-30]])
+        )
+    assert deltas == ["Hel", "lo"]
+    assert list(decode(GeminiDecoder(""), [json.dumps(values).encode()]))[-1] == Finish("STOP")
+
+
 def test_whole_answer_in_json() -> None:
     """That of ``generateContent``, too."""
     script = json_body({**candidate({"text": "Hello"}, finishReason="STOP")})
@@ -528,6 +826,68 @@ def test_dialogue_with_thought_signatures() -> None:
         assert provider.complete(messages).text == "It is 2"
 
 
+def test_dialogue_with_parallel_calls() -> None:
+    """The first has the signature of both, and comes in parts; the results come in any order."""
+    opened = {"functionCall": {"name": "add", "willContinue": True}, "thoughtSignature": "S"}
+    grown = [{"jsonPath": "$.a", "stringValue": "é", "willContinue": True}]
+    second = {"functionCall": {"name": "add", "args": {"a": "😀\ud83d\ude00"}}}
+
+    def script(request: Request) -> Any:
+        contents = request.json()["contents"]
+        if len(contents) == 1:
+            return [
+                event(candidate({"text": ""})),
+                event(candidate(opened)),
+                event(candidate({"functionCall": {"partialArgs": grown, "willContinue": True}})),
+                event(candidate({"functionCall": {}}, second)),
+                event(candidate({"text": ""}, finishReason="STOP")),
+            ]
+        calls = [part.get("functionCall") for part in contents[1]["parts"]]
+        signatures = [part.get("thoughtSignature") for part in contents[1]["parts"]]
+        if signatures != ["S", None]:
+            return status(400, "Function call `add` is missing a thought_signature")
+        arguments = [{"a": "é"}, {"a": "😀😀"}]
+        assert calls == [{"name": "add", "args": each} for each in arguments]
+        results = [part["functionResponse"] for part in contents[2]["parts"]]
+        assert all(result.keys() == {"name", "response"} for result in results)
+        return [result["response"]["output"] for result in results]
+
+    with serve(script, protocol="gemini") as server:
+        provider = Gemini("gemini-3-flash", base_url=server.url)
+        messages: list[Any] = [{"role": "user", "content": "?"}]
+        first = provider.complete(messages)
+        messages += [first.message]
+        messages += [
+            {"role": "tool", "tool_call_id": call.id, "content": f"{number}"}
+            for number, call in reversed(list(enumerate(first.tool_calls)))
+        ]
+        assert provider.complete(json.loads(json.dumps(messages))).text == "01"
+        assert provider.complete(messages).text == "01"
+
+
+def test_signed_text_in_pieces_goes_back() -> None:
+    """Also if a character was split between two of them; empty text without one does not."""
+    pieces = [{"text": "a\ud83d"}, {"text": "\ude00"}, {"text": "", "thoughtSignature": "S"}]
+    script = [event(candidate(piece)) for piece in [*pieces, {"text": ""}]]
+    with serve([answer(*script), answer("ok")], protocol="gemini") as server:
+        provider = Gemini("gemini-3-pro", base_url=server.url)
+        message = provider.complete("Hi").message
+        provider.complete([{"role": "user", "content": "Hi"}, message])
+    assert server.requests[1].json()["contents"][1]["parts"] == [{"text": "a😀"}, pieces[2]]
+
+
+def test_call_of_an_older_gemini_gets_a_stand_in_for_its_signature() -> None:
+    """Its other parts go back as they came."""
+    call = {"functionCall": {"name": "add", "args": {"a": 1}}}
+    parts = [{"text": "Hm.", "thoughtSignature": "S"}, call]
+    with serve([answer(event(candidate(*parts))), answer("ok")], protocol="gemini") as server:
+        provider = Gemini(base_url=server.url)
+        message = provider.complete("Hi", "gemini-2.5-pro").message
+        provider.complete([{"role": "user", "content": "Hi"}, message], "gemini-3-pro")
+    signed = {**call, "thoughtSignature": "skip_thought_signature_validator"}
+    assert server.requests[1].json()["contents"][1]["parts"] == [parts[0], signed]
+
+
 def test_changed_message_goes_back_without_its_signatures() -> None:
     """They sign what the model has said."""
     script = [event(candidate({"text": "Hello", "thoughtSignature": "S"}))]
@@ -544,6 +904,34 @@ def test_models_are_listed() -> None:
     with serve(json_body({"models": [{"name": "models/gemini-x"}]})) as server:
         assert Gemini(base_url=server.url, api_key="k").list_models() == ["gemini-x"]
     assert server.requests[0].path == "/models?pageSize=1000"
+
+
+def test_all_pages_of_the_list_are_read() -> None:
+    """The last one may be empty; Vertex AI calls the list otherwise."""
+    pages = [
+        {"models": [{"name": "models/a"}], "nextPageToken": "x/1"},
+        {"publisherModels": [{"name": "publishers/google/models/b"}], "nextPageToken": "y"},
+        {},
+    ]
+    with serve([json_body(page) for page in pages]) as server:
+        assert Gemini(base_url=server.url, api_key="k").list_models() == ["a", "b"]
+    assert [request.path for request in server.requests] == [
+        f"/models?pageSize=1000{more}" for more in ("", "&pageToken=x%2F1", "&pageToken=y")
+    ]
+
+
+def test_list_of_models_ends() -> None:
+    """A server that sends the same page again and again; one that sends no list; the timeout."""
+    page = {"models": [{"name": "models/a"}], "nextPageToken": "x"}
+    with serve(json_body(page)) as server:
+        assert Gemini(base_url=server.url).list_models() == ["a"]
+    with serve(lambda request: json_body({**page, "nextPageToken": str(request.number)})) as server:
+        with pytest.raises(MalformedStream, match="more than 100 pages"):
+            Gemini(base_url=server.url).list_models()
+        with pytest.raises(APITimeoutError):
+            Gemini(base_url=server.url).list_models(timeouts=0.02)
+    with serve(json_body({"object": "list"})) as server, pytest.raises(MalformedStream):
+        Gemini(base_url=server.url).list_models()
 
 
 def test_finish_is_the_last_event() -> None:

@@ -112,7 +112,7 @@ LAYERS = [
     "decoding.openai_delta decoding.responses_texts",
     "decoding.anthropic_content decoding.openai_calls",
     "decoding.anthropic_blocks decoding.responses_items decoding.gemini_parts",
-    "decoding.events decoding.lines decoding.gemini_calls",
+    "decoding.events decoding.lines decoding.gemini_calls decoding.gemini_sources",
     "decoding.answers decoding.gemini_arguments",
     "decoding.bodies decoding.server_errors decoding.tool_calls decoding.counts "
     "decoding.openai_parts decoding.sse decoding.json_array",
@@ -122,8 +122,9 @@ LAYERS = [
     "messages",
     "encoding",
     # inside encoding: one module per protocol, over what they share
-    "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini "
-    "encoding.gemini_options encoding.ollama",
+    "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini_options "
+    "encoding.ollama",
+    "encoding.gemini",
     "encoding.parts encoding.options",
     "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome

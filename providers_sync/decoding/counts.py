@@ -33,6 +33,7 @@ _OPENAI = {
     ),
 }
 """Where servers of OpenAI's protocol put each count: the first that is found holds."""
+_GEMINI_OUTPUT = frozenset({"candidatesTokenCount", "thoughtsTokenCount"})
 
 
 def token_count(value: Any) -> int | None:
@@ -110,10 +111,20 @@ def anthropic_usage(counts: Mapping[str, Any], *, is_final: bool) -> Usage | Non
     return Usage(sent, output, total, cached, written, reasoning, dict(counts))
 
 
+def gemini_counts(before: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of a Gemini answer so far; those of the output belong together."""
+    if len(before) > RAW_COUNTS:
+        return before
+    if not _GEMINI_OUTPUT.isdisjoint(counts):
+        before = {name: count for name, count in before.items() if name not in _GEMINI_OUTPUT}
+    return {**before, **counts}
+
+
 def gemini_usage(counts: Mapping[str, Any]) -> Usage | None:
     """Return the usage for all counts of an answer so far; ``None`` if they hold nothing.
 
-    Gemini counts thoughts separately from the rest of the output.
+    Gemini counts thoughts separately from the rest of the output, and the results of its own tools
+    (``toolUsePromptTokenCount``) only in the total.
 
     >>> gemini_usage({"promptTokenCount": 1, "candidatesTokenCount": 2, "thoughtsTokenCount": 3})
     Usage(input_tokens=1, output_tokens=5, total_tokens=6, cached_tokens=None, \
@@ -131,7 +142,8 @@ cache_write_tokens=None, reasoning_tokens=3)
     output = token_count((answer or 0) + (thoughts or 0))
     if answer is None and thoughts is None:
         output = None
-    total = _total(sent, output) if total is None else total
+    if total is None and (total := _total(sent, output)) is not None:
+        total = _total(total, token_count(counts.get("toolUsePromptTokenCount")) or 0)
     return Usage(sent, output, total, cached, None, thoughts, dict(counts))
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..error_words import as_text
-from ..errors import MalformedStream
+from ..errors import MalformedStream, StreamCut
 from ..types import ReasoningDelta, ToolCallStarted, Usage
-from .counts import RAW_COUNTS, gemini_usage
+from .counts import gemini_counts, gemini_usage
 from .events import EventsDecoder
-from .gemini_calls import FunctionCalls
-from .gemini_parts import ReturnedParts, grounding_citations, media_of, recited_citations
+from .gemini_calls import CALL_KEYS, FunctionCalls
+from .gemini_parts import PLAIN_KEYS, ReturnedParts, media_of, split_candidates
+from .gemini_sources import Sources
 from .json_array import ArrayParser
 from .parsing import WRONG_SHAPE, SurrogateJoiner, json_text, parse_json, short_repr
 from .server_errors import is_error_name, reports_error, server_error
@@ -26,18 +27,19 @@ _EVENT_KEYS = frozenset(
     }
 )
 _CANDIDATE_KEYS = frozenset(
-    {"content", "finishReason", "index", "groundingMetadata", "citationMetadata", "tokenCount"}
+    {"content", "finishReason", "index", "groundingMetadata", "citationMetadata"}
 )
-_PART_KEYS = frozenset({"text", "thought", "functionCall", "inlineData", "fileData"})
+_CONTENT_KEYS = frozenset({"parts", "role"})
+_FILES = frozenset({"inlineData", "fileData"})
+_FILE_KEYS = frozenset({"mimeType", "data", "fileUri"})
+_PART_KEYS = frozenset({"text", "thought", "functionCall", *_FILES})
+_FEEDBACK_KEYS = frozenset({"blockReason"})
 _CITATION_KEYS = frozenset({"citationSources", "citations"})
 _GROUNDING_KEYS = frozenset({"groundingChunks", "groundingSupports"})
-_UNSPECIFIED = (
-    "FINISH_REASON_UNSPECIFIED",
-    "BLOCK_REASON_UNSPECIFIED",
-    "BLOCKED_REASON_UNSPECIFIED",
-)
-_OUTPUT_COUNTS = frozenset({"candidatesTokenCount", "thoughtsTokenCount"})
+_UNSPECIFIED = "_UNSPECIFIED"
+"""How the names of reasons end that are none."""
 _PLACE = "candidates[0]."
+_PARTS = "candidates[0].content.parts."
 
 
 class GeminiDecoder(EventsDecoder):
@@ -55,7 +57,7 @@ class GeminiDecoder(EventsDecoder):
         self._response_id = ""
         self._counts: dict[str, Any] = {}
         self._usage: Usage | None = None
-        self._cited: set[tuple[Any, ...]] = set()
+        self._sources = Sources()
 
     # --- the body: events, or a list of what they hold
 
@@ -80,22 +82,23 @@ class GeminiDecoder(EventsDecoder):
         if not isinstance(value, dict):
             raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
         is_answer = not _EVENT_KEYS.isdisjoint(value.keys() - {"error"})
-        if reports_error(value, is_answer=is_answer):
-            raise server_error(value)
+        is_error = reports_error(value, is_answer=is_answer)
         self._read_model(value.get("modelVersion"))
         self._response_id = self._response_id or as_text(value.get("responseId") or "")
         try:
-            for position, candidate in enumerate(value.get("candidates") or ()):
-                if candidate.get("index", position) or position:
-                    self._add_extra(f"candidates[{candidate.get('index', position)}]", candidate)
-                else:
-                    self._read_candidate(candidate)
+            first, others = split_candidates(value.get("candidates"))
+            if first is not None:
+                self._read_candidate(first)
+            for index, candidate in others:
+                self._add_extra(f"candidates[{index}]", candidate)
             self._read_feedback(value.get("promptFeedback") or {})
             self._read_counts(value.get("usageMetadata") or {})
         except WRONG_SHAPE as error:
-            raise MalformedStream(f"an event has the wrong shape: {error}") from error
-        if not value.keys() <= _EVENT_KEYS:
-            self._add_extras(value, _EVENT_KEYS)
+            if not is_error:
+                raise MalformedStream(f"an event has the wrong shape: {error}") from error
+        if is_error:
+            raise server_error(value)
+        self._add_extras(value, _EVENT_KEYS)
         if not is_answer:
             self._words = self._words or short_repr(json_text(value))
         if self.finished:
@@ -111,12 +114,16 @@ class GeminiDecoder(EventsDecoder):
         content = candidate.get("content") or {}
         parts = content.get("parts") or ()
         for part in [parts] if isinstance(parts, dict) else parts:
-            self._read_part(part)
+            if part:
+                self._read_part(part)
+        self._add_extras(content, _CONTENT_KEYS, f"{_PLACE}content.")
         if grounding := candidate.get("groundingMetadata"):
-            self._cite(grounding_citations(grounding))
-            self._add_extras(grounding, _GROUNDING_KEYS, f"{_PLACE}groundingMetadata.")
+            place = f"{_PLACE}groundingMetadata."
+            self._deltas += self._sources.grounding(grounding)
+            self._add_extra(f"{place}groundingSupports", self._sources.unnamed(grounding))
+            self._add_extras(grounding, _GROUNDING_KEYS, place)
         if citations := candidate.get("citationMetadata"):
-            self._cite(recited_citations(citations))
+            self._deltas += self._sources.recited(citations)
             self._add_extras(citations, _CITATION_KEYS, f"{_PLACE}citationMetadata.")
         if not candidate.keys() <= _CANDIDATE_KEYS:
             self._add_extras(candidate, _CANDIDATE_KEYS, _PLACE)
@@ -124,8 +131,10 @@ class GeminiDecoder(EventsDecoder):
         self._note_end(candidate.get("finishReason"))
 
     def _note_end(self, reason: Any) -> None:
-        if reason and reason not in _UNSPECIFIED and not (self.finished and reason == "STOP"):
-            self._note_reason(reason)  # STOP says less than what may stand before it
+        if not reason or str(reason).endswith(_UNSPECIFIED):
+            return
+        if not (self.finished and reason == "STOP"):  # which says less than what stood before it
+            self._note_reason(reason)
 
     def _read_part(self, part: dict[str, Any]) -> None:
         is_thought = bool(part.get("thought"))
@@ -141,53 +150,56 @@ class GeminiDecoder(EventsDecoder):
                 self._deltas.append(ReasoningDelta(text))
         elif text is not None:
             raise TypeError("text is no string")
-        known = _PART_KEYS
-        if "inlineData" in part or "fileData" in part:
-            media = None if is_thought else media_of(part)
-            if media is not None:
-                self._deltas.append(media)
-            else:
-                known = known - {"inlineData", "fileData"}
-        if not part.keys() <= known:
-            self._add_extras(part, known, f"{_PLACE}content.parts.")
+        if not part.keys() <= PLAIN_KEYS:
+            for key in part.keys() & _FILES:
+                self._read_file(part[key], key, is_thought)
+            self._add_extras(part, _PART_KEYS, _PARTS)
+
+    def _read_file(self, source: Any, key: str, is_thought: bool) -> None:
+        media = None if is_thought else media_of(source)
+        if media is None:
+            self._add_extra(f"{_PARTS}{key}", source)
+            return
+        self._deltas.append(media)
+        self._add_extras(source, _FILE_KEYS, f"{_PARTS}{key}.")
 
     def _read_call(self, piece: dict[str, Any], part: dict[str, Any]) -> None:
         count = len(self._calls.calls)
         call = self._calls.add(piece, self._response_id)
         self._deltas.append(ToolCallStarted())
+        if not piece.keys() <= CALL_KEYS:
+            self._add_extras(piece, CALL_KEYS, f"{_PARTS}functionCall.")
         if call is None:
             return
         if len(self._calls.calls) > count:
             self._returned.add_call(call)
         call.part.update({key: part[key] for key in part.keys() - {"functionCall"}})
 
-    def _cite(self, citations: Any) -> None:
-        """Append sources, which may stand in every event."""
-        for citation in citations:
-            key = (citation.url, citation.title, citation.text, citation.start, citation.end)
-            if key not in self._cited:
-                self._cited.add(key)
-                self._deltas.append(citation)
-
     def _read_feedback(self, feedback: dict[str, Any]) -> None:
         self._note_end(feedback.get("blockReason"))
-        self._add_extras(feedback, frozenset(), "promptFeedback.")
+        self._add_extras(feedback, _FEEDBACK_KEYS, "promptFeedback.")
 
     def _read_counts(self, counts: dict[str, Any]) -> None:
         if not isinstance(counts, dict):
             raise TypeError("usageMetadata is no object")
         if not counts:
             return
-        if not _OUTPUT_COUNTS.isdisjoint(counts):  # those of one event belong together
-            self._counts = {k: v for k, v in self._counts.items() if k not in _OUTPUT_COUNTS}
-        if len(self._counts) <= RAW_COUNTS:
-            self._counts.update(counts)
+        self._counts = gemini_counts(self._counts, counts)
         usage = gemini_usage(self._counts)
         if usage is not None and usage != self._usage:  # most events repeat it
             self._usage = usage
             self._deltas.append(usage)
 
     # --- the end
+
+    def _end_stream(self) -> None:
+        if self._array is not None and self._array.is_inside_value and self.resumed:
+            raise StreamCut("the stream ends inside an event")
+        super()._end_stream()
+
+    def _check_end(self) -> None:
+        self.ended = self.ended and self.finished  # a proxy's [DONE] proves nothing
+        super()._check_end()
 
     def _read_answer(self, answer: Any) -> None:
         self._read_value(answer)

@@ -7,6 +7,7 @@ value there; a string grows while parts name the same path.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from typing import Any
 
@@ -14,7 +15,10 @@ from ..errors import MalformedStream
 from ..server_json import JSON_LEVELS
 from .parsing import join_surrogates, short_repr
 
-_STEP = re.compile(r"""\.?(?:\[(\d+)\]|\[(?:'([^']*)'|"([^"]*)")\]|([^.\[\]$]+))""")
+_STEP = re.compile(
+    r"""\.?(?:\[(\d+)\]|\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]|([^.\[\]]+))""", re.DOTALL
+)
+_ESCAPED = re.compile(r'\\.|"', re.DOTALL)
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 _SKIPPED = 64
 """How many items of a list may be left out before one that comes."""
@@ -68,12 +72,24 @@ def _steps(path: str) -> list[int | str]:
         if match is None:
             break
         position = match.end()
-        index = match[1]
-        name = next((group for group in match.groups()[1:] if group is not None), "")
-        steps.append(name if index is None else int(index[:9]))
+        index, quoted, name = match.groups()
+        if index is not None:
+            steps.append(int(index[:9]))
+        else:
+            steps.append(name if quoted is None else _unquoted(quoted))
     if position < len(path) or not steps or isinstance(steps[0], int):
         raise MalformedStream(f"the place of an argument cannot be read: {short_repr(path)}")
     return steps
+
+
+def _unquoted(name: str) -> str:
+    """Return a quoted name without its quotes and escapes, which are those of JSON and ``\\'``."""
+    inner = _ESCAPED.sub(lambda match: {"\\'": "'", '"': '\\"'}.get(match[0], match[0]), name[1:-1])
+    try:
+        value: str = json.loads(f'"{inner}"', strict=False)
+    except ValueError as error:
+        raise MalformedStream(f"the name of an argument cannot be read: {name}") from error
+    return value
 
 
 def _child(at: Any, step: int | str, empty: Any) -> Any:

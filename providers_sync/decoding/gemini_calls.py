@@ -17,7 +17,7 @@ from ..types import ToolCall
 from .gemini_arguments import GrowingArguments
 from .parsing import join_surrogates
 
-_CALL_KEYS = frozenset({"name", "args", "id", "partialArgs", "willContinue"})
+CALL_KEYS = frozenset({"name", "args", "id", "partialArgs", "willContinue"})
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
 _ID_CHARACTERS = 40
 
@@ -31,11 +31,16 @@ class FunctionCall:
         self.part: dict[str, Any] = {}
         """The other fields of its part, such as its signature."""
         self.is_open = False
-        self._start = {key: value for key, value in start.items() if key not in _CALL_KEYS}
+        self._start = {key: value for key, value in start.items() if key not in CALL_KEYS}
         if start.get("id"):
             self._start["id"] = start["id"]
         self._arguments: dict[str, Any] = {}
         self._growing: GrowingArguments | None = None
+
+    def is_continued_by(self, piece: dict[str, Any]) -> bool:
+        """Return whether a part goes on with this call: it has no name, or repeats name and id."""
+        repeats = piece.get("id") and (piece["id"], piece.get("name")) == (self.id, self.name)
+        return self.is_open and bool(repeats or not piece.get("name"))
 
     def add(self, piece: dict[str, Any]) -> None:
         """Add the arguments of a part."""
@@ -83,14 +88,15 @@ class FunctionCalls:
         A server that gives no ids gets ids that are unique among the answers of a conversation.
         """
         call = self.calls[-1] if self.calls else None
-        if piece.get("name"):
+        goes_on = call is not None and call.is_continued_by(piece)
+        if piece.get("name") and not goes_on:
             if len(self.calls) >= TOOL_CALLS:
                 raise MalformedStream(f"the answer has more than {TOOL_CALLS} tool calls")
             stem = _NOT_IN_IDS.sub("", response_id)[: _ID_CHARACTERS - len("call__1000000")]
             default_id = "_".join(filter(None, ["call", stem, str(len(self.calls))]))
             call = FunctionCall(piece, default_id)
             self.calls.append(call)
-        elif call is None or not call.is_open:
+        elif call is None or not goes_on:
             if piece.get("args") or piece.get("partialArgs"):
                 self._nameless = self._nameless or as_text(piece)
             return None

@@ -1,80 +1,56 @@
-"""Sources, images and sound of Gemini's protocol, and the parts that go back to it.
+"""Candidates, images and sound of Gemini's protocol, and the parts that go back to it.
 
-Reference: Gemini API, ``GroundingMetadata``, ``CitationMetadata``, ``Part``. Positions in the
-answer are in bytes of UTF-8.
+Reference: Gemini API, ``Candidate``, ``Part``; guide "Thought signatures".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from ..types import Citation, Media
+from ..types import Media
 from .gemini_calls import FunctionCall
+from .gemini_sources import text_of
 from .openai_parts import decode_base64
 from .parsing import join_surrogates
 
-_PLAIN_KEYS = frozenset({"text", "thought"})
+PLAIN_KEYS = frozenset({"text", "thought"})
 
 
-def text_of(value: Any) -> str | None:
-    """Return a text without surrogates; ``None`` for anything else, and for an empty one."""
-    return join_surrogates(value) if isinstance(value, str) and value else None
+def split_candidates(value: Any) -> tuple[Any, list[tuple[int, Any]]]:
+    """Return the first candidate, if there is one, and the others with their indexes.
+
+    The index 0 may be left out, as JSON of protocol buffers does.
+    """
+    if isinstance(value, list) and len(value) == 1 and value[0] and not value[0].get("index"):
+        return value[0], []  # nearly always
+    candidates = [candidate for candidate in value or () if candidate]
+    indexes = [candidate.get("index") for candidate in candidates]
+    first = next((i for sought in (0, None) for i in _places(indexes, sought)), None)
+    others = [
+        (position if indexes[position] is None else indexes[position], candidate)
+        for position, candidate in enumerate(candidates)
+        if position != first
+    ]
+    return (None if first is None else candidates[first]), others
 
 
-def _number(value: Any) -> int | None:
-    return value if type(value) is int else None
+def _places(values: list[Any], sought: int | None) -> list[int]:
+    return [position for position, value in enumerate(values) if value == sought]
 
 
-def grounding_citations(grounding: dict[str, Any]) -> Iterator[Citation]:
-    """Yield a citation for each passage and source, then the sources that no passage names."""
-    chunks = [_source(chunk) for chunk in grounding.get("groundingChunks") or ()]
-    named: set[int] = set()
-    for support in grounding.get("groundingSupports") or ():
-        segment = support.get("segment") or {}
-        for index in support.get("groundingChunkIndices") or ():
-            if type(index) is int and 0 <= index < len(chunks):
-                named.add(index)
-                yield _citation(chunks[index], segment.get("startIndex"), segment.get("endIndex"))
-    for index, chunk in enumerate(chunks):
-        if index not in named:
-            yield _citation(chunk)
+def media_of(source: Any) -> Media | None:
+    """Return the image, sound or other file of ``inlineData`` or ``fileData``.
 
-
-def _source(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return the source within a chunk: ``{"web": {…}}``, ``{"retrievedContext": {…}}``, …"""
-    return next((value for value in chunk.values() if isinstance(value, dict)), chunk)
-
-
-def _citation(source: dict[str, Any], start: Any = None, end: Any = None) -> Citation:
-    return Citation(
-        url=text_of(source.get("uri")),
-        title=text_of(source.get("title")),
-        text=text_of(source.get("text")),
-        start=_number(start),
-        end=_number(end),
-        raw=source,
-    )
-
-
-def recited_citations(metadata: dict[str, Any]) -> Iterator[Citation]:
-    """Yield the sources of text that the model recites."""
-    for source in metadata.get("citationSources") or metadata.get("citations") or ():
-        yield _citation(source, source.get("startIndex"), source.get("endIndex"))
-
-
-def media_of(part: dict[str, Any]) -> Media | None:
-    """Return the image, sound or other file of a part; ``None`` if it cannot be read."""
-    for key in ("inlineData", "fileData"):
-        source = part.get(key)
-        if not isinstance(source, dict):
-            continue
-        mime_type = text_of(source.get("mimeType"))
-        kind = (mime_type or "").partition("/")[0] or "file"
-        if (data := decode_base64(source.get("data"))) is not None:
-            return Media(kind, mime_type, data)
-        if url := text_of(source.get("fileUri")):
-            return Media(kind, mime_type, url=url)
+    It is ``None`` if it cannot be read.
+    """
+    if not isinstance(source, dict):
+        return None
+    mime_type = text_of(source.get("mimeType"))
+    kind = (mime_type or "").partition("/")[0] or "file"
+    if (data := decode_base64(source.get("data"))) is not None:
+        return Media(kind, mime_type, data)
+    if url := text_of(source.get("fileUri")):
+        return Media(kind, mime_type, url=url)
     return None
 
 
@@ -87,9 +63,14 @@ class ReturnedParts:
         """The pieces of the last part, if it is text that may grow."""
 
     def add(self, part: dict[str, Any]) -> None:
-        """Add a part; text goes on with that of the part before it unless one has a signature."""
+        """Add a part; text goes on with that of the part before it unless one has a signature.
+
+        Empty text is left out: Vertex AI refuses it in a request.
+        """
+        if part.keys() <= PLAIN_KEYS and not part.get("text"):
+            return
         last = self._parts[-1] if self._parts else None
-        grows = part.keys() <= _PLAIN_KEYS and isinstance(part.get("text"), str)
+        grows = part.keys() <= PLAIN_KEYS and isinstance(part.get("text"), str)
         if grows and self._texts and isinstance(last, dict) and _is_thought(last, part):
             self._texts.append(part["text"])
             return
@@ -103,7 +84,7 @@ class ReturnedParts:
 
     def _join(self) -> None:
         if self._texts and isinstance(last := self._parts[-1], dict):
-            last["text"] = "".join(self._texts)
+            last["text"] = join_surrogates("".join(self._texts))
         self._texts = []
 
     def parts(self) -> list[dict[str, Any]]:
@@ -124,4 +105,4 @@ def _is_portable(part: dict[str, Any]) -> bool:
     call = part.get("functionCall")
     if isinstance(call, dict):
         return part.keys() == {"functionCall"} and call.keys() == {"name", "args"}
-    return part.keys() <= _PLAIN_KEYS
+    return part.keys() <= PLAIN_KEYS

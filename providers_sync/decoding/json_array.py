@@ -19,6 +19,11 @@ class ArrayParser:
         self._searched = self._depth = 0
         self._in_string = False
 
+    @property
+    def is_inside_value(self) -> bool:
+        """Whether a value has begun and is not complete."""
+        return self._depth > 1
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the values that ``data`` completes.
 

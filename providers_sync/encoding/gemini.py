@@ -1,13 +1,15 @@
 """Messages for Gemini's protocol.
 
+``cache_control`` has no counterpart: the server caches by itself, or what ``cachedContent`` names.
 Source: Gemini API reference, ``Content`` and ``Part``; guides "Function calling", "Thought
 signatures", "File input methods", "Document understanding".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from ..files import File
@@ -18,6 +20,26 @@ from .parts import calls_of, cannot_carry, parts_of, read_part, split_system, te
 _PROTOCOL = "Gemini's protocol"
 _NO_SIGNATURE = "skip_thought_signature_validator"
 """Stands for the signature of a call that another model has made ("Thought signatures", FAQ)."""
+_SINCE_3 = re.compile(r"(^|/)gemini-(?!1|2|pro$|pro-vision)")
+"""Names of Gemini 3 and what follows it; ``gemini-flash-latest`` is one."""
+
+
+class _Call(NamedTuple):
+    """A call in the messages so far."""
+
+    function: str
+    position: int
+    has_own_id: bool
+    """Whether the server gave it the id."""
+
+
+def is_since_3(model: str) -> bool:
+    """Return whether a model is Gemini 3 or later: it refuses calls without a signature.
+
+    >>> is_since_3("gemini-3-pro"), is_since_3("gemini-flash-latest"), is_since_3("gemini-2.5-pro")
+    (True, True, False)
+    """
+    return _SINCE_3.search(model) is not None
 
 
 def split_messages(
@@ -29,63 +51,74 @@ def split_messages(
     (None, [{'role': 'user', 'parts': [{'text': 'Hi'}]}])
 
     Raises ``InvalidRequestError`` for a part that the protocol cannot carry, an incomplete tool
-    call, a result of no known call, and a file that cannot be read.
+    call, a result of no known call, a file that cannot be read, and system messages alone.
     """
     system, turns = split_system(messages)
     texts = [text_of_parts(message, name, "a system message") for name, message in system]
     instruction = {"parts": [{"text": text} for text in texts if text]}
-    return (instruction if instruction["parts"] else None), _contents(turns, model)
+    if not turns:
+        raise InvalidRequestError(
+            f"messages has only system messages: {_PROTOCOL} needs one of another role"
+        )
+    contents = _contents(turns, model) or [{"role": "user", "parts": [{"text": ""}]}]
+    return (instruction if instruction["parts"] else None), contents
 
 
 def _contents(messages: list[tuple[str, Any]], model: str) -> list[dict[str, Any]]:
     contents: list[dict[str, Any]] = []
-    names: dict[str, tuple[str, bool]] = {}
-    """The function of each call, and whether the server gave it the id."""
-    results: list[Any] | None = None
+    calls: dict[str, _Call] = {}
+    results: list[tuple[int, Any]] = []
+    """Those since the last message of another role, with the positions of their calls."""
     for name, message in messages:
         if message["role"] == "tool":
-            if results is None:
-                results = []
-                contents.append({"role": "user", "parts": results})
-            results.append(_result(message, name, names))
+            if not results:
+                contents.append({"role": "user"})
+            results.append(_result(message, name, calls))
+            # Without ids, the server tells results of one function apart by their order.
+            results.sort(key=lambda result: result[0])
+            contents[-1]["parts"] = [part for _, part in results]
             continue
-        results = None
-        parts = _turn_parts(message, name, names, needs_signature=_is_signing(model))
+        results = []
+        parts = _turn_parts(message, name, calls, needs_signature=is_since_3(model))
         if parts:
             role = "model" if message["role"] == "assistant" else "user"
             contents.append({"role": role, "parts": parts})
     return contents
 
 
-def _is_signing(model: str) -> bool:
-    """Return whether a model refuses calls without a signature."""
-    return "gemini-3" in model
-
-
 def _turn_parts(
-    message: Mapping[str, Any],
-    name: str,
-    names: dict[str, tuple[str, bool]],
-    *,
-    needs_signature: bool,
+    message: Mapping[str, Any], name: str, calls: dict[str, _Call], *, needs_signature: bool
 ) -> list[Any]:
-    calls = calls_of(message, name)
-    returned = message.get("parts")
-    own_ids = {
-        part["functionCall"].get("id")
-        for part in (returned if isinstance(returned, list) else ())
-        if isinstance(part.get("functionCall"), Mapping)
-    }
-    names.update((call.id, (call.name, call.id in own_ids)) for call in calls)
-    if isinstance(returned, list):
-        return returned
-    parts: list[Any] = [_part(part, place) for part, place in parts_of(message, name)]
-    for number, call in enumerate(calls):
-        part: dict[str, Any] = {"functionCall": {"name": call.name, "args": call.object()}}
-        if needs_signature and number == 0:
-            part["thoughtSignature"] = _NO_SIGNATURE
-        parts.append(part)
+    made = calls_of(message, name)
+    returned = _own_parts(message, name)
+    own_ids = [part["functionCall"].get("id") for part in returned if "functionCall" in part]
+    calls.update(
+        (call.id, _Call(call.name, position, call.id in own_ids))
+        for position, call in enumerate(made)
+    )
+    parts = returned or [_part(part, place) for part, place in parts_of(message, name)]
+    if not returned:
+        parts += [{"functionCall": {"name": call.name, "args": call.object()}} for call in made]
+    first = next((i for i, part in enumerate(parts) if "functionCall" in part), None)
+    if needs_signature and first is not None and "thoughtSignature" not in parts[first]:
+        parts[first] = {**parts[first], "thoughtSignature": _NO_SIGNATURE}
     return parts
+
+
+def _own_parts(message: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the parts of a message in Gemini's own form, if it has some."""
+    parts = message.get("parts")
+    if parts is None:
+        return []
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(p, Mapping) for p in parts):
+        raise InvalidRequestError(f"{name}['parts'] must be a list of dicts, as Gemini has them")
+    if not all(isinstance(part.get("functionCall", {}), Mapping) for part in parts):
+        raise InvalidRequestError(f"{name}['parts'] has a 'functionCall' that is no dict")
+    if message["role"] != "assistant" and message.get("content"):
+        raise InvalidRequestError(
+            f"{name} has both 'content' and 'parts', which is Gemini's own form: leave one empty"
+        )
+    return list(parts)
 
 
 def _part(part: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -105,15 +138,16 @@ def _file(file: File, name: str) -> dict[str, Any]:
 
 
 def _result(
-    message: Mapping[str, Any], name: str, names: Mapping[str, tuple[str, bool]]
-) -> dict[str, Any]:
-    """Return the result of a call; an object stays one."""
+    message: Mapping[str, Any], name: str, calls: Mapping[str, _Call]
+) -> tuple[int, dict[str, Any]]:
+    """Return the position of the call and its result; a result that is an object stays one."""
     call_id = str(message.get("tool_call_id"))
-    function, has_own_id = names.get(call_id, (message.get("name"), False))
-    if not function:
+    call = calls.get(call_id)
+    function = message.get("name") if call is None else call.function
+    if not function or not isinstance(function, str):
         raise InvalidRequestError(
             f"{name}['tool_call_id'] is that of no call in the messages before it: Gemini needs "
-            "the name of the function"
+            "the name of the function; add it as 'name'"
         )
     texts, files = [], []
     for part, place in parts_of(message, name):
@@ -123,13 +157,15 @@ def _result(
         else:
             files.append(made)
     text = "".join(texts)
-    key = "error" if message.get("is_error") else "output"
-    response: dict[str, Any] = {"name": function, "response": _object(text) or {key: text}}
-    if has_own_id:
+    value = _object(text)
+    if message.get("is_error"):
+        value = value if value and "error" in value else {"error": value or text}
+    response: dict[str, Any] = {"name": function, "response": value or {"output": text}}
+    if call is not None and call.has_own_id:
         response["id"] = call_id
     if files:
         response["parts"] = files
-    return {"functionResponse": response}
+    return (len(calls) if call is None else call.position), {"functionResponse": response}
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -6,9 +6,11 @@ output", "Thinking", "OpenAI compatibility" (what ``reasoning_effort`` means).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
+from .gemini import is_since_3
 from .options import Function, refuse, response_format_of, take, tool_choice_of, tools_of
 
 _PROTOCOL = "Gemini's protocol"
@@ -38,56 +40,84 @@ _OWN_NAMES = (
 )
 _NO_EQUIVALENT = {
     **dict.fromkeys(("logit_bias", "store", "metadata", "user", "prediction", "verbosity"), ""),
+    **dict.fromkeys(("safety_identifier", "prompt_cache_key", "prompt_cache_retention"), ""),
     **dict.fromkeys(("audio", "modalities"), "use responseModalities and speechConfig"),
+    "service_tier": "use serviceTier=",
     "web_search_options": 'use tools=[{"google_search": {}}]',
+    **dict.fromkeys(("contents", "messages"), "pass the messages as the first argument"),
     "functions": "use tools=",
     "function_call": "use tool_choice=",
 }
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 """What ``reasoning_effort`` means to models before Gemini 3, in tokens."""
 _LEVELS = ("minimal", "low", "medium", "high")
+_STRICT = "VALIDATED"
+"""The mode in which a call follows its schema; in ``ANY`` it always does ("Function calling")."""
 
 
 def translate_options(options: dict[str, Any], model: str) -> dict[str, Any]:
     """Return the fields of the body for options in OpenAI's names and forms, or Gemini's own."""
-    options = dict(options)
-    if (options.get("n") or 1) != 1:
+    options = {name: value for name, value in options.items() if value is not None}
+    if options.get("n", 1) != 1:
         raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
     if options.get("stream") is False:
         raise InvalidRequestError("stream=False cannot be honoured: this address always streams")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
     if options.pop("parallel_tool_calls", None) is False:
         raise InvalidRequestError(f"parallel_tool_calls=False cannot be honoured by {_PROTOCOL}")
-    config: dict[str, Any] = {}
-    _translate_format(options, config)
-    if (effort := options.pop("reasoning_effort", None)) is not None:
-        config["thinkingConfig"] = _thinking(effort, model)
-    for name, value in _NAMES.items():
-        if (given := options.pop(name, None)) is not None:
-            config[value] = given
-    stop = options.pop("stop", None)
-    if stop is not None:
-        config["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
-    config.update((name, options.pop(name)) for name in _OWN_NAMES if name in options)
-    given = options.pop("generationConfig", None) or {}
-    thinking = {**config.get("thinkingConfig", {}), **(given.get("thinkingConfig") or {})}
-    config = {**config, **given, **({"thinkingConfig": thinking} if thinking else {})}
+    config = _config(options, model)
     if config:
         options["generationConfig"] = config
     _translate_tools(options)
-    take(options, "n", "stream", "stream_options", *_NO_EQUIVALENT)
+    take(options, "n", "stream", "stream_options")
     return options
 
 
-def _thinking(effort: object, model: str) -> dict[str, Any]:
-    if effort not in _BUDGETS:
+def _config(options: dict[str, Any], model: str) -> dict[str, Any]:
+    """Take the options of ``generationConfig`` and return it; Gemini's own names win."""
+    config: dict[str, Any] = {}
+    _translate_format(options, config)
+    effort = options.pop("reasoning_effort", None)
+    if not isinstance(options.get("logprobs", False), bool):
+        raise InvalidRequestError("logprobs must be True or False; top_logprobs= is their number")
+    for name, value in _NAMES.items():
+        if name in options:
+            config[value] = options.pop(name)
+    stop = options.pop("stop", None)
+    if stop is not None:
+        if not isinstance(stop, (str, list, tuple)):
+            raise InvalidRequestError("stop must be text or a list of texts")
+        config["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
+    config.update((name, options.pop(name)) for name in _OWN_NAMES if name in options)
+    given = _take_dict(options, "generationConfig")
+    thinking = {**_take_dict(config, "thinkingConfig"), **_take_dict(given, "thinkingConfig")}
+    if effort is not None:
+        thinking = _thinking(effort, model, thinking)
+    return {**config, **given, **({"thinkingConfig": thinking} if thinking else {})}
+
+
+def _take_dict(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Take a dict, which may be missing; leave out what is ``None`` in it."""
+    value = values.pop(name, None)
+    if not isinstance(value, (Mapping, type(None))):
+        raise InvalidRequestError(f"{name} must be a dict, not {type(value).__name__}")
+    return {key: each for key, each in (value or {}).items() if each is not None}
+
+
+def _thinking(effort: object, model: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``thinkingConfig`` for an effort, with what is given of it."""
+    if not isinstance(effort, str) or effort not in _BUDGETS:
         raise InvalidRequestError(
             f"reasoning_effort must be one of {', '.join(_BUDGETS)} for {_PROTOCOL}"
         )
-    if "gemini-3" in model and effort in _LEVELS:
-        return {"thinkingLevel": effort, "includeThoughts": True}
-    budget = _BUDGETS[str(effort)]
-    return {"thinkingBudget": budget, "includeThoughts": budget > 0}
+    if "thinkingBudget" in given or "thinkingLevel" in given:
+        raise InvalidRequestError(
+            "give either reasoning_effort= or the amount that thinkingConfig= has"
+        )
+    if is_since_3(model) and effort in _LEVELS:
+        return {"thinkingLevel": effort, "includeThoughts": True, **given}
+    budget = _BUDGETS[effort]
+    return {"thinkingBudget": budget, "includeThoughts": budget > 0, **given}
 
 
 def _translate_format(options: dict[str, Any], config: dict[str, Any]) -> None:
@@ -112,16 +142,27 @@ def _translate_tools(options: dict[str, Any]) -> None:
             *([{"functionDeclarations": functions}] if functions else []),
         ]
     choice = tool_choice_of(options)
-    if choice is not None:
-        mode = {"required": "ANY"}.get(choice.mode, choice.mode.upper())
-        calling = {"mode": mode, **({"allowedFunctionNames": [choice.name]} if choice.name else {})}
-        given = options.get("toolConfig") or {}
-        options["toolConfig"] = {**given, "functionCallingConfig": calling}
-    elif options.get("tool_choice") is not None:
+    if choice is None and options.get("tool_choice") is not None:
         raise InvalidRequestError(
             f"tool_choice of this form cannot be honoured by {_PROTOCOL}: use toolConfig="
         )
     options.pop("tool_choice", None)
+    calling: dict[str, Any] = {}
+    if choice is not None:
+        calling["mode"] = {"required": "ANY"}.get(choice.mode, choice.mode.upper())
+        if choice.name:
+            calling["allowedFunctionNames"] = [choice.name]
+    is_strict = any(function.strict for function, _, _ in tools if function is not None)
+    if is_strict and calling.get("mode", "AUTO") == "AUTO":
+        calling["mode"] = _STRICT
+    given = _take_dict(options, "toolConfig")
+    own = _take_dict(given, "functionCallingConfig")
+    if choice is not None and not own.keys().isdisjoint(("mode", "allowedFunctionNames")):
+        raise InvalidRequestError("give either tool_choice= or the mode of toolConfig=")
+    calling |= own
+    if given or calling:
+        more = {"functionCallingConfig": calling} if calling else {}
+        options["toolConfig"] = {**given, **more}
 
 
 def _declaration(function: Function) -> dict[str, Any]:
@@ -132,6 +173,8 @@ def _declaration(function: Function) -> dict[str, Any]:
 
 
 def _own_tool(tool: Any, name: str) -> Any:
+    if tool.get("type") == "function":
+        raise InvalidRequestError(f"{name} must have a dict 'function', with the function's name")
     if "type" in tool:
         raise InvalidRequestError(
             f"{name} is of type {tool['type']!r}, which {_PROTOCOL} does not have; its own tools "

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import decoding
+from ..clock import monotonic
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import MalformedStream
 from ..stream import CancelToken
 from .base import Provider
+
+_PAGES = 100
+"""How many pages a list may have; real ones have one or two."""
+_SHORTEST_S = 0.001
+"""What is left of the total timeout for another page, at least: 0 is none."""
 
 
 class ListsModels(Provider):
@@ -24,6 +31,11 @@ class ListsModels(Provider):
         """Return the names in the JSON that the server sent."""
         return [str(model["id"]) for model in listed["data"]]
 
+    @staticmethod
+    def next_page(listed: Any) -> str:
+        """Return what is added to the path for the next page; empty after the last one."""
+        return ""
+
     def list_models(
         self,
         *,
@@ -31,19 +43,32 @@ class ListsModels(Provider):
         retry: Any = NOT_GIVEN,
         cancel: CancelToken | None = None,
     ) -> list[str]:
-        """Return the names of the models that the server lists; raise like ``stream``.
+        """Return the names of the models that the server lists, each once; raise like ``stream``.
 
-        ``timeouts`` (in seconds), ``retry`` and ``cancel`` are those of ``stream``.
+        ``timeouts`` (in seconds), ``retry`` and ``cancel`` are those of ``stream``; the total
+        timeout is that of all pages of the list together.
         """
-        text = self._get(self.models_endpoint, timeouts, retry, cancel, self._names)
-        names: list[str] = json.loads(text)
-        return names
+        limits = self._call_timeouts(timeouts)
+        end = None if limits.total is None else monotonic() + limits.total
+        names: list[str] = []
+        page = ""
+        for _ in range(_PAGES):
+            text = self._get(self.models_endpoint + page, limits, retry, cancel, self._read_page)
+            found, following = json.loads(text)
+            names += found
+            if not following or following == page:
+                return list(dict.fromkeys(names))
+            page = following
+            if end is not None:
+                limits = replace(limits, total=max(end - monotonic(), _SHORTEST_S))
+        raise MalformedStream(f"the list of models has more than {_PAGES} pages")
 
-    def _names(self, body: bytes) -> str:
-        """Return the model names of the response, as a JSON list."""
+    def _read_page(self, body: bytes) -> str:
+        """Return the model names of the response and what leads to the next page, as JSON."""
         try:
             listed = decoding.parse_json(body.decode("utf-8-sig", "replace"))
             names = [decoding.join_surrogates(name) for name in self.model_names(listed)]
+            page = self.next_page(listed)
         except (MalformedStream, *decoding.WRONG_SHAPE) as error:
             raise MalformedStream("the list of models does not follow the protocol") from error
-        return json.dumps(names)
+        return json.dumps([names, page])

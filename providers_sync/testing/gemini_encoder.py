@@ -9,6 +9,9 @@ from .base_encoders import MODEL, EventStreamEncoder, to_json
 
 _STATUSES = {
     "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
     "insufficient_quota": 429,
     "rate_limit_error": 429,
     "overloaded_error": 503,
@@ -27,6 +30,7 @@ class GeminiEncoder(EventStreamEncoder):
         self._finished = False
 
     def _parts(self, *parts: dict[str, Any]) -> bytes:
+        self._finished = False  # a reason before it proves nothing any more
         return self._candidate({"content": {"parts": [*parts], "role": "model"}})
 
     def _candidate(self, candidate: dict[str, Any]) -> bytes:
@@ -75,5 +79,6 @@ class GeminiEncoder(EventStreamEncoder):
         return "application/json", to_json({**body, "usageMetadata": self._counts})
 
     def failure(self, message: str, type: str, code: str | None) -> tuple[str, bytes]:
-        body = {"error": {"code": 400, "message": message, "status": type}}
+        status = _STATUSES.get(type, 500)
+        body = {"error": {"code": status, "message": message, "status": type}}
         return "application/json", to_json(body)

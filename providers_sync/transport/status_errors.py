@@ -34,6 +34,7 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     elif server_message := _server_message(body):
         message += f": {server_message}"
     retry_after = _retry_after(response)
+    retry_after = _retry_delay(body) if retry_after is None else retry_after
     if retry_after is not None:
         message += f" (the server requests a wait of {retry_after:g} s)"
     error = error_class(
@@ -70,6 +71,26 @@ def _retry_after(response: Response) -> float | None:
     text = response.header("retry-after")
     seconds = _number(text)
     return _until_date(text, response.header("date")) if seconds is None else seconds
+
+
+def _retry_delay(body: str) -> float | None:
+    """Return the seconds that Google's APIs state in the error (``google.rpc.RetryInfo``).
+
+    >>> _retry_delay('{"error": {"details": [{"retryDelay": "34.5s"}]}}')
+    34.5
+    """
+    try:
+        value = load_json(body)
+    except ValueError:
+        return None
+    value = value[0] if isinstance(value, list) and value else value
+    for error in errors_within(value) if isinstance(value, dict) else ():
+        details = error.get("details")
+        for detail in details if isinstance(details, list) else ():
+            delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+            if isinstance(delay, str) and delay.endswith("s"):
+                return _number(delay[:-1])
+    return None
 
 
 def _number(text: str | None) -> float | None:
