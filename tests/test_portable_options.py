@@ -170,10 +170,7 @@ def test_option_is_honoured_or_refused(row: Row, number: int) -> None:
     assert body_of(kind, **row.options) == {**PLAIN[kind], **expected}
 
 
-GEMINI_NULLS = pytest.mark.xfail(reason="generationConfig holds null", strict=False)
-
-
-@pytest.mark.parametrize("kind", [*KINDS[:3], pytest.param(Gemini, marks=GEMINI_NULLS), Ollama])
+@pytest.mark.parametrize("kind", KINDS)
 def test_none_removes_an_option(kind: Any) -> None:
     """It is as if it had not been given, also where it would be refused."""
     names = {name for row in ROWS for name in row.options} - {"stream_options"}

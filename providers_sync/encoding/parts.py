@@ -74,6 +74,8 @@ def _audio(detail: Mapping[str, Any], name: str) -> File:
 
 def parts_of(message: Mapping[str, Any], name: str) -> list[tuple[Mapping[str, Any], str]]:
     """Return the parts of a message with their names for errors; text is one part."""
+    if message.get("parts"):
+        raise InvalidRequestError(f"{name}['parts'] is Gemini's own form; use 'content' here")
     content = message.get("content")
     if isinstance(content, str):
         return [({"type": "text", "text": content}, f"{name}['content']")] if content else []
