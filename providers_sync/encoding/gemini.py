@@ -53,7 +53,7 @@ def split_messages(
     Raises ``InvalidRequestError`` for a part that the protocol cannot carry, an incomplete tool
     call, a result of no known call, a file that cannot be read, and system messages alone.
     """
-    system, turns = split_system(messages)
+    system, turns = split_system(messages, takes_parts=True)
     texts = [text_of_parts(message, name, "a system message") for name, message in system]
     instruction = {"parts": [{"text": text} for text in texts if text]}
     if not turns:

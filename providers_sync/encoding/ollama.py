@@ -63,7 +63,7 @@ def to_turns(messages: Messages) -> list[dict[str, Any]]:
     """
     names: dict[str, str] = {}
     turns = []
-    for name, message in named(messages):
+    for name, message in named(messages, takes_parts=False):
         texts: list[str] = []
         images: list[str] = []
         for part, place in parts_of(message, name):

@@ -74,8 +74,6 @@ def _audio(detail: Mapping[str, Any], name: str) -> File:
 
 def parts_of(message: Mapping[str, Any], name: str) -> list[tuple[Mapping[str, Any], str]]:
     """Return the parts of a message with their names for errors; text is one part."""
-    if message.get("parts"):
-        raise InvalidRequestError(f"{name}['parts'] is Gemini's own form; use 'content' here")
     content = message.get("content")
     if isinstance(content, str):
         return [({"type": "text", "text": content}, f"{name}['content']")] if content else []
@@ -141,21 +139,29 @@ class SystemArgument(dict[str, Any]):
     """The message for ``system=``, which is none of ``messages``."""
 
 
-def named(messages: Messages) -> list[tuple[str, Message]]:
+def named(messages: Messages, *, takes_parts: bool = True) -> list[tuple[str, Message]]:
     """Return each message with its name for errors.
 
     >>> [name for name, _ in named([SystemArgument(), {}, {}])]
     ['system', 'messages[0]', 'messages[1]']
+
+    Raises ``InvalidRequestError`` for Gemini's ``parts``, unless the protocol ``takes_parts``.
     """
     skipped = sum(isinstance(message, SystemArgument) for message in messages)
-    return [
+    pairs = [
         ("system" if isinstance(message, SystemArgument) else f"messages[{index}]", message)
         for index, message in enumerate(messages, -skipped)
     ]
+    for name, message in pairs:
+        if message.get("parts") and not takes_parts:
+            raise InvalidRequestError(f"{name}['parts'] is Gemini's own form; use 'content' here")
+    return pairs
 
 
-def split_system(messages: Messages) -> tuple[list[tuple[str, Message]], list[tuple[str, Message]]]:
-    """Return system messages and the other ones, each with its name for errors."""
-    pairs = named(messages)
+def split_system(
+    messages: Messages, *, takes_parts: bool = False
+) -> tuple[list[tuple[str, Message]], list[tuple[str, Message]]]:
+    """Return system messages and the other ones, as ``named`` does."""
+    pairs = named(messages, takes_parts=takes_parts)
     system = [pair for pair in pairs if pair[1]["role"] in SYSTEM_ROLES]
     return system, [pair for pair in pairs if pair[1]["role"] not in SYSTEM_ROLES]

@@ -45,7 +45,7 @@ def to_input(
     instructions: list[str] = []
     items: list[dict[str, Any]] = []
     custom_calls: set[str] = set()
-    for name, message in named(messages):
+    for name, message in named(messages, takes_parts=False):
         role = message["role"]
         if role in SYSTEM_ROLES and not items and not has_instructions:
             instructions.append(text_of_parts(message, name, "a system message"))
