@@ -311,6 +311,8 @@ def test_incomplete_response_is_complete_with_its_reason(reason: str) -> None:
     [
         {"type": "error", "code": "server_error", "message": "Broke down"},
         {"type": "error", "error": {"type": "server_error", "message": "Broke down"}},
+        {"type": "response.created",
+         "response": {"status": "failed", "error": {"code": "x", "message": "Broke down"}}},
         {"type": "response.failed",
          "response": {"status": "failed", "error": {"code": "x", "message": "Broke down"}}},
         {"type": "response.completed",
@@ -352,9 +354,241 @@ def test_texts_without_deltas_are_read() -> None:
         completed(output=[summary, message]),
     ]
     expected = [ReasoningDelta("Hm."), "Hello", Finish("completed")]
+    late = ["Hello", ReasoningDelta("Hm."), Finish("completed")]
     for first in range(5):
-        assert decoded(*events[first:]) == expected if first in (0, 4) else expected[1:]
-    assert decoded(*events[1:]) == expected[1:]
+        assert decoded(*events[first:]) == expected if first in (0, 4) else late
+
+
+def stream_of_llama_cpp() -> list[dict[str, Any]]:
+    """Return events without ``output_index``, where a call has no id but its ``call_id``."""
+    calls = [
+        {"type": "function_call", "call_id": "t1", "name": "f", "arguments": '{"a": 1}'},
+        {"type": "function_call", "call_id": "t2", "name": "g", "arguments": '{"b": 2}'},
+    ]
+    thought = {"type": "reasoning", "id": "rs", "summary": [],
+               "content": [{"type": "reasoning_text", "text": "Hm."}]}  # fmt: skip
+    part = {"type": "output_text", "text": "Hello"}
+    message = {"type": "message", "id": "msg", "role": "assistant", "content": [part]}
+    events = [
+        {"type": "response.output_item.added", "item": {**thought, "content": []}},
+        {"type": "response.reasoning_text.delta", "item_id": "rs", "delta": "Hm."},
+        {"type": "response.output_item.added", "item": {**message, "content": []}},
+        {"type": "response.content_part.added", "item_id": "msg", "part": {**part, "text": ""}},
+        {"type": "response.output_text.delta", "item_id": "msg", "delta": "Hello"},
+    ]
+    for call in calls:
+        events.append({"type": "response.output_item.added", "item": {**call, "arguments": ""}})
+        for piece in (call["arguments"][:3], call["arguments"][3:]):
+            kind = "response.function_call_arguments.delta"
+            events.append({"type": kind, "item_id": call["call_id"], "delta": piece})
+    events += [
+        {"type": "response.output_item.done", "item": thought},
+        {"type": "response.output_text.done", "item_id": "msg", "text": "Hello"},
+        {"type": "response.content_part.done", "item_id": "msg", "part": part},
+        *({"type": "response.output_item.done", "item": item} for item in (message, *calls)),
+    ]
+    return [*events, completed(output=[thought, message, *calls])]
+
+
+def with_indexes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events with the indexes of their items."""
+    indexes = {"rs": 0, "msg": 1, "t1": 2, "t2": 3}
+    numbered = []
+    for each in events[:-1]:
+        item = each.get("item") or {}
+        item_id = each.get("item_id") or item.get("id") or item.get("call_id")
+        numbered.append({**each, "output_index": indexes[item_id]})
+    return [*numbered, events[-1]]
+
+
+def with_ids(events: list[dict[str, Any]], *, constant: bool = False) -> list[dict[str, Any]]:
+    """Return the events with an id that is another one in each of them, or always the same."""
+    changed: list[dict[str, Any]] = json.loads(json.dumps(events))
+    for number, each in enumerate(changed):
+        for named, key in ((each, "item_id"), (each.get("item") or {}, "id")):
+            if key in named:
+                named[key] = "same" if constant else f"id{number}"
+    return changed
+
+
+def without(events: list[dict[str, Any]], *words: str) -> list[dict[str, Any]]:
+    return [each for each in events if not any(word in each["type"] for word in words)]
+
+
+LLAMA_CPP = stream_of_llama_cpp()
+NUMBERED = with_indexes(LLAMA_CPP)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        LLAMA_CPP,
+        NUMBERED,
+        [{**each, "output_index": 0} for each in LLAMA_CPP],
+        with_ids(LLAMA_CPP),
+        with_ids(NUMBERED),
+        with_ids(NUMBERED, constant=True),
+        without(LLAMA_CPP, "added"),
+        without(NUMBERED, "added"),
+        without(LLAMA_CPP, "done"),
+        [*without(LLAMA_CPP, "done")[:-1], completed()],
+        without(NUMBERED, "delta", "added"),
+        without(LLAMA_CPP, "delta", "added", "text", "part"),
+        [each for each in without(NUMBERED, "delta", "completed") for _ in range(2)]
+        + [completed()],
+        LLAMA_CPP[-1:],
+    ],
+)
+def test_items_are_told_apart(events: list[dict[str, Any]]) -> None:
+    """By index, id or order, whatever a server leaves out or says again: nothing is lost."""
+    said = decoded(*events)
+    assert said[0] == ReasoningDelta("Hm.")
+    assert "".join(each for each in said if isinstance(each, str)) == "Hello"
+    assert said[-3:] == [
+        ToolCall("t1", "f", {"a": 1}, '{"a": 1}'),
+        ToolCall("t2", "g", {"b": 2}, '{"b": 2}'),
+        Finish("completed"),
+    ]
+    assert len(said) == 5
+
+
+def test_response_may_divide_the_text_in_another_way() -> None:
+    """Only what is missing in the stream is read."""
+    texts = [{"type": "message", "content": [{"type": "output_text", "text": t}]} for t in "AB"]
+    joined = {"type": "message", "content": [{"type": "output_text", "text": "AB"}]}
+    end = Finish("completed")
+    assert decoded(text_delta("A"), text_delta("B", 2), completed(output=[joined])) == [
+        "A",
+        "B",
+        end,
+    ]
+    assert decoded(text_delta("AB"), completed(output=texts)) == ["AB", end]
+    assert decoded(text_delta("A"), completed(output=texts)) == ["A", "B", end]
+    assert decoded(completed(output=[], output_text="AB")) == ["AB", end]
+    assert decoded(text_delta("A"), completed(output_text="A")) == ["A", end]
+
+
+def test_text_that_no_delta_brought_is_an_extra() -> None:
+    """It is told whole, and the text stays what the deltas say."""
+    whole = {"type": "response.output_text.done", "output_index": 0, "text": "Hello"}
+    assert decoded(text_delta("Hel"), whole, whole, completed()) == [
+        "Hel", Extra("output[0].content[0].text", "Hello"), Finish("completed")
+    ]  # fmt: skip
+
+
+def test_odd_shapes_are_read() -> None:
+    """Texts as objects, content as text, arguments as an object, parts that are null."""
+    call = {"type": "function_call", "call_id": "t1", "name": "f", "arguments": {"text": "x"}}
+    events = [
+        {"type": "response.content_part.added", "output_index": 0, "part": None},
+        {"type": "response.output_text.annotation.added", "annotation": None},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": {"text": "Hel"}},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": {"words": "lo"}},
+        item_done(1, type="reasoning", summary="Hm."),
+        item_done(2, role="assistant", content="lo"),
+        item_done(3, **call),
+    ]
+    assert decoded(*events, completed()) == [
+        "Hel",
+        Extra("output[0].content[0].delta", {"words": "lo"}),
+        ReasoningDelta("Hm."),
+        "lo",
+        ToolCall("t1", "f", {"text": "x"}, '{"text": "x"}'),
+        Finish("completed"),
+    ]
+
+
+def test_parts_beyond_text_come_once() -> None:
+    """An image is media, the content of a tool's item is no text of the model."""
+    image = {"type": "output_image", "image_url": "https://x/y.png"}
+    content = [image, {"type": "hologram", "data": "x"}, {"type": "output_text", "text": "Hello"}]
+    message = {"type": "message", "role": "assistant", "content": content}
+    result = {"type": "tool_result", "content": [{"type": "output_text", "text": "secret"}]}
+    events = [
+        {"type": "response.content_part.done", "output_index": 0, "part": image},
+        item_done(0, **message),
+        item_done(1, **result),
+    ]
+    assert decoded(*events, completed(output=[message, result])) == [
+        Media("image", url="https://x/y.png"),
+        Extra("output[0].content[1]", {"type": "hologram", "data": "x"}),
+        "Hello",
+        Extra("output[1]", result),
+        Finish("completed"),
+    ]
+
+
+def test_logprobs_come_once() -> None:
+    """With the deltas; as a whole only if those had none."""
+    logprobs = [{"token": "A", "logprob": -0.1}]
+    whole = {"type": "response.output_text.done", "output_index": 0, "text": "A"}
+    part = {"type": "output_text", "text": "A", "logprobs": logprobs}
+    events = [{**whole, "logprobs": logprobs}, item_done(0, type="message", content=[part])]
+    expected = ["A", Extra("output[0].content[0].logprobs", logprobs), Finish("completed")]
+    assert decoded({**text_delta("A"), "logprobs": logprobs}, *events, completed()) == expected
+    assert decoded(text_delta("A"), *events, completed()) == expected
+
+
+def test_reasoning_and_its_summary_may_be_the_same() -> None:
+    """Then it is said once; two summary parts are two."""
+    parts = {"summary": [{"type": "summary_text", "text": "Hm."}],
+             "content": [{"type": "reasoning_text", "text": "Hm."}]}  # fmt: skip
+    delta = {"type": "response.reasoning_text.delta", "output_index": 0, "delta": "Hm."}
+    expected = [ReasoningDelta("Hm."), Finish("completed")]
+    assert decoded(item_done(0, type="reasoning", **parts), completed()) == expected
+    assert decoded(delta, item_done(0, type="reasoning", **parts), completed()) == expected
+    summaries = {"summary": [{"text": "First."}, {"text": "Second."}]}
+    assert decoded(item_done(0, type="reasoning", **summaries), completed())[:-1] == [
+        ReasoningDelta("First."), ReasoningDelta("Second.")
+    ]  # fmt: skip
+
+
+def test_call_that_only_its_arguments_tell() -> None:
+    """OpenAI's event names the function; without any name the call is malformed."""
+    whole = {"type": "response.function_call_arguments.done", "item_id": "t1", "arguments": "{}"}
+    assert decoded({**whole, "name": "f"}, completed()) == [
+        ToolCall("t1", "f", {}, "{}"), Finish("completed")
+    ]  # fmt: skip
+    with pytest.raises(MalformedStream, match="without naming it"):
+        decoded(whole, completed())
+
+
+def test_call_that_the_stream_left_out_is_read() -> None:
+    """From the response, where ids may be others."""
+    calls: list[dict[str, Any]] = [
+        {"type": "function_call", "call_id": f"t{n}", "name": "f", "arguments": f'{{"a": {n}}}'}
+        for n in range(2)
+    ]
+    renamed = [{**call, "call_id": f"x{n}"} for n, call in enumerate(calls)]
+    first, second = (ToolCall(f"t{n}", "f", {"a": n}, f'{{"a": {n}}}') for n in range(2))
+    assert decoded(item_done(0, **calls[1]), completed(output=calls))[:-1] == [second, first]
+    events = [item_done(n, **call) for n, call in enumerate(calls)]
+    assert decoded(*events, completed(output=renamed))[:-1] == [first, second]
+
+
+def test_end_needs_no_empty_line() -> None:
+    """The connection may close right after the event; ``[DONE]`` may follow."""
+    data = b'data: {"type": "response.output_text.delta", "delta": "Hello"}\n\ndata: '
+    data += json.dumps(completed()).encode()
+    for end in (b"", b"\n", b"\n\ndata: [DONE]\n\n"):
+        deltas = list(decode(ResponsesDecoder("text/event-stream"), [data + end]))
+        assert [deltas[0], deltas[-1]] == ["Hello", Finish("completed")]
+
+
+def test_other_ends() -> None:
+    """``response.done``, and a status that says why the answer broke off."""
+    end = {"type": "response.done", "response": {"id": "r"}}
+    assert decoded(text_delta("Hello"), end) == ["Hello", Finish("completed")]
+    end = {"type": "response.cancelled", "response": {"status": "cancelled"}}
+    assert decoded(text_delta("Hel"), end) == ["Hel", Finish("cancelled")]
+    end = {"type": "response.incomplete", "response": None}
+    assert decoded(text_delta("Hel"), end) == ["Hel", Finish("incomplete")]
+
+
+def test_response_that_still_runs_may_come_first() -> None:
+    """Whole, as the background mode of some servers sends it."""
+    queued = {"object": "response", "status": "queued", "model": "gpt-5", "output": []}
+    assert decoded(queued, text_delta("Hello"), completed()) == ["Hello", Finish("completed")]
 
 
 def test_items_of_the_response_may_have_other_indexes() -> None:
