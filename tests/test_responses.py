@@ -10,6 +10,7 @@ import pytest
 from decode_kit import decode
 
 from providers_sync import (
+    APIStatusError,
     Citation,
     Extra,
     Finish,
@@ -127,6 +128,58 @@ def test_messages_become_items() -> None:
     ]
 
 
+def test_results_of_all_custom_calls_are_told_apart() -> None:
+    """A message may have several calls of both types."""
+    calls = [
+        {"id": name, "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+        for name in ("t2", "t3")
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": name, "content": "1"} for name in ("t1", "t2", "t3")
+    ]
+    turn = {"role": "assistant", "content": None, "tool_calls": [*calls, CALL]}
+    items = sent([{"role": "user", "content": "Hi"}, turn, *results])["input"]
+    assert [item["type"] for item in items[-3:]] == [
+        "function_call_output", "custom_tool_call_output", "custom_tool_call_output"
+    ]  # fmt: skip
+
+
+def test_system_messages_alone_are_the_input() -> None:
+    """A request must have some."""
+    body = sent([{"role": "system", "content": "Say hello."}])
+    assert "instructions" not in body
+    assert body["input"] == [{"role": "system", "content": "Say hello."}]
+
+
+def test_results_may_have_images() -> None:
+    """As parts, like those of the user."""
+    parts = [{"type": "text", "text": "See"}, {"type": "file", "file": PNG}]
+    turn = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "t1", "content": parts}
+    [_, output] = sent([turn, result])["input"]
+    data = base64.b64encode(PNG).decode()
+    assert output["output"] == [
+        {"type": "input_text", "text": "See"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{data}"},
+    ]
+
+
+def test_answers_to_the_protocols_own_tools_are_items() -> None:
+    """An approval or a screenshot is a part in ``messages``, and an item beside the text here."""
+    approval = {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True}
+    text = {"type": "text", "text": "Go on"}
+    assert sent([{"role": "user", "content": [text, approval]}])["input"] == [
+        approval, {"role": "user", "content": [{"type": "input_text", "text": "Go on"}]}
+    ]  # fmt: skip
+    assert sent([{"role": "user", "content": [approval]}])["input"] == [approval]
+
+
+def test_phase_of_a_message_goes_back() -> None:
+    """Newer models tell their comments from the final answer by it."""
+    turn = {"role": "assistant", "content": "Let me see.", "phase": "commentary"}
+    assert sent([turn, {"role": "user", "content": "Well?"}])["input"][0] == turn
+
+
 def test_parts_are_translated() -> None:
     """Text, images, PDF; parts in the protocol's own form stay as they are."""
     own = {"type": "input_file", "file_id": "file-1"}
@@ -171,7 +224,8 @@ def test_options_are_translated() -> None:
         parallel_tool_calls=False,
         logprobs=True,
         top_logprobs=2,
-        stream_options={"include_usage": True},
+        include=["message.output_text.logprobs"],
+        stream_options={"include_usage": True, "include_obfuscation": False},
         n=1,
     )
     assert {key: body[key] for key in body.keys() - {"model", "input", "stream", "store"}} == {
@@ -183,6 +237,7 @@ def test_options_are_translated() -> None:
         "parallel_tool_calls": False,
         "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
         "top_logprobs": 2,
+        "stream_options": {"include_obfuscation": False},
     }
 
 
@@ -212,12 +267,22 @@ def test_custom_tools_and_choices_are_flat() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("option", [{"previous_response_id": "r"}, {"store": True}])
+@pytest.mark.parametrize(
+    "option",
+    [{"previous_response_id": "r"}, {"store": True}, {"conversation": "c"}, {"background": True}],
+)
 def test_kept_responses_need_no_encrypted_reasoning(option: dict[str, Any]) -> None:
     """The server has it; whether it keeps this one too is its default, or the caller's choice."""
     body = sent("Hi", **option)
     assert "include" not in body
     assert body.get("store") == option.get("store")
+    assert {**body, **option} == body
+
+
+def test_what_is_not_kept_comes_encrypted() -> None:
+    """Also if the answer before it is kept."""
+    body = sent("Hi", previous_response_id="r", store=False)
+    assert (body["store"], body["include"]) == (False, ["reasoning.encrypted_content"])
 
 
 def test_instructions_of_the_caller_stay() -> None:
@@ -249,6 +314,20 @@ def test_what_cannot_be_honoured_is_an_error(
         provider.prepare([{"role": "user", "content": content}], **options)
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "assistant", "content": [{"type": "file", "file": PNG}]},
+         "cannot carry; put it into a message of the user"),
+        ({"role": "tool", "content": "2"}, r"messages\[0\]\['tool_call_id'\] must be the id"),
+    ],
+)  # fmt: skip
+def test_messages_that_cannot_be_sent_are_an_error(message: Any, words: str) -> None:
+    """They name the item."""
+    with pytest.raises(InvalidRequestError, match=words):
+        OpenAIResponses("m", base_url="http://127.0.0.1:9").prepare([message])
+
+
 def test_rejected_fields_are_left_out() -> None:
     """Models that do not reason refuse the encrypted reasoning."""
     script = [
@@ -263,6 +342,23 @@ def test_rejected_fields_are_left_out() -> None:
     assert [("include" in body, "store" in body) for body in bodies] == [
         (True, True), (False, True), (False, False)
     ]  # fmt: skip
+
+
+def test_only_what_is_rejected_is_left_out() -> None:
+    """Not what the caller asked for, and nothing for the sake of another complaint."""
+    script = [
+        status(400, "Encrypted content is not supported with this model."),
+        answer("Hello"),
+        status(400, "The vector store was not found"),
+    ]
+    with serve(script, protocol="responses") as server:
+        provider = OpenAIResponses("gpt-4o", base_url=server.url, logprobs=True)
+        assert provider.complete("Hi").text == "Hello"
+        with pytest.raises(APIStatusError, match="vector store"):
+            provider.complete("Hi")
+    assert len(server.requests) == 3
+    body = server.requests[1].json()
+    assert (body["include"], body["store"]) == (["message.output_text.logprobs"], False)
 
 
 # --- answers

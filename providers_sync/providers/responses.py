@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..decoding.responses import ResponsesDecoder
-from ..encoding.responses import to_input, translate_options
+from ..encoding.responses import ENCRYPTED, to_input, translate_options
 from ..errors import APIStatusError
 from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
-_REFUSED_FIELDS = ("include", "store")
-"""Fields that the answer can do without, if the server refuses them."""
+_INCLUDE = re.compile(r"Encrypted content|encrypted_content|\binclude\b")
+_STORE = re.compile(r"""(['"`:.]\s*|parameter )store\b""")
+"""How servers name the fields that they do not know; not "the vector store …"."""
 
 
 class OpenAIResponses(ListsModels):
@@ -51,12 +53,18 @@ class OpenAIResponses(ListsModels):
         """
         if error.status_code not in (400, 422):
             return None
-        complaint = error.body.replace("Encrypted content", "include")
-        refused = {name for name in _REFUSED_FIELDS if name in body and name in complaint}
-        return (
-            {key: value for key, value in body.items() if key not in refused} if refused else None
-        )
+        amended = body
+        if ENCRYPTED in (body.get("include") or ()) and _INCLUDE.search(error.body):
+            others = [each for each in body["include"] if each != ENCRYPTED]
+            amended = {**body, "include": others} if others else _without(body, "include")
+        if body.get("store") is False and _STORE.search(error.body):
+            amended = _without(amended, "store")
+        return None if amended == body else amended
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of the protocol's events; ``response.completed`` is the end marker."""
         return ResponsesDecoder(content_type)
+
+
+def _without(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != name}
