@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from decode_kit import decode
 
 from providers_sync import (
     APIStatusError,
+    Chat,
     Citation,
     Extra,
     Finish,
@@ -784,33 +789,86 @@ def test_whole_answer_in_json() -> None:
     assert (completion.text, completion.usage) == ("Hello", Usage(5, 3, 8, 2, None, 1))
 
 
-def test_dialogue_with_encrypted_reasoning() -> None:
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "SEALED"}
+SEALED_CALL = {"type": "function_call", "id": "fc_1", "call_id": "t1", "name": "add",
+               "arguments": '{"a": 1}', "status": "completed"}  # fmt: skip
+RESULT = {"role": "tool", "tool_call_id": "t1", "content": "2"}
+
+
+def strict_server(request: Request) -> Any:
+    """Answer with a call, then refuse what does not bring the reasoning back before it."""
+    items = request.json()["input"]
+    if len(items) == 1:
+        return answer(event(item_done(0, **THOUGHT)), event(item_done(1, **SEALED_CALL)))
+    if items[1:3] != [THOUGHT, SEALED_CALL]:
+        return status(400, "function_call was provided without its required reasoning item")
+    return ["It is ", items[3]["output"]]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda message: message,
+        lambda message: json.loads(json.dumps(message)),
+        lambda message: pickle.loads(pickle.dumps(message)),
+        copy.deepcopy,
+    ],
+    ids=["itself", "JSON", "pickle", "deep copy"],
+)
+def test_dialogue_with_encrypted_reasoning(copied: Callable[[Any], Any]) -> None:
     """A server that refuses a second turn without the reasoning of the first."""
-    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "SEALED"}
-    call = {"type": "function_call", "id": "fc_1", "call_id": "t1", "name": "add",
-            "arguments": '{"a": 1}', "status": "completed"}  # fmt: skip
-
-    def script(request: Request) -> Any:
-        items = request.json()["input"]
-        if len(items) == 1:
-            return answer(event(item_done(0, **thought)), event(item_done(1, **call)))
-        if items[1:3] != [thought, call]:
-            return status(400, "function_call was provided without its required reasoning item")
-        return ["It is ", items[3]["output"]]
-
-    with serve(script, protocol="responses") as server:
+    with serve(strict_server, protocol="responses") as server:
         provider = OpenAIResponses("gpt-5", base_url=server.url)
         messages: list[Any] = [{"role": "user", "content": "1 + 1?"}]
         first = provider.complete(messages)
-        messages += [json.loads(json.dumps(first.message))]
-        messages += [{"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "2"}]
+        assert [call.id for call in first.tool_calls] == ["t1"]
+        messages += [copied(first.message), RESULT]
         assert provider.complete(messages).text == "It is 2"
-        messages[1]["content"] = "Changed."  # what was sealed no longer belongs to it
-        prepared = sent(messages)["input"]
-    assert prepared[1:3] == [
+        messages.append({"role": "user", "content": "Thanks"})
+        assert provider.complete(messages).is_whole
+
+
+def test_chat_with_encrypted_reasoning(tmp_path: Path) -> None:
+    """Also after it was saved, pickled, or copied."""
+    with serve(strict_server, protocol="responses") as server:
+        chat = Chat(OpenAIResponses("gpt-5", base_url=server.url))
+        chat.send("1 + 1?").read()
+        chat.save(tmp_path / "chat.json")
+        loaded = Chat.load(tmp_path / "chat.json", chat.provider)
+        for each in (chat, loaded, pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
+            assert each.send([RESULT]).read() == "It is 2"
+
+
+def test_changed_message_goes_back_without_its_reasoning() -> None:
+    """What was sealed no longer belongs to it."""
+    with serve(strict_server, protocol="responses") as server:
+        provider = OpenAIResponses("gpt-5", base_url=server.url)
+        message = provider.complete("1 + 1?").message
+        provider.complete([{"role": "user", "content": "1 + 1?"}, message, RESULT])
+        changed = [{**message, "content": "Changed."}, RESULT]
+        with pytest.raises(APIStatusError, match="required reasoning"):
+            provider.complete([{"role": "user", "content": "1 + 1?"}, *changed])
+    assert server.requests[-1].json()["input"][1:3] == [
         {"role": "assistant", "content": "Changed."},
         {"type": "function_call", "call_id": "t1", "name": "add", "arguments": '{"a": 1}'},
     ]
+
+
+def test_reasoning_of_other_servers_goes_back() -> None:
+    """vLLM sends it in the open; other servers send items in simpler forms."""
+    thought = {"type": "reasoning", "id": "rs", "content": "Hm.", "summary": None}
+    message = {"role": "assistant", "content": "Hello"}
+    script = answer(event(item_done(0, **thought)), event(item_done(1, **message)))
+    with serve([script, answer("Bye")], protocol="responses") as server:
+        provider = OpenAIResponses("m", base_url=server.url)
+        first = provider.complete("Hi")
+        provider.complete([{"role": "user", "content": "Hi"}, first.message])
+    assert server.requests[1].json()["input"][1:] == [
+        {"type": "reasoning", "id": "rs", "summary": [],
+         "content": [{"type": "reasoning_text", "text": "Hm."}]},
+        {"type": "message", "role": "assistant",
+         "content": [{"type": "output_text", "text": "Hello"}]},
+    ]  # fmt: skip
 
 
 def test_reasoning_that_the_server_forgets_does_not_go_back() -> None:
