@@ -31,7 +31,7 @@ _NO_EQUIVALENT = {
     "web_search_options": 'use tools=[{"type": "web_search"}]',
     "functions": "use tools=",
     "function_call": "use tool_choice=",
-    "messages": "pass the messages as the first argument",
+    **dict.fromkeys(("messages", "input"), "pass the messages as the first argument"),
 }
 ENCRYPTED = "reasoning.encrypted_content"
 _LOGPROBS = "message.output_text.logprobs"
@@ -164,14 +164,12 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     if (options.get("n") or 1) != 1:
         raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
-    for name in ("max_tokens", "max_completion_tokens"):
-        if (limit := options.pop(name, None)) is not None:
-            options.setdefault("max_output_tokens", limit)
+    _translate_limit(options)
     if (effort := options.pop("reasoning_effort", None)) is not None:
-        options["reasoning"] = {"effort": effort, **(options.get("reasoning") or {})}
+        options["reasoning"] = {"effort": effort, **_object(options, "reasoning")}
     if (verbosity := options.pop("verbosity", None)) is not None:
-        options["text"] = {"verbosity": verbosity, **(options.get("text") or {})}
-    if options.pop("logprobs", None):
+        options["text"] = {"verbosity": verbosity, **_object(options, "text")}
+    if options.pop("logprobs", None) or options.get("top_logprobs"):
         _include(options, _LOGPROBS)
     if isinstance(stream := options.pop("stream_options", None), Mapping):
         own = {key: value for key, value in stream.items() if key != "include_usage"}
@@ -185,6 +183,27 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+
+
+def _translate_limit(options: dict[str, Any]) -> None:
+    given = {name: options.pop(name) for name in _LIMITS if options.get(name) is not None}
+    if any(limit != next(iter(given.values())) for limit in given.values()):
+        raise InvalidRequestError(
+            f"{' and '.join(f'{name}=' for name in given)} are the same to {_PROTOCOL}: give one "
+            "(None drops the provider's own)"
+        )
+    if given:
+        options["max_output_tokens"] = next(iter(given.values()))
+
+
+def _object(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = options.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"{name} must be a dict, not {type(value).__name__}")
+    return value
+
+
 def _keep_reasoning(options: dict[str, Any]) -> None:
     """Ask for the reasoning in a form that ``message`` can carry, unless the server keeps it."""
     is_kept = any(options.get(name) for name in _KEPT_BY)
@@ -195,6 +214,8 @@ def _keep_reasoning(options: dict[str, Any]) -> None:
 
 def _include(options: dict[str, Any], name: str) -> None:
     include = options.get("include") or ()
+    if not isinstance(include, (list, tuple)):
+        raise InvalidRequestError("include must be a list of strings")
     options["include"] = [*include, *((name,) if name not in include else ())]
 
 
@@ -250,4 +271,7 @@ def _translate_format(options: dict[str, Any]) -> None:
         made |= {"name": answer.name, "schema": answer.schema}
         made |= {"strict": answer.strict} if answer.strict is not None else {}
         made |= {"description": answer.description} if answer.description else {}
-    options["text"] = {**(options.get("text") or {}), "format": made}
+    text = _object(options, "text")
+    if text.get("format"):
+        raise InvalidRequestError("response_format= and text['format'] are the same: give one")
+    options["text"] = {**text, "format": made}
