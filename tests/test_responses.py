@@ -179,6 +179,21 @@ def test_answers_to_the_protocols_own_tools_are_items() -> None:
     assert sent([{"role": "user", "content": [approval]}])["input"] == [approval]
 
 
+def test_refusal_of_a_chat_completion_goes_back() -> None:
+    """It stands beside an empty content there."""
+    turn = {"role": "assistant", "content": "", "refusal": "No."}
+    assert sent([turn, {"role": "user", "content": "Well?"}])["input"][0] == {
+        "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("output", [[], ["x"], "x"])
+def test_other_keys_of_a_message_are_no_items(output: Any) -> None:
+    """Only what an earlier answer returned is sent in place of the message."""
+    turn = {"role": "assistant", "content": "Hello", "output": output}
+    assert sent([turn])["input"] == [{"role": "assistant", "content": "Hello"}]
+
+
 def test_phase_of_a_message_goes_back() -> None:
     """Newer models tell their comments from the final answer by it."""
     turn = {"role": "assistant", "content": "Let me see.", "phase": "commentary"}

@@ -95,13 +95,19 @@ def _items(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
             for part, place in parts_of(message, name)
             if part["type"] not in _OWN_ITEMS
         ]
+    if message.get("refusal") and not content:  # as a chat completion has it
+        content = [{"type": "refusal", "refusal": message["refusal"]}]
     phase = {"phase": message["phase"]} if message.get("phase") else {}
     has_turn = content or not (own or calls)
     return [*own, *([{"role": role, "content": content, **phase}] if has_turn else []), *calls]
 
 
 def _is_output(output: Any) -> TypeGuard[list[dict[str, Any]]]:
-    return isinstance(output, list) and all(isinstance(item, Mapping) for item in output)
+    return (
+        isinstance(output, list)
+        and bool(output)
+        and all(isinstance(item, Mapping) for item in output)
+    )
 
 
 def _part(part: Mapping[str, Any], name: str, role: str) -> Mapping[str, Any]:
