@@ -7,7 +7,7 @@ that change in each event, or several items under one index.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,10 @@ class OutputItem:
     is_done: bool = False
     said: dict[tuple[str, Any], int] = field(default_factory=dict)
     """How many characters each part has said, by its kind and index."""
+    parts: Counter[str] = field(default_factory=Counter)
+    """How many parts of each kind have said something."""
+    characters: Counter[str] = field(default_factory=Counter)
+    """How many characters all parts of each kind have said."""
     input: list[str] = field(default_factory=list)
     """The pieces of a call's arguments."""
     head: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +53,13 @@ class OutputItem:
     @property
     def order(self) -> int:
         return self.position if self.index is None else self.index
+
+    def add(self, kind: str, index: Any, characters: int) -> None:
+        """Note that a part has said so many more characters."""
+        said = self.said.get((kind, index))
+        self.parts[kind] += said is None
+        self.said[kind, index] = (said or 0) + characters
+        self.characters[kind] += characters
 
     def whole(self) -> dict[str, Any]:
         """Return the item, a call with all of its arguments."""
@@ -123,8 +134,9 @@ class OutputItems:
             for item in free:
                 same[key(item.family, item.whole())].append(item)
             for position, value in enumerate(output):
-                candidates = same.get(key(family_of(value), value))
-                if position not in pairs and candidates:
+                if position in pairs:
+                    continue
+                if candidates := same.get(key(family_of(value), value)):
                     pairs[position] = candidates.popleft()
             taken = set(map(id, pairs.values()))
             free = [item for item in free if id(item) not in taken]

@@ -30,6 +30,8 @@ FAMILIES = {
     **dict.fromkeys(("reasoning_text", "summary_text"), "reasoning"),
 }
 """The type of the items that have a part of each kind."""
+_SAME = {"summary_text": "reasoning_text", "reasoning_text": "summary_text"}
+"""Kinds of parts that may have the same text: a summary, and the reasoning itself."""
 _PART_KEYS = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
 
 
@@ -49,7 +51,7 @@ class TextsDecoder(EventsDecoder):
         """Append a piece of a part."""
         if not text:
             return
-        item.said[kind, index] = item.said.get((kind, index), 0) + len(text)
+        item.add(kind, index, len(text))
         self._characters[FAMILIES[kind]] += len(text)
         if kind == "output_text":
             self._read_text(text)
@@ -114,13 +116,18 @@ class TextsDecoder(EventsDecoder):
         ``is_said``: all of their texts have come before, wherever.
         """
         parts = text_parts(value)
-        wholes = [(kind, len(text)) for kind, _, part in parts if (text := text_of(part))]
-        said = Counter(kind for kind, _ in item.said if kind in FAMILIES)
-        count = Counter(kind for kind, _ in wholes)
+        count, lengths = Counter[str](), Counter[str]()
+        for kind, _, part in parts:
+            length = len(text_of(part))
+            count[kind] += length > 0
+            lengths[kind] += length
+        known: dict[str, bool] = {}
         for kind, index, part in parts:
-            is_new = (kind, index) not in item.said
-            is_known = said[kind] >= count[kind] or _is_repeated(item, kind, wholes)
-            if kind in count and (is_said or (is_new and is_known)):
+            if kind not in known:
+                other = _SAME.get(kind, "")
+                is_repeated = 0 < lengths[kind] == item.characters[other]
+                known[kind] = is_said or 0 < count[kind] <= item.parts[kind] or is_repeated
+            if known[kind] and (is_said or (kind, index) not in item.said):
                 item.said[kind, index] = len(text_of(part))
             self._read_part(item, index, part, kind)
 
@@ -160,10 +167,3 @@ class TextsDecoder(EventsDecoder):
 
 def _place(item: OutputItem, kind: str, index: Any) -> str:
     return f"{item.path}.{'summary' if kind == 'summary_text' else 'content'}[{index}]"
-
-
-def _is_repeated(item: OutputItem, kind: str, wholes: list[tuple[str, int]]) -> bool:
-    """Return whether a summary and the reasoning itself are the same text."""
-    other = {"summary_text": "reasoning_text", "reasoning_text": "summary_text"}.get(kind)
-    said = sum(length for (each, _), length in item.said.items() if each == other)
-    return said > 0 and said == sum(length for each, length in wholes if each == kind)
