@@ -909,6 +909,31 @@ def test_reasoning_that_the_server_forgets_does_not_go_back() -> None:
     ]  # fmt: skip
 
 
+def returned(*events: dict[str, Any]) -> list[Any]:
+    """Return what the events' protocol wants back with the next request."""
+    data = b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events)
+    deltas = decode(ResponsesDecoder("text/event-stream"), [data])
+    return [item for d in deltas if isinstance(d, ProtocolMessage) for item in d.fields["output"]]
+
+
+def test_reasoning_that_the_server_has_stored_goes_back() -> None:
+    """OpenAI refuses its web search without it ("… without its required 'reasoning' item")."""
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    events = [item_done(0, **thought), item_done(1, **search)]
+    assert returned(*events, completed(store=True, id="resp_1")) == [thought, search]
+    assert returned(*events, completed(store=False)) == [search]
+
+
+def test_reasoning_at_the_end_does_not_go_back() -> None:
+    """OpenAI refuses it ("… without its required following item"); the answer was cut off."""
+    end = {"type": "response.incomplete", "response": {"status": "incomplete"}}
+    assert returned(item_done(0, **THOUGHT), end) == []
+    assert returned(item_done(0, **THOUGHT), item_done(1, **SEALED_CALL), end) == [
+        THOUGHT, SEALED_CALL
+    ]  # fmt: skip
+
+
 def test_models_are_listed() -> None:
     """As for chat completions."""
     with serve(json_body({"data": [{"id": "gpt-5"}]})) as server:

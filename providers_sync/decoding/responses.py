@@ -54,6 +54,7 @@ class ResponsesDecoder(TextsDecoder):
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
         self._items = OutputItems()
+        self._is_stored = False
 
     # --- events
 
@@ -155,7 +156,8 @@ class ResponsesDecoder(TextsDecoder):
             self._deltas.append(usage)
         self._read_output(response)
         self._add_extras(response, RESPONSE_KEYS, "response.")
-        if response.get("store") is True:  # the next request may name it
+        self._is_stored = response.get("store") is True
+        if self._is_stored:  # the next request may name it
             self._add_extra("response.id", response.get("id"))
         if status == "failed" or is_error(response.get("error")):
             self._flush_surrogates()
@@ -210,7 +212,7 @@ class ResponsesDecoder(TextsDecoder):
 
     def _message_fields(self) -> dict[str, Any]:
         items = [whole for item in self._items.ordered() if (whole := item.whole())]
-        returned = returned_items(items)
+        returned = returned_items(items, is_stored=self._is_stored)
         return {"output": returned} if returned else {}
 
 

@@ -136,13 +136,20 @@ def text_length(item: dict[str, Any]) -> int:
     return sum(len(text_of(part)) for _, _, part in text_parts(item))
 
 
-def returned_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def returned_items(items: list[dict[str, Any]], *, is_stored: bool) -> list[dict[str, Any]]:
     """Return the items as they go back, empty if the text and the calls say as much.
 
-    Reasoning goes back if it says something without the server's memory. Without it, the ids of
-    the other items must not refer to it.
+    Reasoning goes back if it says something without the server's memory, or the server has stored
+    it. Without it, the ids of the other items must not refer to it. The API refuses reasoning that
+    nothing follows, which an answer has that was cut off.
     """
-    kept = [item for item in items if item.get("type") != "reasoning" or _can_go_back(item)]
+    end = len(items)
+    while end and items[end - 1].get("type") == "reasoning":
+        end -= 1
+    items = items[:end]
+    kept = [
+        item for item in items if item.get("type") != "reasoning" or is_stored or _can_go_back(item)
+    ]
     if len(kept) < len(items):
         kept = [
             {key: value for key, value in item.items() if key != "id"}
