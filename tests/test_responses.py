@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decode_kit import decode
+from decode_kit import decode, split
 
 from providers_sync import (
     APIStatusError,
@@ -25,6 +25,7 @@ from providers_sync import (
     OpenAIResponses,
     ReasoningDelta,
     ServerError,
+    StreamCut,
     StreamTruncated,
     ToolCall,
     Usage,
@@ -572,6 +573,21 @@ def test_items_are_told_apart(events: list[dict[str, Any]]) -> None:
         Finish("completed"),
     ]
     assert len(said) == 5
+
+
+@pytest.mark.parametrize("events", [LLAMA_CPP, NUMBERED])
+def test_stream_may_be_split_and_cut_anywhere(events: list[dict[str, Any]]) -> None:
+    """The pieces change nothing; a cut leaves what came before it, and is never a good end."""
+    data = b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events)
+    whole = list(decode(ResponsesDecoder("text/event-stream"), [data]))
+    for size in (1, 7, 777):
+        pieces = split(data, range(0, len(data), size))
+        assert list(decode(ResponsesDecoder("text/event-stream"), pieces)) == whole
+    for cut in range(len(data) - 2):  # the line feeds at the end are not needed
+        deltas = []
+        with pytest.raises((StreamTruncated, StreamCut)):
+            deltas.extend(decode(ResponsesDecoder("text/event-stream"), [data[:cut]]))
+        assert deltas == whole[: len(deltas)]
 
 
 def test_response_may_divide_the_text_in_another_way() -> None:
