@@ -941,6 +941,27 @@ def test_reasoning_that_the_server_has_stored_goes_back() -> None:
     assert returned(*events, completed(store=False)) == [search]
 
 
+def test_items_go_back_as_they_came() -> None:
+    """Also with keys that are null or unknown."""
+    items = [
+        {**THOUGHT, "content": None, "status": None},
+        {**SEALED_CALL, "namespace": "n", "caller": {"type": "program", "caller_id": "p"}},
+        {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
+         "phase": "final_answer",
+         "content": [{"type": "output_text", "text": "A", "annotations": [], "logprobs": []}]},
+        {"type": "mcp_call", "id": "mcp_1", "arguments": "{}", "error": None, "output": "2"},
+    ]  # fmt: skip
+    events = [item_done(index, **item) for index, item in enumerate(items)]
+    assert returned(*events, completed(output=items)) == items
+    assert returned(completed(output=items)) == items
+
+
+def test_image_at_an_address_is_media() -> None:
+    """A ``data:`` URL has it inside."""
+    call = {"type": "image_generation_call", "result": "data:image/png;base64,AAAA"}
+    assert decoded(item_done(0, **call), completed())[0] == Media("image", "image/png", b"\0\0\0")
+
+
 def test_reasoning_at_the_end_does_not_go_back() -> None:
     """OpenAI refuses it ("… without its required following item"); the answer was cut off."""
     end = {"type": "response.incomplete", "response": {"status": "incomplete"}}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..error_words import as_text
 from ..types import Media, ToolCall
-from .openai_parts import decode_base64, text_of
+from .openai_parts import decode_base64, media_from_url, text_of
 from .parsing import join_surrogates, json_text
 from .tool_calls import parse_arguments
 
@@ -58,11 +58,16 @@ def normalized(item: dict[str, Any]) -> dict[str, Any]:
     """
     kind = kind_of(item)
     if kind in CALLS:
-        inputs = {key: input_text(item[key]) for key in _INPUTS if key in item}
+        inputs = {key: input_text(item[key]) for key in _INPUTS if item.get(key) is not None}
         return {**item, **inputs}
-    parts = {key: _parts(item[key], name) for key, name in _PARTS.get(kind, ()) if key in item}
-    more = {"type": kind, "content": []} if kind == "message" else {}
-    return {**more, **item, **parts}
+    parts: dict[str, Any] = {
+        key: _parts(item[key], name) for key, name in _PARTS.get(kind, ()) if item.get(key)
+    }
+    if kind == "message":
+        parts = {"type": kind, "content": [], **parts}
+    elif kind == "reasoning" and item.get("summary") is None:
+        parts["summary"] = []  # it must be there
+    return {**item, **parts}
 
 
 _INPUTS = ("arguments", "input")
@@ -115,7 +120,10 @@ def call_of(item: dict[str, Any]) -> ToolCall:
 
 def image_of(item: dict[str, Any]) -> Media | None:
     """Return the image of an ``image_generation_call``; ``None`` if there is none."""
-    data = decode_base64(item.get("result"))
+    result = item.get("result")
+    if isinstance(result, str) and result.startswith(("data:", "https:")):
+        return media_from_url("image", result)
+    data = decode_base64(result)
     if data is None:
         return None
     form = item.get("output_format")
@@ -127,7 +135,7 @@ def text_parts(item: dict[str, Any]) -> list[tuple[str, int, dict[str, Any]]]:
     return [
         (part["type"], index, part)
         for name, _ in _PARTS.get(item["type"], ())
-        for index, part in enumerate(item.get(name, ()))
+        for index, part in enumerate(item.get(name) or ())
     ]
 
 
