@@ -538,6 +538,10 @@ def without(events: list[dict[str, Any]], *words: str) -> list[dict[str, Any]]:
     return [each for each in events if not any(word in each["type"] for word in words)]
 
 
+def only(events: list[dict[str, Any]], word: str) -> list[dict[str, Any]]:
+    return [each for each in events if word in each["type"]]
+
+
 LLAMA_CPP = stream_of_llama_cpp()
 NUMBERED = with_indexes(LLAMA_CPP)
 
@@ -559,6 +563,7 @@ NUMBERED = with_indexes(LLAMA_CPP)
         without(LLAMA_CPP, "delta", "added", "text", "part"),
         [each for each in without(NUMBERED, "delta", "completed") for _ in range(2)]
         + [completed()],
+        [*without(NUMBERED, "added")[:-1], *only(NUMBERED, "item.added"), completed()],
         LLAMA_CPP[-1:],
     ],
 )

@@ -117,8 +117,8 @@ class OutputItems:
         self._note(item, index, *ids)
         if is_done and self._open.get(family) is item:
             del self._open[family]
-        item.is_done = item.is_done or is_done
-        item.value = value
+        if is_done or not item.is_done:  # an item that begins once more says nothing
+            item.value, item.is_done = value, is_done
         return item
 
     def of_output(
