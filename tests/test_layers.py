@@ -110,7 +110,7 @@ LAYERS = [
     "decoding.text",
     "decoding.openai_chat decoding.anthropic decoding.responses decoding.gemini decoding.ollama",
     "decoding.openai_delta decoding.responses_texts",
-    "decoding.anthropic_content decoding.openai_calls",
+    "decoding.anthropic_content decoding.openai_calls decoding.responses_outputs",
     "decoding.anthropic_blocks decoding.responses_items decoding.gemini_parts",
     "decoding.events decoding.lines decoding.gemini_calls decoding.gemini_sources",
     "decoding.answers decoding.gemini_arguments",

@@ -6,40 +6,43 @@ Reference: OpenAI API, "Responses", streaming events. Items are added, grow and 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import Counter
 from typing import Any
 
-from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream, StreamTruncated
 from ..types import ToolCallStarted
 from .counts import openai_usage
-from .openai_parts import text_of
 from .parsing import WRONG_SHAPE, json_text, short_repr
 from .responses_items import (
-    CALLS,
-    ITEM_KEYS,
+    EVENT_KEYS,
     RESPONSE_KEYS,
     call_of,
-    image_of,
+    input_text,
     is_nameless,
+    normalized,
+    part_kind,
     returned_items,
+    text_length,
 )
-from .responses_texts import TEXT_EVENTS, TextsDecoder
+from .responses_outputs import CALL, OutputItem, OutputItems, family_of
+from .responses_texts import FAMILIES, TEXT_EVENTS, TextsDecoder
 from .server_errors import is_error, is_error_name, reports_error, server_error
 
 _ENDS = ("completed", "incomplete", "failed", "cancelled")
 _STARTS = ("response.created", "response.in_progress", "response.queued")
-_INPUTS = ("response.function_call_arguments", "response.custom_tool_call_input")
-_PARTS = ("response.content_part", "response.reasoning_summary_part")
-_EVENT_KEYS = frozenset(
-    {
-        *("type", "sequence_number", "item_id", "output_index", "content_index", "summary_index"),
-        *("delta", "text", "refusal", "part", "item", "obfuscation", "name", "arguments", "input"),
-        *("annotation", "annotation_index", "response"),
-    }
-)
+_INPUTS = {
+    "response.function_call_arguments": "function_call",
+    "response.custom_tool_call_input": "custom_tool_call",
+}
+_PARTS = {
+    "response.content_part": "output_text",
+    "response.reasoning_part": "reasoning_text",
+    "response.reasoning_summary_part": "summary_text",
+}
+"""What a part is that does not tell its type."""
 _NOT_SAID = frozenset({"type", "sequence_number", "obfuscation"})
+_PINGS = ("keepalive", "ping", "heartbeat")
 
 
 class ResponsesDecoder(TextsDecoder):
@@ -50,9 +53,8 @@ class ResponsesDecoder(TextsDecoder):
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._items: dict[Hashable, dict[str, Any]] = {}
-        self._inputs: dict[Hashable, list[str]] = {}
-        """The pieces of calls' arguments."""
+        self._items = OutputItems()
+        self._is_stored = False
 
     # --- events
 
@@ -68,28 +70,33 @@ class ResponsesDecoder(TextsDecoder):
         kind = as_text(value.get("type") or name)
         stem, _, verb = kind.rpartition(".")
         try:
-            if stem in TEXT_EVENTS:
-                self._read_text_event(TEXT_EVENTS[stem], verb, value)
+            if (part := TEXT_EVENTS.get(stem)) is not None:
+                item = self._items.of_event(value, FAMILIES[part])
+                self._read_text_event(item, part, verb, value)
             elif stem in _INPUTS:
-                self._read_input(verb, value)
+                self._read_input(_INPUTS[stem], verb, value)
             elif stem in _PARTS:
-                index = value.get("content_index", value.get("summary_index", 0))
-                self._read_part(_place(value), index, value["part"])
+                self._read_part_event(_PARTS[stem], value)
             elif stem == "response.output_item":
-                self._read_item(_place(value), value["item"], is_done=verb == "done")
+                self._read_item_event(value, is_done=verb == "done")
             elif kind == "response.output_text.annotation.added":
-                self._cite([value["annotation"]])
-            elif stem == "response" and verb in _ENDS:
+                self._cite([value.get("annotation")])
+            elif stem == "response" and verb in (*_ENDS, "done"):
                 self._read_response(value.get("response") or {}, verb)
             elif kind in _STARTS:
-                self._read_model((value.get("response") or {}).get("model"))
+                self._read_start(value.get("response") or {})
             else:
                 self._read_other_kind(kind, value)
                 return
         except WRONG_SHAPE as error:
             raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
-        if not value.keys() <= _EVENT_KEYS:
-            self._add_extras(value, _EVENT_KEYS | {"logprobs"}, f"event.{_short(kind)}.")
+        if not value.keys() <= EVENT_KEYS:
+            self._add_extras(value, EVENT_KEYS, f"event.{_short(kind)}.")
+
+    def _read_start(self, response: dict[str, Any]) -> None:
+        if is_error(response.get("error")):
+            raise server_error({"error": response["error"]})
+        self._read_model(response.get("model"))
 
     def _read_other_kind(self, kind: str, value: dict[str, Any]) -> None:
         """Read an error, or the progress of a tool that the server executes."""
@@ -99,52 +106,44 @@ class ResponsesDecoder(TextsDecoder):
         if reports_error(value, is_answer=kind != "message" and not is_error_name(kind)):
             raise server_error(value)
         said = {key: each for key, each in value.items() if key not in _NOT_SAID}
-        if kind not in ("keepalive", "ping"):
+        if kind not in _PINGS:
             self._add_extra(f"event.{_short(kind)}", said)
             if kind == "message":
                 self._words = self._words or short_repr(json_text(value))
 
-    def _read_text_event(self, kind: str, verb: str, value: dict[str, Any]) -> None:
-        place = _place(value)
-        index = value.get("summary_index" if kind == "summary_text" else "content_index", 0)
-        if verb == "delta":
-            self._add_text(place, kind, index, text_of(value["delta"]))
-            if logprobs := value.get("logprobs"):
-                self._add_extra(f"output[{place}].content[{index}].logprobs", logprobs)
-        else:
-            self._add_whole(place, kind, index, text_of(value.get("text") or value.get("refusal")))
+    def _read_part_event(self, default: str, value: dict[str, Any]) -> None:
+        part = value.get("part") or {}
+        kind = part_kind(part, default)
+        index = value.get("content_index", value.get("summary_index", 0))
+        item = self._items.of_event(value, FAMILIES.get(kind) or FAMILIES[default])
+        self._read_part(item, index, part, kind)
 
-    def _read_input(self, verb: str, value: dict[str, Any]) -> None:
+    def _read_input(self, kind: str, verb: str, value: dict[str, Any]) -> None:
         """Read a piece of a call's arguments, or all of them."""
-        place = _place(value)
+        item = self._items.of_event(value, CALL)
+        told = {key: value[key] for key in ("name", "call_id") if value.get(key)}
+        item.head = {"type": kind, "call_id": value.get("item_id"), **item.head, **told}
         if verb == "delta":
-            self._inputs.setdefault(place, []).append(text_of(value["delta"]))
-        elif whole := text_of(value.get("arguments") or value.get("input")):
-            self._inputs[place] = [whole]
+            item.input.append(input_text(value.get("delta")))
+        elif whole := input_text(value.get("arguments") or value.get("input")):
+            item.input = [whole]
         self._deltas.append(ToolCallStarted())
 
     # --- items
 
-    def _read_item(self, place: Hashable, item: dict[str, Any], *, is_done: bool) -> None:
-        kind = item.get("type")
-        if place not in self._items and len(self._items) >= TOOL_CALLS:
-            raise MalformedStream(f"the answer has more than {TOOL_CALLS} items")
-        self._items[place] = item
-        self._read_item_texts(place, item)
-        if kind in CALLS:
-            self._deltas.append(ToolCallStarted())
-        if is_done:
-            self._report_item(f"output[{place}]", kind, item)
+    def _read_item_event(self, event: dict[str, Any], *, is_done: bool) -> None:
+        value = normalized(event["item"])
+        item = self._items.of_item(event, value, is_done)
+        self._read_item(item, value, is_done=is_done)
 
-    def _report_item(self, path: str, kind: Any, item: dict[str, Any]) -> None:
-        """Append what an item holds beyond texts and calls."""
-        if (known := ITEM_KEYS.get(kind)) is not None:
-            self._add_extras(item, known, f"{path}.")
-            return
-        if kind == "image_generation_call" and (image := image_of(item)) is not None:
-            self._deltas.append(image)
-            item = {key: value for key, value in item.items() if key != "result"}
-        self._add_extra(path, item)
+    def _read_item(
+        self, item: OutputItem, value: dict[str, Any], *, is_done: bool, is_said: bool = False
+    ) -> None:
+        self._read_item_texts(item, value, is_said=is_said)
+        if item.family == CALL:
+            self._deltas.append(ToolCallStarted())
+        if is_done and self._is_new(item.path, value):
+            self._report_item(item.path, value)
 
     # --- the end
 
@@ -155,54 +154,56 @@ class ResponsesDecoder(TextsDecoder):
         usage = openai_usage(response.get("usage"), None)
         if usage is not None:
             self._deltas.append(usage)
-        self._read_missing_items(response.get("output") or ())
+        self._read_output(response)
         self._add_extras(response, RESPONSE_KEYS, "response.")
-        if response.get("store") is True:  # the next request may name it
+        self._is_stored = response.get("store") is True
+        if self._is_stored:  # the next request may name it
             self._add_extra("response.id", response.get("id"))
         if status == "failed" or is_error(response.get("error")):
             self._flush_surrogates()
             raise server_error({"error": response.get("error") or "the response failed"})
-        self._reason = status
+        self._reason = "completed" if status == "done" else status
         if status == "incomplete":
             details = response.get("incomplete_details") or {}
             self._note_reason(details.get("reason") or status)
         self.ended = True
 
-    def _read_missing_items(self, output: Any) -> None:
-        """Read the items that no event has brought; their indexes there need not be those here."""
-        has_calls = any(item.get("type") in CALLS for item in self._items.values())
-        has_items = bool(self._items)
-        for index, item in enumerate(output):
-            kind = item.get("type")
-            said = has_calls if kind in CALLS else self._has_answer if kind == "message" else False
-            if not said and (not has_items or kind in ("message", *CALLS)):
-                self._read_item(("response", index) if has_items else index, item, is_done=True)
+    def _read_output(self, response: dict[str, Any]) -> None:
+        """Read what no event has brought; the items may be divided in another way there."""
+        output = [normalized(value) for value in response.get("output") or ()]
+        lengths = Counter[str]()
+        for value in output:
+            lengths[family_of(value)] += text_length(value)
+        for item, value in self._items.of_output(output):
+            family = family_of(value)
+            is_said = 0 < lengths[family] <= self._characters[family]
+            if item is None and is_said and text_length(value):
+                item = OutputItem(0, family, is_done=True)  # the text is in other items
+            is_done = item is not None and item.is_done
+            item = self._items.ended(item, value)
+            self._read_item(item, value, is_done=not is_done, is_said=is_said)
+        if isinstance(text := response.get("output_text"), str) and not self._characters["message"]:
+            self._read_text(text)
 
     def _read_answer(self, answer: Any) -> None:
         if not isinstance(answer, dict) or "output" not in answer:
             raise server_error(answer)
+        status = as_text(answer.get("status") or "completed")
         try:
-            self._read_response(answer, as_text(answer.get("status") or "completed"))
+            if status not in _ENDS and self._format == "stream":
+                self._read_start(answer)
+                return
+            self._read_response(answer, status)
         except WRONG_SHAPE as error:
             raise MalformedStream(f"the answer has the wrong shape: {error}") from error
-        if self._reason not in _ENDS and not self.finished:
+        if status not in _ENDS:
             self.ended = False
-            raise StreamTruncated(f"the response is not complete: its status is {self._reason!r}")
+            raise StreamTruncated(f"the response is not complete: its status is {status!r}")
         if self._format == "json":
             self._conclude()
 
-    def _ordered_items(self) -> list[dict[str, Any]]:
-        """Return the items in the order of the answer, calls with all of their arguments."""
-        items = []
-        for place, item in sorted(self._items.items(), key=lambda pair: _order(pair[0])):
-            key = "input" if item.get("type") == "custom_tool_call" else "arguments"
-            if item.get("type") in CALLS and not item.get(key) and place in self._inputs:
-                item = {**item, key: "".join(self._inputs[place])}
-            items.append(item)
-        return items
-
     def _finish(self) -> None:
-        calls = [item for item in self._ordered_items() if item.get("type") in CALLS]
+        calls = [item.whole() for item in self._items.ordered() if item.family == CALL]
         self._deltas.extend(call_of(item) for item in calls if not is_nameless(item))
         if nameless := next(filter(is_nameless, calls), None):
             raise MalformedStream(
@@ -210,18 +211,9 @@ class ResponsesDecoder(TextsDecoder):
             )
 
     def _message_fields(self) -> dict[str, Any]:
-        items = returned_items(self._ordered_items())
-        return {"output": items} if items else {}
-
-
-def _place(value: dict[str, Any]) -> Hashable:
-    """Return which item an event is about; its id may be another one in each event."""
-    index = value.get("output_index")
-    return index if isinstance(index, int) else as_text(value.get("item_id") or "")
-
-
-def _order(place: Hashable) -> tuple[int, int]:
-    return (0, place) if isinstance(place, int) else (1, 0)
+        items = [whole for item in self._items.ordered() if (whole := item.whole())]
+        returned = returned_items(items, is_stored=self._is_stored)
+        return {"output": returned} if returned else {}
 
 
 def _short(kind: str) -> str:

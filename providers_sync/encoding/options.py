@@ -85,7 +85,11 @@ def tool_choice_of(options: Mapping[str, Any]) -> ToolChoice | None:
                 '{"type": "function", "function": {"name": …}}'
             )
         return ToolChoice(choice)
-    function = choice.get("function") if isinstance(choice, Mapping) else None
+    if choice is not None and not isinstance(choice, Mapping):
+        raise InvalidRequestError(
+            f"tool_choice must be a string or a dict, not {type(choice).__name__}"
+        )
+    function = choice.get("function") if choice is not None else None
     if isinstance(function, Mapping):
         name = function.get("name")
         if not isinstance(name, str) or not name:

@@ -1,13 +1,13 @@
 """Messages and options for OpenAI's Responses API.
 
 Source: OpenAI API reference, "Create a model response"; guides "Migrate to the Responses API",
-"Function calling", "Images and vision", "File inputs", "Reasoning models".
+"Function calling", "Images and vision", "File inputs", "Reasoning models", "Background mode".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import InvalidRequestError
 from ..files import File
@@ -17,15 +17,23 @@ from .parts import SYSTEM_ROLES, calls_of, cannot_carry, named, parts_of, read_p
 
 _PROTOCOL = "the Responses API"
 _OWN_PARTS = ("input_text", "input_image", "input_file", "output_text")
+_OWN_ITEMS = (
+    *("mcp_approval_response", "computer_call_output", "local_shell_call_output"),
+    *("shell_call_output", "apply_patch_call_output", "tool_search_output", "program_output"),
+    *("function_call_output", "custom_tool_call_output", "item_reference", "compaction_trigger"),
+)
+"""Items of the protocol that answer its own tools; in ``messages`` they are parts."""
+_KEPT_BY = ("store", "previous_response_id", "conversation", "background")
+"""Options with which the server keeps the answers, or must."""
 _NO_EQUIVALENT = {
     **dict.fromkeys(("stop", "seed", "frequency_penalty", "presence_penalty", "logit_bias"), ""),
     **dict.fromkeys(("audio", "modalities", "prediction"), ""),
     "web_search_options": 'use tools=[{"type": "web_search"}]',
     "functions": "use tools=",
     "function_call": "use tool_choice=",
-    "messages": "pass the messages as the first argument",
+    **dict.fromkeys(("messages", "input"), "pass the messages as the first argument"),
 }
-_ENCRYPTED = "reasoning.encrypted_content"
+ENCRYPTED = "reasoning.encrypted_content"
 _LOGPROBS = "message.output_text.logprobs"
 
 
@@ -34,36 +42,40 @@ def to_input(
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Return the instructions and the input items.
 
-    System messages at the beginning become the instructions, unless the options have some.
+    System messages at the beginning become the instructions, unless the options have some or there
+    are no other messages: a request must have input.
 
     >>> to_input([{"role": "user", "content": "Hi"}], has_instructions=False)
     (None, [{'role': 'user', 'content': 'Hi'}])
 
     Raises ``InvalidRequestError`` for a part that the protocol cannot carry, an incomplete tool
-    call, and a file that cannot be read.
+    call, a result without the id of its call, and a file that cannot be read.
     """
     instructions: list[str] = []
+    system: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     custom_calls: set[str] = set()
     for name, message in named(messages, takes_parts=False):
         role = message["role"]
         if role in SYSTEM_ROLES and not items and not has_instructions:
             instructions.append(text_of_parts(message, name, "a system message"))
-        elif role == "tool":
-            items.append(_result(message, name, custom_calls))
-        elif isinstance(output := message.get("output"), list) and role == "assistant":
-            items += output
-        else:
-            items += _items(message, name)
+            system += _items(message, name)
+            continue
+        added = _result(message, name, custom_calls) if role == "tool" else _items(message, name)
         custom_calls |= {
-            item["call_id"] for item in items[-1:] if item.get("type") == "custom_tool_call"
+            item["call_id"]
+            for item in added
+            if item.get("type") == "custom_tool_call" and isinstance(item.get("call_id"), str)
         }
-    return "\n\n".join(instructions) or None, items
+        items += added
+    return ("\n\n".join(instructions) or None, items) if items else (None, system)
 
 
 def _items(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return a message, and after it the calls that it has."""
+    """Return a message, before it the answers to the protocol's own tools, after it its calls."""
     role, content = message["role"], message.get("content")
+    if role == "assistant" and _is_output(output := message.get("output")):
+        return output
     calls = [
         {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
         if call.is_custom
@@ -75,10 +87,27 @@ def _items(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         }
         for call in calls_of(message, name)
     ]
+    own: list[dict[str, Any]] = []
     if isinstance(content, list):
-        content = [_part(part, place, role) for part, place in parts_of(message, name)]
-    turn = [{"role": role, "content": content}] if content or not calls else []
-    return [*turn, *calls]
+        own = [dict(part) for part in content if part["type"] in _OWN_ITEMS]
+        content = [
+            _part(part, place, role)
+            for part, place in parts_of(message, name)
+            if part["type"] not in _OWN_ITEMS
+        ]
+    if message.get("refusal") and not content:  # as a chat completion has it
+        content = [{"type": "refusal", "refusal": message["refusal"]}]
+    phase = {"phase": message["phase"]} if message.get("phase") else {}
+    has_turn = content or not (own or calls)
+    return [*own, *([{"role": role, "content": content, **phase}] if has_turn else []), *calls]
+
+
+def _is_output(output: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return (
+        isinstance(output, list)
+        and bool(output)
+        and all(isinstance(item, Mapping) for item in output)
+    )
 
 
 def _part(part: Mapping[str, Any], name: str, role: str) -> Mapping[str, Any]:
@@ -95,6 +124,9 @@ def _part(part: Mapping[str, Any], name: str, role: str) -> Mapping[str, Any]:
         return {"type": "input_file", "file_id": detail["file_id"]}
     if value is None:
         raise cannot_carry(part, name, _PROTOCOL)
+    if role == "assistant":
+        remedy = "put it into a message of the user"
+        raise cannot_carry(part, name, f"an assistant's message in {_PROTOCOL}", remedy)
     return _file(value, part, name)
 
 
@@ -113,45 +145,84 @@ def _file(file: File, part: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"type": "input_file", "filename": given or file.name, "file_data": file.data_url}
 
 
-def _result(message: Mapping[str, Any], name: str, custom_calls: set[str]) -> dict[str, Any]:
+def _result(message: Mapping[str, Any], name: str, custom_calls: set[str]) -> list[dict[str, Any]]:
+    """Return the result of a call, whose item depends on the type of the tool."""
     call_id, content = message.get("tool_call_id"), message.get("content")
+    if not isinstance(call_id, str) or not call_id:
+        raise InvalidRequestError(
+            f"{name}['tool_call_id'] must be the id of the call that the message answers"
+        )
     if isinstance(content, list):
         content = [_part(part, place, "user") for part, place in parts_of(message, name)]
     kind = "custom_tool_call_output" if call_id in custom_calls else "function_call_output"
-    return {"type": kind, "call_id": call_id, "output": content}
+    return [{"type": kind, "call_id": call_id, "output": content}]
 
 
 def translate_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with chat completions' names and forms translated; others unchanged."""
+    """Return the options with chat completions' names and forms translated; others unchanged.
+
+    >>> translate_options({"max_tokens": 5, "store": True})
+    {'store': True, 'max_output_tokens': 5}
+
+    Raises ``InvalidRequestError`` for an option that the protocol cannot honour, with the remedy.
+    """
     options = dict(options)
     if (options.get("n") or 1) != 1:
         raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
-    for name in ("max_tokens", "max_completion_tokens"):
-        if (limit := options.pop(name, None)) is not None:
-            options.setdefault("max_output_tokens", limit)
+    _translate_limit(options)
     if (effort := options.pop("reasoning_effort", None)) is not None:
-        options["reasoning"] = {"effort": effort, **(options.get("reasoning") or {})}
+        options["reasoning"] = {"effort": effort, **_object(options, "reasoning")}
     if (verbosity := options.pop("verbosity", None)) is not None:
-        options["text"] = {"verbosity": verbosity, **(options.get("text") or {})}
-    if options.pop("logprobs", None):
-        options["include"] = [*(options.get("include") or ()), _LOGPROBS]
+        options["text"] = {"verbosity": verbosity, **_object(options, "text")}
+    if options.pop("logprobs", None) or options.get("top_logprobs"):
+        _include(options, _LOGPROBS)
+    if isinstance(stream := options.pop("stream_options", None), Mapping):
+        own = {key: value for key, value in stream.items() if key != "include_usage"}
+        options.update({"stream_options": own} if own else {})  # the usage comes anyway
     if options.get("tools") is not None:
         options["tools"] = [_tool(function, tool) for function, tool, _ in tools_of(options)]
     _translate_tool_choice(options)
     _translate_format(options)
     _keep_reasoning(options)
-    take(options, "n", "stream_options", *_NO_EQUIVALENT)
+    take(options, "n", *_NO_EQUIVALENT)
     return options
+
+
+_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+
+
+def _translate_limit(options: dict[str, Any]) -> None:
+    given = {name: options.pop(name) for name in _LIMITS if options.get(name) is not None}
+    if any(limit != next(iter(given.values())) for limit in given.values()):
+        raise InvalidRequestError(
+            f"{' and '.join(f'{name}=' for name in given)} are the same to {_PROTOCOL}: give one "
+            "(None drops the provider's own)"
+        )
+    if given:
+        options["max_output_tokens"] = next(iter(given.values()))
+
+
+def _object(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = options.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"{name} must be a dict, not {type(value).__name__}")
+    return value
 
 
 def _keep_reasoning(options: dict[str, Any]) -> None:
     """Ask for the reasoning in a form that ``message`` can carry, unless the server keeps it."""
-    if any(options.get(name) for name in ("store", "previous_response_id", "conversation")):
-        return
-    options["store"] = False
-    include = list(options.get("include") or ())
-    options["include"] = include if _ENCRYPTED in include else [*include, _ENCRYPTED]
+    is_kept = any(options.get(name) for name in _KEPT_BY)
+    if not is_kept or options.get("store") is False:
+        options["store"] = False
+        _include(options, ENCRYPTED)
+
+
+def _include(options: dict[str, Any], name: str) -> None:
+    include = options.get("include") or ()
+    if not isinstance(include, (list, tuple)):
+        raise InvalidRequestError("include must be a list of strings")
+    options["include"] = [*include, *((name,) if name not in include else ())]
 
 
 def _tool(function: Function | None, tool: Any) -> Any:
@@ -206,4 +277,7 @@ def _translate_format(options: dict[str, Any]) -> None:
         made |= {"name": answer.name, "schema": answer.schema}
         made |= {"strict": answer.strict} if answer.strict is not None else {}
         made |= {"description": answer.description} if answer.description else {}
-    options["text"] = {**(options.get("text") or {}), "format": made}
+    text = _object(options, "text")
+    if text.get("format"):
+        raise InvalidRequestError("response_format= and text['format'] are the same: give one")
+    options["text"] = {**text, "format": made}

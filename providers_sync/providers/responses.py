@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..decoding.responses import ResponsesDecoder
-from ..encoding.responses import to_input, translate_options
+from ..encoding.responses import ENCRYPTED, to_input, translate_options
 from ..errors import APIStatusError
 from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
-_REFUSED_FIELDS = ("include", "store")
-"""Fields that the answer can do without, if the server refuses them."""
+_INCLUDE = re.compile(r"Encrypted content|encrypted_content|\binclude\b")
+_STORE = re.compile(r"""(['"`:.]\s*|parameter )store\b""")
+"""How servers name the fields that they do not know; not "the vector store …"."""
 
 
 class OpenAIResponses(ListsModels):
@@ -20,10 +22,19 @@ class OpenAIResponses(ListsModels):
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and
     ``max_tokens`` may be in the form of chat completions or in that of the Responses API; files are
-    passed as for ``OpenAICompatible``. The server keeps nothing (``store=False``): the reasoning
-    comes encrypted, and goes back with ``stream.message``. With ``store=True`` the id for
-    ``previous_response_id=`` is an ``Extra`` at ``response.id``. Source of the protocol: OpenAI API
-    reference, "Create a model response" and "Streaming events".
+    passed as for ``OpenAICompatible``. What the protocol cannot honour (``stop``, ``seed``, ``n``
+    above 1, penalties, audio) raises ``InvalidRequestError`` before anything is sent.
+
+    The server keeps nothing (``store=False``): the reasoning comes encrypted, and goes back with
+    ``stream.message``. With ``store=True`` the id for ``previous_response_id=`` is an ``Extra`` at
+    ``response.id``; with that option, ``conversation=`` or ``background=True`` the server decides
+    whether it keeps the answer, unless ``store=False`` is given too.
+
+    Tools that the server executes are ``Extra`` values, and go back with ``stream.message``.
+    Answers to them (``mcp_approval_response``, ``computer_call_output``, …) are parts of a message:
+    ``{"role": "user", "content": [{"type": "mcp_approval_response", …}]}``.
+
+    Source of the protocol: OpenAI API reference, "Create a model response" and "Streaming events".
     """
 
     url = "https://api.openai.com"
@@ -36,7 +47,12 @@ class OpenAIResponses(ListsModels):
     headers = {"Accept": "text/event-stream"}
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the body: system messages at the beginning as instructions, the rest as items."""
+        """Return the body: system messages at the beginning as instructions, the rest as items.
+
+        ``messages`` and ``options`` are in the form of chat completions or of the Responses API.
+        Raises ``InvalidRequestError`` for what the protocol cannot carry or honour; it names the
+        item and the remedy.
+        """
         options = translate_options(options)
         has_instructions = options.get("instructions") is not None
         instructions, items = to_input(messages, has_instructions=has_instructions)
@@ -44,19 +60,25 @@ class OpenAIResponses(ListsModels):
         return build_body(base, options)
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return the body without what the server rejects, if it can do without it.
+        """Return the body without what the server rejects; ``None`` if it cannot do without it.
 
-        That is the encrypted reasoning (models that do not reason refuse it), and ``store``, which
-        other servers may not know.
+        It can do without the encrypted reasoning (models that do not reason refuse it), and without
+        ``store=False``, which other servers may not know.
         """
         if error.status_code not in (400, 422):
             return None
-        complaint = error.body.replace("Encrypted content", "include")
-        refused = {name for name in _REFUSED_FIELDS if name in body and name in complaint}
-        return (
-            {key: value for key, value in body.items() if key not in refused} if refused else None
-        )
+        amended = body
+        if ENCRYPTED in (body.get("include") or ()) and _INCLUDE.search(error.body):
+            others = [each for each in body["include"] if each != ENCRYPTED]
+            amended = {**body, "include": others} if others else _without(body, "include")
+        if body.get("store") is False and _STORE.search(error.body):
+            amended = _without(amended, "store")
+        return None if amended == body else amended
 
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of the protocol's events; ``response.completed`` is the end marker."""
         return ResponsesDecoder(content_type)
+
+
+def _without(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != name}
