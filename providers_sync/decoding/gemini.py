@@ -14,7 +14,13 @@ from ..types import ReasoningDelta, ToolCallStarted, Usage
 from .counts import RAW_COUNTS, gemini_usage
 from .events import EventsDecoder
 from .gemini_calls import FunctionCalls
-from .gemini_parts import ReturnedParts, grounding_citations, media_of, recited_citations
+from .gemini_parts import (
+    ReturnedParts,
+    are_cited_whole,
+    grounding_citations,
+    media_of,
+    recited_citations,
+)
 from .json_array import ArrayParser
 from .parsing import WRONG_SHAPE, SurrogateJoiner, json_text, parse_json, short_repr
 from .server_errors import is_error_name, reports_error, server_error
@@ -114,7 +120,9 @@ class GeminiDecoder(EventsDecoder):
             self._read_part(part)
         if grounding := candidate.get("groundingMetadata"):
             self._cite(grounding_citations(grounding))
-            self._add_extras(grounding, _GROUNDING_KEYS, f"{_PLACE}groundingMetadata.")
+            whole = are_cited_whole(grounding.get("groundingSupports"))
+            known = _GROUNDING_KEYS if whole else _GROUNDING_KEYS - {"groundingSupports"}
+            self._add_extras(grounding, known, f"{_PLACE}groundingMetadata.")
         if citations := candidate.get("citationMetadata"):
             self._cite(recited_citations(citations))
             self._add_extras(citations, _CITATION_KEYS, f"{_PLACE}citationMetadata.")

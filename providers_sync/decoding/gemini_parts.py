@@ -14,6 +14,7 @@ from .gemini_calls import FunctionCall
 from .openai_parts import decode_base64
 from .parsing import join_surrogates
 
+_SUPPORT_KEYS = frozenset({"segment", "groundingChunkIndices"})
 _PLAIN_KEYS = frozenset({"text", "thought"})
 
 
@@ -39,6 +40,14 @@ def grounding_citations(grounding: dict[str, Any]) -> Iterator[Citation]:
     for index, chunk in enumerate(chunks):
         if index not in named:
             yield _citation(chunk)
+
+
+def are_cited_whole(supports: Any) -> bool:
+    """Return whether the citations hold all that is said of passages; scores are in none."""
+    return all(
+        support.keys() <= _SUPPORT_KEYS and support.get("groundingChunkIndices")
+        for support in supports or ()
+    )
 
 
 def _source(chunk: dict[str, Any]) -> dict[str, Any]:
