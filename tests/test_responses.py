@@ -386,6 +386,21 @@ def test_custom_calls_have_their_input_in_raw() -> None:
     ]
 
 
+def test_arguments_may_be_an_object() -> None:
+    """Some servers do not write them as text."""
+    item = {"type": "function_call", "call_id": "t1", "name": "f", "arguments": {"a": True}}
+    assert decoded(item_done(0, **item), completed())[:-1] == [
+        ToolCall("t1", "f", {"a": True}, '{"a": true}')
+    ]
+
+
+def test_content_may_be_a_text() -> None:
+    """And a list of anything but objects is malformed."""
+    assert decoded(item_done(0, type="message", content="Hello"), completed())[0] == "Hello"
+    with pytest.raises(MalformedStream, match="a part is no object"):
+        decoded(item_done(0, type="message", content=["Hello"]), completed())
+
+
 def test_call_without_a_name_is_malformed() -> None:
     """It is never handed out."""
     with pytest.raises(MalformedStream, match="without naming it"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..types import Media, ToolCall
 from .openai_parts import decode_base64
-from .parsing import join_surrogates
+from .parsing import join_surrogates, json_text
 from .tool_calls import parse_arguments
 
 CALLS = ("function_call", "custom_tool_call")
@@ -46,7 +46,7 @@ def call_of(item: dict[str, Any]) -> ToolCall:
     """Return the tool call of an item; a custom one has its input in ``raw``."""
     is_custom = item["type"] == "custom_tool_call"
     raw = item.get("input" if is_custom else "arguments") or ""
-    raw = join_surrogates(raw if isinstance(raw, str) else str(raw))
+    raw = join_surrogates(raw if isinstance(raw, str) else json_text(raw))
     call_id = item.get("call_id") or item.get("id") or ""
     return ToolCall(
         join_surrogates(str(call_id)),
@@ -69,9 +69,13 @@ def text_parts(item: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]
     """Yield the kind and the index of each part of an item that has text, and the part."""
     for name, default in (("summary", "summary_text"), ("content", "")):
         parts = item.get(name)
+        if isinstance(parts, str) and item.get("type") in ITEM_KEYS:
+            parts = [{"type": default or "output_text", "text": parts}]
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             if isinstance(part, dict):
                 yield part.get("type") or default, index, part
+            elif item.get("type") in ITEM_KEYS:
+                raise TypeError("a part is no object")
 
 
 def returned_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,4 +111,6 @@ def _is_portable(item: dict[str, Any]) -> bool:
     if any(item[key] for key in item.keys() - ITEM_KEYS[item["type"]]):
         return False
     parts = item.get("content") or []
+    if isinstance(parts, str):
+        return True
     return len(parts) <= 1 and all(part.get("type") == "output_text" for part in parts)
