@@ -265,15 +265,15 @@ def read_responses(events: list[Any]) -> Reading:
     reading = Reading()
     parts: set[tuple[Any, ...]] = set()
     """Those that have said something; what is whole repeats them."""
-    items: dict[int, dict[str, Any]] = {}
-    inputs: dict[int, str] = {}
+    items: dict[Any, dict[str, Any]] = {}
+    inputs: dict[Any, str] = {}
 
     def say(kind: str, text: str, *part: Any) -> None:
         if text:
             reading.said.append((kind, text))
             parts.add((kind, *part))
 
-    def say_item(place: int, item: dict[str, Any]) -> None:
+    def say_item(place: Any, item: dict[str, Any]) -> None:
         items[place] = item
         for name in ("summary", "content"):
             for index, part in enumerate(item.get(name) or []):
@@ -284,7 +284,9 @@ def read_responses(events: list[Any]) -> Reading:
     for event in events:
         if event == DONE:
             continue
-        kind, place = event["type"], event.get("output_index", 0)
+        item = event.get("item") or {}
+        named = event.get("item_id") or item.get("id") or item.get("call_id")
+        kind, place = event["type"], event.get("output_index", named)
         _, _, verb = kind.rpartition(".")
         part = place, event.get("content_index", event.get("summary_index", 0))
         if kind in ("error", "response.failed"):
@@ -293,7 +295,8 @@ def read_responses(events: list[Any]) -> Reading:
         if kind in ("response.completed", "response.incomplete"):
             response = event["response"]
             for index, item in enumerate(response["output"]):
-                say_item(index, item)
+                if index in items or not items:
+                    say_item(index, item)
             reading.counts = response["usage"]
             details = response.get("incomplete_details") or {}
             reading.reason, reading.ended = details.get("reason") or verb, True
@@ -305,7 +308,7 @@ def read_responses(events: list[Any]) -> Reading:
         elif kind.startswith("response.output_item."):
             say_item(place, event["item"])
     reading.join()
-    for place, item in sorted(items.items()):
+    for place, item in sorted(items.items(), key=lambda pair: isinstance(pair[0], int) and pair[0]):
         if item["type"] in ("function_call", "custom_tool_call"):
             raw = item.get("arguments") or item.get("input") or inputs.get(place, "")
             reading.calls.append((item["call_id"], item["name"], raw))

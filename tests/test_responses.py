@@ -357,6 +357,18 @@ def test_texts_without_deltas_are_read() -> None:
     assert decoded(*events[1:]) == expected[1:]
 
 
+def test_every_message_of_the_response_is_read() -> None:
+    """Models write one before their calls, too."""
+    first, second = (
+        {"type": "message", "content": [{"type": "output_text", "text": text}]}
+        for text in ("Let me see. ", "Done.")
+    )
+    call = {"type": "function_call", "call_id": "t1", "name": "f", "arguments": "{}"}
+    assert decoded(completed(output=[first, call, second])) == [
+        "Let me see. ", "Done.", ToolCall("t1", "f", {}, "{}"), Finish("completed")
+    ]  # fmt: skip
+
+
 def test_items_of_the_response_may_have_other_indexes() -> None:
     """An item that the stream has brought is not read again from the response."""
     message = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
@@ -376,6 +388,22 @@ def test_calls_without_a_done_item_are_read() -> None:
     ]
     added = {"type": "response.output_item.added", "output_index": 0, "item": item}
     assert decoded(added, *deltas, completed())[:-1] == [ToolCall("t1", "f", {"a": 1}, '{"a": 1}')]
+
+
+def test_deltas_without_indexes_are_those_of_the_item() -> None:
+    """With its id, or with nothing."""
+    part = {"type": "output_text", "text": "Hello"}
+    done = item_done(0, type="message", id="msg_1", content=[part])
+    for named in ({"item_id": "msg_1"}, {}):
+        delta = {"type": "response.output_text.delta", "delta": "Hello", **named}
+        assert decoded(delta, done, completed()) == ["Hello", Finish("completed")]
+
+
+def test_arguments_without_a_call_are_malformed() -> None:
+    """They are not lost."""
+    delta = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"a"'}
+    with pytest.raises(MalformedStream, match=r'without naming it: \{"a'):
+        decoded(delta, completed())
 
 
 def test_custom_calls_have_their_input_in_raw() -> None:

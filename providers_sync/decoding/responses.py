@@ -15,7 +15,7 @@ from ..errors import MalformedStream, StreamTruncated
 from ..types import ToolCallStarted
 from .counts import openai_usage
 from .openai_parts import text_of
-from .parsing import WRONG_SHAPE, json_text, short_repr
+from .parsing import SHOWN_CHARACTERS, WRONG_SHAPE, join_surrogates, json_text, short_repr
 from .responses_items import (
     CALLS,
     ITEM_KEYS,
@@ -171,10 +171,10 @@ class ResponsesDecoder(TextsDecoder):
     def _read_missing_items(self, output: Any) -> None:
         """Read the items that no event has brought; their indexes there need not be those here."""
         has_calls = any(item.get("type") in CALLS for item in self._items.values())
-        has_items = bool(self._items)
+        has_items, has_answer = bool(self._items), self._has_answer
         for index, item in enumerate(output):
             kind = item.get("type")
-            said = has_calls if kind in CALLS else self._has_answer if kind == "message" else False
+            said = has_calls if kind in CALLS else has_answer if kind == "message" else False
             if not said and (not has_items or kind in ("message", *CALLS)):
                 self._read_item(("response", index) if has_items else index, item, is_done=True)
 
@@ -204,10 +204,12 @@ class ResponsesDecoder(TextsDecoder):
     def _finish(self) -> None:
         calls = [item for item in self._ordered_items() if item.get("type") in CALLS]
         self._deltas.extend(call_of(item) for item in calls if not is_nameless(item))
-        if nameless := next(filter(is_nameless, calls), None):
-            raise MalformedStream(
-                f"the model calls a tool without naming it: {short_repr(json_text(nameless))}"
-            )
+        nameless = [short_repr(json_text(item)) for item in calls if is_nameless(item)]
+        if not calls:  # arguments, and no item of their call
+            nameless = [join_surrogates("".join(pieces)) for pieces in self._inputs.values()]
+        if any(nameless):
+            shown = next(filter(None, nameless))[:SHOWN_CHARACTERS]
+            raise MalformedStream(f"the model calls a tool without naming it: {shown}")
 
     def _message_fields(self) -> dict[str, Any]:
         items = returned_items(self._ordered_items())
@@ -215,9 +217,15 @@ class ResponsesDecoder(TextsDecoder):
 
 
 def _place(value: dict[str, Any]) -> Hashable:
-    """Return which item an event is about; its id may be another one in each event."""
+    """Return which item an event is about; its id may be another one in each event.
+
+    llama.cpp sends no indexes; an item stands there without the ``item_id`` of its deltas.
+    """
     index = value.get("output_index")
-    return index if isinstance(index, int) else as_text(value.get("item_id") or "")
+    if isinstance(index, int):
+        return index
+    item = value.get("item") or {}
+    return as_text(value.get("item_id") or item.get("id") or item.get("call_id") or "")
 
 
 def _order(place: Hashable) -> tuple[int, int]:

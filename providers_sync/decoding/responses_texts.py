@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Any
 
+from ..error_words import as_text
 from ..types import ReasoningDelta, Refusal
 from .events import EventsDecoder
 from .openai_parts import citation_of, text_of
@@ -86,7 +87,8 @@ class TextsDecoder(EventsDecoder):
         """Read the parts of an item; events may have counted them in another way."""
         parts = list(text_parts(item))
         whole = Counter(kind for kind, _, part in parts if text_of(part))
-        said = {kind: self._said_parts[place, kind] for kind in whole}
+        places = {place, as_text(item.get("id") or ""), ""}  # deltas may have no index, or no id
+        said = {kind: max(self._said_parts[each, kind] for each in places) for kind in whole}
         for kind, index, part in parts:
             if whole[kind] and said[kind] >= whole[kind]:
                 self._said.add((place, kind, index))
