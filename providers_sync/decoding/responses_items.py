@@ -68,10 +68,12 @@ def image_of(item: dict[str, Any]) -> Media | None:
 def text_parts(item: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield the kind and the index of each part of an item that has text, and the part."""
     for name, default in (("summary", "summary_text"), ("content", "")):
-        parts = item.get(name)
-        if isinstance(parts, str) and item.get("type") in ITEM_KEYS:
+        parts = item.get(name) or ()
+        if item.get("type") not in ITEM_KEYS and not isinstance(parts, list):
+            continue
+        if isinstance(parts, str):
             parts = [{"type": default or "output_text", "text": parts}]
-        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        for index, part in enumerate(parts):
             if isinstance(part, dict):
                 yield part.get("type") or default, index, part
             elif item.get("type") in ITEM_KEYS:
