@@ -22,7 +22,15 @@ from test_recorded_streams import (
     values_of,
 )
 
-from providers_sync.errors import ProviderError, StreamCut, StreamError, StreamTruncated
+from providers_sync.errors import (
+    ProviderError,
+    ServerError,
+    StreamCut,
+    StreamError,
+    StreamTruncated,
+)
+from providers_sync.providers import get_provider
+from providers_sync.testing import answer, raw, serve
 
 NEWER = [name for name in STREAMS if protocol_of(name) in ("responses", "gemini", "ollama")]
 STEP = 7
@@ -51,6 +59,33 @@ def test_stream_without_its_rest_says_what_came(name: str) -> None:
         assert error is not None or end(saw) == end(plain), cut_at
         tells_an_error = plain.error or b"event: error" in body[:cut_at]
         assert tells_an_error or isinstance(error, (StreamTruncated, StreamCut, type(None))), cut_at
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if "error" not in name])
+def test_message_of_every_stream_can_be_sent_to_every_protocol(name: str) -> None:
+    """To its own with all that it wants back, to others without; it is JSON."""
+    protocol = protocol_of(name)
+    script = answer(raw(STREAMS[name]), end=False, framing="close", protocol=protocol)
+    with serve(script) as server:
+        provider = get_provider(protocol, "m", base_url=server.url, api_key="k", retry=None)
+        try:
+            completion = provider.complete("Hi")
+        except (StreamTruncated, ServerError):
+            return
+    message = json.loads(json.dumps(completion.message))
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": "2"} for call in completion.tool_calls
+    ]
+    messages = [{"role": "user", "content": "Hi"}, message, *results]
+    messages += [] if results else [{"role": "user", "content": "Go on"}]
+    for other in DECODERS:
+        with serve("ok") as server:
+            other_provider = get_provider(other, "m", base_url=server.url, api_key="k")
+            assert other_provider.complete(messages).text == "ok"
+            sent = json.dumps(server.requests[0].json(), ensure_ascii=False)
+        assert json.dumps(completion.text, ensure_ascii=False)[1:-1] in sent
+        assert "providers_sync" not in sent
+        assert all(call.name in sent for call in completion.tool_calls)
 
 
 def places_of(value: Any) -> Iterator[tuple[Any, Any]]:
