@@ -556,6 +556,17 @@ def test_own_session_carries_the_calls(name: str) -> None:
 
 
 @every
+def test_proxy_carries_the_calls(name: str) -> None:
+    """It is asked for the full address, and the key goes through it."""
+    with serve(GOOD, protocol=name) as proxy:
+        provider = make(name, "http://127.0.0.1:9", proxy=proxy.url)
+        assert provider.complete("Hi").text == "Hello"
+        [request] = proxy.requests
+    assert request.path.startswith("http://127.0.0.1:9/")
+    assert KEY in json.dumps(request.headers.pairs)
+
+
+@every
 def test_provider_and_completion_can_be_pickled(name: str) -> None:
     """And errors, with their text."""
     with serve([GOOD, answer("Hel", cut())]) as server:
