@@ -35,8 +35,32 @@ BOOKKEEPING = {
     "seed": "the number that sampling started from",
     "format": "the form of a reasoning part, which goes back in the message",
     "channel": "says whether the text beside it is reasoning",
+    "thought": "says the same",
+    "sequence_number": "numbers events",
+    "item_id": "names an output item",
+    "output_index": "numbers output items",
+    "content_index": "numbers the parts of an item",
+    "summary_index": "numbers the parts of a summary",
+    "annotation_index": "numbers the annotations of a part",
+    "status": "says whether an item is done; that of the answer is in its outcome",
+    "created_at": "the time of the answer, or of the line",
+    "completed_at": "the time of its end",
+    "createTime": "the time of the answer",
+    "responseId": "names the answer",
+    "done": "the end marker",
+    "groundingChunkIndices": "numbers sources, which are in the citations",
+    "jsonPath": "a place in a call's arguments",
+    "nullValue": "a null in a call's arguments",
+    "willContinue": "says whether the rest of a call comes in another part",
 }
 """Keys whose values need not be in any delta, and why."""
+
+ECHOES = (
+    *("background", "instructions", "max_output_tokens", "metadata", "parallel_tool_calls"),
+    *("previous_response_id", "reasoning", "store", "temperature", "text", "tool_choice", "tools"),
+    *("top_logprobs", "top_p", "truncation"),
+)
+"""Keys of a whole response of the Responses API that repeat the request."""
 
 Leaf = tuple[str, Any]
 """The innermost key and the value."""
@@ -75,23 +99,27 @@ class Said:
             self.refusal += delta.text
         elif isinstance(delta, ToolCall):
             self.calls.append(delta)
-            self._keep([("id", delta.id), ("name", delta.name), *leaves_of(delta.arguments)])
+            named = ("id", delta.id), ("call_id", delta.id), ("name", delta.name)
+            self._keep([*named, *leaves_of(delta.arguments)])
         elif isinstance(delta, (Usage, Citation)):
             self._keep(leaves_of(delta.raw))
+            if isinstance(delta, Citation):
+                self._keep([("startIndex", delta.start), ("endIndex", delta.end)])
         elif isinstance(delta, Extra):
             self._keep(leaves_of(delta.value, delta.path.rpartition(".")[2]))
         elif isinstance(delta, Media):
             self._add_media(delta)
         elif isinstance(delta, (Finish, ServedModel)):
             value = delta.reason if isinstance(delta, Finish) else delta.name
-            self._keep([("finish_reason", value), ("model", value)])
+            names = ("finish_reason", "finishReason", "blockReason", "done_reason", "reason")
+            self._keep([(name, value) for name in (*names, "model", "modelVersion")])
 
     def _add_media(self, media: Media) -> None:
         if media.data is not None:
             self.audio += base64.b64encode(media.data).decode()
             address = f"data:{media.mime_type};base64,{base64.b64encode(media.data).decode()}"
-            self._keep([("url", address)])
-        self._keep([("url", media.url)])
+            self._keep([("url", address), ("mimeType", media.mime_type)])
+        self._keep([("url", media.url), ("fileUri", media.url)])
 
     def _keep(self, leaves: Iterable[Leaf]) -> None:
         for leaf in leaves:
@@ -104,12 +132,14 @@ class Said:
         key, value = leaf
         if _as_json(leaf) in self.leaves:
             return True
+        if key in ("numberValue", "boolValue"):
+            return any(json.dumps(value) in call.raw for call in self.calls)
         if not isinstance(value, str):
             return False
         value = re.sub("[\ud800-\udfff]", "", value)  # the other half is in another event
         if any(value in getattr(self, where) for where in _WHERE.get(key, ())):
             return True
-        if key in ("arguments", "input", "partial_json"):
+        if key in ("arguments", "input", "partial_json", "delta", "stringValue"):
             return any(value in call.raw for call in self.calls)
         return key in _GROWING and any(value in each for each in self.strings)
 
@@ -119,11 +149,12 @@ _WHERE = {
     **dict.fromkeys(("reasoning_content", "reasoning", "reasoning_text"), ("reasoning",)),
     **dict.fromkeys(("thinking", "summary"), ("reasoning",)),
     "transcript": ("text",),
-    "data": ("audio",),
+    **dict.fromkeys(("data", "result", "images"), ("audio",)),
+    "delta": ("text", "reasoning", "refusal"),
     "refusal": ("refusal",),
 }
 """Keys of texts, and which texts they may be in."""
-_GROWING = ("signature", "data", "content", "url", "citations")
+_GROWING = ("signature", "data", "content", "url", "citations", "encrypted_content")
 """Keys whose texts come in pieces, or stand under another key in a citation."""
 
 
@@ -137,10 +168,19 @@ def lost_leaves(events: Iterable[Any], deltas: Iterable[Any]) -> list[Leaf]:
     said = Said(deltas)
     return [
         leaf
-        for event in _with_whole_inputs(events)
+        for event in _with_whole_inputs(map(_without_echoes, events))
         for leaf in leaves_of(event)
         if leaf[0] not in BOOKKEEPING and not said.holds(leaf)
     ]
+
+
+def _without_echoes(event: Any) -> Any:
+    """Return an event without what the server repeats of the request."""
+    response = event.get("response")
+    if not isinstance(response, dict):
+        return event
+    said = {key: value for key, value in response.items() if key not in ECHOES}
+    return {**event, "response": said}
 
 
 def _with_whole_inputs(events: Iterable[Any]) -> Iterator[Any]:
@@ -151,7 +191,8 @@ def _with_whole_inputs(events: Iterable[Any]) -> Iterator[Any]:
             kind = event["content_block"]["type"]
             if kind != "tool_use":
                 inputs[event["index"]] = ""
-        delta = event.get("delta") or {}
+        delta = event.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
         if delta.get("type") == "input_json_delta" and event["index"] in inputs:
             inputs[event["index"]] += delta["partial_json"]
         else:

@@ -5,6 +5,7 @@ It knows no framing but lines, keeps every event, and reads the JSON in the simp
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -73,9 +74,27 @@ def events_of(body: bytes) -> list[tuple[int, Any]]:
     return events
 
 
+def lines_of(body: bytes) -> list[tuple[int, Any]]:
+    """Return the JSON of each line with where it ends; the last may be only a part of one."""
+    lines: list[tuple[int, Any]] = []
+    for line in re.finditer(rb"[^\n]+", body):
+        try:
+            lines.append((line.end(), json.loads(line[0])))
+        except ValueError:
+            break
+    return lines
+
+
 def read(protocol: str, events: list[Any]) -> Reading:
     """Return what the events say."""
-    return read_anthropic(events) if protocol == "anthropic" else read_openai(events)
+    readers = {
+        "openai": read_openai,
+        "anthropic": read_anthropic,
+        "responses": read_responses,
+        "gemini": read_gemini,
+        "ollama": read_ollama,
+    }
+    return readers[protocol](events)
 
 
 def joined(text: str) -> str:
@@ -235,4 +254,163 @@ def read_anthropic(events: list[Any]) -> Reading:
         for b in blocks
         if b["type"] == "tool_use"
     ]
+    return reading
+
+
+# --- the Responses API
+
+
+def read_responses(events: list[Any]) -> Reading:
+    """Read events of the Responses API, up to the end of the response or an error."""
+    reading = Reading()
+    parts: set[tuple[Any, ...]] = set()
+    """Those that have said something; what is whole repeats them."""
+    items: dict[Any, dict[str, Any]] = {}
+    inputs: dict[Any, str] = {}
+
+    def say(kind: str, text: str, *part: Any) -> None:
+        if text:
+            reading.said.append((kind, text))
+            parts.add((kind, *part))
+
+    def say_item(place: Any, item: dict[str, Any]) -> None:
+        items[place] = item
+        for name in ("summary", "content"):
+            for index, part in enumerate(item.get(name) or []):
+                kind = kind_of(part["type"])
+                if (kind, place, index) not in parts:
+                    say(kind, part.get("text") or part.get("refusal") or "", place, index)
+
+    for event in events:
+        if event == DONE:
+            continue
+        item = event.get("item") or {}
+        named = event.get("item_id") or item.get("id") or item.get("call_id")
+        kind, place = event["type"], event.get("output_index", named)
+        _, _, verb = kind.rpartition(".")
+        part = place, event.get("content_index", event.get("summary_index", 0))
+        if kind in ("error", "response.failed"):
+            reading.error = True
+            break
+        if kind in ("response.completed", "response.incomplete"):
+            response = event["response"]
+            for index, item in enumerate(response["output"]):
+                if index in items or not items:
+                    say_item(index, item)
+            reading.counts = response["usage"]
+            details = response.get("incomplete_details") or {}
+            reading.reason, reading.ended = details.get("reason") or verb, True
+            break
+        if (verb == "delta" and "text" in kind) or kind == "response.refusal.delta":
+            say(kind_of(kind), event["delta"], *part)
+        elif kind.startswith(("response.function_call_arg", "response.custom_tool_call_input")):
+            inputs[place] = inputs.get(place, "") + event.get("delta", "")
+        elif kind.startswith("response.output_item."):
+            say_item(place, event["item"])
+    reading.join()
+    for place, item in sorted(items.items(), key=lambda pair: isinstance(pair[0], int) and pair[0]):
+        if item["type"] in ("function_call", "custom_tool_call"):
+            raw = item.get("arguments") or item.get("input") or inputs.get(place, "")
+            reading.calls.append((item["call_id"], item["name"], raw))
+    return reading
+
+
+def kind_of(name: str) -> str:
+    """Return what the name of an event or of a part says about its text."""
+    if "refusal" in name:
+        return "refusal"
+    return "reasoning" if "reasoning" in name or "summary" in name else "text"
+
+
+# --- Gemini's protocol
+
+
+def read_gemini(events: list[Any]) -> Reading:
+    """Read answers of Gemini's protocol, each of which adds to those before, up to an error."""
+    reading = Reading()
+    calls: list[tuple[str, str, dict[str, Any]]] = []
+    for event in events:
+        if event.get("error"):
+            reading.error = True
+            break
+        counts = event.get("usageMetadata") or {}
+        reading.counts = {**reading.counts, **counts}
+        feedback = event.get("promptFeedback") or {}
+        reading.give_reason(feedback.get("blockReason"))
+        for candidate in event.get("candidates") or []:
+            if candidate.get("index"):
+                continue
+            before = len(reading.said)
+            for part in (candidate.get("content") or {}).get("parts") or []:
+                if part.get("text"):
+                    reading.said.append(("reasoning" if part.get("thought") else "text",
+                                         part["text"]))  # fmt: skip
+                if "functionCall" in part:
+                    add_gemini_call(calls, part["functionCall"], event["responseId"])
+                if "functionCall" in part or "inlineData" in part:
+                    reading.said.append(("other", ""))
+            reading.said_after_reason |= len(reading.said) > before
+            reading.give_reason(candidate.get("finishReason"))
+    reading.join()
+    reading.calls = [
+        (call_id, name, json.dumps(arguments, ensure_ascii=False))
+        for call_id, name, arguments in calls
+    ]
+    return reading
+
+
+def add_gemini_call(
+    calls: list[tuple[str, str, dict[str, Any]]], piece: dict[str, Any], answer: str
+) -> None:
+    """Begin a call, or add to the last one what a part without a name brings."""
+    if "name" in piece:
+        call_id = piece.get("id") or f"call_{answer}_{len(calls)}"
+        calls.append((call_id, piece["name"], dict(piece.get("args") or {})))
+    for part in piece.get("partialArgs") or []:
+        steps = re.findall(r"[^.\[\]$']+", part["jsonPath"])
+        at: Any = calls[-1][2]
+        for step, after in itertools.pairwise(steps):
+            at = child(at, step, [] if after.isdecimal() else {})
+        last = steps[-1]
+        values = [value for key, value in part.items() if key.endswith("Value")]
+        if "nullValue" in part:
+            at[last] = None
+        elif values and isinstance(values[0], str):
+            at[last] = at.get(last, "") + values[0]
+        elif values:
+            at[last] = values[0]
+
+
+def child(at: Any, step: str, empty: Any) -> Any:
+    """Return what is at a step of a path; where nothing is, put ``empty`` there."""
+    if isinstance(at, dict):
+        return at.setdefault(step, empty)
+    if int(step) == len(at):
+        at.append(empty)
+    return at[int(step)]
+
+
+# --- Ollama's protocol
+
+
+def read_ollama(events: list[Any]) -> Reading:
+    """Read lines of Ollama's protocol, up to the one that is done or an error."""
+    reading = Reading()
+    for event in events:
+        if event.get("error"):
+            reading.error = True
+            break
+        message = event.get("message") or {}
+        for kind, key in (("reasoning", "thinking"), ("text", "content")):
+            reading.said += [(kind, message[key])] if message.get(key) else []
+        for call in message.get("tool_calls") or []:
+            function, created = call["function"], re.sub(r"\W", "", events[0]["created_at"])
+            call_id = call.get("id") or f"call_{created}_{len(reading.calls)}"
+            raw = json.dumps(function["arguments"], ensure_ascii=False)
+            reading.calls.append((call_id, function["name"], raw))
+        if event["done"]:
+            reading.counts, reading.reason = event, event.get("done_reason")
+            reading.ended = True
+            break
+    reading.join()
     return reading

@@ -16,32 +16,49 @@ from decode_kit import decode, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaf_walk import lost_leaves
-from naive_reader import DONE, Reading, events_of, read
+from naive_reader import DONE, Reading, events_of, lines_of, read
 
-from providers_sync import Anthropic, OpenAICompatible, Outcome, ProviderError
+from providers_sync import Outcome, ProviderError
 from providers_sync.decoding import OpenAIDecoder
 from providers_sync.decoding.anthropic import AnthropicDecoder
+from providers_sync.decoding.gemini import GeminiDecoder
+from providers_sync.decoding.ollama import OllamaDecoder
+from providers_sync.decoding.responses import ResponsesDecoder
 from providers_sync.errors import ServerError, StreamCut, StreamTruncated
+from providers_sync.providers import get_provider
 from providers_sync.testing import Request, answer, raw, reset, serve
 from providers_sync.types import Extra, Finish, ReasoningDelta, Refusal, ToolCall, Usage
 
 FOLDER = Path(__file__).parent / "streams"
-STREAMS = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("*.sse"))}
+STREAMS = {path.stem: path.read_bytes() for path in sorted(FOLDER.iterdir())}
 EVERY_BYTE = 800
 """Streams up to this size are cut after every byte, others near the ends of their lines."""
-DECODERS: dict[str, Any] = {"anthropic": AnthropicDecoder, "openai": OpenAIDecoder}
+DECODERS: dict[str, Any] = {
+    "openai": OpenAIDecoder,
+    "anthropic": AnthropicDecoder,
+    "responses": ResponsesDecoder,
+    "gemini": GeminiDecoder,
+    "ollama": OllamaDecoder,
+}
 all_streams = pytest.mark.parametrize("name", STREAMS)
 
 
 def protocol_of(name: str) -> str:
-    return "anthropic" if name.startswith("anthropic") else "openai"
+    first = name.partition("-")[0]
+    return first if first in DECODERS else "openai"
+
+
+def values_of(protocol: str, body: bytes) -> list[tuple[int, Any]]:
+    """Return the values of a stream with where they end."""
+    return lines_of(body) if protocol == "ollama" else events_of(body)
 
 
 def decoded(protocol: str, pieces: Iterable[bytes]) -> tuple[list[Any], ProviderError | None]:
     """Return the deltas of a body, and the error at its end."""
     deltas: list[Any] = []
     try:
-        for delta in decode(DECODERS[protocol]("text/event-stream"), pieces):
+        content_type = "application/x-ndjson" if protocol == "ollama" else "text/event-stream"
+        for delta in decode(DECODERS[protocol](content_type), pieces):
             deltas.append(delta)
     except ProviderError as error:
         return deltas, error
@@ -73,11 +90,11 @@ def end(reading: Reading) -> Any:
     return reading.calls, reading.reason
 
 
-def cuts_of(body: bytes) -> Iterable[int]:
+def cuts_of(protocol: str, body: bytes) -> Iterable[int]:
     """Return where to cut a stream."""
     if len(body) <= EVERY_BYTE:
         return range(len(body) + 1)
-    ends = [end for end, _ in events_of(body)]
+    ends = [end for end, _ in values_of(protocol, body)]
     near = (-20, -1, 0, 1, 2, 3, 5, 9)
     return sorted({max(end + each, 0) for end in ends for each in near})
 
@@ -90,6 +107,17 @@ def expected_counts(protocol: str, counts: dict[str, Any]) -> tuple[Any, ...]:
         cached = details.get("cached_tokens", counts.get("cached_tokens"))
         thought = outputs.get("reasoning_tokens", counts.get("reasoning_tokens"))
         return counts.get("prompt_tokens"), counts.get("completion_tokens"), cached, thought
+    if protocol == "responses":
+        cached = (counts.get("input_tokens_details") or {}).get("cached_tokens")
+        thought = (counts.get("output_tokens_details") or {}).get("reasoning_tokens")
+        return counts["input_tokens"], counts["output_tokens"], cached, thought
+    if protocol == "gemini":
+        said, thought = counts.get("candidatesTokenCount"), counts.get("thoughtsTokenCount")
+        output = None if said is None and thought is None else (said or 0) + (thought or 0)
+        cached = counts.get("cachedContentTokenCount")
+        return counts["promptTokenCount"], output, cached, thought
+    if protocol == "ollama":
+        return counts["prompt_eval_count"], counts["eval_count"], None, None
     cached = counts.get("cache_read_input_tokens")
     sent = counts["input_tokens"] + (cached or 0) + (counts.get("cache_creation_input_tokens") or 0)
     thought = (counts.get("output_tokens_details") or {}).get("thinking_tokens")
@@ -100,11 +128,14 @@ def expected_counts(protocol: str, counts: dict[str, Any]) -> tuple[Any, ...]:
 def test_stream_is_read_whole(name: str) -> None:
     """Text, reasoning, refusal, calls, reason and counts are those of the plain reading."""
     protocol = protocol_of(name)
-    plain = read(protocol, [event for _, event in events_of(STREAMS[name])])
+    plain = read(protocol, [event for _, event in values_of(protocol, STREAMS[name])])
     deltas, error = decoded(protocol, [STREAMS[name]])
     assert texts(summary(deltas)) == texts(plain)
     if plain.error:
         assert isinstance(error, ServerError)
+        return
+    if not plain.is_complete:
+        assert isinstance(error, StreamTruncated)
         return
     assert error is None
     assert end(summary(deltas)) == end(plain)
@@ -133,9 +164,9 @@ def test_any_split_gives_equal_events(name: str, positions: list[int]) -> None:
 def test_stream_without_its_rest_says_what_came(name: str) -> None:
     """It is complete if the last reason or the end marker has come, and not otherwise."""
     protocol, body = protocol_of(name), STREAMS[name]
-    events = events_of(body)
+    events = values_of(protocol, body)
     whole, _ = decoded(protocol, [body])
-    for cut_at in cuts_of(body):
+    for cut_at in cuts_of(protocol, body):
         plain = read(protocol, [event for event_end, event in events if event_end <= cut_at])
         deltas, error = decoded(protocol, [body[:cut_at]])
         saw = summary(deltas)
@@ -149,10 +180,14 @@ def test_stream_without_its_rest_says_what_came(name: str) -> None:
 @all_streams
 def test_every_leaf_of_every_event_is_somewhere(name: str) -> None:
     """What is neither empty nor bookkeeping is in a delta, or in the words of the error."""
-    events = [event for _, event in events_of(STREAMS[name]) if event != DONE]
-    deltas, error = decoded(protocol_of(name), [STREAMS[name]])
+    protocol = protocol_of(name)
+    values = values_of(protocol, STREAMS[name])
+    events = [event for _, event in values if event != DONE]
+    deltas, error = decoded(protocol, [STREAMS[name]])
     if isinstance(error, ServerError):
-        assert json.loads(error.body) == events.pop()
+        last = events.pop()
+        response = last.get("response") or last
+        assert json.loads(error.body) in (last, {"error": response.get("error")})
     assert lost_leaves(events, deltas) == []
 
 
@@ -161,21 +196,21 @@ def test_every_leaf_of_every_event_is_somewhere(name: str) -> None:
     [
         *("openai-text", "openai-two-calls", "deepseek-reasoning", "early-reason"),
         *("anthropic-tool-use", "anthropic-web-search", "anthropic-no-message-stop"),
+        *("responses-two-calls", "gemini-early-reason", "gemini-calls", "ollama-tools"),
     ],
 )
 def test_connection_reset_at_any_event_is_told(name: str) -> None:
     """On a socket, too; after a reason that was given up once, a reset is always a cut."""
     body, protocol = STREAMS[name], protocol_of(name)
-    events = events_of(body)
+    events = values_of(protocol, body)
     cuts = [event_end + each for event_end, _ in events for each in (-1, 2)]
 
     def play(request: Request) -> Any:
         part = body[: cuts[request.number - 1]]
         return answer(raw(part), reset(), framing="close", end=False)
 
-    provider_class: Any = Anthropic if protocol == "anthropic" else OpenAICompatible
     with serve(play, protocol=protocol) as server:
-        provider = provider_class("m", base_url=server.url, api_key="k", retry=1)
+        provider = get_provider(protocol, "m", base_url=server.url, api_key="k", retry=1)
         for cut_at in cuts:
             error = None
             plain = read(protocol, [event for event_end, event in events if event_end <= cut_at])

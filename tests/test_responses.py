@@ -734,6 +734,18 @@ def test_response_that_still_runs_may_come_first() -> None:
     assert decoded(queued, text_delta("Hello"), completed()) == ["Hello", Finish("completed")]
 
 
+def test_every_message_of_the_response_is_read() -> None:
+    """Models write one before their calls, too."""
+    first, second = (
+        {"type": "message", "content": [{"type": "output_text", "text": text}]}
+        for text in ("Let me see. ", "Done.")
+    )
+    call = {"type": "function_call", "call_id": "t1", "name": "f", "arguments": "{}"}
+    assert decoded(completed(output=[first, call, second])) == [
+        "Let me see. ", "Done.", ToolCall("t1", "f", {}, "{}"), Finish("completed")
+    ]  # fmt: skip
+
+
 def test_items_of_the_response_may_have_other_indexes() -> None:
     """An item that the stream has brought is not read again from the response."""
     message = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
@@ -755,12 +767,43 @@ def test_calls_without_a_done_item_are_read() -> None:
     assert decoded(added, *deltas, completed())[:-1] == [ToolCall("t1", "f", {"a": 1}, '{"a": 1}')]
 
 
+def test_deltas_without_indexes_are_those_of_the_item() -> None:
+    """With its id, or with nothing."""
+    part = {"type": "output_text", "text": "Hello"}
+    done = item_done(0, type="message", id="msg_1", content=[part])
+    for named in ({"item_id": "msg_1"}, {}):
+        delta = {"type": "response.output_text.delta", "delta": "Hello", **named}
+        assert decoded(delta, done, completed()) == ["Hello", Finish("completed")]
+
+
+def test_arguments_without_a_call_are_malformed() -> None:
+    """They are not lost."""
+    delta = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"a"'}
+    with pytest.raises(MalformedStream, match=r'without naming it: \{"a'):
+        decoded(delta, completed())
+
+
 def test_custom_calls_have_their_input_in_raw() -> None:
     """It is no JSON."""
     item = {"type": "custom_tool_call", "call_id": "t1", "name": "sql", "input": "SELECT 1"}
     assert decoded(item_done(0, **item), completed())[:-1] == [
         ToolCall("t1", "sql", None, "SELECT 1")
     ]
+
+
+def test_arguments_may_be_an_object() -> None:
+    """Some servers do not write them as text."""
+    item = {"type": "function_call", "call_id": "t1", "name": "f", "arguments": {"a": True}}
+    assert decoded(item_done(0, **item), completed())[:-1] == [
+        ToolCall("t1", "f", {"a": True}, '{"a": true}')
+    ]
+
+
+def test_content_may_be_a_text() -> None:
+    """And a list of anything but objects is malformed."""
+    assert decoded(item_done(0, type="message", content="Hello"), completed())[0] == "Hello"
+    with pytest.raises(MalformedStream, match="a part is no object"):
+        decoded(item_done(0, type="message", content=["Hello"]), completed())
 
 
 def test_call_without_a_name_is_malformed() -> None:

@@ -31,7 +31,7 @@ from providers_sync.testing import (
     wire,
 )
 
-from .row import BOTH, EVENTS, HTTP, OPENAI, TLS, Row
+from .row import BOTH, EVENTS, HTTP, NAMED, OPENAI, TLS, Row
 
 GOOD = answer("Hel", "lo")
 CONNECT = Timeouts(connect=0.2, first_token=2, idle=2, total=4)
@@ -321,7 +321,7 @@ STATUS = [
     ),
     Row(
         "status 429 for an exhausted quota", status(429, "No credit", type="insufficient_quota"),
-        RateLimitError, "failed", opens=False, message=("No credit", "add credit"), kinds=EVENTS,
+        RateLimitError, "failed", opens=False, message=("No credit", "add credit"), kinds=NAMED,
     ),
     Row(
         "status 503 with x-should-retry: false", status(503, headers={"x-should-retry": "false"}),

@@ -12,7 +12,7 @@ from providers_sync.testing import answer, done, drip, event, finish, repeat, te
 from providers_sync.testing.base_encoders import Encoder
 from providers_sync.testing.step_types import BodyStep
 
-from .row import BOTH, CHUNKS, DONE_ONLY, EVENTS, GEMINI, OLLAMA, OPENAI, PLAIN, SSE, Row
+from .row import BOTH, CHUNKS, DONE_ONLY, EVENTS, GEMINI, MARKED, OLLAMA, OPENAI, PLAIN, SSE, Row
 
 REASONS = (*DONE_ONLY, *GEMINI, *OLLAMA)
 WORDS = ["Hel", "lo, ", "wörld ", "\U0001f600!"]
@@ -229,7 +229,7 @@ SHAPES = [
         attributes={"finish_reason": "stop"},
     ),
     Row(
-        "text after the finish reason", answer("Hel", finish(), "lo"), text="Hello", kinds=EVENTS,
+        "text after the finish reason", answer("Hel", finish(), "lo"), text="Hello", kinds=MARKED,
     ),
     Row(
         "3 MB in one event", [text("x" * 3_000_000)], text="x" * 3_000_000, kinds=EVENTS, takes=0.5,

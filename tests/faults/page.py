@@ -8,7 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from .phases import PHASES
-from .row import ALL, ANTHROPIC, ATTEMPTS, EVENTS, MARGIN_S, PLAIN, Row
+from .row import (
+    ALL,
+    ANTHROPIC,
+    ATTEMPTS,
+    EVENTS,
+    GEMINI,
+    MARGIN_S,
+    OLLAMA,
+    OPENAI,
+    PLAIN,
+    RESPONSES,
+    Row,
+)
 from .table import ROWS, TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -28,9 +40,12 @@ The columns:
 - **text** is `.partial` of the error and `.text` of the stream: every character that arrived.
 - **requests** is the number of requests that the server receives, with at most {attempts} attempts.
 - **for** lists the protocols: *OpenAI* is the event stream of OpenAI, Vitalentum and CodeLinkAva,
-  which ends with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends only with
-  `message_stop`; *events* are both. *plain* is AI365VIP's plain text, which has no end marker.
-  *TLS* means that the fault is tested over TLS as well.
+  which ends with `[DONE]` or a finish reason; *Anthropic* is Anthropic's, which ends with
+  `message_stop` or a stop reason; *Responses* is OpenAI's Responses API, which ends only with
+  `response.completed` or `response.incomplete`; *Gemini* is Gemini's, which ends only with a finish
+  reason; *Ollama* is Ollama's lines of JSON, which end only with `"done": true`; *events* are all
+  of these. *plain* is AI365VIP's plain text, which has no end marker. *TLS* means that the fault
+  is tested over TLS as well.
 
 Every call ends within {margin} s after the named timeout expires or, where none is named, after
 the last byte. No thread and no socket is left behind.
@@ -111,9 +126,21 @@ def _text(row: Row) -> str:
     return f"`{shown}`" if shown else "–"
 
 
+LABELS = {
+    "OpenAI": OPENAI,  # Vitalentum uses the same protocol
+    "Anthropic": ANTHROPIC,
+    "Responses": RESPONSES,
+    "Gemini": GEMINI,
+    "Ollama": OLLAMA,
+    "plain": PLAIN,
+}
+
+
 def _for(row: Row) -> str:
-    names = {ALL: "all", EVENTS: "events", PLAIN: "plain", ANTHROPIC: "Anthropic"}
-    kinds = names.get(row.kinds, "OpenAI")  # CHUNKS too: Vitalentum uses the same protocol
+    whole = {ALL: "all", EVENTS: "events"}
+    kinds = whole.get(row.kinds) or ", ".join(
+        label for label, (first, *_) in LABELS.items() if first in row.kinds
+    )
     schemes = {("http",): "", ("https",): ", only TLS"}.get(row.schemes, ", TLS")
     return kinds + schemes
 

@@ -26,6 +26,8 @@ SSE = (*DONE_ONLY, *RESPONSES, *GEMINI)
 """Server-sent events."""
 MARKED = (*DONE_ONLY, *RESPONSES, *OLLAMA)
 """Protocols with an end marker after which nothing is read."""
+NAMED = (*DONE_ONLY, *RESPONSES)
+"""Protocols whose errors name a kind of error; Google's and Ollama's name none for a quota."""
 EVENTS = (*SSE, *OLLAMA)
 PLAIN = ("AI365VIP",)
 ALL = (*EVENTS, *PLAIN)

@@ -6,6 +6,7 @@ from .anthropic import ANTHROPIC_ROWS
 from .before import CONNECTION, HEADERS, STATUS
 from .cut import BROKEN, CLEAN, SILENT, SLOW
 from .odd import FRAMING, SHAPES, TEXT
+from .others import OTHER_ROWS
 from .row import Row
 from .wrong import ERRORS, JSON, PAGES, SIZE
 
@@ -25,6 +26,7 @@ TABLE: dict[str, list[Row]] = {
     "Unusual text": TEXT,
     "Unusual events": SHAPES,
     "Events of Anthropic's protocol": ANTHROPIC_ROWS,
+    "Ends of the newer protocols": OTHER_ROWS,
 }
 """Rows by heading of docs/faults.md."""
 

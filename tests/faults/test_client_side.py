@@ -8,6 +8,7 @@ import itertools
 import sys
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,10 @@ from providers_sync import (
 from providers_sync.config import EVENT_BYTES, JSON_BYTES
 from providers_sync.decoding import OpenAIDecoder
 from providers_sync.decoding.anthropic import AnthropicDecoder
+from providers_sync.decoding.gemini import GeminiDecoder
+from providers_sync.decoding.ollama import OllamaDecoder
+from providers_sync.decoding.responses import ResponsesDecoder
+from providers_sync.providers import CLASSES, get_provider
 from providers_sync.testing import answer, repeat, serve, signal, stall, text
 
 from .phases import ReusableEvent, fill, serve_over
@@ -53,7 +58,8 @@ def provider_of(kind: str, url: str, request: pytest.FixtureRequest) -> Provider
     verify = request.getfixturevalue("ca") if url.startswith("https") else True
     if kind == "plain":
         return AI365VIP(base_url=url, verify=verify)
-    return OpenAICompatible("m", base_url=url, verify=verify)
+    name = kind if kind in CLASSES else "openai"
+    return get_provider(name, "m", base_url=url, api_key="k", verify=verify)
 
 
 # --- slow callers
@@ -66,6 +72,10 @@ ENDLESS = {
     "plain gzip": answer(repeat(b"x" * 1000), gzip=True),
     "gzip": answer(repeat(text("x" * 1000)), gzip=True),
     "close": answer(repeat(text("x" * 1000)), framing="close"),
+    **{
+        name: answer(repeat(text("x" * 1000)), protocol=name)
+        for name in ("anthropic", "responses", "gemini", "ollama")
+    },
 }
 
 
@@ -188,7 +198,13 @@ def flood(chunk: bytes, total: int, head: bytes = b"") -> Iterator[bytes]:
         sent += len(chunk)
 
 
-DECODERS = {"OpenAI": OpenAIDecoder, "Anthropic": AnthropicDecoder}
+DECODERS: dict[str, Any] = {
+    "OpenAI": OpenAIDecoder,
+    "Anthropic": AnthropicDecoder,
+    "Responses": ResponsesDecoder,
+    "Gemini": GeminiDecoder,
+    "Ollama": OllamaDecoder,
+}
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
     "80 MB in a line": (
         lambda: flood(b"x" * 65_536, 80 * MB, b'data: "'), "text/event-stream", EVENT_BYTES
@@ -205,15 +221,22 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], str, int]] = {
 }  # fmt: skip
 
 
+ENDED = ("100,000 lines", "80 MB in lines of 5 kB", "20 MB in one JSON document")
+"""Ollama's lines are read one by one, and one may be larger than a JSON document elsewhere."""
+
+
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("protocol", DECODERS)
 def test_too_much_stops_at_the_cap_with_a_clear_error(protocol: str, name: str) -> None:
     """Memory use stays below the cap plus 10 MB."""
     make, content_type, cap = FLOODS[name]
     body = itertools.chain(make(), [b"\n"])  # lines are counted when the event is complete
+    message, error = r"larger|lines", MalformedStream
+    if protocol == "Ollama" and name in ENDED:
+        message, error, cap = "without its end marker", StreamTruncated, EVENT_BYTES
     with memory() as peak:
-        with pytest.raises(MalformedStream, match=r"larger|lines"):
-            list(decode(DECODERS[protocol](content_type), body))
+        with pytest.raises(error, match=message):
+            deque(decode(DECODERS[protocol](content_type), body), maxlen=0)
         assert peak() < cap + 10 * MB
 
 
@@ -239,6 +262,59 @@ NESTED = {
         '{"type": "tool_use", "id": "1", "name": "look", "input": %s}}',
     ),
     "Anthropic's error": (AnthropicDecoder, '{"error": {"type": %s}}'),
+    "Responses' unknown field": (
+        ResponsesDecoder, '{"type": "response.output_text.delta", "delta": "x", "y": %s}'
+    ),
+    "Responses' delta": (
+        ResponsesDecoder, '{"type": "response.output_text.delta", "delta": {"text": %s}}'
+    ),
+    "Responses' unknown event": (ResponsesDecoder, '{"type": "response.news", "y": %s}'),
+    "Responses' item": (
+        ResponsesDecoder, '{"type": "response.output_item.done", "item": {"type": "x", "y": %s}}'
+    ),
+    "Responses' message": (
+        ResponsesDecoder,
+        '{"type": "response.output_item.done", "item": {"type": "message", "content": %s}}',
+    ),
+    "Responses' annotation": (
+        ResponsesDecoder, '{"type": "response.output_text.annotation.added", "annotation": %s}'
+    ),
+    "Responses' call": (
+        ResponsesDecoder,
+        '{"type": "response.output_item.done", '
+        '"item": {"type": "function_call", "name": "f", "arguments": %s}}',
+    ),
+    "Responses' response": (
+        ResponsesDecoder,
+        '{"type": "response.completed", "response": {"status": "failed", "output": [], "y": %s}}',
+    ),
+    "Responses' error": (ResponsesDecoder, '{"type": "error", "error": {"type": %s}}'),
+    "Gemini's unknown field": (
+        GeminiDecoder, '{"candidates": [{"content": {"parts": [{"text": "x"}]}}], "y": %s}'
+    ),
+    "Gemini's text": (GeminiDecoder, '{"candidates": [{"content": {"parts": [{"text": %s}]}}]}'),
+    "Gemini's part": (GeminiDecoder, '{"candidates": [{"content": {"parts": [{"y": %s}]}}]}'),
+    "Gemini's candidates": (GeminiDecoder, '{"candidates": %s}'),
+    "Gemini's arguments": (
+        GeminiDecoder,
+        '{"candidates": [{"content": {"parts": [{"functionCall": '
+        '{"name": "f", "args": {"a": %s}}}]}}]}',
+    ),
+    "Gemini's grounding": (
+        GeminiDecoder,
+        '{"candidates": [{"groundingMetadata": {"groundingChunks": [{"web": {"uri": %s}}]}}]}',
+    ),
+    "Gemini's feedback": (GeminiDecoder, '{"promptFeedback": {"y": %s}}'),
+    "Gemini's counts": (GeminiDecoder, '{"usageMetadata": {"promptTokenCount": 1, "y": %s}}'),
+    "Gemini's error": (GeminiDecoder, '{"error": {"status": %s}}'),
+    "Ollama's unknown field": (OllamaDecoder, '{"message": {"content": "x"}, "y": %s}'),
+    "Ollama's text": (OllamaDecoder, '{"message": {"content": %s}}'),
+    "Ollama's arguments": (
+        OllamaDecoder,
+        '{"message": {"tool_calls": [{"function": {"name": "f", "arguments": {"a": %s}}}]}}',
+    ),
+    "Ollama's images": (OllamaDecoder, '{"message": {"images": %s}}'),
+    "Ollama's error": (OllamaDecoder, '{"error": {"type": %s}}'),
 }  # fmt: skip
 
 
@@ -251,6 +327,25 @@ def test_any_depth_of_nesting_is_read_or_refused(name: str) -> None:
         data = event % ("[" * depth + "]" * depth)
         with pytest.raises(StreamError):
             list(decode(decoder("text/event-stream"), [f"data: {data}\n\n".encode()]))
+
+
+ENDS = {
+    ResponsesDecoder: '{"type": "response.completed", "response": {}}',
+    GeminiDecoder: '{"candidates": [{"finishReason": "STOP"}]}',
+    OllamaDecoder: '{"done": true}',
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NESTED if NESTED[name][0] in ENDS])
+def test_any_depth_of_nesting_is_read_or_refused_in_an_answer(name: str) -> None:
+    """The end of the answer puts calls and the message together."""
+    decoder, event = NESTED[name]
+    limit = sys.getrecursionlimit()
+    for depth in (1, 50, *range(60, limit, 37), *range(limit - 20, limit), 10 * limit):
+        data = event % ("[" * depth + "]" * depth)
+        body = f"data: {data}\n\ndata: {ENDS[decoder]}\n\n".encode()
+        with contextlib.suppress(StreamError):
+            list(decode(decoder("text/event-stream"), [body]))
 
 
 def test_gzip_bomb_is_defused(request: pytest.FixtureRequest) -> None:

@@ -13,12 +13,16 @@ from providers_sync import (
     Completion,
     Event,
     Failover,
+    Gemini,
     Messages,
+    Ollama,
     OpenAICompatible,
+    OpenAIResponses,
     Outcome,
     Stats,
     Stream,
     Timeouts,
+    ToolCall,
     Usage,
     Vitalentum,
 )
@@ -44,6 +48,18 @@ def calls() -> None:
     completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
     assert_type(completion, Completion)
     assert_type(str(completion), str)
+
+
+def protocols() -> None:
+    responses = OpenAIResponses("gpt-5", api_key="key", reasoning={"effort": "low"}, store=False)
+    assert_type(responses.complete(messages, system="Be brief.", max_output_tokens=9), Completion)
+    with Gemini("gemini-3-pro", api_key=lambda: "key") as gemini:
+        assert_type(gemini, Gemini)
+        assert_type(gemini.stream("Hello", generationConfig={"topK": 5}), Stream)
+    ollama = Ollama("qwen3", think=True, keep_alive="10m", options={"num_ctx": 8192})
+    assert_type(ollama.stream([{"role": "user", "content": "Hello"}]).tool_calls, list[ToolCall])
+    assert_type(ollama.list_models(), list[str])
+    assert_type(Failover([responses, gemini, ollama]).complete("Hello").text, str)
 
 
 def settings() -> None:
