@@ -800,10 +800,11 @@ def test_arguments_may_be_an_object() -> None:
 
 
 def test_content_may_be_a_text() -> None:
-    """And a list of anything but objects is malformed."""
-    assert decoded(item_done(0, type="message", content="Hello"), completed())[0] == "Hello"
+    """So may its parts, but nothing else."""
+    for content in ("Hello", ["Hello"]):
+        assert decoded(item_done(0, type="message", content=content), completed())[0] == "Hello"
     with pytest.raises(MalformedStream, match="a part is no object"):
-        decoded(item_done(0, type="message", content=["Hello"]), completed())
+        decoded(item_done(0, type="message", content=["Hello", 5]), completed())
 
 
 def test_call_without_a_name_is_malformed() -> None:

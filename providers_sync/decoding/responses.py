@@ -204,11 +204,7 @@ class ResponsesDecoder(TextsDecoder):
 
     def _finish(self) -> None:
         calls = [item.whole() for item in self._items.ordered() if item.family == CALL]
-        self._deltas.extend(call_of(item) for item in calls if not is_nameless(item))
-        if nameless := next(filter(is_nameless, calls), None):
-            raise MalformedStream(
-                f"the model calls a tool without naming it: {short_repr(json_text(nameless))}"
-            )
+        self._deltas.extend(call_of(item) for item in sorted(calls, key=is_nameless))
 
     def _message_fields(self) -> dict[str, Any]:
         items = [whole for item in self._items.ordered() if (whole := item.whole())]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..error_words import as_text
+from ..errors import MalformedStream
 from ..types import Media, ToolCall
 from .openai_parts import decode_base64, media_from_url, text_of
-from .parsing import join_surrogates, json_text
+from .parsing import SHOWN_CHARACTERS, join_surrogates, json_text
 from .tool_calls import parse_arguments
 
 CALLS = ("function_call", "custom_tool_call")
@@ -88,10 +89,16 @@ def _parts(value: Any, name: str) -> list[dict[str, Any]]:
     return [
         {**part, "type": part_kind(part, name)}
         if isinstance(part, dict)
-        else {"type": name, "text": part}
+        else {"type": name, "text": _string(part)}
         for part in parts
         if part
     ]
+
+
+def _string(part: Any) -> str:
+    if not isinstance(part, str):
+        raise TypeError("a part is no object")
+    return part
 
 
 def part_kind(part: dict[str, Any], default: str) -> str:
@@ -106,12 +113,18 @@ def is_nameless(item: dict[str, Any]) -> bool:
 
 
 def call_of(item: dict[str, Any]) -> ToolCall:
-    """Return the tool call of an item; a custom one has its input in ``raw``."""
+    """Return the tool call of an item; a custom one has its input in ``raw``.
+
+    Raises ``MalformedStream`` if it names no tool.
+    """
     is_custom = item.get("type") == "custom_tool_call"
     raw = join_surrogates(item.get("input" if is_custom else "arguments") or "")
-    call_id = as_text(item.get("call_id") or item.get("id") or "")
+    call_id = join_surrogates(as_text(item.get("call_id") or item.get("id") or ""))
+    if is_nameless(item):
+        shown = f"{call_id} {raw[:SHOWN_CHARACTERS]}".strip()
+        raise MalformedStream(f"the model calls a tool without naming it: {shown}")
     return ToolCall(
-        join_surrogates(call_id),
+        call_id,
         join_surrogates(as_text(item["name"])),
         None if is_custom else parse_arguments(raw),
         raw,

@@ -106,8 +106,9 @@ class OutputItems:
         family, index = family_of(value), _index(event)
         ids = [as_text(value[key]) for key in _IDS if value.get(key)]
         found = [self._by_index.get(index), *map(self._by_id.get, ids)]
-        if index is None and is_done:
-            found.append(self._open.get(family))
+        begun = self._open.get(family)
+        if is_done and begun is not None and None in (index, begun.index):
+            found.append(begun)
         known = [each for each in found if each is not None and each.family == family]
         item = next(
             (each for each in known if _is_same(each, value, index)),
