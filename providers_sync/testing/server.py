@@ -237,9 +237,9 @@ def serve(
     True
 
     - ``script``: see ``Script``.
-    - ``protocol``: ``openai``, ``responses``, ``anthropic``, ``gemini``, ``ollama``, ``vitalentum``,
-      ``codelinkava``, ``ai365vip`` or ``plain``; by default it follows from the path and body of
-      each request.
+    - ``protocol``: ``openai``, ``responses``, ``anthropic``, ``gemini``, ``ollama``,
+      ``vitalentum``, ``codelinkava``, ``ai365vip`` or ``plain``; by default it follows from the
+      path and body of each request.
     - ``tls``: a server-side context with a certificate loaded.
     - ``port``: 0 takes a free one.
     - ``keep``: how many of the last requests and connections are kept; by default all.
