@@ -216,3 +216,14 @@ def test_errors_instead_of_an_answer() -> None:
         completion = provider.complete("Hi", stream=False)
     assert (completion.text, completion.outcome) == ("Hi", "complete")
     assert server.requests[3].json()["stream"] is False
+
+
+def test_only_true_ends_the_answer() -> None:
+    """As JSON or as text."""
+    for value, ends in ((True, True), ("true", True), ("false", False), (None, False)):
+        body = line("Hi") + line(done=value, done_reason="stop")
+        if ends:
+            assert decoded(body)[-1] == Finish("stop")
+        else:
+            with pytest.raises(StreamTruncated):
+                decoded(body)

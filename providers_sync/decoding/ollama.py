@@ -60,7 +60,7 @@ class OllamaDecoder(LinesDecoder):
             self._add_extras(value, _LINE_KEYS)
         if not is_answer:
             self._words = self._words or short_repr(json_text(value))
-        if value.get("done"):
+        if value.get("done") in (True, "true"):
             if (usage := ollama_usage(value)) is not None:
                 self._deltas.append(usage)
             if reason := value.get("done_reason"):
