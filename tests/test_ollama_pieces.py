@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -227,3 +228,18 @@ def test_only_true_ends_the_answer() -> None:
         else:
             with pytest.raises(StreamTruncated):
                 decoded(body)
+
+
+def test_value_on_very_many_lines_is_kept_as_bytes() -> None:
+    """A list of its lines would take twenty times their size."""
+    decoder = OllamaDecoder()
+    data = b'{"a": [\n' + b"12,\n" * 100_000
+    tracemalloc.start()
+    try:
+        decoder.feed(data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * len(data)
+    with pytest.raises(StreamTruncated, match="the server said"):
+        decoder.end()

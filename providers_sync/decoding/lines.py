@@ -36,9 +36,8 @@ class LinesDecoder(AnswerDecoder):
         super().__init__(content_type)
         self._line = bytearray()
         """The beginning of a line."""
-        self._value: list[str] = []
+        self._value = bytearray()
         """The lines of a value that is not complete."""
-        self._size = 0
         self._nesting = JSONNesting()
 
     def _detect_format(self, is_all: bool) -> str:
@@ -76,12 +75,11 @@ class LinesDecoder(AnswerDecoder):
             else:
                 self._read_value(value)
                 return
-        self._value.append(line)
-        self._size += len(line)
-        self._check_size(self._size)
+        self._value += f"{line}\n".encode()
+        self._check_size(len(self._value))
         if self._nesting.feed(line):
-            text = "\n".join(self._value)
-            self._value, self._size, self._nesting = [], 0, JSONNesting()
+            text = self._value.decode().rstrip("\n")
+            self._value, self._nesting = bytearray(), JSONNesting()
             self._read_values(text)
 
     def _read_values(self, text: str) -> None:
@@ -105,6 +103,6 @@ class LinesDecoder(AnswerDecoder):
         if not self.ended and self._line:
             self._read_line(decode_end(bytes(self._line)))
         if self._value and not self.ended:
-            self._words = self._words or "\n".join(self._value)[:SHOWN_CHARACTERS]
+            self._words = self._words or self._value[:SHOWN_CHARACTERS].decode("utf-8", "replace")
         self._check_end()
         self._conclude()
