@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
-from .server_json import load_json
+from .server_json import load_object
 from .types import Message, Messages, ProtocolMessage, ToolCall
 
 RETURNED = "providers_sync"
@@ -112,8 +112,10 @@ def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[
     """Return a call with the other fields that it had; a custom one in the form that it had."""
     custom = more.get("custom")
     if not isinstance(custom, Mapping):
-        function = {**more.get("function", {}), **call.get("function", {})}
-        return {**more, **call, "function": function}
+        functions = more.get("function", {}), call.get("function", {})
+        if not all(isinstance(function, Mapping) for function in functions):
+            return call
+        return {**more, **call, "function": {**functions[0], **functions[1]}}
     if call.get("function") != {"name": custom.get("name"), "arguments": custom.get("input")}:
         return call  # changed since
     return {name: value for name, value in {**call, **more}.items() if name != "function"}
@@ -197,11 +199,8 @@ def arguments_object(arguments: str) -> dict[str, Any]:
     >>> arguments_object('{"a": 1}'), arguments_object("SELECT 1"), arguments_object("")
     ({'a': 1}, {'input': 'SELECT 1'}, {})
     """
-    try:
-        value = load_json(arguments or "{}")
-    except ValueError:  # a custom call, or the model's own mistake
-        value = None
-    return value if isinstance(value, dict) else {"input": arguments}
+    value = load_object(arguments or "{}")
+    return {"input": arguments} if value is None else value  # a custom call, or a mistake
 
 
 def _family(model: object) -> str:

@@ -26,6 +26,20 @@ def load_json(text: str) -> Any:
     return json.loads(text)
 
 
+def load_object(text: str) -> dict[str, Any] | None:
+    """Return an object that can be sent again as JSON; ``None`` if the text is anything else.
+
+    >>> load_object('{"a": 1}'), load_object('{"a": NaN}'), load_object("[]")
+    ({'a': 1}, None, None)
+    """
+    try:
+        value = load_json(text)
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def check_json(text: str) -> None:
     """Raise ``ValueError`` for too many values or levels, counted without parsing.
 

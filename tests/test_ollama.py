@@ -24,6 +24,7 @@ from providers_sync import (
     Usage,
 )
 from providers_sync.decoding.ollama import OllamaDecoder
+from providers_sync.encoding.ollama import to_turns
 from providers_sync.providers.settings import api_key_of
 from providers_sync.testing import answer, error, json_body, raw, serve, status
 from providers_sync.types import ProtocolMessage, ServedModel, ToolCallStarted
@@ -411,3 +412,24 @@ def test_models_are_listed() -> None:
     with serve(json_body({"models": [{"name": "qwen3:8b", "model": "qwen3:8b"}]})) as server:
         assert Ollama(base_url=server.url).list_models() == ["qwen3:8b"]
     assert server.requests[0].path == "/api/tags"
+
+
+@pytest.mark.parametrize("host", ["http://me:secret@ho\u2100st", "[me:secret@::1]"])
+def test_error_about_the_host_shows_no_password(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with pytest.raises(InvalidRequestError, match="OLLAMA_HOST") as caught:
+        Ollama("m")
+    assert "secret" not in str(caught.value)
+
+
+def test_id_of_a_call_that_is_no_text_becomes_text() -> None:
+    call = {"id": 5, "function": {"name": "f", "arguments": {}}}
+    messages = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": 5, "content": "1"},
+    ]
+    made, result = to_turns(messages)
+    assert made["tool_calls"][0]["id"] == result["tool_call_id"] == "5"
+    assert result["tool_name"] == "f"
+    call["id"] = ["x"]
+    Ollama("m").prepare(messages)

@@ -448,3 +448,18 @@ def test_resume_asks_in_words_where_a_model_of_a_failover_refuses_a_prefix() -> 
             next(stream)
         assert chat.resume().read() == "two."
         assert "Continue" in server.requests[2].json()["messages"][-1]["content"]
+
+
+def test_call_whose_function_is_no_dict_is_an_error_of_ours() -> None:
+    """Whatever was returned beside it."""
+    provider = OpenAICompatible("m", base_url="http://127.0.0.1:1", api_key="k")
+    returned = {
+        "protocol": provider.protocol,
+        "model": "m",
+        "server": "127.0.0.1:1",
+        "version": 1,
+        "fields": {"tool_calls": [{"index": 0}]},
+    }
+    call = {"id": "1", "function": ["f"]}
+    message = {"role": "assistant", "content": "", "tool_calls": [call], "providers_sync": returned}
+    provider.prepare([message])  # it is for the server to say

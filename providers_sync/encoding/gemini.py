@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from ..files import File
-from ..server_json import load_json
+from ..server_json import load_object
 from ..types import Messages
 from .parts import calls_of, cannot_carry, parts_of, read_part, split_system, text_of_parts
 
@@ -53,7 +53,7 @@ def split_messages(
     Raises ``InvalidRequestError`` for a part that the protocol cannot carry, an incomplete tool
     call, a result of no known call, a file that cannot be read, and system messages alone.
     """
-    system, turns = split_system(messages, takes_parts=True)
+    system, turns = split_system(messages, own="parts")
     texts = [text_of_parts(message, name, "a system message") for name, message in system]
     instruction = {"parts": [{"text": text} for text in texts if text]}
     if not turns:
@@ -81,7 +81,7 @@ def _contents(messages: list[tuple[str, Any]], model: str) -> list[dict[str, Any
         results = []
         parts = _turn_parts(message, name, calls, needs_signature=is_since_3(model))
         if parts:
-            role = "model" if message["role"] == "assistant" else "user"
+            role = "model" if message["role"] in ("assistant", "model") else "user"
             contents.append({"role": role, "parts": parts})
     return contents
 
@@ -157,7 +157,7 @@ def _result(
         else:
             files.append(made)
     text = "".join(texts)
-    value = _object(text)
+    value = load_object(text)
     if message.get("is_error"):
         value = value if value and "error" in value else {"error": value or text}
     response: dict[str, Any] = {"name": function, "response": value or {"output": text}}
@@ -166,11 +166,3 @@ def _result(
     if files:
         response["parts"] = files
     return (len(calls) if call is None else call.position), {"functionResponse": response}
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = load_json(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

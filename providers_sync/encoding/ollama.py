@@ -27,7 +27,7 @@ from .options import (
     tool_choice_of,
     tools_of,
 )
-from .parts import SYSTEM_ROLES, calls_of, cannot_carry, named, parts_of, read_part
+from .parts import SYSTEM_ROLES, calls_of, cannot_carry, parts_of, read_part, translatable
 
 _PROTOCOL = "Ollama's protocol"
 _LIMITS = ("num_predict", "max_tokens", "max_completion_tokens")
@@ -63,7 +63,7 @@ def to_turns(messages: Messages) -> list[dict[str, Any]]:
     """
     names: dict[str, str] = {}
     turns = []
-    for name, message in named(messages, takes_parts=False):
+    for name, message in translatable(messages, own="images"):
         texts: list[str] = []
         images: list[str] = []
         for part, place in parts_of(message, name):
@@ -96,7 +96,7 @@ def _calls(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     calls = message.get("tool_calls") or []
     if calls and isinstance(calls, (list, tuple)) and all(map(_is_own_call, calls)):
         return [
-            {**({"id": call["id"]} if call.get("id") else {}), "function": call["function"]}
+            {**({"id": str(call["id"])} if call.get("id") else {}), "function": call["function"]}
             for call in calls
         ]
     return [

@@ -139,29 +139,56 @@ class SystemArgument(dict[str, Any]):
     """The message for ``system=``, which is none of ``messages``."""
 
 
-def named(messages: Messages, *, takes_parts: bool = True) -> list[tuple[str, Message]]:
+_NOT_PORTABLE = {
+    "parts": "Gemini's own form; use 'content' here",
+    "images": "Ollama's own form; use parts of 'content' here",
+    "audio": "known to chat completions only; send its transcript as 'content'",
+    "function_call": "OpenAI's old form; use 'tool_calls'",
+}
+"""Fields of messages that only their own protocol knows: without them, something would be lost."""
+
+
+def named(messages: Messages) -> list[tuple[str, Message]]:
     """Return each message with its name for errors.
 
     >>> [name for name, _ in named([SystemArgument(), {}, {}])]
     ['system', 'messages[0]', 'messages[1]']
-
-    Raises ``InvalidRequestError`` for Gemini's ``parts``, unless the protocol ``takes_parts``.
     """
     skipped = sum(isinstance(message, SystemArgument) for message in messages)
-    pairs = [
+    return [
         ("system" if isinstance(message, SystemArgument) else f"messages[{index}]", message)
         for index, message in enumerate(messages, -skipped)
     ]
-    for name, message in pairs:
-        if message.get("parts") and not takes_parts:
-            raise InvalidRequestError(f"{name}['parts'] is Gemini's own form; use 'content' here")
-    return pairs
+
+
+def translatable(messages: Messages, own: str = "") -> list[tuple[str, Message]]:
+    """Return each message with its name for errors; a ``refusal`` is a part of its content.
+
+    ``own`` is the field that the protocol has for itself. Raises ``InvalidRequestError`` for the
+    fields of other protocols, and the role ``function``.
+    """
+    return [(name, _translatable(message, name, own)) for name, message in named(messages)]
+
+
+def _translatable(message: Message, name: str, own: str) -> Message:
+    for field, remedy in _NOT_PORTABLE.items():
+        if message.get(field) and field != own:
+            raise InvalidRequestError(f"{name}[{field!r}] is {remedy}")
+    if message["role"] == "function":
+        raise InvalidRequestError(
+            f"{name}['role'] is OpenAI's old form; use 'tool', with the 'tool_call_id' of the call"
+        )
+    refusal = message.get("refusal")
+    if not refusal:
+        return message
+    part = {"type": "refusal", "refusal": refusal}
+    return {**message, "content": [*(part for part, _ in parts_of(message, name)), part]}
 
 
 def split_system(
-    messages: Messages, *, takes_parts: bool = False
+    messages: Messages, own: str = ""
 ) -> tuple[list[tuple[str, Message]], list[tuple[str, Message]]]:
-    """Return system messages and the other ones, as ``named`` does."""
-    pairs = named(messages, takes_parts=takes_parts)
+    """Return system messages and the other ones, as ``translatable`` does."""
+    pairs = translatable(messages, own)
     system = [pair for pair in pairs if pair[1]["role"] in SYSTEM_ROLES]
     return system, [pair for pair in pairs if pair[1]["role"] not in SYSTEM_ROLES]

@@ -13,7 +13,15 @@ from ..errors import InvalidRequestError
 from ..files import File
 from ..types import Messages
 from .options import Function, refuse, response_format_of, take, tool_choice_of, tools_of
-from .parts import SYSTEM_ROLES, calls_of, cannot_carry, named, parts_of, read_part, text_of_parts
+from .parts import (
+    SYSTEM_ROLES,
+    calls_of,
+    cannot_carry,
+    parts_of,
+    read_part,
+    text_of_parts,
+    translatable,
+)
 
 _PROTOCOL = "the Responses API"
 _OWN_PARTS = ("input_text", "input_image", "input_file", "output_text")
@@ -55,7 +63,7 @@ def to_input(
     system: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     custom_calls: set[str] = set()
-    for name, message in named(messages, takes_parts=False):
+    for name, message in translatable(messages):
         role = message["role"]
         if role in SYSTEM_ROLES and not items and not has_instructions:
             instructions.append(text_of_parts(message, name, "a system message"))
@@ -95,8 +103,6 @@ def _items(message: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
             for part, place in parts_of(message, name)
             if part["type"] not in _OWN_ITEMS
         ]
-    if message.get("refusal") and not content:  # as a chat completion has it
-        content = [{"type": "refusal", "refusal": message["refusal"]}]
     phase = {"phase": message["phase"]} if message.get("phase") else {}
     has_turn = content or not (own or calls)
     return [*own, *([{"role": role, "content": content, **phase}] if has_turn else []), *calls]

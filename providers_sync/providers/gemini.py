@@ -75,7 +75,10 @@ class Gemini(ListsModels):
         folder, name = "models", model.removeprefix("models/")
         if name.partition("/")[0] in _FOLDERS:
             folder, _, name = name.partition("/")
-        return f"/{folder}/{quote(name, safe='@')}:streamGenerateContent?alt=sse"
+        try:
+            return f"/{folder}/{quote(name, safe='@')}:streamGenerateContent?alt=sse"
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"model is no valid text: {model!r}") from error
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``systemInstruction``, the rest as contents.

@@ -83,9 +83,9 @@ def url_of_host(host: str) -> str:
         parts = urlsplit(f"{scheme}://{f'[{rest}]' if _is_ipv6(rest) else rest}")
         name = parts.hostname or "127.0.0.1"
         port = parts.port or (_PORTS.get(scheme, _PORT) if separator else _PORT)
-    except ValueError as error:
+    except ValueError:  # which may quote a password
         raise InvalidRequestError(
-            f"OLLAMA_HOST is no address such as box:11434, https://box or [::1]:11434: {error}"
+            "OLLAMA_HOST is no address such as box:11434, https://box or [::1]:11434"
         ) from None
     name = _ANY_ADDRESS.get(name, name)
     name = f"[{name}]" if ":" in name else name
