@@ -940,3 +940,74 @@ def test_finish_is_the_last_event() -> None:
     with serve(script, protocol="gemini") as server:
         stream = Gemini("m", base_url=server.url).stream("Hi")
         assert list(stream.events())[-1] == Finish("STOP")
+
+
+def grounding(**metadata: Any) -> dict[str, Any]:
+    return candidate(groundingMetadata=metadata)
+
+
+def test_source_with_very_many_fields_is_malformed() -> None:
+    """Each citation has the fields of its source: they would be copied for each passage."""
+    chunk = {f"k{index}": 1 for index in range(17)}
+    with pytest.raises(MalformedStream, match="more than 16 fields"):
+        decoded(grounding(groundingChunks=[chunk]))
+    with pytest.raises(MalformedStream, match="more than 16 fields"):
+        decoded(grounding(groundingChunks=[{"web": {"uri": "u"}}], groundingSupports=[chunk]))
+
+
+def test_source_named_again_and_again_in_a_passage_is_one_citation() -> None:
+    support = {"segment": {"endIndex": 1}, "groundingChunkIndices": [0] * 100_000}
+    chunks = [{"web": {"uri": "u", "title": "T"}}]
+    assert decoded(grounding(groundingChunks=chunks, groundingSupports=[support]), STOP) == [
+        Citation("u", "T", None, 0, 1),
+        Finish("STOP"),
+    ]
+
+
+def test_counts_after_very_many_unknown_ones_are_read() -> None:
+    """The known ones of before are kept, the others dropped."""
+    many = {f"k{index}": 1 for index in range(1000)}
+    usage, last, _ = decoded(
+        {"usageMetadata": {"promptTokenCount": 5, **many}},
+        {"usageMetadata": {"candidatesTokenCount": 2}},
+        STOP,
+    )
+    assert (usage.total_tokens, last.total_tokens) == (None, 7)
+    assert last.raw == {"promptTokenCount": 5, "candidatesTokenCount": 2}
+
+
+def test_many_items_left_out_of_growing_arguments_are_malformed() -> None:
+    """Each one takes memory, and a path can leave out dozens at each of its steps."""
+    part = {"jsonPath": "$.a" + "[64]" * 16, "numberValue": 1}
+    with pytest.raises(MalformedStream, match="lack the items"):
+        decoded(candidate({"functionCall": {"name": "f", "partialArgs": [part]}}), STOP)
+
+
+def test_parts_too_large_to_go_back_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever follows them: only a part of an answer must not go back."""
+    monkeypatch.setattr("providers_sync.decoding.gemini_parts.MESSAGE_BYTES", 100)
+    signed = {"text": "a", "thoughtSignature": "s"}
+    call = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "t"}
+    values = [candidate({"text": "b" * 101}), candidate(signed), candidate(call), STOP]
+    data = b"".join(b"data: %b\n\n" % json.dumps(value).encode() for value in values)
+    deltas = list(decode(GeminiDecoder("text/event-stream"), [data]))
+    assert not any(isinstance(delta, ProtocolMessage) for delta in deltas)
+    assert "".join(delta for delta in deltas if isinstance(delta, str)) == "b" * 101 + "a"
+
+
+@pytest.mark.parametrize("content", ['{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}'])
+def test_result_that_cannot_be_sent_as_json_is_text(content: str) -> None:
+    result = {"role": "tool", "tool_call_id": "t1", "content": content}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [CALL]}, result]
+    response = sent(messages)["contents"][1]["parts"][0]["functionResponse"]["response"]
+    assert response == {"output": content}
+
+
+def test_role_of_its_own_form_is_the_assistant() -> None:
+    [content] = sent([{"role": "model", "content": "Hi"}])["contents"]
+    assert content == {"role": "model", "parts": [{"text": "Hi"}]}
+
+
+def test_model_that_is_no_valid_text_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="no valid text"):
+        Gemini("m\ud800", api_key="k").prepare("Hi")

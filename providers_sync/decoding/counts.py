@@ -33,6 +33,10 @@ _OPENAI = {
     ),
 }
 """Where servers of OpenAI's protocol put each count: the first that is found holds."""
+_GEMINI = (
+    *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+    *("cachedContentTokenCount", "totalTokenCount", "toolUsePromptTokenCount"),
+)
 _GEMINI_OUTPUT = frozenset({"candidatesTokenCount", "thoughtsTokenCount"})
 
 
@@ -114,7 +118,7 @@ def anthropic_usage(counts: Mapping[str, Any], *, is_final: bool) -> Usage | Non
 def gemini_counts(before: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
     """Return the counts of a Gemini answer so far; those of the output belong together."""
     if len(before) > RAW_COUNTS:
-        return before
+        before = {name: before[name] for name in _GEMINI if name in before}
     if not _GEMINI_OUTPUT.isdisjoint(counts):
         before = {name: count for name, count in before.items() if name not in _GEMINI_OUTPUT}
     return {**before, **counts}
@@ -130,12 +134,8 @@ def gemini_usage(counts: Mapping[str, Any]) -> Usage | None:
     Usage(input_tokens=1, output_tokens=5, total_tokens=6, cached_tokens=None, \
 cache_write_tokens=None, reasoning_tokens=3)
     """
-    sent, answer, thoughts, cached, total = (
-        token_count(counts.get(name))
-        for name in (
-            *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
-            *("cachedContentTokenCount", "totalTokenCount"),
-        )
+    sent, answer, thoughts, cached, total, used = (
+        token_count(counts.get(name)) for name in _GEMINI
     )
     if sent is None and answer is None and thoughts is None:
         return None
@@ -143,7 +143,7 @@ cache_write_tokens=None, reasoning_tokens=3)
     if answer is None and thoughts is None:
         output = None
     if total is None and (total := _total(sent, output)) is not None:
-        total = _total(total, token_count(counts.get("toolUsePromptTokenCount")) or 0)
+        total = _total(total, used or 0)
     return Usage(sent, output, total, cached, None, thoughts, dict(counts))
 
 

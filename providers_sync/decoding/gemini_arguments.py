@@ -22,6 +22,8 @@ _ESCAPED = re.compile(r'\\.|"', re.DOTALL)
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 _SKIPPED = 64
 """How many items of a list may be left out before one that comes."""
+_ALL_SKIPPED = 1000
+"""How many items may be left out in the arguments of a call: they take memory."""
 
 
 class _Text(list[str]):
@@ -33,6 +35,7 @@ class GrowingArguments:
 
     def __init__(self) -> None:
         self._root: dict[str, Any] = {}
+        self._skipped = 0
 
     def add(self, part: dict[str, Any]) -> None:
         """Put one of ``partialArgs`` into its place; raise ``MalformedStream`` if it has none."""
@@ -40,23 +43,44 @@ class GrowingArguments:
         kind = next((kind for kind in _VALUES if kind in part), None)
         at: Any = self._root
         for step, after in itertools.pairwise(steps):
-            at = _child(at, step, [] if isinstance(after, int) else {})
+            at = self._child(at, step, [] if isinstance(after, int) else {})
         last = steps[-1]
         if kind is None:  # the path only: its value comes, or has come
             return
         value = None if kind == "nullValue" else part[kind]
         if not isinstance(value, str):
-            _set(at, last, value)
+            self._set(at, last, value)
             return
-        text = _child(at, last, _Text())
+        text = self._child(at, last, _Text())
         if not isinstance(text, _Text):
-            _set(at, last, text := _Text())
+            self._set(at, last, text := _Text())
         text.append(value)
 
     def value(self) -> dict[str, Any]:
         """Return the arguments so far."""
         value: dict[str, Any] = _joined(self._root)
         return value
+
+    def _child(self, at: Any, step: int | str, empty: Any) -> Any:
+        """Return what is at a step; put ``empty`` there if it is nothing."""
+        self._extend(at, step)
+        found = at[step] if isinstance(step, int) else at.get(step)
+        if found is None:
+            at[step] = found = empty
+        return found
+
+    def _set(self, at: Any, step: int | str, value: Any) -> None:
+        self._extend(at, step)
+        at[step] = value
+
+    def _extend(self, at: Any, step: int | str) -> None:
+        if isinstance(at, _Text) or isinstance(at, list) is not isinstance(step, int):
+            raise MalformedStream("the parts of a call's arguments contradict each other")
+        if isinstance(step, int) and step >= len(at):
+            self._skipped += step - len(at)
+            if step > len(at) + _SKIPPED or self._skipped > _ALL_SKIPPED:
+                raise MalformedStream(f"a call's arguments lack the items before the {step}th")
+            at.extend([None] * (step + 1 - len(at)))
 
 
 def _steps(path: str) -> list[int | str]:
@@ -90,29 +114,6 @@ def _unquoted(name: str) -> str:
     except ValueError as error:
         raise MalformedStream(f"the name of an argument cannot be read: {name}") from error
     return value
-
-
-def _child(at: Any, step: int | str, empty: Any) -> Any:
-    """Return what is at a step; put ``empty`` there if it is nothing."""
-    _extend(at, step)
-    found = at[step] if isinstance(step, int) else at.get(step)
-    if found is None:
-        at[step] = found = empty
-    return found
-
-
-def _set(at: Any, step: int | str, value: Any) -> None:
-    _extend(at, step)
-    at[step] = value
-
-
-def _extend(at: Any, step: int | str) -> None:
-    if isinstance(at, _Text) or isinstance(at, list) is not isinstance(step, int):
-        raise MalformedStream("the parts of a call's arguments contradict each other")
-    if isinstance(step, int):
-        if step > len(at) + _SKIPPED:
-            raise MalformedStream(f"a call's arguments lack the items before the {step}th")
-        at.extend([None] * (step + 1 - len(at)))
 
 
 def _joined(value: Any) -> Any:

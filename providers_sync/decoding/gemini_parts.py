@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..types import Media
+from .answers import MESSAGE_BYTES
 from .gemini_calls import FunctionCall
 from .gemini_sources import text_of
 from .openai_parts import decode_base64
-from .parsing import join_surrogates
+from .parsing import join_surrogates, json_text
 
 PLAIN_KEYS = frozenset({"text", "thought"})
 
@@ -61,6 +62,8 @@ class ReturnedParts:
         self._parts: list[dict[str, Any] | FunctionCall] = []
         self._texts: list[str] = []
         """The pieces of the last part, if it is text that may grow."""
+        self._size = 0
+        """Of the JSON of the parts, about: none of it is kept where it is too large to go back."""
 
     def add(self, part: dict[str, Any]) -> None:
         """Add a part; text goes on with that of the part before it unless one has a signature.
@@ -69,11 +72,16 @@ class ReturnedParts:
         """
         if part.keys() <= PLAIN_KEYS and not part.get("text"):
             return
+        if self._size > MESSAGE_BYTES:
+            self._parts, self._texts = [], []
+            return
         last = self._parts[-1] if self._parts else None
         grows = part.keys() <= PLAIN_KEYS and isinstance(part.get("text"), str)
         if grows and self._texts and isinstance(last, dict) and _is_thought(last, part):
             self._texts.append(part["text"])
+            self._size += len(part["text"])
             return
+        self._size += len(json_text(part))
         self._join()
         self._parts.append(dict(part))
         self._texts = [part["text"]] if grows else []
@@ -88,7 +96,9 @@ class ReturnedParts:
         self._texts = []
 
     def parts(self) -> list[dict[str, Any]]:
-        """Return the parts, empty if the text and the calls say as much."""
+        """Return the parts, empty if the text and the calls say as much, or they are too large."""
+        if self._size > MESSAGE_BYTES:
+            return []
         self._join()
         parts = [
             part.returned_part() if isinstance(part, FunctionCall) else part for part in self._parts

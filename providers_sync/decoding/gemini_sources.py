@@ -6,11 +6,14 @@ bytes of UTF-8; the protocol leaves out those that are 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..types import Citation
 from .parsing import join_surrogates
+
+_FIELDS = 16
+"""How many fields a source or a passage may have: each citation has those of both."""
 
 
 def text_of(value: Any) -> str | None:
@@ -28,19 +31,22 @@ class Sources:
 
     def grounding(self, metadata: dict[str, Any]) -> list[Citation]:
         """Return a citation for each passage and source, then the sources that no passage names."""
-        chunks = metadata.get("groundingChunks") or []
-        self._chunks = [chunk or {} for chunk in chunks] or self._chunks
-        citations: list[Citation] = []
+        chunks = [_checked(chunk or {}) for chunk in metadata.get("groundingChunks") or ()]
+        self._chunks = chunks or self._chunks
+        return list(self._new(self._grounding(metadata, chunks)))
+
+    def _grounding(
+        self, metadata: dict[str, Any], chunks: list[dict[str, Any]]
+    ) -> Iterator[Citation]:
         named: set[int] = set()
         for support in metadata.get("groundingSupports") or ():
-            segment = support.get("segment") or {}
+            segment = _checked(support).get("segment") or {}
             for index in self._indexes(support):
                 named.add(index)
-                citations.append(_citation(self._chunks[index], segment, support))
+                yield _citation(self._chunks[index], segment, support)
         for index, chunk in enumerate(chunks):
             if index not in named and chunk:
-                citations.append(_citation(chunk, {}))
-        return list(self._new(citations))
+                yield _citation(chunk, {})
 
     def unnamed(self, metadata: dict[str, Any]) -> list[Any]:
         """Return the passages of which no source is known."""
@@ -55,15 +61,22 @@ class Sources:
     def _indexes(self, support: dict[str, Any]) -> list[int]:
         indexes = support.get("groundingChunkIndices") or ()
         known = range(len(self._chunks))
-        return [index for index in indexes if type(index) is int and index in known]
+        found = (index for index in indexes if type(index) is int and index in known)
+        return list(dict.fromkeys(found))
 
-    def _new(self, citations: list[Citation]) -> Iterator[Citation]:
+    def _new(self, citations: Iterable[Citation]) -> Iterator[Citation]:
         """Yield those that no event has had: many have all sources so far."""
         for citation in citations:
             key = (citation.url, citation.title, citation.text, citation.start, citation.end)
             if key not in self._cited:
                 self._cited.add(key)
                 yield citation
+
+
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    if len(fields) > _FIELDS:
+        raise TypeError(f"a source has more than {_FIELDS} fields")
+    return fields
 
 
 def _citation(
