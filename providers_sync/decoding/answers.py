@@ -8,7 +8,17 @@ from typing import Any
 
 from ..errors import MalformedStream, StreamTruncated
 from ..returned_messages import is_shallow
-from ..types import Citation, Delta, Extra, Finish, ProtocolMessage, ServedModel, Usage
+from ..types import (
+    Citation,
+    Delta,
+    Extra,
+    Finish,
+    ProtocolMessage,
+    ReasoningDelta,
+    Refusal,
+    ServedModel,
+    Usage,
+)
 from .bodies import BodyDecoder
 from .parsing import SurrogateJoiner, is_empty, join_surrogates, json_text
 from .server_errors import is_failed_reason, server_error
@@ -37,6 +47,8 @@ class AnswerDecoder(BodyDecoder):
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
         self._text = SurrogateJoiner()
+        self._reasoning = SurrogateJoiner()
+        self._refusal = SurrogateJoiner()
         self._model: str | None = None
         self._reason: str | None = None
         self._failure = ""
@@ -92,6 +104,10 @@ class AnswerDecoder(BodyDecoder):
     def _flush_surrogates(self) -> None:
         if rest := self._text.end():
             self._deltas.append(rest)
+        if rest := self._reasoning.end():
+            self._deltas.append(ReasoningDelta(rest))
+        if rest := self._refusal.end():
+            self._deltas.append(Refusal(rest))
 
     # --- shared by the protocols
 
@@ -107,6 +123,14 @@ class AnswerDecoder(BodyDecoder):
             text += self._text.end()  # no more of it will come
         if text:
             self._deltas.append(text)
+
+    def _read_reasoning(self, text: str) -> None:
+        if text := self._reasoning.feed(text):
+            self._deltas.append(ReasoningDelta(text))
+
+    def _read_refusal(self, text: str) -> None:
+        if text := self._refusal.feed(text):
+            self._deltas.append(Refusal(text))
 
     def _add_extra(self, path: str, value: Any) -> None:
         """Append something else that was said; not what is empty, or the same as before."""

@@ -12,10 +12,10 @@ from typing import Any
 from ..config import TOOL_CALLS
 from ..error_words import as_text
 from ..errors import MalformedStream
-from ..types import ReasoningDelta, ToolCall, ToolCallStarted
+from ..types import ToolCall, ToolCallStarted
 from .anthropic_blocks import ContentBlock, are_portable, can_go_back, citation_of, returned_block
 from .events import EventsDecoder
-from .parsing import SurrogateJoiner, join_surrogates
+from .parsing import join_surrogates
 from .tool_calls import parse_arguments
 
 _DELTA_KEYS = frozenset({"type", "text", "thinking", "partial_json", "citation"})
@@ -42,7 +42,6 @@ class ContentDecoder(EventsDecoder):
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._reasoning = SurrogateJoiner()
         self._blocks: list[ContentBlock] = []
         self._open: dict[int, ContentBlock] = {}
         self._last_index: Any = None
@@ -134,15 +133,6 @@ class ContentDecoder(EventsDecoder):
         value = block.value()
         self._add_extra(f"content[{index}].signature", value.get("signature"))
         self._add_extras(value, _BLOCK_KEYS, f"content[{index}].")
-
-    def _flush_surrogates(self) -> None:
-        super()._flush_surrogates()
-        if rest := self._reasoning.end():
-            self._deltas.append(ReasoningDelta(rest))
-
-    def _read_reasoning(self, text: str) -> None:
-        if text := self._reasoning.feed(text):
-            self._deltas.append(ReasoningDelta(text))
 
     def _finish(self) -> None:
         for index in list(self._open):

@@ -10,14 +10,14 @@ from typing import Any
 
 from ..error_words import as_text
 from ..errors import MalformedStream, StreamCut
-from ..types import ReasoningDelta, ToolCallStarted, Usage
+from ..types import ToolCallStarted, Usage
 from .counts import gemini_counts, gemini_usage
 from .events import EventsDecoder
 from .gemini_calls import CALL_KEYS, FunctionCalls
 from .gemini_parts import PLAIN_KEYS, ReturnedParts, media_of, split_candidates
 from .gemini_sources import Sources
 from .json_array import ArrayParser
-from .parsing import WRONG_SHAPE, SurrogateJoiner, json_text, parse_json, short_repr
+from .parsing import WRONG_SHAPE, json_text, parse_json, short_repr
 from .server_errors import is_error_name, reports_error, server_error
 
 _EVENT_KEYS = frozenset(
@@ -51,7 +51,6 @@ class GeminiDecoder(EventsDecoder):
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
         self._array: ArrayParser | None = None
-        self._reasoning = SurrogateJoiner()
         self._calls = FunctionCalls()
         self._returned = ReturnedParts()
         self._response_id = ""
@@ -144,10 +143,10 @@ class GeminiDecoder(EventsDecoder):
             self._returned.add(part)
         text = part.get("text")
         if isinstance(text, str):
-            if not is_thought:
+            if is_thought:
+                self._read_reasoning(text)
+            else:
                 self._read_text(text)
-            elif text := self._reasoning.feed(text):
-                self._deltas.append(ReasoningDelta(text))
         elif text is not None:
             raise TypeError("text is no string")
         if not part.keys() <= PLAIN_KEYS:
@@ -205,11 +204,6 @@ class GeminiDecoder(EventsDecoder):
         self._read_value(answer)
         self._check_end()
         self._conclude()
-
-    def _flush_surrogates(self) -> None:
-        super()._flush_surrogates()
-        if rest := self._reasoning.end():
-            self._deltas.append(ReasoningDelta(rest))
 
     def _finish(self) -> None:
         self._deltas.extend(self._calls.finished())

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..error_words import as_text
 from ..errors import MalformedStream
-from ..types import Media, ReasoningDelta, ToolCallStarted
+from ..types import Media, ToolCallStarted
 from .counts import ollama_usage
 from .lines import LinesDecoder
 from .openai_parts import decode_base64
-from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, json_text, short_repr
+from .parsing import WRONG_SHAPE, join_surrogates, json_text, short_repr
 from .server_errors import reports_error, server_error
 from .tool_calls import ToolCallAssembler
 
@@ -39,7 +39,6 @@ class OllamaDecoder(LinesDecoder):
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._reasoning = SurrogateJoiner()
         self._thinking: list[str] = []
         self._calls = ToolCallAssembler()
         self._created_at = ""
@@ -71,8 +70,7 @@ class OllamaDecoder(LinesDecoder):
     def _read_message(self, message: dict[str, Any]) -> None:
         if thinking := message.get("thinking"):
             self._thinking.append(thinking)
-            if text := self._reasoning.feed(thinking):
-                self._deltas.append(ReasoningDelta(text))
+            self._read_reasoning(thinking)
         if content := message.get("content"):
             self._read_text(content)
         for call in message.get("tool_calls") or ():
@@ -98,11 +96,6 @@ class OllamaDecoder(LinesDecoder):
         place = f"message.tool_calls[{position}]."
         self._add_extras(call, _CALL_KEYS, place)
         self._add_extras(function, _FUNCTION_KEYS, f"{place}function.")
-
-    def _flush_surrogates(self) -> None:
-        super()._flush_surrogates()
-        if rest := self._reasoning.end():
-            self._deltas.append(ReasoningDelta(rest))
 
     def _finish(self) -> None:
         self._deltas.extend(self._calls.finished())

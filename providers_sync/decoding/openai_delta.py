@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import MalformedStream
-from ..types import Media, ReasoningDelta, Refusal
+from ..types import Media
 from .openai_calls import CallsDecoder
 from .openai_parts import (
     REASONING_KEYS,
@@ -19,7 +19,7 @@ from .openai_parts import (
     reasoning_of,
     text_of,
 )
-from .parsing import SurrogateJoiner, join_surrogates, json_text, short_repr
+from .parsing import join_surrogates, json_text, short_repr
 from .server_errors import is_error, server_error
 
 PLAIN_KEYS = frozenset({"content", "role"})
@@ -41,8 +41,6 @@ class DeltaDecoder(CallsDecoder):
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._reasoning = SurrogateJoiner()
-        self._refusal = SurrogateJoiner()
         self._said: set[str] = set()
         """Keys under which deltas have said something, besides ``content``."""
         self._cited: set[str] = set()
@@ -54,14 +52,14 @@ class DeltaDecoder(CallsDecoder):
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
         """Read everything of a delta but its text."""
-        self._read_reasoning(delta)
+        self._read_reasoning_texts(delta)
         for key, value in delta.items():
             if value and key not in PLAIN_KEYS:
                 self._said.add(key)
                 if value.__class__ is not str and key in _REASONING:
                     self._read_reasoning_parts(key, value)
         if refusal := text_of(delta.get("refusal")):
-            self._add_refusal(refusal)
+            self._read_refusal(refusal)
         if calls := delta.get("tool_calls"):
             self._read_calls(calls)
         elif call := delta.get("function_call"):
@@ -77,10 +75,10 @@ class DeltaDecoder(CallsDecoder):
         self._returned.update((key, delta[key]) for key in _RETURNED_KEYS if delta.get(key))
         self._add_extras(delta, _READ_DELTA_KEYS, "choices[0].delta.")
 
-    def _read_reasoning(self, delta: dict[str, Any]) -> None:
+    def _read_reasoning_texts(self, delta: dict[str, Any]) -> None:
         text, key = reasoning_of(delta)
         if text:
-            self._add_reasoning(text)
+            self._read_reasoning(text)
             if key in REASONING_KEYS:
                 self._reasoning_pieces.setdefault(key, []).append(text)
             for other in REASONING_KEYS:
@@ -149,10 +147,10 @@ class DeltaDecoder(CallsDecoder):
     def _read_part(self, part: dict[str, Any]) -> None:
         kind = part.get("type")
         if kind in ("thinking", "reasoning"):
-            self._add_reasoning(text_of(part))
+            self._read_reasoning(text_of(part))
             self._add_more(part, "choices[0].delta.content")
         elif kind == "refusal":
-            self._add_refusal(text_of(part.get("refusal")))
+            self._read_refusal(text_of(part.get("refusal")))
         elif kind == "reference":
             sources = part.get("reference_ids") or ()
             for source in sources if isinstance(sources, list) else [sources]:
@@ -163,14 +161,6 @@ class DeltaDecoder(CallsDecoder):
             self._add_extras(part, _TEXT_PART_KEYS, "choices[0].delta.content.")
         else:
             self._read_media(part)
-
-    def _add_reasoning(self, text: str) -> None:
-        if text := self._reasoning.feed(text):
-            self._deltas.append(ReasoningDelta(text))
-
-    def _add_refusal(self, text: str) -> None:
-        if text := self._refusal.feed(text):
-            self._deltas.append(Refusal(text))
 
     def _cite(self, sources: Any) -> None:
         """Append the sources of a list, which may stand in every event."""
@@ -183,13 +173,6 @@ class DeltaDecoder(CallsDecoder):
                 citation = citation_of(source)
                 self._cited.update((same, citation.url or same))
                 self._deltas.append(citation)
-
-    def _flush_surrogates(self) -> None:
-        super()._flush_surrogates()
-        if rest := self._reasoning.end():
-            self._deltas.append(ReasoningDelta(rest))
-        if rest := self._refusal.end():
-            self._deltas.append(Refusal(rest))
 
     def _message_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = dict(self._returned)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..types import ReasoningDelta, Refusal
 from .events import EventsDecoder
 from .openai_parts import citation_of, media_of, text_of
-from .parsing import SurrogateJoiner, json_text
+from .parsing import json_text
 from .responses_items import ITEM_KEYS, image_of, kind_of, text_parts
 from .responses_outputs import OutputItem
 
@@ -40,8 +39,6 @@ class TextsDecoder(EventsDecoder):
 
     def __init__(self, content_type: str = "") -> None:
         super().__init__(content_type)
-        self._reasoning = SurrogateJoiner()
-        self._refusal = SurrogateJoiner()
         self._characters: Counter[str] = Counter()
         """How much was said in items of each family."""
         self._once: set[int] = set()
@@ -56,10 +53,9 @@ class TextsDecoder(EventsDecoder):
         if kind == "output_text":
             self._read_text(text)
         elif kind == "refusal":
-            if text := self._refusal.feed(text):
-                self._deltas.append(Refusal(text))
-        elif text := self._reasoning.feed(text):
-            self._deltas.append(ReasoningDelta(text))
+            self._read_refusal(text)
+        else:
+            self._read_reasoning(text)
 
     def _add_whole(self, item: OutputItem, kind: str, index: Any, text: str) -> None:
         """Append the text of a part that has said nothing yet.
@@ -156,13 +152,6 @@ class TextsDecoder(EventsDecoder):
         is_new = same not in self._once
         self._once.add(same)
         return is_new
-
-    def _flush_surrogates(self) -> None:
-        super()._flush_surrogates()
-        if rest := self._reasoning.end():
-            self._deltas.append(ReasoningDelta(rest))
-        if rest := self._refusal.end():
-            self._deltas.append(Refusal(rest))
 
 
 def _place(item: OutputItem, kind: str, index: Any) -> str:

@@ -11,14 +11,25 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from .gemini import is_since_3
-from .options import Function, refuse, response_format_of, take, tool_choice_of, tools_of
+from .options import (
+    Function,
+    check_one_answer,
+    contradiction,
+    one_of,
+    refuse,
+    response_format_of,
+    stop_sequences,
+    take,
+    tool_choice_of,
+    tools_of,
+)
 
 _PROTOCOL = "Gemini's protocol"
 _NAMES = {
     "top_p": "topP",
     "top_k": "topK",
     "max_tokens": "maxOutputTokens",
-    "max_completion_tokens": "maxOutputTokens",
+    "stop": "stopSequences",
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
     "logprobs": "responseLogprobs",
@@ -58,8 +69,7 @@ _STRICT = "VALIDATED"
 def translate_options(options: dict[str, Any], model: str) -> dict[str, Any]:
     """Return the fields of the body for options in OpenAI's names and forms, or Gemini's own."""
     options = {name: value for name, value in options.items() if value is not None}
-    if options.get("n", 1) != 1:
-        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+    check_one_answer(options)
     if options.get("stream") is False:
         raise InvalidRequestError("stream=False cannot be honoured: this address always streams")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
@@ -74,26 +84,31 @@ def translate_options(options: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 def _config(options: dict[str, Any], model: str) -> dict[str, Any]:
-    """Take the options of ``generationConfig`` and return it; Gemini's own names win."""
+    """Take the options of ``generationConfig`` and return it."""
     config: dict[str, Any] = {}
     _translate_format(options, config)
-    effort = options.pop("reasoning_effort", None)
+    names = dict.fromkeys(config, "response_format")
     if not isinstance(options.get("logprobs", False), bool):
         raise InvalidRequestError("logprobs must be True or False; top_logprobs= is their number")
-    for name, value in _NAMES.items():
+    if (limit := one_of(options, "max_tokens", "max_completion_tokens")) is not None:
+        options["max_tokens"] = limit
+    if (stop := stop_sequences(options)) is not None:
+        options["stop"] = stop
+    for name, own in _NAMES.items():
         if name in options:
-            config[value] = options.pop(name)
-    stop = options.pop("stop", None)
-    if stop is not None:
-        if not isinstance(stop, (str, list, tuple)):
-            raise InvalidRequestError("stop must be text or a list of texts")
-        config["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
-    config.update((name, options.pop(name)) for name in _OWN_NAMES if name in options)
-    given = _take_dict(options, "generationConfig")
-    thinking = {**_take_dict(config, "thinkingConfig"), **_take_dict(given, "thinkingConfig")}
+            config[own], names[own] = options.pop(name), name
+    effort = options.pop("reasoning_effort", None)
+    given = {name: options.pop(name) for name in _OWN_NAMES if name in options}
+    whole = _take_dict(options, "generationConfig")
+    thinking = {**_take_dict(given, "thinkingConfig"), **_take_dict(whole, "thinkingConfig")}
+    for values, place in ((given, ""), (whole, "generationConfig")):
+        for own, value in values.items():
+            if config.get(own, value) != value:
+                raise contradiction(names.get(own, own), place or own)
+        config |= values
     if effort is not None:
         thinking = _thinking(effort, model, thinking)
-    return {**config, **given, **({"thinkingConfig": thinking} if thinking else {})}
+    return {**config, **({"thinkingConfig": thinking} if thinking else {})}
 
 
 def _take_dict(values: dict[str, Any], name: str) -> dict[str, Any]:

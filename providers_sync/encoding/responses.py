@@ -12,7 +12,17 @@ from typing import Any, TypeGuard
 from ..errors import InvalidRequestError
 from ..files import File
 from ..types import Messages
-from .options import Function, refuse, response_format_of, take, tool_choice_of, tools_of
+from .options import (
+    Function,
+    check_one_answer,
+    contradiction,
+    one_of,
+    refuse,
+    response_format_of,
+    take,
+    tool_choice_of,
+    tools_of,
+)
 from .parts import (
     SYSTEM_ROLES,
     calls_of,
@@ -173,14 +183,13 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     Raises ``InvalidRequestError`` for an option that the protocol cannot honour, with the remedy.
     """
     options = dict(options)
-    if (options.get("n") or 1) != 1:
-        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+    check_one_answer(options)
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
-    _translate_limit(options)
-    if (effort := options.pop("reasoning_effort", None)) is not None:
-        options["reasoning"] = {"effort": effort, **_object(options, "reasoning")}
-    if (verbosity := options.pop("verbosity", None)) is not None:
-        options["text"] = {"verbosity": verbosity, **_object(options, "text")}
+    limit = one_of(options, "max_output_tokens", "max_completion_tokens", "max_tokens")
+    if limit is not None:
+        options["max_output_tokens"] = limit
+    _put_inside(options, "reasoning_effort", "reasoning", "effort")
+    _put_inside(options, "verbosity", "text", "verbosity")
     if options.pop("logprobs", None) or options.get("top_logprobs"):
         _include(options, _LOGPROBS)
     if isinstance(stream := options.pop("stream_options", None), Mapping):
@@ -195,18 +204,14 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
-
-
-def _translate_limit(options: dict[str, Any]) -> None:
-    given = {name: options.pop(name) for name in _LIMITS if options.get(name) is not None}
-    if any(limit != next(iter(given.values())) for limit in given.values()):
-        raise InvalidRequestError(
-            f"{' and '.join(f'{name}=' for name in given)} are the same to {_PROTOCOL}: give one "
-            "(None drops the provider's own)"
-        )
-    if given:
-        options["max_output_tokens"] = next(iter(given.values()))
+def _put_inside(options: dict[str, Any], name: str, outer: str, inner: str) -> None:
+    """Move an option into the dict where the protocol has it."""
+    if (value := options.pop(name, None)) is None:
+        return
+    given = _object(options, outer)
+    if given.get(inner) not in (None, value):
+        raise contradiction(name, outer)
+    options[outer] = {**given, inner: value}
 
 
 def _object(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
