@@ -20,12 +20,13 @@ from .json_array import ArrayParser
 from .parsing import WRONG_SHAPE, json_text, parse_json, short_repr
 from .server_errors import is_error_name, reports_error, server_error
 
-_EVENT_KEYS = frozenset(
+_ANSWER_KEYS = frozenset(
     {
         *("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"),
-        *("promptFeedback", "error"),
+        "promptFeedback",
     }
 )
+_EVENT_KEYS = _ANSWER_KEYS | {"error"}
 _CANDIDATE_KEYS = frozenset(
     {"content", "finishReason", "index", "groundingMetadata", "citationMetadata"}
 )
@@ -54,6 +55,7 @@ class GeminiDecoder(EventsDecoder):
         self._calls = FunctionCalls()
         self._returned = ReturnedParts()
         self._response_id = ""
+        self._last_counts: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         self._usage: Usage | None = None
         self._sources = Sources()
@@ -80,7 +82,7 @@ class GeminiDecoder(EventsDecoder):
             value = value[0]
         if not isinstance(value, dict):
             raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
-        is_answer = not _EVENT_KEYS.isdisjoint(value.keys() - {"error"})
+        is_answer = not _ANSWER_KEYS.isdisjoint(value)
         is_error = reports_error(value, is_answer=is_answer)
         self._read_model(value.get("modelVersion"))
         self._response_id = self._response_id or as_text(value.get("responseId") or "")
@@ -90,7 +92,8 @@ class GeminiDecoder(EventsDecoder):
                 self._read_candidate(first)
             for index, candidate in others:
                 self._add_extra(f"candidates[{index}]", candidate)
-            self._read_feedback(value.get("promptFeedback") or {})
+            if feedback := value.get("promptFeedback"):
+                self._read_feedback(feedback)
             self._read_counts(value.get("usageMetadata") or {})
         except WRONG_SHAPE as error:
             if not is_error:
@@ -181,11 +184,12 @@ class GeminiDecoder(EventsDecoder):
     def _read_counts(self, counts: dict[str, Any]) -> None:
         if not isinstance(counts, dict):
             raise TypeError("usageMetadata is no object")
-        if not counts:
+        if not counts or counts == self._last_counts:  # most events repeat them
             return
+        self._last_counts = counts
         self._counts = gemini_counts(self._counts, counts)
         usage = gemini_usage(self._counts)
-        if usage is not None and usage != self._usage:  # most events repeat it
+        if usage is not None and usage != self._usage:
             self._usage = usage
             self._deltas.append(usage)
 

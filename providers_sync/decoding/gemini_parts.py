@@ -70,13 +70,14 @@ class ReturnedParts:
 
         Empty text is left out: Vertex AI refuses it in a request.
         """
-        if part.keys() <= PLAIN_KEYS and not part.get("text"):
+        is_plain = part.keys() <= PLAIN_KEYS
+        if is_plain and not part.get("text"):
             return
         if self._size > MESSAGE_BYTES:
             self._parts, self._texts = [], []
             return
         last = self._parts[-1] if self._parts else None
-        grows = part.keys() <= PLAIN_KEYS and isinstance(part.get("text"), str)
+        grows = is_plain and isinstance(part["text"], str)
         if grows and self._texts and isinstance(last, dict) and _is_thought(last, part):
             self._texts.append(part["text"])
             self._size += len(part["text"])

@@ -47,8 +47,9 @@ class LinesDecoder(AnswerDecoder):
     def _read_stream(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self._read_line((self._line + line).decode("utf-8", "replace"))
-            self._line.clear()
+            self._line += line
+            text, self._line = self._line.decode("utf-8", "replace"), bytearray()
+            self._read_line(text)
             if self.ended:
                 return
         self._line += rest
@@ -75,7 +76,8 @@ class LinesDecoder(AnswerDecoder):
             else:
                 self._read_value(value)
                 return
-        self._value += f"{line}\n".encode()
+        self._value += line.encode()
+        self._value += b"\n"
         self._check_size(len(self._value))
         if self._nesting.feed(line):
             text = self._value.decode().rstrip("\n")

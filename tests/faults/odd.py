@@ -240,7 +240,7 @@ SHAPES = [
     ),
     Row(
         "10,000 events at once", [repeat(text("x"), times=10_000)], text="x" * 10_000,
-        kinds=EVENTS, takes=0.5,
+        kinds=EVENTS, takes=1,
     ),
     Row("good answer", answer(*WORDS), text=FULL),
 ]  # fmt: skip
