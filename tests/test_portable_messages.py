@@ -11,6 +11,8 @@ from providers_sync import InvalidRequestError
 from providers_sync.providers import get_provider
 
 TRANSLATING = ("responses", "anthropic", "gemini", "ollama")
+OWN = (("gemini", "parts"), ("ollama", "images"), ("responses", "output"))
+"""Fields that one protocol has for itself."""
 translating = pytest.mark.parametrize("name", TRANSLATING)
 
 
@@ -37,6 +39,7 @@ def test_refusal_of_an_earlier_answer_is_sent(name: str, content: Any) -> None:
         {"function_call": {"name": "f", "arguments": "{}"}},
         {"parts": [{"text": "Hi"}]},
         {"images": ["iVBORw0KGgo="]},
+        {"output": [{"type": "compaction", "encrypted_content": "c"}]},
     ],
     ids=lambda field: next(iter(field)),
 )
@@ -44,7 +47,7 @@ def test_field_of_another_protocol_is_refused(name: str, field: dict[str, Any]) 
     """Without it, something that was said or shown would be missing."""
     [key] = field
     message = {"role": "assistant", "content": "", **field}
-    if (name, key) in (("gemini", "parts"), ("ollama", "images")):
+    if (name, key) in OWN:
         assert next(iter(field.values()))[0] in _values(body_of(name, message))
         return
     with pytest.raises(InvalidRequestError, match=rf"messages\[1\]\['{key}'\]"):

@@ -141,6 +141,7 @@ class SystemArgument(dict[str, Any]):
 
 _NOT_PORTABLE = {
     "parts": "Gemini's own form; use 'content' here",
+    "output": "the Responses API's own form; use 'content' here",
     "images": "Ollama's own form; use parts of 'content' here",
     "audio": "known to chat completions only; send its transcript as 'content'",
     "function_call": "OpenAI's old form; use 'tool_calls'",
@@ -181,8 +182,8 @@ def _translatable(message: Message, name: str, own: str) -> Message:
     refusal = message.get("refusal")
     if not refusal:
         return message
-    part = {"type": "refusal", "refusal": refusal}
-    return {**message, "content": [*(part for part, _ in parts_of(message, name)), part]}
+    parts = [part for part, _ in parts_of(message, name)]
+    return {**message, "content": [*parts, {"type": "refusal", "refusal": refusal}]}
 
 
 def split_system(

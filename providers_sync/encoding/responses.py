@@ -73,7 +73,7 @@ def to_input(
     system: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     custom_calls: set[str] = set()
-    for name, message in translatable(messages):
+    for name, message in translatable(messages, own="output"):
         role = message["role"]
         if role in SYSTEM_ROLES and not items and not has_instructions:
             instructions.append(text_of_parts(message, name, "a system message"))
