@@ -149,16 +149,17 @@ class App:
             )
         return _json_response(model_list.format_model(name))
 
-    def _chat(self, dialect: Dialect, request: Request, key: str) -> Response:
+    def _chat(self, dialect: Dialect, request: Request, key: str, **values: str) -> Response:
         if request.mimetype != "application/json":
             # A web page can post forms and plain text to any address, but not JSON.
             raise RequestError(
                 "the Content-Type must be application/json", status=415, code="not_json"
             )
-        chat = dialect.read(_parse_json(request.get_data()))
+        query = {name: request.args.get(name) for name in dialect.query}
+        chat = dialect.read(_parse_json(request.get_data()), **values, **query)
         models = self._engine.models
         model = chat.model if chat.model in models else models[0]
-        info = AnswerInfo(key, int(time.time()), str(model), chat.include_usage)
+        info = AnswerInfo(key, int(time.time()), str(model), chat)
         writer = dialect.writer(info)
         disconnected = request.environ.get("waitress.client_disconnected", _never)
         answer = EngineAnswer(self._engine, chat, self._watcher, disconnected)

@@ -16,6 +16,7 @@ from providers_sync.dialects import (
     OPENAI,
     VITALENTUM,
     AnswerInfo,
+    ChatRequest,
     Dialect,
     Ending,
     RequestError,
@@ -43,7 +44,7 @@ def test_write_events(dialect: Dialect) -> None:
 
 def test_write_events_with_usage() -> None:
     """On request, usage is sent in a chunk without choices, after the finish reason."""
-    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", include_usage=True))
+    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", ChatRequest([], include_usage=True)))
     finish, usage, done = events(writer.end(Ending("length", Usage(3, 4, 7))))
     assert finish["choices"][0]["finish_reason"] == "length"
     assert finish["usage"] is None
@@ -70,7 +71,7 @@ COUNTS = {
 def test_write_counts(usage: Usage, counts: Any) -> None:
     """Counts of caches and of reasoning have objects of their own; without counts there is none."""
     assert json.loads(OPENAI.writer(INFO).complete(["Hi"], Ending(usage=usage)))["usage"] == counts
-    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", include_usage=True))
+    writer = OPENAI.writer(AnswerInfo("1", 0, "echo", ChatRequest([], include_usage=True)))
     found = [event["usage"] for event in events(writer.end(Ending(usage=usage)))[1:-1]]
     assert found == ([counts] if counts else [])
 

@@ -12,7 +12,7 @@ the answers (``ai365vip`` writes its own plain text). A dialect reads a parsed J
 
 from __future__ import annotations
 
-from . import anthropic_writer, openai_writer
+from . import openai_writer
 from .ai365vip import AI365VIP_DIALECT
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
@@ -37,8 +37,10 @@ MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
 
 def error_body(error: RequestError, path: str) -> bytes:
     """Return the JSON of an error, in the form of the protocol served under ``path``."""
-    is_anthropic = path == ANTHROPIC.base or path.startswith(f"{ANTHROPIC.base}/")
-    return json_bytes((anthropic_writer if is_anthropic else openai_writer).error_shape(error))
+    for dialect in DIALECTS:
+        if path == dialect.prefix or path.startswith(f"{dialect.prefix}/"):
+            return json_bytes(dialect.error_shape(error))
+    return json_bytes(openai_writer.error_shape(error))
 
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import Refusal, Usage
-from . import validation
+from . import openai_writer, validation
 from .types import AnswerInfo, ChatRequest, Delta, Dialect, Ending, RequestError
 
 
@@ -53,5 +53,10 @@ class PlainWriter:
 
 
 AI365VIP_DIALECT = Dialect(
-    "ai365vip", "/ai365vip", "/ai365vip/api/chat", read_ai365vip, PlainWriter
+    "ai365vip",
+    "/ai365vip",
+    "/ai365vip/api/chat",
+    read_ai365vip,
+    PlainWriter,
+    openai_writer.error_shape,
 )

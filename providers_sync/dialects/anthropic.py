@@ -10,7 +10,7 @@ from typing import Any
 
 from ..types import Message, Messages
 from . import validation
-from .anthropic_writer import AnthropicWriter
+from .anthropic_writer import AnthropicWriter, error_shape
 from .types import ChatRequest, Dialect, ModelListEndpoint, RequestError
 
 NOT_OPTIONS = {
@@ -224,6 +224,11 @@ def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 ANTHROPIC = Dialect(
-    "anthropic", "/anthropic", "/anthropic/v1/messages", read_anthropic, AnthropicWriter
+    "anthropic",
+    "/anthropic",
+    "/anthropic/v1/messages",
+    read_anthropic,
+    AnthropicWriter,
+    error_shape,
 )
 ANTHROPIC_MODELS = ModelListEndpoint("/anthropic/v1/models", _format_model, _format_list)

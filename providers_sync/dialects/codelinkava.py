@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import validation
-from .openai_writer import OpenAIWriter
+from .openai_writer import OpenAIWriter, error_shape
 from .types import ChatRequest, Dialect
 
 
@@ -17,5 +17,10 @@ def read_codelinkava(body: Any) -> ChatRequest:
 
 
 CODELINKAVA = Dialect(
-    "codelinkava", "/codelinkava", "/codelinkava/api/chat", read_codelinkava, OpenAIWriter
+    "codelinkava",
+    "/codelinkava",
+    "/codelinkava/api/chat",
+    read_codelinkava,
+    OpenAIWriter,
+    error_shape,
 )

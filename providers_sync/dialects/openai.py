@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import validation
-from .openai_writer import OpenAIWriter
+from .openai_writer import OpenAIWriter, error_shape
 from .types import ChatRequest, Dialect, ModelListEndpoint
 
 NOT_OPTIONS = {"model", "messages", "stream", "stream_options"}
@@ -34,5 +34,5 @@ def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
     return {"object": "list", "data": models}
 
 
-OPENAI = Dialect("openai", "/v1", "/v1/chat/completions", read_openai, OpenAIWriter)
+OPENAI = Dialect("openai", "/v1", "/v1/chat/completions", read_openai, OpenAIWriter, error_shape)
 OPENAI_MODELS = ModelListEndpoint("/v1/models", _format_model, _format_list)

@@ -35,8 +35,8 @@ class OpenAIWriter:
             "created": info.created,
             "model": info.model,
         }
-        self._include_usage = info.include_usage
-        if info.include_usage:
+        self._include_usage = info.request.include_usage
+        if info.request.include_usage:
             self._head["usage"] = None  # in every chunk but the usage chunk
         self._calls = 0
 

@@ -56,6 +56,8 @@ class ChatRequest:
     stream: bool = True
     include_usage: bool = False
     """Whether OpenAI's stream should end with a chunk that counts tokens."""
+    echoed: dict[str, Any] = field(default_factory=dict)
+    """Fields of the request that the protocol's answers repeat."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class AnswerInfo:
     created: int
     """Seconds since 1970."""
     model: str
-    include_usage: bool = False
+    request: ChatRequest = ChatRequest([])
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,24 @@ class Dialect:
 
     name: str
     base: str
-    """The path of a client's ``base_url``."""
+    """The path of a client's ``base_url``; empty if that is the gateway's root."""
     path: str
-    """The path that clients post to."""
-    read: Callable[[Any], ChatRequest]
-    """Parsed JSON body → request. Raises a ``RequestError`` that names the invalid field."""
+    """The path that clients post to; ``<name>`` stands for a part that ``read`` gets."""
+    read: Callable[..., ChatRequest]
+    """Parsed JSON body → request; parts of the path and ``query`` are keyword arguments.
+
+    Raises a ``RequestError`` that names the invalid field.
+    """
     writer: Callable[[AnswerInfo], Writer]
+    error_shape: Callable[[RequestError], dict[str, Any]]
+    """An error → its JSON."""
+    query: tuple[str, ...] = ()
+    """Names of the URL's parameters that ``read`` gets; those that are not given are ``None``."""
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of this protocol begin with, without the last slash."""
+        return self.base or "/" + self.path.split("/")[1]
 
 
 @dataclass(frozen=True)

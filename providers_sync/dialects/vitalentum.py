@@ -7,7 +7,7 @@ from typing import Any
 
 from ..types import Message
 from . import validation
-from .openai_writer import OpenAIWriter
+from .openai_writer import OpenAIWriter, error_shape
 from .types import ChatRequest, Dialect, RequestError
 
 SPEAKERS = {"human": "user", "bot": "assistant"}
@@ -45,5 +45,10 @@ def _turn(value: Any, name: str) -> Message:
 
 
 VITALENTUM = Dialect(
-    "vitalentum", "/vitalentum", "/vitalentum/api/converse-edge", read_vitalentum, OpenAIWriter
+    "vitalentum",
+    "/vitalentum",
+    "/vitalentum/api/converse-edge",
+    read_vitalentum,
+    OpenAIWriter,
+    error_shape,
 )
