@@ -165,6 +165,8 @@ def _calls(messages: Messages, options: Mapping[str, Any]) -> list[tuple[str, st
     if not calls and choice != "auto":
         name, tool = next(iter(tools.items()))
         calls = [(name, _json_for(tool.get("parameters") or {}, prompt))]
+    if options.get("parallel_tool_calls") is False:
+        del calls[1:]
     if len(calls) > MAX_CALLS:
         raise InvalidRequestError(f"{len(calls)} tool calls requested; the limit is {MAX_CALLS}")
     return calls

@@ -29,13 +29,15 @@ PATHS = {
     "codelinkava": "/codelinkava/api/chat",
     "ai365vip": "/ai365vip/api/chat",
     "openai": "/v1/chat/completions",
+    "responses": "/v1/responses",
     "anthropic": "/anthropic/v1/messages",
 }
-END_MARKS = {
+END_MARKS = {  # in the last event
     "vitalentum": "data: [DONE]\n\n",
     "codelinkava": "data: [DONE]\n\n",
     "ai365vip": "",
     "openai": "data: [DONE]\n\n",
+    "responses": '"status":"completed","error":null',
     "anthropic": 'event: message_stop\ndata: {"type":"message_stop"}\n\n',
 }
 
@@ -138,6 +140,8 @@ def body_of(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
     if name == "ai365vip":
         model = {"id": "gpt-3.5-turbo-16k", "name": "GPT-3.5"}
         return {"model": model, "messages": messages, "key": "", "prompt": "", **fields}
+    if name == "responses":
+        return {"model": "echo", "input": text, "stream": True, **fields}
     required = {"max_tokens": 1000} if name == "anthropic" else {}
     return {"model": "echo", "messages": messages, "stream": True, **required, **fields}
 
@@ -174,6 +178,8 @@ def text_of(name: str, body: str) -> str:
     objects = [event for event in events(body) if isinstance(event, dict)]
     if name == "anthropic":
         return "".join(event["delta"].get("text", "") for event in objects if "delta" in event)
+    if name == "responses":
+        return "".join(event["delta"] for event in objects if "delta" in event)
     return "".join(
         choice["delta"].get("content", "") for event in objects for choice in event["choices"]
     )

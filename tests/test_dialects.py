@@ -107,6 +107,8 @@ def test_read_openai_options() -> None:
         "stop": "x",
         "n": 1,
         "seed": 7,
+        "logprobs": False,
+        "modalities": ["text"],
         "from_tomorrow": [1],
     }
     assert OPENAI.read(openai(**options)).options == options
@@ -228,6 +230,10 @@ def one_message(**fields: Any) -> dict[str, Any]:
             "must be the name of one of the tools",
         ),
         (OPENAI, openai(max_tokens=0), "max_tokens must be a whole number above 0"),
+        (OPENAI, openai(response_format={"type": "xml"}), "must be text, json_object or json_sch"),
+        (OPENAI, openai(logprobs=True), "logprobs is not supported: .* no log probabilities"),
+        (OPENAI, openai(functions=[{}]), "functions is not supported: use tools"),
+        (OPENAI, openai(modalities=["audio"]), "modalities must be"),
         (OPENAI, openai(max_tokens=1.5), "max_tokens must be a whole number above 0"),
     ],
 )

@@ -49,7 +49,7 @@ def test_read_options() -> None:
     schema = {"type": "object", "properties": {}}
     request = read(
         stop_sequences=["\n"],
-        tools=[ADD, {"type": "custom", "name": "sub", "input_schema": schema}],
+        tools=[ADD, {"type": "custom", "name": "sub", "input_schema": schema, "strict": True}],
         tool_choice={"type": "tool", "name": "sub", "disable_parallel_tool_use": True},
         output_config={"effort": "low", "format": {"type": "json_schema", "schema": schema}},
         temperature=0.5,
@@ -59,7 +59,7 @@ def test_read_options() -> None:
     )
     functions = [
         {"name": "add", "parameters": {"type": "object"}, "description": "Adds"},
-        {"name": "sub", "parameters": schema},
+        {"name": "sub", "parameters": schema, "strict": True},
     ]
     assert (request.model, request.stream) == ("m", True)
     assert request.options == {
@@ -70,6 +70,7 @@ def test_read_options() -> None:
         "tools": [{"type": "function", "function": each} for each in functions],
         "tool_choice": {"type": "function", "function": {"name": "sub"}},
         "parallel_tool_calls": False,
+        "reasoning_effort": "low",
         "response_format": {
             "type": "json_schema",
             "json_schema": {"name": "output", "schema": schema},
@@ -215,6 +216,9 @@ def test_read_prefill() -> None:
             request_body(output_config={"format": {}}),
             "output_config.format.schema must be a JSON object",
         ),
+        (request_body(output_config={"task_budget": {}}), "output_config.task_budget is not supp"),
+        (request_body(mcp_servers=[{}]), "mcp_servers is not supported: this gateway calls no"),
+        (request_body(stop=["x"]), "stop is not supported: use stop_sequences"),
         (request_body(temperature="hot"), "temperature must be a number"),
     ],
 )

@@ -79,6 +79,32 @@ ANTHROPIC = {
     "stop_sequences": ["x"],
     "stream": True,
 }
+ITEMS = [
+    {"role": "developer", "content": "Be brief."},
+    {
+        "role": "user",
+        "content": [
+            {"type": "input_text", "text": "call f {}"},
+            {"type": "input_image", "image_url": "data:image/png;base64,aGk="},
+        ],
+    },
+    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+    {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "1", "output": "2"},
+    {"type": "message", "role": "user", "content": "think"},
+]
+RESPONSES = {
+    "model": "m",
+    "instructions": "Be brief.",
+    "input": ITEMS,
+    "tools": [{"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
+    "reasoning": {"effort": "low"},
+    "max_output_tokens": 9,
+    "metadata": {"a": "b"},
+    "stream": True,
+}
 CONVERSATION = {"history": [{"speaker": "human", "text": "Hi"}, {"speaker": "bot", "text": "Yes"}]}
 BODIES: dict[str, Any] = {
     "vitalentum": {"conversation": json.dumps(CONVERSATION), "temperature": 1},
@@ -92,6 +118,7 @@ BODIES: dict[str, Any] = {
     },
     "openai": OPENAI,
     "anthropic": ANTHROPIC,
+    "responses": RESPONSES,
 }
 ODD = st.sampled_from(
     [
@@ -140,7 +167,7 @@ def check_answer(dialect: Dialect, body: Any, watcher: DisconnectWatcher) -> Non
         deltas = list(answer)
     finally:
         answer.close()
-    streaming, complete = (dialect.writer(AnswerInfo("1", 0, "echo")) for _ in range(2))
+    streaming, complete = (dialect.writer(AnswerInfo("1", 0, "echo", request)) for _ in range(2))
     streamed = streaming.start(answer.usage) + b"".join(map(streaming.delta, deltas))
     streamed += streaming.end(answer.ending)
     if dialect.name != "ai365vip":

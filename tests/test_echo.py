@@ -76,6 +76,8 @@ def test_echo_obeys_tool_choice() -> None:
     answer = ask('call add {"a": 1}\ncall look {"what": 2}', tools=TOOLS, tool_choice=named)
     assert calls(answer) == [("look", {"what": 2})]
     assert calls(ask("call add {}", tools=TOOLS, tool_choice="none")) == []
+    answer = ask("call add {}\ncall look", tools=TOOLS, parallel_tool_calls=False)
+    assert calls(answer) == [("add", {})]
 
 
 def test_echo_repeats_tool_results() -> None:

@@ -28,7 +28,7 @@ def test_answer_echoes_prompt(echo: Gateway, name: str) -> None:
     assert response.status_code == 200
     body = response.content.decode()
     assert text_of(name, body) == "You said: " + prompt
-    assert body.endswith(END_MARKS[name])
+    assert END_MARKS[name] in body[-1000:]
 
 
 def test_answer_limited_words(echo: Gateway) -> None:
@@ -142,7 +142,7 @@ def test_engine_fails_in_unstreamed_answer(scripted: tuple[Gateway, Scripted]) -
     assert (response.status_code, response.json()["error"]["code"]) == (500, "engine_failed")
 
 
-@pytest.mark.parametrize("name", ["vitalentum", "codelinkava", "openai", "anthropic"])
+@pytest.mark.parametrize("name", ["vitalentum", "codelinkava", "openai", "responses", "anthropic"])
 def test_engine_fails_after_first_delta(scripted: tuple[Gateway, Scripted], name: str) -> None:
     """In an event stream the failure is an event, and the end marker is missing."""
     gateway, engine = scripted

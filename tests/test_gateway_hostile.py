@@ -314,7 +314,7 @@ def test_gateway_without_descriptors_drops_idle_clients(
     ("name", "fields"),
     [
         ("openai", {"messages": [{"role": "user", "content": [{"type": "new", "text": 5}]}]}),
-        ("openai", {"response_format": {"type": "new", "json_schema": 5}}),
+        ("openai", {"response_format": {"type": "json_object", "json_schema": 5}}),
         ("openai", {"messages": [{"role": "\ud800", "content": "\ud800"}], "model": "\ud800"}),
         ("anthropic", {"system": "\ud800", "model": "a\r\nX-Injected: b"}),
     ],

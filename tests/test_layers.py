@@ -77,8 +77,11 @@ LAYERS = [
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "
     "providers.anthropic providers.responses providers.gemini providers.ollama dialects",
     # inside dialects: one module per protocol, over what they share
-    "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
-    "dialects.openai_writer dialects.anthropic_writer dialects.validation",
+    "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.responses "
+    "dialects.anthropic",
+    "dialects.responses_writer dialects.anthropic_writer",
+    "dialects.openai_writer dialects.validation",
+    "dialects.reasons",
     "dialects.types",
     "providers.model_lists",
     # what every provider shares

@@ -42,20 +42,28 @@ def ask_anthropic(gateway: Gateway, key: str = "any", **options: Any) -> Any:
         return list(answer) if options.get("stream") else answer
 
 
-CLIENTS = [(openai, ask_openai), (anthropic, ask_anthropic)]
+def ask_responses(gateway: Gateway, key: str = "any", **options: Any) -> Any:
+    options = {"input" if name == "messages" else name: each for name, each in options.items()}
+    with openai_client(gateway, key) as client:
+        answer = client.responses.create(**{"model": "echo", "input": "Hi", **options})
+        return list(answer) if options.get("stream") else answer
 
 
-@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
+CLIENTS = [(openai, ask_openai), (openai, ask_responses), (anthropic, ask_anthropic)]
+NAMES = ["openai", "responses", "anthropic"]
+
+
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=NAMES)
 def test_mistake_is_bad_request(echo: Gateway, library: Any, ask: Callable[..., Any]) -> None:
     """The client raises its own exception, with the gateway's message and the request id."""
-    with pytest.raises(library.BadRequestError, match="at least one message") as caught:
+    with pytest.raises(library.BadRequestError, match=r"at least one (message|item)") as caught:
         ask(echo, messages=[])
     assert caught.value.status_code == 400
     assert caught.value.body["error" if library is anthropic else "type"]
     assert caught.value.request_id.startswith("req_")
 
 
-@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=NAMES)
 def test_wrong_token_is_authentication_error(library: Any, ask: Callable[..., Any]) -> None:
     """Each client sends its key in its own header; only the right key is accepted."""
     with serve(token="s3cret") as gateway:
@@ -64,7 +72,7 @@ def test_wrong_token_is_authentication_error(library: Any, ask: Callable[..., An
             ask(gateway, "wrong")
 
 
-@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=NAMES)
 @pytest.mark.parametrize(
     ("status", "name"),
     [
@@ -136,7 +144,7 @@ def test_anthropic_counts(scripted: tuple[Gateway, Scripted]) -> None:
     assert (answer.stop_reason, end.delta.stop_reason) == ("max_tokens", "max_tokens")
 
 
-@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("library", "ask"), CLIENTS, ids=NAMES)
 def test_late_failure_is_an_error(
     scripted: tuple[Gateway, Scripted], library: Any, ask: Callable[..., Any]
 ) -> None:

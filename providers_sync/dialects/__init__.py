@@ -1,8 +1,8 @@
 """The server side of each protocol: parses request bodies and writes answer bytes, without I/O.
 
 It shares no code with ``providers/``: otherwise one misreading of a protocol would pass every test.
-Each protocol has a module that reads its requests; ``openai_writer`` and ``anthropic_writer`` write
-the answers (``ai365vip`` writes its own plain text). A dialect reads a parsed JSON body into a
+Each protocol has a module that reads its requests, and ``…_writer`` modules write the answers
+(``ai365vip`` writes its own plain text). A dialect reads a parsed JSON body into a
 ``ChatRequest`` in OpenAI's form:
 
 >>> request = VITALENTUM.read({"conversation": '{"history": [{"speaker": "human", "text": "Hi"}]}'})
@@ -17,6 +17,7 @@ from .ai365vip import AI365VIP_DIALECT
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
 from .openai import OPENAI, OPENAI_MODELS
+from .responses import RESPONSES
 from .types import (
     AnswerInfo,
     ChatRequest,
@@ -30,7 +31,7 @@ from .types import (
 )
 from .vitalentum import VITALENTUM
 
-DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP_DIALECT, OPENAI, ANTHROPIC)
+DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP_DIALECT, OPENAI, RESPONSES, ANTHROPIC)
 """Every protocol that the gateway speaks."""
 MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
 
@@ -50,6 +51,7 @@ __all__ = [
     "DIALECTS",
     "MODEL_LISTS",
     "OPENAI",
+    "RESPONSES",
     "VITALENTUM",
     "AnswerInfo",
     "ChatRequest",

@@ -13,11 +13,20 @@ from . import validation
 from .anthropic_writer import AnthropicWriter, error_shape
 from .types import ChatRequest, Dialect, ModelListEndpoint, RequestError
 
-NOT_OPTIONS = {
-    *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
-    *("tools", "tool_choice", "output_config", "response_format"),
+REFUSED = {
+    "stop": "use stop_sequences",
+    "response_format": "use output_config.format",
+    "max_completion_tokens": "use max_tokens",
+    "stream_options": "it is not part of the protocol",
+    "mcp_servers": "this gateway calls no other servers",
+    "container": "this gateway runs no code",
+    "context_management": "this gateway edits no conversations",
 }
-"""Fields that this module reads, or that do not exist in Anthropic's protocol."""
+"""Fields that cannot be honoured, and the remedy."""
+NOT_OPTIONS = {
+    *("model", "messages", "system", "stream", "stop_sequences", "tools", "tool_choice"),
+    "output_config",
+}
 TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 ALLOWED_BLOCKS = {
     "system": ("text",),
@@ -41,6 +50,7 @@ stream=False, include_usage=False)
     model = validation.check_name(fields.get("model"), "model")
     if fields.get("max_tokens") is None:
         raise RequestError("max_tokens: field required; it must be a whole number above 0")
+    validation.refuse(fields, REFUSED)
     turns = fields.get("messages")
     if not isinstance(turns, list) or not turns:
         raise RequestError("messages must be a list with at least one message")
@@ -178,6 +188,10 @@ def _translated_options(fields: dict[str, Any]) -> dict[str, Any]:
     if (choice := fields.get("tool_choice")) is not None:
         options |= _tool_choice(validation.check_object(choice, "tool_choice"))
     config = validation.check_object(fields.get("output_config") or {}, "output_config")
+    if unknown := config.keys() - {"format", "effort"}:
+        raise RequestError(f"output_config.{min(unknown)} is not supported: use format or effort")
+    if (effort := config.get("effort")) is not None:
+        options["reasoning_effort"] = validation.check_text(effort, "output_config.effort")
     if (output_format := config.get("format")) is not None:
         schema = validation.check_object(output_format, "output_config.format").get("schema")
         schema = validation.check_object(schema, "output_config.format.schema")
@@ -192,10 +206,12 @@ def _tool(value: Any, name: str) -> dict[str, Any]:
         raise RequestError(
             f"{name}.type {tool['type']!r} is not supported here; define a custom tool"
         )
-    function = {
+    function: dict[str, Any] = {
         "name": validation.check_name(tool.get("name"), f"{name}.name", "a tool"),
         "parameters": validation.check_object(tool.get("input_schema"), f"{name}.input_schema"),
     }
+    if tool.get("strict") is not None:
+        function["strict"] = validation.check_flag(tool, "strict")
     if tool.get("description") is not None:
         function["description"] = validation.check_text(tool["description"], f"{name}.description")
     return {"type": "function", "function": function}

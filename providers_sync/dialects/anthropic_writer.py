@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
+from .reasons import openai_reason
 from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, raw_arguments, slices
 
 REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
-    "function_call": "tool_use",
     "content_filter": "refusal",
 }
 """OpenAI's finish reason → Anthropic's stop reason; others stay as they are."""
+OWN_REASONS = {*REASONS.values(), "stop_sequence", "model_context_window_exceeded"}
 
 ERRORS = {
     401: "authentication_error",
@@ -143,7 +144,9 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 
 
 def _stop_reason(ending: Ending, refused: bool, called: bool) -> dict[str, Any]:
-    reason = REASONS.get(ending.reason.lower(), ending.reason)
+    reason = ending.reason
+    if reason not in OWN_REASONS:
+        reason = REASONS.get(openai_reason(ending), reason)
     if called and reason == "end_turn":
         reason = "tool_use"  # otherwise clients do not run the tools
     if refused:

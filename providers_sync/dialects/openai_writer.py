@@ -10,17 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..types import ReasoningDelta, Refusal, ToolCall, Usage
+from .reasons import openai_reason
 from .types import AnswerInfo, Delta, Ending, RequestError, json_bytes, raw_arguments, slices
-
-REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-"""Anthropic's stop reason → OpenAI's finish reason; others stay as they are."""
 
 
 class OpenAIWriter:
@@ -61,7 +52,7 @@ class OpenAIWriter:
         if self._include_usage and (usage := _usage(ending.usage)):
             # OpenAI's usage chunk comes after the finish reason and has no choices.
             usage_chunk = _event({**self._head, "choices": [], "usage": usage})
-        return self._chunk({}, _reason(ending)) + usage_chunk + b"data: [DONE]\n\n"
+        return self._chunk({}, openai_reason(ending)) + usage_chunk + b"data: [DONE]\n\n"
 
     def error(self, error: RequestError) -> bytes | None:
         return _event(error_shape(error))
@@ -80,7 +71,7 @@ class OpenAIWriter:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls
-        choice = {"index": 0, "message": message, "finish_reason": _reason(ending)}
+        choice = {"index": 0, "message": message, "finish_reason": openai_reason(ending)}
         head = {**self._head, "object": "chat.completion", "usage": _usage(ending.usage)}
         return json_bytes({**head, "choices": [choice]})
 
@@ -102,10 +93,6 @@ def _join_text(deltas: Sequence[Delta], kind: type[ReasoningDelta] | type[Refusa
 def _call(call: ToolCall, arguments: str) -> dict[str, Any]:
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def _reason(ending: Ending) -> str:
-    return REASONS.get(ending.reason, ending.reason)
 
 
 def _usage(usage: Usage) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..types import Message, Messages
@@ -10,6 +10,17 @@ from .types import ChatRequest, RequestError
 
 MAX_STOPS = 64
 """Stop sequences in a request; OpenAI allows four. Each one is searched for in the whole answer."""
+
+
+FORMATS = ("text", "json_object", "json_schema")
+NOT_SENT = {
+    "logprobs": "this gateway has no log probabilities",
+    "top_logprobs": "this gateway has no log probabilities",
+    "audio": "this gateway answers in text",
+    "functions": "use tools",
+    "function_call": "use tool_choice",
+}
+"""Options of chat completions that no answer of the gateway can honour, and the remedy."""
 
 
 def json_type(value: Any) -> str:
@@ -111,19 +122,40 @@ def check_options(fields: dict[str, Any], not_options: Collection[str]) -> dict[
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise RequestError(f"temperature must be a number, not {json_type(temperature)}")
     for name in ("max_tokens", "max_completion_tokens"):
-        limit = options.get(name, 1)
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise RequestError(f"{name} must be a whole number above 0")
+        check_limit(options.get(name, 1), name)
+    refuse(options, NOT_SENT)
+    if options.get("modalities", ["text"]) != ["text"]:
+        raise RequestError('modalities must be ["text"]: this gateway answers in text')
     if options.get("n", 1) != 1:
         raise RequestError("n must be 1: this gateway returns one answer per request")
     _check_stop(options.get("stop", []))
     if "response_format" in options:
         response_format = check_object(options["response_format"], "response_format")
-        if check_text(response_format.get("type"), "response_format.type") == "json_schema":
+        if check_format(response_format.get("type"), "response_format.type") == "json_schema":
             schema = check_object(response_format.get("json_schema"), "response_format.json_schema")
             check_object(schema.get("schema", {}), "response_format.json_schema.schema")
     _check_tools(options)
     return options
+
+
+def check_limit(value: Any, name: str) -> None:
+    """Check a limit of tokens."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RequestError(f"{name} must be a whole number above 0")
+
+
+def check_format(value: Any, name: str) -> str:
+    """Return the type of a ``response_format``."""
+    if value not in FORMATS:
+        raise RequestError(f"{name} must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    return str(value)
+
+
+def refuse(fields: dict[str, Any], remedies: Mapping[str, str]) -> None:
+    """Raise ``RequestError`` for a field with a remedy; ``null``, ``false`` and 0 ask nothing."""
+    for name, remedy in remedies.items():
+        if fields.get(name) not in (None, False, 0):
+            raise RequestError(f"{name} is not supported: {remedy}")
 
 
 def _check_stop(value: Any) -> None:
