@@ -308,7 +308,8 @@ def _provider(
 def _serve(options: argparse.Namespace) -> int:
     if options.fault is not None:
         return _serve_fault(options)
-    from .gateway import SERVED, find_token, serve
+    from .gateway import find_token, serve
+    from .gateway_page import exports
 
     token = find_token(options.token, options.token_file)
     engine = options.engine or _best_engine(options.model)
@@ -320,9 +321,7 @@ def _serve(options: argparse.Namespace) -> int:
         model=options.model,
     ) as gateway:
         print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
-        for name in SERVED:
-            print(f"export {PROVIDERS[name].base_url_variable}={gateway.url(name)}")
-        sys.stdout.flush()
+        print(*exports(gateway.url()), sep="\n", flush=True)
         gateway.wait()
     return 0
 

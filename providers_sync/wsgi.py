@@ -22,6 +22,7 @@ from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
+from . import gateway_page
 from .dialects import (
     DIALECTS,
     MODEL_LISTS,
@@ -127,12 +128,14 @@ class App:
             )
 
     def _index(self, request: Request, key: str) -> Response:
-        posts = "".join(f"  POST {dialect.path}\n" for dialect in DIALECTS)
-        gets = "".join(f"  GET  {model_list.path}\n" for model_list in MODEL_LISTS)
-        return Response(
-            f"providers_sync gateway, answering with {self._engine.models[0]}\n\n{posts}{gets}",
-            content_type="text/plain; charset=utf-8",
-        )
+        paths = [f"POST {dialect.path}" for dialect in DIALECTS]
+        paths += [f"GET  {model_list.path}" for model_list in MODEL_LISTS]
+        # The host name is one of this machine's, or the client has sent the token.
+        told = (request.host_url.rstrip("/"), self._engine.models[0], paths)
+        if request.accept_mimetypes.best_match(["text/plain", "text/html"]) == "text/html":
+            content = gateway_page.page(*told)
+            return Response(content, mimetype="text/html", headers=gateway_page.SECURITY)
+        return Response(gateway_page.plain_text(*told), mimetype="text/plain")
 
     def _models(
         self, model_list: ModelListEndpoint, request: Request, key: str, name: str | None = None

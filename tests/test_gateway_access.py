@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_kit import PATHS, WAIT_S
+from gateway_kit import PATHS, WAIT_S, Scripted, body_of
 
 from providers_sync.errors import InvalidRequestError
 from providers_sync.gateway import Gateway, serve
@@ -167,6 +167,17 @@ def test_host_header(echo: Gateway, host: str, status: int) -> None:
     """Only local host names are accepted: a malicious page cannot use the gateway."""
     response = requests.get(echo.url(), headers={"Host": host})
     assert response.status_code == status
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_other_host_reaches_no_engine(scripted: tuple[Gateway, Scripted], name: str) -> None:
+    """A page whose domain resolves to this machine (DNS rebinding) gets no answer on any path."""
+    gateway, engine = scripted
+    sent = {"json": body_of(name), "headers": {"Host": f"evil.example:{gateway.port}"}}
+    response = requests.post(gateway.url() + PATHS[name], timeout=WAIT_S, **sent)
+    assert response.status_code == 403
+    assert "evil.example" in response.text
+    assert not engine.started.is_set()
 
 
 @pytest.mark.parametrize(

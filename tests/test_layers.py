@@ -31,7 +31,7 @@ LAYERS = [
     # integrations: the gateway
     "gateway",
     "serving wsgi echo",
-    "serving.connections",
+    "serving.connections gateway_page",
     "engines",
     # integrations: the doctor, used by the command line
     "doctor",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from gateway_kit import PATHS, body_of
 
 from providers_sync.echo import EchoEngine
 from providers_sync.engines import EngineEvent
@@ -17,8 +19,7 @@ from providers_sync.types import Messages
 
 WAIT_S = 30.0
 TRY_ALL = r"""
-const [target, sameOrigin, done] = arguments;
-const body = JSON.stringify({model: "m", messages: [{role: "user", content: "work"}]});
+const [target, body, sameOrigin, done] = arguments;
 const kinds = ["application/json", "text/plain", "text/plain; charset=application/json",
   "application/x-www-form-urlencoded", "multipart/form-data; boundary=application/json"];
 const results = [];
@@ -112,31 +113,35 @@ def tab(chromium: Any) -> Iterator[Any]:
     chromium.switch_to.window(chromium.window_handles[0])
 
 
-def try_all(tab: Any, page: str, gateway: Gateway) -> dict[str, str]:
+def try_all(tab: Any, page: str, gateway: Gateway, name: str) -> dict[str, str]:
     """Post a question in every way that a page can; return the result of each."""
     tab.get(page)
     is_same_origin = page.startswith(gateway.url())
-    target = gateway.url("openai") + "/chat/completions"
-    return dict(tab.execute_async_script(TRY_ALL, target, is_same_origin))
+    body = json.dumps(body_of(name))
+    return dict(
+        tab.execute_async_script(TRY_ALL, gateway.url() + PATHS[name], body, is_same_origin)
+    )
 
 
-def test_a_foreign_page_cannot_use_the_model(tab: Any, foreign_page: str) -> None:
+@pytest.mark.parametrize("name", PATHS)
+def test_a_foreign_page_cannot_use_the_model(tab: Any, foreign_page: str, name: str) -> None:
     """JSON needs CORS permission, which is not granted; all other types are refused.
 
     No response can be read.
     """
     engine = RecordingEngine()
     with serve(engine) as gateway:
-        results = try_all(tab, foreign_page, gateway)
+        results = try_all(tab, foreign_page, gateway, name)
         assert engine.received == []
     assert set(results.values()) == {"TypeError", "opaque 0"}
     assert results["cors application/json"] == "TypeError"
 
 
-def test_the_same_requests_work_from_the_same_origin(tab: Any) -> None:
+@pytest.mark.parametrize("name", PATHS)
+def test_the_same_requests_work_from_the_same_origin(tab: Any, name: str) -> None:
     """From the gateway's own origin, where they are allowed, the model answers."""
     engine = RecordingEngine()
     with serve(engine) as gateway:
-        results = try_all(tab, gateway.url(), gateway)
+        results = try_all(tab, gateway.url("v1") + "/models", gateway, name)
         assert engine.received
     assert results["cors application/json"] == "basic 200"

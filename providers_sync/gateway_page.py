@@ -1,0 +1,93 @@
+"""How to use a running gateway, to be pasted: for the command line and for its page at ``/``."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+from .dialects import DIALECTS, Dialect
+from .printable import one_line
+from .providers import PROVIDERS
+
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
+    "color-scheme:light dark}pre{overflow-x:auto;padding:.75rem 1rem;border:1px solid #8886;"
+    "border-radius:6px;font-size:14px}h2{font-size:1.1rem;margin-top:2rem}"
+)
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of the page: it runs no code and loads nothing."""
+OFFICIAL = {
+    "openai": 'openai.OpenAI(base_url="{root}/v1", api_key="any")',
+    "anthropic": 'anthropic.Anthropic(base_url="{root}/anthropic", api_key="any")',
+    "gemini": 'genai.Client(api_key="any", http_options={{"base_url": "{root}/gemini"}})',
+    "ollama": 'ollama.Client(host="{root}")',
+}
+"""How the vendors' own clients are connected; ``openai``'s serves the Responses API, too."""
+IMPORTS = {"gemini": "from google import genai"}
+"""Of the clients whose module has another name than their protocol."""
+
+
+def exports(root: str) -> list[str]:
+    """Return a shell command for each protocol that sets the provider's address, without doubles.
+
+    ``root`` is the gateway's address, without a slash at the end.
+    """
+    return list(
+        dict.fromkeys(
+            f"export {PROVIDERS[each.name].base_url_variable}={root}{each.base}"
+            for each in DIALECTS
+        )
+    )
+
+
+def python_lines(root: str) -> list[str]:
+    """Return a program that asks this package's provider of each protocol."""
+    names = ", ".join(PROVIDERS[each.name].__name__ for each in DIALECTS)
+    asked = [f'print({_provider(each, root)}.complete("Hello"))' for each in DIALECTS]
+    return [f"from providers_sync import {names}", "", *asked]
+
+
+def client_lines(root: str) -> list[str]:
+    """Return a program that makes each of the official clients that the gateway serves."""
+    served = [name for name in OFFICIAL if name in {each.name for each in DIALECTS}]
+    imports = [IMPORTS.get(name, f"import {name}") for name in served]
+    return [*imports, "", *(f"client = {OFFICIAL[name].format(root=root)}" for name in served)]
+
+
+def plain_text(root: str, model: str, paths: Iterable[str]) -> str:
+    """Return the page for a terminal; ``paths`` are the gateway's, each with its method."""
+    return "\n".join([_title(model), "", *exports(root), "", *(f"  {path}" for path in paths), ""])
+
+
+def page(root: str, model: str, paths: Iterable[str]) -> str:
+    """Return the page for a browser, with the same and with Python to paste."""
+    sections = [
+        ("Addresses, for a shell", exports(root)),
+        ("With providers_sync", python_lines(root)),
+        ("With the vendors' own clients", client_lines(root)),
+        ("Paths", paths),
+    ]
+    body = "".join(
+        f"<h2>{html.escape(title)}</h2><pre>{html.escape(chr(10).join(lines))}</pre>"
+        for title, lines in sections
+    )
+    title = html.escape(_title(model))
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<h1>{title}</h1>{body}</html>"
+    )
+
+
+def _title(model: str) -> str:
+    return f"providers_sync gateway, answering with {one_line(model)}"
+
+
+def _provider(dialect: Dialect, root: str) -> str:
+    kind = PROVIDERS[dialect.name]
+    model = "" if kind.default_model else '"any", '
+    return f'{kind.__name__}({model}base_url="{root}{dialect.base}")'
