@@ -47,12 +47,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items *= config.getoption("repeat")
 
 
-def pytest_collection_finish() -> None:
-    """Freeze all loaded objects: later garbage collections would spend time on them."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
     """Unfreeze, so that plugins that count references at the end see all objects."""
@@ -101,6 +95,13 @@ def new_sockets(before: set[str], deadline: float) -> set[str]:
             break
         time.sleep(0.01)  # the kernel has no event for a closed descriptor
     return sockets
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_old_objects() -> None:
+    """Freeze what the tests before have imported: the leak check collects garbage very often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

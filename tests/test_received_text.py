@@ -20,7 +20,7 @@ from providers_sync import APITimeoutError, OpenAICompatible, StreamCancelled, T
 
 
 def test_partial_has_every_event_received() -> None:
-    """Deadlines and cancels inside bursts; ``test_received_text_long.py`` plays 2,000 rounds."""
+    """Deadlines and cancels inside bursts; ``test_received_text_long.py`` plays 800 rounds."""
     assert problems(rounds=100, seed=random.randrange(10**6)) == []
 
 

@@ -95,7 +95,6 @@ def _signals() -> Iterator[None]:
     gc.collect()
     gc.freeze()  # a collection that includes all modules would take 0.1 s
     yield
-    gc.unfreeze()
     signal.signal(signal.SIGUSR1, before)
 
 
