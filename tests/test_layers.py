@@ -80,7 +80,7 @@ LAYERS = [
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
     "dialects.openai_writer dialects.anthropic_writer dialects.validation",
     "dialects.types",
-    "providers.model_lists",
+    "providers.model_lists providers.presets",
     # what every provider shares
     "providers.base",
     "providers.settings",
