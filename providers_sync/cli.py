@@ -15,7 +15,13 @@ from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
 from .printable import one_line, visible
-from .provider_selection import make_provider, models_of, select_provider, set_only_model
+from .provider_selection import (
+    Selection,
+    make_provider,
+    models_of,
+    select_provider,
+    set_only_model,
+)
 from .providers import PRESETS
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
@@ -407,11 +413,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    selection = select_provider(
-        os.environ, provider=options.provider, base_url=options.base_url
-    )._replace(model=None, model_variable=None)
+    found = select_provider(os.environ, provider=options.provider, base_url=options.base_url)
     if options.debug:
-        _report(f"using {selection.provider}, because of {selection.reason}")
+        _report(f"using {found.provider}, because of {found.reason}")
+    selection = Selection(found.provider, None, found.reason)  # any model: it is not asked
     with make_provider(selection, options.base_url) as provider:
         names = models_of(provider)
         for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import traceback
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from providers_sync import (
     provider_selection,
 )
 from providers_sync.cli import main
-from providers_sync.provider_selection import models_of, select_provider
+from providers_sync.provider_selection import models_of, select_provider, set_only_model
 from providers_sync.providers import PRESETS, get_provider
 from providers_sync.testing import Request, json_body, serve, stall, status
 
@@ -279,6 +280,35 @@ def test_copies_keep_the_header_of_the_key_and_hide_it() -> None:
             assert each.models_note == PRESETS["azure"].models_note
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "environ"),
+    [
+        ("groq", {"retry": 0}, {}),
+        ("azure", {}, {}),
+        ("bedrock", {}, {"AWS_REGION": "a/b"}),
+        ("azure", {}, {"AZURE_OPENAI_ENDPOINT": f"https://me:{KEY}@x"}),
+    ],
+)
+def test_key_of_the_environment_is_in_no_local_variable(
+    name: str,
+    settings: dict[str, Any],
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Error reports may show those of our functions."""
+    for variable, value in {PRESETS[name].api_key_variable or "": KEY, **environ}.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidRequestError) as caught:
+        OpenAICompatible.preset(name, "m", **settings)
+    shown = [
+        repr(frame.f_locals)
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if frame.f_globals["__name__"].startswith("providers_sync.")
+    ]
+    assert shown
+    assert KEY not in "".join([*shown, str(caught.value)])
+
+
 def test_function_gives_the_token() -> None:
     """As Vertex AI's tokens need it: asked for each request."""
     tokens = iter(["first", "second"])
@@ -400,6 +430,14 @@ def test_server_without_a_list_is_explained(name: str) -> None:
             provider.list_models()
     assert re.search(r"404.*Nothing here.*; ", str(caught.value))
     assert str(caught.value).endswith(PRESETS[name].models_note)
+
+
+def test_question_without_a_model_is_told_about_deployments() -> None:
+    """Azure lists many models, but a request needs something else."""
+    with serve(json_body({"data": [{"id": "a"}, {"id": "b"}]})) as server:
+        provider = OpenAICompatible.preset("azure", base_url=server.url)
+        with pytest.raises(InvalidRequestError, match=r"lists 2: a, b; .* name of a deployment"):
+            set_only_model(provider)
 
 
 def test_models_prints_one_name_per_line(

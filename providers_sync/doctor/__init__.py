@@ -76,9 +76,7 @@ def configured_providers() -> list[str]:
         if names[pair] == name and any(os.environ.get(variable or "") for variable in pair)
     ]
     found += [
-        name
-        for name, preset in PRESETS.items()
-        if name not in PROVIDERS and preset.configured_by(os.environ)
+        name for name, preset in PRESETS.items() if name not in PROVIDERS and preset.configured_by()
     ]
     preferred = os.environ.get(PROVIDER_VARIABLE, "").strip().lower()
     if preferred and preferred not in found:

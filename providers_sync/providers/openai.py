@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 from urllib.parse import quote
@@ -54,9 +53,9 @@ class OpenAICompatible(ListsModels):
             raise InvalidRequestError(
                 f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}"
             )
-        provider = cls(model, **complete_settings(name, settings, os.environ))
+        provider = cls(model, **complete_settings(name, settings))
         preset = PRESETS[name]
-        found = preset.find_key(os.environ)
+        found = preset.find_key()
         provider.api_key_variable = found[1] if found else preset.api_key_variable
         provider.key_header = preset.key_header
         provider.models_note = preset.models_note

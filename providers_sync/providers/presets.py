@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -52,28 +53,28 @@ class Preset(NamedTuple):
         filling = " and ".join(variables[0] for _, variables in self.parts if variables)
         return " or ".join(filter(None, [filling, self.base_url_variable]))
 
-    def find_key(self, environ: Mapping[str, str]) -> tuple[str, str] | None:
-        """Return the key in the environment, and its variable."""
+    def find_key(self, environ: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+        """Return the key in the environment, by default that of the process, and its variable."""
         for variable in filter(None, (self.api_key_variable, *self.other_key_variables)):
-            if key := environ.get(variable):
-                return transport.Secret(key), variable
+            if key := _read(variable, environ):
+                return key, variable
         return None
 
-    def find_address(self, environ: Mapping[str, str]) -> str | None:
+    def find_address(self, environ: Mapping[str, str] | None = None) -> str | None:
         """Return the address of the vendor, or that which the environment names.
 
         Returns ``None`` if a part of it is unknown; raises ``InvalidRequestError`` for a variable
         that cannot be an address or a part of one.
         """
         variable = self.base_url_variable
-        if variable and (named := mask_argument(environ.get(variable, "").strip())):
+        if variable and (named := mask_argument(_read(variable, environ).strip())):
             return self.with_path(validate_url(named, variable))
         address = self.base_url
         for part, variables in self.parts:
-            found = next((each for each in variables if environ.get(each)), None)
+            found = next((each for each in variables if _read(each, environ)), None)
             if found is None:
                 return None
-            value = environ[found].strip()
+            value = _read(found, environ).strip()
             if not re.fullmatch(r"[\w-]+", value, re.ASCII):
                 raise InvalidRequestError(
                     f"{found} must be a name of letters, digits and hyphens, not {value[:60]!r}"
@@ -100,17 +101,23 @@ class Preset(NamedTuple):
         except ValueError:
             return False
         host = parts.hostname
-        return bool(host and is_safe and "@" not in parts.netloc and re.fullmatch(self.hosts, host))
+        return bool(host and is_safe and re.fullmatch(self.hosts, host))
 
-    def configured_by(self, environ: Mapping[str, str]) -> str | None:
+    def configured_by(self, environ: Mapping[str, str] | None = None) -> str | None:
         """Return the variable of the key if the environment alone selects the preset."""
         found = self.find_key(environ) if self.is_selected_by_key else None
         return found[1] if found and self.find_address(environ) else None
 
 
-def complete_settings(
-    name: str, settings: dict[str, Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
+def _read(variable: str, environ: Mapping[str, str] | None) -> str:
+    """Return a variable's value, masked, as it may be a key; empty if it is not set.
+
+    The environment of the process stays out of local variables, which error reports may show.
+    """
+    return transport.Secret((os.environ if environ is None else environ).get(variable, ""))
+
+
+def complete_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a provider, with the preset's address and the environment's key.
 
     The key is added only for an address of the vendor's, and for that which the environment names.
@@ -122,7 +129,7 @@ def complete_settings(
     if address is None and preset.ended:
         raise InvalidRequestError(f"{preset.ended}; nothing was sent: use another provider")
     if address is None:
-        address = preset.find_address(environ)
+        address = preset.find_address()
     elif is_trusted:
         address = preset.with_path(address)
     if address is None:
@@ -131,7 +138,7 @@ def complete_settings(
             f"{preset.base_url}, or the environment's {preset.address_variables}"
         )
     settings = {**settings, "base_url": address}
-    if is_trusted and (found := preset.find_key(environ)):
+    if is_trusted and (found := preset.find_key()):
         settings.setdefault("api_key", found[0])
     return settings
 
