@@ -67,7 +67,7 @@ the two, and run every line.
 
 The address is that of the resource, with or without `/openai/v1`. The name of the model is that of
 your deployment. The key goes into the header `api-key`. Version 1 of the API needs no
-`api-version`; for its preview, pass `query={"api-version": "preview"}`.
+`api-version`; where a feature in preview wants one, pass `query={"api-version": "preview"}`.
 
 For tokens of Microsoft Entra ID, which expire, leave the preset out: `OpenAICompatible` with the
 address as `base_url=` and a function as `api_key=` sends them as a bearer token

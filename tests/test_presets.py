@@ -250,6 +250,9 @@ def test_key_of_the_environment_goes_to_the_vendor_only(
         assert not PRESETS[name].owns(address)
     else:
         assert provider._api_key == (KEY if is_sent else None)
+    if is_sent:
+        given = OpenAICompatible.preset(name, base_url=address, api_key="mine")
+        assert given._api_key == "mine"
     assert not PRESETS[name].owns(5)
 
 
@@ -357,6 +360,7 @@ def test_ended_service_gets_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"AZURE_OPENAI_API_KEY": KEY, "HF_TOKEN": KEY, "XAI_API_KEY": KEY}, "xai"),
         ({"CO_API_KEY": KEY}, "cohere"),
         ({"DEEPINFRA_TOKEN": KEY}, "deepinfra"),
+        ({"GEMINI_API_KEY": KEY}, "gemini"),
     ],
 )
 def test_only_a_complete_configuration_selects_a_preset(
@@ -373,6 +377,21 @@ def test_only_a_complete_configuration_selects_a_preset(
     else:
         with pytest.raises(InvalidRequestError, match="no provider is selected or configured"):
             select_provider(environ)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_unusable_address_is_reported_by_the_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no reason to use another provider; the doctor has a finding."""
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "name")
+    monkeypatch.setenv("XAI_API_KEY", KEY)
+    assert main(["ask", "Hi"]) == 1
+    assert "AZURE_OPENAI_ENDPOINT must be an http" in capsys.readouterr().err
+    assert doctor.configured_providers() == ["azure", "xai"]
+    [finding] = doctor.examine("azure")
+    assert "AZURE_OPENAI_ENDPOINT must be an http" in str(finding)
 
 
 # --- lists of models
@@ -479,7 +498,7 @@ def test_models_without_a_list_on_the_server(
     ("script", "expected"),
     [
         (status(401, "Who?"), "no key was set: use api_key= or OPENAI_API_KEY"),
-        (stall(), "(total timeout)"),
+        (stall(), "longer than 0.3 s in all"),
         (json_body({"oops": 1}), "does not follow the protocol"),
     ],
 )

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .. import transport
 from ..errors import InvalidRequestError
 from .validation import mask_argument, validate_url
 
@@ -104,17 +103,25 @@ class Preset(NamedTuple):
         return bool(host and is_safe and re.fullmatch(self.hosts, host))
 
     def configured_by(self, environ: Mapping[str, str] | None = None) -> str | None:
-        """Return the variable of the key if the environment alone selects the preset."""
+        """Return the variable of the key if the environment alone selects the preset.
+
+        An address that cannot be one selects it, too: the error names it when it is used.
+        """
         found = self.find_key(environ) if self.is_selected_by_key else None
-        return found[1] if found and self.find_address(environ) else None
+        if found is None:
+            return None
+        try:
+            return found[1] if self.find_address(environ) else None
+        except InvalidRequestError:
+            return found[1]
 
 
 def _read(variable: str, environ: Mapping[str, str] | None) -> str:
-    """Return a variable's value, masked, as it may be a key; empty if it is not set.
+    """Return a variable's value; empty if it is not set.
 
     The environment of the process stays out of local variables, which error reports may show.
     """
-    return transport.Secret((os.environ if environ is None else environ).get(variable, ""))
+    return (os.environ if environ is None else environ).get(variable, "")
 
 
 def complete_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
