@@ -22,7 +22,7 @@ class Preset(NamedTuple):
     """Its address. The parts in capital letters depend on the user's account."""
     api_key_variable: str | None
     note: str
-    model: str
+    model: str = "MODEL"
     """A model of it, for the documentation."""
     other_key_variables: tuple[str, ...] = ()
     key_header: str | None = None
