@@ -15,7 +15,13 @@ from typing import Any, NoReturn
 
 from . import PROVIDERS, InvalidRequestError, Provider, ProviderError, __version__
 from .printable import one_line, visible
-from .provider_selection import make_provider, select_provider, set_only_model
+from .provider_selection import (
+    Selection,
+    make_provider,
+    models_of,
+    select_provider,
+    set_only_model,
+)
 from .providers import PRESETS
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
@@ -195,6 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    models = commands.add_parser(
+        "models", parents=[common], help="list the models of a provider's server"
+    )
+    _add_address(models)
+    models.set_defaults(run=_models)
+
     table = commands.add_parser("providers", parents=[common], help="list the providers")
     table.set_defaults(run=_providers)
     return parser
@@ -202,6 +214,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
+    _add_address(command)
+    default = "name of the model; default: PROVIDERS_SYNC_MODEL, or the server's only model"
+    command.add_argument("--model", metavar="NAME", help=rows + default)
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    """Add the options that select the provider and its address."""
     command.add_argument(
         "--provider",
         type=str.lower,
@@ -209,8 +228,6 @@ def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
         help="default: PROVIDERS_SYNC_PROVIDER, or the first with an address or key configured",
     )
     command.add_argument("--base-url", metavar="URL", help="address of the provider")
-    default = "name of the model; default: PROVIDERS_SYNC_MODEL, or the server's only model"
-    command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
@@ -394,8 +411,24 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if all_well else 1
 
 
+def _models(options: argparse.Namespace) -> int:
+    found = select_provider(os.environ, provider=options.provider, base_url=options.base_url)
+    if options.debug:
+        _report(f"using {found.provider}, because of {found.reason}")
+    selection = Selection(found.provider, None, found.reason)  # any model: it is not asked
+    with make_provider(selection, options.base_url) as provider:
+        names = models_of(provider)
+        for name in names:
+            print(one_line(name))
+        sys.stdout.flush()
+        note = getattr(provider, "models_note", "")
+        if note or not names:
+            _report(note or f"{provider.base_url} lists no models")
+    return 0
+
+
 def _providers(options: argparse.Namespace) -> int:
-    row = "{:<12} {:<17} {:<20} {:<34} {}".format
+    row = "{:<12} {:<17} {:<22} {:<34} {}".format
     print(row("name", "class", "address from", "default address", "models"))
     for name, kind in PROVIDERS.items():
         address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
@@ -403,7 +436,9 @@ def _providers(options: argparse.Namespace) -> int:
         print(row(name, kind.__name__, kind.base_url_variable, address, models))
     for name, preset in PRESETS.items():
         if name not in PROVIDERS:
-            print(row(name, "OpenAICompatible", "", preset.base_url, "any"))
+            address = f"({preset.base_url})" if preset.ended else preset.base_url
+            variables = preset.address_variables
+            print(row(name, "OpenAICompatible", variables, address, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
     return 0

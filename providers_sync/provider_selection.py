@@ -16,6 +16,7 @@ from .providers import (
     Provider,
     get_provider,
 )
+from .providers.model_lists import ListsModels
 from .stream import CancelToken
 
 PROVIDER_VARIABLE = "PROVIDERS_SYNC_PROVIDER"
@@ -52,7 +53,8 @@ def select_provider(
 
     The provider is the first of: ``provider``; that of ``PROVIDERS_SYNC_PROVIDER``; OpenAI's
     protocol if there is a ``base_url``; the first of ``PROVIDERS`` whose address is set; the first
-    of ``PROVIDERS`` and ``PRESETS`` whose key is set. ``PROVIDERS_SYNC_MODEL`` is ignored if
+    of ``PROVIDERS`` and ``PRESETS`` whose key is set, and whose address is known; a key that is
+    usually set for something else selects nothing. ``PROVIDERS_SYNC_MODEL`` is ignored if
     ``provider`` differs from ``PROVIDERS_SYNC_PROVIDER``.
 
     Raises ``InvalidRequestError`` if there is none, suggesting ``options``, and for variables with
@@ -89,9 +91,11 @@ def _configured_provider(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the first provider that has an address or else a key, and the variable."""
     addresses = [(kind.base_url_variable, name) for name, kind in PROVIDERS.items()]
     keys = [(kind.api_key_variable, name) for name, kind in PROVIDERS.items()]
-    presets = [(preset.api_key_variable, name) for name, preset in PRESETS.items()]
-    for variable, name in [*addresses, *keys, *presets]:
+    for variable, name in [*addresses, *keys]:
         if variable and environ.get(variable):
+            return name, variable
+    for name, preset in PRESETS.items():
+        if variable := preset.configured_by(environ):
             return name, variable
     return "", ""
 
@@ -149,4 +153,19 @@ def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> Non
     raise InvalidRequestError(
         f"a request needs a model: use --model NAME; {provider.base_url} lists "
         + (f"{len(names)}: {shown}{more}" if names else "none")
+        + (f"; {provider.models_note}" if provider.models_note else "")
     )
+
+
+def models_of(provider: Provider) -> list[str]:
+    """Return the names of the models that the server lists, or else those of the class.
+
+    Waits at most ten seconds. Raises ``InvalidRequestError`` if there is no list, and what
+    ``list_models`` raises.
+    """
+    if isinstance(provider, ListsModels):
+        listed = provider.list_models(timeouts=Timeouts(total=MODEL_LIST_S))
+        return list(filter(None, listed))
+    if not provider.models:
+        raise InvalidRequestError(f"{type(provider).__name__} has no list of models")
+    return provider.get_models()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "http://127.0.0.1:11434 " in printed
     assert "https://api.x.ai/v1" in printed
+    assert re.search("^azure .* AZURE_OPENAI_ENDPOINT  https://RESOURCE.openai", printed, re.M)
+    assert "(https://models.github.ai/inference)" in printed
     assert "\nanthropic " in printed
 
 

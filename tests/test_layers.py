@@ -83,7 +83,7 @@ LAYERS = [
     "dialects.openai_writer dialects.validation",
     "dialects.reasons",
     "dialects.types",
-    "providers.model_lists",
+    "providers.model_lists providers.presets",
     # what every provider shares
     "providers.base",
     "providers.settings",

@@ -161,7 +161,7 @@ def test_several_models_or_none_raise(names: list[str], expected: str) -> None:
     ("script", "kind"),
     [
         (status(401, "Who?"), AuthenticationError),
-        (json_body({"models": []}), ValueError),
+        (json_body({"oops": []}), ValueError),
         (stall(), APITimeoutError),
     ],
 )

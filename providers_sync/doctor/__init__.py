@@ -69,13 +69,14 @@ ADVICE: list[tuple[type[ProviderError], str]] = [
 def configured_providers() -> list[str]:
     """Return the names of the providers configured by the environment; all if there are none."""
     variables = {name: (k.base_url_variable, k.api_key_variable) for name, k in PROVIDERS.items()}
-    for name, preset in PRESETS.items():
-        variables.setdefault(name, ("", preset.api_key_variable))
     names = {pair: name for name, pair in reversed(variables.items())}  # of several, the first
     found = [
         name
         for name, pair in variables.items()
         if names[pair] == name and any(os.environ.get(variable or "") for variable in pair)
+    ]
+    found += [
+        name for name, preset in PRESETS.items() if name not in PROVIDERS and preset.configured_by()
     ]
     preferred = os.environ.get(PROVIDER_VARIABLE, "").strip().lower()
     if preferred and preferred not in found:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .base import Provider
-from .openai import PRESETS, OpenAICompatible
+from .openai import OpenAICompatible
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from .ai365vip import AI365VIP

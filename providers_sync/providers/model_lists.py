@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from .. import decoding
 from ..clock import monotonic
 from ..config import NOT_GIVEN, NotGiven, Timeouts
-from ..errors import MalformedStream
+from ..errors import APIStatusError, MalformedStream
 from ..stream import CancelToken
 from .base import Provider
 
@@ -26,10 +26,19 @@ class ListsModels(Provider):
     models_endpoint: ClassVar[str]
     """The path of the list, after ``base_url``."""
 
+    models_note: str = ""
+    """What to know of the list, or where the names are if the server has none: for errors."""
+
     @staticmethod
     def model_names(listed: Any) -> Iterable[str]:
-        """Return the names in the JSON that the server sent."""
-        return [str(model["id"]) for model in listed["data"]]
+        """Return the names in the JSON that the server sent.
+
+        Together sends the list without an object around it; Cohere calls it ``models`` and the
+        model's id ``name``.
+        """
+        if isinstance(listed, dict):
+            listed = listed["data"] if "data" in listed else listed["models"]
+        return [str(model["name"] if model.get("id") is None else model["id"]) for model in listed]
 
     @staticmethod
     def next_page(listed: Any) -> str:
@@ -48,7 +57,15 @@ class ListsModels(Provider):
         ``timeouts`` (in seconds), ``retry`` and ``cancel`` are those of ``stream``; the total
         timeout is that of all pages of the list together.
         """
-        limits = self._call_timeouts(timeouts)
+        try:
+            return self._all_names(self._call_timeouts(timeouts), retry, cancel)
+        except (APIStatusError, MalformedStream) as error:
+            if self.models_note:
+                error.args = (f"{error}; {self.models_note}",)
+            raise
+
+    def _all_names(self, limits: Timeouts, retry: Any, cancel: CancelToken | None) -> list[str]:
+        """Read the list page by page."""
         end = None if limits.total is None else monotonic() + limits.total
         names: list[str] = []
         page = ""

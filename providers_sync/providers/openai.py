@@ -1,10 +1,10 @@
-"""OpenAI's chat completions protocol, which most servers speak, and presets for known servers."""
+"""OpenAI's chat completions protocol, which most servers speak."""
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import quote
 
 from .. import transport
 from ..encoding.openai_chat import with_openai_files
@@ -13,36 +13,7 @@ from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
 from .base import build_body
 from .model_lists import ListsModels
-
-
-class Preset(NamedTuple):
-    """A known server that speaks OpenAI's protocol."""
-
-    base_url: str
-    api_key_variable: str | None
-    note: str
-
-
-PRESETS = {
-    "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", "Cerebras"),
-    "deepseek": Preset("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "DeepSeek"),
-    "fireworks": Preset(
-        "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "Fireworks AI"
-    ),
-    "gemini": Preset(
-        "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "Google Gemini"
-    ),
-    "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", "Groq"),
-    "llamacpp": Preset("http://127.0.0.1:8080/v1", None, "llama-server on this machine"),
-    "lmstudio": Preset("http://127.0.0.1:1234/v1", None, "LM Studio on this machine"),
-    "mistral": Preset("https://api.mistral.ai/v1", "MISTRAL_API_KEY", "Mistral AI"),
-    "ollama": Preset("http://127.0.0.1:11434/v1", None, "Ollama on this machine"),
-    "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "OpenRouter"),
-    "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", "Together AI"),
-    "vllm": Preset("http://127.0.0.1:8000/v1", None, "vLLM on this machine"),
-    "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY", "xAI"),
-}
-
+from .presets import PRESETS, complete_settings
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 """Fields of an assistant message that an answer of the same server may have had."""
@@ -66,25 +37,39 @@ class OpenAICompatible(ListsModels):
     base_url_variable = "OPENAI_BASE_URL"
     api_key_variable: str | None = "OPENAI_API_KEY"
     headers = {"Accept": "text/event-stream"}
+    key_header: str | None = None
+    """The header of the key; ``None`` for ``Authorization: Bearer``."""
 
     @classmethod
     def preset(cls, name: str, model: str | None = None, **settings: Any) -> OpenAICompatible:
         """Return the provider for a known server, with its address and the key from its variable.
 
-        ``OpenAICompatible.preset("groq", "llama-3.3-70b-versatile")``; ``settings`` are those of
-        the constructor. Raises ``InvalidRequestError``, which lists the known names.
+        ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``settings`` are those of the
+        constructor. Another ``base_url`` gets the environment's key only if it is the vendor's own.
+        Raises ``InvalidRequestError``, which lists the known names, or says what a preset needs.
         """
         settings = transport.mask_secrets(settings)  # error reports may show local variables
         if name not in PRESETS:
             raise InvalidRequestError(
                 f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}"
             )
+        provider = cls(model, **complete_settings(name, settings))
         preset = PRESETS[name]
-        if "base_url" not in settings and preset.api_key_variable:
-            settings.setdefault("api_key", os.environ.get(preset.api_key_variable) or None)
-        provider = cls(model, **{"base_url": preset.base_url, **settings})
-        provider.api_key_variable = preset.api_key_variable
+        found = preset.find_key()
+        provider.api_key_variable = found[1] if found else preset.api_key_variable
+        provider.key_header = preset.key_header
+        provider.models_note = preset.models_note
         return provider
+
+    def authorization(self, api_key: str) -> dict[str, str]:
+        """Return the header that carries the key."""
+        return {self.key_header: api_key} if self.key_header else super().authorization(api_key)
+
+    @staticmethod
+    def next_page(listed: Any) -> str:
+        """Return what is added to the path for the next page, which only Cohere's list has."""
+        token = listed.get("next_page_token") if isinstance(listed, dict) else None
+        return f"?page_token={quote(str(token), safe='')}" if token else ""
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: messages unchanged, images in the protocol's own form."""

@@ -207,11 +207,18 @@ class ProviderSettings:
     def _explain(self, error: Exception, request: HTTPRequest) -> None:
         """Add the remedy if no key was set, and remove secrets from the error."""
         if isinstance(error, AuthenticationError) and not self._api_key:
-            variable = self.api_key_variable
-            text = "; no key was set: use api_key=" + (f" or {variable}" if variable else "")
-            error.args = (str(error) + text,)
+            error.args = (f"{error}; {self._key_advice()}",)
         headers = request.sent_headers or merge_headers(self._extra_headers, request.headers)
         transport.redact(self._connections.secrets(headers), error)
+
+    def _key_advice(self) -> str:
+        variable = self.api_key_variable
+        if variable and os.environ.get(variable):
+            return (
+                f"no key was sent: that in {variable} goes only to the vendor's own address; "
+                "to send it to this one, pass it as api_key="
+            )
+        return "no key was set: use api_key=" + (f" or {variable}" if variable else "")
 
     def close(self) -> None:
         """Close the idle connections of this process; the next call makes new ones.
