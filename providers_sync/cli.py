@@ -436,9 +436,8 @@ def _providers(options: argparse.Namespace) -> int:
         print(row(name, kind.__name__, kind.base_url_variable, address, models))
     for name, preset in PRESETS.items():
         if name not in PROVIDERS:
-            address = f"({preset.base_url})" if preset.ended else preset.base_url
             variables = preset.address_variables
-            print(row(name, "OpenAICompatible", variables, address, "any"))
+            print(row(name, "OpenAICompatible", variables, preset.base_url, "any"))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
     return 0

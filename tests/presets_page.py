@@ -107,8 +107,8 @@ with `https:` and a host of the vendor's own:
 Any other `base_url=` gets the key that is passed as `api_key=`, or none.
 
 Commands without `--provider` choose a preset if its key is set and its address is known
-([in this order](terminal.md#provider-choice)). `HF_TOKEN` and `GOOGLE_OAUTH_ACCESS_TOKEN` choose
-nothing, because they are usually set for something else; `GITHUB_TOKEN` is never read.
+([in this order](terminal.md#provider-choice)). `HF_TOKEN`, `GITHUB_TOKEN` and
+`GOOGLE_OAUTH_ACCESS_TOKEN` choose nothing, because they are usually set for something else.
 """
 
 
@@ -128,7 +128,7 @@ def line(name: str, preset: Preset) -> str:
 
 
 def _row(name: str, preset: Preset) -> str:
-    code = preset.ended or f"`{line(name, preset)}`"
+    code = f"`{line(name, preset)}`"
     cells = [f"`{name}`", preset.note, f"`{preset.base_url}`", _needs(preset), code]
     return "| " + " | ".join(cells) + " |"
 

@@ -102,7 +102,6 @@ def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "http://127.0.0.1:11434 " in printed
     assert "https://api.x.ai/v1" in printed
     assert re.search("^azure .* AZURE_OPENAI_ENDPOINT  https://RESOURCE.openai", printed, re.M)
-    assert "(https://models.github.ai/inference)" in printed
     assert "\nanthropic " in printed
 
 

@@ -58,7 +58,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_page_is_up_to_date() -> None:
     """If it fails, run ``PYTHONPATH=tests:. python -m presets_page``."""
     assert presets_page.page() == PAGE
-    assert set(LINES) == {name for name, preset in PRESETS.items() if not preset.ended}
+    assert set(LINES) == set(PRESETS)
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -324,15 +324,6 @@ def test_function_gives_the_token() -> None:
             provider.complete("Hi")
     sent = [request.headers["Authorization"] for request in server.requests]
     assert sent == ["Bearer first", "Bearer second"]
-
-
-@pytest.mark.usefixtures("no_network")
-def test_ended_service_gets_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GitHub Models; and GITHUB_TOKEN goes nowhere else."""
-    monkeypatch.setenv("GITHUB_TOKEN", KEY)
-    with pytest.raises(InvalidRequestError, match="retired on 30 July 2026; nothing was sent"):
-        OpenAICompatible.preset("github", "m")
-    assert OpenAICompatible.preset("github", "m", base_url="https://models.x")._api_key is None
 
 
 # --- the selection by the environment

@@ -37,8 +37,6 @@ class Preset(NamedTuple):
     """False if the key is usually set for something else."""
     models_note: str = ""
     """What to know of the list of models, or where the names are if the server has no list."""
-    ended: str = ""
-    """When the service ended, if it did."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -128,13 +126,11 @@ def complete_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a provider, with the preset's address and the environment's key.
 
     The key is added only for an address of the vendor's, and for that which the environment names.
-    Raises ``InvalidRequestError`` if the address is unknown, and for a service that has ended.
+    Raises ``InvalidRequestError`` if the address is unknown.
     """
     preset = PRESETS[name]
     address = settings.get("base_url")
     is_trusted = address is None or preset.owns(address)
-    if address is None and preset.ended:
-        raise InvalidRequestError(f"{preset.ended}; nothing was sent: use another provider")
     if address is None:
         address = preset.find_address()
     elif is_trusted:
@@ -216,10 +212,11 @@ PRESETS = {
     ),
     "github": Preset(
         "https://models.github.ai/inference",
-        None,  # GITHUB_TOKEN is set in every job of GitHub Actions
-        "GitHub Models",
+        "GITHUB_TOKEN",
+        "GitHub Models (retired on 30 July 2026, GitHub says)",
         "openai/gpt-4.1",
-        ended="GitHub Models was retired on 30 July 2026",
+        is_selected_by_key=False,  # set in every job of GitHub Actions
+        models_note="GitHub lists its models at https://models.github.ai/catalog/models",
     ),
     "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", "Groq", "openai/gpt-oss-120b"),
     "huggingface": Preset(
