@@ -77,8 +77,14 @@ LAYERS = [
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "
     "providers.anthropic providers.responses providers.gemini providers.ollama dialects",
     # inside dialects: one module per protocol, over what they share
-    "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic",
-    "dialects.openai_writer dialects.anthropic_writer dialects.validation",
+    "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.anthropic "
+    "dialects.gemini dialects.ollama",
+    "dialects.anthropic_writer dialects.gemini_writer dialects.ollama_writer",
+    "dialects.gemini_options dialects.gemini_contents dialects.ollama_messages",
+    "dialects.gemini_schemas",
+    "dialects.gemini_fields",
+    "dialects.openai_writer dialects.validation",
+    "dialects.reasons",
     "dialects.types",
     "providers.model_lists",
     # what every provider shares

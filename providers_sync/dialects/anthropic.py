@@ -6,12 +6,13 @@ Source: Anthropic API reference, "Create a Message", "List Models", "Errors"; ve
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ..types import Message, Messages
 from . import validation
 from .anthropic_writer import AnthropicWriter, error_shape
-from .types import ChatRequest, Dialect, ModelListEndpoint, RequestError
+from .types import ChatRequest, Dialect, ModelEndpoint, RequestError, find_model
 
 NOT_OPTIONS = {
     *("model", "messages", "system", "stream", "stream_options", "stop", "stop_sequences"),
@@ -218,9 +219,9 @@ def _format_model(name: str) -> dict[str, Any]:
     return {**model, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
 
 
-def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
-    first, last = models[0]["id"], models[-1]["id"]
-    return {"data": models, "has_more": False, "first_id": first, "last_id": last}
+def _format_list(models: Sequence[str]) -> dict[str, Any]:
+    data = [_format_model(name) for name in models]
+    return {"data": data, "has_more": False, "first_id": models[0], "last_id": models[-1]}
 
 
 ANTHROPIC = Dialect(
@@ -231,4 +232,10 @@ ANTHROPIC = Dialect(
     AnthropicWriter,
     error_shape,
 )
-ANTHROPIC_MODELS = ModelListEndpoint("/anthropic/v1/models", _format_model, _format_list)
+ANTHROPIC_MODELS = (
+    ModelEndpoint("/anthropic/v1/models", _format_list),
+    ModelEndpoint(
+        "/anthropic/v1/models/<path:name>",
+        lambda models, name: _format_model(find_model(name, models)),
+    ),
+)
