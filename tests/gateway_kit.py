@@ -30,6 +30,8 @@ PATHS = {
     "ai365vip": "/ai365vip/api/chat",
     "openai": "/v1/chat/completions",
     "anthropic": "/anthropic/v1/messages",
+    "gemini": "/gemini/v1beta/models/echo:streamGenerateContent?alt=sse",
+    "ollama": "/api/chat",
 }
 END_MARKS = {
     "vitalentum": "data: [DONE]\n\n",
@@ -37,7 +39,10 @@ END_MARKS = {
     "ai365vip": "",
     "openai": "data: [DONE]\n\n",
     "anthropic": 'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    "gemini": '"finishReason":"STOP"',
+    "ollama": '"done":true',
 }
+"""The end of a body; those of Gemini and Ollama are in its last line."""
 
 
 class Scripted(EchoEngine):
@@ -138,6 +143,8 @@ def body_of(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
     if name == "ai365vip":
         model = {"id": "gpt-3.5-turbo-16k", "name": "GPT-3.5"}
         return {"model": model, "messages": messages, "key": "", "prompt": "", **fields}
+    if name == "gemini":
+        return {"contents": [{"role": "user", "parts": [{"text": text}]}], **fields}
     required = {"max_tokens": 1000} if name == "anthropic" else {}
     return {"model": "echo", "messages": messages, "stream": True, **required, **fields}
 
@@ -160,9 +167,21 @@ def connect(gateway: Gateway, name: str) -> socket.socket:
     return client
 
 
+def is_ended(name: str, body: str) -> bool:
+    """Return whether the body of a stream has the protocol's end marker at its end."""
+    if name in ("gemini", "ollama"):
+        return END_MARKS[name] in body.rstrip("\n").rpartition("\n")[2]
+    return body.endswith(END_MARKS[name])
+
+
 def events(body: bytes | str) -> list[Any]:
-    """Parse an event stream without the package's decoders: the JSON after each ``data:``."""
+    """Parse an event stream without the package's decoders: the JSON after each ``data:``.
+
+    Ollama's is a JSON object in each line.
+    """
     text = body if isinstance(body, str) else body.decode()
+    if text.startswith("{"):
+        return [json.loads(line) for line in text.split("\n")[:-1]]
     data = [event.rpartition("data: ")[2] for event in text.split("\n\n")[:-1]]
     return [each if each == "[DONE]" else json.loads(each) for each in data]
 
@@ -174,6 +193,11 @@ def text_of(name: str, body: str) -> str:
     objects = [event for event in events(body) if isinstance(event, dict)]
     if name == "anthropic":
         return "".join(event["delta"].get("text", "") for event in objects if "delta" in event)
+    if name == "ollama":
+        return "".join(event["message"]["content"] for event in objects)
+    if name == "gemini":
+        parts = [event["candidates"][0]["content"]["parts"] for event in objects]
+        return "".join(part["text"] for each in parts for part in each)
     return "".join(
         choice["delta"].get("content", "") for event in objects for choice in event["choices"]
     )

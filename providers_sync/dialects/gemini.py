@@ -1,10 +1,12 @@
 """Gemini's protocol: reads requests into OpenAI's form and formats the list of models.
 
-Source: Gemini API reference, "Generating content" and "Models"; version v1beta.
+Source: Gemini API reference, "Generating content" and "Models". All versions are served alike:
+clients ask for v1 or v1beta.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import validation
@@ -24,16 +26,15 @@ FIELDS = (
 UNSUPPORTED = ("cachedContent", "labels", "serviceTier", "store", "continuationToken")
 
 
-def read_gemini(
-    body: Any, model: str = "", method: str = "generateContent", alt: str | None = None
-) -> ChatRequest:
-    """Read a request.
+def read_gemini(body: Any, call: str, version: str = "", alt: str | None = None) -> ChatRequest:
+    """Read a request; ``call`` is the end of the path, ``MODEL:METHOD``.
 
     >>> body = {"contents": [{"parts": [{"text": "Hi"}]}], "generationConfig": {"topK": 1}}
-    >>> read_gemini(body, "m")
+    >>> read_gemini(body, "m:generateContent")
     ChatRequest(messages=[{'role': 'user', 'content': 'Hi'}], options={'top_k': 1}, model='m', \
 stream=False, include_usage=False, echoed={'alt': None, 'thoughts': True})
     """
+    model, _, method = call.rpartition(":")  # a model's name may have a colon, too
     if method not in METHODS:
         raise RequestError(
             f"the gateway serves no method {method!r}; it serves {', '.join(METHODS)}", status=404
@@ -64,21 +65,24 @@ def _format_model(name: str) -> dict[str, Any]:
     }
 
 
+def _list(models: Sequence[str], version: str) -> dict[str, Any]:
+    return {"models": [_format_model(name) for name in models]}
+
+
+def _get(models: Sequence[str], version: str, name: str) -> dict[str, Any]:
+    return _format_model(find_model(name, models))
+
+
 GEMINI = Dialect(
     "gemini",
     "/gemini/v1beta",
-    "/gemini/v1beta/models/<path:model>:<method>",
+    "/gemini/<version>/models/<path:call>",
     read_gemini,
     GeminiWriter,
     error_shape,
     query=("alt",),
 )
 GEMINI_MODELS = (
-    ModelEndpoint(
-        "/gemini/v1beta/models", lambda models: {"models": [_format_model(m) for m in models]}
-    ),
-    ModelEndpoint(
-        "/gemini/v1beta/models/<path:name>",
-        lambda models, name: _format_model(find_model(name, models)),
-    ),
+    ModelEndpoint("/gemini/<version>/models", _list),
+    ModelEndpoint("/gemini/<version>/models/<path:name>", _get),
 )
