@@ -186,6 +186,11 @@ def events(body: bytes | str) -> list[Any]:
     return [each if each == "[DONE]" else json.loads(each) for each in data]
 
 
+def error_of(body: Any) -> str:
+    """Return the message of an error's JSON; Ollama's has nothing else."""
+    return str(body["error"] if isinstance(body["error"], str) else body["error"]["message"])
+
+
 def text_of(name: str, body: str) -> str:
     """Return the text of an answer body, parsed without the package's decoders."""
     if name == "ai365vip":

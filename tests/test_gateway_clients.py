@@ -15,7 +15,7 @@ from providers_sync.gateway import SERVED, Gateway, serve
 # --- clients that disconnect
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "ai365vip"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "ai365vip", "gemini", "ollama"])
 @pytest.mark.parametrize("words", [[], ["one", "two"]], ids=["before the first delta", "after it"])
 def test_disconnect_stops_silent_engine(
     scripted: tuple[Gateway, Scripted], name: str, words: list[str]
@@ -64,7 +64,7 @@ def test_disconnect_stops_endless_engine(reads: bool) -> None:
 
 def client(gateway: Gateway, name: str, **options: Any) -> Provider:
     """Return one of the package's providers, connected to the gateway."""
-    model = "echo" if name in ("openai", "anthropic") else None
+    model = "echo" if name in ("openai", "anthropic", "gemini", "ollama") else None
     return PROVIDERS[name](model, base_url=gateway.url(name), **options)
 
 
@@ -77,7 +77,7 @@ def test_client_reads_complete_answer(name: str) -> None:
             client(gateway, name).complete("Hi")
     assert answer.text == 'You said: Привет 😀 "q"\n x'
     assert answer.outcome == ("unverified" if name == "ai365vip" else "complete")
-    reasons = {"ai365vip": None, "anthropic": "end_turn"}
+    reasons = {"ai365vip": None, "anthropic": "end_turn", "gemini": "STOP"}
     assert answer.finish_reason == reasons.get(name, "stop")
 
 

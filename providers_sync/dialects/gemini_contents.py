@@ -47,11 +47,11 @@ def read_contents(value: Any) -> Messages:
     contents = validation.check_list(value, "contents")
     if not contents:
         raise RequestError("contents must be a list with at least one content")
-    reader = _Reader()
+    reader = _ContentReader()
     return [message for i, each in enumerate(contents) for message in reader.read(each, i)]
 
 
-class _Reader:
+class _ContentReader:
     """Reads contents in their order; it knows the calls that have no response yet."""
 
     def __init__(self) -> None:

@@ -32,11 +32,11 @@ def read_messages(value: Any) -> Messages:
         raise RequestError(
             "messages must be a list with at least one message: this gateway loads no models"
         )
-    reader = _Reader()
+    reader = _MessageReader()
     return [reader.read(each, f"messages[{i}]") for i, each in enumerate(messages)]
 
 
-class _Reader:
+class _MessageReader:
     """Reads messages in their order; it knows the calls that have no result yet."""
 
     def __init__(self) -> None:
