@@ -1,12 +1,15 @@
-"""The official OpenAI and Anthropic clients for the tests, and the data of their requests.
+"""The official clients for the tests, and the data of their requests.
 
-Both are set to validate every object they receive, which they do not by default.
+Those of OpenAI and Anthropic are set to validate every object they receive, which they do not by
+default; Google's and Ollama's always do.
 """
 
 from __future__ import annotations
 
 import anthropic
+import ollama
 import openai
+from google import genai
 from pydantic import BaseModel
 
 from providers_sync.gateway import Gateway
@@ -40,3 +43,12 @@ def anthropic_client(gateway: Gateway, key: str = "any") -> anthropic.Anthropic:
         max_retries=0,
         _strict_response_validation=True,
     )
+
+
+def gemini_client(gateway: Gateway, key: str = "any") -> genai.Client:
+    options = genai.types.HttpOptions(base_url=gateway.url() + "/gemini")
+    return genai.Client(api_key=key, http_options=options)
+
+
+def ollama_client(gateway: Gateway, key: str = "any") -> ollama.Client:
+    return ollama.Client(gateway.url("ollama"), headers={"Authorization": f"Bearer {key}"})

@@ -52,9 +52,9 @@ def read_config(value: Any) -> tuple[dict[str, Any], bool]:
     known = (*NAMES, *FORMAT, "candidateCount", "responseModalities", "thinkingConfig")
     config = read_fields({} if value is None else value, name, known, UNSUPPORTED)
     options = {NAMES[key]: each for key, each in config.items() if key in NAMES}
-    for key, kinds in (("topP", (int, float)), ("topK", int), ("seed", int)):
-        if not isinstance(config.get(key, 0), kinds) or isinstance(config.get(key), bool):
-            raise RequestError(f"{name}.{key} must be a number")
+    for key, own in NAMES.items():
+        if own != "stop" and key in config:
+            options[own] = _number(config[key], f"{name}.{key}")
     if config.get("candidateCount", 1) != 1:
         raise RequestError(f"{name}.candidateCount must be 1: this gateway returns one candidate")
     modalities = validation.check_list(
@@ -65,6 +65,13 @@ def read_config(value: Any) -> tuple[dict[str, Any], bool]:
     response_format = _response_format(config, name)
     thinking, shows = _thinking(config.get("thinkingConfig", {}), f"{name}.thinkingConfig")
     return {**options, **response_format, **thinking}, shows
+
+
+def _number(value: Any, name: str) -> float:
+    """Return a number, which is an integer if its value is one: clients send 40.0 as ``topK``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RequestError(f"{name} must be a number, not {validation.json_type(value)}")
+    return int(value) if value == int(value) else value
 
 
 def _response_format(config: dict[str, Any], name: str) -> dict[str, Any]:
