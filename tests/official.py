@@ -6,6 +6,8 @@ default; Google's and Ollama's always do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import anthropic
 import ollama
 import openai
@@ -20,6 +22,8 @@ BLOCK_TOOL = {"name": "weather", "description": "Of a city", "input_schema": SCH
 CALLS = 'call weather {"city": "Rome, Italy"}\ncall weather {"city": "Łódź 😀"}'
 CITIES = [{"city": "Rome, Italy"}, {"city": "Łódź 😀"}]
 PIXEL = "iVBORw0KGgo="
+NO_TLS: Any = {"verify": False}
+"""For addresses without TLS: to load the certificates takes longer than a test."""
 
 
 class Person(BaseModel):
@@ -46,9 +50,10 @@ def anthropic_client(gateway: Gateway, key: str = "any") -> anthropic.Anthropic:
 
 
 def gemini_client(gateway: Gateway, key: str = "any") -> genai.Client:
-    options = genai.types.HttpOptions(base_url=gateway.url() + "/gemini")
+    options = genai.types.HttpOptions(base_url=gateway.url() + "/gemini", client_args=NO_TLS)
     return genai.Client(api_key=key, http_options=options)
 
 
 def ollama_client(gateway: Gateway, key: str = "any") -> ollama.Client:
-    return ollama.Client(gateway.url("ollama"), headers={"Authorization": f"Bearer {key}"})
+    headers = {"Authorization": f"Bearer {key}"}
+    return ollama.Client(gateway.url("ollama"), headers=headers, **NO_TLS)
