@@ -51,10 +51,7 @@ def read_config(value: Any) -> tuple[dict[str, Any], bool]:
     name = "generationConfig"
     known = (*NAMES, *FORMAT, "candidateCount", "responseModalities", "thinkingConfig")
     config = read_fields({} if value is None else value, name, known, UNSUPPORTED)
-    options = {NAMES[key]: each for key, each in config.items() if key in NAMES}
-    for key, own in NAMES.items():
-        if own != "stop" and key in config:
-            options[own] = _number(config[key], f"{name}.{key}")
+    options = {NAMES[key]: _option(config[key], key, name) for key in NAMES if key in config}
     if config.get("candidateCount", 1) != 1:
         raise RequestError(f"{name}.candidateCount must be 1: this gateway returns one candidate")
     modalities = validation.check_list(
@@ -67,11 +64,19 @@ def read_config(value: Any) -> tuple[dict[str, Any], bool]:
     return {**options, **response_format, **thinking}, shows
 
 
-def _number(value: Any, name: str) -> float:
-    """Return a number, which is an integer if its value is one: clients send 40.0 as ``topK``."""
+def _option(value: Any, key: str, name: str) -> Any:
+    """Return the value of an option: a list of texts, or a number."""
+    name = f"{name}.{key}"
+    if key == "stopSequences":
+        numbered = enumerate(validation.check_list(value, name))
+        return [validation.check_text(each, f"{name}[{i}]") for i, each in numbered]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RequestError(f"{name} must be a number, not {validation.json_type(value)}")
-    return int(value) if value == int(value) else value
+    # Clients send 40.0 as topK.
+    number = int(value) if value == int(value) else value
+    if key == "maxOutputTokens" and (number < 1 or not isinstance(number, int)):
+        raise RequestError(f"{name} must be a whole number above 0")
+    return number
 
 
 def _response_format(config: dict[str, Any], name: str) -> dict[str, Any]:
