@@ -84,7 +84,7 @@ LAYERS = [
     "dialects.gemini_schemas",
     "dialects.gemini_fields",
     "dialects.openai_writer dialects.validation",
-    "dialects.reasons",
+    "dialects.reasons dialects.open_calls",
     "dialects.types",
     "providers.model_lists",
     # what every provider shares

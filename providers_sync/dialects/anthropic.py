@@ -36,7 +36,7 @@ def read_anthropic(body: Any) -> ChatRequest:
     >>> read_anthropic({**body, "system": "Be brief.", "stop_sequences": ["."]})
     ChatRequest(messages=[{'role': 'system', 'content': 'Be brief.'}, \
 {'role': 'user', 'content': 'Hi'}], options={'max_tokens': 9, 'stop': ['.']}, model='m', \
-stream=False, include_usage=False)
+stream=False, include_usage=False, echoed={})
     """
     fields = validation.check_object(body, "the body")
     model = validation.check_name(fields.get("model"), "model")

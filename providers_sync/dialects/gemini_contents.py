@@ -11,6 +11,7 @@ from typing import Any
 from ..types import Message, Messages
 from . import validation
 from .gemini_fields import read_fields
+from .open_calls import OpenCalls
 from .types import RequestError
 
 DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
@@ -52,12 +53,10 @@ def read_contents(value: Any) -> Messages:
 
 
 class _ContentReader:
-    """Reads contents in their order; it knows the calls that have no response yet."""
+    """Reads contents in their order."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._open: dict[str, str] = {}
-        """Call id → the function's name."""
+        self._calls = OpenCalls()
 
     def read(self, value: Any, index: int) -> Messages:
         name = f"contents[{index}]"
@@ -107,12 +106,9 @@ class _ContentReader:
         function = validation.check_name(call.get("name"), f"{name}.name", "a function")
         arguments = validation.check_object(call.get("args", {}), f"{name}.args")
         call_id = validation.check_text(call.get("id", ""), f"{name}.id")
-        call_id = call_id or f"call_{self._count}"
-        self._count += 1
-        self._open[call_id] = function
         as_text = json.dumps(arguments, ensure_ascii=False)
         return {
-            "id": call_id,
+            "id": self._calls.add(call_id, function),
             "type": "function",
             "function": {"name": function, "arguments": as_text},
         }
@@ -122,15 +118,12 @@ class _ContentReader:
         response = read_fields(value, name, known, ("willContinue", "scheduling"))
         function = validation.check_name(response.get("name"), f"{name}.name", "a function")
         call_id = validation.check_text(response.get("id", ""), f"{name}.id")
-        if self._open.get(call_id) is None:
-            # Without ids, responses of one function are in the order of its calls.
-            call_id = next((key for key, called in self._open.items() if called == function), "")
+        call_id = self._calls.take(call_id, function)
         if not call_id:
             raise RequestError(
                 f"{name} is that of no call: the contents before it must have a functionCall "
                 f"named {function!r} for each response"
             )
-        del self._open[call_id]
         result = validation.check_object(response.get("response", {}), f"{name}.response")
         message = {"role": "tool", "tool_call_id": call_id, **_result(result)}
         if "parts" in response:

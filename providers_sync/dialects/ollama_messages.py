@@ -11,6 +11,7 @@ from typing import Any
 
 from ..types import Message, Messages
 from . import validation
+from .open_calls import OpenCalls
 from .types import RequestError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -37,12 +38,10 @@ def read_messages(value: Any) -> Messages:
 
 
 class _MessageReader:
-    """Reads messages in their order; it knows the calls that have no result yet."""
+    """Reads messages in their order."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._open: dict[str, str] = {}
-        """Call id → the tool's name."""
+        self._calls = OpenCalls()
 
     def read(self, value: Any, name: str) -> Message:
         turn = validation.check_object(value, name)
@@ -82,27 +81,23 @@ class _MessageReader:
             arguments = {}
         arguments = validation.check_object(arguments, f"{name}.function.arguments")
         call_id = validation.check_text(call.get("id") or "", f"{name}.id")
-        call_id = call_id or f"call_{self._count}"
-        self._count += 1
-        self._open[call_id] = tool
         as_text = json.dumps(arguments, ensure_ascii=False)
-        return {"id": call_id, "type": "function", "function": {"name": tool, "arguments": as_text}}
+        return {
+            "id": self._calls.add(call_id, tool),
+            "type": "function",
+            "function": {"name": tool, "arguments": as_text},
+        }
 
     def _call_id(self, turn: dict[str, Any], name: str) -> str:
         """Return the id of the call that a result belongs to."""
         call_id = validation.check_text(turn.get("tool_call_id") or "", f"{name}.tool_call_id")
         tool = validation.check_text(turn.get("tool_name") or "", f"{name}.tool_name")
-        if call_id not in self._open:
-            # Without ids, results of one tool are in the order of its calls; so are all results
-            # if no tool is named, as older clients do.
-            of_tool = (key for key, called in self._open.items() if tool in ("", called))
-            call_id = next(of_tool, "")
+        call_id = self._calls.take(call_id, tool)
         if not call_id:
             raise RequestError(
                 f"{name} is the result of no call: the messages before it must have one in "
                 f"tool_calls" + (f", of the tool {tool!r}" if tool else "")
             )
-        del self._open[call_id]
         return call_id
 
 
