@@ -59,7 +59,7 @@ def test_read_path(path: str, model: str, stream: bool) -> None:
 def test_read_names_of_either_case() -> None:
     """Names may be in camelCase or in snake_case; ``null`` is as good as absent."""
     request = read(
-        system_instruction={"parts": [{"text": "Be"}, {"text": "brief."}]},
+        system_instruction={"parts": [{"text": "Be"}, {"text": ""}, {"text": "brief."}]},
         generation_config={
             "temperature": 0.5,
             "topP": 0.25,
@@ -196,7 +196,7 @@ NAMED_B = {"type": "function", "function": {"name": "b"}}
         ({"mode": "MODE_UNSPECIFIED"}, "auto", "abc"),
         ({"mode": "NONE"}, "none", "abc"),
         ({"mode": "ANY"}, "required", "abc"),
-        ({"mode": "ANY", "allowedFunctionNames": ["b"]}, NAMED_B, "b"),
+        ({"mode": "ANY", "allowedFunctionNames": ["b", "b"]}, NAMED_B, "b"),
         ({"mode": "ANY", "allowedFunctionNames": ["c", "b", "c"]}, "required", "cb"),
         ({"mode": "VALIDATED", "allowed_function_names": ["b"]}, "auto", "b"),
     ],

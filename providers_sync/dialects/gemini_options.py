@@ -142,7 +142,7 @@ def read_tools(tools: Any, config: Any) -> dict[str, Any]:
     choice: Any = MODES[mode]
     if allowed:
         functions = {key: functions[key] for key in allowed}
-        if mode == "ANY" and len(allowed) == 1:
+        if mode == "ANY" and len(functions) == 1:
             choice = {"type": "function", "function": {"name": allowed[0]}}
     if mode == "VALIDATED":
         functions = {key: {**each, "strict": True} for key, each in functions.items()}
@@ -162,7 +162,7 @@ def _allowed(value: Any, functions: dict[str, Any], mode: str, name: str) -> lis
     for i, each in enumerate(allowed):
         if validation.check_text(each, f"{name}[{i}]") not in functions:
             raise RequestError(f"{name}[{i}] must be the name of a declared function")
-    return list(dict.fromkeys(allowed))
+    return allowed
 
 
 def _functions(value: Any) -> dict[str, dict[str, Any]]:
