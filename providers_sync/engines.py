@@ -48,7 +48,7 @@ class Engine(Protocol):
     """Generates the answers; called from many threads at once."""
 
     models: Sequence[str]
-    """Names listed under ``/v1/models``; the first one is the default."""
+    """Names that the lists of models have; the first one is the default."""
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken

@@ -6,9 +6,12 @@
         for chunk in Vitalentum(base_url=gateway.url("vitalentum")).stream("Hello"):
             print(chunk, end="")
 
-The gateway forwards nothing to the providers' own services. ``/v1`` and ``/anthropic`` also serve
-the official clients of OpenAI and Anthropic:
-``openai.OpenAI(base_url=gateway.url("openai"), api_key="any")``.
+The gateway forwards nothing to the providers' own services. It also serves official clients::
+
+    openai.OpenAI(base_url=gateway.url("openai"), api_key="any")
+    anthropic.Anthropic(base_url=gateway.url("anthropic"), api_key="any")
+    genai.Client(api_key="any", http_options={"base_url": gateway.url() + "/gemini"})
+    ollama.Client(host=gateway.url("ollama"))
 
 ``Gateway.app`` is a WSGI application; ``serve`` runs it on waitress, in background threads.
 """
@@ -71,7 +74,9 @@ class Gateway:
     def url(self, name: str = "") -> str:
         """Return the ``base_url`` for a provider or an official client; without a name, the root.
 
-        Names: the three discontinued services, ``openai`` (or ``v1``) and ``anthropic``.
+        Names: the three discontinued services, ``openai`` (or ``v1``), ``anthropic``, ``gemini``
+        and ``ollama``. Google's own client adds the version to the path: it takes the root and
+        ``/gemini``.
 
         Raises ``InvalidRequestError`` for any other name.
         """

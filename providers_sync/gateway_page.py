@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import re
 
-from .dialects import DIALECTS, Dialect
+from .dialects import DIALECTS, MODEL_ENDPOINTS, Dialect
 from .printable import one_line
 from .providers import PROVIDERS
 
+PLACEHOLDER = re.compile(r"<(?:path:)?(\w+)>")
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
     "color-scheme:light dark}pre{overflow-x:auto;padding:.75rem 1rem;border:1px solid #8886;"
@@ -58,18 +59,30 @@ def client_lines(root: str) -> list[str]:
     return [*imports, "", *(f"client = {OFFICIAL[name].format(root=root)}" for name in served)]
 
 
-def plain_text(root: str, model: str, paths: Iterable[str]) -> str:
-    """Return the page for a terminal; ``paths`` are the gateway's, each with its method."""
-    return "\n".join([_title(model), "", *exports(root), "", *(f"  {path}" for path in paths), ""])
+def paths() -> list[str]:
+    """Return the gateway's paths, each after its method."""
+    served = [("POST", dialect.path) for dialect in DIALECTS]
+    served += [(endpoint.method, endpoint.path) for endpoint in MODEL_ENDPOINTS]
+    return [f"{method:<4} {PLACEHOLDER.sub(_shown, path)}" for method, path in served]
 
 
-def page(root: str, model: str, paths: Iterable[str]) -> str:
+def _shown(placeholder: re.Match[str]) -> str:
+    return {"version": "v1beta", "call": "MODEL:METHOD"}.get(placeholder[1], "NAME")
+
+
+def plain_text(root: str, model: str) -> str:
+    """Return the page for a terminal."""
+    listed = [f"  {path}" for path in paths()]
+    return "\n".join([_title(model), "", *exports(root), "", *listed, ""])
+
+
+def page(root: str, model: str) -> str:
     """Return the page for a browser, with the same and with Python to paste."""
     sections = [
         ("Addresses, for a shell", exports(root)),
         ("With providers_sync", python_lines(root)),
         ("With the vendors' own clients", client_lines(root)),
-        ("Paths", paths),
+        ("Paths", paths()),
     ]
     body = "".join(
         f"<h2>{html.escape(title)}</h2><pre>{html.escape(chr(10).join(lines))}</pre>"

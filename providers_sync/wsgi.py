@@ -25,11 +25,11 @@ from werkzeug.routing import Map, Rule
 from . import gateway_page
 from .dialects import (
     DIALECTS,
-    MODEL_LISTS,
+    MODEL_ENDPOINTS,
     AnswerInfo,
     Delta,
     Dialect,
-    ModelListEndpoint,
+    ModelEndpoint,
     RequestError,
     Writer,
     error_body,
@@ -40,6 +40,8 @@ from .printable import visible
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Limit for a request body; long conversations with images take a few MB."""
+KEY_HEADERS = ("x-api-key", "x-goog-api-key")
+"""Headers of Anthropic's and of Google's clients; OpenAI's send ``Authorization: Bearer``."""
 OVERLOADED = 529
 FORWARDED_STATUSES = {400, 413, 422, 429, 503, OVERLOADED}
 """Statuses that are passed on from the server behind an engine: they tell the client what to do."""
@@ -70,10 +72,10 @@ class App:
             Rule(d.path, methods=["POST"], endpoint=functools.partial(self._chat, d))
             for d in DIALECTS
         ]
-        for m in MODEL_LISTS:
-            endpoint = functools.partial(self._models, m)
-            rules.append(Rule(m.path, methods=["GET"], endpoint=endpoint))
-            rules.append(Rule(f"{m.path}/<path:name>", methods=["GET"], endpoint=endpoint))
+        rules += [
+            Rule(m.path, methods=[m.method], endpoint=functools.partial(self._models, m))
+            for m in MODEL_ENDPOINTS
+        ]
         rules.append(Rule("/", methods=["GET"], endpoint=self._index))
         self._routes = Map(rules, strict_slashes=False, merge_slashes=False).bind("gateway")
 
@@ -117,49 +119,35 @@ class App:
         if self._token is None:
             return
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-        token = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+        headers = (request.headers.get(name) for name in KEY_HEADERS)
+        token = bearer.strip() if scheme.lower() == "bearer" else next(filter(None, headers), "")
         # Header bytes are decoded as latin-1; this restores the bytes that the client sent.
-        sent = (token or "").encode("latin-1", "replace")
+        sent = token.encode("latin-1", "replace")
         if not hmac.compare_digest(sent, self._token):
             raise RequestError(
-                "a valid token is required, as Authorization: Bearer or as x-api-key",
+                "a valid token is required, as Authorization: Bearer, x-api-key or x-goog-api-key",
                 status=401,
                 code="invalid_api_key",
             )
 
     def _index(self, request: Request, key: str) -> Response:
-        paths = [f"POST {dialect.path}" for dialect in DIALECTS]
-        paths += [f"GET  {model_list.path}" for model_list in MODEL_LISTS]
         # The host name is one of this machine's, or the client has sent the token.
-        told = (request.host_url.rstrip("/"), self._engine.models[0], paths)
+        told = (request.host_url.rstrip("/"), self._engine.models[0])
         if request.accept_mimetypes.best_match(["text/plain", "text/html"]) == "text/html":
             content = gateway_page.page(*told)
             return Response(content, mimetype="text/html", headers=gateway_page.SECURITY)
         return Response(gateway_page.plain_text(*told), mimetype="text/plain")
 
     def _models(
-        self, model_list: ModelListEndpoint, request: Request, key: str, name: str | None = None
+        self, endpoint: ModelEndpoint, request: Request, key: str, **values: Any
     ) -> Response:
-        models = self._engine.models
-        if name is None:
-            formatted = [model_list.format_model(each) for each in models]
-            return _json_response(model_list.format_list(formatted))
-        if name not in models:
-            raise RequestError(
-                f"there is no model {name!r}; available models: {', '.join(models)}",
-                status=404,
-                code="model_not_found",
-            )
-        return _json_response(model_list.format_model(name))
+        if endpoint.method == "POST":
+            values["body"] = _read_json(request)
+        return _json_response(endpoint.answer(self._engine.models, **values))
 
     def _chat(self, dialect: Dialect, request: Request, key: str, **values: str) -> Response:
-        if request.mimetype != "application/json":
-            # A web page can post forms and plain text to any address, but not JSON.
-            raise RequestError(
-                "the Content-Type must be application/json", status=415, code="not_json"
-            )
         query = {name: request.args.get(name) for name in dialect.query}
-        chat = dialect.read(_parse_json(request.get_data()), **values, **query)
+        chat = dialect.read(_read_json(request), **values, **query)
         models = self._engine.models
         model = chat.model if chat.model in models else models[0]
         info = AnswerInfo(key, int(time.time()), str(model), chat)
@@ -205,9 +193,14 @@ def _never() -> bool:
     return False
 
 
-def _parse_json(data: bytes) -> Any:
+def _read_json(request: Request) -> Any:
+    if request.mimetype != "application/json":
+        # A web page can post forms and plain text to any address, but not JSON.
+        raise RequestError("the Content-Type must be application/json", status=415, code="not_json")
     try:
-        return json.loads(data, parse_constant=_reject_constant, parse_float=_finite_float)
+        return json.loads(
+            request.get_data(), parse_constant=_reject_constant, parse_float=_finite_float
+        )
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
 

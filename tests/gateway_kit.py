@@ -31,15 +31,20 @@ PATHS = {
     "openai": "/v1/chat/completions",
     "responses": "/v1/responses",
     "anthropic": "/anthropic/v1/messages",
+    "gemini": "/gemini/v1beta/models/echo:streamGenerateContent?alt=sse",
+    "ollama": "/api/chat",
 }
-END_MARKS = {  # in the last event
+END_MARKS = {
     "vitalentum": "data: [DONE]\n\n",
     "codelinkava": "data: [DONE]\n\n",
     "ai365vip": "",
     "openai": "data: [DONE]\n\n",
     "responses": '"status":"completed","error":null',
     "anthropic": 'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    "gemini": '"finishReason":"STOP"',
+    "ollama": '"done":true',
 }
+"""The end of a body; those of Responses, Gemini and Ollama are in its last line of text."""
 
 
 class Scripted(EchoEngine):
@@ -142,6 +147,8 @@ def body_of(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
         return {"model": model, "messages": messages, "key": "", "prompt": "", **fields}
     if name == "responses":
         return {"model": "echo", "input": text, "stream": True, **fields}
+    if name == "gemini":
+        return {"contents": [{"role": "user", "parts": [{"text": text}]}], **fields}
     required = {"max_tokens": 1000} if name == "anthropic" else {}
     return {"model": "echo", "messages": messages, "stream": True, **required, **fields}
 
@@ -164,11 +171,28 @@ def connect(gateway: Gateway, name: str) -> socket.socket:
     return client
 
 
+def is_ended(name: str, body: str) -> bool:
+    """Return whether the body of a stream has the protocol's end marker at its end."""
+    if name in ("responses", "gemini", "ollama"):
+        return END_MARKS[name] in body.rstrip("\n").rpartition("\n")[2]
+    return body.endswith(END_MARKS[name])
+
+
 def events(body: bytes | str) -> list[Any]:
-    """Parse an event stream without the package's decoders: the JSON after each ``data:``."""
+    """Parse an event stream without the package's decoders: the JSON after each ``data:``.
+
+    Ollama's is a JSON object in each line.
+    """
     text = body if isinstance(body, str) else body.decode()
+    if text.startswith("{"):
+        return [json.loads(line) for line in text.split("\n")[:-1]]
     data = [event.rpartition("data: ")[2] for event in text.split("\n\n")[:-1]]
     return [each if each == "[DONE]" else json.loads(each) for each in data]
+
+
+def error_of(body: Any) -> str:
+    """Return the message of an error's JSON; Ollama's has nothing else."""
+    return str(body["error"] if isinstance(body["error"], str) else body["error"]["message"])
 
 
 def text_of(name: str, body: str) -> str:
@@ -180,6 +204,11 @@ def text_of(name: str, body: str) -> str:
         return "".join(event["delta"].get("text", "") for event in objects if "delta" in event)
     if name == "responses":
         return "".join(event["delta"] for event in objects if "delta" in event)
+    if name == "ollama":
+        return "".join(event["message"]["content"] for event in objects)
+    if name == "gemini":
+        parts = [event["candidates"][0]["content"]["parts"] for event in objects]
+        return "".join(part["text"] for each in parts for part in each)
     return "".join(
         choice["delta"].get("content", "") for event in objects for choice in event["choices"]
     )

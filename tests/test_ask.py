@@ -18,7 +18,7 @@ from providers_sync.testing import Request, json_body, refusal, serve, status, t
 @pytest.mark.parametrize("name", SERVED)
 def test_ask_each_provider(echo: Gateway, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the answer is printed, whatever the protocol."""
-    model = ["--model", "echo"] if name in ("openai", "anthropic") else []
+    model = ["--model", "echo"] if name in ("openai", "anthropic", "gemini") else []
     code = main(["ask", "Да 😀", "--provider", name, "--base-url", echo.url(name), *model])
     assert (code, capsys.readouterr().out) == (0, "You said: Да 😀\n")
 
@@ -79,7 +79,7 @@ def test_provider_name_ignores_case_and_debug_may_come_first_or_last(
 
 def test_ask_local_preset(capsys: pytest.CaptureFixture[str]) -> None:
     """The local gateway supports protocols, not presets; the error comes before a model loads."""
-    assert main(["ask", "Hi", "--provider", "ollama", "--local"]) == 1
+    assert main(["ask", "Hi", "--provider", "groq", "--local"]) == 1
     assert "--local supports vitalentum, " in capsys.readouterr().err
 
 
@@ -93,6 +93,7 @@ def test_serve_prints_every_address(
     for name in SERVED:
         assert f"export {PROVIDERS[name].base_url_variable}=http://127.0.0.1:" in printed
     assert "/anthropic\n" in printed
+    assert "/gemini/v1beta\n" in printed
 
 
 def test_providers_lists_presets(capsys: pytest.CaptureFixture[str]) -> None:

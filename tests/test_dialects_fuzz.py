@@ -105,6 +105,92 @@ RESPONSES = {
     "metadata": {"a": "b"},
     "stream": True,
 }
+GEMINI = {
+    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"text": "Hi"},
+                {"inlineData": {"mimeType": "image/png", "data": "aGk="}},
+                {"file_data": {"mime_type": "image/png", "file_uri": "https://example.com/a.png"}},
+            ],
+        },
+        {
+            "role": "model",
+            "parts": [
+                {"text": "Hm.", "thought": True, "thoughtSignature": "x"},
+                {"functionCall": {"name": "f", "args": {"a": 1}}},
+                {"functionCall": {"id": "c1", "name": "f", "args": {}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "c1", "name": "f", "response": {"result": 1}}},
+                {"functionResponse": {"name": "f", "response": {"error": "no"}}},
+            ],
+        },
+        {"parts": [{"text": "call f {}"}]},
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "f",
+                    "description": "d",
+                    "parameters": {
+                        "type": "OBJECT",
+                        "properties": {
+                            "a": {"type": "STRING", "nullable": True, "enum": ["x"]},
+                            "b": {"anyOf": [{"type": "ARRAY", "items": {"type": "INTEGER"}}]},
+                        },
+                        "required": ["a"],
+                        "minProperties": "1",
+                    },
+                },
+                {"name": "g", "parametersJsonSchema": SCHEMA},
+            ]
+        }
+    ],
+    "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+    "generationConfig": {
+        "temperature": 0.5,
+        "topP": 0.5,
+        "topK": 3,
+        "maxOutputTokens": 9,
+        "stopSequences": ["x"],
+        "candidateCount": 1,
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}},
+        "responseModalities": ["TEXT"],
+        "thinkingConfig": {"thinkingBudget": 9, "includeThoughts": True},
+    },
+    "safetySettings": [],
+}
+OLLAMA_CALL = {"function": {"name": "f", "arguments": {"a": 1}}}
+OLLAMA = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi", "images": ["iVBORw0KGgo="]},
+        {
+            "role": "assistant",
+            "content": "",
+            "thinking": "Hm.",
+            "tool_calls": [OLLAMA_CALL, {"id": "c1", **OLLAMA_CALL}],
+        },
+        {"role": "tool", "content": "2", "tool_call_id": "c1"},
+        {"role": "tool", "content": "3", "tool_name": "f"},
+        {"role": "user", "content": "call f {}"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
+    "format": SCHEMA,
+    "options": {"num_predict": 9, "temperature": 0.5, "stop": ["x"], "num_ctx": 9},
+    "think": "low",
+    "stream": True,
+    "keep_alive": 0,
+}
 CONVERSATION = {"history": [{"speaker": "human", "text": "Hi"}, {"speaker": "bot", "text": "Yes"}]}
 BODIES: dict[str, Any] = {
     "vitalentum": {"conversation": json.dumps(CONVERSATION), "temperature": 1},
@@ -119,6 +205,11 @@ BODIES: dict[str, Any] = {
     "openai": OPENAI,
     "anthropic": ANTHROPIC,
     "responses": RESPONSES,
+    "gemini": GEMINI,
+    "ollama": OLLAMA,
+}
+PATH_PARTS: dict[str, dict[str, str]] = {
+    "gemini": {"version": "v1", "call": "m:streamGenerateContent", "alt": "sse"}
 }
 ODD = st.sampled_from(
     [
@@ -161,7 +252,7 @@ def mutated(draw: st.DrawFn, body: Any) -> Any:
 
 def check_answer(dialect: Dialect, body: Any, watcher: DisconnectWatcher) -> None:
     """Read a body, answer it and write the answer, streamed and complete."""
-    request = dialect.read(body)
+    request = dialect.read(body, **PATH_PARTS.get(dialect.name, {}))
     answer = EngineAnswer(EchoEngine(), request, watcher, lambda: False)
     try:
         deltas = list(answer)

@@ -63,6 +63,47 @@ def test_bad_request_is_json(
     assert code is None or error["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "state"),
+    [
+        ("GET", "", {}, 404, "NOT_FOUND"),
+        ("POST", "/v1/models/echo:countTokens", {"json": {}}, 404, "NOT_FOUND"),
+        ("POST", "/v1/models/echo", {"json": {}}, 404, "NOT_FOUND"),
+        ("GET", "/v1beta/models/echo:generateContent", {}, 404, "NOT_FOUND"),
+        ("PUT", "/v1/models", {}, 405, "INVALID_ARGUMENT"),
+        ("POST", "/v1/models/echo:generateContent", {"data": "{}"}, 415, "INVALID_ARGUMENT"),
+        ("POST", "/v1/models/echo:generateContent", {"json": {}}, 400, "INVALID_ARGUMENT"),
+        ("GET", "/v1/models", {"headers": {"Host": "evil.example"}}, 403, "PERMISSION_DENIED"),
+    ],
+)
+def test_bad_request_under_gemini(
+    echo: Gateway, method: str, path: str, options: dict[str, Any], status: int, state: str
+) -> None:
+    """Under ``/gemini`` errors have the form of Google's services."""
+    response = requests.request(method, f"{echo.url()}/gemini{path}", timeout=WAIT_S, **options)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert (error["code"], error["status"]) == (status, state)
+    assert error["message"]
+
+
+@pytest.mark.parametrize("path", ["chat", "show"])
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [({"data": "{}"}, 415), ({"data": "{}", "headers": {"Content-Type": "text/plain"}}, 415)],
+)
+def test_bad_request_under_ollama(
+    echo: Gateway, path: str, options: dict[str, Any], status: int
+) -> None:
+    """Under ``/api`` an error is a text; a page cannot post to any of the paths."""
+    response = requests.post(f"{echo.url('ollama')}/api/{path}", timeout=WAIT_S, **options)
+    assert response.status_code == status
+    assert response.json() == {"error": "the Content-Type must be application/json"}
+    missing = requests.post(f"{echo.url('ollama')}/api/pull", json={}, timeout=WAIT_S)
+    assert missing.status_code == 404
+    assert isinstance(missing.json()["error"], str)
+
+
 HUGE = " " * 17_000_000
 JSON = {"Content-Type": "application/json"}
 
@@ -191,6 +232,8 @@ def test_other_host_reaches_no_engine(scripted: tuple[Gateway, Scripted], name: 
         ({"Authorization": "Bearer clé"}, 200),
         ({"authorization": "bearer clé"}, 200),
         ({"x-api-key": "clé"}, 200),
+        ({"x-goog-api-key": "wrong"}, 401),
+        ({"x-goog-api-key": "clé"}, 200),
     ],
 )
 def test_token_is_required(headers: dict[str, str], status: int) -> None:

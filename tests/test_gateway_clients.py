@@ -15,7 +15,7 @@ from providers_sync.gateway import SERVED, Gateway, serve
 # --- clients that disconnect
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "ai365vip"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "ai365vip", "gemini", "ollama"])
 @pytest.mark.parametrize("words", [[], ["one", "two"]], ids=["before the first delta", "after it"])
 def test_disconnect_stops_silent_engine(
     scripted: tuple[Gateway, Scripted], name: str, words: list[str]
@@ -78,6 +78,7 @@ def test_client_reads_complete_answer(name: str) -> None:
     assert answer.text == 'You said: Привет 😀 "q"\n x'
     assert answer.outcome == ("unverified" if name == "ai365vip" else "complete")
     reasons = {"ai365vip": None, "anthropic": "end_turn", "responses": "completed"}
+    reasons["gemini"] = "STOP"
     assert answer.finish_reason == reasons.get(name, "stop")
 
 

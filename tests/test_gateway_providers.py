@@ -27,6 +27,7 @@ from providers_sync.gateway import Gateway, serve
 from providers_sync.types import ProtocolMessage, ServedModel, ToolCallStarted
 
 BOTH = pytest.mark.parametrize("name", ["openai", "anthropic"])
+EACH = pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "ollama"])
 STREAMING = pytest.mark.parametrize("mode", [{}, {"stream": False}], ids=["streamed", "complete"])
 
 
@@ -192,7 +193,7 @@ def test_stop_sequence_of_a_provider(mode: dict[str, Any]) -> None:
     assert Extra("delta.stop_sequence", "###") in answer.extras
 
 
-@BOTH
+@EACH
 def test_events_that_no_protocol_carries(scripted: tuple[Gateway, Scripted], name: str) -> None:
     """They are left out; the answer before and after them is complete."""
     gateway, engine = scripted
@@ -210,7 +211,7 @@ def test_events_that_no_protocol_carries(scripted: tuple[Gateway, Scripted], nam
     assert (answer.text, answer.outcome) == ("Good morning", "complete")
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("wrong", [b"Hi", 7, {"text": "Hi"}])
 def test_event_that_is_none(scripted: tuple[Gateway, Scripted], name: str, wrong: Any) -> None:
     """What is no event is never left out silently: the answer fails."""
@@ -221,7 +222,7 @@ def test_event_that_is_none(scripted: tuple[Gateway, Scripted], name: str, wrong
         ask(gateway, name)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(
     ("error", "status"),
     [

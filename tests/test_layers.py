@@ -78,10 +78,14 @@ LAYERS = [
     "providers.anthropic providers.responses providers.gemini providers.ollama dialects",
     # inside dialects: one module per protocol, over what they share
     "dialects.vitalentum dialects.codelinkava dialects.ai365vip dialects.openai dialects.responses "
-    "dialects.anthropic",
-    "dialects.responses_writer dialects.anthropic_writer",
+    "dialects.anthropic dialects.gemini dialects.ollama",
+    "dialects.responses_writer dialects.anthropic_writer dialects.gemini_writer "
+    "dialects.ollama_writer",
+    "dialects.gemini_options dialects.gemini_contents dialects.ollama_messages",
+    "dialects.gemini_schemas",
+    "dialects.gemini_fields",
     "dialects.openai_writer dialects.validation",
-    "dialects.reasons",
+    "dialects.reasons dialects.open_calls",
     "dialects.types",
     "providers.model_lists providers.presets",
     # what every provider shares

@@ -38,7 +38,7 @@ READY_S = 10.0
 
 
 def provider(gateway: Gateway, name: str) -> Any:
-    model = "any" if name in ("openai", "anthropic") else "gpt-3.5-turbo"
+    model = "any" if name in ("openai", "anthropic", "gemini", "ollama") else "gpt-3.5-turbo"
     return PROVIDERS[name](model, base_url=gateway.url(name))
 
 

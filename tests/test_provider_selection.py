@@ -215,7 +215,7 @@ def test_discontinued_service_raises_also_when_selected_by_name(
 def test_ask_works_with_the_variables_that_serve_prints(
     echo: Gateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All five addresses are set; ``--debug`` reports which one was used."""
+    """Every address is set; ``--debug`` reports which one was used."""
     for name in SERVED:
         monkeypatch.setenv(PROVIDERS[name].base_url_variable, echo.url(name))
     assert main(["ask", "Hi"]) == 0

@@ -16,6 +16,8 @@ from . import openai_writer
 from .ai365vip import AI365VIP_DIALECT
 from .anthropic import ANTHROPIC, ANTHROPIC_MODELS
 from .codelinkava import CODELINKAVA
+from .gemini import GEMINI, GEMINI_MODELS
+from .ollama import OLLAMA, OLLAMA_MODELS
 from .openai import OPENAI, OPENAI_MODELS
 from .responses import RESPONSES
 from .types import (
@@ -24,16 +26,19 @@ from .types import (
     Delta,
     Dialect,
     Ending,
-    ModelListEndpoint,
+    ModelEndpoint,
     RequestError,
     Writer,
     json_bytes,
 )
 from .vitalentum import VITALENTUM
 
-DIALECTS = (VITALENTUM, CODELINKAVA, AI365VIP_DIALECT, OPENAI, RESPONSES, ANTHROPIC)
+DIALECTS = (
+    *(VITALENTUM, CODELINKAVA, AI365VIP_DIALECT, OPENAI, RESPONSES, ANTHROPIC, GEMINI, OLLAMA),
+)
 """Every protocol that the gateway speaks."""
-MODEL_LISTS = (OPENAI_MODELS, ANTHROPIC_MODELS)
+MODEL_ENDPOINTS = (*OPENAI_MODELS, *ANTHROPIC_MODELS, *GEMINI_MODELS, *OLLAMA_MODELS)
+"""What tells clients of these protocols which models there are."""
 
 
 def error_body(error: RequestError, path: str) -> bytes:
@@ -49,7 +54,9 @@ __all__ = [
     "ANTHROPIC",
     "CODELINKAVA",
     "DIALECTS",
-    "MODEL_LISTS",
+    "GEMINI",
+    "MODEL_ENDPOINTS",
+    "OLLAMA",
     "OPENAI",
     "RESPONSES",
     "VITALENTUM",
@@ -58,7 +65,7 @@ __all__ = [
     "Delta",
     "Dialect",
     "Ending",
-    "ModelListEndpoint",
+    "ModelEndpoint",
     "RequestError",
     "Writer",
     "error_body",

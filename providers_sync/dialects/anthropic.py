@@ -6,12 +6,13 @@ Source: Anthropic API reference, "Create a Message", "List Models", "Errors"; ve
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ..types import Message, Messages
 from . import validation
 from .anthropic_writer import AnthropicWriter, error_shape
-from .types import ChatRequest, Dialect, ModelListEndpoint, RequestError
+from .types import ChatRequest, Dialect, ModelEndpoint, RequestError, find_model
 
 REFUSED = {
     "stop": "use stop_sequences",
@@ -44,7 +45,7 @@ def read_anthropic(body: Any) -> ChatRequest:
     >>> read_anthropic({**body, "system": "Be brief.", "stop_sequences": ["."]})
     ChatRequest(messages=[{'role': 'system', 'content': 'Be brief.'}, \
 {'role': 'user', 'content': 'Hi'}], options={'max_tokens': 9, 'stop': ['.']}, model='m', \
-stream=False, include_usage=False)
+stream=False, include_usage=False, echoed={})
     """
     fields = validation.check_object(body, "the body")
     model = validation.check_name(fields.get("model"), "model")
@@ -234,9 +235,9 @@ def _format_model(name: str) -> dict[str, Any]:
     return {**model, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
 
 
-def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
-    first, last = models[0]["id"], models[-1]["id"]
-    return {"data": models, "has_more": False, "first_id": first, "last_id": last}
+def _format_list(models: Sequence[str]) -> dict[str, Any]:
+    data = [_format_model(name) for name in models]
+    return {"data": data, "has_more": False, "first_id": models[0], "last_id": models[-1]}
 
 
 ANTHROPIC = Dialect(
@@ -247,4 +248,10 @@ ANTHROPIC = Dialect(
     AnthropicWriter,
     error_shape,
 )
-ANTHROPIC_MODELS = ModelListEndpoint("/anthropic/v1/models", _format_model, _format_list)
+ANTHROPIC_MODELS = (
+    ModelEndpoint("/anthropic/v1/models", _format_list),
+    ModelEndpoint(
+        "/anthropic/v1/models/<path:name>",
+        lambda models, name: _format_model(find_model(name, models)),
+    ),
+)

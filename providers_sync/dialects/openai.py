@@ -5,11 +5,12 @@ Source: OpenAI API reference, "Create chat completion" and "List models".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import validation
 from .openai_writer import OpenAIWriter, error_shape
-from .types import ChatRequest, Dialect, ModelListEndpoint
+from .types import ChatRequest, Dialect, ModelEndpoint, find_model
 
 NOT_OPTIONS = {"model", "messages", "stream", "stream_options"}
 
@@ -30,9 +31,14 @@ def _format_model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "providers-sync"}
 
 
-def _format_list(models: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"object": "list", "data": models}
+def _format_list(models: Sequence[str]) -> dict[str, Any]:
+    return {"object": "list", "data": [_format_model(name) for name in models]}
 
 
 OPENAI = Dialect("openai", "/v1", "/v1/chat/completions", read_openai, OpenAIWriter, error_shape)
-OPENAI_MODELS = ModelListEndpoint("/v1/models", _format_model, _format_list)
+OPENAI_MODELS = (
+    ModelEndpoint("/v1/models", _format_list),
+    ModelEndpoint(
+        "/v1/models/<path:name>", lambda models, name: _format_model(find_model(name, models))
+    ),
+)

@@ -57,7 +57,7 @@ class ChatRequest:
     include_usage: bool = False
     """Whether OpenAI's stream should end with a chunk that counts tokens."""
     echoed: dict[str, Any] = field(default_factory=dict)
-    """Fields of the request that the protocol's answers repeat."""
+    """Fields of the request that the protocol's answers repeat or depend on."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,30 @@ class Dialect:
     @property
     def prefix(self) -> str:
         """What the paths of this protocol begin with, without the last slash."""
-        return self.base or "/" + self.path.split("/")[1]
+        return "/" + self.path.split("/")[1]
 
 
 @dataclass(frozen=True)
-class ModelListEndpoint:
-    """The endpoint of a protocol that lists models."""
+class ModelEndpoint:
+    """An endpoint of a protocol that lists the models, or describes one of them."""
 
     path: str
-    format_model: Callable[[str], dict[str, Any]]
-    """Name → the model's JSON."""
-    format_list: Callable[[list[dict[str, Any]]], dict[str, Any]]
-    """The models' JSON → the list's."""
+    """``<name>`` stands for a part that ``answer`` gets."""
+    answer: Callable[..., dict[str, Any]]
+    """Names of the models → JSON; parts of the path are keyword arguments, and ``body`` is one if
+    the method is POST. Raises a ``RequestError``, with status 404 for an unknown model."""
+    method: str = "GET"
+
+
+def find_model(name: str, models: Sequence[str]) -> str:
+    """Return ``name``; raise a ``RequestError`` if there is no such model."""
+    if name not in models:
+        raise RequestError(
+            f"there is no model {name!r}; available models: {', '.join(models)}",
+            status=404,
+            code="model_not_found",
+        )
+    return name
 
 
 def raw_arguments(call: ToolCall) -> str:
