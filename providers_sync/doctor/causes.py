@@ -1,0 +1,149 @@
+"""Explains why a request has failed: the cause, and what to do."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from .. import transport
+from ..errors import (
+    APIStatusError,
+    APITimeoutError,
+    MalformedStream,
+    ProviderError,
+    RateLimitError,
+    ServerError,
+    StreamCut,
+    StreamError,
+    StreamTruncated,
+)
+from ..providers.settings import api_key_of
+from ..transport import SECRET_LENGTH
+from .examination import Examination
+from .finding import Finding, note, wrong
+from .network import bypass_advice, explain_tls, speaks_tls
+
+KEY_ADVICE = "check that the key is complete, not expired, and valid for this address"
+LIMIT_ADVICE = "wait, or check the account's limits and its balance"
+PATH_ADVICE = "check the path of the address: another service answers there"
+BUSY_ADVICE = "the server is too busy: try again later, or use another model"
+CUT_ADVICE = "check for a proxy with a time limit, or try again"
+SHOWN_MODELS = 8
+
+
+def explain_error(error: ProviderError, examination: Examination) -> Finding:
+    """Return the finding about a failed request; ``note`` if the server is well."""
+    tls = transport.find_tls_error(error)
+    if tls is not None:
+        return explain_tls(tls, examination.host)
+    if isinstance(error, APIStatusError):
+        return _explain_status(error, examination)
+    text = clean(str(error), examination)
+    if isinstance(error, ServerError):
+        return _explain_server_error(error, text)
+    if isinstance(error, MalformedStream):
+        return wrong("address" if "web page" in text else "answer", text, PATH_ADVICE)
+    if isinstance(error, (StreamCut, StreamTruncated)):
+        return wrong("answer", text, CUT_ADVICE)
+    if isinstance(error, APITimeoutError) and error.clock == "connect" and examination.is_tls:
+        return wrong(
+            "TLS", f"no handshake: {text}", "check the port, and whether it is for http://"
+        )
+    if isinstance(error, (APITimeoutError, StreamError)):
+        return wrong("answer", text, BUSY_ADVICE)
+    if "407" in text:
+        return _explain_407()
+    if speaks_tls(examination):
+        return _explain_plain(examination)
+    advice = bypass_advice(examination) or "check that the port is that of the API"
+    return wrong("server", text, advice)
+
+
+def _explain_status(error: APIStatusError, examination: Examination) -> Finding:
+    status, text = error.status_code, clean(str(error), examination)
+    if status == 407:
+        return _explain_407()
+    if 300 <= status < 400:
+        return _explain_redirect(error, text)
+    if status == 402 or error.quota_exhausted:
+        return wrong("account", text, "add credit, or raise the limit, with the provider")
+    if isinstance(error, RateLimitError):
+        return wrong("account", text, LIMIT_ADVICE)
+    if status == 401:
+        return _explain_401(text, examination)
+    if status == 403:
+        return wrong(
+            "access",
+            text,
+            "check that the key may use this model, and that the service is offered in the country "
+            "and the network that you call from",
+        )
+    if status == 503 and "loading" in error.body.lower():
+        return note("server", text, "the server is well, but not ready: try again in a minute")
+    if status >= 500:
+        advice = bypass_advice(examination) or "the server has a problem: try again later"
+        return wrong("server", text, advice)
+    if status == 400 and speaks_tls(examination):
+        return _explain_plain(examination)
+    return _explain_rejection(status, text, examination)
+
+
+def _explain_rejection(status: int, text: str, examination: Examination) -> Finding:
+    """Explain a 4xx: a wrong model, a wrong path, or a request that the server does not take."""
+    model, listed = examination.model, examination.listed
+    if model and listed and model not in listed and status in (400, 404, 422):
+        return wrong("model", text, f"use --model with one of: {shown_models(listed)}")
+    if status in (404, 405) and model in listed and model:
+        protocol = f"whether the server speaks the protocol of {examination.name} (--provider)"
+        return wrong("answer", text, f"check the model's name (--model), and {protocol}")
+    if status in (404, 405):
+        return wrong(
+            "address", text, "check the model's name (--model) and the path of the address"
+        )
+    return wrong("answer", text, "the server rejects the request: check the model's name (--model)")
+
+
+def _explain_401(text: str, examination: Examination) -> Finding:
+    if api_key_of(examination.provider):
+        return wrong("key", f"the server rejects the key: {text}", KEY_ADVICE)
+    variable = examination.provider.api_key_variable
+    set_key = f"set {variable}" if variable else "pass it as api_key="
+    return wrong("key", f"the server requires a key: {text}", set_key)
+
+
+def _explain_407() -> Finding:
+    return wrong("proxy", "it requires a name and a password", "use http://NAME:PASSWORD@HOST:PORT")
+
+
+def _explain_redirect(error: APIStatusError, text: str) -> Finding:
+    target = urlsplit(error.headers.get("location") or "")
+    address = f"{target.scheme}://{target.netloc}"
+    advice = f"use an address that begins with {address}" if target.netloc else "correct the path"
+    return wrong("address", text, advice)
+
+
+def _explain_plain(examination: Examination) -> Finding:
+    host = examination.host
+    return wrong("TLS", f"{host} expects TLS on this port", "use https://, or the port for http")
+
+
+def _explain_server_error(error: ServerError, text: str) -> Finding:
+    if error.quota_exhausted:
+        return wrong("account", text, "add credit, or raise the limit, with the provider")
+    if "loading" in error.body.lower():
+        return note("server", text, "the server is well, but not ready: try again in a minute")
+    return wrong(
+        "answer", text, BUSY_ADVICE if error.overloaded else "the server failed: try later"
+    )
+
+
+def shown_models(names: list[str]) -> str:
+    """Return the first of the names, for a text."""
+    return ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
+
+
+def clean(text: str, examination: Examination) -> str:
+    """Return ``text`` without words that contain part of the key: servers often quote it."""
+    key = api_key_of(examination.provider) or ""
+    parts = (key[:8], key[-4:]) if len(key) >= SECRET_LENGTH else ()
+    words = ["***" if any(part in word for part in parts) else word for word in text.split()]
+    return " ".join(words)
