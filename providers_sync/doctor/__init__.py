@@ -75,7 +75,7 @@ def examine(
 def _origin(name: str, provider: Provider, base_url: str | None) -> str:
     if base_url:
         return "--base-url"
-    if name in PRESETS:
+    if name in PRESETS and name not in PROVIDERS:
         return PRESET
     if uses_default_url(provider):
         return DEFAULT

@@ -91,7 +91,8 @@ def _limits(provider: Provider) -> list[dict[str, Any]]:
 
 def _read(examination: Examination, arrivals: Arrivals, limit: dict[str, Any]) -> None:
     left = examination.time_left()
-    timeouts = Timeouts(connect=left, first_token=left, idle=SILENCE_S, total=left)
+    # Connecting, TLS included, ends first, so that the error tells which of them took the time.
+    timeouts = Timeouts(connect=0.9 * left, first_token=left, idle=SILENCE_S, total=left)
     arrivals.started = monotonic()
     with examination.provider.stream(
         QUESTION, examination.model, timeouts=timeouts, retry=1, **limit
@@ -162,7 +163,8 @@ def _explain_timeout(
         text = f"it stalls after {chunks} chunks: no byte for {SILENCE_S:g} s"
         return wrong("stream", text, "check for a proxy with a time limit, and the server's log")
     if chunks:
-        return note("answer", f"{chunks} chunks, and no end within {seconds}", _SLOW_ADVICE)
+        text = f"it streams, but slowly: {chunks} chunks, and no end within {seconds}"
+        return note("answer", text, "give your calls enough time (timeouts=), or use another model")
     if error.clock == "connect":
         return explain_error(error, examination)
     if examination.has_responded or arrivals.headers:

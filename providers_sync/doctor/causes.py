@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from .. import transport
@@ -18,6 +19,7 @@ from ..errors import (
 )
 from ..providers.settings import api_key_of
 from ..transport import SECRET_LENGTH
+from ..transport.errors import error_chain
 from .examination import Examination
 from .finding import Finding, note, wrong
 from .network import bypass_advice, explain_tls, speaks_tls
@@ -27,31 +29,39 @@ LIMIT_ADVICE = "wait, or check the account's limits and its balance"
 PATH_ADVICE = "check the path of the address: another service answers there"
 BUSY_ADVICE = "the server is too busy: try again later, or use another model"
 CUT_ADVICE = "check for a proxy with a time limit, or try again"
+CREDIT_ADVICE = "add credit, or raise the limit, with the provider"
+READY_ADVICE = "the server is well, but not ready: try again in a minute"
 SHOWN_MODELS = 8
+_LOADING = re.compile(r"(?<!error )(?<!failed )\bloading\b", re.IGNORECASE)
+"""llama.cpp says "Loading model", Hugging Face "is currently loading"."""
+_TLS_WORDS = re.compile(r"HTTPS|SSL|TLS")
+"""How servers name what they expect in place of plain HTTP."""
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d+[^'\")]*)")
+"""The text of http.client if a proxy answers CONNECT with anything but 2xx."""
 
 
 def explain_error(error: ProviderError, examination: Examination) -> Finding:
     """Return the finding about a failed request; ``note`` if the server is well."""
+    text = clean(str(error), examination)
+    if isinstance(error, APITimeoutError) and error.clock == "connect" and examination.is_tls:
+        return wrong(
+            "TLS", f"no handshake: {text}", "check the port, and whether it is for http://"
+        )
     tls = transport.find_tls_error(error)
     if tls is not None:
         return explain_tls(tls, examination.host)
     if isinstance(error, APIStatusError):
         return _explain_status(error, examination)
-    text = clean(str(error), examination)
     if isinstance(error, ServerError):
         return _explain_server_error(error, text)
     if isinstance(error, MalformedStream):
         return wrong("address" if "web page" in text else "answer", text, PATH_ADVICE)
     if isinstance(error, (StreamCut, StreamTruncated)):
         return wrong("answer", text, CUT_ADVICE)
-    if isinstance(error, APITimeoutError) and error.clock == "connect" and examination.is_tls:
-        return wrong(
-            "TLS", f"no handshake: {text}", "check the port, and whether it is for http://"
-        )
     if isinstance(error, (APITimeoutError, StreamError)):
         return wrong("answer", text, BUSY_ADVICE)
-    if "407" in text:
-        return _explain_407()
+    if refusal := _refused_tunnel(error):
+        return _explain_tunnel(refusal, examination)
     if speaks_tls(examination):
         return _explain_plain(examination)
     advice = bypass_advice(examination) or "check that the port is that of the API"
@@ -65,7 +75,7 @@ def _explain_status(error: APIStatusError, examination: Examination) -> Finding:
     if 300 <= status < 400:
         return _explain_redirect(error, text)
     if status == 402 or error.quota_exhausted:
-        return wrong("account", text, "add credit, or raise the limit, with the provider")
+        return wrong("account", text, CREDIT_ADVICE)
     if isinstance(error, RateLimitError):
         return wrong("account", text, LIMIT_ADVICE)
     if status == 401:
@@ -77,12 +87,12 @@ def _explain_status(error: APIStatusError, examination: Examination) -> Finding:
             "check that the key may use this model, and that the service is offered in the country "
             "and the network that you call from",
         )
-    if status == 503 and "loading" in error.body.lower():
-        return note("server", text, "the server is well, but not ready: try again in a minute")
+    if status == 503 and _LOADING.search(error.body):
+        return note("server", text, READY_ADVICE)
     if status >= 500:
         advice = bypass_advice(examination) or "the server has a problem: try again later"
         return wrong("server", text, advice)
-    if status == 400 and speaks_tls(examination):
+    if status == 400 and _TLS_WORDS.search(error.body) and speaks_tls(examination):
         return _explain_plain(examination)
     return _explain_rejection(status, text, examination)
 
@@ -114,6 +124,21 @@ def _explain_407() -> Finding:
     return wrong("proxy", "it requires a name and a password", "use http://NAME:PASSWORD@HOST:PORT")
 
 
+def _refused_tunnel(error: ProviderError) -> str:
+    """Return the status with which a proxy refused to connect to the server, else ``""``."""
+    for inner in error_chain(error):
+        if found := _TUNNEL.search(str(inner)):
+            return found.group(1)
+    return ""
+
+
+def _explain_tunnel(refusal: str, examination: Examination) -> Finding:
+    if refusal.startswith("407"):
+        return _explain_407()
+    text = f"it does not connect to {examination.host}: {refusal}"
+    return wrong("proxy", text, bypass_advice(examination))
+
+
 def _explain_redirect(error: APIStatusError, text: str) -> Finding:
     target = urlsplit(error.headers.get("location") or "")
     address = f"{target.scheme}://{target.netloc}"
@@ -128,9 +153,9 @@ def _explain_plain(examination: Examination) -> Finding:
 
 def _explain_server_error(error: ServerError, text: str) -> Finding:
     if error.quota_exhausted:
-        return wrong("account", text, "add credit, or raise the limit, with the provider")
-    if "loading" in error.body.lower():
-        return note("server", text, "the server is well, but not ready: try again in a minute")
+        return wrong("account", text, CREDIT_ADVICE)
+    if _LOADING.search(error.body):
+        return note("server", text, READY_ADVICE)
     return wrong(
         "answer", text, BUSY_ADVICE if error.overloaded else "the server failed: try later"
     )

@@ -53,7 +53,8 @@ def _listed(examination: Examination) -> list[str]:
 
 
 def _check_error(error: ProviderError, examination: Examination) -> Iterator[Finding]:
-    if transport.find_tls_error(error) is not None:
+    is_timeout = isinstance(error, APITimeoutError)
+    if not is_timeout and transport.find_tls_error(error) is not None:
         yield explain_error(error, examination)
         return
     if isinstance(error, (APIStatusError, MalformedStream)):
@@ -63,7 +64,7 @@ def _check_error(error: ProviderError, examination: Examination) -> Iterator[Fin
         yield ok("server", f"it responds (a GET returns {error.status_code})")
     elif isinstance(examination.provider, ListsModels):
         text = clean(str(error), examination)
-        if isinstance(error, APITimeoutError):
+        if is_timeout:
             text = f"it was not received within {LIST_S:g} s"
         yield note("models", f"no list of models: {text}")
     if not isinstance(examination.provider, ListsModels):
