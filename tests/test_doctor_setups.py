@@ -48,7 +48,7 @@ from providers_sync.testing import (
 KEY = "sk-setups-0123456789-tail"
 LIMIT_S = 10.0
 """No set-up may take longer."""
-SHORT_S = 1.0
+SHORT_S = 0.7
 """In place of the doctor's own limit, where a set-up uses it up."""
 NUMBERS = [text(f"{number} ") for number in range(1, 13)]
 STEADY = [step for chunk in NUMBERS for step in (chunk, pause(0.005))]
@@ -97,20 +97,23 @@ class SetUp:
         prefix = PREFIX.get(self.provider, "")
         path = urlsplit(request.path).path  # a proxy is sent a whole address
         endpoint = prefix + kind.api_endpoint.partition("{")[0].partition("?")[0]
+        elsewhere = self.elsewhere(request) if callable(self.elsewhere) else self.elsewhere
         if request.method == "POST":
             if path not in (endpoint, f"{endpoint}m:streamGenerateContent"):
-                return self.elsewhere
+                return elsewhere
             return self.reply(request) if callable(self.reply) else self.reply
         if not hasattr(kind, "models_endpoint"):
-            return status(405) if path == endpoint else self.elsewhere
+            return status(405) if path == endpoint else elsewhere
         if path != prefix + kind.models_endpoint.partition("?")[0]:
-            return self.elsewhere
+            return elsewhere
         return json_body(LISTS[self.provider]) if self.models is None else self.models
 
 
-def at_once(*steps: Any, after: float) -> Any:
-    """Return an answer whose chunks a proxy has held back."""
-    return answer(pause(after), *steps, headers={"Via": "1.1 office"})
+def held_back(after: float) -> Any:
+    """Return an answer that a proxy has held back: all its events come in one read."""
+    events = [{"choices": [{"index": 0, "delta": {"content": f"{n} "}}]} for n in range(1, 13)]
+    data = "".join(f"data: {json.dumps(each)}\n\n" for each in events)
+    return answer(pause(after), data.encode(), headers={"Via": "1.1 office"})
 
 
 def wants_new_name(request: Request) -> Any:
@@ -177,11 +180,11 @@ GOOD = {
     "list is empty": SetUp(("note models", "ok answer"), models=empty()),
     "list is cut": SetUp(("note models", "ok answer"), models=[cut()]),
     "endless list": SetUp(
-        ("note models", "not received within 0.3 s", "ok answer"),
+        ("note models", "not received within 0.15 s", "ok answer"),
         models=answer(repeat(b" ", pause(0.01))),
     ),
     "list hangs": SetUp(
-        ("note models", "not received within 0.3 s", "ok answer"), models=answer(before=[stall()])
+        ("note models", "not received within 0.15 s", "ok answer"), models=answer(before=[stall()])
     ),
     "alias": SetUp(("note model the server does not list alias", "ok answer"), model="alias"),
     "chooses a model for chats": SetUp(
@@ -190,9 +193,9 @@ GOOD = {
         models=json_body({"data": [{"id": "text-embedding-3"}, {"id": "whisper-1"}, {"id": "m"}]}),
     ),
     "chooses a model that does not chat": SetUp(
-        ("note model", "check another one: use --model NAME"),
+        ("note model m: 404", "→ n is tried", "ok answer complete"),
         model=None,
-        reply=status(404, "This is not a chat model"),
+        reply=lambda request: STEADY if request.json()["model"] == "n" else NOWHERE,
     ),
     "max_completion_tokens": SetUp(("ok answer", "ok stream"), reply=wants_new_name),
     "max_tokens": SetUp(("ok answer", "ok stream"), reply=knows_old_name),
@@ -359,6 +362,23 @@ BROKEN = {
         model="x",
         reply=status(400, "unknown model x"),
     ),
+    "rejects all its models": SetUp(
+        ("note model m: 400", "BAD model 400 Bad Request", "no such model"),
+        model=None,
+        reply=status(400, "no such model"),
+    ),
+    "wrong model, no list": SetUp(
+        ("BAD model 404", "→ check the model's name"),
+        models=status(404),
+        reply=status(404, "model 'm' not found, try pulling it first"),
+    ),
+    "no credit, and the list is below /v1": SetUp(
+        ("BAD account 429", "add credit"),
+        path="",
+        elsewhere=lambda request: (
+            status(429, type="insufficient_quota") if request.method == "POST" else NOWHERE
+        ),
+    ),
     "another protocol": SetUp(
         ("BAD answer 404", "--provider"), provider="responses", reply=NOWHERE
     ),
@@ -399,7 +419,7 @@ BROKEN = {
             "BAD stream something buffers the answer (it came through 1.1 office)",
             "proxy_buffering off",
         ),
-        reply=at_once(*NUMBERS, after=0.6),
+        reply=held_back(after=0.6),
     ),
     "refused": SetUp(("BAD TCP port", "connection refused"), address="{refused}"),
     "unknown host": SetUp(
@@ -505,7 +525,7 @@ def own_environment(clean_environment: None, monkeypatch: pytest.MonkeyPatch) ->
     for variable in list(os.environ):
         if re.search(r"_(BASE_URL|API_KEY|PROXY)$|^(PROVIDERS_SYNC|OLLAMA)_", variable.upper()):
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(model_list, "LIST_S", 0.3)
+    monkeypatch.setattr(model_list, "LIST_S", 0.15)
     monkeypatch.setattr(checked_answer, "SILENCE_S", 0.5)
 
 

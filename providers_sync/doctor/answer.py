@@ -57,12 +57,25 @@ def check_answer(examination: Examination) -> Iterator[Finding]:
         return
     arrivals = Arrivals(monotonic())
     try:
-        _ask(examination, arrivals)
+        yield from _ask_models(examination, arrivals)
     except ProviderError as error:
         yield _explain_failure(error, arrivals, examination)
     else:
         yield _describe_answer(arrivals)
         yield _describe_stream(arrivals, examination)
+
+
+def _ask_models(examination: Examination, arrivals: Arrivals) -> Iterator[Finding]:
+    """Ask the model; if it was not given and is rejected, report that and ask the next ones."""
+    while True:
+        try:
+            return _ask(examination, arrivals)
+        except APIStatusError as error:
+            if error.status_code not in (400, 404, 422) or not examination.other_models:
+                raise
+            text = f"{examination.model}: {clean(str(error), examination)}"
+            examination.model = examination.other_models.pop(0)
+            yield note("model", text, f"{examination.model} is tried")
 
 
 def _ask(examination: Examination, arrivals: Arrivals) -> None:
@@ -145,12 +158,8 @@ def _explain_failure(error: ProviderError, arrivals: Arrivals, examination: Exam
         finding = explain_error(error, examination)
         text = f"after {len(arrivals.times)} chunks: {finding.text}"
         return Finding(finding.about, text, finding.advice, finding.level)
-    if found := find_base_url(examination):
+    if found := find_base_url(examination, error):
         return corrected(found, examination)
-    if examination.is_model_chosen and getattr(error, "status_code", 0) in (400, 404, 422):
-        text = clean(str(error), examination)
-        advice = "if it is no model for chats, check another one: use --model NAME"
-        return note("model", f"{examination.model}: {text}", advice)
     return explain_error(error, examination)
 
 

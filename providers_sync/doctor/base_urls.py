@@ -27,19 +27,27 @@ _ENDPOINT = re.compile(
 _VERSION = re.compile(r"/v\d+(beta\d*)?$")
 _DOUBLED = re.compile(r"(/v\d+(?:beta\d*)?)\1+$")
 _NO_PATH = (404, 405, 410)
+_WRONG_PATH = (400, 403, 404, 405, 410, 422, 501)
+"""What servers return for a path that they do not know, beside redirects and web pages."""
 _KNOWN_PATH = (400, 401, 403, 405, 415, 422)
 """What a GET of an endpoint for POST may return, but not of a path that does not exist."""
 
 
-def find_base_url(examination: Examination) -> str | None:
+def find_base_url(examination: Examination, error: ProviderError) -> str | None:
     """Return the corrected address if the API answers there, else ``None``.
 
-    Nothing is sent if the list of models, or an endpoint, was found at the configured address.
+    ``error`` is that of the request. Nothing is sent if it has another cause than the address, or
+    if the list of models, or an endpoint, was found at the configured address.
     """
-    provider, error = examination.provider, examination.list_error
-    if error is None or not examination.has_responded:
+    provider, list_error = examination.provider, examination.list_error
+    if list_error is None or not examination.has_responded:
         return None
-    if not isinstance(provider, ListsModels) and getattr(error, "status_code", 0) != 404:
+    if isinstance(error, APIStatusError) and (
+        error.quota_exhausted
+        or (not (300 <= error.status_code < 400) and error.status_code not in _WRONG_PATH)
+    ):
+        return None
+    if not isinstance(provider, ListsModels) and getattr(list_error, "status_code", 0) != 404:
         return None
     for url in candidates(examination.name, provider):
         if examination.time_left() < PROBE_S / 2:

@@ -28,10 +28,17 @@ KEY_ADVICE = "check that the key is complete, not expired, and valid for this ad
 LIMIT_ADVICE = "wait, or check the account's limits and its balance"
 PATH_ADVICE = "check the path of the address: another service answers there"
 BUSY_ADVICE = "the server is too busy: try again later, or use another model"
+MODEL_ADVICE = "check the model's name (--model)"
 CUT_ADVICE = "check for a proxy with a time limit, or try again"
 CREDIT_ADVICE = "add credit, or raise the limit, with the provider"
 READY_ADVICE = "the server is well, but not ready: try again in a minute"
 SHOWN_MODELS = 8
+_NO_MODEL = re.compile(
+    r"(model|deployment).?not.?found|(unknown|invalid|no such) model"
+    r"|model\b[^{}]{0,80}\b(not (exist|found|supported|available)|does not exist)",
+    re.IGNORECASE,
+)
+"""How servers say that they do not have a model."""
 _LOADING = re.compile(r"(?<!error )(?<!failed )\bloading\b", re.IGNORECASE)
 """llama.cpp says "Loading model", Hugging Face "is currently loading"."""
 _TLS_WORDS = re.compile(r"HTTPS|SSL|TLS")
@@ -94,22 +101,22 @@ def _explain_status(error: APIStatusError, examination: Examination) -> Finding:
         return wrong("server", text, advice)
     if status == 400 and _TLS_WORDS.search(error.body) and speaks_tls(examination):
         return _explain_plain(examination)
-    return _explain_rejection(status, text, examination)
+    return _explain_rejection(error, text, examination)
 
 
-def _explain_rejection(status: int, text: str, examination: Examination) -> Finding:
+def _explain_rejection(error: APIStatusError, text: str, examination: Examination) -> Finding:
     """Explain a 4xx: a wrong model, a wrong path, or a request that the server does not take."""
     model, listed = examination.model, examination.listed
-    if model and listed and model not in listed and status in (400, 404, 422):
-        return wrong("model", text, f"use --model with one of: {shown_models(listed)}")
-    if status in (404, 405) and model in listed and model:
+    is_no_path = error.status_code in (404, 405)
+    if _NO_MODEL.search(error.body) or (is_no_path and listed and model not in listed):
+        advice = f"use --model with one of: {shown_models(listed)}" if listed else MODEL_ADVICE
+        return wrong("model", text, advice)
+    if is_no_path and listed:
         protocol = f"whether the server speaks the protocol of {examination.name} (--provider)"
-        return wrong("answer", text, f"check the model's name (--model), and {protocol}")
-    if status in (404, 405):
-        return wrong(
-            "address", text, "check the model's name (--model) and the path of the address"
-        )
-    return wrong("answer", text, "the server rejects the request: check the model's name (--model)")
+        return wrong("answer", text, f"{MODEL_ADVICE}, and {protocol}")
+    if is_no_path:
+        return wrong("address", text, f"{MODEL_ADVICE}, and the path of the address")
+    return wrong("answer", text, f"read what the server says, and {MODEL_ADVICE}")
 
 
 def _explain_401(text: str, examination: Examination) -> Finding:

@@ -28,8 +28,8 @@ class Examination:
     model: str | None
     name: str = ""
     """What the provider is called: one of ``PROVIDERS`` or ``PRESETS``."""
-    is_model_chosen: bool = False
-    """Whether the model is one of the server's list, because none was given."""
+    other_models: list[str] = field(default_factory=list)
+    """Models of the server's list to try if it rejects the first, because none was given."""
     addresses: list[Any] = field(default_factory=list)
     """Addresses of the first hop: the proxy or the server."""
     connect_s: float = 0.0

@@ -17,6 +17,8 @@ from .finding import Finding, note, ok, wrong
 
 LIST_S = 3.0
 """For all pages of the list; it leaves the answer most of the time."""
+TRIED_MODELS = 3
+"""Without a model: some of a list are not for chats, and their names do not tell."""
 _NO_LIST = (404, 405, 501)
 """What servers without a list of models return."""
 _OTHER_KINDS = re.compile(
@@ -79,7 +81,7 @@ def _check_error(error: ProviderError, examination: Examination) -> Iterator[Fin
 def _explain_without_question(error: ProviderError, examination: Examination) -> Finding:
     """Return the cause if no question can be sent, because no model is known."""
     if isinstance(error, (APIStatusError, MalformedStream)):
-        if found := find_base_url(examination):
+        if found := find_base_url(examination, error):
             return corrected(found, examination)
         is_page = "web page" in str(error)
         if not is_page and getattr(error, "status_code", 404) in _NO_LIST:
@@ -109,10 +111,10 @@ def _model(examination: Examination) -> Finding:
     """Report whether the server lists the model; without a model, use one of the list."""
     names = examination.listed
     if examination.model is None and names:
-        chosen = next((name for name in names if not _OTHER_KINDS.search(name)), names[0])
-        examination.model, examination.is_model_chosen = chosen, True
+        chats = [name for name in names if not _OTHER_KINDS.search(name)] or names
+        examination.model, *examination.other_models = chats[:TRIED_MODELS]
         listed = shown_models(names)
-        return ok("model", f"none given, so {chosen} is used; the server lists {listed}")
+        return ok("model", f"none given, so {chats[0]} is used; the server lists {listed}")
     if examination.model is None:
         return wrong("model", "none given, and the server lists none", "use --model NAME")
     if not names:

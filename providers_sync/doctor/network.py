@@ -17,11 +17,11 @@ from ..errors import ProviderError
 from .examination import Examination, host_and_port
 from .finding import Finding, note, ok, wrong
 
-RESOLVE_S = 6.0
+RESOLVE_S = 5.5
 """For the name: a resolver asks a second name server after 5 s without an answer of the first."""
 CONNECT_S = 3.0
 """For connecting to all addresses of the first hop together."""
-DIRECT_S = 0.5
+DIRECT_S = 0.4
 """For testing a port in another way, when the cause is known: without the proxy, or with TLS."""
 CLOCK_ADVICE = (
     "check this machine's clock; if it is right, the server's owner must renew the certificate"
