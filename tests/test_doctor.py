@@ -469,6 +469,13 @@ def test_a_missing_key_is_reported(run: Doctor, monkeypatch: pytest.MonkeyPatch)
     assert not any("Authorization" in request.headers for request in server.requests)
 
 
+def test_a_local_server_needs_no_key() -> None:
+    """Ollama's default address is this machine; that of its cloud wants the key."""
+    examined = Examination(PROVIDERS["ollama"]("m"), doctor.DEFAULT, "m")
+    [finding] = doctor._check_key(examined)
+    assert (finding.level, "OLLAMA_API_KEY is not set" in finding.text) == ("ok", True)
+
+
 def test_a_key_over_plain_http_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be read in transit."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -597,6 +604,13 @@ ARRIVALS: dict[str, tuple[list[float], str]] = {
     "quick": (every(0.0001, 100, first=0.05), "ok"),
     "nothing": ([], "note"),
 }
+
+
+def test_a_distant_server_is_not_taken_for_a_buffer() -> None:
+    """Most of the wait was the network's."""
+    times = every(0.0001, 20, first=1.0)
+    assert buffering.detect_buffering(0.0, times, {}, 60, 0.8).level == "ok"
+    assert buffering.detect_buffering(0.0, times, {}, 60, 0.2).level == "wrong"
 
 
 @pytest.mark.parametrize("name", ARRIVALS)

@@ -145,7 +145,12 @@ def knows_no_limit(request: Request) -> Any:
 GOOD = {
     **{
         name: SetUp(
-            ("ok model the server lists m", "ok answer complete", "ok stream 12 chunks"),
+            (
+                f"from {PROVIDERS[name].base_url_variable}",
+                "ok model the server lists m",
+                "ok answer complete",
+                "ok stream 12 chunks",
+            ),
             provider=name,
         )
         for name in LISTS
@@ -372,12 +377,20 @@ BROKEN = {
         models=status(404),
         reply=status(404, "model 'm' not found, try pulling it first"),
     ),
+    "too many requests, and the list is below /v1": SetUp(
+        ("BAD account 429", "wait, or check"),
+        path="",
+        elsewhere=lambda request: status(429) if request.method == "POST" else NOWHERE,
+    ),
     "no credit, and the list is below /v1": SetUp(
-        ("BAD account 429", "add credit"),
+        ("BAD account 400", "add credit"),
         path="",
         elsewhere=lambda request: (
-            status(429, type="insufficient_quota") if request.method == "POST" else NOWHERE
+            status(400, type="billing_hard_limit_reached") if request.method == "POST" else NOWHERE
         ),
+    ),
+    "Gemini with a doubled /v1beta": SetUp(
+        ("BAD address", "→ use {url}/v1beta"), provider="gemini", path="/v1beta/v1beta"
     ),
     "another protocol": SetUp(
         ("BAD answer 404", "--provider"), provider="responses", reply=NOWHERE

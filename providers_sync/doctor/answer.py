@@ -144,9 +144,10 @@ def _describe_stream(arrivals: Arrivals, examination: Examination) -> Finding:
             "the server sent the complete answer as one JSON document",
             "it works, but does not stream: check the server's settings, or use another server",
         )
-    # A new connection costs about four round trips: TCP, TLS and the request.
-    started = arrivals.started + 4 * examination.connect_s
-    return detect_buffering(started, arrivals.times, arrivals.headers, len(arrivals.text))
+    network_s = 4 * examination.connect_s  # round trips of a new connection: TCP, TLS, request
+    return detect_buffering(
+        arrivals.started, arrivals.times, arrivals.headers, len(arrivals.text), network_s
+    )
 
 
 def _explain_failure(error: ProviderError, arrivals: Arrivals, examination: Examination) -> Finding:

@@ -37,17 +37,23 @@ def is_sudden(times: Sequence[float]) -> bool:
 
 
 def detect_buffering(
-    started: float, times: Sequence[float], headers: Mapping[str, str], characters: int
+    started: float,
+    times: Sequence[float],
+    headers: Mapping[str, str],
+    characters: int,
+    network_s: float = 0.0,
 ) -> Finding:
     """Return what the chunks' arrival ``times`` show; all are seconds of the same clock.
 
     A short answer has about 20 chunks of ``characters`` together. Few of them are thin evidence,
-    which is a note at most.
+    which is a note at most. Connecting may have taken ``network_s`` of the wait.
     """
     if not times:
         return note("stream", "the answer is empty, so there are no arrival times to judge")
-    wait, spread = max(times[0] - started, 0.0), times[-1] - times[0]
+    wait, spread = times[0] - started, times[-1] - times[0]
     seen = f"{len(times)} chunks, the first after {wait:.2f} s, the last {spread:.2f} s later"
+    if is_sudden(times) and wait - network_s < LONG_WAIT_S:
+        return ok("stream", f"{seen}; too fast to tell whether something buffers it")
     if is_sudden(times):
         return _detect_sudden(wait, len(times), seen, headers, characters)
     long_gaps = [late - early for early, late in pairwise(times) if late - early >= BURST_GAP_S]
@@ -65,8 +71,6 @@ def detect_buffering(
 def _detect_sudden(
     wait: float, chunks: int, seen: str, headers: Mapping[str, str], characters: int
 ) -> Finding:
-    if wait < LONG_WAIT_S:
-        return ok("stream", f"{seen}; too fast to tell whether something buffers it")
     if chunks == 1:
         text = f"the complete answer arrived as one chunk after {wait:.2f} s{_via(headers)}"
         advice = f"either the server does not stream, or something buffers the answer: {ADVICE}"

@@ -40,7 +40,7 @@ _NO_MODEL = re.compile(
 )
 """How servers say that they do not have a model."""
 _LOADING = re.compile(r"(?<!error )(?<!failed )\bloading\b", re.IGNORECASE)
-"""llama.cpp says "Loading model", Hugging Face "is currently loading"."""
+"""llama.cpp says "Loading model", others "is currently loading"."""
 _TLS_WORDS = re.compile(r"HTTPS|SSL|TLS")
 """How servers name what they expect in place of plain HTTP."""
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d+[^'\")]*)")
