@@ -12,7 +12,8 @@ import pytest
 
 from providers_sync import PROVIDERS, doctor
 from providers_sync.cli import main
-from providers_sync.doctor import buffering, examination, network
+from providers_sync.doctor import base_urls, buffering, examination, model_list, network
+from providers_sync.doctor.answer import check_answer
 from providers_sync.doctor.examination import Examination
 from providers_sync.gateway import serve as gateway
 from providers_sync.providers import PRESETS
@@ -531,6 +532,43 @@ def test_a_wrong_server_is_reported(reply: Any, expected: str, run: Doctor) -> N
         code, shown = run(*openai(server.url)[:4])
     assert (code, expected in shown or "BAD server" in shown) == (1, True)
     assert {request.method for request in server.requests[sent:]} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url", "found"),
+    [
+        ("openai", "https://openrouter.ai/v1", "https://openrouter.ai/api/v1"),
+        ("openai", "https://api.groq.com", "https://api.groq.com/openai/v1"),
+        ("openai", "http://box:8000", "http://box:8000/v1"),
+        ("anthropic", "http://box:8765", "http://box:8765/anthropic"),
+        ("ai365vip", "http://box:8765/api/chat", "http://box:8765/ai365vip"),
+    ],
+)
+def test_other_addresses_are_on_the_same_server(name: str, base_url: str, found: str) -> None:
+    """The key goes to no other scheme, host or port."""
+    others = list(base_urls.candidates(name, PROVIDERS[name]("gpt-3.5-turbo", base_url=base_url)))
+    assert found in others
+    origin = base_url.split("/")[:3]
+    assert all(other.split("/")[:3] == origin for other in others)
+
+
+def test_the_corrected_address_is_sent_the_query_and_the_key() -> None:
+    """The GETs are those of the configured provider."""
+
+    def script(request: Request) -> Any:
+        is_list = request.path == "/v1/models?version=2"
+        return json_body({"data": [{"id": "m"}]}) if is_list else status(404)
+
+    with (
+        serve(script) as server,
+        PROVIDERS["openai"](
+            "m", base_url=server.url, api_key=KEY, query={"version": "2"}
+        ) as provider,
+    ):
+        examined = Examination(provider, "here", "m")
+        findings = [*model_list.check_models(examined), *check_answer(examined)]
+    assert findings[-1].advice == f"use {server.url}/v1"
+    assert {request.headers["Authorization"] for request in server.requests} == {f"Bearer {KEY}"}
 
 
 # --- the stream

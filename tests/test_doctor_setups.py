@@ -279,7 +279,8 @@ GOOD = {
         environment={"http_proxy": "{url}"},
     ),
     "a key": SetUp(
-        ("ok key from OPENAI_API_KEY", "ok answer"), environment={"OPENAI_API_KEY": KEY}
+        ("ok key from OPENAI_API_KEY ok proxy none", "ok answer"),
+        environment={"OPENAI_API_KEY": KEY},
     ),
 }
 
