@@ -35,7 +35,11 @@ LAYERS = [
     "engines",
     # integrations: the doctor, used by the command line
     "doctor",
-    "doctor.network doctor.buffering",
+    "doctor.answer",
+    "doctor.model_list doctor.buffering",
+    "doctor.base_urls doctor.causes",
+    "doctor.network",
+    "doctor.examination",
     "doctor.finding",
     # integrations
     "local notebook web testing",

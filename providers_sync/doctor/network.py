@@ -8,22 +8,21 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from .. import transport
 from ..clock import monotonic
 from ..errors import ProviderError
-from ..providers import Provider
+from .examination import Examination, host_and_port
 from .finding import Finding, note, ok, wrong
 
-CONNECT_S = 10.0
-"""Timeout for resolving the name, and again for connecting to all its addresses together."""
-DIRECT_S = 3.0
-"""Timeout for testing whether the server can be reached without the proxy."""
-PORTS = {"http": 80, "https": 443}
-SOCKS_PORT = 1080
+RESOLVE_S = 5.5
+"""For the name: a resolver asks a second name server after 5 s without an answer of the first."""
+CONNECT_S = 3.0
+"""For connecting to all addresses of the first hop together."""
+DIRECT_S = 0.4
+"""For testing a port in another way, when the cause is known: without the proxy, or with TLS."""
 CLOCK_ADVICE = (
     "check this machine's clock; if it is right, the server's owner must renew the certificate"
 )
@@ -45,39 +44,6 @@ CERTIFICATES = {
 """OpenSSL's error codes (X509_V_ERR_…), each with an explanation and advice."""
 
 
-@dataclass
-class Examination:
-    """The examined provider, and what has been found out about it so far."""
-
-    provider: Provider
-    address_from: str
-    """What set the address: an option, a variable, "the default" or "the preset"."""
-    model: str | None
-    addresses: list[Any] = field(default_factory=list)
-    """Addresses of the first hop: the proxy or the server."""
-
-    @property
-    def proxy(self) -> str | None:
-        return transport.proxy_for(self.provider.base_url)
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.provider.base_url).hostname or ""
-
-    @property
-    def is_tls(self) -> bool:
-        return urlsplit(self.provider.base_url).scheme == "https"
-
-    def hop(self) -> tuple[str, int]:
-        """Return host and port of the first hop of a request."""
-        return _endpoint(self.proxy or self.provider.base_url)
-
-
-def _endpoint(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, SOCKS_PORT)
-
-
 def is_this_machine(host: str) -> bool:
     """Return whether a host is this machine."""
     with contextlib.suppress(ValueError):
@@ -95,7 +61,7 @@ def check_proxy(examination: Examination) -> Iterator[Finding]:
         yield ok("proxy", "none" + (excluded if variable in names else ""))
         return
     try:
-        host, port = _endpoint(examination.proxy)
+        host, port = host_and_port(examination.proxy)
     except ValueError:  # not shown, as it may contain a password
         host, port = "", 0
     if not host:
@@ -119,13 +85,13 @@ def _no_proxy_advice(examination: Examination) -> str:
 def resolve_host(examination: Examination) -> Iterator[Finding]:
     """Resolve the name of the first hop."""
     host, port = examination.hop()
-    started = monotonic()
+    started, limit = monotonic(), examination.time_left(RESOLVE_S)
     try:
-        examination.addresses = transport.RequestAttempt(connect_s=CONNECT_S).resolve(host, port)
+        examination.addresses = transport.RequestAttempt(connect_s=limit).resolve(host, port)
     except TimeoutError:
         yield wrong(
             "DNS",
-            f"no name server answered within {CONNECT_S:g} s",
+            f"no name server answered within {limit:.2g} s",
             "check this machine's network and its name server (/etc/resolv.conf)",
         )
     except (socket.gaierror, UnicodeError) as error:
@@ -153,16 +119,17 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
 def check_connection(examination: Examination) -> Iterator[Finding]:
     """Connect to the first hop, and close the connection."""
     port = examination.hop()[1]
+    end = monotonic() + examination.time_left(CONNECT_S)
     failures = []
     for index, address in enumerate(examination.addresses):
         remaining = len(examination.addresses) - index
         started = monotonic()
         try:
-            _connect(address, CONNECT_S / remaining)
+            _connect(address, max(end - started, 0.05) / remaining)
         except OSError as error:
             failures.append(f"{address[4][0]}: {_reason(error)}")
         else:
-            seconds = monotonic() - started
+            seconds = examination.connect_s = monotonic() - started
             text = f"port {port} of {address[4][0]} accepted a connection after {seconds:.3f} s"
             if failures:
                 yield note(
@@ -201,13 +168,30 @@ def bypass_advice(examination: Examination) -> str:
     """Return advice on the proxy, or ``""`` without one: bypass it if that works."""
     if examination.proxy is None:
         return ""
-    host, port = _endpoint(examination.provider.base_url)
+    host, port = host_and_port(examination.provider.base_url)
     try:
         found = transport.RequestAttempt(connect_s=DIRECT_S).resolve(host, port)
         _connect(found[0], DIRECT_S)
     except (ProviderError, OSError, UnicodeError, IndexError):
         return "check the proxy's address and its rules"
     return f"this machine reaches {host} without the proxy: set NO_PROXY={host}"
+
+
+def speaks_tls(examination: Examination) -> bool:
+    """Return whether the port of an ``http:`` address speaks TLS; nothing is sent over it."""
+    if examination.is_tls or examination.proxy or not examination.addresses:
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    family, kind, protocol, _, target = examination.addresses[0]
+    try:
+        with socket.socket(family, kind, protocol) as sock:
+            sock.settimeout(DIRECT_S)
+            sock.connect(target)
+            with context.wrap_socket(sock, server_hostname=examination.host):
+                return True
+    except (OSError, ValueError):  # ValueError: the host is no name that TLS can carry
+        return False
 
 
 def explain_tls(error: ssl.SSLError, host: str) -> Finding:
