@@ -78,16 +78,8 @@ FORWARDED = frozenset(
         *("presence_penalty", "frequency_penalty", "repeat_penalty"),
     ]
 )
-"""Options passed on to llama.cpp unchanged; others could collide with parameters of ``stream``."""
-REFUSED = {
-    "functions": "use tools",
-    "function_call": "use tool_choice",
-    "logprobs": "the gateway does not send token probabilities",
-    "audio": "the local model answers with text",
-    "web_search_options": "the local model has no access to the web",
-}
-"""Options without which the answer is not what was asked for. Others that the local model does not
-know are left out: ``user``, ``metadata``, ``store``, ``service_tier`` and the like."""
+"""Options passed on to llama.cpp unchanged. Others are left out: they are hints for OpenAI's own
+service (``user``, ``store``, …), or could collide with parameters of ``stream``."""
 
 
 class LocalServer:
@@ -225,7 +217,6 @@ class LocalEngine:
         chat template knows (``local_grammar``). ``stop`` does not apply where a call is required.
         """
         _check_text_only(messages)
-        _check_options(options)
         forwarded = {name: value for name, value in options.items() if name in FORWARDED}
         functions = offered_tools(options)
         turns = rendered(messages, functions)
@@ -293,13 +284,6 @@ def _check_context_size(value: int | None) -> int:
             f"{MIN_CONTEXT_TOKENS}, not {value!r}"
         )
     return value
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that the local model cannot honour and that change what is asked for."""
-    for name, remedy in REFUSED.items():
-        if options.get(name):
-            raise InvalidRequestError(f"{name} is not supported by the local model: {remedy}")
 
 
 def _check_text_only(messages: Messages) -> None:

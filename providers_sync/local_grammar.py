@@ -41,6 +41,8 @@ PROBE = "~"
 
 _CALL_START = re.compile(OPEN + r'\n\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 _CALL_END = "}\n" + CLOSE
+_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Where spaces are. Where llguidance allows any, a small model may write them up to its limit."""
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _TEXT = rf"TEXT: /(.|\n)*/ & ~/(.|\n)*{OPEN}(.|\n)*/"
 _INSTRUCTION = """You can call these tools:
@@ -144,11 +146,11 @@ def _literal(text: str) -> str:
 
 
 def _json(schema: Any) -> str:
-    """Return the rule for JSON that fits a schema, with one space at most between two tokens."""
+    """Return the rule for JSON that fits a schema."""
     if isinstance(schema, dict):
         if not _combines_objects(schema):
             schema = _narrowed(schema)
-        schema = {"x-guidance": {"whitespace_pattern": " "}, **schema}
+        schema = {"x-guidance": _SPACES, **schema}
     return f"%json {json.dumps(schema)}"
 
 

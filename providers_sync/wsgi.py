@@ -249,11 +249,10 @@ def _from_exception(error: Exception) -> RequestError:
 
 
 def _words(error: Exception) -> str:
-    """Return an error's text; of a status only the server's own words, without its address."""
+    """Return an error's text; of a status the server's own words, without the server's address."""
     if not isinstance(error, APIStatusError):
         return str(error)
-    own = body_message(error.body)
-    return own or f"the server behind the gateway answered with status {error.status_code}"
+    return body_message(error.body) or re.sub(r" from https?://\S+", "", str(error))
 
 
 def _status_behind(error: Exception) -> int:
