@@ -12,7 +12,7 @@ write it::
 
 Every call fits its tool's schema, with ``tool_choice="auto"`` too. There is one call, or up to
 ``MAX_CALLS`` if the request has ``parallel_tool_calls: true``. Together with tools,
-``response_format`` applies to answers that are not calls.
+``response_format`` applies to answers that are not calls, and a required call takes its place.
 
 Not expressible, and refused: ``not``, ``if``, ``uniqueItems``, ``contains``, ``propertyNames``,
 ``dependentRequired``, unknown formats, look-around in ``pattern``, and ``oneOf`` with options that
@@ -136,9 +136,8 @@ def _answer_schema(response_format: Mapping[str, Any] | None) -> Any:
 def _call(function: Mapping[str, Any]) -> str:
     name = json.dumps(function["name"], ensure_ascii=False)
     schema = function.get("parameters") or _NO_ARGUMENTS
-    return (
-        f'{_literal(f"""{{"name": {name}, "arguments": """)} {_json(schema)} {_literal(_CALL_END)}'
-    )
+    start = f'{{"name": {name}, "arguments": '
+    return f"{_literal(start)} {_json(schema)} {_literal(_CALL_END)}"
 
 
 def _literal(text: str) -> str:

@@ -258,5 +258,5 @@ def test_status_of_a_server_is_told_once(name: str, status: int) -> None:
 def test_status_without_words(scripted: tuple[Gateway, Scripted]) -> None:
     """Of a status without a body the client gets its name, and still no address."""
     scripted[1].script.put(APIStatusError("503 Busy from http://127.0.0.1:9/v1", status_code=503))
-    with pytest.raises(APIStatusError, match="/v1/chat/completions: 503 Busy$"):
+    with pytest.raises(APIStatusError, match=r"/v1/chat/completions: 503 Busy$"):
         ask(scripted[0], "openai")
