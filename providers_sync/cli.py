@@ -167,6 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
     serve.add_argument(
+        "--context-size",
+        type=int,
+        metavar="N",
+        help="tokens of prompt and answer together, for the local engine (default: 4096)",
+    )
+    serve.add_argument(
         "--token",
         help="API key that clients must send; visible to others in ps, so prefer --token-file",
     )
@@ -336,6 +342,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         token=token,
         model=options.model,
+        context_size=options.context_size,
     ) as gateway:
         print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
         print(*exports(gateway.url()), sep="\n", flush=True)
@@ -354,9 +361,11 @@ def _serve_fault(options: argparse.Namespace) -> int:
         raise InvalidRequestError(
             f"unknown fault {options.fault!r}; choose one of {', '.join(FAULTS)}"
         )
-    if options.engine or options.model or options.token or options.token_file:
+    engine_options = (options.engine, options.model, options.context_size)
+    if any((*engine_options, options.token, options.token_file)):
         raise InvalidRequestError(
-            "--fault uses no engine: leave out --engine, --model, --token and --token-file"
+            "--fault uses no engine: leave out --engine, --model, --context-size, --token and "
+            "--token-file"
         )
     if not 0 <= options.port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {options.port}")

@@ -6,6 +6,7 @@ OpenRouter's ``metadata.raw`` and Groq's ``failed_generation`` beside the messag
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections.abc import Iterator
 from typing import Any
@@ -63,6 +64,19 @@ def server_message(chain: list[dict[str, Any]]) -> str:
             if more and as_text(more) not in message:
                 message += f": {as_text(more)}"
     return message
+
+
+def body_message(body: str) -> str:
+    """Return the message in an error's body, wherever it is; all of a body that has none."""
+    try:
+        value = load_json(body)
+    except ValueError:
+        text = " ".join(body.split())
+        return "" if text.startswith("<") else text[:300]
+    error = value[0] if isinstance(value, list) and value else value
+    text = server_message(list(errors_within(error))) if isinstance(error, dict) else ""
+    text = (text or (value if isinstance(value, str) else json.dumps(value)))[:2000]
+    return text.encode("utf-8", "replace").decode()  # replaces lone surrogates by "?"
 
 
 def first_value(chain: list[dict[str, Any]], keys: tuple[str, ...]) -> Any:

@@ -120,12 +120,14 @@ def serve(
     port: int = 0,
     token: str | None = None,
     model: str | None = None,
+    context_size: int | None = None,
 ) -> Gateway:
     """Start a gateway and return it, ready for requests.
 
-    ``engine`` is ``"echo"``, ``"local"`` (``model``: path of its weights) or a custom ``Engine``;
-    closing the gateway closes it. ``port`` 0 uses a free port. An address other than
-    127.0.0.1 needs a ``token``; with a token, every request must send it.
+    ``engine`` is ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
+    The local engine takes ``model``, the path of its weights, and ``context_size``, the most tokens
+    of a prompt and its answer together (default: 4096). ``port`` 0 uses a free port. An address
+    other than 127.0.0.1 needs a ``token``; with a token, every request must send it.
 
     Raises ``InvalidRequestError`` for invalid settings, and another ``ProviderError`` if the model
     or a thread cannot be started; then nothing stays open.
@@ -148,7 +150,7 @@ def serve(
             f"cannot listen on {host} port {port} ({error}); port 0 uses a free port"
         ) from error
     try:
-        return Gateway(listener, _make_engine(engine, model), token)
+        return Gateway(listener, _make_engine(engine, model, context_size), token)
     except BaseException:
         listener.close()
         raise
@@ -180,11 +182,16 @@ def find_token(token: str | None = None, file: str | None = None) -> str | None:
     return token.strip()
 
 
-def _make_engine(engine: str | Engine, model: str | None) -> Engine:
+def _make_engine(engine: str | Engine, model: str | None, context_size: int | None) -> Engine:
     if engine == "local":
         from .local import LocalEngine
 
-        return LocalEngine(model)
+        return LocalEngine(model, context_size=context_size)
+    if context_size is not None:
+        raise InvalidRequestError(
+            "context_size (--context-size) is for the local engine; use engine='local' "
+            "(--engine local)"
+        )
     if model is not None:
         raise InvalidRequestError(
             "model is the path of the local engine's weights; use engine='local' (--engine local)"

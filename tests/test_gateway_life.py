@@ -15,6 +15,7 @@ import pytest
 import requests
 from gateway_kit import PATHS, WAIT_S, Scripted, body_of, connect, post, text_of
 
+from providers_sync.cli import main
 from providers_sync.errors import InvalidRequestError
 from providers_sync.gateway import Gateway, serve
 
@@ -24,6 +25,7 @@ from providers_sync.gateway import Gateway, serve
     [
         ({"engine": "parrot"}, "there is no engine 'parrot'"),
         ({"model": "m.gguf"}, "model is the path of the local engine's weights"),
+        ({"context_size": 512}, r"context_size \(--context-size\) is for the local engine"),
         ({"token": ""}, "token must be text"),
         ({"port": 70_000}, "port must be a number from 0 to 65535"),
     ],
@@ -32,6 +34,12 @@ def test_serve_wrong_setting(options: dict[str, Any], message: str) -> None:
     """Invalid settings raise in ``serve``."""
     with pytest.raises(InvalidRequestError, match=message):
         serve(**options)
+
+
+def test_context_size_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--context-size`` reaches the engine: the echo has no context."""
+    assert main(["serve", "--engine", "echo", "--port", "0", "--context-size", "600"]) == 1
+    assert "context_size (--context-size) is for the local engine" in capsys.readouterr().err
 
 
 def test_serve_taken_port(echo: Gateway) -> None:

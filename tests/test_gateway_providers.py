@@ -240,3 +240,24 @@ def test_error_in_the_stream_behind(
     with pytest.raises(APIStatusError, match="slow down") as caught:
         ask(gateway, name)
     assert caught.value.status_code == status
+
+
+@BOTH
+@pytest.mark.parametrize("status", [400, 401, 503])
+def test_status_of_a_server_is_told_once(name: str, status: int) -> None:
+    """The client gets the server's own words, and no address but the gateway's."""
+    with testing.serve(testing.status(status, "not so"), protocol="openai") as server:
+        provider = PROVIDERS["openai"]("m", base_url=server.url, retry=None)
+        with serve(PassingOn(provider)) as gateway, pytest.raises(APIStatusError) as caught:
+            ask(gateway, name)
+    text = str(caught.value)
+    assert text.endswith(": not so")
+    assert text.count("http://") == 1
+    assert f":{gateway.port}/" in text
+
+
+def test_status_without_words(scripted: tuple[Gateway, Scripted]) -> None:
+    """Of a status without a body the client gets its name, and still no address."""
+    scripted[1].script.put(APIStatusError("503 Busy from http://127.0.0.1:9/v1", status_code=503))
+    with pytest.raises(APIStatusError, match=r"/v1/chat/completions: 503 Busy$"):
+        ask(scripted[0], "openai")

@@ -43,8 +43,8 @@ LAYERS = [
     "doctor.finding",
     # integrations
     "local notebook web testing",
-    # the child process of local
-    "llama_server",
+    # below local: its child process, and its grammars
+    "llama_server local_grammar",
     # inside testing
     "testing.server testing.faults testing.scripted",
     "testing.in_memory",

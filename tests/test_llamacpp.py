@@ -211,7 +211,7 @@ def test_llama_behind_official_clients(local: tuple[Gateway, Recording]) -> None
 
 
 def test_engine_forwards_tools(local: tuple[Gateway, Recording]) -> None:
-    """Tools and their results reach llama.cpp; this model's template ignores them."""
+    """Tools reach the engine, and do not keep the model from answering with text."""
     tool = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
     options = {"tools": [tool], "tool_choice": "auto", "max_tokens": 1}
     provider = OpenAICompatible("any", base_url=local[0].url("openai"))

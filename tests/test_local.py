@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from providers_sync.errors import APIConnectionError, APIStatusError, InvalidReq
 from providers_sync.gateway import SERVED, Gateway, serve
 from providers_sync.local import LocalEngine, LocalServer, find_weights
 from providers_sync.stream import CancelToken
-from providers_sync.types import Finish, Messages, ReasoningDelta, TextDelta, ToolCall, Usage
+from providers_sync.types import Finish, Messages, ReasoningDelta, TextDelta, Usage
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
@@ -111,10 +112,59 @@ def test_unknown_options_are_not_forwarded(local: tuple[Gateway, Recording]) -> 
 
 @pytest.mark.model
 def test_prompt_beyond_context(local: tuple[Gateway, Recording]) -> None:
-    """A prompt longer than the context is the caller's mistake, reported before the answer."""
-    with pytest.raises(APIStatusError, match="context") as caught:
+    """A prompt longer than the context is the caller's mistake; the error names the remedy.
+
+    It names the gateway's address, and not the one of llama.cpp behind it.
+    """
+    with pytest.raises(APIStatusError) as caught:
         provider(local[0], "vitalentum").complete("word " * 6000)
     assert caught.value.status_code == 400
+    text = str(caught.value)
+    assert re.search(r"the prompt has 60\d\d tokens, .* may have 4096: .*--context-size N", text)
+    assert re.findall(r"127\.0\.0\.1:\d+", text) == [f"127.0.0.1:{local[0].port}"]
+
+
+@pytest.mark.model
+def test_wrong_option_is_reported_once(local: tuple[Gateway, Recording]) -> None:
+    """What llama.cpp refuses reaches the client in llama.cpp's words, with no address in them."""
+    body = {"model": "any", "messages": CONVERSATION, "min_p": "much"}
+    response = requests.post(local[0].url("v1") + "/chat/completions", json=body, timeout=60)
+    assert response.status_code == 400
+    message = response.json()["error"]["message"]
+    assert message.startswith("the local model: Field 'min_p'")
+    assert "127.0.0.1" not in message
+
+
+@pytest.mark.model
+def test_context_size_ends_an_answer() -> None:
+    """``context_size`` limits prompt and answer together; at its end the reason is ``length``."""
+    needs_model()
+    schema = {"type": "array", "items": {"const": 1}, "minItems": 500}
+    response_format = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    with serve("local", context_size=512) as gateway:
+        answer = provider(gateway, "openai").complete(
+            "word " * 400, response_format=response_format
+        )
+        assert answer.finish_reason == "length"
+        assert answer.usage.total_tokens == 512
+
+
+@pytest.mark.parametrize("size", [0, 511, 512.0, True, "4096"])
+def test_wrong_context_size(size: Any) -> None:
+    """A context must be a whole number of tokens, and not too few."""
+    with pytest.raises(InvalidRequestError, match=r"context_size .*from 512, not "):
+        LocalServer(context_size=size)
+
+
+def test_stopped_server_is_explained(tmp_path: Path) -> None:
+    """If llama.cpp has stopped, the client learns that, and not where it listened."""
+    engine = engine_before("http://127.0.0.1:9/v1")
+    with (
+        serve(engine) as gateway,
+        pytest.raises(APIStatusError, match="its server has stopped, so start") as caught,
+    ):
+        provider(gateway, "openai").complete("Hi", retry=None)
+    assert "127.0.0.1:9" not in str(caught.value)
 
 
 @pytest.mark.model
@@ -131,42 +181,36 @@ def test_disconnect_frees_the_model(local: tuple[Gateway, Recording]) -> None:
 # --- the engine with a simulated llama.cpp
 
 
-def test_engine_forwards_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools are sent; reasoning, text, calls, usage and finish reason return; images do not."""
+def engine_before(url: str) -> LocalEngine:
+    """Return an engine whose llama.cpp is the server at an address."""
+    fake = SimpleNamespace(model="m", base_url=url, api_key="k3y", close=lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_module, "LocalServer", lambda model, context_size: fake)
+        return LocalEngine()
+
+
+def test_engine_forwards_everything() -> None:
+    """Options are sent; reasoning, text, usage and finish reason return; images do not."""
     script = [
         testing.reasoning("Hm."),
         testing.text("Hi"),
-        testing.tool_call("add", {"a": 1}, id="c1", pieces=3),
-        testing.finish("tool_calls"),
+        testing.finish("stop"),
         testing.usage(1, 2),
     ]
-    options = {"tools": [{"type": "function"}], "tool_choice": "auto", "seed": 7}
+    options = {"seed": 7, "logit_bias": {"Rome": -100}, "stop": ["."]}
     with testing.serve(script, protocol="openai") as server:
-        fake = SimpleNamespace(model="m", base_url=server.url, api_key="k3y", close=lambda: None)
-        monkeypatch.setattr(local_module, "LocalServer", lambda model: fake)
-        engine = LocalEngine()
+        engine = engine_before(server.url)
         received = list(engine.answer(CONVERSATION, {**options, "cancel": 1}, CancelToken()))
         with pytest.raises(InvalidRequestError, match=r"messages\[0\].*not image_url"):
             list(engine.answer([IMAGE], {}, CancelToken()))
         (request,) = server.requests
-    call = ToolCall("c1", "add", {"a": 1}, '{"a": 1}')
     assert received == [
-        *(ReasoningDelta("Hm."), TextDelta("Hi"), Usage(1, 2, 3)),
-        *(call, Finish("tool_calls")),
+        *(ReasoningDelta("Hm."), TextDelta("Hi"), Usage(1, 2, 3), Finish("stop")),
     ]
     body = request.json()
     assert {name: body[name] for name in options} == options
     assert "cancel" not in body
     assert request.headers["Authorization"] == "Bearer k3y"
-
-
-@pytest.mark.model
-def test_llama_parse_failure_is_bad_request(local: tuple[Gateway, Recording]) -> None:
-    """A wrong request that llama.cpp answers with a 500 becomes a 400."""
-    body = {"model": "any", "messages": CONVERSATION, "tools": [{"function": {"name": "f"}}]}
-    response = requests.post(local[0].url("v1") + "/chat/completions", json=body, timeout=60)
-    assert response.status_code == 400
-    assert "Failed to parse tools" in response.json()["error"]["message"]
 
 
 # --- access to llama.cpp itself

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import math
 import time
 from datetime import timezone
 
-from ..error_words import errors_within, server_message
+from ..error_words import body_message, errors_within
 from ..errors import APIStatusError, AuthenticationError, RateLimitError
 from ..quota import REMEDY
 from ..server_json import load_json
@@ -31,7 +30,7 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     if 300 <= response.status < 400 and location:
         target = location.partition("?")[0]
         message += f": redirected to {target}; redirects are not followed, so correct base_url"
-    elif server_message := _server_message(body):
+    elif server_message := body_message(body):
         message += f": {server_message}"
     retry_after = _retry_after(response)
     retry_after = _retry_delay(body) if retry_after is None else retry_after
@@ -48,19 +47,6 @@ def status_error(response: Response, wait_s: float) -> APIStatusError:
     if error.quota_exhausted:
         error.args = (f"{message}; {REMEDY}",)
     return error
-
-
-def _server_message(body: str) -> str:
-    """Return the server's message, wherever it is; all of a body that has none."""
-    try:
-        value = load_json(body)
-    except ValueError:
-        text = " ".join(body.split())
-        return "" if text.startswith("<") else text[:300]
-    error = value[0] if isinstance(value, list) and value else value
-    text = server_message(list(errors_within(error))) if isinstance(error, dict) else ""
-    text = (text or (value if isinstance(value, str) else json.dumps(value)))[:2000]
-    return text.encode("utf-8", "replace").decode()  # replaces lone surrogates by "?"
 
 
 def _retry_after(response: Response) -> float | None:
