@@ -20,10 +20,10 @@ METHODS = {"streamGenerateContent": True, "generateContent": False}
 """Method → whether it streams."""
 FIELDS = (
     *("contents", "systemInstruction", "generationConfig", "tools", "toolConfig"),
-    *("safetySettings", "model"),
+    *("model", "safetySettings", "labels", "serviceTier", "store"),
 )
-"""Safety settings are checked by Google's service alone; the model is named in the path."""
-UNSUPPORTED = ("cachedContent", "labels", "serviceTier", "store", "continuationToken")
+"""The model is named in the path; what comes after it changes nothing outside Google's service."""
+UNSUPPORTED = ("cachedContent", "continuationToken")
 
 
 def read_gemini(body: Any, call: str, version: str = "", alt: str | None = None) -> ChatRequest:
