@@ -17,7 +17,6 @@ from gateway_kit import (
     body_of,
     error_of,
     events,
-    is_ended,
     post,
     text_of,
 )

@@ -64,7 +64,7 @@ def test_disconnect_stops_endless_engine(reads: bool) -> None:
 
 def client(gateway: Gateway, name: str, **options: Any) -> Provider:
     """Return one of the package's providers, connected to the gateway."""
-    model = "echo" if name in ("openai", "anthropic", "gemini", "ollama") else None
+    model = None if PROVIDERS[name].models else "echo"
     return PROVIDERS[name](model, base_url=gateway.url(name), **options)
 
 
