@@ -23,7 +23,7 @@ CONFIG = "generationConfig"
 
 
 def read(path: str = "m:generateContent", **fields: Any) -> ChatRequest:
-    return GEMINI.read({"contents": HI, **fields}, call=path, version="v1")
+    return GEMINI.read({"contents": HI, **fields}, call=path)
 
 
 def content(*parts: Any, role: str = "user") -> dict[str, Any]:
