@@ -16,7 +16,7 @@ from .gemini_writer import GeminiWriter, error_shape
 from .types import ChatRequest, Dialect, ModelEndpoint, RequestError, find_model
 
 ROOTS = ("/gemini/v1beta", "/gemini/v1")
-"""The official client asks for v1 since its version 3, before that for v1beta, as others do."""
+"""Google's own client 3.6 asks for v1, ours and others for v1beta."""
 METHODS = {"streamGenerateContent": True, "generateContent": False}
 """Method → whether it streams."""
 FIELDS = (
