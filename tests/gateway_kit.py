@@ -33,7 +33,7 @@ PATHS = {
     "gemini": "/gemini/v1beta/models/echo:streamGenerateContent?alt=sse",
     "ollama": "/api/chat",
 }
-END_MARKS = {  # in the last event
+END_MARKS = {
     "vitalentum": "data: [DONE]\n\n",
     "codelinkava": "data: [DONE]\n\n",
     "ai365vip": "",
@@ -42,6 +42,7 @@ END_MARKS = {  # in the last event
     "gemini": '"finishReason":"STOP"',
     "ollama": '"done":true',
 }
+"""The end of a body; those of Gemini and Ollama are in its last line."""
 
 
 class Scripted(EchoEngine):
@@ -164,6 +165,13 @@ def connect(gateway: Gateway, name: str) -> socket.socket:
     )
     client.sendall(head.encode() + body)
     return client
+
+
+def is_ended(name: str, body: str) -> bool:
+    """Return whether the body of a stream has the protocol's end marker at its end."""
+    if name in ("gemini", "ollama"):
+        return END_MARKS[name] in body.rstrip("\n").rpartition("\n")[2]
+    return body.endswith(END_MARKS[name])
 
 
 def events(body: bytes | str) -> list[Any]:
