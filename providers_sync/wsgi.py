@@ -70,8 +70,9 @@ class App:
         self._hosts = hosts
         self._watcher = watcher
         rules = [
-            Rule(d.path, methods=["POST"], endpoint=functools.partial(self._chat, d))
+            Rule(path, methods=["POST"], endpoint=functools.partial(self._chat, d))
             for d in DIALECTS
+            for path in (d.path, *d.same_paths)
         ]
         rules += [
             Rule(m.path, methods=[m.method], endpoint=functools.partial(self._models, m))

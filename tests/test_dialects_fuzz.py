@@ -209,7 +209,7 @@ BODIES: dict[str, Any] = {
     "ollama": OLLAMA,
 }
 PATH_PARTS: dict[str, dict[str, str]] = {
-    "gemini": {"version": "v1", "call": "m:streamGenerateContent", "alt": "sse"}
+    "gemini": {"call": "m:streamGenerateContent", "alt": "sse"}
 }
 ODD = st.sampled_from(
     [

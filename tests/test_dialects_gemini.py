@@ -23,7 +23,7 @@ CONFIG = "generationConfig"
 
 
 def read(path: str = "m:generateContent", **fields: Any) -> ChatRequest:
-    return GEMINI.read({"contents": HI, **fields}, call=path, version="v1")
+    return GEMINI.read({"contents": HI, **fields}, call=path)
 
 
 def content(*parts: Any, role: str = "user") -> dict[str, Any]:
@@ -51,7 +51,7 @@ def result(name: str, response: Any, key: str | None = None) -> dict[str, Any]:
 )
 def test_read_path(path: str, model: str, stream: bool) -> None:
     """The path names the model, which may have slashes and colons, and the method."""
-    request = read(path, model="models/other", safetySettings=[{"category": "x"}])
+    request = read(path, model="models/other", safetySettings=[{"category": "x"}], store=True)
     assert (request.model, request.stream) == (model, stream)
     assert (request.messages, request.options) == ([{"role": "user", "content": "Hi"}], {})
 

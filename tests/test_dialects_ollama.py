@@ -152,6 +152,7 @@ def test_read_images(start: bytes, kind: str) -> None:
         ({"messages": [{"role": "user", "content": []}]}, "content must be text, not a list"),
         ({"messages": [{"role": "user", "images": "x"}]}, "images must be a list"),
         ({"messages": [{"role": "user", "images": [1]}]}, r"images\[0\] must be text"),
+        ({"messages": [{"role": "user", "images": ["!!!!"]}]}, r"images\[0\] must be an image"),
         (
             {"messages": [{"role": "user", "images": ["data:image/png;base64,aGk="]}]},
             r"messages\[0\].images\[0\] must be an image in base64",
@@ -220,11 +221,12 @@ HEAD = {"model": "echo", "created_at": "2023-11-14T22:13:20Z"}
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
-def check_end(line: dict[str, Any], message: dict[str, Any]) -> None:
+def check_end(line: dict[str, Any], message: dict[str, Any], *, streamed: bool) -> None:
     """Check the last line of an answer of ``Usage(9, 5)`` that ended with a call."""
     total, load, prompt, answer = (line.pop(name) for name in DURATIONS)
     assert load == 0
     assert total > 0
+    assert (prompt > 0) is streamed
     assert prompt + answer == pytest.approx(total, abs=2)
     counts = {"prompt_eval_count": 9, "eval_count": 5}
     assert line == {**HEAD, "message": message, "done": True, "done_reason": "stop", **counts}
@@ -242,14 +244,14 @@ def test_write_stream() -> None:
     ]
     empty = {"role": "assistant", "content": ""}
     assert lines == [{**HEAD, "message": {**empty, **each}, "done": False} for each in fields]
-    check_end(last, empty)
+    check_end(last, empty, streamed=True)
 
 
 def test_write_complete_answer() -> None:
     """The body is one line with everything."""
     body = OLLAMA.writer(INFO).complete(DELTAS, Ending("tool_calls", Usage(9, 5)))
     message = {"role": "assistant", "content": "Да\n😀", "thinking": "Hm.", "tool_calls": CALLS}
-    check_end(json.loads(body), message)
+    check_end(json.loads(body), message, streamed=False)
     plain = json.loads(OLLAMA.writer(INFO).complete(["Hi"], Ending("length")))
     assert plain["message"] == {"role": "assistant", "content": "Hi"}
     assert plain["done_reason"] == "length"

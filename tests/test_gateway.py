@@ -90,6 +90,8 @@ def test_models_of_gemini_and_ollama(echo: Gateway) -> None:
     (model,) = requests.get(url).json()["models"]
     assert model["name"] == "models/echo"
     assert requests.get(f"{url}/echo").json() == model
+    for version in ("v1", "v1beta"):
+        assert requests.get(f"{echo.url()}/gemini/{version}/models").json() == {"models": [model]}
     missing = requests.get(f"{url}/nothing")
     assert (missing.status_code, missing.json()["error"]["status"]) == (404, "NOT_FOUND")
     url = echo.url("ollama") + "/api"

@@ -1,7 +1,6 @@
 """Gemini's protocol: reads requests into OpenAI's form and formats the list of models.
 
-Source: Gemini API reference, "Generating content" and "Models". All versions are served alike:
-clients ask for v1 or v1beta.
+Source: Gemini API reference, "Generating content" and "Models".
 """
 
 from __future__ import annotations
@@ -16,17 +15,19 @@ from .gemini_options import read_config, read_tools
 from .gemini_writer import GeminiWriter, error_shape
 from .types import ChatRequest, Dialect, ModelEndpoint, RequestError, find_model
 
+ROOTS = ("/gemini/v1beta", "/gemini/v1")
+"""Google's own client 3.6 asks for v1, ours and others for v1beta."""
 METHODS = {"streamGenerateContent": True, "generateContent": False}
 """Method → whether it streams."""
 FIELDS = (
     *("contents", "systemInstruction", "generationConfig", "tools", "toolConfig"),
-    *("safetySettings", "model"),
+    *("model", "safetySettings", "labels", "serviceTier", "store"),
 )
-"""Safety settings are checked by Google's service alone; the model is named in the path."""
-UNSUPPORTED = ("cachedContent", "labels", "serviceTier", "store", "continuationToken")
+"""The model is named in the path; what comes after it changes nothing outside Google's service."""
+UNSUPPORTED = ("cachedContent", "continuationToken")
 
 
-def read_gemini(body: Any, call: str, version: str = "", alt: str | None = None) -> ChatRequest:
+def read_gemini(body: Any, call: str, alt: str | None = None) -> ChatRequest:
     """Read a request; ``call`` is the end of the path, ``MODEL:METHOD``.
 
     >>> body = {"contents": [{"parts": [{"text": "Hi"}]}], "generationConfig": {"topK": 1}}
@@ -65,24 +66,25 @@ def _format_model(name: str) -> dict[str, Any]:
     }
 
 
-def _list(models: Sequence[str], version: str) -> dict[str, Any]:
+def _list(models: Sequence[str]) -> dict[str, Any]:
     return {"models": [_format_model(name) for name in models]}
 
 
-def _get(models: Sequence[str], version: str, name: str) -> dict[str, Any]:
+def _get(models: Sequence[str], name: str) -> dict[str, Any]:
     return _format_model(find_model(name, models))
 
 
 GEMINI = Dialect(
     "gemini",
-    "/gemini/v1beta",
-    "/gemini/<version>/models/<path:call>",
+    ROOTS[0],
+    f"{ROOTS[0]}/models/<path:call>",
     read_gemini,
     GeminiWriter,
     error_shape,
     query=("alt",),
+    same_paths=tuple(f"{root}/models/<path:call>" for root in ROOTS[1:]),
 )
 GEMINI_MODELS = (
-    ModelEndpoint("/gemini/<version>/models", _list),
-    ModelEndpoint("/gemini/<version>/models/<path:name>", _get),
+    *(ModelEndpoint(f"{root}/models", _list) for root in ROOTS),
+    *(ModelEndpoint(f"{root}/models/<path:name>", _get) for root in ROOTS),
 )

@@ -126,6 +126,9 @@ class Dialect:
     query: tuple[str, ...] = ()
     """Names of the URL's parameters that ``read`` gets; those that are not given are ``None``."""
 
+    same_paths: tuple[str, ...] = ()
+    """Other paths that mean the same as ``path``."""
+
     @property
     def prefix(self) -> str:
         """What the paths of this protocol begin with, without the last slash."""
