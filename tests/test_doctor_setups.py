@@ -174,9 +174,14 @@ GOOD = {
     "list fails": SetUp(("note models", "500", "ok answer"), models=status(500)),
     "list is unavailable": SetUp(("note models", "503", "ok answer"), models=status(503)),
     "list is redirected": SetUp(("note models", "ok answer"), models=redirect("/v1/models/")),
-    "list is an array": SetUp(("note models", "ok answer"), models=json_body([{"id": "m"}])),
+    "list is an array": SetUp(
+        ("ok model the server lists m", "ok answer"), models=json_body([{"id": "m"}])
+    ),
+    "list of names": SetUp(
+        ("ok model the server lists m", "ok answer"), models=json_body({"models": [{"name": "m"}]})
+    ),
     "list of another shape": SetUp(
-        ("note models", "ok answer"), models=json_body({"models": [{"name": "m"}]})
+        ("note models", "ok answer"), models=json_body({"items": [{"name": "m"}]})
     ),
     "empty list": SetUp(
         ("note model the server lists no models", "ok answer"), models=json_body({"data": []})
