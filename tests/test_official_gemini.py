@@ -133,6 +133,9 @@ def weather(city: str) -> str:
     return f"sun in {city}"
 
 
+weather.__annotations__["city"] = str  # version 2 of the client reads no annotations that are text
+
+
 @pytest.mark.parametrize("streams", [False, True], ids=["complete", "streamed"])
 def test_chat_calls_functions(client: genai.Client, streams: bool) -> None:
     """The client's chats run Python functions by themselves, and keep the whole history."""
