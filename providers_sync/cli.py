@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     batch.set_defaults(run=_batch, local=False)
 
-    serve = commands.add_parser("serve", parents=[common], help="run the local gateway")
+    serve = commands.add_parser("serve", parents=[common], help="run the gateway on this machine")
     serve.add_argument(
         "--engine",
         choices=["echo", "local"],
@@ -197,13 +197,17 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="default: the providers that the environment configures, or all",
+        help="names that `providers-sync providers` lists; default: those that the environment "
+        "configures, or all of them",
     )
     doctor.add_argument(
         "--base-url", metavar="URL", help="address of the provider; requires exactly one --provider"
     )
     doctor.add_argument(
-        "--model", metavar="NAME", help="model to check (default: the server's first)"
+        "--model",
+        metavar="NAME",
+        help="model to ask (default: PROVIDERS_SYNC_MODEL, or the first chat model that the "
+        "server lists)",
     )
     doctor.set_defaults(run=_doctor)
 
@@ -221,7 +225,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
     _add_address(command)
-    default = "name of the model; default: PROVIDERS_SYNC_MODEL, or the server's only model"
+    default = (
+        "name of the model; default: PROVIDERS_SYNC_MODEL, the provider's own, or the server's "
+        "only model (OpenAI's protocols and Ollama)"
+    )
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
@@ -231,9 +238,15 @@ def _add_address(command: argparse.ArgumentParser) -> None:
         "--provider",
         type=str.lower,
         choices=NAMES,
-        help="default: PROVIDERS_SYNC_PROVIDER, or the first with an address or key configured",
+        metavar="NAME",
+        help="a name that `providers-sync providers` lists; default: PROVIDERS_SYNC_PROVIDER, or "
+        "the first with an address or key configured",
     )
-    command.add_argument("--base-url", metavar="URL", help="address of the provider")
+    command.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="address of the provider; without a provider, of a server of OpenAI's protocol",
+    )
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
@@ -437,16 +450,16 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _providers(options: argparse.Namespace) -> int:
-    row = "{:<12} {:<17} {:<22} {:<34} {}".format
-    print(row("name", "class", "address from", "default address", "models"))
+    row = "{:<12} {:<17} {:<40} {}".format
+    print(row("name", "class", "models", "default address, or variable that sets it"))
     for name, kind in PROVIDERS.items():
         address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
         models = ", ".join(kind.models) or "any"
-        print(row(name, kind.__name__, kind.base_url_variable, address, models))
+        print(row(name, kind.__name__, models, f"{address} or {kind.base_url_variable}"))
     for name, preset in PRESETS.items():
         if name not in PROVIDERS:
-            variables = preset.address_variables
-            print(row(name, "OpenAICompatible", variables, preset.base_url, "any"))
+            address = " or ".join(filter(None, (preset.base_url, preset.address_variables)))
+            print(row(name, "OpenAICompatible", "any", address))
     if not all(kind.working for kind in PROVIDERS.values()):
         print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
     return 0

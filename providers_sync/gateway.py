@@ -138,7 +138,8 @@ def serve(
         raise InvalidRequestError("token must be text that is not empty")
     if host != LOOPBACK and token is None:
         raise InvalidRequestError(
-            f"{host} is open to other machines: set a token (--token-file), or use {LOOPBACK}"
+            f"{host} needs a token, as other machines may reach it: set one (--token-file), "
+            f"or use {LOOPBACK}"
         )
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise InvalidRequestError(f"port must be a number from 0 to 65535, not {port!r}")
@@ -147,13 +148,18 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise InvalidRequestError(
-            f"cannot listen on {host} port {port} ({error}); port 0 uses a free port"
+            f"cannot listen on {host} port {port} ({_reason(error)}); port 0 uses a free port"
         ) from error
     try:
         return Gateway(listener, _make_engine(engine, model, context_size), token)
     except BaseException:
         listener.close()
         raise
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says, without the address that ``create_server`` adds to it."""
+    return (error.strerror or str(error)).partition(" (while attempting")[0]
 
 
 def find_token(token: str | None = None, file: str | None = None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 
 from .dialects import DIALECTS, MODEL_ENDPOINTS, Dialect
@@ -13,7 +14,7 @@ PLACEHOLDER = re.compile(r"<(?:path:)?(\w+)>")
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
     "color-scheme:light dark}pre{overflow-x:auto;padding:.75rem 1rem;border:1px solid #8886;"
-    "border-radius:6px;font-size:14px}h2{font-size:1.1rem;margin-top:2rem}"
+    "border-radius:6px;font-size:14px}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}"
 )
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -28,6 +29,14 @@ OFFICIAL = {
     "ollama": 'ollama.Client(host="{root}")',
 }
 """How the vendors' own clients are connected; ``openai``'s serves the Responses API, too."""
+QUESTIONS = {
+    "openai": 'client.responses.create(model="any", input="Hello").output_text',
+    "anthropic": 'client.messages.create(model="any", max_tokens=99, messages=messages)'
+    ".content[0].text",
+    "gemini": 'client.models.generate_content(model="any", contents="Hello").text',
+    "ollama": 'client.chat("any", messages).message.content',
+}
+"""How each of these clients asks for an answer's text; ``messages`` is the question."""
 IMPORTS = {"gemini": "from google import genai"}
 """Of the clients whose module has another name than their protocol."""
 
@@ -47,16 +56,21 @@ def exports(root: str) -> list[str]:
 
 def python_lines(root: str) -> list[str]:
     """Return a program that asks this package's provider of each protocol."""
-    names = ", ".join(PROVIDERS[each.name].__name__ for each in DIALECTS)
+    names = [f"    {PROVIDERS[each.name].__name__}," for each in DIALECTS]
     asked = [f'print({_provider(each, root)}.complete("Hello"))' for each in DIALECTS]
-    return [f"from providers_sync import {names}", "", *asked]
+    return ["from providers_sync import (", *names, ")", "", *asked]
 
 
 def client_lines(root: str) -> list[str]:
-    """Return a program that makes each of the official clients that the gateway serves."""
+    """Return a program that asks each of the official clients that the gateway serves."""
     served = [name for name in OFFICIAL if name in {each.name for each in DIALECTS}]
     imports = [IMPORTS.get(name, f"import {name}") for name in served]
-    return [*imports, "", *(f"client = {OFFICIAL[name].format(root=root)}" for name in served)]
+    asked = [
+        ("", f"client = {OFFICIAL[name].format(root=root)}", f"print({QUESTIONS[name]})")
+        for name in served
+    ]
+    messages = 'messages = [{"role": "user", "content": "Hello"}]'
+    return [*imports, "", messages, *itertools.chain.from_iterable(asked)]
 
 
 def paths() -> list[str]:
