@@ -227,7 +227,7 @@ def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     _add_address(command)
     default = (
         "name of the model; default: PROVIDERS_SYNC_MODEL, the provider's own, or the server's "
-        "only model (OpenAI's protocols and Ollama)"
+        "only model"
     )
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
@@ -346,19 +346,24 @@ def _serve(options: argparse.Namespace) -> int:
         return _serve_fault(options)
     from .gateway import find_token, serve
     from .gateway_page import exports
+    from .terminal.spinner import show_spinner
 
     token = find_token(options.token, options.token_file)
     engine = options.engine or _best_engine(options.model)
-    with serve(
-        engine=engine,
-        host=options.host,
-        port=options.port,
-        token=token,
-        model=options.model,
-        context_size=options.context_size,
-    ) as gateway:
+    with show_spinner("loading the model") if engine == "local" else contextlib.nullcontext():
+        started = serve(
+            engine=engine,
+            host=options.host,
+            port=options.port,
+            token=token,
+            model=options.model,
+            context_size=options.context_size,
+        )
+    with started as gateway:
         print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
         print(*exports(gateway.url()), sep="\n", flush=True)
+        if token is not None:
+            _report("every request must send the token as its API key")
         gateway.wait()
     return 0
 

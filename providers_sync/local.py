@@ -157,9 +157,11 @@ class LocalServer:
         self._child.wait()
         logs.seek(0)
         tail = logs.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+        large = self._context_size > CONTEXT_TOKENS
+        hint = "a smaller context (--context-size) needs less memory; " if large else ""
         raise APIConnectionError(
             f"the local model {self.model} did not start (exit code {self._child.returncode}); "
-            "the end of its log:\n" + "\n".join(tail)
+            f"{hint}the end of its log:\n" + "\n".join(tail)
         )
 
     def close(self) -> None:

@@ -10,9 +10,6 @@ from .errors import InvalidRequestError, ModelNotSupportedError, ProviderError, 
 from .providers import (
     PRESETS,
     PROVIDERS,
-    Ollama,
-    OpenAICompatible,
-    OpenAIResponses,
     Provider,
     get_provider,
 )
@@ -126,11 +123,11 @@ def make_provider(selection: Selection, base_url: str | None = None) -> Provider
 def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> None:
     """Give ``provider`` the only model of its server, if it has no model yet.
 
-    Sends a request only to servers of OpenAI's protocols and to Ollama, and waits at most ten
-    seconds. Raises ``InvalidRequestError`` if the server lists several models or none, and what
-    ``list_models`` raises if it fails.
+    Sends a request only if the protocol has a list of models, and waits at most ten seconds. Raises
+    ``InvalidRequestError`` if the server lists several models or none, and what ``list_models``
+    raises if it fails.
     """
-    if not isinstance(provider, (OpenAICompatible, OpenAIResponses, Ollama)):
+    if not isinstance(provider, ListsModels):
         return
     if provider.model or provider.default_model:
         return

@@ -11,7 +11,6 @@ import pytest
 
 from providers_sync import (
     PROVIDERS,
-    Anthropic,
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
@@ -123,17 +122,24 @@ def test_unsupported_model_is_reported_with_its_variable() -> None:
 
 
 def test_only_model_of_a_server_is_used() -> None:
-    """One request; none for a provider with a model or with another protocol."""
+    """One request; none for a provider with a model or without a list."""
     with serve(models("only", "only"), protocol="openai") as server:
         provider = OpenAICompatible(base_url=server.url)
         set_only_model(provider)
         set_only_model(provider)
         set_only_model(OpenAICompatible("other", base_url=server.url))
-        set_only_model(Anthropic(base_url=server.url))
         set_only_model(Vitalentum(base_url=server.url))
         assert provider.model == "only"
         assert len(server.requests) == 1
         assert provider.complete("Hi").text == "only"
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_only_model_of_the_gateway_is_used(echo: Gateway, name: str) -> None:
+    """On every protocol that names models, the gateway lists one."""
+    provider = PROVIDERS[name](base_url=echo.url(name))
+    set_only_model(provider)
+    assert provider.complete("Hi").text == "You said: Hi"
 
 
 @pytest.mark.parametrize(
