@@ -92,11 +92,12 @@ def test_read_openai_body() -> None:
 
 
 def test_read_openai_content_kinds() -> None:
-    """Content may be a list of parts, and null if there are tool calls."""
+    """Content may be a list of parts, and null beside tool calls or a refusal."""
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
         {"role": "assistant", "content": None, "tool_calls": [tool_call()]},
+        {"role": "assistant", "content": None, "refusal": "No."},
         {"role": "tool", "tool_call_id": "1", "content": "2"},
     ]
     assert OPENAI.read({"model": "m", "messages": messages}).messages == messages
@@ -237,6 +238,8 @@ def one_message(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(response_format={"type": "xml"}), "must be text, json_object or json_sch"),
         (OPENAI, openai(logprobs=True), "logprobs is not supported: .* no log probabilities"),
         (OPENAI, openai(functions=[{}]), "functions is not supported: use tools"),
+        (OPENAI, openai(web_search_options={}), "web_search_options is not supported"),
+        (OPENAI, openai(moderation={"model": "x"}), "moderation is not supported"),
         (OPENAI, openai(modalities=["audio"]), "modalities must be"),
         (OPENAI, openai(max_tokens=1.5), "max_tokens must be a whole number above 0"),
     ],
