@@ -56,6 +56,16 @@ def test_read_path(path: str, model: str, stream: bool) -> None:
     assert (request.messages, request.options) == ([{"role": "user", "content": "Hi"}], {})
 
 
+def test_read_object_instead_of_list() -> None:
+    """The service takes one object where it expects a list, and examples of its use do so."""
+    one = {"parts": {"text": "Hi"}}
+    request = read(contents=one, system_instruction={"parts": {"text": "Be brief."}})
+    assert request.messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+    ]
+
+
 def test_read_names_of_either_case() -> None:
     """Names may be in camelCase or in snake_case; ``null`` is as good as absent."""
     request = read(
@@ -321,6 +331,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
         ),
         ({CONFIG: {"responseSchema": {"type": ["x"]}}}, "responseSchema.type must be text"),
         ({CONFIG: {"responseSchema": {"minItems": "x"}}}, "minItems must be a whole number"),
+        ({CONFIG: {"responseSchema": {"minItems": "9" * 5000}}}, "minItems must be a whole number"),
         ({CONFIG: {"responseSchema": {"oneOf": []}}}, "responseSchema.oneOf is no keyword"),
         (
             {CONFIG: {"responseSchema": {"properties": {"a": 1}}}},
