@@ -92,15 +92,21 @@ def test_read_openai_body() -> None:
 
 
 def test_read_openai_content_kinds() -> None:
-    """Content may be a list of parts, and null beside tool calls or a refusal."""
+    """Content may be a list of parts, and null if there are tool calls."""
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
         {"role": "assistant", "content": None, "tool_calls": [tool_call()]},
-        {"role": "assistant", "content": None, "refusal": "No."},
         {"role": "tool", "tool_call_id": "1", "content": "2"},
     ]
     assert OPENAI.read({"model": "m", "messages": messages}).messages == messages
+
+
+def test_read_openai_refusal() -> None:
+    """A refusal can be sent back as the service writes it; its content becomes empty."""
+    refusal = {"role": "assistant", "content": None, "refusal": "No."}
+    (message,) = OPENAI.read({"model": "m", "messages": [refusal]}).messages
+    assert message == {**refusal, "content": ""}
 
 
 def test_read_openai_options() -> None:

@@ -95,9 +95,9 @@ def _check_message(value: Any, name: str) -> Message:
     if isinstance(content, list):
         for i, part in enumerate(content):
             _check_part(part, f"{name}.content[{i}]")
-    elif not isinstance(content, str) and not (
-        content is None and (calls or isinstance(message.get("refusal"), str))
-    ):
+    elif content is None and not calls and isinstance(message.get("refusal"), str):
+        return {**message, "content": ""}  # a provider behind the gateway takes null beside calls
+    elif not isinstance(content, str) and not (content is None and calls):
         raise RequestError(
             f"{name}.content must be text or a list of parts, not {json_type(content)}"
         )
