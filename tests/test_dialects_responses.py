@@ -26,6 +26,7 @@ def read(**fields: Any) -> ChatRequest:
     [
         ("Hi", [{"role": "user", "content": "Hi"}]),
         ([{"role": "developer", "content": "x"}], [{"role": "developer", "content": "x"}]),
+        ([{"type": None, "role": "user", "content": "x"}], [{"role": "user", "content": "x"}]),
         (
             [{"role": "user", "content": [{"type": "input_text", "text": t} for t in "ab"]}],
             [{"role": "user", "content": "ab"}],

@@ -98,7 +98,7 @@ def _messages(value: Any) -> Messages:
 
 
 def _item(item: dict[str, Any], name: str) -> Message:
-    kind = item.get("type", "message")
+    kind = item.get("type") or "message"
     if kind == "message":
         return _message(item, name)
     if kind == "function_call":
