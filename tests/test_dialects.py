@@ -215,6 +215,8 @@ def one_message(**fields: Any) -> dict[str, Any]:
             one_message(role="assistant", content="Hi", providers_sync={}),
             r"messages\[0\].providers_sync is not part of the protocol",
         ),
+        (OPENAI, one_message(role="assistant", content="Hi", refusal=1), r"\.refusal must be text"),
+        (OPENAI, one_message(content=[{"type": "refusal"}]), r"content\[0\]\.refusal must be text"),
         (
             OPENAI,
             one_message(content=[{"type": "image_url", "image_url": {}}]),

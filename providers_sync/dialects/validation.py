@@ -92,10 +92,12 @@ def _check_message(value: Any, name: str) -> Message:
             _check_tool_call(call, f"{name}.tool_calls[{i}]")
     if role == "tool":
         check_text(message.get("tool_call_id"), f"{name}.tool_call_id")
+    if (refusal := message.get("refusal")) is not None:
+        check_text(refusal, f"{name}.refusal")
     if isinstance(content, list):
         for i, part in enumerate(content):
             _check_part(part, f"{name}.content[{i}]")
-    elif content is None and not calls and isinstance(message.get("refusal"), str):
+    elif content is None and not calls and refusal is not None:
         return {**message, "content": ""}  # a provider behind the gateway takes null beside calls
     elif not isinstance(content, str) and not (content is None and calls):
         raise RequestError(
@@ -115,8 +117,8 @@ def _check_tool_call(value: Any, name: str) -> None:
 def _check_part(value: Any, name: str) -> None:
     part = check_object(value, name)
     check_text(part.get("type"), f"{name}.type")
-    if part["type"] == "text":
-        check_text(part.get("text"), f"{name}.text")
+    if part["type"] in ("text", "refusal"):
+        check_text(part.get(part["type"]), f"{name}.{part['type']}")
     elif part["type"] == "image_url":
         image = check_object(part.get("image_url"), f"{name}.image_url")
         check_text(image.get("url"), f"{name}.image_url.url")
