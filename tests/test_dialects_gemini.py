@@ -148,6 +148,18 @@ def test_read_turns() -> None:
     assert eight["content"] == [{"type": "text", "text": "[3]"}, image]
 
 
+def test_read_calls_with_and_without_ids() -> None:
+    """A call without an id gets one that is not the id of another call."""
+    calls = content(call("f", "call_1"), call("g"), role="model")
+    results = content(result("g", {"output": "b"}), result("f", {"output": "a"}, "call_1"))
+    (asked, *answers) = read(contents=[calls, results]).messages
+    ids = {each["function"]["name"]: each["id"] for each in asked["tool_calls"]}
+    assert [(each["tool_call_id"], each["content"]) for each in answers] == [
+        (ids["g"], "b"),
+        (ids["f"], "a"),
+    ]
+
+
 def test_read_schema_of_google() -> None:
     """Types get lower-case names, ``nullable`` becomes a type, counts become numbers."""
     schema = {
