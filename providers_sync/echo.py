@@ -37,6 +37,8 @@ MAX_VALUES = 10_000
 """Limit for the values made for a schema; names and references count too. A recursive schema of
 2 kB with sixty references expands to 13 million values within ``MAX_DEPTH``; OpenAI allows 5000
 properties."""
+TELLING = {"properties", "$ref", "const", "enum", "anyOf", "oneOf", "allOf"}
+"""Keywords of a schema that tell which value fits."""
 MAX_CHARACTERS = 16 * 1024 * 1024
 """Limit for the JSON made for a schema, the same as for a request: references can repeat large
 parts."""
@@ -210,7 +212,7 @@ class _SchemaExample:
         """Return a value for a subschema; raise ``InvalidRequestError`` beyond the limits."""
         if not isinstance(schema, Mapping):
             return self._leaf(self._text)
-        if depth == 0 and "properties" not in schema and "$ref" not in schema:
+        if depth == 0 and not schema.keys() & TELLING and schema.get("type", "object") == "object":
             return {"answer": self._text}
         if depth > MAX_DEPTH:
             return None

@@ -292,8 +292,9 @@ def _check_text_only(messages: Messages) -> None:
     """Refuse content other than text, which llama.cpp would answer with a 500."""
     for i, message in enumerate(messages):
         content = message.get("content")
+        allowed = ("text", "refusal") if message["role"] == "assistant" else ("text",)
         for part in content if isinstance(content, list) else ():
-            if part["type"] != "text":
+            if part["type"] not in allowed:
                 raise InvalidRequestError(
                     f"messages[{i}].content: the local model reads text, not {part['type']}"
                 )

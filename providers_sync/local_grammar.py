@@ -217,6 +217,9 @@ def rendered(messages: Messages, functions: Sequence[Mapping[str, Any]]) -> Mess
                 turns.append({"role": "user", "content": text})
         elif message.get("tool_calls"):
             turns.append({"role": "assistant", "content": _with_calls(message)})
+        elif message["role"] == "assistant":
+            rest = {name: each for name, each in message.items() if name != "refusal"}
+            turns.append({**rest, "content": _text(message)})
         else:
             turns.append(message)
         after_result = is_result
@@ -234,8 +237,11 @@ def _told(function: Mapping[str, Any]) -> str:
 
 
 def _text(message: Message) -> str:
+    """Return the text of a message; an assistant's refusal is text for the model, too."""
     content = message.get("content") or ""
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        content = "".join(part[part["type"]] for part in content)
+    return content + (message.get("refusal") or "")
 
 
 def _with_calls(message: Message) -> str:

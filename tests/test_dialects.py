@@ -102,6 +102,13 @@ def test_read_openai_content_kinds() -> None:
     assert OPENAI.read({"model": "m", "messages": messages}).messages == messages
 
 
+def test_read_openai_refusal() -> None:
+    """A refusal can be sent back as the service writes it; its content becomes empty."""
+    refusal = {"role": "assistant", "content": None, "refusal": "No."}
+    (message,) = OPENAI.read({"model": "m", "messages": [refusal]}).messages
+    assert message == {**refusal, "content": ""}
+
+
 def test_read_openai_options() -> None:
     """Tools, schemas and unknown fields reach the engine unchanged."""
     options = {
@@ -208,6 +215,8 @@ def one_message(**fields: Any) -> dict[str, Any]:
             one_message(role="assistant", content="Hi", providers_sync={}),
             r"messages\[0\].providers_sync is not part of the protocol",
         ),
+        (OPENAI, one_message(role="assistant", content="Hi", refusal=1), r"\.refusal must be text"),
+        (OPENAI, one_message(content=[{"type": "refusal"}]), r"content\[0\]\.refusal must be text"),
         (
             OPENAI,
             one_message(content=[{"type": "image_url", "image_url": {}}]),
@@ -237,6 +246,8 @@ def one_message(**fields: Any) -> dict[str, Any]:
         (OPENAI, openai(response_format={"type": "xml"}), "must be text, json_object or json_sch"),
         (OPENAI, openai(logprobs=True), "logprobs is not supported: .* no log probabilities"),
         (OPENAI, openai(functions=[{}]), "functions is not supported: use tools"),
+        (OPENAI, openai(web_search_options={}), "web_search_options is not supported"),
+        (OPENAI, openai(moderation={"model": "x"}), "moderation is not supported"),
         (OPENAI, openai(modalities=["audio"]), "modalities must be"),
         (OPENAI, openai(max_tokens=1.5), "max_tokens must be a whole number above 0"),
     ],

@@ -44,6 +44,17 @@ def test_read_system(system: Any) -> None:
     assert read(system="").messages == HI
 
 
+def test_read_system_between_turns() -> None:
+    """A system turn, which newer clients send among the others, keeps its place."""
+    for content in ("Be brief.", [text("Be brief.")]):
+        turns = [*HI, {"role": "system", "content": content}, *HI]
+        assert read(messages=turns).messages == [
+            *HI,
+            {"role": "system", "content": "Be brief."},
+            *HI,
+        ]
+
+
 def test_read_options() -> None:
     """Stops, tools and schemas get OpenAI's names; other fields, also unknown ones, stay."""
     schema = {"type": "object", "properties": {}}
@@ -54,6 +65,7 @@ def test_read_options() -> None:
         output_config={"effort": "low", "format": {"type": "json_schema", "schema": schema}},
         temperature=0.5,
         top_k=None,
+        mcp_servers=[],
         from_tomorrow=[1],
         stream=True,
     )
@@ -76,6 +88,33 @@ def test_read_options() -> None:
             "json_schema": {"name": "output", "schema": schema},
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("thinking", "effort"),
+    [
+        ({"type": "disabled"}, "none"),
+        ({"type": "enabled", "budget_tokens": 1024}, "low"),
+        ({"type": "enabled", "budget_tokens": 16000}, "high"),
+        ({"type": "adaptive"}, None),
+        ({"type": "between_tools"}, None),
+        (None, None),
+    ],
+)
+def test_read_thinking(thinking: Any, effort: str | None) -> None:
+    """How much to reason gets OpenAI's name; an effort that is named goes first."""
+    options = read(thinking=thinking).options
+    assert (options.get("reasoning_effort"), "thinking" in options) == (effort, False)
+    named = read(thinking=thinking, output_config={"effort": "max"}).options
+    assert named["reasoning_effort"] == "max"
+
+
+def test_read_format_of_beta() -> None:
+    """Clients from before ``output_config`` send the format under its first name."""
+    output_format = {"type": "json_schema", "schema": {"type": "object"}}
+    expected = read(output_config={"format": output_format}).options
+    assert expected["response_format"]
+    assert read(output_format=output_format).options == expected
 
 
 @pytest.mark.parametrize(
@@ -158,8 +197,12 @@ def test_read_prefill() -> None:
         (request_body(messages=[]), "at least one message"),
         (request_body(messages=["Hi"]), r"messages\[0\] must be a JSON object"),
         (
-            request_body(messages=[{"role": "system", "content": "x"}]),
+            request_body(messages=[{"role": "developer", "content": "x"}]),
             r"messages\[0\].role must be user",
+        ),
+        (
+            request_body(messages=[{"role": "system", "content": None}]),
+            r"messages\[0\].content must be text",
         ),
         (
             request_body(messages=[{"role": ["user"], "content": "x"}]),
@@ -196,6 +239,12 @@ def test_read_prefill() -> None:
         ),
         (one_turn("assistant", {"type": "tool_use", "name": "f", "input": {}}), "id must be text"),
         (request_body(system=1), "system must be text"),
+        (request_body(thinking={"type": "x"}), "thinking.type must be"),
+        (request_body(thinking={"type": "enabled"}), "thinking.budget_tokens must be"),
+        (request_body(output_format={}), "output_format.schema must be"),
+        (request_body(mcp_servers=[{}]), "mcp_servers is not supported"),
+        (request_body(thread={"type": "create"}), "thread is not supported"),
+        (request_body(compaction={"type": "enabled"}), "compaction is not supported"),
         (
             request_body(system=[{"type": "image"}]),
             r"system\[0\].type 'image' is not supported here",

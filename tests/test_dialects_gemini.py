@@ -56,6 +56,16 @@ def test_read_path(path: str, model: str, stream: bool) -> None:
     assert (request.messages, request.options) == ([{"role": "user", "content": "Hi"}], {})
 
 
+def test_read_object_instead_of_list() -> None:
+    """The service takes one object where it expects a list, and examples of its use do so."""
+    one = {"parts": {"text": "Hi"}}
+    request = read(contents=one, system_instruction={"parts": {"text": "Be brief."}})
+    assert request.messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+    ]
+
+
 def test_read_names_of_either_case() -> None:
     """Names may be in camelCase or in snake_case; ``null`` is as good as absent."""
     request = read(
@@ -136,6 +146,18 @@ def test_read_turns() -> None:
     assert eight["tool_call_id"] == "call_3"
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     assert eight["content"] == [{"type": "text", "text": "[3]"}, image]
+
+
+def test_read_calls_with_and_without_ids() -> None:
+    """A call without an id gets one that is not the id of another call."""
+    calls = content(call("f", "call_1"), call("g"), role="model")
+    results = content(result("g", {"output": "b"}), result("f", {"output": "a"}, "call_1"))
+    (asked, *answers) = read(contents=[calls, results]).messages
+    ids = {each["function"]["name"]: each["id"] for each in asked["tool_calls"]}
+    assert [(each["tool_call_id"], each["content"]) for each in answers] == [
+        (ids["g"], "b"),
+        (ids["f"], "a"),
+    ]
 
 
 def test_read_schema_of_google() -> None:
@@ -321,6 +343,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
         ),
         ({CONFIG: {"responseSchema": {"type": ["x"]}}}, "responseSchema.type must be text"),
         ({CONFIG: {"responseSchema": {"minItems": "x"}}}, "minItems must be a whole number"),
+        ({CONFIG: {"responseSchema": {"minItems": "9" * 5000}}}, "minItems must be a whole number"),
         ({CONFIG: {"responseSchema": {"oneOf": []}}}, "responseSchema.oneOf is no keyword"),
         (
             {CONFIG: {"responseSchema": {"properties": {"a": 1}}}},

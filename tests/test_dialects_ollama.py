@@ -75,7 +75,7 @@ def test_read_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("think", "effort"), [(True, "medium"), (False, "none"), ("low", "low"), ("high", "high")]
+    ("think", "effort"), [(True, "medium"), (False, "none"), ("low", "low"), ("max", "max")]
 )
 def test_read_think(think: Any, effort: str) -> None:
     """How much to think gets OpenAI's name."""
@@ -181,7 +181,7 @@ def test_read_images(start: bytes, kind: str) -> None:
         ({"options": {"stop": 1}}, "stop must be a list"),
         ({"format": "xml"}, 'format must be "json" or a JSON schema'),
         ({"format": 1}, "format must be"),
-        ({"think": "much"}, "think must be true, false or one of low, medium, high"),
+        ({"think": ""}, "think must be true, false or a level such as low, medium or high"),
         ({"think": ["low"]}, "think must be true"),
         ({"logprobs": True}, "logprobs is not supported by this gateway"),
         ({"top_logprobs": 2}, "top_logprobs is not supported by this gateway"),

@@ -26,6 +26,7 @@ def read(**fields: Any) -> ChatRequest:
     [
         ("Hi", [{"role": "user", "content": "Hi"}]),
         ([{"role": "developer", "content": "x"}], [{"role": "developer", "content": "x"}]),
+        ([{"type": None, "role": "user", "content": "x"}], [{"role": "user", "content": "x"}]),
         (
             [{"role": "user", "content": [{"type": "input_text", "text": t} for t in "ab"]}],
             [{"role": "user", "content": "ab"}],
@@ -69,6 +70,14 @@ def test_read_input(given: Any, messages: Any) -> None:
     assert read(input=given).messages == messages
 
 
+def test_read_many_items_in_linear_time() -> None:
+    """Items of one message are collected; to copy it for each of them would take minutes."""
+    count = 15_000
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "x" * 2000}]}
+    (message,) = read(input=[thought] * count).messages
+    assert len(message["reasoning_content"]) == 2000 * count
+
+
 def test_read_options() -> None:
     """Options get the names of chat completions; those that are not known are passed on."""
     schema = {"type": "object", "properties": {}}
@@ -78,6 +87,7 @@ def test_read_options() -> None:
         top_k=3,
         store=True,
         background=False,
+        context_management=[],
         truncation="disabled",
         include=["reasoning.encrypted_content"],
         reasoning={"effort": "low"},
@@ -138,6 +148,7 @@ def part(**fields: Any) -> dict[str, Any]:
         ({"max_output_tokens": 0}, "max_output_tokens must be a whole number above 0"),
         ({"truncation": "auto"}, "truncation must be disabled"),
         ({"include": ["message.output_text.logprobs"]}, r"include\[0\]"),
+        ({"moderation": {"model": "x"}}, "moderation is not supported"),
         ({"top_logprobs": 2}, "log probabilities"),
         ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type 'web_search'"),
         ({"tools": [{"type": "function"}]}, r"tools\[0\].name"),

@@ -184,6 +184,18 @@ def test_write_complete_answer_of_many_kinds() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("stop", "tool_calls"), ("STOP", "tool_calls"), ("length", "length")]
+)
+def test_write_finish_reason_of_calls(reason: str, expected: str) -> None:
+    """Calls of an engine that ends them with an ordinary reason get OpenAI's, streamed or not."""
+    writer = OPENAI.writer(INFO)
+    *_, finish, _ = events(writer.delta(CALL) + writer.end(Ending(reason)))
+    body = json.loads(OPENAI.writer(INFO).complete([CALL], Ending(reason)))
+    assert finish["choices"][0]["finish_reason"] == expected
+    assert body["choices"][0]["finish_reason"] == expected
+
+
 @pytest.mark.parametrize("reason", ["stop", "STOP", "end_turn"])
 def test_calls_after_an_ordinary_reason_are_told_to_clients_of_anthropic(reason: str) -> None:
     """They run tools only where the stop reason is ``tool_use``."""

@@ -186,6 +186,21 @@ def test_echo_answers_in_json(schema: Any, value: Any) -> None:
     assert json.loads(text(ask("Hi", response_format=response_format))) == value
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "array", "items": {"type": "string"}}, ["Hi"]),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"type": "string"}, "Hi"),
+        ({"type": "integer"}, 0),
+    ],
+)
+def test_echo_answers_in_json_that_is_no_object(schema: Any, value: Any) -> None:
+    """Gemini's and Ollama's clients ask for lists and other values, too."""
+    response_format = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    assert json.loads(text(ask("Hi", response_format=response_format))) == value
+
+
 REFERENCES = {str(i): {"$ref": "#/$defs/a"} for i in range(60)}
 FEW = {str(i): {"$ref": "#/$defs/a"} for i in range(40)}
 LONG = "x" * 1_000_000

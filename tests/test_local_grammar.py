@@ -210,6 +210,16 @@ def test_json_is_not_padded(local: tuple[Gateway, Recording]) -> None:
 # --- without a model
 
 
+def test_refusals_are_shown_as_text() -> None:
+    """llama.cpp knows no refusals: the model reads them in the assistant's text."""
+    parts = [{"type": "text", "text": "Hm. "}, {"type": "refusal", "refusal": "No."}]
+    for message in (
+        {"role": "assistant", "content": "Hm. ", "refusal": "No."},
+        {"role": "assistant", "content": parts},
+    ):
+        assert rendered([message], []) == [{"role": "assistant", "content": "Hm. No."}]
+
+
 def test_messages_with_calls_become_text() -> None:
     """Earlier calls and results are text for templates that know no tools."""
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}

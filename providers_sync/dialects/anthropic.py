@@ -22,11 +22,13 @@ REFUSED = {
     "mcp_servers": "this gateway calls no other servers",
     "container": "this gateway runs no code",
     "context_management": "this gateway edits no conversations",
+    "compaction": "this gateway edits no conversations",
+    "thread": "this gateway stores nothing: send the whole conversation as messages",
 }
 """Fields that cannot be honoured, and the remedy."""
 NOT_OPTIONS = {
     *("model", "messages", "system", "stream", "stop_sequences", "tools", "tool_choice"),
-    "output_config",
+    *("output_config", "output_format", "thinking", *REFUSED),
 }
 TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 ALLOWED_BLOCKS = {
@@ -55,7 +57,8 @@ stream=False, include_usage=False, echoed={})
     turns = fields.get("messages")
     if not isinstance(turns, list) or not turns:
         raise RequestError("messages must be a list with at least one message")
-    messages = _system(fields.get("system"))
+    system = fields.get("system")
+    messages = [] if system is None else _system(system, "system")
     for i, turn in enumerate(turns):
         messages += _turn(turn, f"messages[{i}]")
     unchanged = {name: value for name, value in fields.items() if name not in NOT_OPTIONS}
@@ -66,22 +69,25 @@ stream=False, include_usage=False, echoed={})
 # --- messages
 
 
-def _system(value: Any) -> Messages:
+def _system(value: Any, name: str) -> Messages:
     """Return the system message, if any, from text or text blocks."""
-    if value is None:
-        return []
     if isinstance(value, list):
-        value = "\n\n".join(block["text"] for block in _blocks(value, "system", "system"))
-    content = validation.check_text(value, "system")
+        value = "\n\n".join(block["text"] for block in _blocks(value, name, "system"))
+    content = validation.check_text(value, name)
     return [{"role": "system", "content": content}] if content else []
 
 
 def _turn(value: Any, name: str) -> Messages:
-    """Return one turn as messages: each tool result becomes a separate message."""
+    """Return one turn as messages: each tool result becomes a separate message.
+
+    A turn of the system, between the others, is one that newer clients send.
+    """
     turn = validation.check_object(value, name)
     role, content = turn.get("role"), turn.get("content")
+    if role == "system":
+        return _system(content, f"{name}.content")
     if role != "user" and role != "assistant":
-        raise RequestError(f"{name}.role must be user or assistant; system is a field of the body")
+        raise RequestError(f"{name}.role must be user, assistant or system")
     if isinstance(content, str):
         return [{"role": role, "content": content}]
     if not isinstance(content, list) or not content:
@@ -191,14 +197,34 @@ def _translated_options(fields: dict[str, Any]) -> dict[str, Any]:
     config = validation.check_object(fields.get("output_config") or {}, "output_config")
     if unknown := config.keys() - {"format", "effort"}:
         raise RequestError(f"output_config.{min(unknown)} is not supported: use format or effort")
+    options |= _effort(fields.get("thinking"))
     if (effort := config.get("effort")) is not None:
         options["reasoning_effort"] = validation.check_text(effort, "output_config.effort")
-    if (output_format := config.get("format")) is not None:
-        schema = validation.check_object(output_format, "output_config.format").get("schema")
-        schema = validation.check_object(schema, "output_config.format.schema")
+    output_format, name = config.get("format"), "output_config.format"
+    if output_format is None:  # while structured output was a beta, it was a field of the body
+        output_format, name = fields.get("output_format"), "output_format"
+    if output_format is not None:
+        schema = validation.check_object(output_format, name).get("schema")
+        schema = validation.check_object(schema, f"{name}.schema")
         named_schema = {"name": "output", "schema": schema}
         options["response_format"] = {"type": "json_schema", "json_schema": named_schema}
     return options
+
+
+def _effort(value: Any) -> dict[str, Any]:
+    """Return how much to reason, under OpenAI's name, unless it is left to the model."""
+    if value is None:
+        return {}
+    thinking = validation.check_object(value, "thinking")
+    kind = thinking.get("type")
+    if kind in ("adaptive", "between_tools"):
+        return {}
+    if kind == "disabled":
+        return {"reasoning_effort": "none"}
+    if kind != "enabled":
+        raise RequestError("thinking.type must be enabled, disabled, adaptive or between_tools")
+    validation.check_limit(thinking.get("budget_tokens"), "thinking.budget_tokens")
+    return {"reasoning_effort": validation.effort_for(thinking["budget_tokens"])}
 
 
 def _tool(value: Any, name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..types import Message, Messages
 from . import validation
-from .gemini_fields import read_fields
+from .gemini_fields import as_list, read_fields
 from .open_calls import OpenCalls
 from .types import RequestError
 
@@ -45,7 +45,7 @@ def read_instruction(value: Any) -> Messages:
 
 def read_contents(value: Any) -> Messages:
     """Return the contents as messages: each function response becomes a message of its own."""
-    contents = validation.check_list(value, "contents")
+    contents = validation.check_list(as_list(value), "contents")
     if not contents:
         raise RequestError("contents must be a list with at least one content")
     reader = _ContentReader()
@@ -154,7 +154,7 @@ def _result(value: dict[str, Any]) -> dict[str, Any]:
 
 def _parts(value: Any, name: str, context: str) -> list[dict[str, Any]]:
     fields = read_fields(value, name, ("role", "parts"))
-    parts = fields.get("parts")
+    parts = as_list(fields.get("parts"))
     if not isinstance(parts, list) or not parts:
         raise RequestError(f"{name}.parts must be a list with at least one part")
     return [_part(each, f"{name}.parts[{i}]", context) for i, each in enumerate(parts)]

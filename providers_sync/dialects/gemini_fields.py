@@ -50,6 +50,15 @@ def camel_case(name: str) -> str:
     return re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), name)
 
 
+def as_list(value: Any) -> Any:
+    """Return an object as a list of it: the service takes one where it expects a list.
+
+    >>> as_list({"text": "Hi"}), as_list([1]), as_list(None)
+    ([{'text': 'Hi'}], [1], None)
+    """
+    return [value] if isinstance(value, dict) else value
+
+
 def read_enum(value: Any, name: str, values: Collection[str]) -> str:
     """Return one of ``values``, or an empty text for the name that stands for no value."""
     if not isinstance(value, str) or (value not in values and not value.endswith("_UNSPECIFIED")):

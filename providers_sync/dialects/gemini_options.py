@@ -1,7 +1,7 @@
 """Reads the options and tools of Gemini's requests into OpenAI's form.
 
 Source: Gemini API reference, ``GenerationConfig``, ``Tool``, ``ToolConfig``; guides "Structured
-output", "Thinking", "OpenAI compatibility" (which budget an effort stands for).
+output", "Thinking".
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ OTHER_TOOLS = (
 """What only Google's service can execute."""
 MODES = {"AUTO": "auto", "ANY": "required", "NONE": "none", "VALIDATED": "auto"}
 LEVELS = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
-BUDGETS = ((0, "none"), (1024, "low"), (8192, "medium"))
-"""Up to how many tokens each effort goes; more is ``high``."""
 
 
 def read_config(value: Any) -> tuple[dict[str, Any], bool]:
@@ -114,8 +112,7 @@ def _thinking(value: Any, name: str) -> tuple[dict[str, Any], bool]:
         raise RequestError(f"{name}.thinkingBudget must be a whole number, or -1 for any")
     if budget == -1:  # the model decides
         return {}, shows
-    effort = next((effort for limit, effort in BUDGETS if budget <= limit), "high")
-    return {"reasoning_effort": effort}, shows
+    return {"reasoning_effort": validation.effort_for(budget)}, shows
 
 
 # --- tools

@@ -14,6 +14,8 @@ from .types import RequestError
 TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
 COUNTS = {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
 """Numbers of 64 bits, which JSON of protocol buffers may have as text."""
+MAX_DIGITS = 19
+"""Of a number of 64 bits; Python itself raises an error for thousands."""
 UNCHANGED = {
     *("title", "description", "format", "pattern", "default", "example"),
     *("minimum", "maximum", "required", "enum"),
@@ -54,7 +56,8 @@ def _read_keyword(schema: dict[str, Any], key: str, value: Any, name: str) -> No
             each: read_schema(part, f"{name}.{each}") for each, part in named
         }
     elif key in COUNTS:
-        if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()):
+        is_text = isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS
+        if isinstance(value, bool) or not (isinstance(value, int) or is_text):
             raise RequestError(f"{name} must be a whole number")
         schema[key] = int(value)
     elif key in UNCHANGED or key in REFERENCES:

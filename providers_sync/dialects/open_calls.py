@@ -17,13 +17,18 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._count = 0
+        self._ids: set[str] = set()
         self._open: set[str] = set()
         self._in_order: dict[str, deque[str]] = {}
         """Name of a tool → ids of its calls; under an empty name those of all."""
 
     def add(self, call_id: str, name: str) -> str:
-        """Add a call and return its id; if it has none, it gets one."""
-        call_id = call_id or f"call_{self._count}"
+        """Add a call and return its id; if it has none, it gets one that no call before it has."""
+        if not call_id:
+            call_id = f"call_{self._count}"
+            while call_id in self._ids:
+                call_id += "_"
+        self._ids.add(call_id)
         self._count += 1
         self._open.add(call_id)
         for key in (name, ""):

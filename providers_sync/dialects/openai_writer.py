@@ -52,7 +52,7 @@ class OpenAIWriter:
         if self._include_usage and (usage := _usage(ending.usage)):
             # OpenAI's usage chunk comes after the finish reason and has no choices.
             usage_chunk = _event({**self._head, "choices": [], "usage": usage})
-        return self._chunk({}, openai_reason(ending)) + usage_chunk + b"data: [DONE]\n\n"
+        return self._chunk({}, _reason(ending, self._calls > 0)) + usage_chunk + b"data: [DONE]\n\n"
 
     def error(self, error: RequestError) -> bytes | None:
         return _event(error_shape(error))
@@ -71,7 +71,7 @@ class OpenAIWriter:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls
-        choice = {"index": 0, "message": message, "finish_reason": openai_reason(ending)}
+        choice = {"index": 0, "message": message, "finish_reason": _reason(ending, bool(calls))}
         head = {**self._head, "object": "chat.completion", "usage": _usage(ending.usage)}
         return json_bytes({**head, "choices": [choice]})
 
@@ -84,6 +84,12 @@ def error_shape(error: RequestError) -> dict[str, Any]:
     """Return an error in OpenAI's form."""
     detail = {"message": error.message, "type": error.type, "param": None, "code": error.code}
     return {"error": detail}
+
+
+def _reason(ending: Ending, called: bool) -> str:
+    reason = openai_reason(ending)
+    # Other protocols end calls with an ordinary reason, with which clients do not run the tools.
+    return "tool_calls" if called and reason == "stop" else reason
 
 
 def _join_text(deltas: Sequence[Delta], kind: type[ReasoningDelta] | type[Refusal]) -> str:

@@ -91,14 +91,14 @@ def _messages(value: Any) -> Messages:
         last = messages[-1] if messages else message
         goes_on = last is not message and last["role"] == message["role"] == "assistant"
         if goes_on and not ("content" in last and "content" in message):
-            messages[-1] = _merged(last, message)
+            _merge(last, message)
         else:
             messages.append(message)
-    return [_with_content(message) for message in messages]
+    return [_finished(message) for message in messages]
 
 
 def _item(item: dict[str, Any], name: str) -> Message:
-    kind = item.get("type", "message")
+    kind = item.get("type") or "message"
     if kind == "message":
         return _message(item, name)
     if kind == "function_call":
@@ -114,7 +114,7 @@ def _item(item: dict[str, Any], name: str) -> Message:
         content = _content(item.get("output"), f"{name}.output")
         return {"role": "tool", "tool_call_id": call_id, "content": content}
     if kind == "reasoning":
-        return {"role": "assistant", "reasoning_content": _reasoning(item, name)}
+        return {"role": "assistant", "reasoning_content": [_reasoning(item, name)]}
     if kind == "item_reference":
         raise RequestError(f"{name}.type 'item_reference' is not supported: {STORES_NOTHING}")
     raise RequestError(
@@ -179,16 +179,19 @@ def _reasoning(item: dict[str, Any], name: str) -> str:
     return "".join(texts)
 
 
-def _merged(first: Message, then: Message) -> Message:
-    """Return two items of an assistant as one message."""
-    merged = {**first, **then}
-    for name in ("reasoning_content", "tool_calls"):
-        if name in first and name in then:
-            merged[name] = first[name] + then[name]
-    return merged
+def _merge(message: Message, item: Message) -> None:
+    """Add a further item of an assistant to its message, whose lists grow in place."""
+    for name, value in item.items():
+        if isinstance(value, list) and name in message:
+            message[name] += value
+        else:
+            message[name] = value
 
 
-def _with_content(message: Message) -> Message:
+def _finished(message: Message) -> Message:
+    """Return a message with its reasoning as text, and with content."""
+    if "reasoning_content" in message:
+        message["reasoning_content"] = "".join(message["reasoning_content"])
     if "content" in message:
         return message
     return {**message, "content": None if message.get("tool_calls") else ""}

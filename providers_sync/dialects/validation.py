@@ -12,6 +12,9 @@ MAX_STOPS = 64
 """Stop sequences in a request; OpenAI allows four. Each one is searched for in the whole answer."""
 
 
+BUDGETS = ((0, "none"), (1024, "low"), (8192, "medium"))
+"""Up to how many tokens each effort to reason goes; more is ``high``. Source: Gemini API, guide
+"OpenAI compatibility"."""
 FORMATS = ("text", "json_object", "json_schema")
 NOT_SENT = {
     "logprobs": "this gateway has no log probabilities",
@@ -19,6 +22,8 @@ NOT_SENT = {
     "audio": "this gateway answers in text",
     "functions": "use tools",
     "function_call": "use tool_choice",
+    "web_search_options": "this gateway searches no web",
+    "moderation": "this gateway moderates nothing",
 }
 """Options of chat completions that no answer of the gateway can honour, and the remedy."""
 
@@ -87,9 +92,13 @@ def _check_message(value: Any, name: str) -> Message:
             _check_tool_call(call, f"{name}.tool_calls[{i}]")
     if role == "tool":
         check_text(message.get("tool_call_id"), f"{name}.tool_call_id")
+    if (refusal := message.get("refusal")) is not None:
+        check_text(refusal, f"{name}.refusal")
     if isinstance(content, list):
         for i, part in enumerate(content):
             _check_part(part, f"{name}.content[{i}]")
+    elif content is None and not calls and refusal is not None:
+        return {**message, "content": ""}  # a provider behind the gateway takes null beside calls
     elif not isinstance(content, str) and not (content is None and calls):
         raise RequestError(
             f"{name}.content must be text or a list of parts, not {json_type(content)}"
@@ -108,8 +117,8 @@ def _check_tool_call(value: Any, name: str) -> None:
 def _check_part(value: Any, name: str) -> None:
     part = check_object(value, name)
     check_text(part.get("type"), f"{name}.type")
-    if part["type"] == "text":
-        check_text(part.get("text"), f"{name}.text")
+    if part["type"] in ("text", "refusal"):
+        check_text(part.get(part["type"]), f"{name}.{part['type']}")
     elif part["type"] == "image_url":
         image = check_object(part.get("image_url"), f"{name}.image_url")
         check_text(image.get("url"), f"{name}.image_url.url")
@@ -151,10 +160,18 @@ def check_format(value: Any, name: str) -> str:
     return str(value)
 
 
+def effort_for(budget: int) -> str:
+    """Return OpenAI's ``reasoning_effort`` for a limit of tokens to reason with."""
+    return next((effort for limit, effort in BUDGETS if budget <= limit), "high")
+
+
 def refuse(fields: dict[str, Any], remedies: Mapping[str, str]) -> None:
-    """Raise ``RequestError`` for a field with a remedy; ``null``, ``false`` and 0 ask nothing."""
+    """Raise ``RequestError`` for a field with a remedy.
+
+    ``null``, ``false``, 0 and an empty list ask for nothing; an empty object may.
+    """
     for name, remedy in remedies.items():
-        if fields.get(name) not in (None, False, 0):
+        if fields.get(name) not in (None, False, 0, []):
             raise RequestError(f"{name} is not supported: {remedy}")
 
 
