@@ -182,6 +182,9 @@ def _expressible(schema: Any, root: Mapping[str, Any], is_strict: bool) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = _with_each(schema, lambda inner: _expressible(inner, root, is_strict))
+    if isinstance(schema.get("anyOf"), list):  # a number or a text, as pydantic writes Decimal
+        options = [each for each in schema["anyOf"] if not _looks_around(each)]
+        schema["anyOf"] = options or schema["anyOf"]
     kind = schema.get("format")
     if isinstance(kind, str) and kind not in FORMATS:
         del schema["format"]
@@ -192,6 +195,12 @@ def _expressible(schema: Any, root: Mapping[str, Any], is_strict: bool) -> Any:
     if schema.get("uniqueItems") is False or not is_strict:
         schema.pop("uniqueItems", None)
     return _with_names(schema, root)
+
+
+def _looks_around(schema: Any) -> bool:
+    """Return whether a schema has a pattern that llguidance does not know."""
+    pattern = schema.get("pattern") if isinstance(schema, dict) else None
+    return isinstance(pattern, str) and bool(re.search(r"\(\?<?[=!]", pattern))
 
 
 def _without_bounds(schema: dict[str, Any]) -> dict[str, Any]:
