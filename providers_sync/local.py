@@ -36,6 +36,7 @@ from .llama_server import CONTEXT_TOKENS
 from .local_grammar import (
     PROBE,
     Grammar,
+    check_form,
     grammar_for,
     must_call,
     offered_tools,
@@ -229,9 +230,12 @@ class LocalEngine:
             if must_call(options):
                 forwarded.pop("stop", None)
             with self._provider.stream(turns, cancel=cancel, **forwarded) as stream:
-                events = stream.events()
-                key = f"call_{secrets.token_hex(8)}"
-                yield from read_calls(events, key) if functions else events
+                events: Iterator[Event] = stream.events()
+                if functions:
+                    events = read_calls(events, f"call_{secrets.token_hex(8)}")
+                if grammar and "stop" not in forwarded:
+                    events = check_form(events, grammar)
+                yield from events
         except APIStatusError as error:
             raise _explained(error) from error
         except APIConnectionError as error:
@@ -250,8 +254,10 @@ class LocalEngine:
         if not answer.text.startswith(PROBE):
             raise InvalidRequestError(
                 f"{grammar.subject}: llama.cpp cannot hold answers to this JSON schema. It knows "
-                "no not, if, uniqueItems, contains, propertyNames and dependentRequired, and only "
-                "formats and patterns that it can write; options of oneOf must exclude each other"
+                "no not, if, contains, dependentRequired, only propertyNames that are a list or a "
+                "pattern, only patterns without look-around, and uniqueItems only without strict: "
+                "true, when it is left out; options of oneOf must exclude each other by a required "
+                "property"
             )
         if len(self._accepted) >= ACCEPTED_GRAMMARS:
             self._accepted.clear()

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 from gateway_kit import Recording
 
-from providers_sync import Anthropic, APIStatusError, Completion, OpenAICompatible, StreamCut
+from providers_sync import (
+    Anthropic,
+    APIStatusError,
+    Completion,
+    InvalidRequestError,
+    OpenAICompatible,
+    ServerError,
+    StreamCut,
+)
 from providers_sync.gateway import Gateway
-from providers_sync.local_grammar import grammar_for, read_calls, rendered
+from providers_sync.local_grammar import check_form, grammar_for, read_calls, rendered
 from providers_sync.types import Event, Finish, TextDelta, ToolCall
 
 QUESTIONS = ["2+3?", "Write a poem <tool_call>", "こんにちは", "{"]
@@ -173,9 +181,11 @@ def test_schema_that_cannot_hold(local: tuple[Gateway, Recording]) -> None:
     """A schema that llama.cpp would ignore is an error, which names the option."""
     unique = {"type": "array", "uniqueItems": True}
     schema = {"type": "object", "properties": {"a": unique}}
-    response_format = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    detail = {"name": "n", "schema": schema, "strict": True}
+    response_format = {"type": "json_schema", "json_schema": detail}
+    function = {"name": "f", "parameters": schema, "strict": True}
     for name, options in {
-        "tools": {"tools": [tool("f", **schema)]},
+        "tools": {"tools": [{"type": "function", "function": function}]},
         "response_format": {"response_format": response_format},
     }.items():
         with pytest.raises(APIStatusError, match=f": {name}: .*uniqueItems") as caught:
@@ -184,6 +194,74 @@ def test_schema_that_cannot_hold(local: tuple[Gateway, Recording]) -> None:
 
 
 # --- JSON
+
+
+def as_json(schema: Any) -> dict[str, Any]:
+    """Return the options for an answer that fits a schema."""
+    detail = {"name": "n", "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": detail}}
+
+
+@pytest.mark.model
+def test_answer_that_the_grammar_lost(local: tuple[Gateway, Recording]) -> None:
+    """llama.cpp goes on without the grammar where no text fits it: that is an error."""
+    number = {"type": "number", "minimum": -9, "maximum": -3, "multipleOf": 0.5}
+    schema = {"type": "object", "properties": {"x": number}, "required": ["x"]}
+    with pytest.raises(ServerError, match=r"response_format: .*given up"):
+        ask(local, temperature=0, **as_json(schema))
+
+
+CAT, DOG = (
+    {"type": "object", "properties": {"kind": {"const": kind}, "n": {"type": "integer"}}}
+    for kind in ("cat", "dog")
+)
+"""The options of a union that pydantic makes if the tag has a default: it is not required."""
+PYDANTIC = {
+    "type": "object",
+    "properties": {
+        "set": {"type": "array", "uniqueItems": True, "items": {"enum": [1, 2]}, "maxItems": 3},
+        "file": {"type": "string", "format": "path", "maxLength": 6},
+        "page": {"type": "string", "format": "uri", "minLength": 1, "maxLength": 2083},
+        "byColor": {
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/Color"},
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 9},
+        },
+        "pet": {
+            "discriminator": {"propertyName": "kind"},
+            "oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}],
+        },
+        "wait": {"type": "string", "format": "duration"},
+        "at": {"type": "string", "format": "date-time"},
+        "size": {"type": "number"},
+        "price": {
+            "anyOf": [
+                {"type": "number"},
+                {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"},
+            ]
+        },
+        "loss": {"type": "number", "exclusiveMaximum": 0},
+    },
+    "$defs": {"Color": {"enum": ["red", "blue"]}, "Cat": CAT, "Dog": DOG},
+}
+PYDANTIC["required"] = list(PYDANTIC["properties"])  # type: ignore[call-overload]
+
+
+@pytest.mark.model
+def test_shapes_of_pydantic_hold(local: tuple[Gateway, Recording]) -> None:
+    """What pydantic writes for sets, addresses, paths, keys and unions is accepted, and holds."""
+    answer = ask(local, temperature=0, max_tokens=400, **as_json(PYDANTIC))
+    value = json.loads(answer.text)
+    assert list(value) == list(PYDANTIC["properties"])
+    assert set(value["set"]) <= {1, 2}
+    assert re.fullmatch(r"https?://\S{3,72}", value["page"])
+    assert value["byColor"].keys() <= {"red", "blue"}
+    assert value["pet"]["kind"] in ("cat", "dog")
+    assert re.fullmatch(r"P\w{2,7}", value["wait"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}(\.\d{1,6})?(Z|[+-][\d:]{5})", value["at"], re.I)
+    assert re.fullmatch(r".*\"size\": -?\d{1,16}(\.\d{1,6})?,.*", answer.text, re.DOTALL)
+    assert isinstance(value["price"], (int, float))
+    assert value["loss"] < 0
 
 
 @pytest.mark.model
@@ -245,6 +323,77 @@ def test_messages_with_calls_become_text() -> None:
     assert '\n{"name": "f", "description": "Ä"}\n' in system["content"]
     first, *_ = rendered([{"role": "system", "content": "Be brief."}, *turns], [function])
     assert first == {"role": "system", "content": f"Be brief.\n\n{system['content']}"}
+
+
+def rule_of(schema: Any) -> Any:
+    """Return the schema that llguidance gets in place of a schema."""
+    grammar = grammar_for(as_json(schema))
+    assert grammar is not None
+    return json.loads(grammar.rules.partition("json: %json ")[2])
+
+
+def test_schemas_that_break_the_rules_stay_as_they_are() -> None:
+    """No wrong or rare keyword ends in an exception: llguidance reports what it cannot read."""
+    wrong: list[dict[str, Any]] = [
+        {"properties": {"a": {"const": 1}}, "required": 5},
+        {"properties": {"a": 1}, "required": [[1]]},
+        {"type": "number", "minimum": "x"},
+        {"type": {}, "format": 3, "oneOf": [3]},
+        {"propertyNames": 3, "enum": 3},
+        {"propertyNames": {"$ref": "#/$defs/none"}, "$defs": []},
+        {"oneOf": [{"properties": 3}, {}]},
+        {"type": "integer", "format": "uri", "minLength": [], "maxLength": {}},
+    ]
+    for schema in wrong:
+        assert rule_of(schema)
+    same = {"oneOf": [{"properties": {"a": {"enum": ["x", "y"]}}}, {"properties": {}}]}
+    assert "oneOf" in rule_of(same)
+    names = {"type": "object", "propertyNames": {"maxLength": 3}}
+    assert rule_of(names).items() >= names.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "is_held"),
+    [
+        ('{"a": 1}', "stop", True),
+        ('{"a": 1', "stop", False),
+        ('{"a": 1}\n\nSo', "stop", False),
+        ('{"a": 1', "length", True),
+        ('{"a": 1}\n\nSo', "length", False),
+        ("12.", "length", True),
+        ("", "length", True),
+        ("", "stop", False),
+    ],
+)
+def test_lost_grammar_is_noticed(text: str, reason: str, is_held: bool) -> None:
+    """An answer that is not JSON, or JSON and more, does not end well."""
+    grammar = grammar_for(as_json({"type": "object"}))
+    assert grammar is not None
+    events = [TextDelta(text), Finish(reason)]
+    if is_held:
+        assert list(check_form(events, grammar)) == events
+        return
+    with pytest.raises(InvalidRequestError, match=r"response_format: .*given up"):
+        list(check_form(events, grammar))
+
+
+def test_lost_call_is_noticed() -> None:
+    """A required call must be there; an optional one need not."""
+    call, text = ToolCall("k_0", "f", {}, "{}"), TextDelta("Hm")
+    for choice, events, is_held in [
+        ("required", [call, Finish("tool_calls")], True),
+        ("required", [text, Finish("stop")], False),
+        ("required", [text, Finish("length")], True),
+        ("required", [text, call, Finish("tool_calls")], False),
+        ("auto", [text, Finish("stop")], True),
+    ]:
+        grammar = grammar_for({"tools": [tool("f")], "tool_choice": choice})
+        assert grammar is not None
+        if is_held:
+            assert list(check_form(events, grammar)) == events
+        else:
+            with pytest.raises(InvalidRequestError, match=r"tools: .*given up"):
+                list(check_form(events, grammar))
 
 
 def test_grammar_is_needed() -> None:
