@@ -33,16 +33,8 @@ from .clock import monotonic
 from .error_words import body_message
 from .errors import APIConnectionError, APIStatusError, InvalidRequestError, ProviderError
 from .llama_server import CONTEXT_TOKENS
-from .local_grammar import (
-    PROBE,
-    Grammar,
-    check_form,
-    grammar_for,
-    must_call,
-    offered_tools,
-    read_calls,
-    rendered,
-)
+from .local_calls import read_calls, rendered
+from .local_grammar import PROBE, Grammar, check_form, grammar_for, must_call, offered_tools
 from .stream import CancelToken
 from .types import Event, Messages
 

@@ -45,6 +45,7 @@ LAYERS = [
     "local notebook web testing",
     # below local: its child process, and its grammars
     "llama_server local_grammar",
+    "local_calls local_schemas",
     # inside testing
     "testing.server testing.faults testing.scripted",
     "testing.in_memory",

@@ -20,7 +20,8 @@ from providers_sync import (
     StreamCut,
 )
 from providers_sync.gateway import Gateway
-from providers_sync.local_grammar import check_form, grammar_for, read_calls, rendered
+from providers_sync.local_calls import read_calls, rendered
+from providers_sync.local_grammar import check_form, grammar_for
 from providers_sync.types import Event, Finish, TextDelta, ToolCall
 
 QUESTIONS = ["2+3?", "Write a poem <tool_call>", "こんにちは", "{"]
