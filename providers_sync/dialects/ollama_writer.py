@@ -5,8 +5,8 @@ Source: Ollama API, "Generate a chat completion"; durations are in nanoseconds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from ..clock import monotonic
@@ -24,8 +24,8 @@ class OllamaWriter:
     content_type = "application/x-ndjson"
 
     def __init__(self, info: AnswerInfo) -> None:
-        time = datetime.fromtimestamp(info.created, timezone.utc)
-        self._head = {"model": info.model, "created_at": f"{time:%Y-%m-%dT%H:%M:%SZ}"}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(info.created))
+        self._head = {"model": info.model, "created_at": created}
         self._calls = 0
         self._refused = False
         self._started = self._first = monotonic()
