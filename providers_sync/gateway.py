@@ -74,9 +74,9 @@ class Gateway:
     def url(self, name: str = "") -> str:
         """Return the ``base_url`` for a provider or an official client; without a name, the root.
 
-        Names: the three discontinued services, ``openai`` (or ``v1``), ``anthropic``, ``gemini``
-        and ``ollama``. Google's own client adds the version to the path: it takes the root and
-        ``/gemini``.
+        Names: the three discontinued services, ``openai`` (or ``v1``), ``responses``,
+        ``anthropic``, ``gemini`` and ``ollama``. Google's own client adds the version to the path:
+        it takes the root and ``/gemini``.
 
         Raises ``InvalidRequestError`` for any other name.
         """
