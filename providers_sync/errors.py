@@ -2,7 +2,7 @@
 
 ::
 
-    ProviderError                    .partial  .outcome  .attempts
+    ProviderError                    .partial  .partial_value  .outcome  .attempts
     ├── InvalidRequestError          also a ValueError; nothing was sent
     │   └── ModelNotSupportedError
     ├── APIConnectionError           also a ConnectionError: refused, DNS, TLS, reset
@@ -10,6 +10,7 @@
     ├── APIStatusError               .status_code .body .headers .request_id .retry_after
     │   ├── AuthenticationError      401, 403
     │   └── RateLimitError           429
+    ├── InvalidAnswer                also a ValueError; .errors  .partial_value
     ├── FailoverError                none of a Failover's providers answered; .attempts
     └── StreamError
         ├── StreamTruncated          a clean end without the end marker
@@ -23,7 +24,7 @@ Every error can be pickled, and carries the exception that caused it as ``__caus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class ProviderError(Exception):
 
     partial: str
     """The text that had arrived before the error."""
+    partial_value: Any = None
+    """Of a typed answer (``into=``): the plain object as far as it had arrived."""
     outcome: Outcome
     """The outcome of the answer."""
     attempts: tuple[ProviderFailure, ...] = ()
@@ -152,6 +155,15 @@ def _as_text(provider: Any) -> str:
 
 class FailoverError(ProviderError):
     """No provider of a ``Failover`` answered; ``.attempts`` and the message contain the reasons."""
+
+
+class InvalidAnswer(ProviderError, ValueError):
+    """A typed answer (``into=``) that is not JSON, does not validate, or was ended by a limit."""
+
+    def __init__(self, message: str, *, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = [dict(error) for error in errors]
+        """What is wrong, as the validator lists it: ``type``, ``loc`` (the path), ``msg``, …"""
 
 
 class StreamError(ProviderError):

@@ -95,6 +95,7 @@ class Failover(Provider):
         retry: Any,
         headers: Mapping[str, str | None] | None,
         attempts: int = 1,
+        schema: Mapping[str, Any] | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Prepare the call for each provider that supports the model; raise for bad input."""
         candidates = []
@@ -109,6 +110,7 @@ class Failover(Provider):
                     retry=retry,
                     headers=headers,
                     attempts=1,
+                    schema=schema,
                 )
             except ModelNotSupportedError as error:
                 unknown.append(str(error))

@@ -23,6 +23,7 @@ class Anthropic(ListsModels):
 
     url = "https://api.anthropic.com"
     protocol = "anthropic"
+    schema_mode = "anthropic"
     api_endpoint = "/v1/messages"
     models_endpoint = "/v1/models?limit=1000"
     default_base_url = url

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Union
 from urllib.parse import urlsplit
 
 from .. import call_log, retry, transport
@@ -23,6 +23,8 @@ from ..types import Decoder, Outcome
 Readings = Generator[Reading, None, None]
 """What a source yields: a response to read."""
 
+Amend = Callable[[dict[str, Any], APIStatusError], Union[dict[str, Any], None]]
+"""Returns another body to try than the one that the server has rejected, or ``None``."""
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
 
 
@@ -68,7 +70,7 @@ class AttemptLoop:
         policy: Any,
         headers: Callable[[HTTPRequest], dict[str, str]],
         send: Callable[[HTTPRequest, transport.RequestAttempt], transport.Response],
-        amended: Callable[[dict[str, Any], APIStatusError], dict[str, Any] | None],
+        amended: Amend,
         explain: Callable[[Exception, HTTPRequest], None],
     ) -> None:
         self._request = request

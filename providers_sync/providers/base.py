@@ -16,18 +16,18 @@ from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Decoder, Messages, Prompt, SystemPrompt
-from .attempts import AttemptLoop, HTTPRequest
+from .attempts import Amend, AttemptLoop, HTTPRequest
+from .calls import NOT_PER_CALL, Calls
 from .settings import ProviderSettings
 from .validation import mask_argument, validate_extra_body, validate_headers, validate_options
 
 if TYPE_CHECKING:
     from ..aio import AsyncStream
 
-_NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
-_SETTINGS = ("headers", "timeouts", "retry", *_NOT_PER_CALL)
+_SETTINGS = ("headers", "timeouts", "retry", *NOT_PER_CALL)
 
 
-class Provider(ProviderSettings):
+class Provider(Calls, ProviderSettings):
     """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
     - ``api_key``: the key, or a function that returns it and is called before each attempt, for
@@ -49,6 +49,9 @@ class Provider(ProviderSettings):
 
     protocol = ""
     """The protocol whose decoder the class uses. What it wants back goes back to the same only."""
+    schema_mode: str | None = None
+    """The rules in ``encoding.schemas`` for a ``response_format`` with a JSON schema, if ``body``
+    takes one in OpenAI's form. ``None``: typed answers are asked for in words."""
 
     # --- hooks that a provider class may override
 
@@ -70,64 +73,6 @@ class Provider(ProviderSettings):
 
     # --- calls
 
-    def stream(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Stream:
-        """Send the request and return the answer, an iterator of text, once the server responds.
-
-        ``messages`` is a string, a message or a list of messages; ``system`` is the text of a
-        system message before them, or its parts; ``options`` are added to the body (``None``
-        removes a key). Raises ``InvalidRequestError`` before anything is sent, and other
-        ``ProviderError`` classes if the server cannot be reached or rejects the request.
-        """
-        # Mask secrets: error reports may show local variables.
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        return self.prepare(
-            messages,
-            model,
-            system=system,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            cancel=cancel,
-            **options,
-        ).open()
-
-    def prepare(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> PreparedCall:
-        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        for name in _NOT_PER_CALL:
-            if name in options:
-                raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
-        if cancel is not None and not isinstance(cancel, CancelToken):
-            raise InvalidRequestError("cancel must be a CancelToken")
-        if system is not None:
-            options["system"] = system
-        source, call_timeouts, model_name = self._plan_call(
-            messages, model, options, timeouts=timeouts, retry=retry, headers=headers
-        )
-        return PreparedCall(source, call_timeouts, cancel, model_name)
-
     def _plan_call(
         self,
         messages: Prompt,
@@ -138,10 +83,12 @@ class Provider(ProviderSettings):
         retry: Any,
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
+        schema: Mapping[str, Any] | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Validate everything; return the source to run, its timeouts and the model.
 
-        ``attempts`` applies if neither the call nor the provider has ``retry=``.
+        ``attempts`` applies if neither the call nor the provider has ``retry=``. ``schema`` is the
+        JSON schema of the answer.
         """
         model_name = self.get_model(model or self.model)
         merged = {**self._defaults, **validate_options(options)}
@@ -154,9 +101,18 @@ class Provider(ProviderSettings):
             model_name,
             urlsplit(url).netloc,
         )
-        body = copy_context().run(self.body, turns, model_name, merged)
-        if extra:
-            body = build_body(body, extra)
+
+        def make_body(turns: Messages, options: dict[str, Any]) -> dict[str, Any]:
+            body = copy_context().run(self.body, turns, model_name, dict(options))
+            return build_body(body, extra) if extra else body
+
+        if schema is None:
+            body, amended = make_body(turns, merged), self.amended
+        else:
+            from .schema_modes import SchemaRequest  # late: few need it
+
+            typed = SchemaRequest(schema, self.schema_mode, turns, merged, make_body)
+            body, amended = typed.first_body(), typed.amended_after(self.amended)
         request = HTTPRequest(
             "POST",
             url,
@@ -164,47 +120,25 @@ class Provider(ProviderSettings):
             body,
             self.decoder,
         )
-        source = self._attempt_loop(request, retry, attempts)
+        source = self._attempt_loop(request, retry, attempts, amended)
         return source, self._call_timeouts(timeouts), model_name
 
     def _attempt_loop(
-        self, request: HTTPRequest, retry: Any, attempts: int = ATTEMPTS
+        self,
+        request: HTTPRequest,
+        retry: Any,
+        attempts: int = ATTEMPTS,
+        amended: Amend | None = None,
     ) -> AttemptLoop:
         policy = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         policy = attempts if policy is NOT_GIVEN else policy
         send = functools.partial(self._send, self._transport())
         return AttemptLoop(
-            request, policy, self._attempt_headers, send, self.amended, self._explain
+            request, policy, self._attempt_headers, send, amended or self.amended, self._explain
         )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:
         return self._timeouts if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
-
-    def complete(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Completion:
-        """Return the complete answer; take the same arguments as ``stream`` and raise the same."""
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        with self.stream(
-            messages,
-            model,
-            system=system,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            cancel=cancel,
-            **options,
-        ) as stream:
-            return stream.completion()
 
     def _get(
         self,

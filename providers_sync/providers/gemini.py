@@ -40,6 +40,7 @@ class Gemini(ListsModels):
 
     url = "https://generativelanguage.googleapis.com"
     protocol = "gemini"
+    schema_mode = "gemini"
     api_endpoint = "/models/{model}:streamGenerateContent?alt=sse"
     models_endpoint = "/models?pageSize=1000"
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"

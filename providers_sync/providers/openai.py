@@ -31,6 +31,7 @@ class OpenAICompatible(ListsModels):
 
     url = "https://api.openai.com"
     protocol = "openai-chat"
+    schema_mode = "openai"
     api_endpoint = "/chat/completions"
     models_endpoint = "/models"
     default_base_url = "https://api.openai.com/v1"

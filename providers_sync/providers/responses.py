@@ -39,6 +39,7 @@ class OpenAIResponses(ListsModels):
 
     url = "https://api.openai.com"
     protocol = "responses"
+    schema_mode = "openai"
     api_endpoint = "/responses"
     models_endpoint = "/models"
     default_base_url = "https://api.openai.com/v1"

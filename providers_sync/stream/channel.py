@@ -40,17 +40,20 @@ def nobody(at: float) -> None:
 
 
 class Channel(Wakeup):
-    """The state that the threads of one call share; each field is changed under ``lock``."""
+    """The state that the threads of one call share; each field is changed under ``lock``.
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    ``earlier``: the channel of the round before, whose counts and ``total`` go on.
+    """
+
+    def __init__(self, timeouts: Timeouts, earlier: Channel | None = None) -> None:
         super().__init__()
         self.timeouts = timeouts
-        self.deadlines = Deadlines(timeouts)
+        self.deadlines = Deadlines(timeouts, earlier.deadlines.started_at if earlier else None)
         self.attend: Attendant = nobody
-        self.first_text_at: float | None = None
+        self.first_text_at: float | None = earlier.first_text_at if earlier else None
         self.ended_at: float | None = None
-        self.attempts = 0
-        self.bytes = 0
+        self.attempts = earlier.attempts if earlier else 0
+        self.bytes = earlier.bytes if earlier else 0
         self.chunks = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
@@ -72,7 +75,7 @@ class Channel(Wakeup):
         """Whether the call returns at the first event, not at the headers.
 
         If so, ``first_token`` ends only the attempt."""
-        self.failures: list[ProviderFailure] = []
+        self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
         """The providers that failed before the current one."""
         self.on_start: Callable[[], None] | None = None
         """Called, under the lock, at the first event. It must take no other lock."""

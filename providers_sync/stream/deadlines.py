@@ -22,9 +22,11 @@ _TEXT = {
 class Deadlines:
     """The deadline of one timeout at a time, and that of ``total``."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
-        self.started_at = self.since = monotonic()
+    def __init__(self, timeouts: Timeouts, started_at: float | None = None) -> None:
+        self.since = monotonic()
         """When the current timeout started to run; setting it restarts the timeout."""
+        self.started_at = self.since if started_at is None else started_at
+        """When the call started, and with it ``total``."""
         self._total_at = self.started_at + (timeouts.total or math.inf)
         self._timeout, self._seconds = "total", math.inf
 

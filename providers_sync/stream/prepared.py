@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
@@ -23,6 +24,10 @@ class PreparedCall:
     """The model name of the request."""
     context: Context = field(default_factory=copy_context, repr=False, compare=False)
     """The context of the caller that has prepared the call; each start runs in a copy."""
+    make_stream: Callable[[Channel, CancelToken | None, str | None], Stream] = field(
+        default=Stream, repr=False, compare=False
+    )
+    """The class of the stream, or a function that makes it."""
 
     def open(self) -> Stream:
         """Run the source in a thread; return its stream once the headers have arrived.
@@ -51,4 +56,4 @@ class PreparedCall:
 
     def unstarted(self) -> Stream:
         """Return its stream without running anything, for a caller that has already stopped."""
-        return Stream(Channel(self.timeouts), self.cancel, self.model)
+        return self.make_stream(Channel(self.timeouts), self.cancel, self.model)

@@ -11,6 +11,7 @@ from sys import is_finalizing
 from types import TracebackType
 from typing import NoReturn
 
+from ..config import Timeouts
 from ..errors import ProviderError, StreamCancelled
 from ..types import (
     Completion,
@@ -164,7 +165,7 @@ class Stream(Transcript):
                 if self._outcome is None and read is self._unread:
                     if self._channel.buffer:
                         self._take_buffer()
-                    else:
+                    elif not self._may_ask_again():
                         self._finish()
                 if self._error is not None:
                     raise self._error
@@ -172,6 +173,22 @@ class Stream(Transcript):
         except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
             self.close()
             raise
+
+    def _may_ask_again(self) -> bool:
+        """Return whether the call may go on with another request; under the lock, at the end."""
+        return False
+
+    def _ask_again(self, source: Source, timeouts: Timeouts, context: Context) -> None:
+        """Begin the answer anew, with another request; counts and ``total`` go on.
+
+        Does nothing if the stream has been stopped.
+        """
+        with self._channel.lock:
+            if self._outcome is not None:
+                return
+            self._channel = Channel(timeouts, self._channel)
+            self._begin_answer()
+        reader.start(Call(self._channel, source, context))
 
     def _finish(self) -> None:
         if self._outcome is not None:  # set by a signal handler

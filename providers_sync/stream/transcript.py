@@ -40,18 +40,23 @@ class Transcript:
 
     def __init__(self, model: str | None) -> None:
         self._outcome: Outcome | None = None
+        self._asked_model = model
+        self.usage: Usage | None = None
+        """Tokens counted by the server, if it reports them."""
+        self._begin_answer()
+
+    def _begin_answer(self) -> None:
+        """Forget what was said so far, except for the usage."""
         # What was handed over: the texts of earlier batches; how many of these there are, how many
         # chunks they had, and the later batches; and the unread deltas of the last batch. Ctrl-C
         # may interrupt between any two calls, so each step is one assignment.
         self._earlier_texts: list[str] = []
         self._position: tuple[int, int, list[Delta]] = (0, 0, [])
         self._unread: Iterator[Delta] = iter(())
-        self.model = model
+        self.model = self._asked_model
         """The model's name as the server reports it, until then the name in the request."""
         self.finish_reason: str | None = None
         """Why the model stopped, as the server reports it: ``stop``, ``length``, …"""
-        self.usage: Usage | None = None
-        """Tokens counted by the server, if it reports them."""
         self.tool_calls: list[ToolCall] = []
         """The complete tool calls the model has made so far."""
         self.citations: list[Citation] = []
@@ -60,7 +65,6 @@ class Transcript:
         """The images and pieces of sound so far."""
         self.extras: list[Extra] = []
         """Everything else that the server has said so far."""
-        self._asked_model = model
         self._protocol_message: ProtocolMessage | None = None
         self._reasoning: list[str] = []
         self._refusal: list[str] = []

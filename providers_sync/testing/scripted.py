@@ -136,6 +136,7 @@ class ScriptedProvider(Provider):
         retry: Any,
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
+        schema: Mapping[str, Any] | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Plan the call of the ``like`` provider, and record it when it starts."""
         source, effective_timeouts, resolved_model = self._like._plan_call(
@@ -146,6 +147,7 @@ class ScriptedProvider(Provider):
             retry=retry,
             headers=headers,
             attempts=attempts,
+            schema=schema,
         )
         call = Asked(
             to_messages(messages),

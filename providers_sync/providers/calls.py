@@ -1,0 +1,256 @@
+"""``Calls``: the methods of a provider that ask: ``stream``, ``complete`` and ``prepare``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .. import transport
+from ..config import NOT_GIVEN, NotGiven, Timeouts
+from ..errors import InvalidRequestError
+from ..stream import CancelToken, PreparedCall, Source, Stream
+from ..types import Completion, Prompt, SystemPrompt
+from .validation import mask_argument
+
+if TYPE_CHECKING:
+    from ..typed import TypedCompletion, TypedStream
+
+T = TypeVar("T")
+
+NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
+
+
+class Calls:
+    """The calls of a provider, over ``_plan_call``."""
+
+    @overload
+    def stream(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: None = None,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Stream: ...
+    @overload
+    def stream(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: type[T],
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedStream[T]: ...
+    @overload
+    def stream(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: Any,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedStream[Any]: ...
+    def stream(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the request and return the answer, an iterator of text, once the server responds.
+
+        - ``messages``: a string, a message or a list of messages.
+        - ``system``: the text of a system message before them, or its parts.
+        - ``into``: the type of the answer, which is JSON then: a pydantic model, a dataclass, a
+          ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``), or a JSON schema as
+          a dict. The result is a ``TypedStream`` with ``value``, ``items()`` and ``partials()``.
+        - ``repairs``: how often ``value`` asks again if the answer does not validate; 1 by default.
+        - ``skip_invalid``: collect items that do not validate in ``invalid`` instead of raising.
+        - ``timeouts``, ``retry``, ``headers``: as for the provider; those of the call win.
+        - ``cancel``: a token whose ``cancel()`` stops the call from any thread.
+        - ``options`` are added to the body; ``None`` removes a key.
+
+        Raises ``InvalidRequestError`` before anything is sent, and other ``ProviderError`` classes
+        if the server cannot be reached or rejects the request.
+        """
+        # Mask secrets: error reports may show local variables.
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
+        return self.prepare(
+            messages,
+            model,
+            into=into,
+            repairs=repairs,
+            skip_invalid=skip_invalid,
+            system=system,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            cancel=cancel,
+            **options,
+        ).open()
+
+    @overload
+    def complete(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: None = None,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: type[T],
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedCompletion[T]: ...
+    @overload
+    def complete(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: Any,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedCompletion[Any]: ...
+    def complete(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return the complete answer; take the same arguments as ``stream`` and raise the same.
+
+        With ``into=`` its ``value`` is the object; ``InvalidAnswer`` is raised if it is none.
+        """
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
+        with self.stream(
+            messages,
+            model,
+            into=into,
+            repairs=repairs,
+            skip_invalid=skip_invalid,
+            system=system,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            cancel=cancel,
+            **options,
+        ) as stream:
+            return stream.completion()
+
+    def prepare(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> PreparedCall:
+        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
+        headers, options = mask_argument(headers), transport.mask_secrets(options)
+        for name in NOT_PER_CALL:
+            if name in options:
+                raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
+        if cancel is not None and not isinstance(cancel, CancelToken):
+            raise InvalidRequestError("cancel must be a CancelToken")
+        if system is not None:
+            options["system"] = system
+        def plan(messages: Prompt, schema: Mapping[str, Any] | None) -> PreparedCall:
+            source, call_timeouts, model_name = self._plan_call(
+                messages,
+                model,
+                options,
+                timeouts=timeouts,
+                retry=retry,
+                headers=headers,
+                schema=schema,
+            )
+            return PreparedCall(source, call_timeouts, cancel, model_name)
+
+        if into is None:
+            if skip_invalid or repairs is not NOT_GIVEN:
+                raise InvalidRequestError("repairs= and skip_invalid= need into=")
+            return plan(messages, None)
+        from ..typed import prepare_typed  # late: few need it
+
+        return prepare_typed(plan, messages, into, repairs, skip_invalid)
+
+    def _plan_call(
+        self,
+        messages: Prompt,
+        model: str | None,
+        options: dict[str, Any],
+        *,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        attempts: int = 1,
+        schema: Mapping[str, Any] | None = None,
+    ) -> tuple[Source, Timeouts, str]:
+        raise NotImplementedError

@@ -1,0 +1,42 @@
+"""``prepare_typed``: a prepared call whose stream is a ``TypedStream``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Union
+
+from ..config import NOT_GIVEN, REPAIRS, NotGiven
+from ..errors import InvalidRequestError
+from ..messages import to_messages
+from ..stream import PreparedCall
+from ..types import Messages, Prompt
+from .stream import TypedStream
+from .targets import Target
+
+Plan = Callable[[Prompt, Union[Mapping[str, Any], None]], PreparedCall]
+"""Prepares a call of messages, whose answer has a JSON schema."""
+
+
+def prepare_typed(
+    plan: Plan, messages: Prompt, into: Any, repairs: int | NotGiven, skip_invalid: bool
+) -> PreparedCall:
+    """Return the call that asks for an answer of the type ``into``; raise for bad input."""
+    repairs = REPAIRS if repairs is NOT_GIVEN else repairs
+    if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:
+        raise InvalidRequestError("repairs must be a number of further requests, 0 or more")
+    if not isinstance(skip_invalid, bool):
+        raise InvalidRequestError("skip_invalid must be True or False")
+    target = Target.of(into)
+    if skip_invalid and not target.has_items:
+        raise InvalidRequestError(f"skip_invalid= needs into=list[…]; {target.name} is no list")
+    question = to_messages(messages)
+
+    def repair(more: Messages) -> PreparedCall:
+        return plan([*question, *more], target.schema)
+
+    make_stream = functools.partial(
+        TypedStream, target=target, repair=repair, repairs=repairs, skip_invalid=skip_invalid
+    )
+    return replace(plan(question, target.schema), make_stream=make_stream)

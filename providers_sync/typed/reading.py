@@ -1,0 +1,192 @@
+"""Reads the text of a typed answer: its object at the end, its items and partial objects before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from ..errors import InvalidAnswer
+from ..json_answer import AnswerReader, InvalidJSON, json_values
+from .targets import InvalidValue, Target
+
+T = TypeVar("T")
+SHOWN_CHARACTERS = 300
+"""How much of the validator's words is in the text of an error; all of it is in ``errors``."""
+
+
+class PartialReader(Generic[T]):
+    """Turns the text of an answer into plain objects that grow."""
+
+    def __init__(self, target: Target[T]) -> None:
+        self._target = target
+        self._reader = AnswerReader()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of the JSON has arrived."""
+        return self._reader.has_begun
+
+    def feed(self, text: str) -> Iterator[Any]:
+        """Read a piece of the text; yield the object so far, if it has grown, at most once."""
+        self._reader.feed(text)
+        if self._reader.has_grown:
+            yield from _plain(self._target, self._reader.partial())
+
+    def end(self) -> Iterator[Any]:
+        """Read the end of the text; yield the whole object if it has grown since.
+
+        Raises ``InvalidJSON`` if it is not whole.
+        """
+        self._reader.end()
+        if self._reader.has_grown:
+            yield from _plain(self._target, self._reader.partial())
+
+
+class ItemReader(Generic[T]):
+    """Turns the text of an answer that is a list into its items, each as soon as it is closed."""
+
+    def __init__(self, target: Target[T], invalid: list[InvalidAnswer] | None) -> None:
+        self._target = target
+        self._invalid = invalid
+        self._reader = AnswerReader(report_depth=2)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of the JSON has arrived."""
+        return self._reader.has_begun
+
+    def feed(self, text: str) -> Iterator[Any]:
+        """Read a piece of the text; yield the items that it closes.
+
+        Raises ``InvalidAnswer`` for one that does not validate, unless these are collected.
+        """
+        return self._items(self._reader.feed(text))
+
+    def end(self) -> Iterator[Any]:
+        """Read the end of the text; yield the last items.
+
+        Raises ``InvalidJSON`` if it is not whole, and ``InvalidAnswer`` if it is no list.
+        """
+        yield from self._items(self._reader.end())
+        value = self._reader.partial()
+        if not any(isinstance(found, list) for found in self._target.unwrapped(value)):
+            error = {"type": "list_type", "loc": (), "msg": "the answer should be a list"}
+            raise invalid_answer(self._target, [error], value)
+
+    def _items(self, closed: list[tuple[tuple[Any, ...], Any]]) -> Iterator[Any]:
+        for path, value in closed:
+            if len(path) != 1 + (path[:1] == (self._target.wrapper,)) or isinstance(path[-1], str):
+                continue
+            try:
+                yield self._target.validate_item(value)
+            except InvalidValue as error:
+                failure = invalid_answer(self._target, _below(path[-1], error.errors), value)
+                if self._invalid is None:
+                    raise failure from error
+                failure.__cause__ = error.__cause__
+                self._invalid.append(failure)
+
+
+def read_value(
+    target: Target[T], texts: list[str], invalid: list[InvalidAnswer] | None = None
+) -> T:
+    """Return the object in the text of an answer, or in its other texts.
+
+    ``invalid``: collects the items of a list that do not validate. Raises ``InvalidAnswer``.
+    """
+    failure: InvalidAnswer | None = None
+    for text in texts:
+        try:
+            values = _json_in(text)
+        except InvalidJSON as error:
+            failure = failure or not_json(target, error, [text])
+            continue
+        for plain in (plain for value in values for plain in target.unwrapped(value)):
+            try:
+                return _validated(target, plain, invalid)
+            except InvalidValue as error:
+                failure = failure or invalid_answer(target, error.errors, plain, error)
+    assert failure is not None
+    raise failure
+
+
+def _json_in(text: str) -> list[Any]:
+    """Return the values in a text; raise ``InvalidJSON`` if there is none."""
+    if values := list(json_values(text)):
+        return values
+    reader = AnswerReader()
+    reader.feed(text)
+    reader.end()
+    return [reader.partial()]
+
+
+def partial_value(target: Target[Any], texts: list[str]) -> Any:
+    """Return the plain object as far as it has arrived; ``None`` if nothing of it has."""
+    for text in texts:
+        reader = AnswerReader()
+        reader.feed(text)
+        for plain in _plain(target, reader.partial()):
+            return plain
+    return None
+
+
+def invalid_answer(
+    target: Target[Any],
+    errors: list[dict[str, Any]],
+    value: Any,
+    cause: BaseException | None = None,
+) -> InvalidAnswer:
+    """Return the error for a value that does not validate."""
+    words = "; ".join(str(InvalidValue(errors[:3])).splitlines())
+    more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
+    shown = words if len(words) <= SHOWN_CHARACTERS else words[:SHOWN_CHARACTERS] + "…"
+    failure = InvalidAnswer(
+        f"the answer does not validate as {target.name}: {shown}{more}", errors=errors
+    )
+    failure.partial_value = value
+    failure.__cause__ = cause
+    return failure
+
+
+def _validated(target: Target[T], value: Any, invalid: list[InvalidAnswer] | None) -> T:
+    try:
+        return target.validate(value)
+    except InvalidValue:
+        if invalid is None or not isinstance(value, list):
+            raise
+    collected: list[InvalidAnswer] = []
+    kept = []
+    for index, item in enumerate(value):
+        try:
+            target.validate_item(item)
+            kept.append(item)
+        except InvalidValue as error:
+            errors = _below(index, error.errors)
+            collected.append(invalid_answer(target, errors, item, error.__cause__))
+    found = target.validate(kept)
+    invalid[:] = collected
+    return found
+
+
+def _below(index: Any, errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**error, "loc": (index, *error["loc"])} for error in errors]
+
+
+def _plain(target: Target[Any], partial: Any) -> Iterator[Any]:
+    """Yield the part of a partial value that is of the object itself, if there is any."""
+    if target.wrapper is None or not isinstance(partial, dict):
+        if partial is not None:
+            yield partial
+    elif target.wrapper in partial:
+        yield partial[target.wrapper]
+    elif partial and not target.has_items:
+        yield partial
+
+
+def not_json(target: Target[Any], error: InvalidJSON, texts: list[str]) -> InvalidAnswer:
+    """Return the error for texts that hold no whole JSON."""
+    errors = [{"type": "json_invalid", "loc": (), "msg": str(error)}]
+    failure = InvalidAnswer(f"the answer is not JSON: {error}", errors=errors)
+    failure.partial_value = partial_value(target, texts)
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,271 @@
+"""``TypedStream``: an answer that is JSON, as objects: at its end, one by one, or as it grows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from ..encoding.schemas import ANSWER_TOOL
+from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
+from ..finish_reasons import explain_end, is_whole
+from ..json_answer import InvalidJSON
+from ..stream import CancelToken, Channel, PreparedCall, Stream
+from ..types import Completion, Delta, Messages, Outcome, Usage
+from .reading import ItemReader, PartialReader, not_json, partial_value, read_value
+from .targets import Target, describe_errors
+
+T = TypeVar("T")
+C = TypeVar("C")
+MAX_WORDS = 2000
+"""Characters of the validator's words that a model is told."""
+_UNREAD = object()
+
+
+@dataclass(frozen=True)
+class TypedCompletion(Completion, Generic[T]):
+    """A complete typed answer."""
+
+    value: T = None  # type: ignore[assignment]
+    """The object: an instance of the type that ``into=`` names."""
+
+
+class TypedStream(Stream, Generic[T]):
+    """A typed answer (``into=``): a ``Stream`` of its JSON, and the objects in it.
+
+    Read one of: ``value``, ``items()``, ``partials()``, or the text as with any ``Stream``.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        cancel: CancelToken | None,
+        model: str | None,
+        *,
+        target: Target[T],
+        repair: Callable[[Messages], PreparedCall],
+        repairs: int,
+        skip_invalid: bool,
+    ) -> None:
+        super().__init__(channel, cancel, model)
+        self.invalid: list[InvalidAnswer] = []
+        """With ``skip_invalid=True`` the items that do not validate, each as an error."""
+        self._target = target
+        self._repair = repair
+        self._repairs = repairs
+        self._skip_invalid = skip_invalid
+        self._repairs_left = 0
+        self._round_has_ended = False
+        self._earlier_usage: Usage | None = None
+        self._is_claimed = False
+        """Whether somebody reads items or partials."""
+        self._value: Any = _NOTHING
+        self._failure: InvalidAnswer | None = None
+
+    # --- the object, at the end
+
+    @property
+    def value(self) -> T:
+        """The object; reads the rest of the answer.
+
+        If nobody has read text, items or partials, an answer that does not validate is asked again
+        ``repairs`` times, with the validator's words. Raises ``InvalidAnswer`` and what ``next``
+        raises.
+        """
+        try:
+            self._allow_repairs()
+            while True:
+                while self._fetch_batch(self._read_batch()) and not self._round_has_ended:
+                    pass
+                if not self._next_round():
+                    return self._result()
+        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+            self.close()
+            raise
+
+    def completion(self) -> TypedCompletion[T]:
+        """Read the rest and return the complete answer with its ``value``; raise like it."""
+        value = self.value
+        return TypedCompletion(**vars(super().completion()), value=value)
+
+    def _allow_repairs(self) -> None:
+        """Let the answer be asked again, if nobody has read any of it."""
+        is_unread = self._outcome is None and not self._is_claimed and not self.stats.chunks
+        self._repairs_left = self._repairs if is_unread else 0
+
+    def _may_ask_again(self) -> bool:
+        self._round_has_ended = self._repairs_left > 0 and self._channel.error is None
+        return self._round_has_ended
+
+    def _next_round(self) -> bool:
+        """Ask again if the round that has ended was no good; return whether another one runs."""
+        if self._repairs_left == 0 or self._outcome is not None:
+            return False
+        failure = self._evaluate()
+        if failure is not None and self._is_whole_round:
+            self._repairs_left -= 1
+            self._round_has_ended = False
+            call = self._repair(self._repair_messages(failure))
+            self._earlier_usage = self.usage
+            self._ask_again(call.source, call.timeouts, call.context.copy())
+            return True
+        self._repairs_left = 0
+        self._round_has_ended = False
+        self._fetch_batch(self._unread)  # the end that was held back
+        return False
+
+    @property
+    def _is_whole_round(self) -> bool:
+        """Whether the model has ended the round that has ended well."""
+        return is_whole(Outcome.COMPLETE, self.finish_reason, self.refusal)
+
+    def _result(self) -> T:
+        if self._outcome is Outcome.CANCELLED:
+            error: ProviderError = StreamCancelled("the answer was stopped before its end")
+            error.partial, error.partial_value = self.text, partial_value(self._target, self._texts)
+            raise self._error or error
+        if self._value is _UNREAD and self._failure is None:
+            self._evaluate()
+        if self._failure is not None:
+            self._failure.outcome = self._outcome or Outcome.FAILED
+            raise self._failure
+        return cast(T, self._value)
+
+    def _evaluate(self) -> InvalidAnswer | None:
+        """Validate what the round has brought; return what is wrong with it."""
+        self._value, self._failure = _UNREAD, None
+        try:
+            self._check_end()
+            invalid = self.invalid if self._skip_invalid else None
+            self._value = read_value(self._target, self._texts, invalid)
+        except InvalidAnswer as failure:
+            self._failure = failure
+            failure.partial, failure.attempts = self.text, self.attempts
+        return self._failure
+
+    def _check_end(self) -> None:
+        """Raise ``InvalidAnswer`` if the model has not ended the answer by itself."""
+        if self._is_whole_round:
+            return
+        reason = explain_end(Outcome.COMPLETE, self.finish_reason, refusal=self.refusal)
+        failure = InvalidAnswer(f"{reason}: it is not validated")
+        failure.partial_value = partial_value(self._target, self._texts)
+        raise failure
+
+    @property
+    def _texts(self) -> list[str]:
+        """What may be the JSON: the text, and what the model has called the tool with."""
+        return [self.text, *(call.raw for call in self.tool_calls if call.name == ANSWER_TOOL)]
+
+    def _repair_messages(self, failure: InvalidAnswer) -> Messages:
+        answer = next(filter(str.strip, reversed(self._texts)), "")
+        words = "\n".join(f"- {line}" for line in describe_errors(failure.errors).splitlines())
+        question = (
+            f"Your answer does not fit:\n{words[:MAX_WORDS]}\n"
+            "Answer again with the complete corrected JSON, and nothing else."
+        )
+        turn = [{"role": "assistant", "content": answer}] if answer else []
+        return [*turn, {"role": "user", "content": question}]
+
+    def _record(self, delta: Delta) -> None:
+        if isinstance(delta, Usage) and self._earlier_usage is not None:
+            delta = add_usage(self._earlier_usage, delta)
+        super()._record(delta)
+
+    # --- as it grows
+
+    def items(self: TypedStream[Sequence[C]]) -> Iterator[C]:
+        """Yield the items of a list (``into=list[…]``) from the first on, each when it is closed.
+
+        Raises ``InvalidAnswer`` for an item that does not validate, unless ``skip_invalid=True``
+        collects it in ``invalid``; and what ``next`` raises.
+        """
+        self._check_items()
+        return self._objects(self._item_reader())
+
+    def partials(self) -> Iterator[Any]:
+        """Yield the plain object as it grows, from the beginning on: dicts, lists, strings, ….
+
+        At most one for each batch of received events, and the last one is whole. Each is a new
+        object, whose finished parts it shares with the others: do not change them. The items of a
+        list stand alone, without the object that they travel in. Raises what ``next`` raises, and
+        ``InvalidAnswer`` at the end if the JSON is not whole; the type is not validated.
+        """
+        return self._objects(PartialReader(self._target))
+
+    def _check_items(self) -> None:
+        if not self._target.has_items:
+            raise InvalidRequestError(
+                f"items() needs into=list[…]: {self._target.name} is no list; use value or "
+                "partials()"
+            )
+
+    def _item_reader(self) -> ItemReader[Any]:
+        self.invalid.clear()
+        return ItemReader(self._target, self.invalid if self._skip_invalid else None)
+
+    def _objects(self, reader: ItemReader[Any] | PartialReader[Any]) -> Iterator[Any]:
+        try:
+            text = self._claim()
+            while True:
+                batch = self._unread
+                yield from reader.feed(text + self._take_text(batch))
+                text = ""
+                if not self._fetch_batch(batch):
+                    break
+            yield from self._last_objects(reader)
+        except InvalidAnswer as failure:
+            self.close()
+            self._describe(failure)
+            raise
+
+    def _claim(self) -> str:
+        """Say that this answer is read; return the text that was handed over before."""
+        self._is_claimed = True
+        return self.text
+
+    def _take_text(self, batch: Iterator[Delta]) -> str:
+        """Read a batch; return its text."""
+        texts = []
+        for delta in batch:
+            if isinstance(delta, str):
+                texts.append(delta)
+            else:
+                self._record(delta)
+        return "".join(texts)
+
+    def _last_objects(self, reader: ItemReader[Any] | PartialReader[Any]) -> Iterator[Any]:
+        """Yield what the end of the answer brings."""
+        if self._outcome is Outcome.CANCELLED:  # closed: the iterator ends, as ``next`` does
+            return
+        text, *calls = self._texts
+        if calls and not reader.has_begun:
+            yield from reader.feed(calls[0])
+        self._check_end()
+        try:
+            yield from reader.end()
+        except InvalidJSON as error:
+            raise not_json(self._target, error, self._texts) from error
+
+    def _describe(self, failure: InvalidAnswer) -> None:
+        failure.partial, failure.attempts = self.text, self.attempts
+        failure.outcome = self._outcome or Outcome.FAILED
+
+    def _fetch_batch(self, read: Iterator[Delta]) -> bool:
+        try:
+            return super()._fetch_batch(read)
+        except ProviderError as error:
+            if error is self._error and error.partial_value is None:
+                error.partial_value = partial_value(self._target, self._texts)
+            raise
+
+
+def add_usage(earlier: Usage, later: Usage) -> Usage:
+    """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
+    counts = {}
+    for field in dataclasses.fields(Usage):
+        before, after = getattr(earlier, field.name), getattr(later, field.name)
+        if field.name != "raw":
+            counts[field.name] = after if before is None else before + (after or 0)
+    return Usage(**counts, raw=later.raw)
