@@ -137,7 +137,8 @@ LAYERS = [
     "encoding.openai_chat encoding.anthropic encoding.responses encoding.gemini_options "
     "encoding.ollama",
     "encoding.gemini",
-    "encoding.parts encoding.options",
+    "encoding.parts encoding.options encoding.schemas",
+    "encoding.schema_trees",
     "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
