@@ -23,6 +23,7 @@ from .errors import (
     APITimeoutError,
     AuthenticationError,
     FailoverError,
+    InvalidAnswer,
     InvalidRequestError,
     MalformedStream,
     ModelNotSupportedError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         OpenAIResponses,
         Vitalentum,
     )
+    from .typed import TypedCompletion, TypedStream
 
 
 _LAZY_PROVIDERS = {
@@ -86,6 +88,10 @@ def __getattr__(name: str) -> Any:
         from . import providers
 
         return getattr(providers, name)
+    if name in ("TypedCompletion", "TypedStream"):
+        from . import typed
+
+        return getattr(typed, name)
     if name == "Failover":
         from .failover import Failover
 
@@ -127,6 +133,7 @@ __all__ = [
     "FailoverError",
     "Finish",
     "Gemini",
+    "InvalidAnswer",
     "InvalidRequestError",
     "MalformedStream",
     "Media",
@@ -154,6 +161,8 @@ __all__ = [
     "TextDelta",
     "Timeouts",
     "ToolCall",
+    "TypedCompletion",
+    "TypedStream",
     "Usage",
     "Vitalentum",
     "__version__",

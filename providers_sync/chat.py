@@ -191,7 +191,7 @@ class Chat:
             messages = [*question, answer] if sent_prefix else question
             call = {"model": self.model, **self.options, **call}
             try:
-                stream = self.provider.stream(self.to_send(messages), **call)
+                stream: Stream = self.provider.stream(self.to_send(messages), **call)
             except (APIStatusError, FailoverError) as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise

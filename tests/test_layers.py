@@ -96,10 +96,19 @@ LAYERS = [
     # what every provider shares
     "providers.base",
     "providers.settings",
-    "providers.attempts providers.connections providers.headers",
+    "providers.schema_modes",
+    "providers.attempts providers.connections providers.headers providers.calls",
     "providers.validation",
     # async adapter
     "aio",
+    "aio.typed",
+    "aio.streams",
+    # typed answers
+    "typed",
+    "typed.prepare",
+    "typed.stream",
+    "typed.reading",
+    "typed.targets",
     # core
     "transport decoding retry stream",
     # inside stream
@@ -147,6 +156,8 @@ LAYERS = [
     "types printable clock quota",
     "finish_reasons error_words",
     "server_json",
+    "json_answer",
+    "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",

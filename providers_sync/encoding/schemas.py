@@ -102,6 +102,9 @@ GEMINI = SchemaRules(
     boolean_enums=False,
 )
 OLLAMA = SchemaRules(fallback="grammar")
+RULES = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "ollama": OLLAMA}
+ANSWER_TOOL = "answer"
+"""The name of the function that ``answer_tool`` returns."""
 
 
 def response_format(schema: Mapping[str, Any], rules: SchemaRules) -> dict[str, Any] | None:
@@ -136,7 +139,7 @@ def answer_tool(schema: Mapping[str, Any]) -> dict[str, Any]:
     Raises ``InvalidRequestError`` as ``response_format`` does.
     """
     function = {
-        "name": "answer",
+        "name": ANSWER_TOOL,
         "description": "Gives the answer to the user.",
         "parameters": _not_strict(schema_trees.checked_copy(schema)),
     }

@@ -106,8 +106,9 @@ class Provider(Calls, ProviderSettings):
             body = copy_context().run(self.body, turns, model_name, dict(options))
             return build_body(body, extra) if extra else body
 
+        amended: Amend = self.amended
         if schema is None:
-            body, amended = make_body(turns, merged), self.amended
+            body = make_body(turns, merged)
         else:
             from .schema_modes import SchemaRequest  # late: few need it
 

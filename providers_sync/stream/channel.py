@@ -48,12 +48,13 @@ class Channel(Wakeup):
     def __init__(self, timeouts: Timeouts, earlier: Channel | None = None) -> None:
         super().__init__()
         self.timeouts = timeouts
-        self.deadlines = Deadlines(timeouts, earlier.deadlines.started_at if earlier else None)
+        since = earlier.deadlines.started_at if earlier else None
+        self.deadlines: Deadlines = Deadlines(timeouts, since)
         self.attend: Attendant = nobody
         self.first_text_at: float | None = earlier.first_text_at if earlier else None
         self.ended_at: float | None = None
-        self.attempts = earlier.attempts if earlier else 0
-        self.bytes = earlier.bytes if earlier else 0
+        self.attempts: int = earlier.attempts if earlier else 0
+        self.bytes: int = earlier.bytes if earlier else 0
         self.chunks = 0
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None

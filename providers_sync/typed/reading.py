@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidAnswer
-from ..json_answer import AnswerReader, InvalidJSON, json_values
+from ..json_answer import AnswerReader, json_values
+from ..json_reader import NOT_CHANGED, InvalidJSON
 from .targets import InvalidValue, Target
 
 T = TypeVar("T")
@@ -20,6 +21,7 @@ class PartialReader(Generic[T]):
     def __init__(self, target: Target[T]) -> None:
         self._target = target
         self._reader = AnswerReader()
+        self._last: Any = NOT_CHANGED
 
     @property
     def has_begun(self) -> bool:
@@ -29,8 +31,10 @@ class PartialReader(Generic[T]):
     def feed(self, text: str) -> Iterator[Any]:
         """Read a piece of the text; yield the object so far, if it has grown, at most once."""
         self._reader.feed(text)
-        if self._reader.has_grown:
-            yield from _plain(self._target, self._reader.partial())
+        partial = self._reader.changed_partial()
+        if partial is not NOT_CHANGED:
+            for self._last in plain_parts(self._target, partial):
+                yield self._last
 
     def end(self) -> Iterator[Any]:
         """Read the end of the text; yield the whole object if it has grown since.
@@ -38,8 +42,9 @@ class PartialReader(Generic[T]):
         Raises ``InvalidJSON`` if it is not whole.
         """
         self._reader.end()
-        if self._reader.has_grown:
-            yield from _plain(self._target, self._reader.partial())
+        for whole in plain_parts(self._target, self._reader.partial()):
+            if whole != self._last:
+                yield whole
 
 
 class ItemReader(Generic[T]):
@@ -82,7 +87,7 @@ class ItemReader(Generic[T]):
             except InvalidValue as error:
                 failure = invalid_answer(self._target, _below(path[-1], error.errors), value)
                 if self._invalid is None:
-                    raise failure from error
+                    raise failure from error.__cause__
                 failure.__cause__ = error.__cause__
                 self._invalid.append(failure)
 
@@ -105,7 +110,7 @@ def read_value(
             try:
                 return _validated(target, plain, invalid)
             except InvalidValue as error:
-                failure = failure or invalid_answer(target, error.errors, plain, error)
+                failure = failure or invalid_answer(target, error.errors, plain, error.__cause__)
     assert failure is not None
     raise failure
 
@@ -125,7 +130,7 @@ def partial_value(target: Target[Any], texts: list[str]) -> Any:
     for text in texts:
         reader = AnswerReader()
         reader.feed(text)
-        for plain in _plain(target, reader.partial()):
+        for plain in plain_parts(target, reader.partial()):
             return plain
     return None
 
@@ -172,7 +177,7 @@ def _below(index: Any, errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**error, "loc": (index, *error["loc"])} for error in errors]
 
 
-def _plain(target: Target[Any], partial: Any) -> Iterator[Any]:
+def plain_parts(target: Target[Any], partial: Any) -> Iterator[Any]:
     """Yield the part of a partial value that is of the object itself, if there is any."""
     if target.wrapper is None or not isinstance(partial, dict):
         if partial is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from ..encoding.schemas import ANSWER_TOOL
 from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
-from ..json_answer import InvalidJSON
+from ..json_reader import InvalidJSON
 from ..stream import CancelToken, Channel, PreparedCall, Stream
 from ..types import Completion, Delta, Messages, Outcome, Usage
 from .reading import ItemReader, PartialReader, not_json, partial_value, read_value
@@ -60,7 +60,7 @@ class TypedStream(Stream, Generic[T]):
         self._earlier_usage: Usage | None = None
         self._is_claimed = False
         """Whether somebody reads items or partials."""
-        self._value: Any = _NOTHING
+        self._value: Any = _UNREAD
         self._failure: InvalidAnswer | None = None
 
     # --- the object, at the end
@@ -73,21 +73,32 @@ class TypedStream(Stream, Generic[T]):
         ``repairs`` times, with the validator's words. Raises ``InvalidAnswer`` and what ``next``
         raises.
         """
-        try:
-            self._allow_repairs()
-            while True:
-                while self._fetch_batch(self._read_batch()) and not self._round_has_ended:
-                    pass
-                if not self._next_round():
-                    return self._result()
-        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
-            self.close()
-            raise
+        steps = self._value_steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(T, end.value)
 
     def completion(self) -> TypedCompletion[T]:
         """Read the rest and return the complete answer with its ``value``; raise like it."""
         value = self.value
         return TypedCompletion(**vars(super().completion()), value=value)
+
+    def _value_steps(self) -> Generator[None, None, T]:
+        """Yield before each wait for a batch; return the object."""
+        try:
+            self._allow_repairs()
+            while True:
+                batch = self._read_batch()
+                yield
+                if self._fetch_batch(batch) and not self._round_has_ended:
+                    continue
+                if not self._next_round():
+                    return self._result()
+        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+            self.close()
+            raise
 
     def _allow_repairs(self) -> None:
         """Let the answer be asked again, if nobody has read any of it."""
@@ -107,7 +118,7 @@ class TypedStream(Stream, Generic[T]):
             self._repairs_left -= 1
             self._round_has_ended = False
             call = self._repair(self._repair_messages(failure))
-            self._earlier_usage = self.usage
+            self._earlier_usage, self._failure = self.usage, None
             self._ask_again(call.source, call.timeouts, call.context.copy())
             return True
         self._repairs_left = 0
@@ -181,8 +192,7 @@ class TypedStream(Stream, Generic[T]):
         Raises ``InvalidAnswer`` for an item that does not validate, unless ``skip_invalid=True``
         collects it in ``invalid``; and what ``next`` raises.
         """
-        self._check_items()
-        return self._objects(self._item_reader())
+        return (step[0] for step in self._item_steps() if step)
 
     def partials(self) -> Iterator[Any]:
         """Yield the plain object as it grows, from the beginning on: dicts, lists, strings, ….
@@ -192,38 +202,38 @@ class TypedStream(Stream, Generic[T]):
         list stand alone, without the object that they travel in. Raises what ``next`` raises, and
         ``InvalidAnswer`` at the end if the JSON is not whole; the type is not validated.
         """
-        return self._objects(PartialReader(self._target))
+        return (step[0] for step in self._object_steps(PartialReader(self._target)) if step)
 
-    def _check_items(self) -> None:
+    def _item_steps(self) -> Iterator[tuple[Any, ...]]:
         if not self._target.has_items:
             raise InvalidRequestError(
                 f"items() needs into=list[…]: {self._target.name} is no list; use value or "
                 "partials()"
             )
-
-    def _item_reader(self) -> ItemReader[Any]:
         self.invalid.clear()
-        return ItemReader(self._target, self.invalid if self._skip_invalid else None)
+        invalid = self.invalid if self._skip_invalid else None
+        return self._object_steps(ItemReader(self._target, invalid))
 
-    def _objects(self, reader: ItemReader[Any] | PartialReader[Any]) -> Iterator[Any]:
+    def _object_steps(
+        self, reader: ItemReader[Any] | PartialReader[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield each object in a tuple, and an empty tuple before each wait for a batch."""
         try:
-            text = self._claim()
+            self._is_claimed = True
+            text = self.text  # what was handed over before
             while True:
                 batch = self._unread
-                yield from reader.feed(text + self._take_text(batch))
+                text += self._take_text(batch)
+                yield from ((item,) for item in reader.feed(text))
                 text = ""
+                yield ()
                 if not self._fetch_batch(batch):
                     break
-            yield from self._last_objects(reader)
+            yield from ((item,) for item in self._last_objects(reader))
         except InvalidAnswer as failure:
             self.close()
             self._describe(failure)
             raise
-
-    def _claim(self) -> str:
-        """Say that this answer is read; return the text that was handed over before."""
-        self._is_claimed = True
-        return self.text
 
     def _take_text(self, batch: Iterator[Delta]) -> str:
         """Read a batch; return its text."""
@@ -269,3 +279,21 @@ def add_usage(earlier: Usage, later: Usage) -> Usage:
         if field.name != "raw":
             counts[field.name] = after if before is None else before + (after or 0)
     return Usage(**counts, raw=later.raw)
+
+
+# --- internal functions for the adapters: not part of the public API of a TypedStream
+
+
+def value_steps(stream: TypedStream[T]) -> Generator[None, None, T]:
+    """Yield before each wait for a batch; return what ``value`` is."""
+    return stream._value_steps()
+
+
+def item_steps(stream: TypedStream[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield each item in a tuple, and an empty tuple before each wait for a batch."""
+    return stream._item_steps()
+
+
+def partial_steps(stream: TypedStream[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield each partial object in a tuple, and an empty tuple before each wait for a batch."""
+    return stream._object_steps(PartialReader(stream._target))

@@ -54,7 +54,7 @@ class Target(Generic[T]):
         self.schema = schema
         """The JSON schema of an answer, always that of an object."""
         if self.wrapper is not None:
-            definitions = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+            definitions = _definitions(schema)
             inner = {name: value for name, value in schema.items() if name not in definitions}
             self.schema = {
                 "type": "object",
@@ -100,6 +100,11 @@ class Target(Generic[T]):
         if self._validate_item is None:
             self._validate_item = _item_validator(self.into)
         return self._validate_item(value)
+
+
+def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a schema that its references lead to."""
+    return {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
 def _wrapper(schema: Mapping[str, Any]) -> str | None:
@@ -158,8 +163,7 @@ def _item_validator(into: Any) -> Callable[[Any], Any]:
         items = into.get("items")
         if not isinstance(items, Mapping):
             return lambda value: value
-        definitions = {name: into[name] for name in ("$defs", "definitions") if name in into}
-        return _schema_validator({**definitions, **items})
+        return _schema_validator({**_definitions(into), **items})
     return _adapt(_item_type(into))[1]
 
 
@@ -194,7 +198,7 @@ def _read_schema(into: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any
 
 def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
     try:
-        import jsonschema
+        import jsonschema  # type: ignore[import-untyped]
         import referencing
     except ImportError:  # the model has been given the schema; nobody checks what it makes of it
         return lambda value: value

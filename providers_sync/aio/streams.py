@@ -1,9 +1,4 @@
-"""Async streaming and completion (``AsyncStream``): an asyncio adapter over ``Stream``.
-
-::
-
-    async for chunk in aio.stream(provider, "Hello"):
-        print(chunk, end="", flush=True)
+"""``AsyncStream``: a ``Stream`` for an event loop.
 
 The reader thread reads the answer and wakes the event loop. Only short blocking work
 (validating and encoding the request) goes to ``asyncio.to_thread``; waiting occupies no thread of
@@ -24,10 +19,10 @@ from collections.abc import (
     Generator,
 )
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from .errors import InvalidRequestError
-from .stream import (
+from ..errors import InvalidRequestError
+from ..stream import (
     PreparedCall,
     Stream,
     channel_of,
@@ -36,39 +31,14 @@ from .stream import (
     raise_early_failure,
     read_batch,
 )
-from .threads import thread_error
-from .types import Completion, Event, Outcome, Prompt, Stats, TextDelta, Usage
+from ..threads import thread_error
+from ..types import Completion, Event, Outcome, Stats, TextDelta, Usage
 
 HOUR_S = 3600.0
 T = TypeVar("T")
 
 
-class SupportsPrepare(Protocol):
-    """The providers that this adapter accepts: anything with a ``prepare`` method."""
-
-    def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
-        """Return a validated call that has not been sent."""
-
-
-def stream(
-    provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
-) -> AsyncStream:
-    """Return the answer as an async iterator; same arguments and errors as ``provider.stream``.
-
-    Nothing is sent or raised before the first ``await``.
-    """
-    return AsyncStream(lambda: provider.prepare(messages, model, **options))
-
-
-async def complete(
-    provider: SupportsPrepare, messages: Prompt, model: str | None = None, **options: Any
-) -> Completion:
-    """Return the complete answer; same arguments and errors as ``provider.complete``."""
-    async with stream(provider, messages, model, **options) as answer:
-        return await answer.completion()
-
-
-class _AnswerState:
+class AnswerState:
     """State shared by an ``AsyncStream`` and its generators; they do not reference each other."""
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
@@ -107,7 +77,7 @@ class _AnswerState:
             return stream
         stream = self.stream = call.begin()
         try:
-            await _wait(stream, for_headers=True)
+            await wait_for_batch(stream, for_headers=True)
         except BaseException:
             stream.cancel()  # not ``close()``: a task that waits for it must not see a good end
             raise
@@ -135,17 +105,17 @@ class _AnswerState:
                 for event in stream.ready_events():
                     if isinstance(event, TextDelta):
                         yield event.text
-                await _wait(stream)
+                await wait_for_batch(stream)
                 if not fetch_batch(stream, batch):
                     return
         finally:
             stream.close()
 
 
-class _Reader(AsyncGenerator[T, None]):
+class Reader(AsyncGenerator[T, None]):
     """An async generator that refuses a second reader instead of raising ``RuntimeError``."""
 
-    def __init__(self, answer: _AnswerState, generator: AsyncGenerator[T, None]) -> None:
+    def __init__(self, answer: AnswerState, generator: AsyncGenerator[T, None]) -> None:
         self._answer = answer
         # The event loop tracks the generator and closes it when the loop shuts down.
         self._generator: Any = generator
@@ -185,8 +155,8 @@ class AsyncStream:
     """
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
-        self._answer = _AnswerState(prepare)
-        self._chunks = _Reader(self._answer, self._answer.chunks())
+        self._answer = AnswerState(prepare)
+        self._chunks = Reader(self._answer, self._answer.chunks())
 
     @property
     def _stream(self) -> Stream | None:
@@ -206,7 +176,7 @@ class AsyncStream:
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Yield typed events instead of text, from the current position on."""
-        return _Reader(self._answer, self._events())
+        return Reader(self._answer, self._events())
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         stream = await self._answer.open()
@@ -215,7 +185,7 @@ class AsyncStream:
                 batch = current_batch(stream)
                 for event in stream.ready_events():
                     yield event
-                await _wait(stream)
+                await wait_for_batch(stream)
                 if not fetch_batch(stream, batch):
                     return
         finally:
@@ -289,13 +259,13 @@ async def _read_to_end(stream: Stream) -> None:
         more = True
         while more:
             batch = read_batch(stream)
-            await _wait(stream)
+            await wait_for_batch(stream)
             more = fetch_batch(stream, batch)
     finally:
         stream.close()
 
 
-async def _wait(stream: Stream, for_headers: bool = False) -> None:
+async def wait_for_batch(stream: Stream, for_headers: bool = False) -> None:
     """Wait until the stream has events or has ended, without blocking a thread."""
     channel = channel_of(stream)
     loop = asyncio.get_running_loop()

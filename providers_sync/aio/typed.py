@@ -1,0 +1,61 @@
+"""``AsyncTypedStream``: a ``TypedStream`` for an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
+from .streams import AsyncStream, Reader, wait_for_batch
+
+T = TypeVar("T")
+
+
+class AsyncTypedStream(AsyncStream, Generic[T]):
+    """A typed answer (``into=``): an ``AsyncStream`` of its JSON, and the objects in it."""
+
+    async def value(self) -> T:
+        """Return the object, as ``TypedStream.value`` does; read the rest of the answer."""
+        self._answer.start_reading()
+        try:
+            stream = await self._open()
+            steps = value_steps(stream)
+            try:
+                while True:
+                    next(steps)
+                    await wait_for_batch(stream)
+            except StopIteration as end:
+                return cast(T, end.value)
+            finally:
+                stream.close()
+        finally:
+            self._answer.is_being_read = False
+
+    async def completion(self) -> TypedCompletion[T]:
+        """Read the rest and return the complete answer with its ``value``."""
+        await self.value()
+        return (await self._open()).completion()
+
+    def items(self) -> AsyncGenerator[Any, None]:
+        """Yield the items of a list, each when it is closed, as ``TypedStream.items`` does."""
+        return Reader(self._answer, self._objects(item_steps))
+
+    def partials(self) -> AsyncGenerator[Any, None]:
+        """Yield the plain object as it grows, as ``TypedStream.partials`` does."""
+        return Reader(self._answer, self._objects(partial_steps))
+
+    async def _open(self) -> TypedStream[T]:
+        return cast("TypedStream[T]", await self._answer.open())
+
+    async def _objects(
+        self, steps: Callable[[TypedStream[T]], Iterator[tuple[Any, ...]]]
+    ) -> AsyncGenerator[Any, None]:
+        stream = await self._open()
+        try:
+            for step in steps(stream):
+                if step:
+                    yield step[0]
+                else:
+                    await wait_for_batch(stream)
+        finally:
+            stream.close()
