@@ -7,7 +7,7 @@ import json
 import os
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import call_log
 from .chat_history import PERMANENT_ROLES, exchanges, text_size, without
@@ -18,6 +18,10 @@ from .returned_messages import assistant_message
 from .stream import Stream, call_at_end
 from .types import Messages, Outcome, Prompt
 
+if TYPE_CHECKING:
+    from .typed import TypedStream
+
+T = TypeVar("T")
 VERSION = 1
 """Version of the format of the file that ``save`` writes."""
 CONTINUE = (
@@ -122,14 +126,23 @@ class Chat:
 
     # --- sending
 
-    def send(self, message: Prompt, **call: Any) -> Stream:
+    @overload
+    def send(self, message: Prompt, *, into: None = None, **call: Any) -> Stream: ...
+    @overload
+    def send(self, message: Prompt, *, into: type[T], **call: Any) -> TypedStream[T]: ...
+    @overload
+    def send(self, message: Prompt, *, into: Any, **call: Any) -> TypedStream[Any]: ...
+    def send(self, message: Prompt, *, into: Any = None, **call: Any) -> Any:
         """Send a question and return the answer as a ``Stream``.
 
         ``message`` is what ``stream()`` takes (several messages are one question, as with tool
-        results); ``call`` are its options. The answer enters the history if it ends well. A call
-        that raises here leaves the chat unchanged.
+        results); ``into`` is the type of a typed answer, and ``call`` are the other options. The
+        answer enters the history if it ends well; of one that was asked again, only the last text
+        does. A call that raises here leaves the chat unchanged.
         """
         question = to_messages(message)
+        if into is not None:
+            call["into"] = into
         return self._send(question, "", call, _Reservation(self._reservation))
 
     def resume(self, **call: Any) -> Stream:

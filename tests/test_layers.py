@@ -73,6 +73,7 @@ LAYERS = [
     "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs",
     "batch.ledger",
     "batch.ledger_lines batch.executor batch.reply_message",
+    "batch.records",
     "batch.results",
     "batch.rows",
     # the default provider; name → class

@@ -17,14 +17,16 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from typing import Any, Literal
 
+from ..config import NOT_GIVEN, NotGiven
 from ..errors import InvalidRequestError
 from ..providers import Provider
 from .inputs import read
 from .ledger import LedgerError
+from .records import to_records
 from .results import Result
 from .run import BatchRun
 
-__all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read"]
+__all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read", "to_records"]
 
 CONCURRENCY = 8
 """Concurrent streams by default: within the limits of a new account and of any machine."""
@@ -40,6 +42,8 @@ def map(
     ordered: bool = False,
     rate: float | None = None,
     on_error: Literal["record", "raise"] = "record",
+    into: Any = None,
+    repairs: int | NotGiven = NOT_GIVEN,
 ) -> Generator[Result, None, None]:
     """Send a request for every input, ``concurrency`` at a time; yield results as they finish.
 
@@ -55,6 +59,9 @@ def map(
       are sent again.
     - ``ordered``: yield in the order of the inputs.
     - ``rate``: requests per minute, retries included, over all workers.
+    - ``into``: the type of every answer, as for ``Provider.stream``; the object is in
+      ``result.value``. The ledger holds the text: a recorded answer is validated again, and asked
+      for again if it does not fit. ``repairs`` is how often an answer is asked again that does not.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
 
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
@@ -78,6 +85,13 @@ def map(
         raise InvalidRequestError("on_error must be 'record' or 'raise'")
     if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
         raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
+    typed: dict[str, Any] = {}
+    if into is not None:
+        from ..typed import Target, checked_repairs  # late: few need it
+
+        typed = {"into": Target.of(into), "repairs": checked_repairs(repairs)}
+    elif repairs is not NOT_GIVEN:
+        raise InvalidRequestError("repairs= needs into=, the type of the answers")
     return BatchRun(
         provider,
         inputs,
@@ -87,6 +101,7 @@ def map(
         ordered=ordered,
         rate=rate,
         raise_errors=on_error == "raise",
+        typed=typed,
     ).results()
 
 

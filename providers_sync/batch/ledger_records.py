@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from ..errors import InvalidAnswer
+from ..finish_reasons import is_whole
+from ..typed import Target, read_message
 from .ledger import Ledger, LedgerError
 from .ledger_lines import format_line
 from .results import Reply, Result, failed_reply, to_result
@@ -17,7 +22,8 @@ class LedgerRecords:
     Raises what ``Ledger`` raises.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, target: Target[Any] | None) -> None:
+        self._target = target
         self._ledger = None if path is None else Ledger(path)
         self._names: set[str] = set()
 
@@ -48,7 +54,15 @@ class LedgerRecords:
                 "ledger, or the input that this one was made from"
             )
             return to_result(row, failed_reply(error))
-        return to_result(row, record.reply, recorded=True)
+        reply = record.reply
+        if self._target is not None:
+            if not is_whole(reply.outcome, reply.finish_reason, reply.message.get("refusal") or ""):
+                return None
+            try:
+                reply = replace(reply, value=read_message(self._target, reply.message))
+            except InvalidAnswer:  # the type has changed since: ask again
+                return None
+        return to_result(row, reply, recorded=True)
 
     def write(self, done: Sequence[tuple[Row, Reply]]) -> None:
         """Write finished rows to the disk, with one ``fsync``. Raises ``LedgerError``."""

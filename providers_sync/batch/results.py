@@ -23,6 +23,8 @@ class Reply:
     model: str | None = None
     request_id: str | None = None
     error: ProviderError | None = None
+    value: Any = None
+    """The object of a typed answer."""
     started: bool = False
     """Whether any part of the answer had arrived: then the row is not retried."""
     attempts: int = 0
@@ -54,6 +56,8 @@ class Result:
     ``annotations``), images, sound, and what the protocol wants back (under ``providers_sync``)."""
     recorded: bool = False
     """Whether the answer was read from the ledger of an earlier run."""
+    value: Any = None
+    """With ``into=`` the object, an instance of that type; ``None`` with an error."""
 
     @property
     def is_whole(self) -> bool:
@@ -76,6 +80,7 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
         seconds=reply.seconds,
         message=reply.message,
         recorded=recorded,
+        value=reply.value,
     )
 
 

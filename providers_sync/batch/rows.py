@@ -27,7 +27,10 @@ from ..types import Messages
 _PATH = "/chat/completions"
 _STREAM_KEYS = ("stream", "stream_options")
 """Keys of a body that are ignored: every answer is streamed."""
-_FORBIDDEN_OPTIONS = ("self", "messages", "timeouts", "retry", "headers", "cancel")
+_FORBIDDEN_OPTIONS = (
+    *("self", "messages", "timeouts", "retry", "headers", "cancel"),
+    *("into", "repairs", "skip_invalid"),
+)
 """Arguments of ``Provider.stream`` that a body must not contain."""
 _KEYS_SHOWN = 10
 _short = reprlib.Repr()

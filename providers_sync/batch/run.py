@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -68,12 +68,14 @@ class BatchRun:
         ordered: bool,
         rate: float | None,
         raise_errors: bool,
+        typed: Mapping[str, Any],
     ) -> None:
         self._provider = provider
         self._rows = (to_row(value, number) for number, value in enumerate(inputs, 1))
         self._concurrency = concurrency
         self._executor = executor
         self._ledger = ledger
+        self._typed = typed
         self._raise_errors = raise_errors
         self._max_undelivered = concurrency * (AHEAD_ORDERED if ordered else AHEAD)
         self._batch_id = uuid.uuid4().hex
@@ -101,7 +103,7 @@ class BatchRun:
         assert executor is not None
         name = "providers-sync-recorder"
         recorder = threading.Thread(target=self._record, name=name)
-        records = self._records = LedgerRecords(self._ledger)
+        records = self._records = LedgerRecords(self._ledger, self._typed.get("into"))
         try:
             start_thread(recorder)
             while (result := self._next_result(executor)) is not None:
@@ -201,7 +203,8 @@ class BatchRun:
         try:
             ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
             context = self._context.copy()
-            future = submit(executor, self._provider, in_flight.row, self._token, ticket, context)
+            row, typed = in_flight.row, self._typed
+            future = submit(executor, self._provider, row, self._token, ticket, context, typed)
         except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import replace
+from typing import Any
 
 from ..clock import monotonic
 from ..errors import ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream, channel_of
+from ..typed import TypedStream
 from ..types import Outcome
 from .executor import DaemonThreadPool
 from .reply_message import answer_message, valid_text
@@ -29,8 +32,11 @@ def submit(
     cancel: CancelToken,
     ticket: str,
     context: Context,
+    typed: Mapping[str, Any],
 ) -> Future[Reply]:
     """Submit one attempt at a row; ``cancel`` and ``context`` work in this process only.
+
+    ``typed`` has the arguments of a typed answer: ``into`` and ``repairs``.
 
     Raises ``ProviderError`` if the executor accepts no more work.
     """
@@ -40,9 +46,9 @@ def submit(
         return future
     try:
         if isinstance(executor, (DaemonThreadPool, ThreadPoolExecutor)):
-            return executor.submit(context.run, run_attempt, provider, row, cancel)
+            return executor.submit(context.run, run_attempt, provider, row, typed, cancel)
         row = replace(row, input=None)
-        return executor.submit(run_attempt_in_process, provider, row, ticket)
+        return executor.submit(run_attempt_in_process, provider, row, ticket, typed)
     except ProviderError:
         raise
     except Exception as error:  # shut down, broken, or without a thread or process
@@ -66,18 +72,23 @@ def reply_of(future: Future[Reply]) -> Reply:
     )
 
 
-def run_attempt(provider: Provider, row: Row, cancel: CancelToken | None = None) -> Reply:
+def run_attempt(
+    provider: Provider, row: Row, typed: Mapping[str, Any], cancel: CancelToken | None = None
+) -> Reply:
     """Send a row's request once and return the reply, also for an error; never retry."""
     started = monotonic()
     try:
-        call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **row.options)
+        options = {**row.options, **typed}
+        call = provider.prepare(row.messages, row.model, retry=None, cancel=cancel, **options)
         stream = call.begin()
     except ProviderError as error:  # nothing was sent
         return failed_reply(_without_tracebacks(error))
     return replace(_to_reply(stream), seconds=monotonic() - started)
 
 
-def run_attempt_in_process(provider: Provider, row: Row, ticket: str) -> Reply:
+def run_attempt_in_process(
+    provider: Provider, row: Row, ticket: str, typed: Mapping[str, Any]
+) -> Reply:
     """Run an attempt in a process that serves many batches.
 
     ``ticket`` (``batch:row:attempt``) also keeps dask from merging two equal calls into one.
@@ -86,13 +97,17 @@ def run_attempt_in_process(provider: Provider, row: Row, ticket: str) -> Reply:
     provider = _providers.setdefault(batch, provider)
     for old in list(_providers)[:-KEPT_PROVIDERS]:
         _providers.pop(old, None)
-    return run_attempt(provider, row)
+    return run_attempt(provider, row, typed)
 
 
 def _to_reply(stream: Stream) -> Reply:
     error: ProviderError | None = None
+    value = None
     try:
-        stream.read()
+        if isinstance(stream, TypedStream):
+            value = stream.value
+        else:
+            stream.read()
     except ProviderError as caught:
         error = _without_tracebacks(caught)
     return Reply(
@@ -103,6 +118,7 @@ def _to_reply(stream: Stream) -> Reply:
         model=valid_text(stream.model),
         request_id=valid_text(stream.request_id),
         error=error,
+        value=value,
         started=channel_of(stream).started,
         attempts=stream.stats.attempts,
     )

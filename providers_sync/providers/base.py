@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from .. import decoding, transport
 from .. import retry as _retry
 from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
-from ..errors import APIStatusError, InvalidRequestError
+from ..errors import APIStatusError
 from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
-from ..stream import CancelToken, PreparedCall, Source, Stream
-from ..types import Completion, Decoder, Messages, Prompt, SystemPrompt
+from ..stream import CancelToken, PreparedCall, Source
+from ..types import Decoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop, HTTPRequest
 from .calls import NOT_PER_CALL, Calls
 from .settings import ProviderSettings

@@ -221,6 +221,7 @@ class Calls:
             raise InvalidRequestError("cancel must be a CancelToken")
         if system is not None:
             options["system"] = system
+
         def plan(messages: Prompt, schema: Mapping[str, Any] | None) -> PreparedCall:
             source, call_timeouts, model_name = self._plan_call(
                 messages,

@@ -1,6 +1,7 @@
 """Typed answers: ``provider.complete("A pancake recipe", into=Recipe).value`` is a ``Recipe``."""
 
-from .prepare import prepare_typed
+from .prepare import checked_repairs, prepare_typed
+from .reading import read_message
 from .stream import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .targets import Target
 
@@ -8,8 +9,10 @@ __all__ = [
     "Target",
     "TypedCompletion",
     "TypedStream",
+    "checked_repairs",
     "item_steps",
     "partial_steps",
     "prepare_typed",
+    "read_message",
     "value_steps",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Union
 
-from ..config import NOT_GIVEN, REPAIRS, NotGiven
+from ..config import REPAIRS, NotGiven
 from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..stream import PreparedCall
@@ -23,9 +23,7 @@ def prepare_typed(
     plan: Plan, messages: Prompt, into: Any, repairs: int | NotGiven, skip_invalid: bool
 ) -> PreparedCall:
     """Return the call that asks for an answer of the type ``into``; raise for bad input."""
-    repairs = REPAIRS if repairs is NOT_GIVEN else repairs
-    if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:
-        raise InvalidRequestError("repairs must be a number of further requests, 0 or more")
+    repairs = checked_repairs(repairs)
     if not isinstance(skip_invalid, bool):
         raise InvalidRequestError("skip_invalid must be True or False")
     target = Target.of(into)
@@ -40,3 +38,12 @@ def prepare_typed(
         TypedStream, target=target, repair=repair, repairs=repairs, skip_invalid=skip_invalid
     )
     return replace(plan(question, target.schema), make_stream=make_stream)
+
+
+def checked_repairs(repairs: int | NotGiven) -> int:
+    """Return how often an answer is asked again; raise ``InvalidRequestError`` for no number."""
+    if isinstance(repairs, NotGiven):
+        return REPAIRS
+    if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:
+        raise InvalidRequestError("repairs must be a number of further requests, 0 or more")
+    return repairs

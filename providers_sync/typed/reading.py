@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from ..encoding.schemas import ANSWER_TOOL
 from ..errors import InvalidAnswer
 from ..json_answer import AnswerReader, json_values
 from ..json_reader import NOT_CHANGED, InvalidJSON
@@ -31,10 +32,10 @@ class PartialReader(Generic[T]):
     def feed(self, text: str) -> Iterator[Any]:
         """Read a piece of the text; yield the object so far, if it has grown, at most once."""
         self._reader.feed(text)
-        partial = self._reader.changed_partial()
+        partial = plain_part(self._target, self._reader.changed_partial())
         if partial is not NOT_CHANGED:
-            for self._last in plain_parts(self._target, partial):
-                yield self._last
+            self._last = partial
+            yield partial
 
     def end(self) -> Iterator[Any]:
         """Read the end of the text; yield the whole object if it has grown since.
@@ -42,9 +43,9 @@ class PartialReader(Generic[T]):
         Raises ``InvalidJSON`` if it is not whole.
         """
         self._reader.end()
-        for whole in plain_parts(self._target, self._reader.partial()):
-            if whole != self._last:
-                yield whole
+        whole = plain_part(self._target, self._reader.partial())
+        if whole is not NOT_CHANGED and whole != self._last:
+            yield whole
 
 
 class ItemReader(Generic[T]):
@@ -115,6 +116,13 @@ def read_value(
     raise failure
 
 
+def read_message(target: Target[T], message: Mapping[str, Any]) -> T:
+    """Return the object in an assistant message in OpenAI's form. Raises ``InvalidAnswer``."""
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
+    calls = [each["arguments"] for each in functions if each["name"] == ANSWER_TOOL]
+    return read_value(target, [message.get("content") or "", *calls])
+
+
 def _json_in(text: str) -> list[Any]:
     """Return the values in a text; raise ``InvalidJSON`` if there is none."""
     if values := list(json_values(text)):
@@ -130,7 +138,8 @@ def partial_value(target: Target[Any], texts: list[str]) -> Any:
     for text in texts:
         reader = AnswerReader()
         reader.feed(text)
-        for plain in plain_parts(target, reader.partial()):
+        plain = plain_part(target, reader.partial() if reader.has_begun else NOT_CHANGED)
+        if plain is not NOT_CHANGED:
             return plain
     return None
 
@@ -177,15 +186,13 @@ def _below(index: Any, errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**error, "loc": (index, *error["loc"])} for error in errors]
 
 
-def plain_parts(target: Target[Any], partial: Any) -> Iterator[Any]:
-    """Yield the part of a partial value that is of the object itself, if there is any."""
+def plain_part(target: Target[Any], partial: Any) -> Any:
+    """Return the part of a partial value that is of the object itself; else ``NOT_CHANGED``."""
     if target.wrapper is None or not isinstance(partial, dict):
-        if partial is not None:
-            yield partial
-    elif target.wrapper in partial:
-        yield partial[target.wrapper]
-    elif partial and not target.has_items:
-        yield partial
+        return partial
+    if target.wrapper in partial:
+        return partial[target.wrapper]
+    return NOT_CHANGED if target.has_items or not partial else partial
 
 
 def not_json(target: Target[Any], error: InvalidJSON, texts: list[str]) -> InvalidAnswer:

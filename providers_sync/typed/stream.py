@@ -249,9 +249,8 @@ class TypedStream(Stream, Generic[T]):
         """Yield what the end of the answer brings."""
         if self._outcome is Outcome.CANCELLED:  # closed: the iterator ends, as ``next`` does
             return
-        text, *calls = self._texts
-        if calls and not reader.has_begun:
-            yield from reader.feed(calls[0])
+        if not reader.has_begun:  # the model has called the tool instead
+            yield from reader.feed("".join(self._texts[1:2]))
         self._check_end()
         try:
             yield from reader.end()
