@@ -180,12 +180,18 @@ ONLY_IMPORTER = {
     "urllib3": "transport",
     "sseclient": "decoding.sse",
     "tenacity": "retry",
+    "jsonschema": "typed.targets",
+    "pydantic": "typed.targets",
+    "referencing": "typed.targets",
     "waitress": "serving",
     "werkzeug": "wsgi",
     "xllamacpp": "llama_server",
 }
 """Foreign packages, and the only module or package that may import each."""
-HEAVY = {"asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"}
+HEAVY = {
+    *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
+    *("pydantic", "pydantic_core", "jsonschema"),
+}
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULE = "aio"
 """Imports asyncio, and is itself imported late by modules below the integrations."""
@@ -301,7 +307,7 @@ def heavy_below_integrations(found: Iterable[Import]) -> list[str]:
         if HEIGHTS.get(one.module, 1) <= HEIGHTS[PUBLIC]
         and not one.late
         and one.target in {*HEAVY, ASYNC_MODULE}
-        and (one.module, one.target) != (ASYNC_MODULE, "asyncio")
+        and (one.module.partition(".")[0], one.target) != (ASYNC_MODULE, "asyncio")
     ]
 
 

@@ -112,7 +112,7 @@ class AnswerState:
             stream.close()
 
 
-class Reader(AsyncGenerator[T, None]):
+class SingleReader(AsyncGenerator[T, None]):
     """An async generator that refuses a second reader instead of raising ``RuntimeError``."""
 
     def __init__(self, answer: AnswerState, generator: AsyncGenerator[T, None]) -> None:
@@ -156,7 +156,7 @@ class AsyncStream:
 
     def __init__(self, prepare: Callable[[], PreparedCall]) -> None:
         self._answer = AnswerState(prepare)
-        self._chunks = Reader(self._answer, self._answer.chunks())
+        self._chunks = SingleReader(self._answer, self._answer.chunks())
 
     @property
     def _stream(self) -> Stream | None:
@@ -176,7 +176,7 @@ class AsyncStream:
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Yield typed events instead of text, from the current position on."""
-        return Reader(self._answer, self._events())
+        return SingleReader(self._answer, self._events())
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         stream = await self._answer.open()

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
-from .streams import AsyncStream, Reader, wait_for_batch
+from .streams import AsyncStream, SingleReader, wait_for_batch
 
 T = TypeVar("T")
 
@@ -38,11 +38,11 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
 
     def items(self) -> AsyncGenerator[Any, None]:
         """Yield the items of a list, each when it is closed, as ``TypedStream.items`` does."""
-        return Reader(self._answer, self._objects(item_steps))
+        return SingleReader(self._answer, self._objects(item_steps))
 
     def partials(self) -> AsyncGenerator[Any, None]:
         """Yield the plain object as it grows, as ``TypedStream.partials`` does."""
-        return Reader(self._answer, self._objects(partial_steps))
+        return SingleReader(self._answer, self._objects(partial_steps))
 
     async def _open(self) -> TypedStream[T]:
         return cast("TypedStream[T]", await self._answer.open())
