@@ -66,7 +66,7 @@ def places(schema: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
 
 
 def target_of(reference: Any, root: Mapping[str, Any]) -> Any:
-    """Return the schema that ``#/…`` stands for. Raises ``InvalidRequestError`` if there is none."""
+    """Return what ``#/…`` stands for. Raises ``InvalidRequestError`` if there is nothing."""
     if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
         raise InvalidRequestError(
             f"schema has the reference {reference!r:.200}, which leads outside it: put the "

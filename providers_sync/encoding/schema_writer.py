@@ -222,8 +222,7 @@ class _Writer:
                 raise _CannotHoldError
             properties, more = properties or {}, False
         names = list(properties or ())
-        if self._rules.all_required:
-            required = names
+        required = dict.fromkeys(names if self._rules.all_required else required)
         self._counts["properties"] += len(names)
         self._counts["characters"] += sum(map(len, names))
         self._counts["optional properties"] += len(set(names) - set(required))
