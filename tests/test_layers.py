@@ -148,6 +148,7 @@ LAYERS = [
     "encoding.ollama",
     "encoding.gemini",
     "encoding.parts encoding.options encoding.schemas",
+    "encoding.schema_writer",
     "encoding.schema_trees",
     "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome

@@ -65,29 +65,35 @@ def places(schema: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
     yield from ((schema, keyword, keyword) for keyword in _SINGLE if keyword in schema)
 
 
-def target_of(reference: str, root: Mapping[str, Any]) -> Any:
-    """Return the schema that ``#/…`` stands for, behind any number of plain references.
-
-    Raises ``InvalidRequestError`` if there is none.
-    """
-    target = _pointed_at(reference, root)
-    for _ in range(MAX_DEPTH):
-        if not isinstance(target, dict) or "$ref" not in target:
-            return target
-        target = _pointed_at(target["$ref"], root)
-    raise InvalidRequestError(
-        f"schema has the reference {reference!r:.200}, which leads to itself or to too many others: "
-        "refer to a definition that has a type"
-    )
+def target_of(reference: Any, root: Mapping[str, Any]) -> Any:
+    """Return what ``#/…`` stands for. Raises ``InvalidRequestError`` if there is nothing."""
+    if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
+        raise InvalidRequestError(
+            f"schema has the reference {reference!r:.200}, which leads outside it: put the "
+            "definition into its '$defs', and refer to it with '#/$defs/…'"
+        )
+    value: Any = root
+    for part in reference.split("/")[1:]:
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and key in map(str, range(min(len(value), MAX_DEPTH))):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            raise InvalidRequestError(
+                f"schema has the reference {reference!r:.200}, which leads nowhere: add {key!r:.80}"
+            )
+    return value
 
 
 def with_only_part(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema with an ``allOf`` of one part put into it, if their keywords differ."""
+    """Return a schema with an ``allOf`` of one part put into it, if they do not contradict."""
     parts = schema.get("allOf", ())
     if len(parts) != 1 or not isinstance(parts[0], dict):
         return schema
     own = {keyword: value for keyword, value in schema.items() if keyword != "allOf"}
-    if (parts[0].keys() & own.keys()) - {"title", "description", "default", "examples"}:
+    differing = {word for word in parts[0].keys() & own.keys() if parts[0][word] != own[word]}
+    if differing - {"$defs", "title", "description", "default", "examples"}:
         return schema
     return with_only_part({**parts[0], **own})
 
@@ -132,6 +138,7 @@ def _check_all(root: dict[str, Any]) -> None:
         inside = [(holder[key], f"{name}.{path}") for holder, key, path in places(schema)]
         waiting += reversed(inside)
         if "$ref" in schema:
+            _check_chain(schema["$ref"], root)
             waiting.append((target_of(schema["$ref"], root), schema["$ref"]))
 
 
@@ -162,37 +169,25 @@ def _check(schema: Any, name: str) -> None:
             raise InvalidRequestError(f"{name}.{keyword} must be text")
 
 
-def _pointed_at(reference: Any, root: Mapping[str, Any]) -> Any:
-    if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
-        raise InvalidRequestError(
-            f"schema has the reference {reference!r:.200}, which leads outside it: put the "
-            "definition into its '$defs', and refer to it with '#/$defs/…'"
-        )
-    value: Any = root
-    for part in reference.split("/")[1:]:
-        key = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(value, list) and key in map(str, range(min(len(value), MAX_DEPTH))):
-            value = value[int(key)]
-        elif isinstance(value, dict) and key in value:
-            value = value[key]
-        else:
-            raise InvalidRequestError(
-                f"schema has the reference {reference!r:.200}, which leads nowhere: add {key!r:.80}"
-            )
-    return value
+def _check_chain(reference: Any, root: Mapping[str, Any]) -> None:
+    """Check that a reference leads to a schema in the end, not only to other references."""
+    target = target_of(reference, root)
+    for _ in range(MAX_DEPTH):
+        if not isinstance(target, dict) or "$ref" not in target:
+            return
+        target = target_of(target["$ref"], root)
+    raise InvalidRequestError(
+        f"schema has the reference {reference!r:.200}, which leads to itself, or to too many "
+        "others: refer to a definition that has a type"
+    )
 
 
 def _without_root_reference(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema whose root is what its reference leads to, with all definitions."""
-    root, followed = with_only_part(schema), set()
-    while "$ref" in root:
-        reference = root["$ref"]
-        target = target_of(reference, schema)
-        if reference in followed or not isinstance(target, dict):
-            raise InvalidRequestError(
-                f"schema has the reference {reference!r:.200} at its root, which leads to no object"
-            )
-        followed.add(reference)
+    root = with_only_part(schema)
+    for _ in range(MAX_DEPTH):
+        if "$ref" not in root:
+            break
         own = {keyword: value for keyword, value in root.items() if keyword != "$ref"}
-        root = with_only_part({**target, **own})
+        root = with_only_part({**own, "allOf": [target_of(root["$ref"], schema)]})
     return root
