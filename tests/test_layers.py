@@ -145,7 +145,8 @@ LAYERS = [
     "errors",
     "types printable clock quota",
     "finish_reasons error_words",
-    "server_json",
+    "server_json json_answer",
+    "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
     "safe_markdown.inline safe_markdown.blocks",
