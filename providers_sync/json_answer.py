@@ -12,6 +12,8 @@ MAX_VALUES = 16
 """That ``json_values`` returns: more are no example and answer, but data in another form."""
 _SLICE = 4096
 """Characters that are read at once: at each new beginning the rest of them is copied."""
+MAX_BEGINNINGS = 10_000
+"""Of values that turn out not to be JSON; each takes some microseconds."""
 _BRACKET = re.compile(r"[\[\]{}]")
 _QUOTED = re.compile(r'\s*(?:```[^\n]*\n\s*)?"')
 _NOTHING = re.compile(r"(?!)")
@@ -29,7 +31,7 @@ class AnswerReader:
     - ``scalars``: strings, numbers and literals count if the whole text is one, perhaps in a code
       fence. They are read at ``end``. So is all text that begins with a quotation mark.
 
-    Nothing is read twice, except such text.
+    Nothing is read twice, except such text. After 10,000 that failed no other bracket is tried.
 
     >>> reader = AnswerReader()
     >>> reader.feed('Sure [as JSON]: {"a": [1, 2')
@@ -47,17 +49,25 @@ class AnswerReader:
         scalars: bool = True,
     ) -> None:
         self._position = 0
-        """Of the piece that is being read, or behind the value."""
+        """Of the piece that is being read."""
         self._report_depth = report_depth
         brackets = "{" * objects + r"\[" * lists
         self._bracket = re.compile(f"[{brackets}]") if brackets else _NOTHING
         self._reader: JSONReader | None = None
+        self._is_reading = False
+        """Whether the reader has met no mistake."""
+        self._beginnings = 0
         self._level = 0
         """Of brackets that are open while a malformed value is passed over."""
         self._text: list[str] = []
         """All text, while it may be a scalar."""
         self._may_be_scalar = scalars
         self._is_quoted = False
+
+    @property
+    def position(self) -> int:
+        """Characters up to the end of the value, or to the mistake, or so far."""
+        return self._position if self._reader is None else self._reader.position
 
     @property
     def has_begun(self) -> bool:
@@ -121,7 +131,7 @@ class AnswerReader:
         closed: list[tuple[Path, Any]] = []
         reader = JSONReader(report_depth=self._report_depth)
         with contextlib.suppress(InvalidJSON):
-            closed = reader.feed(text)
+            closed = reader.read(text)
             closed += reader.end()
         end = reader.error.position if reader.error else reader.position
         if not reader.has_begun or end < len(text) or text[0] in "{[":
@@ -134,34 +144,31 @@ class AnswerReader:
         for begin in range(0, len(text), _SLICE):
             piece = text[begin : begin + _SLICE]
             at = 0
-            while at < len(piece) and not self.is_complete:
+            while at < len(piece):
                 at = self._step(piece, at, closed)
             self._position += at
-            if self.is_complete:
-                break
         return closed
 
     def _step(self, piece: str, at: int, closed: list[tuple[Path, Any]]) -> int:
         """Read on from a place in the piece; return the next one."""
+        reader = self._reader
+        if self._is_reading and reader is not None:
+            closed += reader.read(piece[at:])
+            if reader.error is None:
+                return len(piece)
+            self._is_reading = False
+            self._give_up(reader)
+            return max(0, reader.position - self._position)
         if self._level:
             return self._pass_over(piece, at)
-        reader = self._reader
-        if reader is None or reader.error:
-            match = self._bracket.search(piece, at)
-            if match is None:
-                return len(piece)
-            begin = match.start()
-            self._reader = JSONReader(
-                report_depth=self._report_depth, position=self._position + begin
-            )
-            return begin
-        with contextlib.suppress(InvalidJSON):
-            closed += reader.feed(piece[at:])
-        if reader.error:
-            self._give_up(reader)
-        elif not reader.is_complete:
+        match = self._bracket.search(piece, at)
+        if match is None:
             return len(piece)
-        return max(0, reader.position - self._position)
+        self._is_reading = True
+        self._reader = JSONReader(
+            report_depth=self._report_depth, position=self._position + match.start()
+        )
+        return match.start()
 
     def _give_up(self, reader: JSONReader) -> None:
         """Decide where to look for the next value after a malformed one."""
@@ -169,7 +176,8 @@ class AnswerReader:
             self._level = reader.depth
         elif not reader.partial():
             self._reader = None
-        if reader.position + _SLICE > MAX_CHARACTERS:
+        self._beginnings += 1
+        if self._beginnings == MAX_BEGINNINGS or reader.position + _SLICE > MAX_CHARACTERS:
             self._bracket = _NOTHING
 
     def _pass_over(self, piece: str, at: int) -> int:
@@ -197,5 +205,5 @@ def json_values(text: str, *, objects: bool = True, lists: bool = True) -> list[
         if not reader.is_complete:
             break
         values.append(reader.partial())
-        at += reader._position
+        at += reader.position
     return values

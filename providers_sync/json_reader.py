@@ -44,7 +44,7 @@ CHARACTERS_PER_COST = 16
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN = re.compile(r'[^"\\]*')
-_WORD = re.compile(r"[-+.\w]*")
+_WORD = re.compile(r"[-+.\w]+")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _LITERALS = {
     **{"true": True, "false": False, "null": None},
@@ -114,8 +114,9 @@ class JSONReader:
         """Whether a key and its colon have been read."""
         self._report_depth = report_depth
         # A state reads from a place in the piece and returns the next place. It is no bound method:
-        # that would be a reference cycle, and keep the value until garbage is collected.
-        self._state: Callable[[JSONReader, str, int], int] = JSONReader._value
+        # that would be a reference cycle, and keep the value until garbage is collected. ``None``:
+        # after the value or a mistake.
+        self._state: Callable[[JSONReader, str, int], int] | None = JSONReader._value
         self._held = ""
         """The beginning of an escape, from the end of the last piece."""
         self._root: Any = None
@@ -156,11 +157,24 @@ class JSONReader:
         something before the mistake, that is returned, and the next call raises, or ``end``. What
         has arrived before it stays in ``partial()``. Treat values as read-only.
         """
-        if not self._has_stopped:
+        closed = self.read(text)
+        if self.error is not None and not closed:
+            raise self.error
+        return closed
+
+    def read(self, text: str) -> list[tuple[Path, Any]]:
+        """Read a piece as ``feed`` does, but raise nothing: see ``error``."""
+        if self._state is not None:
             if self.position + len(text) > MAX_CHARACTERS:
                 self._fail(f"text of more than {MAX_CHARACTERS} characters", 0)
-            self._read(self._held + text)
-        return self._take_closed()
+            text = self._held + text
+            self._held = ""
+            at, size = 0, len(text)
+            while at < size and (state := self._state) is not None:
+                at = state(self, text, at)
+            self.position += at - len(self._held)
+        closed, self._closed = self._closed, []
+        return closed
 
     def end(self) -> list[tuple[Path, Any]]:
         """Say that the text has ended; return what this has closed: a number at the root.
@@ -169,9 +183,9 @@ class JSONReader:
         """
         if self._state is JSONReader._scalar and not self._containers:
             self._end_scalar(0)
-        if not self._has_stopped:
+        if self._state is not None:
             self._fail("the JSON is not whole: the text ends", len(self._held))
-        return self._take_closed()
+        return self.feed("")
 
     def partial(self) -> Any:
         """Return the value so far; ``None`` before it has begun (see ``has_begun``).
@@ -190,7 +204,7 @@ class JSONReader:
             value.append(text)
         elif self._is_in_string:
             value[self._keys[-1]] = text
-        for container, key in zip(self._containers[-2::-1], self._keys[-2::-1]):
+        for container, key in zip(self._containers[-2::-1], self._keys[-2::-1], strict=True):
             outer = container.copy()
             outer[key] = value
             value = outer
@@ -213,23 +227,6 @@ class JSONReader:
         self._copied_at = self.position
         return self.partial()
 
-    @property
-    def _has_stopped(self) -> bool:
-        return self._state is JSONReader._stopped
-
-    def _read(self, text: str) -> None:
-        self._held = ""
-        at, size = 0, len(text)
-        while at < size and self._state is not JSONReader._stopped:
-            at = self._state(self, text, at)
-        self.position += at - len(self._held)
-
-    def _take_closed(self) -> list[tuple[Path, Any]]:
-        closed, self._closed = self._closed, []
-        if self.error is not None and not closed:
-            raise self.error
-        return closed
-
     # --- states
 
     def _value(self, text: str, at: int) -> int:
@@ -246,12 +243,12 @@ class JSONReader:
             self._containers.append(container)
             self._keys.append("" if first == "{" else 0)
             self._state = JSONReader._key if first == "{" else JSONReader._value
-        elif _WORD.match(first).end():  # type: ignore[union-attr]
-            self._begin_parts()
-            self._state = JSONReader._scalar
-            return at
         elif first == "]" and self._containers and self._containers[-1] == []:
             self._close_container()
+        elif _WORD.match(first):
+            self._begin_parts()
+            self._state = JSONReader._scalar
+            return self._scalar(text, at)
         else:
             return self._skip_space(text, at, "for a value")
         return at + 1
@@ -286,7 +283,9 @@ class JSONReader:
     def _string(self, text: str, at: int) -> int:
         end = _PLAIN.match(text, at).end()  # type: ignore[union-attr]
         if end > at:
-            self._add(text[at:end])
+            self._parts.append(text[at:end])
+            self._length += end - at
+            self._has_changed = self._has_changed or self._is_in_string
         if end == len(text):
             return end
         if text[end] == "\\":
@@ -295,16 +294,15 @@ class JSONReader:
         return end + 1
 
     def _scalar(self, text: str, at: int) -> int:
-        end = _WORD.match(text, at).end()  # type: ignore[union-attr]
-        self._parts.append(text[at:end])
-        self._length += end - at
+        match = _WORD.match(text, at)
+        if match:
+            self._parts.append(match[0])
+            self._length += len(match[0])
+            at = match.end()
         if self._length > MAX_NUMBER:
-            return self._fail(f"a number of more than {MAX_NUMBER} characters", at)
-        return self._end_scalar(end) if end < len(text) else end
-
-    def _stopped(self, text: str, at: int) -> int:
-        """After the value or a mistake."""
-        return at
+            self._fail(f"a number of more than {MAX_NUMBER} characters", at - self._length)
+            return at
+        return self._end_scalar(at) if at < len(text) else at
 
     # --- transitions
 
@@ -316,13 +314,6 @@ class JSONReader:
         self._parts = []
         self._length = 0
 
-    def _add(self, text: str) -> None:
-        """Add characters to the string."""
-        self._parts.append(text)
-        self._length += len(text)
-        if self._is_in_string:
-            self._has_changed = True
-
     def _escape(self, text: str, at: int) -> int:
         if len(text) - at < _ESCAPE_LENGTH and _ESCAPE_BEGINNING.fullmatch(text, at):
             self._held = text[at:]
@@ -332,11 +323,14 @@ class JSONReader:
             return self._fail("invalid escape", at)
         plain, high, low, code = match.groups()
         if plain:
-            self._add(_PLAIN_ESCAPES[plain])
+            character = _PLAIN_ESCAPES[plain]
         elif low:
-            self._add(chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF)))
+            character = chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
         else:
-            self._add(chr(int(code, 16)))
+            character = chr(int(code, 16))
+        self._parts.append(character)
+        self._length += 1
+        self._has_changed = self._has_changed or self._is_in_string
         return match.end()
 
     def _end_string(self) -> None:
@@ -387,9 +381,9 @@ class JSONReader:
     def _close(self, value: Any) -> None:
         if len(self._keys) <= self._report_depth:
             self._closed.append((tuple(self._keys), value))
-        self._state = JSONReader._comma if self._containers else JSONReader._stopped
+        self._state = JSONReader._comma if self._containers else None
 
     def _fail(self, message: str, at: int) -> int:
         self.error = InvalidJSON(message, self.position + at)
-        self._state = JSONReader._stopped
+        self._state = None
         return at

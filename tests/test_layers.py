@@ -157,8 +157,7 @@ LAYERS = [
     "errors",
     "types printable clock quota",
     "finish_reasons error_words",
-    "server_json",
-    "json_answer",
+    "server_json json_answer",
     "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook
     "safe_markdown",
