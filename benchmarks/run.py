@@ -1,6 +1,6 @@
 """Measure all clients in one run: writes a table, a chart and the raw data to ``results/``.
 
-    python benchmarks/run.py            # some ten minutes, once the environments exist
+    python benchmarks/run.py            # some 25 minutes, once the environments exist
     python benchmarks/run.py --quick    # one small round of each, for a quick look
     python benchmarks/run.py chunks imports    # some parts only, not written to results/
 

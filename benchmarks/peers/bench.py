@@ -10,6 +10,8 @@ import json
 import os
 import statistics
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,12 +55,24 @@ class Process:
             bufsize=1,
         )
 
-    def request(self, **order: Any) -> Measurements:
-        """Send an order and return its result."""
+    def request(self, limit: float | None = None, **order: Any) -> Measurements:
+        """Send an order and return its result; end the process after ``limit`` seconds."""
         assert self._child.stdin
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(json.dumps(order) + "\n")
-        return self.read_line()
+        if limit is None:
+            return self.read_line()
+        started = time.monotonic()
+        timer = threading.Timer(limit, self._child.kill)
+        timer.start()
+        try:
+            measured = self.read_line()
+        finally:
+            timer.cancel()
+            timer.join()
+        if "error" in measured and time.monotonic() - started >= limit:
+            return {"error": f"not finished after {limit:.0f} s"}
+        return measured
 
     def read_line(self) -> Measurements:
         """Wait for a line and return its JSON."""
@@ -104,9 +118,9 @@ class Bench:
         return f"{self.urls[scheme]}/{framing}/{size}"
 
     def rounds(self, clients: dict[str, Client], rounds: int,
-               once: Callable[[str, Client], Measurements],
+               once: Callable[[str, Client], Measurements], seconds: float = ROUND_S,
                ) -> dict[str, list[Measurements]]:  # fmt: skip
-        """Call ``once`` for each client in turn, for several rounds."""
+        """Call ``once`` for each client in turn, for several rounds or so many seconds."""
         results: dict[str, list[Measurements]] = {name: [] for name in clients}
         for number in range(1 if self.quick else rounds):
             for name, client in clients.items():
@@ -114,7 +128,7 @@ class Bench:
                 if client.environment in self.missing:
                     results[name] = [{"error": "not installed"}]
                 elif number == 0 or (
-                    "error" not in before[-1] and sum(map(duration, before)) < ROUND_S
+                    "error" not in before[-1] and sum(map(duration, before)) < seconds
                 ):
                     before.append(once(name, client))
         return results

@@ -13,9 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / ".venv-bench"
 OURS = "providers_sync"
+OURS_TYPED = "providers_sync_typed"
 TOOLS = "tools"
 PACKAGES = {
     OURS: [],  # installed from this checkout, each time
+    OURS_TYPED: ["pydantic"],  # and this checkout, each time
     "limits": ["requests", "sseclient-py", "orjson"],
     "openai": ["openai"],
     "anthropic": ["anthropic"],
@@ -23,6 +25,10 @@ PACKAGES = {
     "aisuite": ["aisuite[openai]"],
     "llm": ["llm"],
     "g4f": ["g4f"],
+    "instructor": ["instructor"],
+    "pydantic-ai": ["pydantic-ai-slim[openai]"],
+    "mirascope": ["mirascope[openai]"],
+    "jiter": ["requests", "sseclient-py", "jiter", "pydantic"],
     TOOLS: ["matplotlib", "trustme"],
 }
 LIST = """
@@ -49,7 +55,7 @@ def make_all() -> dict[str, str]:
 
 
 def make(name: str) -> None:
-    """Create one environment unless it exists; reinstall this checkout in our own."""
+    """Create one environment unless it exists; reinstall this checkout in ours."""
     done = FOLDER / name / "made.json"
     if not done.exists():
         print(f"Creating {done.parent.relative_to(ROOT)}.", flush=True)
@@ -57,13 +63,13 @@ def make(name: str) -> None:
         run([sys.executable, "-m", "venv", str(done.parent)])
         if PACKAGES[name]:
             pip(name, *PACKAGES[name])
-    if name == OURS:
-        install_ours()
+    if name in (OURS, OURS_TYPED):
+        install_ours(name)
     run([python(name), "-m", "compileall", "-qq", str(done.parent / "lib")], check=False)
     done.write_text(json.dumps(versions(name)))
 
 
-def install_ours() -> None:
+def install_ours(name: str) -> None:
     """Install the checkout from a copy, as a build leaves files in its source folder."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "source"
@@ -72,8 +78,8 @@ def install_ours() -> None:
         for file in (*ROOT.glob("*.py"), *ROOT.glob("*.cfg"), *ROOT.glob("*.toml"),
                      ROOT / "README.md", ROOT / "LICENSE"):  # fmt: skip
             shutil.copy(file, copy)
-        pip(OURS, str(copy))
-        pip(OURS, "--no-deps", "--force-reinstall", str(copy))
+        pip(name, str(copy))
+        pip(name, "--no-deps", "--force-reinstall", str(copy))
 
 
 def pip(name: str, *arguments: str) -> None:

@@ -7,7 +7,7 @@ import re
 import statistics
 import subprocess
 
-from . import environments
+from . import environments, records
 from .bench import FOLDER, Bench, Client, Measurements, Process, checked, summary
 
 LONGEST_S = 6.0
@@ -31,6 +31,25 @@ ASYNC = {
 }
 BARE = {"bare requests": Client("bare_requests", "limits")}
 DEPENDENCIES = {"its dependencies": Client("", "providers_sync", "requests, sseclient, tenacity")}
+
+TYPED = {
+    "providers_sync": Client("typed_ours", environments.OURS_TYPED),
+    "openai": Client("typed_openai", "openai"),
+    "instructor": Client("typed_instructor", "instructor"),
+    "pydantic-ai": Client("typed_pydantic_ai", "pydantic-ai"),
+    "mirascope": Client("typed_mirascope", "mirascope"),
+    "pydantic-ai (0.1 s)": Client("typed_pydantic_ai_grouped", "pydantic-ai"),
+    "providers_sync (items)": Client("typed_ours_items", environments.OURS_TYPED),
+    "providers_sync (complete)": Client("typed_ours_complete", environments.OURS_TYPED),
+    "jiter at the end": Client("typed_at_the_end", "jiter"),
+}
+TYPED_LIMIT_S = 120.0
+"""A client that has not read a typed answer after this time is ended.
+
+One that takes more than a tenth of it for a tenth of an answer does not try the full one.
+"""
+TYPED_ROUND_S = 12.0
+"""As ``ROUND_S``, so that the fastest of the other clients gets several rounds."""
 
 
 def chunks(bench: Bench) -> Measurements:
@@ -157,6 +176,39 @@ def long_answers(bench: Bench) -> Measurements:
     return results
 
 
+def typed(bench: Bench) -> Measurements:
+    """Measure typed answers of 51 kB, 510 kB and 5.1 MB in pieces of four characters."""
+    results: Measurements = {}
+    for size in (5_100, 51_000) if bench.quick else (51_000, 510_000, 5_100_000):
+        url = bench.url("records", size)
+        characters = len(records.json_text(records.records(size)))
+        before = next(reversed(results.values()), {})
+
+        def once(name: str, client: Client, url: str = url, expected: int = characters,
+                 before: Measurements = before) -> Measurements:  # fmt: skip
+            if "error" in before.get(name, {}):
+                return {"error": "not tried: a tenth of it failed"}
+            if (wall := before.get(name, {}).get("wall", 0)) > TYPED_LIMIT_S / 10:
+                return {"error": f"not tried: a tenth of it took {wall:.0f} s"}
+            with bench.client(client) as process:
+                process.request(do="records", url=bench.url("records", 500))
+                measured = process.request(do="records", url=url, limit=TYPED_LIMIT_S)
+                return checked(measured, expected)
+
+        rounds = bench.rounds(TYPED, 7, once, TYPED_ROUND_S)
+        results[f"{size / 1e3:,.4g} kB in {-(-characters // records.PIECE):,} pieces"] = {
+            name: summary(
+                each,
+                cpu=lambda f: f["cpu"],
+                wall=lambda f: f["wall"],
+                values=lambda f: f["values"],
+                peak=lambda f: f["peak"],
+            )
+            for name, each in rounds.items()
+        }
+    return results
+
+
 IMPORT = """
 import json, sys, time
 def memory():
@@ -231,6 +283,7 @@ PARTS = {
     "requests": requests,
     "at_once": at_once,
     "long": long_answers,
+    "typed": typed,
     "imports": imports,
     "sizes": sizes,
     "batch": batch,

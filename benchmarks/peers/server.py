@@ -3,9 +3,9 @@
 The path selects the answer, ``/{framing}/{size}/…``: ``event`` (one HTTP chunk per event),
 ``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the end of the connection ends the
 answer), ``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every
-20 ms, whose text is the time of sending) and ``long`` (``size`` MB of text). The rest of the path
-selects the protocol. Serves HTTP and TLS; the first line of output has the URLs, and closing
-standard input ends the process.
+20 ms, whose text is the time of sending), ``long`` (``size`` MB of text) and ``records`` (``size``
+characters of JSON, see ``records.py``). The rest of the path selects the protocol. Serves HTTP and
+TLS; the first line of output has the URLs, and closing standard input ends the process.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from records import pieces
 
 PACE_S = 0.02
 SETTLE_S = 0.1
@@ -112,6 +114,23 @@ def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
     yield chunked(last) + chunked(b"")
 
 
+def records_answer(size: int, protocol: str) -> Iterator[bytes]:
+    """Yield a response with records of ``size`` characters, one HTTP chunk an event."""
+    first, each, last = PROTOCOLS[protocol]
+    before, _, after = each.partition(PLACEHOLDER.encode())
+    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (chunked(first) if first else b"")
+    part = bytearray()
+    for piece in pieces(size):
+        part += chunked(before + json.dumps(piece)[1:-1].encode() + after)
+        if len(part) > 65536:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part) + chunked(last) + chunked(b"")
+
+
+PARTS = {"long": long_answer, "records": records_answer}
+
+
 class Pacer(threading.Thread):
     """A thread that sends the next event of every paced answer when it is due.
 
@@ -192,8 +211,8 @@ def handle(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) ->
             if framing == "paced":
                 streams = int(path.split("/")[3])
                 return pacer.add(sock, int(size), streams, protocol)
-            if framing == "long":
-                for part in long_answer(int(size), protocol):
+            if framing in PARTS:
+                for part in PARTS[framing](int(size), protocol):
                     sock.sendall(part)
             else:
                 sock.sendall(answer(framing, int(size), protocol))

@@ -1,6 +1,7 @@
 """Run one client in its own process: read orders as lines of JSON, print measurements.
 
-``python worker.py CLIENT``, in that client's environment; CLIENT is a function of ``clients.py``.
+``python worker.py CLIENT``, in that client's environment; CLIENT is a function of ``clients.py`` or
+``typed_clients.py``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import clients
+import typed_clients
+from records import json_text
 
 Measurements = dict[str, Any]
 FIRST = 10
@@ -43,6 +46,10 @@ class Client:
         else:
             for text in self._send():
                 seen(text)
+
+    def values(self) -> Iterator[Any]:
+        """Send one request; return what the client yields."""
+        return iter(self._send())
 
     async def aread(self, seen: Callable[[str], object]) -> None:
         """Do the same asynchronously."""
@@ -74,6 +81,20 @@ def full_text(client: Client) -> Measurements:
     size = len(client.full_text())
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {"cpu": cpu, "wall": wall, "characters": size, "before": before,
+            "peak": memory("VmHWM")}  # fmt: skip
+
+
+def records(client: Client) -> Measurements:
+    """Measure a typed answer, which grows with each value; check what it has become at the end."""
+    values, last = 0, None
+    cpu, started = time.process_time(), time.perf_counter()
+    for value in client.values():
+        values, last = values + 1, value
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    root = last.model_dump() if hasattr(last, "model_dump") else last
+    items = root["items"] if isinstance(root, dict) else root
+    plain = [each if isinstance(each, dict) else each.model_dump() for each in items]
+    return {"cpu": cpu, "wall": wall, "values": values, "characters": len(json_text(plain)),
             "peak": memory("VmHWM")}  # fmt: skip
 
 
@@ -124,7 +145,7 @@ def main() -> None:
     """Carry out orders until standard input is closed."""
     to_parent = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # keep a client's own output apart from the results
-    make_send = getattr(clients, sys.argv[1])
+    make_send = getattr(clients, sys.argv[1], None) or getattr(typed_clients, sys.argv[1])
     by_url: dict[str, Client] = {}
     for line in sys.stdin:
         order = json.loads(line)
