@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidAnswer
 from ..finish_reasons import is_whole
-from ..typed import Target, read_message
+from ..typed import Target, read_value
 from .ledger import Ledger, LedgerError
 from .ledger_lines import format_line
 from .results import Reply, Result, failed_reply, to_result
@@ -59,7 +59,9 @@ class LedgerRecords:
             if not is_whole(reply.outcome, reply.finish_reason, reply.message.get("refusal") or ""):
                 return None
             try:
-                reply = replace(reply, value=read_message(self._target, reply.message))
+                reply = replace(
+                    reply, value=read_value(self._target, reply.message.get("content") or "")
+                )
             except InvalidAnswer:  # the type has changed since: ask again
                 return None
         return to_result(row, reply, recorded=True)

@@ -107,6 +107,7 @@ class Provider(Calls, ProviderSettings):
             return build_body(body, extra) if extra else body
 
         amended: Amend = self.amended
+        decoder: Callable[[str], Decoder] = self.decoder
         if schema is None:
             body = make_body(turns, merged)
         else:
@@ -114,12 +115,13 @@ class Provider(Calls, ProviderSettings):
 
             typed = SchemaRequest(schema, self.schema_mode, turns, merged, make_body)
             body, amended = typed.first_body(), typed.amended_after(self.amended)
+            decoder = typed.decoder_of(self.decoder)
         request = HTTPRequest(
             "POST",
             url,
             validate_headers(headers),
             body,
-            self.decoder,
+            decoder,
         )
         source = self._attempt_loop(request, retry, attempts, amended)
         return source, self._call_timeouts(timeouts), model_name

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..encoding.schemas import ANSWER_TOOL, RULES, answer_tool, response_format, schema_words
 from ..errors import APIStatusError, InvalidRequestError
-from ..types import Messages
+from ..types import Decoder, Delta, Messages, ProtocolMessage, ToolCall
 from .attempts import Amend
 
 _REFUSED = re.compile(
@@ -45,6 +45,8 @@ class SchemaRequest:
         self._options = options
         self._make_body = make_body
         self._bodies = self._make_bodies()
+        self._has_tool = False
+        """Whether the last body forces the tool."""
 
     def first_body(self) -> dict[str, Any]:
         """Return the body to send."""
@@ -61,6 +63,15 @@ class SchemaRequest:
 
         return amended
 
+    def decoder_of(self, make: Callable[[str], Decoder]) -> Callable[[str], Decoder]:
+        """Return a function that makes a decoder for the answer to the last body."""
+
+        def decoder(content_type: str) -> Decoder:
+            made = make(content_type)
+            return _ToolTextDecoder(made) if self._has_tool else made
+
+        return decoder
+
     def _make_bodies(self) -> Iterator[dict[str, Any]]:
         if self._mode is not None:
             mode = response_format(self._schema, RULES[self._mode])
@@ -68,12 +79,45 @@ class SchemaRequest:
                 yield self._body({"response_format": mode})
             if not self._options.get("tools"):
                 choice = {"type": "function", "function": {"name": ANSWER_TOOL}}
+                self._has_tool = True
                 yield self._body({"tools": [answer_tool(self._schema)], "tool_choice": choice})
+                self._has_tool = False
         words = schema_words(self._schema)
         yield self._make_body(with_words(self._messages, words), self._options)
 
     def _body(self, more: dict[str, Any]) -> dict[str, Any]:
         return self._make_body(self._messages, {**self._options, **more})
+
+
+class _ToolTextDecoder:
+    """A decoder that returns what the model has called the tool with as the answer's text.
+
+    What the protocol wants back is left out: it belongs to a call that is none.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def feed(self, data: bytes) -> list[Delta]:
+        return _calls_as_text(self._decoder.feed(data))
+
+    def end(self) -> list[Delta]:
+        try:
+            return _calls_as_text(self._decoder.end())
+        except Exception as error:
+            vars(error).update(deltas=_calls_as_text(vars(error).pop("deltas", [])))
+            raise
+
+
+def _calls_as_text(deltas: list[Delta]) -> list[Delta]:
+    return [
+        delta.raw if isinstance(delta, ToolCall) and delta.name == ANSWER_TOOL else delta
+        for delta in deltas
+        if not isinstance(delta, ProtocolMessage)
+    ]
 
 
 def with_words(messages: Messages, words: str) -> Messages:

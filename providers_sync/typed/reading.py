@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from ..encoding.schemas import ANSWER_TOOL
 from ..errors import InvalidAnswer
 from ..json_answer import AnswerReader, json_values
 from ..json_reader import NOT_CHANGED, InvalidJSON
@@ -23,11 +22,6 @@ class PartialReader(Generic[T]):
         self._target = target
         self._reader = AnswerReader()
         self._last: Any = NOT_CHANGED
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether any of the JSON has arrived."""
-        return self._reader.has_begun
 
     def feed(self, text: str) -> Iterator[Any]:
         """Read a piece of the text; yield the object so far, if it has grown, at most once."""
@@ -55,11 +49,6 @@ class ItemReader(Generic[T]):
         self._target = target
         self._invalid = invalid
         self._reader = AnswerReader(report_depth=2)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether any of the JSON has arrived."""
-        return self._reader.has_begun
 
     def feed(self, text: str) -> Iterator[Any]:
         """Read a piece of the text; yield the items that it closes.
@@ -93,34 +82,23 @@ class ItemReader(Generic[T]):
                 self._invalid.append(failure)
 
 
-def read_value(
-    target: Target[T], texts: list[str], invalid: list[InvalidAnswer] | None = None
-) -> T:
-    """Return the object in the text of an answer, or in its other texts.
+def read_value(target: Target[T], text: str, invalid: list[InvalidAnswer] | None = None) -> T:
+    """Return the object in the text of an answer.
 
     ``invalid``: collects the items of a list that do not validate. Raises ``InvalidAnswer``.
     """
+    try:
+        values = _json_in(text)
+    except InvalidJSON as error:
+        raise not_json(target, error, text) from error
     failure: InvalidAnswer | None = None
-    for text in texts:
+    for plain in (plain for value in values for plain in target.unwrapped(value)):
         try:
-            values = _json_in(text)
-        except InvalidJSON as error:
-            failure = failure or not_json(target, error, [text])
-            continue
-        for plain in (plain for value in values for plain in target.unwrapped(value)):
-            try:
-                return _validated(target, plain, invalid)
-            except InvalidValue as error:
-                failure = failure or invalid_answer(target, error.errors, plain, error.__cause__)
+            return _validated(target, plain, invalid)
+        except InvalidValue as error:
+            failure = failure or invalid_answer(target, error.errors, plain, error.__cause__)
     assert failure is not None
     raise failure
-
-
-def read_message(target: Target[T], message: Mapping[str, Any]) -> T:
-    """Return the object in an assistant message in OpenAI's form. Raises ``InvalidAnswer``."""
-    functions = [call["function"] for call in message.get("tool_calls") or ()]
-    calls = [each["arguments"] for each in functions if each["name"] == ANSWER_TOOL]
-    return read_value(target, [message.get("content") or "", *calls])
 
 
 def _json_in(text: str) -> list[Any]:
@@ -133,15 +111,12 @@ def _json_in(text: str) -> list[Any]:
     return [reader.partial()]
 
 
-def partial_value(target: Target[Any], texts: list[str]) -> Any:
+def partial_value(target: Target[Any], text: str) -> Any:
     """Return the plain object as far as it has arrived; ``None`` if nothing of it has."""
-    for text in texts:
-        reader = AnswerReader()
-        reader.feed(text)
-        plain = plain_part(target, reader.partial() if reader.has_begun else NOT_CHANGED)
-        if plain is not NOT_CHANGED:
-            return plain
-    return None
+    reader = AnswerReader()
+    reader.feed(text)
+    plain = plain_part(target, reader.partial())
+    return None if plain is NOT_CHANGED else plain
 
 
 def invalid_answer(
@@ -195,10 +170,10 @@ def plain_part(target: Target[Any], partial: Any) -> Any:
     return NOT_CHANGED if target.has_items or not partial else partial
 
 
-def not_json(target: Target[Any], error: InvalidJSON, texts: list[str]) -> InvalidAnswer:
-    """Return the error for texts that hold no whole JSON."""
+def not_json(target: Target[Any], error: InvalidJSON, text: str) -> InvalidAnswer:
+    """Return the error for a text that holds no whole JSON."""
     errors = [{"type": "json_invalid", "loc": (), "msg": str(error)}]
     failure = InvalidAnswer(f"the answer is not JSON: {error}", errors=errors)
-    failure.partial_value = partial_value(target, texts)
+    failure.partial_value = partial_value(target, text)
     failure.__cause__ = error
     return failure

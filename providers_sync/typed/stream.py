@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from ..encoding.schemas import ANSWER_TOOL
 from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
 from ..json_reader import InvalidJSON
@@ -134,7 +133,7 @@ class TypedStream(Stream, Generic[T]):
     def _result(self) -> T:
         if self._outcome is Outcome.CANCELLED:
             error: ProviderError = StreamCancelled("the answer was stopped before its end")
-            error.partial, error.partial_value = self.text, partial_value(self._target, self._texts)
+            error.partial, error.partial_value = self.text, partial_value(self._target, self.text)
             raise self._error or error
         if self._value is _UNREAD and self._failure is None:
             self._evaluate()
@@ -149,7 +148,7 @@ class TypedStream(Stream, Generic[T]):
         try:
             self._check_end()
             invalid = self.invalid if self._skip_invalid else None
-            self._value = read_value(self._target, self._texts, invalid)
+            self._value = read_value(self._target, self.text, invalid)
         except InvalidAnswer as failure:
             self._failure = failure
             failure.partial, failure.attempts = self.text, self.attempts
@@ -161,16 +160,11 @@ class TypedStream(Stream, Generic[T]):
             return
         reason = explain_end(Outcome.COMPLETE, self.finish_reason, refusal=self.refusal)
         failure = InvalidAnswer(f"{reason}: it is not validated")
-        failure.partial_value = partial_value(self._target, self._texts)
+        failure.partial_value = partial_value(self._target, self.text)
         raise failure
 
-    @property
-    def _texts(self) -> list[str]:
-        """What may be the JSON: the text, and what the model has called the tool with."""
-        return [self.text, *(call.raw for call in self.tool_calls if call.name == ANSWER_TOOL)]
-
     def _repair_messages(self, failure: InvalidAnswer) -> Messages:
-        answer = next(filter(str.strip, reversed(self._texts)), "")
+        answer = self.text.strip()
         words = "\n".join(f"- {line}" for line in describe_errors(failure.errors).splitlines())
         question = (
             f"Your answer does not fit:\n{words[:MAX_WORDS]}\n"
@@ -249,13 +243,11 @@ class TypedStream(Stream, Generic[T]):
         """Yield what the end of the answer brings."""
         if self._outcome is Outcome.CANCELLED:  # closed: the iterator ends, as ``next`` does
             return
-        if not reader.has_begun:  # the model has called the tool instead
-            yield from reader.feed("".join(self._texts[1:2]))
         self._check_end()
         try:
             yield from reader.end()
         except InvalidJSON as error:
-            raise not_json(self._target, error, self._texts) from error
+            raise not_json(self._target, error, self.text) from error
 
     def _describe(self, failure: InvalidAnswer) -> None:
         failure.partial, failure.attempts = self.text, self.attempts
@@ -266,7 +258,7 @@ class TypedStream(Stream, Generic[T]):
             return super()._fetch_batch(read)
         except ProviderError as error:
             if error is self._error and error.partial_value is None:
-                error.partial_value = partial_value(self._target, self._texts)
+                error.partial_value = partial_value(self._target, self.text)
             raise
 
 
