@@ -218,7 +218,10 @@ class TypedStream(Stream, Generic[T]):
             while True:
                 batch = self._unread
                 text += self._take_text(batch)
-                yield from ((item,) for item in reader.feed(text))
+                for item in reader.feed(text):
+                    if self._outcome is Outcome.CANCELLED:  # stopped: the iterator ends at once
+                        break
+                    yield (item,)
                 text = ""
                 yield ()
                 if not self._fetch_batch(batch):
