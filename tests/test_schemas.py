@@ -349,10 +349,8 @@ def test_not_strict_schemas_have_no_mistake_that_openai_always_refuses() -> None
         "pair": {**pair, "prefixItems": [{"type": "string"}, {}], "items": {}},
         "more": {"type": "object", "properties": {}},
     }
-    assert (made["type"], made["additionalProperties"] if len(made) > 3 else None) == (
-        "object",
-        None,
-    )
+    assert made["type"] == "object"
+    assert "required" not in made
 
 
 @pytest.mark.parametrize(
@@ -468,14 +466,14 @@ def test_definitions_are_found_wherever_they_are() -> None:
     root = {
         "type": "object",
         "properties": {
-            "a": {"$ref": "#/definitions/a~1b%20c"},
-            "b": {"$ref": "#/$defs/a_b_c"},
-            "c": {"$ref": "#/properties/list/anyOf/1"},
+            "a": {"$ref": "#/definitions/a~1b c"},
+            "b": {"$ref": "#/$defs/a~1b c"},
+            "c": {"$ref": "#/properties/li%73t/anyOf/1"},
             "list": {"anyOf": [{"type": "null"}, {"type": "string"}]},
             "self": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
         },
         "definitions": {"a/b c": {"const": "one"}, "unused": {}},
-        "$defs": {"a_b_c": {"const": "two"}},
+        "$defs": {"a/b c": {"const": "two"}},
     }
     made = written(root)
     check_strict(made)
@@ -491,7 +489,7 @@ def test_definitions_are_found_wherever_they_are() -> None:
 def test_root_reference_is_inlined() -> None:
     """As pydantic writes recursive models; what stands beside it is kept."""
     root = {**schema_of(Node), "description": "A tree"}
-    assert "$ref" in root
+    assert "properties" not in root
     for rules in (OPENAI, GEMINI, OLLAMA):
         detail = detail_of(root, rules)
         assert detail["name"] == "Node"
@@ -639,7 +637,7 @@ def test_wrong_and_hostile_schemas(schema: Any, message: str) -> None:
     for use in uses:
         with pytest.raises(InvalidRequestError, match=message):
             use(schema)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 5
 
 
 def test_small_objects_that_are_huge_as_json() -> None:
