@@ -432,7 +432,8 @@ def test_json_is_found_in_an_answer(text, value, size):
         ("42.", "no JSON", None),
         ("[note] {x}", "no JSON", None),
         ('Sure: {"a": "re', "not whole: the text ends at character 15", {"a": "re"}),
-        ('"re', "not whole", "re"),
+        (' "re', "not whole: the text ends at character 4", "re"),
+        ('"Well": {"a": 1, "b', "not whole", {"a": 1}),
         ('A: {"a": [{"b": 1}, {"b": oops}, {"b": 2}]}', "'oops' at char", {"a": [{"b": 1}, {}]}),
         ("A: [1, 2, oops]", "unexpected 'oops' at character 10", [1, 2]),
         ("[" * 300 + "]" * 300, "more than 200 levels at character 200", None),
@@ -459,6 +460,8 @@ def test_kinds_of_values_are_chosen():
     for kinds in ({"scalars": False}, {"scalars": False, "lists": False, "objects": False}):
         with pytest.raises(InvalidJSON, match="no JSON"):
             answer("7", **kinds)
+    with pytest.raises(InvalidJSON, match="no JSON"):
+        answer('{"a": 1}', objects=False)
 
 
 def test_answer_is_reported_as_it_arrives():
@@ -478,7 +481,6 @@ def test_answer_is_reported_as_it_arrives():
 def test_limit_of_length_ends_the_search(monkeypatch):
     """Brackets beyond the limit are not tried one by one."""
     monkeypatch.setattr(json_reader, "MAX_CHARACTERS", 10)
-    monkeypatch.setattr("providers_sync.json_answer.MAX_CHARACTERS", 10)
     with pytest.raises(InvalidJSON):
         answer("x" * 20 + "[1] [2]")
 
