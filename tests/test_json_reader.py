@@ -355,6 +355,7 @@ HOSTILE = {
     "objects that fail": lambda n: '{"a": x} ' * (n // 9),
     "strings that fail": lambda n: '["[{"x' * (n // 6),
     "quotation marks": lambda n: '"' * n,
+    "brackets in quotes": lambda n: '"' + "[x" * (n // 2),
     "spaces": lambda n: " " * n + "[" + " " * n,
     "a fence": lambda n: "```" + "json" * (n // 4),
     "fences": lambda n: "```\n" * (n // 4),
@@ -428,6 +429,7 @@ def test_json_is_found_in_an_answer(text, value, size):
     [
         ("Sorry, no.", "no JSON in the text at character 10", None),
         ("", "no JSON", None),
+        (" \n", "no JSON", None),
         ("It is 42", "no JSON", None),
         ("42.", "no JSON", None),
         ("[note] {x}", "no JSON", None),
