@@ -6,7 +6,7 @@ import contextlib
 import re
 from typing import Any
 
-from .json_reader import MAX_CHARACTERS, MAX_DEPTH, NOT_CHANGED, InvalidJSON, JSONReader, Path
+from .json_reader import MAX_DEPTH, NOT_CHANGED, InvalidJSON, JSONReader, Path
 
 MAX_VALUES = 16
 """That ``json_values`` returns: more are no example and answer, but data in another form."""
@@ -113,7 +113,7 @@ class AnswerReader:
                 closed = self._read(text)
         if self._reader is None:
             raise InvalidJSON("no JSON in the text", self._position)
-        return closed or self._reader.end()
+        return closed + self._reader.end()
 
     def partial(self) -> Any:
         """Return the value so far, as ``JSONReader.partial``; ``None`` before it has begun."""
@@ -125,16 +125,17 @@ class AnswerReader:
 
     def _read_scalar(self, text: str) -> list[tuple[Path, Any]]:
         """Take the whole text for a scalar, or the beginning of a string, if it is one."""
-        text = text.strip()
-        if text.startswith("```"):
-            text = text.partition("\n")[2].removesuffix("```").strip()
+        scalar = text.strip()
+        if scalar.startswith("```"):
+            scalar = scalar.partition("\n")[2].removesuffix("```").strip()
+        begin = text.find(scalar)
         closed: list[tuple[Path, Any]] = []
-        reader = JSONReader(report_depth=self._report_depth)
+        reader = JSONReader(report_depth=self._report_depth, position=begin)
         with contextlib.suppress(InvalidJSON):
-            closed = reader.read(text)
+            closed = reader.read(scalar)
             closed += reader.end()
         end = reader.error.position if reader.error else reader.position
-        if not reader.has_begun or end < len(text) or text[0] in "{[":
+        if not reader.has_begun or end < begin + len(scalar) or scalar[0] in "{[":
             return []
         self._reader = reader
         return closed
@@ -177,7 +178,7 @@ class AnswerReader:
         elif not reader.partial():
             self._reader = None
         self._beginnings += 1
-        if self._beginnings == MAX_BEGINNINGS or reader.position + _SLICE > MAX_CHARACTERS:
+        if self._beginnings == MAX_BEGINNINGS:
             self._bracket = _NOTHING
 
     def _pass_over(self, piece: str, at: int) -> int:

@@ -143,7 +143,7 @@ class JSONReader:
     @property
     def is_complete(self) -> bool:
         """Whether the value is whole; a number at the root is at a delimiter or at ``end``."""
-        return self._has_root and not self._containers and self.error is None
+        return self._has_root and not self._containers
 
     @property
     def depth(self) -> int:

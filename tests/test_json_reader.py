@@ -355,6 +355,7 @@ HOSTILE = {
     "objects that fail": lambda n: '{"a": x} ' * (n // 9),
     "strings that fail": lambda n: '["[{"x' * (n // 6),
     "quotation marks": lambda n: '"' * n,
+    "brackets in quotes": lambda n: '"' + "[x" * (n // 2),
     "spaces": lambda n: " " * n + "[" + " " * n,
     "a fence": lambda n: "```" + "json" * (n // 4),
     "fences": lambda n: "```\n" * (n // 4),
@@ -428,11 +429,13 @@ def test_json_is_found_in_an_answer(text, value, size):
     [
         ("Sorry, no.", "no JSON in the text at character 10", None),
         ("", "no JSON", None),
+        (" \n", "no JSON", None),
         ("It is 42", "no JSON", None),
         ("42.", "no JSON", None),
         ("[note] {x}", "no JSON", None),
         ('Sure: {"a": "re', "not whole: the text ends at character 15", {"a": "re"}),
-        ('"re', "not whole", "re"),
+        (' "re', "not whole: the text ends at character 4", "re"),
+        ('"Well": {"a": 1, "b', "not whole", {"a": 1}),
         ('A: {"a": [{"b": 1}, {"b": oops}, {"b": 2}]}', "'oops' at char", {"a": [{"b": 1}, {}]}),
         ("A: [1, 2, oops]", "unexpected 'oops' at character 10", [1, 2]),
         ("[" * 300 + "]" * 300, "more than 200 levels at character 200", None),
@@ -459,6 +462,8 @@ def test_kinds_of_values_are_chosen():
     for kinds in ({"scalars": False}, {"scalars": False, "lists": False, "objects": False}):
         with pytest.raises(InvalidJSON, match="no JSON"):
             answer("7", **kinds)
+    with pytest.raises(InvalidJSON, match="no JSON"):
+        answer('{"a": 1}', objects=False)
 
 
 def test_answer_is_reported_as_it_arrives():
@@ -478,7 +483,6 @@ def test_answer_is_reported_as_it_arrives():
 def test_limit_of_length_ends_the_search(monkeypatch):
     """Brackets beyond the limit are not tried one by one."""
     monkeypatch.setattr(json_reader, "MAX_CHARACTERS", 10)
-    monkeypatch.setattr("providers_sync.json_answer.MAX_CHARACTERS", 10)
     with pytest.raises(InvalidJSON):
         answer("x" * 20 + "[1] [2]")
 
