@@ -183,6 +183,7 @@ def typed(bench: Bench) -> Measurements:
         url = bench.url("records", size)
         characters = len(records.json_text(records.records(size)))
         before = next(reversed(results.values()), {})
+        bench.prepare(url)
 
         def once(name: str, client: Client, url: str = url, expected: int = characters,
                  before: Measurements = before) -> Measurements:  # fmt: skip
