@@ -6,6 +6,7 @@ Interleaving spreads other load on the machine evenly over the clients.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import statistics
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from . import environments
 
@@ -116,6 +118,15 @@ class Bench:
     def url(self, framing: str, size: int, scheme: str = "http") -> str:
         """Return a base URL for which the server sends such an answer."""
         return f"{self.urls[scheme]}/{framing}/{size}"
+
+    def prepare(self, url: str) -> None:
+        """Have the server make an answer, so that the first client need not wait for it."""
+        parsed = urlsplit(f"{url}/completions")
+        assert parsed.hostname
+        connection = http.client.HTTPConnection(parsed.hostname, parsed.port)
+        connection.request("POST", parsed.path)
+        connection.getresponse()
+        connection.close()
 
     def rounds(self, clients: dict[str, Client], rounds: int,
                once: Callable[[str, Client], Measurements], seconds: float = ROUND_S,

@@ -207,7 +207,7 @@ TABLES: Any = (
         "handed over the object so far (pydantic-ai also as it does by default, grouped over "
         "0.1 s; `items` hands over whole records, `complete` the whole list). `jiter at the end` "
         "is the naive loop that parses the text once, when it is complete. A client that has not "
-        "finished after 120 s is ended; one that took 12 s for a tenth does not try.",
+        "finished after 120 s is ended; one that used 12 s of CPU for a tenth does not try.",
         [("CPU, s", "cpu", ".3g"), ("wall, s", "wall", ".3g"), ("values", "values", ",.0f"),
          ("peak memory, MB", "peak", ".0f")],
     ),

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,21 +114,24 @@ def long_answer(megabytes: int, protocol: str) -> Iterator[bytes]:
     yield chunked(last) + chunked(b"")
 
 
-def records_answer(size: int, protocol: str) -> Iterator[bytes]:
-    """Yield a response with records of ``size`` characters, one HTTP chunk an event."""
+@functools.lru_cache(maxsize=2)
+def records_answer(size: int, protocol: str) -> list[bytes]:
+    """Return a response with records of ``size`` characters, one HTTP chunk an event, in parts."""
     first, each, last = PROTOCOLS[protocol]
     before, _, after = each.partition(PLACEHOLDER.encode())
-    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (chunked(first) if first else b"")
-    part = bytearray()
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    parts = [bytearray(head + chunked(first) if first else head)]
     for piece in pieces(size):
-        part += chunked(before + json.dumps(piece)[1:-1].encode() + after)
-        if len(part) > 65536:
-            yield bytes(part)
-            part.clear()
-    yield bytes(part) + chunked(last) + chunked(b"")
+        if len(parts[-1]) > 65536:
+            parts.append(bytearray())
+        parts[-1] += chunked(before + json.dumps(piece)[1:-1].encode() + after)
+    return [*map(bytes, parts), chunked(last) + chunked(b"")]
 
 
-PARTS = {"long": long_answer, "records": records_answer}
+PARTS: dict[str, Callable[[int, str], Iterable[bytes]]] = {
+    "long": long_answer,
+    "records": records_answer,
+}
 
 
 class Pacer(threading.Thread):
