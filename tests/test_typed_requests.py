@@ -62,6 +62,8 @@ MODES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ollama": lambda body: body["format"],
 }
 """Where the schema is in a body."""
+WITH_TOOL = [name for name in MODES if name != "ollama"]
+"""Ollama cannot force a tool."""
 REFUSALS = {
     "openai": "Invalid parameter: 'response_format' of type 'json_schema' is not supported.",
     "deepseek": "This response_format type is unavailable now",
@@ -144,6 +146,8 @@ def test_provider_class_of_a_program_is_asked_in_words() -> None:
     """It need not know of typed answers."""
 
     class Own(Provider):
+        url = default_base_url = "http://127.0.0.1:9"
+        base_url_variable = "OWN_BASE_URL"
         api_endpoint = "/own"
         default_model = "own"
 
@@ -162,7 +166,7 @@ def test_provider_class_of_a_program_is_asked_in_words() -> None:
 
 
 @pytest.mark.parametrize("words", REFUSALS.values(), ids=REFUSALS)
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", WITH_TOOL)
 def test_refused_schema_mode_becomes_a_forced_tool(name: str, words: str) -> None:
     """What the model calls it with is the text of the answer, for all who read it."""
     call = answer(tool_call("answer", PAN), usage(3, 4))
@@ -204,10 +208,10 @@ def test_tool_answer_that_breaks_off_keeps_its_error() -> None:
 @pytest.mark.parametrize("name", MODES)
 def test_refused_tool_becomes_words(name: str) -> None:
     """Each is asked for once; the request that is answered has neither schema nor tool."""
-    refusals = status(400, "json_schema is not supported"), status(400, "tools are not supported")
-    provider = played(name, *refusals, answer(GOOD))
+    refusals = [status(400, "json_schema is not supported"), status(400, "no tools supported")]
+    provider = played(name, *refusals[: 1 + (name in WITH_TOOL)], answer(GOOD))
     assert provider.complete("Hi", into=Recipe).value == Recipe(**PAN)
-    last = bodies(provider)[2]
+    last = bodies(provider)[-1]
     assert "tools" not in last
     assert "Answer with JSON only" in json.dumps(last)
     with pytest.raises(KeyError):
@@ -224,7 +228,7 @@ def test_repair_goes_on_in_words_that_work() -> None:
     )
     completion = provider.complete("Hi", into=Recipe)
     assert completion.value == Recipe(**PAN)
-    assert bodies(provider)[3]["messages"][1] == {"role": "assistant", "content": '{"name":1}'}
+    assert bodies(provider)[3]["messages"][1] == {"role": "assistant", "content": '{"name": 1}'}
 
 
 @pytest.mark.parametrize("code", [401, 429, 500])

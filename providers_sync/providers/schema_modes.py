@@ -77,13 +77,21 @@ class SchemaRequest:
             mode = response_format(self._schema, RULES[self._mode])
             if mode is not None:
                 yield self._body({"response_format": mode})
-            if not self._options.get("tools"):
-                choice = {"type": "function", "function": {"name": ANSWER_TOOL}}
+            body = None if self._options.get("tools") else self._tool_body()
+            if body is not None:
                 self._has_tool = True
-                yield self._body({"tools": [answer_tool(self._schema)], "tool_choice": choice})
+                yield body
                 self._has_tool = False
         words = schema_words(self._schema)
         yield self._make_body(with_words(self._messages, words), self._options)
+
+    def _tool_body(self) -> dict[str, Any] | None:
+        """Return a body that forces the tool; ``None`` if the protocol can force none."""
+        choice = {"type": "function", "function": {"name": ANSWER_TOOL}}
+        try:
+            return self._body({"tools": [answer_tool(self._schema)], "tool_choice": choice})
+        except InvalidRequestError:
+            return None
 
     def _body(self, more: dict[str, Any]) -> dict[str, Any]:
         return self._make_body(self._messages, {**self._options, **more})
