@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidAnswer
 from ..json_answer import AnswerReader, json_values
 from ..json_reader import NOT_CHANGED, InvalidJSON
+from ..server_json import load_json
 from .targets import InvalidValue, Target
 
 T = TypeVar("T")
@@ -103,6 +105,8 @@ def read_value(target: Target[T], text: str, invalid: list[InvalidAnswer] | None
 
 def _json_in(text: str) -> list[Any]:
     """Return the values in a text; raise ``InvalidJSON`` if there is none."""
+    with contextlib.suppress(ValueError):  # usually there is nothing else
+        return [load_json(text)]
     if values := list(json_values(text)):
         return values
     reader = AnswerReader()

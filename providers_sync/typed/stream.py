@@ -234,13 +234,14 @@ class TypedStream(Stream, Generic[T]):
 
     def _take_text(self, batch: Iterator[Delta]) -> str:
         """Read a batch; return its text."""
-        texts = []
-        for delta in batch:
-            if isinstance(delta, str):
-                texts.append(delta)
-            else:
-                self._record(delta)
-        return "".join(texts)
+        deltas: list[Any] = list(batch)
+        try:
+            return "".join(deltas)
+        except TypeError:  # not only text
+            for delta in deltas:
+                if not isinstance(delta, str):
+                    self._record(delta)
+            return "".join(delta for delta in deltas if isinstance(delta, str))
 
     def _last_objects(self, reader: ItemReader[Any] | PartialReader[Any]) -> Iterator[Any]:
         """Yield what the end of the answer brings."""
