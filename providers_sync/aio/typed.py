@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar, cast
 from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .streams import AsyncStream, SingleReader, wait_for_batch
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class AsyncTypedStream(AsyncStream, Generic[T]):
+class AsyncTypedStream(AsyncStream, Generic[T_co]):
     """A typed answer (``into=``): an ``AsyncStream`` of its JSON, and the objects in it."""
 
-    async def value(self) -> T:
+    async def value(self) -> T_co:
         """Return the object, as ``TypedStream.value`` does; read the rest of the answer."""
         self._answer.start_reading()
         try:
@@ -25,13 +25,13 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
                     next(steps)
                     await wait_for_batch(stream)
             except StopIteration as end:
-                return cast(T, end.value)
+                return cast(T_co, end.value)
             finally:
                 stream.close()
         finally:
             self._answer.is_being_read = False
 
-    async def completion(self) -> TypedCompletion[T]:
+    async def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``."""
         await self.value()
         return (await self._open()).completion()
@@ -44,11 +44,11 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
         """Yield the plain object as it grows, as ``TypedStream.partials`` does."""
         return SingleReader(self._answer, self._objects(partial_steps))
 
-    async def _open(self) -> TypedStream[T]:
-        return cast("TypedStream[T]", await self._answer.open())
+    async def _open(self) -> TypedStream[T_co]:
+        return cast("TypedStream[T_co]", await self._answer.open())
 
     async def _objects(
-        self, steps: Callable[[TypedStream[T]], Iterator[tuple[Any, ...]]]
+        self, steps: Callable[[TypedStream[T_co]], Iterator[tuple[Any, ...]]]
     ) -> AsyncGenerator[Any, None]:
         stream = await self._open()
         try:
