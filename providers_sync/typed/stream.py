@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
@@ -26,7 +27,7 @@ _UNREAD = object()
 class TypedCompletion(Completion, Generic[T_co]):
     """A complete typed answer."""
 
-    value: T_co = None  # type: ignore[assignment]
+    value: T_co = field(kw_only=True)
     """The object: an instance of the type that ``into=`` names."""
 
 
@@ -59,6 +60,7 @@ class TypedStream(Stream, Generic[T_co]):
         self._earlier_usage: Usage | None = None
         self._is_claimed = False
         """Whether somebody reads items or partials."""
+        self._value_lock = threading.RLock()
         self._value: Any = _UNREAD
         self._failure: InvalidAnswer | None = None
 
@@ -72,12 +74,13 @@ class TypedStream(Stream, Generic[T_co]):
         ``repairs`` times, with the validator's words. Raises ``InvalidAnswer`` and what ``next``
         raises.
         """
-        steps = self._value_steps()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(T_co, end.value)
+        with self._value_lock:  # a second thread gets the same object
+            steps = self._value_steps()
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return cast(T_co, end.value)
 
     def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``; raise like it."""
@@ -269,10 +272,9 @@ class TypedStream(Stream, Generic[T_co]):
 def add_usage(earlier: Usage, later: Usage) -> Usage:
     """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
     counts = {}
-    for field in dataclasses.fields(Usage):
-        before, after = getattr(earlier, field.name), getattr(later, field.name)
-        if field.name != "raw":
-            counts[field.name] = after if before is None else before + (after or 0)
+    for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
+        before, after = getattr(earlier, name), getattr(later, name)
+        counts[name] = after if before is None else before + (after or 0)
     return Usage(**counts, raw=later.raw)
 
 
