@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent / NAME
 LAYERS = [
     "__main__",
     "cli",
+    "cli.parser",
+    "cli.commands",
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
