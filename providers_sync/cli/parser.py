@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import NoReturn
 
 from .. import PROVIDERS, __version__
@@ -97,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=DEFAULT_PORT,
         help=f"port to listen on (default: {DEFAULT_PORT}); 0 picks a free port",
     )
@@ -156,6 +157,13 @@ def make_parser() -> argparse.ArgumentParser:
     table = subparsers.add_parser("providers", parents=[common], help="list the providers")
     table.set_defaults(run=commands.providers)
     return parser
+
+
+def _port(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if 0 <= (port := int(text)) <= 65535:
+            return port
+    raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text}")
 
 
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
