@@ -1,4 +1,4 @@
-"""The child process of ``local``: runs llama.cpp's HTTP server until the parent ends.
+"""The child process of ``local_server``: runs llama.cpp's HTTP server until the parent ends.
 
 The parent sends the arguments as one line of JSON on standard input, because other users can read
 a command line and an environment. Standard input then stays open as long as the parent lives.

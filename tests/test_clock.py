@@ -33,7 +33,7 @@ from providers_sync import (
     Timeouts,
     aio,
     batch,
-    local,
+    local_server,
 )
 from providers_sync.clock import monotonic
 from providers_sync.testing import answer, pause, serve, stall, status
@@ -326,10 +326,10 @@ def test_every_wait_ends_when_it_should(odd_clock: str) -> None:
 
 def test_wait_for_a_child_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server of a local model that does not end is killed."""
-    monkeypatch.setattr(local, "STOP_S", 0.2)
+    monkeypatch.setattr(local_server, "STOP_S", 0.2)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with frozen(), takes(0.2):
-        local._wait_or_kill(child)
+        local_server._wait_or_kill(child)
     assert child.returncode == -signal.SIGKILL
 
 

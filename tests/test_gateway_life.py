@@ -42,6 +42,24 @@ def test_context_size_of_the_command(capsys: pytest.CaptureFixture[str]) -> None
     assert "context_size (--context-size) is for the local engine" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_port_of_the_command(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    """A wrong ``--port`` is wrong usage, like every other wrong argument."""
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--engine", "echo", f"--port={port}"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"providers-sync: argument --port: must be a number from 0 to 65535, not {port}; "
+        "see providers-sync serve --help\n"
+    )
+
+
+def test_highest_port_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """65535 is a port: the command goes on to look at the other arguments."""
+    assert main(["serve", "--fault", "x", "--port", "65535"]) == 1
+    assert "unknown fault 'x'" in capsys.readouterr().err
+
+
 def test_serve_taken_port(echo: Gateway) -> None:
     """A port in use is named in the error."""
     with pytest.raises(InvalidRequestError, match=f"port {echo.port} "):

@@ -21,6 +21,7 @@ UNWANTED = [
     *("asyncio", "tornado", "tenacity", "argparse", "IPython"),
     *("werkzeug", "waitress", "xllamacpp"),
     *("providers_sync.cli", "providers_sync.gateway", "providers_sync.local"),
+    "providers_sync.local_server",
     *("providers_sync.dialects", "providers_sync.testing", "providers_sync.aio"),
     *("providers_sync.providers.anthropic", "providers_sync.providers.vitalentum"),
     *("providers_sync.chat", "providers_sync.terminal", "providers_sync.notebook", "rich"),

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent / NAME
 LAYERS = [
     "__main__",
     "cli",
+    "cli.parser",
+    "cli.commands",
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
@@ -43,9 +45,9 @@ LAYERS = [
     "doctor.finding",
     # integrations
     "local notebook web testing",
-    # below local: its child process, and its grammars
-    "llama_server local_grammar",
-    "local_calls local_schemas",
+    # below local: its server with the child process, and its grammars
+    "local_server local_grammar",
+    "llama_server local_calls local_schemas",
     # inside testing
     "testing.server testing.faults testing.scripted",
     "testing.in_memory",

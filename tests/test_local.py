@@ -21,7 +21,7 @@ import pytest
 import requests
 from gateway_kit import Recording, events, needs_model
 
-from providers_sync import PROVIDERS, testing
+from providers_sync import PROVIDERS, local_server, testing
 from providers_sync import local as local_module
 from providers_sync.errors import APIConnectionError, APIStatusError, InvalidRequestError
 from providers_sync.gateway import SERVED, Gateway, serve
@@ -285,7 +285,7 @@ def test_child_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
     names = ["argparse", "json", "threading", "requests", "brotli", "xllamacpp", "sitecustomize"]
     for name in names:
         (folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write({name!r})")
-    root = Path(local_module.__file__).parent.parent
+    root = Path(local_server.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, str(program)],
         cwd=folder,
@@ -301,7 +301,7 @@ def test_child_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
 
 def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The child's path omits the current folder and relative ones; it always has this package."""
-    root = str(Path(local_module.__file__).parent.parent)
+    root = str(Path(local_server.__file__).parent.parent)
     site = str(tmp_path / "site-packages")
     link = tmp_path / "link"
     current = tmp_path / "current"
@@ -309,11 +309,11 @@ def test_child_finds_modules_where_we_do(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(current)
     link.symlink_to(current)
     monkeypatch.setattr(sys, "path", ["", ".", "lib", str(current), str(link), site])
-    assert local_module._import_path() == [site, root]
+    assert local_server._import_path() == [site, root]
     monkeypatch.setattr(sys, "path", [root, site])
-    assert local_module._import_path() == [root, site]
+    assert local_server._import_path() == [root, site]
     monkeypatch.chdir(root)
-    assert local_module._import_path() == [site, root]
+    assert local_server._import_path() == [site, root]
 
 
 # --- the server's start and end
@@ -408,7 +408,7 @@ def test_server_without_a_process(
     def start(logs: Any) -> Any:
         raise broken
 
-    monkeypatch.setattr(local_module, "_start", start)
+    monkeypatch.setattr(local_server, "_start", start)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(APIConnectionError, match="the local model m cannot be started: no "):
         LocalServer(str(path))

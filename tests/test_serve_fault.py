@@ -62,7 +62,6 @@ def test_serve_fault_list_describes_every_fault(capsys):
             "leave out --engine, --model, --context-size, --token and --token-file",
         ),
         (["--fault", "cut", "--context-size", "600"], "--fault uses no engine"),
-        (["--fault", "cut", "--port", "99999"], "from 0 to 65535, not 99999"),
         (["--fault", "cut", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8765"),
     ],
 )

@@ -171,6 +171,13 @@ def test_system_message_and_stats() -> None:
     )
 
 
+def test_stats_of_one_chunk() -> None:
+    """One chunk is not counted in the plural."""
+    with serve([text("ok")]) as server:
+        _, stderr = run("ask", "Hi", "--stats", url=server.url)
+    assert stderr.startswith("providers-sync: complete: 1 chunk, the first after ")
+
+
 def test_json_output_is_one_object_per_line() -> None:
     """Every kind of event, then the outcome; ASCII only, whatever the locale."""
     script = [

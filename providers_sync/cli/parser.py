@@ -1,0 +1,207 @@
+"""The sub-commands, their arguments and their help."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from typing import NoReturn
+
+from .. import PROVIDERS, __version__
+from ..printable import one_line
+from ..providers import PRESETS
+from . import commands
+
+NAMES = sorted({*PROVIDERS, *PRESETS})
+DEFAULT_PORT = 8765
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Argument parser that reports a usage error in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _CommandParser(
+        prog="providers-sync", description="Streamed chat answers, from any provider."
+    )
+    parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
+    common = _CommandParser(add_help=False)
+    # --debug may come before or after the sub-command.
+    for target, default in ((parser, False), (common, argparse.SUPPRESS)):
+        target.add_argument(
+            "--debug", action="store_true", default=default, help="show the traceback of an error"
+        )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ask = subparsers.add_parser(
+        "ask", parents=[common], help="ask one question and stream the answer"
+    )
+    ask.add_argument(
+        "question", nargs="?", help="the question; text piped to standard input is put before it"
+    )
+    _add_provider(ask)
+    ask.add_argument(
+        "--local",
+        action="store_true",
+        help="answer with the local model, through a temporary gateway",
+    )
+    _add_display(ask)
+    ask.set_defaults(run=commands.ask)
+
+    chat = subparsers.add_parser("chat", parents=[common], help="start an interactive conversation")
+    chat.add_argument("--load", metavar="FILE", help="continue a saved conversation")
+    _add_provider(chat)
+    chat.add_argument(
+        "--local", action="store_true", help="talk to the local model, through a temporary gateway"
+    )
+    _add_display(chat)
+    chat.set_defaults(run=commands.chat)
+
+    batch = subparsers.add_parser(
+        "batch", parents=[common], help="answer a file of prompts; can be resumed"
+    )
+    batch.add_argument(
+        "input",
+        metavar="IN",
+        help="file of prompts: .csv (column 'prompt'), .jsonl, or text, one prompt per line",
+    )
+    batch.add_argument(
+        "output",
+        metavar="OUT",
+        help="the ledger: file for the answers; rows answered in it are skipped",
+    )
+    _add_provider(batch, "for rows without a model; ")
+    batch.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=int,
+        default=8,
+        help="number of concurrent requests (default: 8)",
+    )
+    batch.add_argument(
+        "--rate", metavar="N", type=float, help="maximum number of requests per minute"
+    )
+    batch.set_defaults(run=commands.batch, local=False)
+
+    serve = subparsers.add_parser("serve", parents=[common], help="run the gateway on this machine")
+    serve.add_argument(
+        "--engine",
+        choices=["echo", "local"],
+        help="what generates the answers (default: local if it is installed)",
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1); others require a token",
+    )
+    serve.add_argument(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help=f"port to listen on (default: {DEFAULT_PORT}); 0 picks a free port",
+    )
+    serve.add_argument("--model", metavar="PATH", help="weights (.gguf) for the local engine")
+    serve.add_argument(
+        "--context-size",
+        type=int,
+        metavar="N",
+        help="tokens of prompt and answer together, for the local engine (default: 4096)",
+    )
+    serve.add_argument(
+        "--token",
+        help="API key that clients must send; visible to others in ps, so prefer --token-file",
+    )
+    serve.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="file whose first line is the token; default: PROVIDERS_SYNC_TOKEN",
+    )
+    serve.add_argument(
+        "--fault",
+        metavar="NAME",
+        help="simulate this server fault instead; `list` shows all faults",
+    )
+    serve.set_defaults(run=commands.serve)
+
+    doctor = subparsers.add_parser(
+        "doctor", parents=[common], help="find out why a provider does not answer or stream"
+    )
+    doctor.add_argument(
+        "--provider",
+        type=str.lower,
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="names that `providers-sync providers` lists; default: those that the environment "
+        "configures, or all of them",
+    )
+    doctor.add_argument(
+        "--base-url", metavar="URL", help="address of the provider; requires exactly one --provider"
+    )
+    doctor.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model to ask (default: PROVIDERS_SYNC_MODEL, or the first chat model that the "
+        "server lists)",
+    )
+    doctor.set_defaults(run=commands.doctor)
+
+    models = subparsers.add_parser(
+        "models", parents=[common], help="list the models of a provider's server"
+    )
+    _add_address(models)
+    models.set_defaults(run=commands.models)
+
+    table = subparsers.add_parser("providers", parents=[common], help="list the providers")
+    table.set_defaults(run=commands.providers)
+    return parser
+
+
+def _port(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if 0 <= (port := int(text)) <= 65535:
+            return port
+    raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text}")
+
+
+def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
+    """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
+    _add_address(command)
+    default = (
+        "name of the model; default: PROVIDERS_SYNC_MODEL, the provider's own, or the server's "
+        "only model"
+    )
+    command.add_argument("--model", metavar="NAME", help=rows + default)
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    """Add the options that select the provider and its address."""
+    command.add_argument(
+        "--provider",
+        type=str.lower,
+        choices=NAMES,
+        metavar="NAME",
+        help="a name that `providers-sync providers` lists; default: PROVIDERS_SYNC_PROVIDER, or "
+        "the first with an address or key configured",
+    )
+    command.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="address of the provider; without a provider, of a server of OpenAI's protocol",
+    )
+
+
+def _add_display(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` and ``chat`` for the system message and the output."""
+    command.add_argument("--system", metavar="TEXT", help="system message for the model")
+    command.add_argument(
+        "--plain", action="store_true", help="print plain text, do not render Markdown"
+    )
+    command.add_argument(
+        "--json", action="store_true", help="print events, one JSON object per line"
+    )
+    command.add_argument(
+        "--stats", action="store_true", help="print outcome, chunks, seconds and tokens"
+    )
