@@ -141,7 +141,7 @@ class TypedStream(Stream, Generic[T_co]):
         if self._value is _UNREAD and self._failure is None:
             self._evaluate()
         if self._failure is not None:
-            self._failure.outcome = self._outcome or Outcome.FAILED
+            self._describe(self._failure)
             raise self._failure
         return cast(T_co, self._value)
 
@@ -154,7 +154,6 @@ class TypedStream(Stream, Generic[T_co]):
             self._value = read_value(self._target, self.text, invalid)
         except InvalidAnswer as failure:
             self._failure = failure
-            failure.partial, failure.attempts = self.text, self.attempts
         return self._failure
 
     def _check_end(self) -> None:
@@ -230,9 +229,12 @@ class TypedStream(Stream, Generic[T_co]):
                 if not self._fetch_batch(batch):
                     break
             yield from ((item,) for item in self._last_objects(reader))
-        except InvalidAnswer as failure:
+        except GeneratorExit:  # the caller has left the loop, and may go on with ``value``
+            raise
+        except BaseException as failure:  # Ctrl-C, too; no effect after the end
             self.close()
-            self._describe(failure)
+            if isinstance(failure, InvalidAnswer):
+                self._describe(failure)
             raise
 
     def _take_text(self, batch: Iterator[Delta]) -> str:
