@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from providers_sync import OpenAICompatible
-from providers_sync.providers.base import _NOT_PER_CALL
+from providers_sync.providers.calls import NOT_PER_CALL
 from providers_sync.testing import serve
 
 PAGE = (Path(__file__).parent.parent / "docs/connections.md").read_text(encoding="utf-8")
@@ -60,4 +60,4 @@ def test_program_runs(
 
 def test_table_lists_every_setting() -> None:
     """Those that belong to the provider and to no call, and headers."""
-    assert set(re.findall(r"^\| `(\w+)=` \|", PAGE, re.M)) == {*_NOT_PER_CALL, "headers"}
+    assert set(re.findall(r"^\| `(\w+)=` \|", PAGE, re.M)) == {*NOT_PER_CALL, "headers"}
