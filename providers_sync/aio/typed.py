@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
+from ..errors import InvalidAnswer
 from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .streams import AsyncStream, SingleReader, wait_for_batch
 
@@ -13,6 +14,11 @@ T = TypeVar("T")
 
 class AsyncTypedStream(AsyncStream, Generic[T]):
     """A typed answer (``into=``): an ``AsyncStream`` of its JSON, and the objects in it."""
+
+    @property
+    def invalid(self) -> list[InvalidAnswer]:
+        """With ``skip_invalid=True`` the items that do not validate, each as an error."""
+        return cast("TypedStream[T]", self._stream).invalid if self._stream else []
 
     async def value(self) -> T:
         """Return the object, as ``TypedStream.value`` does; read the rest of the answer."""
@@ -51,8 +57,9 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
         self, steps: Callable[[TypedStream[T]], Iterator[tuple[Any, ...]]]
     ) -> AsyncGenerator[Any, None]:
         stream = await self._open()
+        objects = steps(stream)  # raises for what is no list, and leaves the answer to be read
         try:
-            for step in steps(stream):
+            for step in objects:
                 if step:
                     yield step[0]
                 else:
