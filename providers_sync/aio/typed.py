@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import InvalidAnswer
 from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .streams import AsyncStream, SingleReader, wait_for_batch
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+C = TypeVar("C")
 
 
-class AsyncTypedStream(AsyncStream, Generic[T]):
+class AsyncTypedStream(AsyncStream, Generic[T_co]):
     """A typed answer (``into=``): an ``AsyncStream`` of its JSON, and the objects in it."""
 
     @property
     def invalid(self) -> list[InvalidAnswer]:
         """With ``skip_invalid=True`` the items that do not validate, each as an error."""
-        return cast("TypedStream[T]", self._stream).invalid if self._stream else []
+        return cast("TypedStream[T_co]", self._stream).invalid if self._stream else []
 
-    async def value(self) -> T:
+    async def value(self) -> T_co:
         """Return the object, as ``TypedStream.value`` does; read the rest of the answer."""
         self._answer.start_reading()
         try:
@@ -31,18 +32,18 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
                     next(steps)
                     await wait_for_batch(stream)
             except StopIteration as end:
-                return cast(T, end.value)
+                return cast(T_co, end.value)
             finally:
                 stream.close()
         finally:
             self._answer.is_being_read = False
 
-    async def completion(self) -> TypedCompletion[T]:
+    async def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``."""
         await self.value()
         return (await self._open()).completion()
 
-    def items(self) -> AsyncGenerator[Any, None]:
+    def items(self: AsyncTypedStream[Sequence[C]]) -> AsyncGenerator[C, None]:
         """Yield the items of a list, each when it is closed, as ``TypedStream.items`` does."""
         return SingleReader(self._answer, self._objects(item_steps))
 
@@ -50,11 +51,11 @@ class AsyncTypedStream(AsyncStream, Generic[T]):
         """Yield the plain object as it grows, as ``TypedStream.partials`` does."""
         return SingleReader(self._answer, self._objects(partial_steps))
 
-    async def _open(self) -> TypedStream[T]:
-        return cast("TypedStream[T]", await self._answer.open())
+    async def _open(self) -> TypedStream[T_co]:
+        return cast("TypedStream[T_co]", await self._answer.open())
 
     async def _objects(
-        self, steps: Callable[[TypedStream[T]], Iterator[tuple[Any, ...]]]
+        self, steps: Callable[[TypedStream[T_co]], Iterator[tuple[Any, ...]]]
     ) -> AsyncGenerator[Any, None]:
         stream = await self._open()
         objects = steps(stream)  # raises for what is no list, and leaves the answer to be read

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from sys import is_finalizing
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from ..errors import ProviderError, StreamCancelled
 from ..types import (
@@ -27,6 +27,7 @@ from .channel import Channel
 from .reading import Source
 from .transcript import Transcript
 
+S = TypeVar("S", bound="Stream")
 FINALIZER_WAIT_S = 0.05
 """Longer than the reader thread holds a stream's lock for an event."""
 
@@ -87,7 +88,7 @@ class Stream(Transcript):
 
     # --- reading
 
-    def __iter__(self) -> Stream:
+    def __iter__(self: S) -> S:
         return self
 
     def __next__(self) -> str:
@@ -242,7 +243,7 @@ class Stream(Transcript):
                 self._outcome = Outcome.CANCELLED
             self._release()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(

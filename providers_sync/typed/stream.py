@@ -17,6 +17,7 @@ from .reading import ItemReader, PartialReader, not_json, partial_value, read_va
 from .targets import Target, describe_errors
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C")
 MAX_WORDS = 2000
 """Characters of the validator's words that a model is told."""
@@ -31,7 +32,7 @@ class TypedCompletion(Completion, Generic[T]):
     """The object: an instance of the type that ``into=`` names."""
 
 
-class TypedStream(Stream, Generic[T]):
+class TypedStream(Stream, Generic[T_co]):
     """A typed answer (``into=``): a ``Stream`` of its JSON, and the objects in it.
 
     Read one of: ``value``, ``items()``, ``partials()``, or the text as with any ``Stream``.
@@ -43,7 +44,7 @@ class TypedStream(Stream, Generic[T]):
         cancel: CancelToken | None,
         model: str | None,
         *,
-        target: Target[T],
+        target: Target[T_co],
         repair: Callable[[Messages], PreparedCall],
         repairs: int,
         skip_invalid: bool,
@@ -66,7 +67,7 @@ class TypedStream(Stream, Generic[T]):
     # --- the object, at the end
 
     @property
-    def value(self) -> T:
+    def value(self) -> T_co:
         """The object; reads the rest of the answer.
 
         If nobody has read text, items or partials, an answer that does not validate is asked again
@@ -78,14 +79,14 @@ class TypedStream(Stream, Generic[T]):
             try:
                 next(steps)
             except StopIteration as end:
-                return cast(T, end.value)
+                return cast(T_co, end.value)
 
-    def completion(self) -> TypedCompletion[T]:
+    def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``; raise like it."""
         value = self.value
         return TypedCompletion(**vars(super().completion()), value=value)
 
-    def _value_steps(self) -> Generator[None, None, T]:
+    def _value_steps(self) -> Generator[None, None, T_co]:
         """Yield before each wait for a batch; return the object."""
         try:
             self._allow_repairs()
@@ -131,7 +132,7 @@ class TypedStream(Stream, Generic[T]):
         """Whether the model has ended the round that has ended well."""
         return is_whole(Outcome.COMPLETE, self.finish_reason, self.refusal)
 
-    def _result(self) -> T:
+    def _result(self) -> T_co:
         if self._outcome is Outcome.CANCELLED:
             error: ProviderError = StreamCancelled("the answer was stopped before its end")
             error.partial, error.partial_value = self.text, partial_value(self._target, self.text)
@@ -141,7 +142,7 @@ class TypedStream(Stream, Generic[T]):
         if self._failure is not None:
             self._failure.outcome = self._outcome or Outcome.FAILED
             raise self._failure
-        return cast(T, self._value)
+        return cast(T_co, self._value)
 
     def _evaluate(self) -> InvalidAnswer | None:
         """Validate what the round has brought; return what is wrong with it."""
