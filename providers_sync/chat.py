@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VERSION = 1
 """Version of the format of the file that ``save`` writes."""
+_OF_ONE_ANSWER = ("into", "repairs", "skip_invalid")
 CONTINUE = (
     "Your last message was interrupted. Continue it exactly where it stops, without repeating "
     "anything of it and without a remark."
@@ -115,6 +116,9 @@ class Chat:
             raise InvalidRequestError("system must be text or None")
         if budget is not None and (type(budget) is not int or budget < 1):
             raise InvalidRequestError("budget must be a number of characters, 1 or more, or None")
+        for name in _OF_ONE_ANSWER:
+            if name in options:
+                raise InvalidRequestError(f"{name}= belongs to send(), not to the chat")
         self.provider = provider
         self.system = system
         self.model = model
@@ -137,8 +141,9 @@ class Chat:
 
         ``message`` is what ``stream()`` takes (several messages are one question, as with tool
         results); ``into`` is the type of a typed answer, and ``call`` are the other options. The
-        answer enters the history if it ends well; of one that was asked again, only the last text
-        does. A call that raises here leaves the chat unchanged.
+        answer enters the history if it ends well, also if it does not validate (``undo()`` takes it
+        back); of one that was asked again, only the last text does. A call that raises here leaves
+        the chat unchanged.
         """
         question = to_messages(message)
         if into is not None:
@@ -152,8 +157,13 @@ class Chat:
         continue; for one that starts over, repeat the question instead:
         ``chat.send(chat.discard().question)``. Newer Claude models refuse such a turn (status 400);
         they are asked to continue in words, and the log says so. Raises ``InvalidRequestError`` if
-        there is nothing to resume.
+        there is nothing to resume, and for ``into=``: a typed answer is asked again.
         """
+        if call.get("into") is not None:  # in a schema mode the model begins its JSON anew
+            raise InvalidRequestError(
+                "resume() cannot continue a typed answer: ask again, with "
+                "chat.send(chat.discard().question, into=…)"
+            )
         reservation = _Reservation(self._reservation)
         interrupted = self.interrupted
         if interrupted is None:

@@ -12,7 +12,6 @@ import contextlib
 import weakref
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -36,6 +35,7 @@ from ..types import Completion, Event, Outcome, Stats, TextDelta, Usage
 
 HOUR_S = 3600.0
 T = TypeVar("T")
+S = TypeVar("S", bound="AsyncStream")
 
 
 class AnswerState:
@@ -162,13 +162,13 @@ class AsyncStream:
     def _stream(self) -> Stream | None:
         return self._answer.stream
 
-    def __await__(self) -> Generator[Any, None, AsyncStream]:
+    def __await__(self: S) -> Generator[Any, None, S]:
         yield from self._answer.open().__await__()
         return self
 
     # --- reading
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self: S) -> S:
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, str]:
@@ -208,7 +208,7 @@ class AsyncStream:
         self._answer.close()
         await self._chunks.aclose()
 
-    async def __aenter__(self) -> AsyncStream:
+    async def __aenter__(self: S) -> S:
         await self._answer.open()
         return self
 

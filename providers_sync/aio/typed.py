@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
+from ..errors import InvalidAnswer
 from ..typed import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .streams import AsyncStream, SingleReader, wait_for_batch
 
 T_co = TypeVar("T_co", covariant=True)
+C = TypeVar("C")
 
 
 class AsyncTypedStream(AsyncStream, Generic[T_co]):
     """A typed answer (``into=``): an ``AsyncStream`` of its JSON, and the objects in it."""
+
+    @property
+    def invalid(self) -> list[InvalidAnswer]:
+        """With ``skip_invalid=True`` the items that do not validate, each as an error."""
+        return cast("TypedStream[T_co]", self._stream).invalid if self._stream else []
 
     async def value(self) -> T_co:
         """Return the object, as ``TypedStream.value`` does; read the rest of the answer."""
@@ -36,7 +43,7 @@ class AsyncTypedStream(AsyncStream, Generic[T_co]):
         await self.value()
         return (await self._open()).completion()
 
-    def items(self) -> AsyncGenerator[Any, None]:
+    def items(self: AsyncTypedStream[Sequence[C]]) -> AsyncGenerator[C, None]:
         """Yield the items of a list, each when it is closed, as ``TypedStream.items`` does."""
         return SingleReader(self._answer, self._objects(item_steps))
 
@@ -51,8 +58,9 @@ class AsyncTypedStream(AsyncStream, Generic[T_co]):
         self, steps: Callable[[TypedStream[T_co]], Iterator[tuple[Any, ...]]]
     ) -> AsyncGenerator[Any, None]:
         stream = await self._open()
+        objects = steps(stream)  # raises for what is no list, and leaves the answer to be read
         try:
-            for step in steps(stream):
+            for step in objects:
                 if step:
                     yield step[0]
                 else:

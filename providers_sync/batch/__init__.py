@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import NOT_GIVEN, NotGiven
 from ..errors import InvalidRequestError
@@ -25,6 +26,9 @@ from .ledger import LedgerError
 from .records import to_records
 from .results import Result
 from .run import BatchRun
+
+if TYPE_CHECKING:
+    from ..typed import Target
 
 __all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read", "to_records"]
 
@@ -44,6 +48,7 @@ def map(
     on_error: Literal["record", "raise"] = "record",
     into: Any = None,
     repairs: int | NotGiven = NOT_GIVEN,
+    skip_invalid: bool = False,
 ) -> Generator[Result, None, None]:
     """Send a request for every input, ``concurrency`` at a time; yield results as they finish.
 
@@ -62,6 +67,8 @@ def map(
     - ``into``: the type of every answer, as for ``Provider.stream``; the object is in
       ``result.value``. The ledger holds the text: a recorded answer is validated again, and asked
       for again if it does not fit. ``repairs`` is how often an answer is asked again that does not.
+      With ``skip_invalid=True`` the items of a list that do not validate are left out of it, and
+      are in ``result.invalid``.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
 
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
@@ -87,11 +94,14 @@ def map(
         raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
     typed: dict[str, Any] = {}
     if into is not None:
-        from ..typed import Target, checked_repairs  # late: few need it
+        from ..typed import typed_arguments  # late: few need it
 
-        typed = {"into": Target.of(into), "repairs": checked_repairs(repairs)}
-    elif repairs is not NOT_GIVEN:
-        raise InvalidRequestError("repairs= needs into=, the type of the answers")
+        typed = typed_arguments(into, repairs, skip_invalid)
+        typed["into"] = typed.pop("target")
+        if executor is not None:
+            _check_pickling(typed["into"], executor)
+    elif skip_invalid or repairs is not NOT_GIVEN:
+        raise InvalidRequestError("repairs= and skip_invalid= need into=, the type of the answers")
     return BatchRun(
         provider,
         inputs,
@@ -103,6 +113,21 @@ def map(
         raise_errors=on_error == "raise",
         typed=typed,
     ).results()
+
+
+def _check_pickling(target: Target[Any], executor: Executor) -> None:
+    """Raise at once for a local class, not for every row; dask can send such a class."""
+    from concurrent.futures import ProcessPoolExecutor  # late: it imports multiprocessing
+
+    if not isinstance(executor, ProcessPoolExecutor):
+        return
+    try:
+        pickle.dumps(target)
+    except Exception as error:  # of many classes
+        raise InvalidRequestError(
+            f"into={target.name} cannot be sent to another process: define it at the top level of "
+            f"a module, or use threads ({error})"
+        ) from error
 
 
 def _is_rate(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,9 @@ class LedgerRecords:
     Raises what ``Ledger`` raises.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, target: Target[Any] | None) -> None:
-        self._target = target
+    def __init__(self, path: str | os.PathLike[str] | None, typed: Mapping[str, Any]) -> None:
+        self._target: Target[Any] | None = typed.get("into")
+        self._skip_invalid = typed.get("skip_invalid", False)
         self._ledger = None if path is None else Ledger(path)
         self._names: set[str] = set()
 
@@ -58,12 +59,13 @@ class LedgerRecords:
         if self._target is not None:
             if not is_whole(reply.outcome, reply.finish_reason, reply.message.get("refusal") or ""):
                 return None
+            invalid: list[InvalidAnswer] = []
+            text = reply.message.get("content") or ""
             try:
-                reply = replace(
-                    reply, value=read_value(self._target, reply.message.get("content") or "")
-                )
+                value = read_value(self._target, text, invalid if self._skip_invalid else None)
             except InvalidAnswer:  # the type has changed since: ask again
                 return None
+            reply = replace(reply, value=value, invalid=tuple(invalid))
         return to_result(row, reply, recorded=True)
 
     def write(self, done: Sequence[tuple[Row, Reply]]) -> None:

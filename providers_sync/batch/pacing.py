@@ -8,7 +8,7 @@ from typing import Any
 
 from ..clock import monotonic
 from ..config import ATTEMPTS, NOT_GIVEN
-from ..errors import APIStatusError, ProviderError, RateLimitError
+from ..errors import APIStatusError, InvalidAnswer, ProviderError, RateLimitError
 from ..providers import Provider
 from ..providers.settings import retry_policy_of
 from ..retry import allows_retry, attempts, is_retryable, may_retry
@@ -79,7 +79,7 @@ class RetryBudget:
 
         ``progress``: whether another row was answered since this one was sent.
         """
-        if reply_started or not may_retry(self._policy, error):
+        if reply_started or isinstance(error, InvalidAnswer) or not may_retry(self._policy, error):
             return None
         if isinstance(error, RateLimitError):
             if progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ProviderError
+from ..errors import InvalidAnswer, ProviderError
 from ..finish_reasons import is_whole
 from ..types import Outcome, Usage
 from .rows import Row
@@ -25,6 +25,8 @@ class Reply:
     error: ProviderError | None = None
     value: Any = None
     """The object of a typed answer."""
+    invalid: tuple[InvalidAnswer, ...] = ()
+    """The items of a list that do not validate, if these are skipped."""
     started: bool = False
     """Whether any part of the answer had arrived: then the row is not retried."""
     attempts: int = 0
@@ -58,6 +60,8 @@ class Result:
     """Whether the answer was read from the ledger of an earlier run."""
     value: Any = None
     """With ``into=`` the object, an instance of that type; ``None`` with an error."""
+    invalid: tuple[InvalidAnswer, ...] = ()
+    """With ``skip_invalid=True`` the items that are left out of ``value``, each as an error."""
 
     @property
     def is_whole(self) -> bool:
@@ -81,6 +85,7 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
         message=reply.message,
         recorded=recorded,
         value=reply.value,
+        invalid=reply.invalid,
     )
 
 

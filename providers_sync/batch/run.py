@@ -103,7 +103,7 @@ class BatchRun:
         assert executor is not None
         name = "providers-sync-recorder"
         recorder = threading.Thread(target=self._record, name=name)
-        records = self._records = LedgerRecords(self._ledger, self._typed.get("into"))
+        records = self._records = LedgerRecords(self._ledger, self._typed)
         try:
             start_thread(recorder)
             while (result := self._next_result(executor)) is not None:
@@ -270,6 +270,10 @@ class BatchRun:
             return None
         in_flight.attempts += reply.attempts
         in_flight.seconds += reply.seconds
+        if self._typed:
+            with self._changed:
+                for _ in range(1, reply.attempts):
+                    self._rate_limiter.note_start()
         if reply.error is None:
             with self._changed:
                 self._answered += 1

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..clock import monotonic
-from ..errors import ProviderError
+from ..errors import InvalidAnswer, ProviderError
 from ..providers import Provider
 from ..stream import CancelToken, Stream, channel_of
 from ..typed import TypedStream
@@ -21,6 +21,8 @@ from .rows import Row
 
 KEPT_PROVIDERS = 4
 """Limit for a worker process: it keeps one per batch, so that connections are reused."""
+
+E = TypeVar("E", bound=ProviderError)
 
 _providers: dict[str, Provider] = {}
 
@@ -103,9 +105,11 @@ def run_attempt_in_process(
 def _to_reply(stream: Stream) -> Reply:
     error: ProviderError | None = None
     value = None
+    invalid: tuple[InvalidAnswer, ...] = ()
     try:
         if isinstance(stream, TypedStream):
-            value = stream.value
+            value = _value(stream)
+            invalid = tuple(map(_without_tracebacks, stream.invalid))
         else:
             stream.read()
     except ProviderError as caught:
@@ -119,16 +123,28 @@ def _to_reply(stream: Stream) -> Reply:
         request_id=valid_text(stream.request_id),
         error=error,
         value=value,
+        invalid=invalid,
         started=channel_of(stream).started,
         attempts=stream.stats.attempts,
     )
+
+
+def _value(stream: TypedStream[Any]) -> Any:
+    try:
+        return stream.value
+    except ProviderError:
+        raise
+    except Exception as bug:  # in a validator of the program: the row keeps its text
+        error = ProviderError(f"the answer cannot be validated: {type(bug).__name__}: {bug}")
+        error.partial = stream.text
+        raise error from bug
 
 
 def _executor_error(error: BaseException) -> ProviderError:
     return ProviderError(f"the executor accepts no more requests: {error or type(error).__name__}")
 
 
-def _without_tracebacks(error: ProviderError) -> ProviderError:
+def _without_tracebacks(error: E) -> E:
     """Remove the tracebacks, whose frames would keep every failed stream alive."""
     cause: BaseException | None = error
     while cause is not None:

@@ -11,7 +11,6 @@ from sys import is_finalizing
 from types import TracebackType
 from typing import NoReturn, TypeVar
 
-from ..config import Timeouts
 from ..errors import ProviderError, StreamCancelled
 from ..types import (
     Completion,
@@ -179,7 +178,7 @@ class Stream(Transcript):
         """Return whether the call may go on with another request; under the lock, at the end."""
         return False
 
-    def _ask_again(self, source: Source, timeouts: Timeouts, context: Context) -> None:
+    def _ask_again(self, source: Source, context: Context) -> None:
         """Begin the answer anew, with another request; counts and ``total`` go on.
 
         Does nothing if the stream has been stopped.
@@ -187,7 +186,7 @@ class Stream(Transcript):
         with self._channel.lock:
             if self._outcome is not None:
                 return
-            self._channel = Channel(timeouts, self._channel)
+            self._channel = Channel(self._channel.timeouts, self._channel)
             self._begin_answer()
         reader.start(Call(self._channel, source, context))
 

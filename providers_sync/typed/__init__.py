@@ -1,6 +1,6 @@
 """Typed answers: ``provider.complete("A pancake recipe", into=Recipe).value`` is a ``Recipe``."""
 
-from .prepare import checked_repairs, prepare_typed
+from .prepare import prepare_typed, typed_arguments
 from .reading import read_value
 from .stream import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
 from .targets import Target
@@ -9,10 +9,10 @@ __all__ = [
     "Target",
     "TypedCompletion",
     "TypedStream",
-    "checked_repairs",
     "item_steps",
     "partial_steps",
     "prepare_typed",
     "read_value",
+    "typed_arguments",
     "value_steps",
 ]

@@ -23,21 +23,26 @@ def prepare_typed(
     plan: Plan, messages: Prompt, into: Any, repairs: int | NotGiven, skip_invalid: bool
 ) -> PreparedCall:
     """Return the call that asks for an answer of the type ``into``; raise for bad input."""
+    arguments = typed_arguments(into, repairs, skip_invalid)
+    target: Target[Any] = arguments["target"]
+    question = to_messages(messages)
+
+    def repair(more: Messages) -> PreparedCall:
+        return plan([*question, *more], target.schema)
+
+    make_stream = functools.partial(TypedStream, repair=repair, **arguments)
+    return replace(plan(question, target.schema), make_stream=make_stream)
+
+
+def typed_arguments(into: Any, repairs: int | NotGiven, skip_invalid: bool) -> dict[str, Any]:
+    """Return ``target``, ``repairs`` and ``skip_invalid``; raise ``InvalidRequestError``."""
     repairs = checked_repairs(repairs)
     if not isinstance(skip_invalid, bool):
         raise InvalidRequestError("skip_invalid must be True or False")
     target = Target.of(into)
     if skip_invalid and not target.has_items:
         raise InvalidRequestError(f"skip_invalid= needs into=list[…]; {target.name} is no list")
-    question = to_messages(messages)
-
-    def repair(more: Messages) -> PreparedCall:
-        return plan([*question, *more], target.schema)
-
-    make_stream = functools.partial(
-        TypedStream, target=target, repair=repair, repairs=repairs, skip_invalid=skip_invalid
-    )
-    return replace(plan(question, target.schema), make_stream=make_stream)
+    return {"target": target, "repairs": repairs, "skip_invalid": skip_invalid}
 
 
 def checked_repairs(repairs: int | NotGiven) -> int:

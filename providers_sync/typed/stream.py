@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
 from ..json_reader import InvalidJSON
-from ..stream import CancelToken, Channel, PreparedCall, Stream
+from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
 from ..types import Completion, Delta, Messages, Outcome, Usage
 from .reading import ItemReader, PartialReader, not_json, partial_value, read_value
 from .targets import Target, describe_errors
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C")
 MAX_WORDS = 2000
@@ -119,9 +121,9 @@ class TypedStream(Stream, Generic[T_co]):
         if failure is not None and self._is_whole_round:
             self._repairs_left -= 1
             self._round_has_ended = False
-            call = self._repair(self._repair_messages(failure))
+            source = _asking(self._repair, self._repair_messages(failure))
             self._earlier_usage, self._failure = self.usage, None
-            self._ask_again(call.source, call.timeouts, call.context.copy())
+            self._ask_again(source, copy_context())
             return True
         self._repairs_left = 0
         self._round_has_ended = False
@@ -269,6 +271,15 @@ class TypedStream(Stream, Generic[T_co]):
             if error is self._error and error.partial_value is None:
                 error.partial_value = partial_value(self._target, self.text)
             raise
+
+
+def _asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:
+    """Return a source that prepares its request in the worker thread: it may read large files."""
+
+    def source(channel: Channel) -> Generator[Reading, None, None]:
+        yield from repair(messages).source(channel)
+
+    return source
 
 
 def add_usage(earlier: Usage, later: Usage) -> Usage:

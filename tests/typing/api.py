@@ -14,6 +14,7 @@ from providers_sync import (
     Event,
     Failover,
     Gemini,
+    InvalidAnswer,
     Messages,
     Ollama,
     OpenAICompatible,
@@ -23,8 +24,11 @@ from providers_sync import (
     Stream,
     Timeouts,
     ToolCall,
+    TypedCompletion,
+    TypedStream,
     Usage,
     Vitalentum,
+    aio,
 )
 
 messages: Messages = [{"role": "user", "content": "Hello"}]
@@ -85,3 +89,32 @@ def conversation() -> None:
     assert_type(chat.send("Hello", top_p=1), Stream)
     assert_type(chat.history, Messages)
     assert_type(Chat.load("chat.json", Vitalentum()).undo(), Messages)
+
+
+class Recipe:
+    """Stands for a pydantic model or a dataclass."""
+
+
+def typed_answers() -> None:
+    provider = OpenAICompatible("qwen3")
+    assert_type(provider.complete("Hello", into=Recipe), TypedCompletion[Recipe])
+    assert_type(provider.complete("Hello", into=list[Recipe], repairs=2).value, list[Recipe])
+    with provider.stream("Hello", into=list[Recipe], skip_invalid=True) as stream:
+        assert_type(stream, TypedStream[list[Recipe]])
+        assert_type(stream.items(), Iterator[Recipe])
+        assert_type(stream.value, list[Recipe])
+        assert_type(stream.invalid, list[InvalidAnswer])
+    assert_type(iter(provider.stream("Hello", into=int)), TypedStream[int])
+    assert_type(Chat(provider).send("Hello", into=Recipe).value, Recipe)
+
+
+async def typed_answers_of_an_event_loop() -> None:
+    provider = OpenAICompatible("qwen3")
+    assert_type((await aio.complete(provider, "Hello", into=Recipe)).value, Recipe)
+    async with aio.stream(provider, "Hello") as text:
+        assert_type(text, aio.AsyncStream)
+    async with aio.stream(provider, "Hello", into=list[Recipe]) as stream:
+        assert_type(await stream.value(), list[Recipe])
+        async for item in stream.items():
+            assert_type(item, Recipe)
+    assert_type((await aio.stream(provider, "Hello", into=Recipe)).invalid, list[InvalidAnswer])
