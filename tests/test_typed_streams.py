@@ -267,6 +267,13 @@ def test_partials_of_scalars(into: Any, said: str, last: Any) -> None:
     assert [*ScriptedProvider(pieces(said, 1)).stream("Q", into=into).partials()][-1] == last
 
 
+def test_partials_pass_over_prose() -> None:
+    said = 'As in [1] and [2]:\n```json\n{"n": 1}\n```\nSee [3].'
+    found = list(ScriptedProvider(pieces(said, 4)).stream("Q", into=Item).partials())
+    assert found[-1] == {"n": 1}
+    assert all(isinstance(part, dict) for part in found)
+
+
 def test_partials_are_not_validated_but_must_be_whole() -> None:
     found, error = collect(ScriptedProvider('{"n": "x"}').stream("Q", into=Item).partials())
     assert (found, error) == ([{"n": "x"}], None)

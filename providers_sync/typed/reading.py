@@ -22,7 +22,7 @@ class PartialReader(Generic[T]):
 
     def __init__(self, target: Target[T]) -> None:
         self._target = target
-        self._reader = AnswerReader()
+        self._reader = _reader_for(target)
         self._last: Any = NOT_CHANGED
 
     def feed(self, text: str) -> Iterator[Any]:
@@ -50,7 +50,7 @@ class ItemReader(Generic[T]):
     def __init__(self, target: Target[T], invalid: list[InvalidAnswer] | None) -> None:
         self._target = target
         self._invalid = invalid
-        self._reader = AnswerReader(report_depth=2)
+        self._reader = _reader_for(target)
 
     def feed(self, text: str) -> Iterator[Any]:
         """Read a piece of the text; yield the items that it closes.
@@ -117,10 +117,16 @@ def _json_in(text: str) -> list[Any]:
 
 def partial_value(target: Target[Any], text: str) -> Any:
     """Return the plain object as far as it has arrived; ``None`` if nothing of it has."""
-    reader = AnswerReader()
+    reader = _reader_for(target)
     reader.feed(text)
     plain = plain_part(target, reader.partial())
     return None if plain is NOT_CHANGED else plain
+
+
+def _reader_for(target: Target[Any]) -> AnswerReader:
+    """Return a reader that passes over what cannot be the answer: ``[1]`` in prose, for example."""
+    is_object = target.wrapper is None
+    return AnswerReader(lists=not is_object, scalars=not (is_object or target.has_items))
 
 
 def invalid_answer(
