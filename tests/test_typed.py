@@ -234,6 +234,12 @@ def test_bad_input_is_refused_before_anything_is_sent(call: dict[str, Any], word
     assert provider.requests == []
 
 
+@pytest.mark.parametrize("name", ["into", "repairs", "skip_invalid", "cancel"])
+def test_provider_refuses_what_belongs_to_a_call(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{name}= belongs to one call"):
+        OpenAICompatible("m", **{name: 1})
+
+
 def test_items_of_no_list_are_refused() -> None:
     stream = ScriptedProvider(GOOD).stream("Q", into=Recipe)
     with pytest.raises(InvalidRequestError, match="Recipe is no list"):

@@ -37,6 +37,7 @@ _DISCONTINUED = (
     "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
     "`providers-sync serve`, and set {variable} as it prints, or pass that address as base_url="
 )
+_ONLY_PER_CALL = ("cancel", "into", "repairs", "skip_invalid")
 
 
 class ProviderSettings:
@@ -90,6 +91,9 @@ class ProviderSettings:
         base_url, proxy = mask_argument(base_url), mask_argument(proxy)
         headers, query = mask_argument(headers), mask_argument(query)
         defaults = transport.mask_secrets(defaults)
+        for name in _ONLY_PER_CALL:
+            if name in defaults:
+                raise InvalidRequestError(f"{name}= belongs to one call, not to the provider")
         headers = validate_headers(headers)
         self._connections = Connections(
             query=query, proxy=proxy, verify=verify, cert=cert, session=session
