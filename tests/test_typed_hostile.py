@@ -24,9 +24,11 @@ from providers_sync import (
     ProviderError,
     StreamCancelled,
     StreamCut,
+    Usage,
 )
 from providers_sync.testing import ScriptedProvider, answer, cut, finish, serve, stall, status, text
 from providers_sync.typed import Target
+from providers_sync.typed.stream import add_usage
 
 
 class Item(BaseModel):
@@ -304,3 +306,16 @@ def test_model_is_told_a_bounded_number_of_mistakes() -> None:
     question = json.loads(provider.requests[1].body)["messages"][-1]["content"]
     assert "0: Input should be a valid integer" in question
     assert len(question) < 2200
+
+
+def test_usage_that_only_one_round_reports_is_kept() -> None:
+    first, second = Usage(1, 2, 3, cached_tokens=4), Usage(10, 20, 30, reasoning_tokens=5)
+    assert add_usage(first, second) == Usage(11, 22, 33, cached_tokens=4, reasoning_tokens=5)
+
+
+def test_errors_are_those_of_the_likeliest_value() -> None:
+    """Of the list inside the wrapper, not of the wrapper taken for a list."""
+    with pytest.raises(InvalidAnswer) as caught:
+        ScriptedProvider('{"items": ["x"]}').complete("Q", into=list[int], repairs=0)
+    assert [each["loc"] for each in caught.value.errors] == [(0,)]
+    assert caught.value.partial_value == ["x"]
