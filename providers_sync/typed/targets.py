@@ -181,7 +181,7 @@ def _item_type(into: Any) -> Any:
 
 
 def _name(into: Any) -> str:
-    return getattr(into, "__name__", None) or repr(into)
+    return into.__name__ if isinstance(into, type) and not typing.get_args(into) else repr(into)
 
 
 # --- JSON schemas
