@@ -26,7 +26,7 @@ SHOWS = {
     "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server sent nothing for 0.5 s",
-    "typed.py": "minutes=10), after 2 requests\nSalad\nTea\nskipped {'name': 'Cake', 'minutes': 0}: ",
+    "typed.py": "minutes=10), after 2 requests\nSalad\nTea\nskipped {'name': 'Cake', ",
     "typed_local.py": '"kind": "',
 }
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, create_model
 from test_system_argument import bodies, provider_of
 
-from providers_sync import PROVIDERS, InvalidAnswer, ProviderError
+from providers_sync import PROVIDERS, ProviderError
 from providers_sync import errors as errors_module
 from providers_sync.testing import (
     Request,

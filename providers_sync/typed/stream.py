@@ -31,7 +31,7 @@ class TypedCompletion(Completion, Generic[T_co]):
 
     value: T_co = field(kw_only=True)
     """The object: an instance of the type that ``into=`` names."""
-    invalid: tuple[InvalidAnswer, ...] = dataclasses.field(default=(), compare=False)
+    invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
     """With ``skip_invalid=True`` the items that do not validate, each as an error."""
 
 
