@@ -31,6 +31,8 @@ class TypedCompletion(Completion, Generic[T_co]):
 
     value: T_co = field(kw_only=True)
     """The object: an instance of the type that ``into=`` names."""
+    invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
+    """With ``skip_invalid=True`` the items that do not validate, each as an error."""
 
 
 class TypedStream(Stream, Generic[T_co]):
@@ -87,7 +89,8 @@ class TypedStream(Stream, Generic[T_co]):
     def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``; raise like it."""
         value = self.value
-        return TypedCompletion(**vars(super().completion()), value=value)
+        invalid = tuple(self.invalid)
+        return TypedCompletion(**vars(super().completion()), value=value, invalid=invalid)
 
     def _value_steps(self) -> Generator[None, None, T_co]:
         """Yield before each wait for a batch; return the object."""
