@@ -13,8 +13,10 @@ import pytest
 from pydantic import BaseModel, create_model
 from test_system_argument import bodies, provider_of
 
-from providers_sync import PROVIDERS, ProviderError
+from providers_sync import PROVIDERS, ProviderError, json_reader
 from providers_sync import errors as errors_module
+from providers_sync.encoding import schema_trees
+from providers_sync.encoding.schemas import ANTHROPIC, OPENAI
 from providers_sync.testing import (
     Request,
     ScriptedProvider,
@@ -46,6 +48,8 @@ ANSWERS: dict[str, Any] = {
     "A recipe for bread": {"name": "Bread", "minutes": "ninety"},
 }
 """What the model says to each question of the page."""
+LIMITS: Any = ANTHROPIC.limits
+OPENAI_LIMITS: Any = OPENAI.limits
 REPAIRED = {"name": "Bread", "minutes": 90}
 
 
@@ -219,9 +223,19 @@ def test_ends_raise_what_the_table_says(end: str, raised: str, again: str) -> No
 
 
 def test_numbers_of_the_page_are_those_of_the_code() -> None:
-    assert f"(up to {MAX_WORDS:,} characters)" in PAGE
-    assert f"at most {MAX_ERRORS}" in PAGE
-    assert f"`max_tokens=`: Anthropic's default here is {default_max_tokens()}." in PAGE
+    page = " ".join(PAGE.split())
+    for words in (
+        f"(up to {MAX_WORDS:,} characters)",
+        f"at most {MAX_ERRORS};",
+        f"`max_tokens=`: Anthropic's default here is {default_max_tokens()}.",
+        f"{json_reader.MAX_DEPTH} levels of lists and objects",
+        f"{json_reader.MAX_CHARACTERS // 2**20} million characters",
+        f"{json_reader.MAX_NUMBER:,} in one number",
+        f"A schema may have {schema_trees.MAX_DEPTH} levels",
+        f"more than {OPENAI_LIMITS['levels']} levels of objects",
+        f"more than {LIMITS['optional properties']} optional fields or {LIMITS['unions']} unions",
+    ):
+        assert words in page
 
 
 def default_max_tokens() -> int:
