@@ -225,6 +225,16 @@ def test_typed_answers_work_inside_the_running_event_loop(kernel: Kernel) -> Non
     assert cell.printed.splitlines() == shown
 
 
+def test_stop_button_ends_a_typed_answer(kernel: Kernel) -> None:
+    """At once, although nobody reads the text."""
+    with serve([text('{"a'), stall()]) as server:
+        cell = kernel.start(f"openai({server.url!r}).complete('x', into=dict[str, int]).value")
+        server.wait_request()
+        kernel.interrupt()
+        assert [error["ename"] for error in cell.end().errors] == ["KeyboardInterrupt"]
+        assert server.wait_closed() < 1
+
+
 def test_updates_are_few_even_if_the_model_is_fast(kernel: Kernel) -> None:
     """Two thousand chunks cause few updates; the last one has the full text."""
     with serve([text(f"{number} ") for number in range(2000)]) as server:
