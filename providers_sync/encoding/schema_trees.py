@@ -22,7 +22,8 @@ _NUMBERS = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("minLength", "maxLength", "minItems", "maxItems"),
 )
-_NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_DEFINITIONS = ("$defs", "definitions")
+_NAMED = ("properties", *_DEFINITIONS, "patternProperties", "dependentSchemas")
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = (
     *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
@@ -49,6 +50,40 @@ def checked_copy(schema: object) -> dict[str, Any]:
             "property of an object"
         )
     return root
+
+
+def wrapped(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the schema of an object whose only property ``name`` follows ``schema``.
+
+    Definitions stay at the root; references to other parts of ``schema`` follow them.
+
+    >>> wrapped({"type": "array", "items": {"$ref": "#"}}, "items")["properties"]
+    {'items': {'type': 'array', 'items': {'$ref': '#/properties/items'}}}
+
+    Raises ``InvalidRequestError`` as ``checked_copy`` does.
+    """
+    inner = _Copy().of(schema, "schema", 0)
+    _check_all(inner)
+    _move_references(inner, f"#/properties/{name}")
+    definitions = {word: inner.pop(word) for word in _DEFINITIONS if word in inner}
+    return {
+        "type": "object",
+        "properties": {name: inner},
+        "required": [name],
+        "additionalProperties": False,
+        **definitions,
+    }
+
+
+def _move_references(schema: Any, to: str) -> None:
+    """Change the references to parts of a schema that is moved, but for its definitions."""
+    if isinstance(schema, bool):
+        return
+    reference = schema.get("$ref")
+    if reference is not None and reference.split("/")[1:2] not in ([word] for word in _DEFINITIONS):
+        schema["$ref"] = to + reference[1:]
+    for holder, key, _ in places(schema):
+        _move_references(holder[key], to)
 
 
 def places(schema: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:

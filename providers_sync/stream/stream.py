@@ -45,7 +45,7 @@ def open_streams() -> list[Stream]:
 
 def _after_fork() -> None:
     for stream in list(_streams):
-        stream._channel.abandon("the stream belongs to the parent process; start a new one here")
+        stream._abandon("the stream belongs to the parent process; start a new one here")
 
 
 if hasattr(os, "register_at_fork"):
@@ -211,6 +211,10 @@ class Stream(Transcript):
             on_end(self)
 
     # --- stopping
+
+    def _abandon(self, reason: str) -> None:
+        """End the stream in a forked child: its threads, and who held its locks, are not here."""
+        self._channel.abandon(reason)
 
     def cancel(self) -> None:
         """Stop now, from any thread; a waiting or later ``next()`` raises ``StreamCancelled``.

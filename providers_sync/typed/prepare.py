@@ -40,8 +40,8 @@ def typed_arguments(into: Any, repairs: int | NotGiven, skip_invalid: bool) -> d
     if not isinstance(skip_invalid, bool):
         raise InvalidRequestError("skip_invalid must be True or False")
     target = Target.of(into)
-    if skip_invalid and not target.has_items:
-        raise InvalidRequestError(f"skip_invalid= needs into=list[…]; {target.name} is no list")
+    if skip_invalid:
+        target.prepare_items("skip_invalid=")
     return {"target": target, "repairs": repairs, "skip_invalid": skip_invalid}
 
 

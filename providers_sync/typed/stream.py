@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from ..errors import InvalidAnswer, InvalidRequestError, ProviderError, StreamCancelled
+from ..errors import InvalidAnswer, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
 from ..json_reader import InvalidJSON
 from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
@@ -67,6 +67,10 @@ class TypedStream(Stream, Generic[T_co]):
         self._value_lock = threading.RLock()
         self._value: Any = _UNREAD
         self._failure: InvalidAnswer | None = None
+        self._earlier_failure: InvalidAnswer | None = None
+        """What was wrong with the round before."""
+        self._item_failure: InvalidAnswer | None = None
+        """The invalid item that has ended the stream."""
 
     # --- the object, at the end
 
@@ -76,7 +80,7 @@ class TypedStream(Stream, Generic[T_co]):
 
         If nobody has read text, items or partials, an answer that does not validate is asked again
         ``repairs`` times, with the validator's words. Raises ``InvalidAnswer`` and what ``next``
-        raises.
+        raises; after a repair the ``__context__`` of the error is the ``InvalidAnswer`` before it.
         """
         with self._value_lock:  # a second thread gets the same object
             steps = self._value_steps()
@@ -103,8 +107,10 @@ class TypedStream(Stream, Generic[T_co]):
                     continue
                 if not self._next_round():
                     return self._result()
-        except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
+        except BaseException as error:  # Ctrl-C, or thrown in; no effect after the end
             self.close()
+            if self._earlier_failure is not None:
+                error.__context__ = self._earlier_failure
             raise
 
     def _allow_repairs(self) -> None:
@@ -125,6 +131,9 @@ class TypedStream(Stream, Generic[T_co]):
             self._repairs_left -= 1
             self._round_has_ended = False
             source = _asking(self._repair, self._repair_messages(failure))
+            self._describe(failure, Outcome.COMPLETE)
+            failure.__context__ = self._earlier_failure
+            self._earlier_failure = failure.with_traceback(None)  # it would refer to the stream
             self._earlier_usage, self._failure = self.usage, None
             self._ask_again(source, copy_context())
             return True
@@ -142,11 +151,11 @@ class TypedStream(Stream, Generic[T_co]):
         if self._outcome is Outcome.CANCELLED:
             error: ProviderError = StreamCancelled("the answer was stopped before its end")
             error.partial, error.partial_value = self.text, partial_value(self._target, self.text)
-            raise self._error or error
+            raise self._item_failure or self._error or error
         if self._value is _UNREAD and self._failure is None:
             self._evaluate()
         if self._failure is not None:
-            self._describe(self._failure)
+            self._describe(self._failure, self._outcome)
             raise self._failure
         return cast(T_co, self._value)
 
@@ -206,11 +215,7 @@ class TypedStream(Stream, Generic[T_co]):
         return (step[0] for step in self._object_steps(PartialReader(self._target)) if step)
 
     def _item_steps(self) -> Iterator[tuple[Any, ...]]:
-        if not self._target.has_items:
-            raise InvalidRequestError(
-                f"items() needs into=list[…]: {self._target.name} is no list; use value or "
-                "partials()"
-            )
+        self._target.prepare_items("items()")
         self.invalid.clear()
         invalid = self.invalid if self._skip_invalid else None
         return self._object_steps(ItemReader(self._target, invalid))
@@ -239,7 +244,8 @@ class TypedStream(Stream, Generic[T_co]):
         except BaseException as failure:  # Ctrl-C, too; no effect after the end
             self.close()
             if isinstance(failure, InvalidAnswer):
-                self._describe(failure)
+                self._describe(failure, self._outcome)
+                self._item_failure = failure
             raise
 
     def _take_text(self, batch: Iterator[Delta]) -> str:
@@ -256,6 +262,8 @@ class TypedStream(Stream, Generic[T_co]):
     def _last_objects(self, reader: ItemReader[Any] | PartialReader[Any]) -> Iterator[Any]:
         """Yield what the end of the answer brings."""
         if self._outcome is Outcome.CANCELLED:  # closed: the iterator ends, as ``next`` does
+            if self._item_failure is not None:
+                raise self._item_failure
             return
         self._check_end()
         try:
@@ -263,9 +271,13 @@ class TypedStream(Stream, Generic[T_co]):
         except InvalidJSON as error:
             raise not_json(self._target, error, self.text) from error
 
-    def _describe(self, failure: InvalidAnswer) -> None:
+    def _describe(self, failure: InvalidAnswer, outcome: Outcome | None) -> None:
         failure.partial, failure.attempts = self.text, self.attempts
-        failure.outcome = self._outcome or Outcome.FAILED
+        failure.outcome = outcome or Outcome.FAILED
+
+    def _abandon(self, reason: str) -> None:
+        self._value_lock = threading.RLock()  # another thread of the parent may hold the old one
+        super()._abandon(reason)
 
     def _fetch_batch(self, read: Iterator[Delta]) -> bool:
         try:

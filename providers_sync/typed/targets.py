@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import functools
 import json
 import typing
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from ..encoding.schema_trees import MAX_DEPTH, target_of, wrapped
 from ..errors import InvalidRequestError
 
 T = TypeVar("T")
@@ -19,7 +21,7 @@ MAX_ERRORS = 100
 """How many mistakes of one answer are listed."""
 _LISTS = (
     *(list, set, frozenset, collections.deque, collections.abc.Sequence, collections.abc.Set),
-    *(collections.abc.MutableSequence, collections.abc.Iterable, collections.abc.Collection),
+    *(collections.abc.MutableSequence, collections.abc.MutableSet, collections.abc.Iterable),
 )
 _INSTALL = "pip install 'providers-sync[typed]'"
 
@@ -30,6 +32,10 @@ class InvalidValue(ValueError):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(describe_errors(errors))
         self.errors = errors
+
+
+class _UnknownItemsError(Exception):
+    """A list names no one type for its items."""
 
 
 def describe_errors(errors: list[dict[str, Any]]) -> str:
@@ -51,18 +57,8 @@ class Target(Generic[T]):
         self._validate_item: Callable[[Any], Any] | None = None
         self.wrapper = _wrapper(schema)
         """The key that the value travels under; ``None`` if it is an object itself."""
-        self.schema = schema
+        self.schema = schema if self.wrapper is None else wrapped(schema, self.wrapper)
         """The JSON schema of an answer, always that of an object."""
-        if self.wrapper is not None:
-            definitions = _definitions(schema)
-            inner = {name: value for name, value in schema.items() if name not in definitions}
-            self.schema = {
-                "type": "object",
-                "properties": {self.wrapper: inner},
-                "required": [self.wrapper],
-                "additionalProperties": False,
-                **definitions,
-            }
 
     @classmethod
     def of(cls, into: Any) -> Target[Any]:
@@ -95,31 +91,43 @@ class Target(Generic[T]):
         """Return the object of a plain value. Raises ``InvalidValue``."""
         return typing.cast(T, self._validate(value))
 
+    def prepare_items(self, wanted: str) -> None:
+        """Raise ``InvalidRequestError`` if the value has no items to be validated one at a time."""
+        if not self.has_items:
+            raise InvalidRequestError(
+                f"{wanted} needs into=list[…]: {self.name} is no list; use value or partials()"
+            )
+        try:
+            self._validate_item = self._validate_item or _item_validator(self.into)
+        except _UnknownItemsError:
+            raise InvalidRequestError(
+                f"{wanted} needs into=list[…]: {self.name} has no one type of items; use value or "
+                "partials()"
+            ) from None
+
     def validate_item(self, value: Any) -> Any:
         """Return the object of one item of a list. Raises ``InvalidValue``."""
         if self._validate_item is None:
-            self._validate_item = _item_validator(self.into)
+            self.prepare_items("an item")
+        assert self._validate_item is not None
         return self._validate_item(value)
-
-
-def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a schema that its references lead to."""
-    return {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
 def _wrapper(schema: Mapping[str, Any]) -> str | None:
     """Return the key for a value of a schema; an object needs none."""
-    seen: list[str] = []
-    while isinstance(reference := schema.get("$ref"), str) and reference not in seen:
-        seen.append(reference)
-        name = reference.rpartition("/")[2]
-        found = (schema.get("$defs") or schema.get("definitions") or {}).get(name)
-        if not isinstance(found, Mapping):
-            break
-        schema = {**found, "$defs": schema.get("$defs") or schema.get("definitions")}
-    if schema.get("type") == "object":
+    kind = _followed(schema, schema).get("type")
+    if kind == "object":
         return None
-    return ITEMS if schema.get("type") == "array" else VALUE
+    return ITEMS if kind == "array" else VALUE
+
+
+def _followed(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the reference of a schema leads to, or the schema itself."""
+    for _ in range(MAX_DEPTH):
+        if not isinstance(schema, Mapping) or "$ref" not in schema:
+            break
+        schema = target_of(schema["$ref"], root)
+    return schema if isinstance(schema, Mapping) else {}
 
 
 # --- types, by pydantic
@@ -135,14 +143,21 @@ def _adapt(into: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
         ) from error
     if not hasattr(pydantic, "TypeAdapter"):
         raise InvalidRequestError(f"into= needs pydantic 2, not {pydantic.VERSION}: {_INSTALL}")
+    if isinstance(into, str):
+        raise InvalidRequestError(f"into={into!r:.80} is no type but a text: give the type itself")
+    if typing.get_origin(into) in (collections.abc.Generator, collections.abc.Iterator):
+        raise InvalidRequestError(f"into={_name(into)} is no type of a whole answer: use list[…]")
+    if typing.get_origin(into) is collections.abc.Iterable:  # pydantic would validate it later
+        into = list.__class_getitem__(typing.get_args(into))
     from pydantic.errors import PydanticUserError
 
     try:
         adapter: Any = pydantic.TypeAdapter(into)
         schema = adapter.json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
+        hint = _hint(into)
         raise InvalidRequestError(
-            f"into={_name(into)} is no type of which pydantic knows a JSON schema: {error}"
+            f"into={_name(into)} is no type of which pydantic knows a JSON schema: {hint or error}"
         ) from error
     return schema, functools.partial(_validate_json, adapter)
 
@@ -159,29 +174,48 @@ def _validate_json(adapter: Any, value: Any) -> Any:
 
 
 def _item_validator(into: Any) -> Callable[[Any], Any]:
+    """Return the function that validates an item. Raises ``_UnknownItemsError``."""
     if isinstance(into, Mapping):
-        items = into.get("items")
-        if not isinstance(items, Mapping):
-            return lambda value: value
-        return _schema_validator({**_definitions(into), **items})
+        schema = _followed(into, into)
+        if "prefixItems" in schema:
+            raise _UnknownItemsError
+        return _schema_validator(dict(into), schema.get("items", True))
     return _adapt(_item_type(into))[1]
 
 
 def _item_type(into: Any) -> Any:
-    """Return the type of the items of a list type; ``Any`` if it names none."""
-    origin = typing.get_origin(into)
+    """Return the type of the items of a list type; ``Any`` if it names none.
+
+    Raises ``_UnknownItemsError`` if they have different ones.
+    """
+    origin, arguments = typing.get_origin(into) or into, typing.get_args(into)
     if origin is typing.Annotated:
-        return _item_type(typing.get_args(into)[0])
+        return _item_type(arguments[0])
+    if hasattr(origin, "__value__"):  # an alias: ``type Recipes = list[Recipe]``
+        values = dict(zip(origin.__type_params__, arguments, strict=False))
+        wanted = tuple(values[each] for each in getattr(origin.__value__, "__parameters__", ()))
+        return _item_type(origin.__value__[wanted] if wanted else origin.__value__)
+    if hasattr(origin, "__supertype__"):  # a NewType
+        return _item_type(origin.__supertype__)
     fields = getattr(into, "model_fields", None)
     if isinstance(fields, Mapping) and "root" in fields:  # a RootModel
         return _item_type(fields["root"].annotation)
-    arguments = typing.get_args(into)
-    is_list = origin in _LISTS or (origin is tuple and arguments[1:] == (...,))
-    return arguments[0] if is_list and arguments else Any
+    if origin in _LISTS or (origin is tuple and arguments[1:] in ((), (...,))):
+        return arguments[0] if arguments else Any
+    raise _UnknownItemsError
+
+
+def _hint(into: Any) -> str:
+    """Return what to give instead of what is no type."""
+    if isinstance(into, (list, tuple)):
+        return "for a list use list[…]"
+    is_instance = hasattr(type(into), "model_fields") or dataclasses.is_dataclass(into)
+    return "give the class, not an instance" if is_instance and not isinstance(into, type) else ""
 
 
 def _name(into: Any) -> str:
-    return into.__name__ if isinstance(into, type) and not typing.get_args(into) else repr(into)
+    is_class = isinstance(into, type) and not typing.get_args(into)
+    return into.__name__ if is_class else f"{into!r:.80}"
 
 
 # --- JSON schemas
@@ -193,10 +227,13 @@ def _read_schema(into: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any
         json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"into= is a dict but no JSON schema: {error}") from error
-    return schema, _schema_validator(schema)
+    if not isinstance(schema.get("$schema", ""), str):
+        raise InvalidRequestError("into= is no valid JSON schema: $schema must be text")
+    return schema, _schema_validator(schema, schema)
 
 
-def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
+def _schema_validator(schema: dict[str, Any], part: Any) -> Callable[[Any], Any]:
+    """Return the function that validates a value by a part of a schema, or by all of it."""
     try:
         import jsonschema  # type: ignore[import-untyped]
         import referencing
@@ -210,7 +247,8 @@ def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
             f"into= is no valid JSON schema: {error.message} at {error.json_path}"
         ) from error
     # An empty registry: an address in a schema is never asked for.
-    return functools.partial(_check, kind(schema, registry=referencing.Registry()))
+    validator = kind(schema, registry=referencing.Registry()).evolve(schema=part)
+    return functools.partial(_check, validator)
 
 
 def _check(validator: Any, value: Any) -> Any:
@@ -220,6 +258,9 @@ def _check(validator: Any, value: Any) -> Any:
         errors = [_as_dict(each) for each in islice(validator.iter_errors(value), MAX_ERRORS)]
     except referencing.exceptions.Unresolvable as error:
         raise InvalidRequestError(f"into= has a $ref that leads nowhere: {error}") from error
+    except RecursionError as error:
+        message = "too many levels of objects and lists to be validated"
+        raise InvalidValue([{"type": "recursion", "loc": (), "msg": message}]) from error
     if errors:
         raise InvalidValue(errors)
     return value
