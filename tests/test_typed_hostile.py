@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, NewType, TypeVar
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from faults.phases import wait_until
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, RootModel, create_model
 from typing_extensions import TypeAliasType
 
 from providers_sync import (
@@ -182,6 +182,20 @@ def test_too_many_levels_for_the_validator_are_an_invalid_answer() -> None:
     with pytest.raises(InvalidAnswer, match="too many levels") as caught:
         ScriptedProvider(said).complete("Q", into=schema, repairs=0)
     assert caught.value.partial == said
+
+
+@pytest.mark.parametrize("is_schema", [False, True])
+def test_errors_do_not_repeat_the_answer(is_schema: bool) -> None:
+    """Each missing field, or wrong value, would bring all of it along."""
+    fields = {f"f{number}": (int, ...) for number in range(30)}
+    model: Any = create_model("Wide", **fields)  # type: ignore[call-overload]
+    said = json.dumps({"f0": "x" * 100_000 + "END"})
+    into = model.model_json_schema() if is_schema else model
+    with pytest.raises(InvalidAnswer) as caught:
+        ScriptedProvider(said).complete("Q", into=into, repairs=0)
+    assert len(caught.value.errors) == 30
+    assert len(pickle.dumps(caught.value.errors)) < 10_000
+    assert "integer" in str(caught.value.errors)
 
 
 def test_target_that_was_pickled_validates_items() -> None:

@@ -19,6 +19,8 @@ ITEMS, VALUE = "items", "value"
 """Under which key a list, or anything else that is no object, travels."""
 MAX_ERRORS = 100
 """How many mistakes of one answer are listed."""
+MESSAGE_PART = 200
+"""Characters at the beginning and the end of what is wrong with a value that may be large."""
 _LISTS = (
     *(list, set, frozenset, collections.deque, collections.abc.Sequence, collections.abc.Set),
     *(collections.abc.MutableSequence, collections.abc.MutableSet, collections.abc.Iterable),
@@ -169,8 +171,9 @@ def _validate_json(adapter: Any, value: Any) -> Any:
         # As JSON and not as Python's objects: a strict model takes a date from a string then.
         return adapter.validate_json(json.dumps(value))
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
-        raise InvalidValue([dict(each) for each in errors]) from error
+        # Without the input: that of each missing field is the whole object.
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidValue([dict(each) for each in errors[:MAX_ERRORS]]) from error
 
 
 def _item_validator(into: Any) -> Callable[[Any], Any]:
@@ -267,4 +270,7 @@ def _check(validator: Any, value: Any) -> Any:
 
 
 def _as_dict(error: Any) -> dict[str, Any]:
-    return {"type": error.validator, "loc": tuple(error.absolute_path), "msg": error.message}
+    words = error.message  # it begins with the value
+    if len(words) > 2 * MESSAGE_PART:
+        words = f"{words[:MESSAGE_PART]}…{words[-MESSAGE_PART:]}"
+    return {"type": error.validator, "loc": tuple(error.absolute_path), "msg": words}
