@@ -163,7 +163,7 @@ class InvalidAnswer(ProviderError, ValueError):
     def __init__(self, message: str, *, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.errors = [dict(error) for error in errors]
-        """What is wrong, as the validator lists it: ``type``, ``loc`` (the path), ``msg``, …"""
+        """What is wrong, as the validator lists it: ``type``, ``loc`` (the path) and ``msg``."""
 
 
 class StreamError(ProviderError):

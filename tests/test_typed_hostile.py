@@ -25,7 +25,7 @@ from providers_sync import (
     StreamCancelled,
     StreamCut,
 )
-from providers_sync.testing import ScriptedProvider, answer, cut, serve, stall, status, text
+from providers_sync.testing import ScriptedProvider, answer, cut, finish, serve, stall, status, text
 from providers_sync.typed import Target
 
 
@@ -174,6 +174,16 @@ def test_odd_schemas_are_refused_clearly(schema: Any, words: str) -> None:
     assert provider.requests == []
 
 
+def test_schema_that_is_changed_later_validates_as_it_was_sent() -> None:
+    kind: dict[str, Any] = {"type": "integer"}
+    stream = ScriptedProvider(WRONG).stream(
+        "Q", into={"type": "object", "properties": {"n": kind}}, repairs=0
+    )
+    kind["type"] = "string"
+    with pytest.raises(InvalidAnswer):
+        _ = stream.value
+
+
 def test_too_many_levels_for_the_validator_are_an_invalid_answer() -> None:
     """Not a ``RecursionError`` that loses the answer."""
     inner = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
@@ -272,3 +282,25 @@ def test_value_in_a_forked_child_does_not_wait_for_a_thread_of_the_parent() -> N
         assert os.waitpid(child, 0)[1] == 0
         stream.close()
         reader.join()
+
+
+def test_empty_answer_is_asked_again_without_an_empty_turn() -> None:
+    """Anthropic refuses a turn without text."""
+    provider = ScriptedProvider([answer(finish("stop")), answer(GOOD)])
+    assert provider.complete("Q", into=Item).value == Item(n=1)
+    roles = [each["role"] for each in json.loads(provider.requests[1].body)["messages"]]
+    assert roles == ["user", "user"]
+
+
+def test_second_loop_over_items_lists_invalid_ones_once() -> None:
+    stream = ScriptedProvider('{"items": [1, "x"]}').stream("Q", into=list[int], skip_invalid=True)
+    assert [list(stream.items()), list(stream.items())] == [[1], [1]]
+    assert len(stream.invalid) == 1
+
+
+def test_model_is_told_a_bounded_number_of_mistakes() -> None:
+    provider = ScriptedProvider([answer(json.dumps({"items": ["x"] * 1000})), answer("[1]")])
+    assert provider.complete("Q", into=list[int]).value == [1]
+    question = json.loads(provider.requests[1].body)["messages"][-1]["content"]
+    assert "0: Input should be a valid integer" in question
+    assert len(question) < 2200

@@ -122,7 +122,7 @@ class TypedStream(Stream, Generic[T_co]):
             source = asking(self._repair, self._repair_messages(failure))
             self._describe(failure, Outcome.COMPLETE)
             failure.__context__ = self._earlier_failure
-            self._earlier_failure = failure.with_traceback(None)  # it would refer to the stream
+            self._earlier_failure = failure
             self._earlier_usage, self._failure = self.usage, None
             self._ask_again(source, copy_context())
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import copy
 import dataclasses
 import functools
 import json
@@ -225,9 +226,9 @@ def _name(into: Any) -> str:
 
 
 def _read_schema(into: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-    schema = dict(into)
     try:
-        json.dumps(schema, allow_nan=False)
+        json.dumps(dict(into), allow_nan=False)
+        schema = copy.deepcopy(dict(into))  # what is sent and what validates stay the same
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"into= is a dict but no JSON schema: {error}") from error
     if not isinstance(schema.get("$schema", ""), str):
