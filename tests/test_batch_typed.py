@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import tenacity
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from providers_sync import (
     InvalidAnswer,
@@ -243,10 +243,13 @@ def test_wrong_items_are_skipped_on_request(tmp_path: Path) -> None:
         assert (result.value, result.recorded, result.error) == ([CAT, CAT], recorded, None)
         assert [each.errors[0]["loc"] for each in result.invalid] == [(1, "stars")]
         assert result.invalid[0].partial_value == json.loads(WRONG)
-        assert result.invalid[0].__traceback__ is None
+        cause = result.invalid[0].__cause__
+        assert isinstance(cause, ValidationError)
+        assert recorded or cause.__traceback__ is None  # its frames would keep the stream alive
     assert len(provider.requests) == 1
     (result,) = batch.map(provider, ["one"], into=list[Row], ledger=path, repairs=0)
     assert isinstance(result.error, InvalidAnswer)
+    assert f"as list[{__name__}.Row]: 1.stars" in str(result.error)
 
 
 # --- bad input

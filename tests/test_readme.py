@@ -19,6 +19,8 @@ ON_A_MODEL = 'engine="local"'
 """The model's text differs between processors; ``examples/demo.py`` shows that this works."""
 ON_A_SERVER = 'preset("ollama"'
 """A server of the tests takes Ollama's place and sends the text that the README shows."""
+TYPED = ['[{"name": "Soup", "minutes": 30}', ', {"name": "Salad", "minutes": 5}]']
+"""What it sends to the program with a typed answer."""
 
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
@@ -30,13 +32,18 @@ def test_readme_program_prints_the_output_below_it(program, output, monkeypatch)
     printed = io.StringIO()
     with contextlib.ExitStack() as stack:
         if ON_A_SERVER in program:
-            answer, chunks = output.partition("\n")[0], int(re.search(r"(\d+) chunks", output)[1])
-            server = stack.enter_context(serve([*answer[: chunks - 1], answer[chunks - 1 :]]))
+            server = stack.enter_context(serve(TYPED if "into=" in program else in_chunks(output)))
             preset = openai.PRESETS["ollama"]._replace(base_url=f"{server.url}/v1")
             monkeypatch.setitem(openai.PRESETS, "ollama", preset)
         stack.enter_context(contextlib.redirect_stdout(printed))
         exec(code, {})
     assert printed.getvalue() == output
+
+
+def in_chunks(output):
+    """Return the shown text in as many chunks as the output says."""
+    said, chunks = output.partition("\n")[0], int(re.search(r"(\d+) chunks", output)[1])
+    return [*said[: chunks - 1], said[chunks - 1 :]]
 
 
 def test_readme_programs_all_show_their_output():

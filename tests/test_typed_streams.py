@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -159,6 +160,15 @@ def test_value_skips_wrong_items_without_a_repair() -> None:
     assert [item.n for item in stream.value] == [1, 2, 3]
     assert [each.errors[0]["loc"] for each in stream.invalid] == [(1, "n"), (3, "n")]
     assert len(provider.requests) == 1
+
+
+def test_completion_keeps_the_items_that_were_skipped() -> None:
+    """And pickles with them."""
+    completion = ScriptedProvider(WRONG_ITEMS).complete("Q", into=list[Item], skip_invalid=True)
+    assert len(completion.value) == 3
+    for each in (completion, pickle.loads(pickle.dumps(completion))):
+        assert [failure.partial_value for failure in each.invalid] == [{"n": "x"}, {}]
+    assert ScriptedProvider(items_of(1)).complete("Q", into=list[Item]).invalid == ()
 
 
 @pytest.mark.parametrize(

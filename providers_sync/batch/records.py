@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,9 +22,11 @@ def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
     ``custom_id``, ``outcome``, ``error`` (the text of the error), ``finish_reason``, ``model``,
     ``input_tokens``, ``output_tokens``, ``attempts`` and ``seconds``; then ``text``, or of a typed
     answer the fields of its object: those of an object inside as ``address.city``, a list inside as
-    JSON, and what is no object under ``value``. An answer that is a list gives one record for each
-    item, numbered in ``item`` from 0. A field that is named like another key is
-    ``value.custom_id``.
+    JSON, and what is no object under ``value``. Each is as JSON has it: a date is text. An answer
+    that is a list gives one record for each item, numbered in ``item`` from 0; an empty one gives
+    one without a number. A field that is named like another key is ``value.custom_id``.
+
+    A row without an object, such as a failed one, has its ``text`` instead.
 
     >>> to_records([])
     []
@@ -47,7 +50,8 @@ def _records(result: Result) -> list[dict[str, Any]]:
     value = _to_json(result.value)
     if not isinstance(value, list):
         return [{**about, **_fields(value)}]
-    return [{**about, "item": number, **_fields(item)} for number, item in enumerate(value)]
+    items = [{**about, "item": number, **_fields(item)} for number, item in enumerate(value)]
+    return items or [{**about, "item": None}]
 
 
 def _to_json(value: Any) -> Any:
@@ -56,14 +60,19 @@ def _to_json(value: Any) -> Any:
         from pydantic_core import to_jsonable_python
     except ImportError:  # then it is JSON already: ``into=`` was a schema
         return value
-    return to_jsonable_python(value, by_alias=False, bytes_mode="base64", serialize_unknown=True)
+    convert = functools.partial(to_jsonable_python, by_alias=False, serialize_unknown=True)
+    try:
+        return convert(value)
+    except ValueError:  # bytes that are no text
+        return convert(value, bytes_mode="base64")
 
 
 def _fields(value: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, cell in _cells(value, ""):
-        is_taken = name in _KEYS or name in fields
-        fields[f"value.{name}" if is_taken else name] = cell
+        while name in _KEYS or name in fields:
+            name = f"value.{name}"
+        fields[name] = cell
     return fields
 
 

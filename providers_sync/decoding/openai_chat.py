@@ -26,6 +26,8 @@ _READ_CHUNK_KEYS = CHUNK_KEYS | {
 }
 _READ_GROQ_KEYS = frozenset({"id", "usage", "seed", "error"})
 CHOICE_KEYS = frozenset({"index", "delta", "finish_reason"})
+_USUAL_CHOICE_KEYS = CHOICE_KEYS | {"logprobs"}
+"""OpenAI sends ``"logprobs": null`` in every chunk."""
 _READ_CHOICE_KEYS = CHOICE_KEYS | {"message", "text", "usage", "error", "seed"}
 _CALLS = ("tool_calls", "function_call")
 _SAME = ((*REASONING_KEYS, *REASONING_LISTS), _CALLS)
@@ -127,7 +129,7 @@ class OpenAIDecoder(DeltaDecoder):
             self._read_content(text)
         elif "text" in choice:
             self._read_content(choice["text"] or "")
-        if not choice.keys() <= CHOICE_KEYS:
+        if choice.get("logprobs") is not None or not choice.keys() <= _USUAL_CHOICE_KEYS:
             self._read_usage(choice.get("usage"))
             self._add_extras(choice, _READ_CHOICE_KEYS, "choices[0].")
             if is_error(error := choice.get("error")):

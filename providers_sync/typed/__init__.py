@@ -2,7 +2,8 @@
 
 from .prepare import prepare_typed, typed_arguments
 from .reading import read_value
-from .stream import TypedCompletion, TypedStream, item_steps, partial_steps, value_steps
+from .rounds import TypedCompletion
+from .stream import TypedStream, item_steps, partial_steps, value_steps
 from .targets import Target
 
 __all__ = [

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import InvalidAnswer, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
 from ..json_reader import InvalidJSON
-from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
-from ..types import Completion, Delta, Messages, Outcome, Usage
+from ..stream import CancelToken, Channel, PreparedCall, Stream
+from ..types import Delta, Messages, Outcome, Usage
 from .reading import ItemReader, PartialReader, not_json, partial_value, read_value
+from .rounds import TypedCompletion, add_usage, asking
 from .targets import Target, describe_errors
 
 T = TypeVar("T")
@@ -23,14 +22,6 @@ C = TypeVar("C")
 MAX_WORDS = 2000
 """Characters of the validator's words that a model is told."""
 _UNREAD = object()
-
-
-@dataclass(frozen=True)
-class TypedCompletion(Completion, Generic[T_co]):
-    """A complete typed answer."""
-
-    value: T_co = field(kw_only=True)
-    """The object: an instance of the type that ``into=`` names."""
 
 
 class TypedStream(Stream, Generic[T_co]):
@@ -91,7 +82,8 @@ class TypedStream(Stream, Generic[T_co]):
     def completion(self) -> TypedCompletion[T_co]:
         """Read the rest and return the complete answer with its ``value``; raise like it."""
         value = self.value
-        return TypedCompletion(**vars(super().completion()), value=value)
+        invalid = tuple(self.invalid)
+        return TypedCompletion(**vars(super().completion()), value=value, invalid=invalid)
 
     def _value_steps(self) -> Generator[None, None, T_co]:
         """Yield before each wait for a batch; return the object."""
@@ -127,7 +119,7 @@ class TypedStream(Stream, Generic[T_co]):
         if failure is not None and self._is_whole_round:
             self._repairs_left -= 1
             self._round_has_ended = False
-            source = _asking(self._repair, self._repair_messages(failure))
+            source = asking(self._repair, self._repair_messages(failure))
             self._describe(failure, Outcome.COMPLETE)
             failure.__context__ = self._earlier_failure
             self._earlier_failure = failure
@@ -283,24 +275,6 @@ class TypedStream(Stream, Generic[T_co]):
             if error is self._error and error.partial_value is None:
                 error.partial_value = partial_value(self._target, self.text)
             raise
-
-
-def _asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:
-    """Return a source that prepares its request in the worker thread: it may read large files."""
-
-    def source(channel: Channel) -> Generator[Reading, None, None]:
-        yield from repair(messages).source(channel)
-
-    return source
-
-
-def add_usage(earlier: Usage, later: Usage) -> Usage:
-    """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
-    counts = {}
-    for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
-        before, after = getattr(earlier, name), getattr(later, name)
-        counts[name] = after if before is None else before + (after or 0)
-    return Usage(**counts, raw=later.raw)
 
 
 # --- internal functions for the adapters: not part of the public API of a TypedStream

@@ -218,7 +218,8 @@ def _hint(into: Any) -> str:
 
 
 def _name(into: Any) -> str:
-    return getattr(into, "__name__", None) or f"{into!r:.80}"
+    is_class = isinstance(into, type) and not typing.get_args(into)
+    return into.__name__ if is_class else f"{into!r:.80}"
 
 
 # --- JSON schemas

@@ -11,6 +11,7 @@ from ..errors import (
     APITimeoutError,
     AuthenticationError,
     FailoverError,
+    InvalidAnswer,
     InvalidRequestError,
     MalformedStream,
     ProviderError,
@@ -35,6 +36,7 @@ _MESSAGES: list[tuple[type[ProviderError], str]] = [  # the first match is used
     (RateLimitError, "The model's server is too busy; try again later."),
     (APIStatusError, "The model's server rejected the question."),
     (APIConnectionError, "The model's server could not be reached."),
+    (InvalidAnswer, "The model's answer does not have the form that this site needs."),
     (FailoverError, "None of the models' servers answered."),
     (InvalidRequestError, "This site cannot send the question to its model."),
 ]

@@ -24,8 +24,10 @@ SETTINGS = {"UNREACHABLE_URL": "http://127.0.0.1:9"}
 SERVERS = ["waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "runserver", "nginx"]
 
 
-def run_on(name: str, upstream: Upstream) -> contextlib.AbstractContextManager[str]:
-    """Run the Flask example on a server."""
+def run_on(
+    name: str, upstream: Upstream, app: str = "flask_test_app", folder: Path = FOLDER
+) -> contextlib.AbstractContextManager[str]:
+    """Run a Flask app on a server: by default the example chat."""
     port = free_port()
     program, _, worker = name.partition(" ")
     address = f"127.0.0.1:{port}"
@@ -36,8 +38,8 @@ def run_on(name: str, upstream: Upstream) -> contextlib.AbstractContextManager[s
         options = options[: 6 if worker == "gthread" else 4]
     for module in {program, worker if worker == "gevent" else program, "flask"}:
         pytest.importorskip(module)
-    command = [sys.executable, "-m", program, *options, "flask_test_app:app"]
-    return running(command, port, FOLDER, **SETTINGS, **env(upstream.url))
+    command = [sys.executable, "-m", program, *options, f"{app}:app"]
+    return running(command, port, folder, **SETTINGS, **env(upstream.url))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,42 @@
+"""What the rounds of a typed answer have in common, and the completion that they end in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ..errors import InvalidAnswer
+from ..stream import Channel, PreparedCall, Reading, Source
+from ..types import Completion, Messages, Usage
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class TypedCompletion(Completion, Generic[T_co]):
+    """A complete typed answer."""
+
+    value: T_co = field(kw_only=True)
+    """The object: an instance of the type that ``into=`` names."""
+    invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
+    """With ``skip_invalid=True`` the items that do not validate, each as an error."""
+
+
+def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:
+    """Return a source that prepares its request in the worker thread: it may read large files."""
+
+    def source(channel: Channel) -> Generator[Reading, None, None]:
+        yield from repair(messages).source(channel)
+
+    return source
+
+
+def add_usage(earlier: Usage, later: Usage) -> Usage:
+    """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
+    counts = {}
+    for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
+        before, after = getattr(earlier, name), getattr(later, name)
+        counts[name] = after if before is None else before + (after or 0)
+    return Usage(**counts, raw=later.raw)
