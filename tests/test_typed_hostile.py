@@ -28,7 +28,7 @@ from providers_sync import (
 )
 from providers_sync.testing import ScriptedProvider, answer, cut, finish, serve, stall, status, text
 from providers_sync.typed import Target
-from providers_sync.typed.stream import add_usage
+from providers_sync.typed.rounds import add_usage
 
 
 class Item(BaseModel):
