@@ -42,7 +42,7 @@ def requirements(results: Results) -> list[tuple[str, str, str, bool]]:
     if value is not None:
         require("import relative to requests, sseclient, tenacity", value, 1.1)
     if mine := results.get("sizes", {}).get("installed", {}).get(OURS):
-        require("installed size", mine["megabytes"], 6, "MB")
+        require("installed size", mine["megabytes"], 7.5, "MB")
         require("installed packages", mine["packages"], 8, "")
     return checked
 
