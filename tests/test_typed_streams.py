@@ -22,7 +22,7 @@ from providers_sync import (
     Timeouts,
     TypedStream,
 )
-from providers_sync.stream import channel_of
+from providers_sync.stream import Channel, channel_of
 from providers_sync.testing import (
     ScriptedProvider,
     answer,
@@ -367,3 +367,42 @@ def test_dropping_the_stream_releases_everything() -> None:
         assert isinstance(stream, TypedStream)
         del stream
         server.wait_closed(1)
+
+
+def test_stop_during_the_change_of_rounds_stops_the_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for the lock of the first round, and must take that of the second one."""
+    stream = ScriptedProvider([text('{"n":'), stall()]).stream("Q", into=Item)
+    locks: list[Any] = []
+    take_rest = stream._take_rest
+    monkeypatch.setattr(
+        stream,
+        "_take_rest",
+        lambda: (locks.append(channel_of(stream).lock._is_owned()), take_rest()),
+    )
+    first = channel_of(stream)
+    waiting = threading.Event()
+
+    class Lock:
+        """The first round's lock, which says that somebody waits for it."""
+
+        def __enter__(self) -> None:
+            waiting.set()
+            lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            lock.release()
+
+    lock = first.lock
+    with lock:
+        monkeypatch.setattr(first, "lock", Lock())
+        thread = threading.Thread(target=stream.cancel)
+        thread.start()
+        assert waiting.wait(5)
+        stream._channel = Channel(first.timeouts, first)
+    thread.join()
+    assert stream.outcome == "cancelled"
+    assert locks == [True]
+    monkeypatch.setattr(first, "lock", lock)
+    first.stop(None)

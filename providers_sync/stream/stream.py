@@ -237,7 +237,10 @@ class Stream(Transcript):
 
     def _end(self, error: StreamCancelled | None) -> None:
         """Stop; if that was interrupted, do the rest: each step may be repeated."""
+        channel = self._channel
         with self._lock:
+            if channel is not self._channel:  # another request has begun meanwhile: stop that
+                return self._end(error)
             if self._outcome is None:
                 self._channel.stop(error)
                 self._take_rest()
