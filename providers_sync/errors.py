@@ -11,6 +11,7 @@
     │   ├── AuthenticationError      401, 403
     │   └── RateLimitError           429
     ├── InvalidAnswer                also a ValueError; .errors  .partial_value
+    ├── ToolError                    a run of tools that cannot go on
     ├── FailoverError                none of a Failover's providers answered; .attempts
     └── StreamError
         ├── StreamTruncated          a clean end without the end marker
@@ -164,6 +165,14 @@ class InvalidAnswer(ProviderError, ValueError):
         super().__init__(message)
         self.errors = [dict(error) for error in errors]
         """What is wrong, as the validator lists it: ``type``, ``loc`` (the path) and ``msg``."""
+
+
+class ToolError(ProviderError):
+    """A run of tools cannot go on: too many rounds, wrong calls, or functions left running.
+
+    ``run.messages`` holds what was called, and its results; where a function is to blame, its
+    exception is the ``__cause__``.
+    """
 
 
 class StreamError(ProviderError):

@@ -41,6 +41,8 @@ class Outcome(str, enum.Enum):
     """Any other failure: refused, bad status, malformed, or an error event in the stream."""
     CANCELLED = "cancelled"
     """Stopped on our side: ``cancel()``, ``close()`` or Ctrl-C."""
+    PAUSED = "paused"
+    """A run that waits for the approval of a tool call; it can go on later."""
 
     def __str__(self) -> str:
         return self.value
@@ -75,6 +77,21 @@ class ToolCall:
     name: str
     arguments: dict[str, Any] | None
     raw: str
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a run (``provider.run``) tells the model about one of its tool calls."""
+
+    id: str
+    """That of the ``ToolCall``."""
+    name: str
+    content: str
+    """What the function has returned, as text; or in words why there is nothing."""
+    is_error: bool = False
+    """Whether the function was not called, has failed, or was too slow."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long the function has run."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +157,19 @@ class Finish:
     reason: str | None = None
 
 
-Event = Union[TextDelta, ReasoningDelta, Refusal, ToolCall, Citation, Media, Extra, Usage, Finish]
-"""What ``Stream.events()`` yields."""
+Event = Union[
+    TextDelta,
+    ReasoningDelta,
+    Refusal,
+    ToolCall,
+    ToolResult,
+    Citation,
+    Media,
+    Extra,
+    Usage,
+    Finish,
+]
+"""What ``Stream.events()`` yields; a ``ToolResult`` only that of a run."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +220,7 @@ Delta = Union[
     Refusal,
     ToolCall,
     ToolCallStarted,
+    ToolResult,
     Citation,
     Media,
     Extra,
