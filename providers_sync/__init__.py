@@ -35,6 +35,7 @@ from .errors import (
     StreamCut,
     StreamError,
     StreamTruncated,
+    ToolError,
 )
 from .providers import OpenAICompatible, Provider
 from .stream import CancelToken, PreparedCall, Stream
@@ -53,6 +54,7 @@ from .types import (
     Stats,
     TextDelta,
     ToolCall,
+    ToolResult,
     Usage,
 )
 
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         OpenAIResponses,
         Vitalentum,
     )
+    from .tools import Pause, Run, Tool
     from .typed import TypedCompletion, TypedStream
 
 
@@ -92,6 +95,10 @@ def __getattr__(name: str) -> Any:
         from . import typed
 
         return getattr(typed, name)
+    if name in ("Pause", "Run", "Tool"):
+        from . import tools
+
+        return getattr(tools, name)
     if name == "Failover":
         from .failover import Failover
 
@@ -144,6 +151,7 @@ __all__ = [
     "OpenAICompatible",
     "OpenAIResponses",
     "Outcome",
+    "Pause",
     "PreparedCall",
     "Provider",
     "ProviderError",
@@ -151,6 +159,7 @@ __all__ = [
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",
+    "Run",
     "ServerError",
     "Stats",
     "Stream",
@@ -160,7 +169,10 @@ __all__ = [
     "StreamTruncated",
     "TextDelta",
     "Timeouts",
+    "Tool",
     "ToolCall",
+    "ToolError",
+    "ToolResult",
     "TypedCompletion",
     "TypedStream",
     "Usage",

@@ -85,6 +85,11 @@ class Failover(Provider):
         self._cooldown_s = seconds(cooldown, "cooldown")
         self._breakers: dict[int, CircuitBreakers] = {}
 
+    @property
+    def supports_tools(self) -> bool:  # type: ignore[override]
+        """Whether each of the providers has tools."""
+        return all(provider.supports_tools for provider in self.providers)
+
     def _plan_call(
         self,
         messages: Prompt,

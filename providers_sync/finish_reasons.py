@@ -16,6 +16,7 @@ _OWN_ENDS = frozenset(
     }
 )
 """The model has said all it wanted to, or waits for the results of its tool calls."""
+_PAUSES = ("pause_turn", "compaction")
 _REFUSAL = "{was} ended by a refusal"
 _UNKNOWN = "ended for an unknown reason"
 _REASONS = {
@@ -33,7 +34,7 @@ _REASONS = {
         *("image_safety", "image_recitation", "image_prohibited_content"),
     ),
     _REFUSAL: ("refusal",),
-    "{is} paused: send {them} back to let the model go on": ("pause_turn", "compaction"),
+    "{is} paused: send {them} back to let the model go on": _PAUSES,
     "{was} ended by an invalid tool call": (
         *("malformed_function_call", "malformed_tool_use", "unexpected_tool_call"),
         *("too_many_tool_calls", "malformed_model_output"),
@@ -70,6 +71,15 @@ def is_whole(outcome: str | None, reason: str | None, refusal: str = "") -> bool
     return not reason or _normalized(reason) in _OWN_ENDS
 
 
+def wants_to_go_on(reason: str | None) -> bool:
+    """Return whether the model has only paused, and goes on when its answer is sent back.
+
+    >>> wants_to_go_on("pause_turn"), wants_to_go_on("tool_use")
+    (True, False)
+    """
+    return _normalized(reason or "") in _PAUSES
+
+
 def explain_end(
     outcome: str | None,
     reason: str | None,
@@ -101,6 +111,8 @@ def explain_end(
     >>> explain_end("complete", "stop")
     ''
     """
+    if outcome == "paused":
+        return "the answer is paused: a tool call needs approval"
     if outcome not in ("complete", "unverified"):
         return ""
     ending = "" if is_whole(outcome, reason, refusal) else _ending(reason, bool(refusal))

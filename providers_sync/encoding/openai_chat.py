@@ -1,4 +1,4 @@
-"""Messages for OpenAI's chat completions: they stay as they are, but for the short forms of files.
+"""Messages for OpenAI's chat completions: they stay as they are, but for a few short forms.
 
 Source: OpenAI API reference, "Create chat completion"; guides "Images", "File inputs", "Audio".
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..files import File, file_source, load_file
-from ..types import Messages
+from ..types import Message, Messages
 from .parts import named, read_part
 
 _CACHE = "cache_control"
@@ -26,14 +26,20 @@ def with_openai_files(messages: Messages) -> Messages:
     >>> with_openai_files([turn])[0]["content"]
     [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
 
-    Raises ``InvalidRequestError`` for a file that cannot be read or carried.
+    The protocol does not know ``is_error`` of a tool's result: the words have to say it. Raises
+    ``InvalidRequestError`` for a file that cannot be read or carried.
     """
     return [
         {**message, "content": _parts(message["content"], f"{name}['content']")}
         if isinstance(message.get("content"), list)
         else message
-        for name, message in named(messages)
+        for name, message in named([_without_is_error(message) for message in messages])
     ]
+
+
+def _without_is_error(message: Message) -> Message:
+    is_result = message["role"] == "tool" and "is_error" in message
+    return _without(message, "is_error") if is_result else message
 
 
 def _parts(parts: list[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ class AI365VIP(Provider):
 
     url = "https://chat.ai365vip.com"
     working = False
+    supports_tools = False
     supports_gpt_35_turbo = True
     default_model = "gpt-3.5-turbo"
     models = ["gpt-3.5-turbo", "gpt-3.5-turbo-16k", "gpt-4o"]

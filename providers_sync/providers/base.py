@@ -17,7 +17,8 @@ from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source
 from ..types import Decoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop, HTTPRequest
-from .calls import NOT_PER_CALL, Calls
+from .calls import NOT_PER_CALL
+from .runs import Runs
 from .settings import ProviderSettings
 from .validation import mask_argument, validate_extra_body, validate_headers, validate_options
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _SETTINGS = ("headers", "timeouts", "retry", *NOT_PER_CALL)
 
 
-class Provider(Calls, ProviderSettings):
+class Provider(Runs, ProviderSettings):
     """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
     - ``api_key``: the key, or a function that returns it and is called before each attempt, for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from .. import transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from ..typed import TypedCompletion, TypedStream
 
 T = TypeVar("T")
+
+
+class Planner(Protocol):
+    """Prepares a call of messages; ``schema`` is that of the answer, ``more`` adds options."""
+
+    def __call__(
+        self,
+        messages: Prompt,
+        schema: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> PreparedCall: ...
+
 
 NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
 
@@ -214,6 +226,26 @@ class Calls:
     ) -> PreparedCall:
         """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
         headers, options = mask_argument(headers), transport.mask_secrets(options)
+        plan = self._planner(model, options, system, timeouts, retry, headers, cancel)
+        if into is None:
+            if skip_invalid or repairs is not NOT_GIVEN:
+                raise InvalidRequestError("repairs= and skip_invalid= need into=")
+            return plan(messages)
+        from ..typed import prepare_typed  # late: few need it
+
+        return prepare_typed(plan, messages, into, repairs, skip_invalid)
+
+    def _planner(
+        self,
+        model: str | None,
+        options: dict[str, Any],
+        system: SystemPrompt | None,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        cancel: CancelToken | None,
+    ) -> Planner:
+        """Check the arguments; return a function that prepares a call of messages with them."""
         for name in NOT_PER_CALL:
             if name in options:
                 raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
@@ -222,11 +254,15 @@ class Calls:
         if system is not None:
             options["system"] = system
 
-        def plan(messages: Prompt, schema: Mapping[str, Any] | None) -> PreparedCall:
+        def plan(
+            messages: Prompt,
+            schema: Mapping[str, Any] | None = None,
+            more: Mapping[str, Any] | None = None,
+        ) -> PreparedCall:
             source, call_timeouts, model_name = self._plan_call(
                 messages,
                 model,
-                options,
+                {**options, **(more or {})},
                 timeouts=timeouts,
                 retry=retry,
                 headers=headers,
@@ -234,13 +270,7 @@ class Calls:
             )
             return PreparedCall(source, call_timeouts, cancel, model_name)
 
-        if into is None:
-            if skip_invalid or repairs is not NOT_GIVEN:
-                raise InvalidRequestError("repairs= and skip_invalid= need into=")
-            return plan(messages, None)
-        from ..typed import prepare_typed  # late: few need it
-
-        return prepare_typed(plan, messages, into, repairs, skip_invalid)
+        return plan
 
     def _plan_call(
         self,

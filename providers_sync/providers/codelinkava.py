@@ -18,6 +18,7 @@ class CodeLinkAva(Provider):
     url = "https://ava-ai-ef611.web.app"
     working = False
     sends_model = False
+    supports_tools = False
     supports_gpt_35_turbo = True
     default_model = "gpt-3.5-turbo"
     models = ["gpt-3.5-turbo"]

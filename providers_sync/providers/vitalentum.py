@@ -19,6 +19,7 @@ class Vitalentum(Provider):
     url = "https://app.vitalentum.io"
     working = False
     sends_model = False
+    supports_tools = False
     supports_gpt_35_turbo = True
     default_model = "gpt-3.5-turbo"
     models = ["gpt-3.5-turbo"]

@@ -136,13 +136,28 @@ class Channel(Wakeup):
 
     def sleep(self, seconds: float) -> None:
         """Wait before the next attempt; only ``total`` and the end of the stream interrupt it."""
-        until = monotonic() + seconds
         with self.lock:
             self.deadlines.only_total()
-            while (remaining := until - monotonic()) > 0:
+        self.wait_until(lambda: False, monotonic() + seconds)
+
+    def wait_until(self, is_done: Callable[[], bool], until: float) -> None:
+        """Wait until ``is_done()``, at most until a moment; whoever makes it true must ``notify``.
+
+        The end of the stream and ``total`` interrupt it, with ``CallEnded``.
+        """
+        with self.lock:
+            while not is_done() and (remaining := until - monotonic()) > 0:
                 self._check()
                 self._worker_wait(min(remaining, SOCKET_WAIT_S))
             self._check()
+
+    def hand_over(self, deltas: list[Delta]) -> None:
+        """Hand over what does not come from a response, and says nothing about one."""
+        with self.lock:
+            self._check()
+            self.buffer += deltas
+            self.is_open = True
+            self.notify()
 
     def wait_for_space(self) -> None:
         """Wait until the caller has taken the buffer, if it is full, or has ended the call."""

@@ -179,7 +179,7 @@ class Stream(Transcript):
         return False
 
     def _ask_again(self, source: Source, context: Context) -> None:
-        """Begin the answer anew, with another request; counts and ``total`` go on.
+        """Begin another round, with another request; counts and ``total`` go on.
 
         Does nothing if the stream has been stopped.
         """
@@ -187,20 +187,28 @@ class Stream(Transcript):
             if self._outcome is not None:
                 return
             self._channel = Channel(self._channel.timeouts, self._channel)
-            self._begin_answer()
+            self._begin_round()
         reader.start(Call(self._channel, source, context))
+
+    def _begin_round(self) -> None:
+        """Forget the round before, for ``_ask_again``; under the lock."""
+        self._begin_answer()
 
     def _finish(self) -> None:
         if self._outcome is not None:  # set by a signal handler
             return
         error = self._channel.error
         if error is None:
-            self._outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
+            self._outcome = self._good_outcome()
         else:
             error.partial = self.text
             error.attempts = self.attempts
             self._error, self._outcome = error, error.outcome
         self._release()
+
+    def _good_outcome(self) -> Outcome:
+        """Return the outcome of an answer that has not failed."""
+        return Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
 
     def _release(self) -> None:
         """Tell the others of the end; under the lock, so none of this may take another lock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from sys import is_finalizing
 from typing import Any
 
@@ -183,9 +183,12 @@ class Transcript:
         the server's own tools, …) is under ``providers_sync``: it is sent to the same server and
         family of models only.
         """
+        return self._message_of(self.text or self.refusal, self.tool_calls)
+
+    def _message_of(self, text: str, calls: Sequence[ToolCall]) -> Message:
         return assistant_message(
-            self.text or self.refusal,
-            self.tool_calls,
+            text,
+            calls,
             self._protocol_message,
             self._channel.model or self._asked_model,
             self._channel.server,

@@ -1,5 +1,8 @@
 """Tools: plain functions that a model calls, from blocking code."""
 
-from .tool import InvalidArguments, Tool
+from .prepare import prepare_run
+from .run import Run
+from .settings import Pause, RunSettings
+from .tool import Tool
 
-__all__ = ["InvalidArguments", "Tool"]
+__all__ = ["Pause", "Run", "RunSettings", "Tool", "prepare_run"]

@@ -57,3 +57,8 @@ class Tool:
         ``InvalidArguments``.
         """
         return lambda: str(self.function(**arguments))
+
+
+def as_tools(tools: Any) -> list[Tool | Mapping[str, Any]]:
+    """Temporary."""
+    return [t if isinstance(t, (Tool, Mapping)) else Tool(t) for t in tools]

@@ -1,0 +1,260 @@
+"""``Execution``: calls the functions of one round side by side, each with a time limit."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from contextvars import Context, copy_context
+
+from ..clock import monotonic
+from ..errors import ToolError
+from ..stream import CancelToken, Channel
+from ..threads import start_thread
+from ..types import Message, ToolCall, ToolResult
+from .journal import Journal
+from .settings import RunSettings
+
+MAX_FAILED_ROUNDS = 3
+"""How many rounds in a row may bring nothing but mistakes."""
+ERROR_CHARACTERS = 2000
+"""How much of the text of an exception the model is told."""
+
+
+class PendingCall:
+    """A tool call that has no result yet."""
+
+    def __init__(self, call: ToolCall, key: str = "") -> None:
+        self.call = call
+        self.key = key
+        """Under which the journal knows it."""
+        self.cancel = CancelToken()
+        """Cancelled when nobody waits for the function any more."""
+        self.function: Callable[[], str] | None = None
+        """Calls the function, with its arguments; ``None`` if it must not be called."""
+        self.result: ToolResult | None = None
+        self.is_mistake = False
+        """Whether the model or the function has made one, which counts towards the limit."""
+        self.error: BaseException | None = None
+        """What the function has raised."""
+        self.fatal: BaseException | None = None
+        """Why the run must end: the journal cannot be written."""
+        self.due_at = math.inf
+
+    def settle(self, content: str, *, is_error: bool = False, seconds: float = 0.0) -> None:
+        """Set the result, if there is none yet."""
+        if self.result is None:
+            self.result = ToolResult(self.call.id, self.call.name, content, is_error, seconds)
+
+    def mistake(self, content: str, error: BaseException | None = None) -> None:
+        """Set the result of a call that cannot be made."""
+        self.is_mistake, self.error = True, error
+        self.settle(content, is_error=True)
+
+
+class RunState:
+    """What the rounds of a run share with its functions; it does not reference the ``Run``."""
+
+    def __init__(self, settings: RunSettings, journal: Journal | None) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.left_running: list[PendingCall] = []
+        """Calls whose functions did not end within ``tool_timeout``."""
+        self.failed_rounds = 0
+        """How many rounds in a row have brought nothing but mistakes."""
+        self._running: set[PendingCall] = set()
+        self._has_ended = False
+
+    # Single operations on the set are atomic: a finalizer and a signal handler may end a run, so
+    # there is no lock.
+
+    def begin_call(self, call: PendingCall) -> None:
+        """Record that a function runs."""
+        self._running.add(call)
+
+    def end_call(self, call: PendingCall) -> None:
+        """Record that a function has ended."""
+        self._running.discard(call)
+        self._close_journal()
+
+    def end(self) -> None:
+        """Close the journal, as soon as no function runs that is recorded in it."""
+        self._has_ended = True
+        self._close_journal()
+
+    def _close_journal(self) -> None:
+        if self.journal is not None and self._has_ended and not self._running:
+            self.journal.close()
+
+    def is_running(self, call: PendingCall) -> bool:
+        """Return whether the function of a call has not ended."""
+        return call in self._running
+
+
+class Execution:
+    """The calls of one round. ``message``: the answer that makes them, if it is of this run."""
+
+    def __init__(self, state: RunState, calls: list[PendingCall], message: Message | None) -> None:
+        self.calls = calls
+        self._state = state
+        self._message = message
+
+    def messages(self) -> list[Message]:
+        """Return the answer, and the results so far as messages."""
+        results = [call.result for call in self.calls if call.result is not None]
+        answer = [] if self._message is None else [self._message]
+        return [*answer, *map(result_message, results)]
+
+    def run(self, channel: Channel) -> None:
+        """Call the functions, and hand their results over in the order of the calls.
+
+        In a worker thread. Raises ``ToolError`` if the run cannot go on, and ``CallEnded``.
+        """
+        with channel.lock:
+            channel.deadlines.only_total()
+        waiting = [call for call in self.calls if call.result is None]
+        running: list[PendingCall] = []
+        unsent = list(self.calls)
+        context = copy_context()
+        try:
+            while True:
+                _hand_over(unsent, channel)
+                self._check(self.calls)
+                while waiting and len(running) < self._state.settings.parallel:
+                    running.append(waiting.pop(0))
+                    self._start(running[-1], channel, context.copy())
+                if not running:
+                    break
+                _wait_for_any(running, channel)
+                self._give_up_late(running, channel)
+                running = [call for call in running if call.result is None]
+        except BaseException:
+            for call in running:
+                call.cancel.cancel()
+            raise
+        self._count_mistakes()
+
+    # --- in the worker
+
+    def _start(self, call: PendingCall, channel: Channel, context: Context) -> None:
+        limit = self._state.settings.tool_timeout
+        call.due_at = math.inf if limit is None else monotonic() + limit
+        self._state.begin_call(call)
+        thread = threading.Thread(
+            target=context.run,
+            args=(_call, call, self._state, channel),
+            name=f"providers-sync-tool-{call.call.name}",
+        )
+        try:
+            start_thread(thread)
+        except BaseException:
+            self._state.end_call(call)
+            raise
+
+    def _give_up_late(self, running: list[PendingCall], channel: Channel) -> None:
+        limit = self._state.settings.tool_timeout
+        now = monotonic()
+        late = []
+        with channel.lock:
+            for call in running:
+                if call.result is None and call.due_at <= now:
+                    late.append(call)
+                    call.is_mistake = True
+                    call.settle(
+                        f"{call.call.name} has not ended within {limit:g} s, and its result is not "
+                        "known",
+                        is_error=True,
+                        seconds=limit or 0.0,
+                    )
+        for call in late:
+            call.cancel.cancel()
+        left = self._state.left_running
+        left[:] = [call for call in [*left, *late] if self._state.is_running(call)]
+        if len(left) > self._state.settings.parallel:
+            names = ", ".join(sorted({call.call.name for call in left}))
+            raise ToolError(
+                f"{len(left)} functions are still running after their tool_timeout ({names}); "
+                f"at most {self._state.settings.parallel} may (parallel=)"
+            )
+
+    def _check(self, calls: list[PendingCall]) -> None:
+        """Raise ``ToolError`` for what must end the run."""
+        for call in calls:
+            if call.fatal is not None:
+                raise call.fatal
+            if call.is_mistake and self._state.settings.on_error == "raise":
+                assert call.result is not None
+                words = f"{call.call.name} failed: {call.result.content}"
+                raise ToolError(words) from call.error
+
+    def _count_mistakes(self) -> None:
+        mistakes = [call for call in self.calls if call.is_mistake]
+        if any(call.function is not None and not call.is_mistake for call in self.calls):
+            self._state.failed_rounds = 0
+        elif mistakes:
+            self._state.failed_rounds += 1
+        if self._state.failed_rounds >= MAX_FAILED_ROUNDS:
+            last = mistakes[-1]
+            assert last.result is not None
+            raise ToolError(
+                f"{MAX_FAILED_ROUNDS} rounds in a row have brought no good tool call, the last: "
+                f"{last.call.name}: {last.result.content}"
+            ) from last.error
+
+
+def _wait_for_any(running: list[PendingCall], channel: Channel) -> None:
+    """Wait until one of the calls has ended, or its time is over."""
+    due_at = min(call.due_at for call in running)
+    channel.wait_until(lambda: any(call.result or call.fatal for call in running), due_at)
+
+
+def _hand_over(unsent: list[PendingCall], channel: Channel) -> None:
+    """Hand over the results up to the first one that is missing."""
+    ready: list[ToolResult] = []
+    while unsent and (result := unsent[0].result) is not None:
+        ready.append(result)
+        del unsent[0]
+    if ready:
+        channel.hand_over([*ready])
+
+
+def _call(call: PendingCall, state: RunState, channel: Channel) -> None:
+    """Call a function, in a thread of its own."""
+    assert call.function is not None
+    journal, started = state.journal, monotonic()
+    try:
+        if journal is not None:
+            journal.begin(call.key, call.call)
+        error: BaseException | None = None
+        try:
+            content = call.function()
+        except BaseException as failure:  # noqa: BLE001 (told to the model)
+            content, error = describe(failure), failure
+        seconds = monotonic() - started
+        if journal is not None:
+            journal.end(call.key, content, error is not None, seconds)
+    except BaseException as failure:  # noqa: BLE001 (ends the run)
+        call.fatal = failure
+    else:
+        with channel.lock:
+            if call.result is None:
+                call.is_mistake, call.error = error is not None, error
+                call.settle(content, is_error=error is not None, seconds=seconds)
+    state.end_call(call)
+    channel.notify()
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in words, for the model."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 (of a class of the program)
+        text = ""
+    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return words if len(words) <= ERROR_CHARACTERS else words[:ERROR_CHARACTERS] + "…"
+
+
+def result_message(result: ToolResult) -> Message:
+    """Return a result as the message of the next request."""
+    message = {"role": "tool", "tool_call_id": result.id, "content": result.content}
+    return {**message, "is_error": True} if result.is_error else message

@@ -1,0 +1,74 @@
+"""The tool calls that a conversation ends with, and the ids of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..returned_messages import RETURNED
+from ..server_json import load_object
+from ..types import Message, Messages, ToolCall
+
+
+class CallsOfAnswer(NamedTuple):
+    """The calls of one answer."""
+
+    before: Messages
+    """The messages before the answer."""
+    calls: list[ToolCall]
+    is_open: list[bool]
+    """Which of the calls have no result yet."""
+
+
+def last_calls(messages: Messages) -> CallsOfAnswer | None:
+    """Return the calls of the last answer, unless all have results or more has been said since.
+
+    >>> function = {"name": "add", "arguments": "{}"}
+    >>> calls = [{"id": "1", "function": function}, {"id": "2", "function": function}]
+    >>> asked = [{"role": "assistant", "content": None, "tool_calls": calls}]
+    >>> last_calls([*asked, {"role": "tool", "tool_call_id": "1"}]).is_open
+    [False, True]
+    """
+    size = len(messages)
+    while size and messages[size - 1]["role"] == "tool":
+        size -= 1
+    if not size or messages[size - 1]["role"] != "assistant":
+        return None
+    answered = [message.get("tool_call_id") for message in messages[size:]]
+    calls = [_call(call) for call in messages[size - 1].get("tool_calls") or ()]
+    is_open = []
+    for call in calls:
+        is_open.append(call.id not in answered)
+        if not is_open[-1]:
+            answered.remove(call.id)
+    return CallsOfAnswer(messages[: size - 1], calls, is_open) if any(is_open) else None
+
+
+def _call(call: Any) -> ToolCall:
+    call = call if isinstance(call, Mapping) else {}
+    function = call.get("function")
+    function = function if isinstance(function, Mapping) else {}
+    raw = function.get("arguments")
+    raw = raw if isinstance(raw, str) else ""
+    return ToolCall(
+        str(call.get("id") or ""), str(function.get("name") or ""), load_object(raw or "{}"), raw
+    )
+
+
+def with_unique_ids(message: Message) -> Message:
+    """Return an answer whose calls have an id each: some servers give none, or one twice.
+
+    >>> function = {"name": "add", "arguments": "{}"}
+    >>> message = {"role": "assistant", "tool_calls": [{"id": "", "function": function}]}
+    >>> with_unique_ids(message)["tool_calls"][0]["id"]
+    'call_0'
+    """
+    calls = message.get("tool_calls") or []
+    ids: list[str] = []
+    for place, call in enumerate(calls):
+        ids.append(f"call_{place}" if not call["id"] or call["id"] in ids else call["id"])
+    if ids == [call["id"] for call in calls]:
+        return message
+    # What the protocol wants back has the old ids.
+    rest = {name: value for name, value in message.items() if name != RETURNED}
+    return {**rest, "tool_calls": [{**c, "id": i} for c, i in zip(calls, ids, strict=True)]}

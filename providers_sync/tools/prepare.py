@@ -1,0 +1,73 @@
+"""``prepare_run``: a prepared call whose stream is a ``Run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..messages import to_messages
+from ..stream import CancelToken, Channel, PreparedCall, Reading
+from ..types import Messages, Prompt
+from .execution import RunState
+from .journal import Journal
+from .pending import last_calls
+from .run import Run
+from .settings import RunSettings
+from .tool import Tool, as_tools
+
+Plan = Callable[[Messages, Mapping[str, Any]], PreparedCall]
+"""Prepares a call of messages, with these options beside those of the run."""
+_FREE_CHOICES = (None, "auto", "none")
+
+
+def prepare_run(
+    plan: Plan, messages: Prompt, tools: Sequence[Any], choice: Any, settings: RunSettings
+) -> PreparedCall:
+    """Return the call that asks with ``tools`` and calls them; raise for bad input.
+
+    ``choice`` is the option ``tool_choice``: one that forces a call holds until the first one.
+    """
+    question = to_messages(messages)
+    found = as_tools(tools)
+    options: dict[str, Any] = {}
+    if found:
+        options["tools"] = [tool.schema if isinstance(tool, Tool) else tool for tool in found]
+    later = dict(options)
+    if choice not in _FREE_CHOICES:
+        later["tool_choice"] = None
+    by_name = {name: tool if isinstance(tool, Tool) else None for name, tool in named(found)}
+    is_answered = last_calls(question) is None
+    first = plan(question, options if is_answered else later)
+
+    def make_run(channel: Channel, cancel: CancelToken | None, model: str | None) -> Run:
+        journal = None if settings.journal is None else Journal.open(settings.journal)
+        return Run(
+            channel,
+            cancel,
+            model,
+            question=question,
+            tools=by_name,
+            state=RunState(settings, journal),
+            plan=lambda messages: plan(messages, later),
+        )
+
+    source = first.source if is_answered else _nothing
+    return replace(first, source=source, make_stream=make_run)
+
+
+def named(tools: Sequence[Tool | Mapping[str, Any]]) -> list[tuple[str, Tool | Mapping[str, Any]]]:
+    """Return the tools that a call can name, with their names."""
+    pairs = []
+    for tool in tools:
+        function = tool.schema if isinstance(tool, Tool) else tool
+        detail = function.get(str(function.get("type")), function)
+        name = detail.get("name") if isinstance(detail, Mapping) else None
+        if isinstance(name, str):
+            pairs.append((name, tool))
+    return pairs
+
+
+def _nothing(channel: Channel) -> Generator[Reading, None, None]:
+    """End at once: the question ends with calls that have no results, which come first."""
+    yield from ()
