@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import call_log
+from .chat_file import InterruptedAnswer, read_chat, write_chat
 from .chat_history import PERMANENT_ROLES, exchanges, text_size, without
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
 from .providers.base import Provider
-from .returned_messages import assistant_message
-from .stream import Stream, call_at_end
+from .returned_messages import RETURNED, assistant_message
+from .stream import GOOD_OUTCOMES, Stream, added_messages, call_at_end
 from .types import Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
     from .typed import TypedStream
 
 T = TypeVar("T")
-VERSION = 1
-"""Version of the format of the file that ``save`` writes."""
 _OF_ONE_ANSWER = ("into", "repairs", "skip_invalid")
 CONTINUE = (
     "Your last message was interrupted. Continue it exactly where it stops, without repeating "
@@ -34,18 +31,6 @@ _PREFIX_REFUSALS = (
     *("expected last role", "last message must have role"),
 )
 """Words of servers that refuse a turn of the assistant as the last one (Anthropic; Mistral)."""
-_GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
-
-
-@dataclass(frozen=True)
-class InterruptedAnswer:
-    """An answer that failed or was cancelled, kept outside the history."""
-
-    question: Messages
-    """The messages that it answers."""
-    text: str
-    """The text that had arrived; may be empty."""
-    outcome: Outcome
 
 
 class _Reservation:
@@ -91,7 +76,10 @@ class Chat:
       question drop it.
     - ``budget`` limits the characters sent: the oldest exchanges are left out, each as a unit, but
       never the system message or the new question. They stay in ``history`` and in the file.
-    - ``options`` are added to the body of every request.
+    - ``options`` are added to the body of every request. With functions among its ``tools`` they
+      are those of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; an answer is a
+      ``Run`` then. Of one that fails, the finished rounds are in ``interrupted.question``, so that
+      ``resume()`` repeats no call.
     - One answer at a time: while it is running, ``send``, ``resume``, ``discard`` and ``undo``
       raise ``InvalidRequestError`` and send nothing, in any thread.
 
@@ -214,13 +202,13 @@ class Chat:
             messages = [*question, answer] if sent_prefix else question
             call = {"model": self.model, **self.options, **call}
             try:
-                stream: Stream = self.provider.stream(self.to_send(messages), **call)
+                stream = self._ask(messages, call)
             except (APIStatusError, FailoverError) as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise
                 call_log.write(call_log.INFO, "the model refuses to continue; asking in words")
                 messages.append({"role": "user", "content": CONTINUE})
-                stream = self.provider.stream(self.to_send(messages), **call)
+                stream = self._ask(messages, call)
         except BaseException:
             reservation.release()
             raise
@@ -228,22 +216,30 @@ class Chat:
         call_at_end(stream, lambda ended: self._store_answer(ended, question, prefix, reservation))
         return stream
 
+    def _ask(self, messages: Messages, call: dict[str, Any]) -> Stream:
+        tools = call.get("tools")
+        has_functions = isinstance(tools, (list, tuple)) and not all(
+            isinstance(tool, Mapping) for tool in tools
+        )
+        ask: Any = self.provider.run if has_functions else self.provider.stream
+        stream: Stream = ask(self.to_send(messages), **call)
+        return stream
+
     def _store_answer(
         self, stream: Stream, question: Messages, prefix: str, reservation: _Reservation
     ) -> None:
-        text = stream.text
-        if prefix and text[:1].isspace():
-            prefix = prefix.rstrip()
-        text = prefix + text
+        added, rest = added_messages(stream)
+        if prefix and added:  # what the protocol wants back is that of the second half only
+            first = {name: value for name, value in added[0].items() if name != RETURNED}
+            added[0] = {**first, "content": _joined(prefix, first["content"] or "")}
+        elif prefix:
+            rest = _joined(prefix, rest)
         outcome = stream.outcome or Outcome.CANCELLED
-        if outcome in _GOOD_OUTCOMES:
-            answer = stream.message
-            if prefix:  # what the protocol wants back is that of the second half only
-                answer = assistant_message(text, stream.tool_calls)
+        if outcome in GOOD_OUTCOMES:
             # One step: another thread may be saving the chat.
-            vars(self).update(history=[*self.history, *question, answer], interrupted=None)
+            vars(self).update(history=[*self.history, *question, *added], interrupted=None)
         else:
-            self.interrupted = InterruptedAnswer(question, text, outcome)
+            self.interrupted = InterruptedAnswer([*question, *added], rest, outcome)
         reservation.release()
 
     # --- saving
@@ -256,24 +252,7 @@ class Chat:
         ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
         """
         state = vars(self).copy()  # one step: an answer may end in another thread
-        interrupted: InterruptedAnswer | None = state["interrupted"]
-        data: dict[str, Any] = {
-            "version": VERSION,
-            "system": state["system"],
-            "history": state["history"],
-            "interrupted": None,
-        }
-        if interrupted is not None:
-            data["interrupted"] = {**vars(interrupted), "outcome": str(interrupted.outcome)}
-        try:
-            text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-            encoded = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON's escape
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequestError(f"the history cannot be saved as JSON: {error}") from error
-        try:
-            _replace(os.path.realpath(path), encoded)
-        except OSError as error:  # name the target, not the temporary file
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        write_chat(path, state["system"], state["history"], state["interrupted"])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
@@ -283,24 +262,7 @@ class Chat:
         ``OSError``, and ``InvalidRequestError`` for a file that ``save`` did not write.
         """
         chat = cls(provider, **settings)
-        with open(path, "rb") as file:
-            content = file.read()
-        try:
-            data = json.loads(content.decode("utf-8"))
-            if data["version"] != VERSION:
-                raise ValueError(f"its version is {data['version']!r}, not {VERSION}")
-            history, interrupted, system = data["history"], data["interrupted"], data["system"]
-            if not isinstance(history, list) or not isinstance(system, (str, type(None))):
-                raise ValueError("history must be a list, and system text or null")
-            chat.history = to_messages(history) if history else []
-            if interrupted is not None:
-                chat.interrupted = InterruptedAnswer(
-                    to_messages(interrupted["question"]),
-                    str(interrupted["text"]),
-                    Outcome(interrupted["outcome"]),
-                )
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise InvalidRequestError(f"{path} is not a saved conversation: {error}") from error
+        system, chat.history, chat.interrupted = read_chat(path)
         if chat.system is None:
             chat.system = system
         return chat
@@ -313,20 +275,9 @@ class Chat:
         return f"<Chat with {self.provider!r}: {len(self.history)} messages{interrupted}>"
 
 
-def _replace(target: str, content: bytes) -> None:
-    import tempfile
-
-    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
-        # Replacing a device or a pipe would break it for every other process.
-        raise OSError(errno.EINVAL, "not a regular file")
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".chat-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _joined(text: str, more: str) -> str:
+    """Return a text and its continuation; the model may repeat the white space between them."""
+    return (text.rstrip() if more[:1].isspace() else text) + more
 
 
 def _refuses_prefix(error: ProviderError) -> bool:

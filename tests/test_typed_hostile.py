@@ -26,9 +26,9 @@ from providers_sync import (
     StreamCut,
     Usage,
 )
+from providers_sync.stream.transcript import add_usage
 from providers_sync.testing import ScriptedProvider, answer, cut, finish, serve, stall, status, text
 from providers_sync.typed import Target
-from providers_sync.typed.rounds import add_usage
 
 
 class Item(BaseModel):

@@ -46,7 +46,7 @@ class Runs(Calls):
         cancel: CancelToken | None = None,
         **options: Any,
     ) -> Run:
-        """Send the request, call the functions that the answer calls, and ask again with the results.
+        """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
         Returns a ``Run``, which reads like a ``Stream`` over all rounds.
 

@@ -22,9 +22,10 @@ from .stream import (
     open_streams,
     raise_early_failure,
 )
-from .transcript import current_batch, explain, read_batch
+from .transcript import GOOD_OUTCOMES, added_messages, current_batch, explain, read_batch
 
 __all__ = [
+    "GOOD_OUTCOMES",
     "CallEnded",
     "CancelToken",
     "Channel",
@@ -32,6 +33,7 @@ __all__ = [
     "Reading",
     "Source",
     "Stream",
+    "added_messages",
     "attach",
     "call_at_end",
     "channel_of",

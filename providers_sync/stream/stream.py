@@ -191,7 +191,8 @@ class Stream(Transcript):
         reader.start(Call(self._channel, source, context))
 
     def _begin_round(self) -> None:
-        """Forget the round before, for ``_ask_again``; under the lock."""
+        """Forget what the round before has said, but not its usage; under the lock."""
+        self._earlier_usage = self.usage
         self._begin_answer()
 
     def _finish(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from sys import is_finalizing
@@ -18,6 +19,7 @@ from ..types import (
     Finish,
     Media,
     Message,
+    Messages,
     Outcome,
     ProtocolMessage,
     ReasoningDelta,
@@ -29,6 +31,8 @@ from ..types import (
 )
 from .channel import AT_EXIT, Channel
 
+GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
+"""Outcomes of an answer that has arrived to its end."""
 JOINED_DELTAS = 64
 """So many deltas become one text: each of a few characters takes sixty bytes."""
 
@@ -43,6 +47,8 @@ class Transcript:
         self._asked_model = model
         self.usage: Usage | None = None
         """Tokens counted by the server, if it reports them."""
+        self._earlier_usage: Usage | None = None
+        """That of the rounds before this one."""
         self._begin_answer()
 
     def _begin_answer(self) -> None:
@@ -131,7 +137,8 @@ class Transcript:
         if isinstance(delta, Finish):
             self.finish_reason = delta.reason or self.finish_reason
         elif isinstance(delta, Usage):
-            self.usage = delta
+            earlier = self._earlier_usage
+            self.usage = delta if earlier is None else add_usage(earlier, delta)
         elif isinstance(delta, ServedModel):
             self.model = delta.name
         elif isinstance(delta, ToolCall):
@@ -194,6 +201,10 @@ class Transcript:
             self._channel.server,
         )
 
+    def _added_messages(self) -> tuple[Messages, str]:
+        """Return the messages that it adds to the conversation, and text that is in none."""
+        return ([self.message], "") if self.outcome in GOOD_OUTCOMES else ([], self.text)
+
     @property
     def is_whole(self) -> bool:
         """Whether the answer is complete, and the model ended it by itself."""
@@ -230,6 +241,15 @@ class Transcript:
             )
 
 
+def add_usage(earlier: Usage, later: Usage) -> Usage:
+    """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
+    counts = {}
+    for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
+        before, after = getattr(earlier, name), getattr(later, name)
+        counts[name] = after if before is None else before + (after or 0)
+    return Usage(**counts, raw=later.raw)
+
+
 def current_batch(stream: Transcript) -> Iterator[Delta]:
     """Return the iterator over the unread deltas of the batch that was fetched last."""
     return stream._unread
@@ -238,6 +258,14 @@ def current_batch(stream: Transcript) -> Iterator[Delta]:
 def read_batch(stream: Transcript) -> Iterator[Delta]:
     """Read what is left of the batch that was fetched last; return it."""
     return stream._read_batch()
+
+
+def added_messages(stream: Transcript) -> tuple[Messages, str]:
+    """Return the messages that an answer adds to the conversation, and text that is in none.
+
+    Of an answer that has failed the latter is its text, of a run that of its last round.
+    """
+    return stream._added_messages()
 
 
 def explain(stream: Transcript) -> str:

@@ -14,7 +14,6 @@ from ..clock import monotonic
 from ..errors import ProviderError, ToolError
 from ..finish_reasons import wants_to_go_on
 from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
-from ..typed.rounds import add_usage
 from ..types import Completion, Delta, Message, Messages, Outcome, ToolCall, Usage
 from .deciding import decide
 from .execution import Execution, PendingCall, RunState
@@ -65,7 +64,6 @@ class Run(Stream):
         """The calls that are not in ``_done`` yet, and their answer."""
         self._open_calls = last_calls(question)
         """The calls that the question ends with."""
-        self._earlier_usage: Usage | None = None
         self._marks = self._lengths()
 
     # --- what it has said
@@ -88,6 +86,14 @@ class Run(Stream):
             text, refusal, calls = self._marks[:3]
             words = self.text[text:] or self.refusal[refusal:]
             return with_unique_ids(self._message_of(words, self.tool_calls[calls:]))
+
+    def _added_messages(self) -> tuple[Messages, str]:
+        with self._lock:
+            return self.messages[len(self._question) :], self._text_of_round()
+
+    def _text_of_round(self) -> str:
+        """Return the text of the round that has not ended well yet, or of none."""
+        return self.text[sum(len(each.text) for each in self.rounds) :]
 
     def _lengths(self) -> list[int]:
         """Return how much there is of everything now."""
@@ -122,8 +128,6 @@ class Run(Stream):
     def _record(self, delta: Delta) -> None:
         if isinstance(delta, Usage):
             self._round_usage = delta
-            if self._earlier_usage is not None:
-                delta = add_usage(self._earlier_usage, delta)
         super()._record(delta)
 
     # --- from one round to the next
@@ -135,7 +139,7 @@ class Run(Stream):
                 with self._turn_lock:  # another thread may read, too
                     if self._is_between:
                         self._is_between = False
-                        self._next_round()
+                        self._take_turn()
             except BaseException:  # of ``approve``, or Ctrl-C; no effect after the end
                 self.close()
                 raise
@@ -167,7 +171,7 @@ class Run(Stream):
     def _goes_on(self) -> bool:
         return self._channel.error is None and not self._is_last
 
-    def _next_round(self) -> None:
+    def _take_turn(self) -> None:
         """Do what the round asks for that has ended; in the reader's thread, without the lock."""
         found, message = self._open_calls, None
         self._open_calls = None

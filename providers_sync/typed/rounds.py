@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import InvalidAnswer
 from ..stream import Channel, PreparedCall, Reading, Source
-from ..types import Completion, Messages, Usage
+from ..types import Completion, Messages
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,12 +30,3 @@ def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> So
         yield from repair(messages).source(channel)
 
     return source
-
-
-def add_usage(earlier: Usage, later: Usage) -> Usage:
-    """Return the sum of the tokens of two rounds, with the later one's ``raw``."""
-    counts = {}
-    for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
-        before, after = getattr(earlier, name), getattr(later, name)
-        counts[name] = after if before is None else before + (after or 0)
-    return Usage(**counts, raw=later.raw)

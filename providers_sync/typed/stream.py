@@ -11,9 +11,9 @@ from ..errors import InvalidAnswer, ProviderError, StreamCancelled
 from ..finish_reasons import explain_end, is_whole
 from ..json_reader import InvalidJSON
 from ..stream import CancelToken, Channel, PreparedCall, Stream
-from ..types import Delta, Messages, Outcome, Usage
+from ..types import Delta, Messages, Outcome
 from .reading import ItemReader, PartialReader, not_json, partial_value, read_value
-from .rounds import TypedCompletion, add_usage, asking
+from .rounds import TypedCompletion, asking
 from .targets import Target, describe_errors
 
 T = TypeVar("T")
@@ -50,7 +50,6 @@ class TypedStream(Stream, Generic[T_co]):
         self._skip_invalid = skip_invalid
         self._repairs_left = 0
         self._round_has_ended = False
-        self._earlier_usage: Usage | None = None
         self._is_claimed = False
         """Whether somebody reads items or partials."""
         self._value_lock = threading.RLock()
@@ -123,7 +122,7 @@ class TypedStream(Stream, Generic[T_co]):
             self._describe(failure, Outcome.COMPLETE)
             failure.__context__ = self._earlier_failure
             self._earlier_failure = failure
-            self._earlier_usage, self._failure = self.usage, None
+            self._failure = None
             self._ask_again(source, copy_context())
             return True
         self._repairs_left = 0
@@ -177,11 +176,6 @@ class TypedStream(Stream, Generic[T_co]):
         )
         turn = [{"role": "assistant", "content": answer}] if answer else []
         return [*turn, {"role": "user", "content": question}]
-
-    def _record(self, delta: Delta) -> None:
-        if isinstance(delta, Usage) and self._earlier_usage is not None:
-            delta = add_usage(self._earlier_usage, delta)
-        super()._record(delta)
 
     # --- as it grows
 
