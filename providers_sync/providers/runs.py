@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .. import transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
@@ -17,7 +17,10 @@ from .validation import mask_argument
 
 if TYPE_CHECKING:
     from ..tools import Run
+    from ..tools.typed_run import TypedRun
     from ..tools.settings import Approve, DecideUnknown
+
+T = TypeVar("T")
 
 
 class Runs(Calls):
@@ -26,12 +29,14 @@ class Runs(Calls):
     supports_tools = True
     """Whether the protocol has tools."""
 
+    @overload
     def run(
         self,
         messages: Prompt,
         model: str | None = None,
         *,
         tools: Sequence[Any],
+        into: None = None,
         max_rounds: int = 10,
         parallel: int = 8,
         tool_timeout: float | None = 60,
@@ -45,13 +50,85 @@ class Runs(Calls):
         headers: Mapping[str, str | None] | None = None,
         cancel: CancelToken | None = None,
         **options: Any,
-    ) -> Run:
+    ) -> Run: ...
+    @overload
+    def run(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        tools: Sequence[Any],
+        into: type[T],
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        max_rounds: int = 10,
+        parallel: int = 8,
+        tool_timeout: float | None = 60,
+        approve: Approve | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        on_error: Literal["tell", "raise"] = "tell",
+        on_unknown: Literal["raise"] | DecideUnknown = "raise",
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedRun[T]: ...
+    @overload
+    def run(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        tools: Sequence[Any],
+        into: Any,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        max_rounds: int = 10,
+        parallel: int = 8,
+        tool_timeout: float | None = 60,
+        approve: Approve | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        on_error: Literal["tell", "raise"] = "tell",
+        on_unknown: Literal["raise"] | DecideUnknown = "raise",
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> TypedRun[Any]: ...
+    def run(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        tools: Sequence[Any],
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        max_rounds: int = 10,
+        parallel: int = 8,
+        tool_timeout: float | None = 60,
+        approve: Approve | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        on_error: Literal["tell", "raise"] = "tell",
+        on_unknown: Literal["raise"] | DecideUnknown = "raise",
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Any = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Any:
         """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
         Returns a ``Run``, which reads like a ``Stream`` over all rounds.
 
         - ``tools``: functions (see ``Tool``); a dict is the schema of a tool that the server runs,
           or that your program does: the run ends with a call of the latter.
+        - ``into``, ``repairs``, ``skip_invalid``: as for ``stream``; the last answer is typed then.
         - ``max_rounds``: how many answers the model may give; then ``ToolError``.
         - ``parallel``: how many functions run at the same time, each in a thread.
         - ``tool_timeout``: seconds for each function; then the model is told so. A function with a
@@ -73,10 +150,13 @@ class Runs(Calls):
         on, and what ``stream`` raises.
         """
         headers, options = mask_argument(headers), transport.mask_secrets(options)
-        run = self.prepare_run(
+        return self.prepare_run(
             messages,
             model,
             tools=tools,
+            into=into,
+            repairs=repairs,
+            skip_invalid=skip_invalid,
             max_rounds=max_rounds,
             parallel=parallel,
             tool_timeout=tool_timeout,
@@ -91,7 +171,6 @@ class Runs(Calls):
             cancel=cancel,
             **options,
         ).open()
-        return cast("Run", run)
 
     def prepare_run(
         self,
@@ -99,6 +178,9 @@ class Runs(Calls):
         model: str | None = None,
         *,
         tools: Sequence[Any],
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -117,7 +199,15 @@ class Runs(Calls):
         choice = options.get("tool_choice")
         plan = self._planner(model, options, system, timeouts, retry, headers, cancel)
 
-        def plan_round(messages: Messages, more: Mapping[str, Any]) -> PreparedCall:
-            return plan(messages, more=more)
+        typed = None
+        if into is not None:
+            from ..typed import typed_arguments
 
-        return prepare_run(plan_round, messages, tools, choice, settings)
+            typed = typed_arguments(into, repairs, skip_invalid)
+        elif skip_invalid or repairs is not NOT_GIVEN:
+            raise InvalidRequestError("repairs= and skip_invalid= need into=")
+
+        def plan_round(messages: Messages, more: Mapping[str, Any]) -> PreparedCall:
+            return plan(messages, typed and typed["target"].schema, more)
+
+        return prepare_run(plan_round, messages, tools, choice, settings, typed)

@@ -192,6 +192,7 @@ class Stream(Transcript):
 
     def _begin_round(self) -> None:
         """Forget what the round before has said, but not its usage; under the lock."""
+        self._round_number += 1
         self._earlier_usage = self.usage
         self._begin_answer()
 

@@ -47,6 +47,7 @@ class Transcript:
         self._asked_model = model
         self.usage: Usage | None = None
         """Tokens counted by the server, if it reports them."""
+        self._round_number = 0
         self._earlier_usage: Usage | None = None
         """That of the rounds before this one."""
         self._begin_answer()

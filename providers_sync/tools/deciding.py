@@ -59,6 +59,7 @@ def _has_result(pending: PendingCall, state: RunState) -> bool:
         )
     decision = on_unknown(pending.call)
     if isinstance(decision, str):
+        state.journal.end(pending.key, decision, False, 0.0)
         pending.settle(decision)
     elif decision is not True:
         raise InvalidRequestError(

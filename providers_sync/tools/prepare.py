@@ -22,11 +22,17 @@ _FREE_CHOICES = (None, "auto", "none")
 
 
 def prepare_run(
-    plan: Plan, messages: Prompt, tools: Sequence[Any], choice: Any, settings: RunSettings
+    plan: Plan,
+    messages: Prompt,
+    tools: Sequence[Any],
+    choice: Any,
+    settings: RunSettings,
+    typed: Mapping[str, Any] | None = None,
 ) -> PreparedCall:
     """Return the call that asks with ``tools`` and calls them; raise for bad input.
 
     ``choice`` is the option ``tool_choice``: one that forces a call holds until the first one.
+    ``typed`` are the arguments of a ``TypedStream``, for a typed answer.
     """
     question = to_messages(messages)
     found = as_tools(tools)
@@ -42,15 +48,18 @@ def prepare_run(
 
     def make_run(channel: Channel, cancel: CancelToken | None, model: str | None) -> Run:
         journal = None if settings.journal is None else Journal.open(settings.journal)
-        return Run(
-            channel,
-            cancel,
-            model,
-            question=question,
-            tools=by_name,
-            state=RunState(settings, journal),
-            plan=lambda messages: plan(messages, later),
-        )
+        arguments: dict[str, Any] = {
+            "question": question,
+            "tools": by_name,
+            "state": RunState(settings, journal),
+            "plan": lambda messages: plan(messages, later),
+        }
+        if typed is None:
+            return Run(channel, cancel, model, **arguments)
+        from .typed_run import TypedRun  # late: few need it
+
+        arguments["repair"] = lambda more: plan([*question, *more], later)
+        return TypedRun(channel, cancel, model, **arguments, **typed)
 
     source = first.source if is_answered else _nothing
     return replace(first, source=source, make_stream=make_run)

@@ -43,9 +43,10 @@ class Run(Stream):
         tools: dict[str, Tool | None],
         state: RunState,
         plan: PlanRound,
+        **more: Any,
     ) -> None:
         self._round_usage: Usage | None = None
-        super().__init__(channel, cancel, model)
+        super().__init__(channel, cancel, model, **more)
         self.rounds: list[Completion] = []
         """The answers of the model so far that have ended well, one for each request."""
         self._question = question
@@ -121,6 +122,7 @@ class Run(Stream):
 
     def _begin_round(self) -> None:
         """Go on after the last round: what it has said stays."""
+        self._round_number += 1
         self._earlier_usage, self._round_usage = self.usage, None
         self.finish_reason = self._protocol_message = None
         self._marks = self._lengths()
@@ -166,7 +168,7 @@ class Run(Stream):
 
     def _may_ask_again(self) -> bool:
         self._is_between = self._goes_on()
-        return self._is_between
+        return self._is_between or super()._may_ask_again()
 
     def _goes_on(self) -> bool:
         return self._channel.error is None and not self._is_last
@@ -196,15 +198,21 @@ class Run(Stream):
 
     def _end_round(self) -> tuple[CallsOfAnswer, Message]:
         """Return the calls to be made of the round that has ended, and its answer."""
-        answer, before = self._round(), self.messages
+        answer = self._round()
         self.rounds.append(answer)
-        with self._lock:
-            self._done, self._execution = before[len(self._question) :], None
+        before = self._finish_messages()
         calls = []
         if answer.is_whole:
             ids = [call["id"] for call in answer.message.get("tool_calls", ())]
             calls = list(map(_with_id, answer.tool_calls, ids))
         return CallsOfAnswer(before, calls, [True] * len(calls)), answer.message
+
+    def _finish_messages(self) -> Messages:
+        """Let no more results come into the messages; return them."""
+        with self._lock:
+            messages = self.messages
+            self._done, self._execution = messages[len(self._question) :], None
+        return messages
 
     def _pending_calls(self, found: CallsOfAnswer) -> list[PendingCall]:
         """Return the calls to be made, without those that the program handles itself."""

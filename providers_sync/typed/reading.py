@@ -33,6 +33,10 @@ class PartialReader(Generic[T]):
             self._last = partial
             yield partial
 
+    def restarted(self) -> PartialReader[T]:
+        """Return a reader of another text."""
+        return PartialReader(self._target)
+
     def end(self) -> Iterator[Any]:
         """Read the end of the text; yield the whole object if it has grown since.
 
@@ -58,6 +62,10 @@ class ItemReader(Generic[T]):
         Raises ``InvalidAnswer`` for one that does not validate, unless these are collected.
         """
         return self._items(self._reader.feed(text))
+
+    def restarted(self) -> ItemReader[T]:
+        """Return a reader of another text."""
+        return ItemReader(self._target, self._invalid)
 
     def end(self) -> Iterator[Any]:
         """Read the end of the text; yield the last items.

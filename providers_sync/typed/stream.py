@@ -40,8 +40,9 @@ class TypedStream(Stream, Generic[T_co]):
         repair: Callable[[Messages], PreparedCall],
         repairs: int,
         skip_invalid: bool,
+        **more: Any,
     ) -> None:
-        super().__init__(channel, cancel, model)
+        super().__init__(channel, cancel, model, **more)
         self.invalid: list[InvalidAnswer] = []
         """With ``skip_invalid=True`` the items that do not validate, each as an error."""
         self._target = target
@@ -138,7 +139,8 @@ class TypedStream(Stream, Generic[T_co]):
     def _result(self) -> T_co:
         if self._outcome is Outcome.CANCELLED:
             error: ProviderError = StreamCancelled("the answer was stopped before its end")
-            error.partial, error.partial_value = self.text, partial_value(self._target, self.text)
+            error.partial = self.text
+            error.partial_value = partial_value(self._target, self._answer_text())
             raise self._item_failure or self._error or error
         if self._value is _UNREAD and self._failure is None:
             self._evaluate()
@@ -153,22 +155,27 @@ class TypedStream(Stream, Generic[T_co]):
         try:
             self._check_end()
             invalid = self.invalid if self._skip_invalid else None
-            self._value = read_value(self._target, self.text, invalid)
+            self._value = read_value(self._target, self._answer_text(), invalid)
         except InvalidAnswer as failure:
             self._failure = failure
         return self._failure
 
     def _check_end(self) -> None:
         """Raise ``InvalidAnswer`` if the model has not ended the answer by itself."""
-        if self._is_whole_round:
+        outcome = self._outcome if self._outcome is Outcome.PAUSED else Outcome.COMPLETE
+        if is_whole(outcome, self.finish_reason, self.refusal):
             return
-        reason = explain_end(Outcome.COMPLETE, self.finish_reason, refusal=self.refusal)
+        reason = explain_end(outcome, self.finish_reason, refusal=self.refusal)
         failure = InvalidAnswer(f"{reason}: it is not validated")
-        failure.partial_value = partial_value(self._target, self.text)
+        failure.partial_value = partial_value(self._target, self._answer_text())
         raise failure
 
+    def _answer_text(self) -> str:
+        """Return the text that holds the object."""
+        return self.text
+
     def _repair_messages(self, failure: InvalidAnswer) -> Messages:
-        answer = self.text.strip()
+        answer = self._answer_text().strip()
         words = "\n".join(f"- {line}" for line in describe_errors(failure.errors).splitlines())
         question = (
             f"Your answer does not fit:\n{words[:MAX_WORDS]}\n"
@@ -209,9 +216,12 @@ class TypedStream(Stream, Generic[T_co]):
         """Yield each object in a tuple, and an empty tuple before each wait for a batch."""
         try:
             self._is_claimed = True
-            text = self.text  # what was handed over before
+            text = self._answer_text()  # what was handed over before
+            number = self._round_number
             while True:
                 batch = self._unread
+                if number != self._round_number:  # of a run: this is the answer that counts
+                    number, reader = self._round_number, reader.restarted()
                 text += self._take_text(batch)
                 for item in reader.feed(text):
                     if self._outcome is Outcome.CANCELLED:  # stopped: the iterator ends at once
@@ -252,7 +262,7 @@ class TypedStream(Stream, Generic[T_co]):
         try:
             yield from reader.end()
         except InvalidJSON as error:
-            raise not_json(self._target, error, self.text) from error
+            raise not_json(self._target, error, self._answer_text()) from error
 
     def _describe(self, failure: InvalidAnswer, outcome: Outcome | None) -> None:
         failure.partial, failure.attempts = self.text, self.attempts
@@ -267,7 +277,7 @@ class TypedStream(Stream, Generic[T_co]):
             return super()._fetch_batch(read)
         except ProviderError as error:
             if error is self._error and error.partial_value is None:
-                error.partial_value = partial_value(self._target, self.text)
+                error.partial_value = partial_value(self._target, self._answer_text())
             raise
 
 

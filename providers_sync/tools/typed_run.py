@@ -1,0 +1,35 @@
+"""``TypedRun``: a run whose last answer is JSON of a type (``into=``)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ..errors import InvalidAnswer
+from ..typed import TypedStream
+from ..types import Messages
+from .run import Run
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class TypedRun(Run, TypedStream[T_co]):
+    """A run whose last answer is JSON: ``value``, ``items()`` and ``partials()`` are those of it.
+
+    With ``repairs`` another round asks for it again; it may call functions, too.
+    """
+
+    def _answer_text(self) -> str:
+        return self.text[self._marks[0] :]
+
+    def _may_ask_again(self) -> bool:
+        if self.rounds and self.rounds[-1].tool_calls:  # the run ends with calls, not with JSON
+            self._repairs_left = 0
+        return super()._may_ask_again()
+
+    def _repair_messages(self, failure: InvalidAnswer) -> Messages:
+        question = super()._repair_messages(failure)[-1]
+        self._finish_messages()
+        with self._lock:
+            self._is_last = False
+            self._done.append(question)
+        return self.messages[len(self._question) :]
