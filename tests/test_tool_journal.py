@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -421,6 +422,34 @@ def test_half_a_line_that_cannot_be_removed_is_removed_later(
     journal.end(FIRST, "booked", False, 0)
     journal.close()
     assert found(path) == Entry("book", SEAT, "booked")
+
+
+@pytest.mark.parametrize("work", ["end", "close"])
+def test_no_other_thread_comes_between_a_write_and_its_end(
+    path: Path, journal: Journal, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or removing half a line would remove another's; or the descriptor would be another file's."""
+    journal.begin(FIRST, CALLS[0])
+    before = path.read_bytes()
+    other = threading.Thread(
+        target=journal.close if work == "close" else lambda: journal.end(FIRST, "booked", False, 0)
+    )
+
+    def write(fd: int, data: Any, real: Any = os.write) -> int:
+        monkeypatch.undo()
+        real(fd, data[:9])
+        other.start()
+        other.join(0.05)
+        assert path.read_bytes() == before + bytes(data[:9])
+        assert os.path.samestat(os.fstat(fd), path.stat())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(ToolError, match="No space left"):
+        journal.begin(SECOND, CALLS[1])
+    other.join()
+    journal.close()
+    assert found(path) == Entry("book", SEAT, "booked" if work == "end" else None)
 
 
 def test_a_closed_journal_writes_nothing(path: Path, journal: Journal) -> None:
