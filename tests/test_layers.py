@@ -106,6 +106,9 @@ LAYERS = [
     "aio",
     "aio.typed",
     "aio.streams",
+    # tools
+    "tools",
+    "tools.tool tools.journal",
     # typed answers
     "typed",
     "typed.prepare",
@@ -157,7 +160,7 @@ LAYERS = [
     "threads",
     "config call_log",
     "errors",
-    "types printable clock quota",
+    "types printable clock quota locked_file",
     "finish_reasons error_words",
     "server_json json_answer",
     "json_reader",

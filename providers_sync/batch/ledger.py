@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import errno
 import os
 import stat
 import sys
-import weakref
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import BinaryIO
 
 from ..errors import ProviderError
+from ..locked_file import LockedFile, lock, sync_folder
 from .ledger_lines import InvalidLine, NotJSON, Recorded, is_hole, is_torn, parse_line
 
-if sys.platform == "win32":
-    import msvcrt
-else:
+if sys.platform != "win32":
     import fcntl
 
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_LOCK_OFFSET = 1 << 62
-"""Windows makes locked bytes unreadable to others: lock one far beyond the end of the file."""
 NAME_PREFIX = 60
 """Characters of the ledger's name in a temporary file's name, which has at most 255 bytes."""
 COPY_BYTES = 1024 * 1024
@@ -50,16 +44,14 @@ class Ledger:
         self.path = os.fsdecode(path)
         self._index: dict[str, int] = {}
         try:
-            self._real_path = os.path.realpath(self.path)
-            self._fd = _open_locked(self._real_path)
+            self._file = LockedFile(self.path)
         except (OSError, ValueError) as error:  # ValueError: not a valid path
             raise _failed("open", self.path, error) from error
-        _open_ledgers.add(self)
         try:
             self._load()
-            self._reader = open(self._real_path, "rb")  # noqa: SIM115 (closed with the ledger)
+            self._reader = open(self._file.path, "rb")  # noqa: SIM115 (closed with the ledger)
         except BaseException as error:
-            self._close_file()
+            self._file.close()
             if isinstance(error, (OSError, MemoryError)):
                 raise _failed("use", self.path, error) from error
             raise
@@ -84,32 +76,21 @@ class Ledger:
     def append(self, lines: Sequence[bytes]) -> None:
         """Append lines; they are on the disk when this returns. Raises ``LedgerError``."""
         try:
-            size = os.fstat(self._fd).st_size
-            try:
-                _write(self._fd, b"".join(lines))
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, size)  # leave no partial line
-                raise
+            self._file.append(b"".join(lines))
         except OSError as error:
             raise _failed("write", self.path, error) from error
 
     def close(self) -> None:
         """Close the file and release the lock."""
         self._reader.close()
-        self._close_file()
-
-    def _close_file(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._file.close()
 
     def _load(self) -> None:
         """Index the answers; then repair the last line and remove all lines without an answer."""
         removed: list[tuple[int, int]] = []
         offset, good = 0, 0
         raw = b"\n"
-        for number, raw in enumerate(_lines(self._real_path), 1):
+        for number, raw in enumerate(_lines(self._file.path), 1):
             found = self._parse(number, raw, good)
             if found is not None and found.reply is not None:
                 self._index[found.custom_id] = offset
@@ -120,10 +101,9 @@ class Ledger:
             offset += len(raw)
         if not raw.endswith(b"\n"):
             if removed and removed[-1][1] == offset:  # nothing to keep after the last answer
-                os.ftruncate(self._fd, removed.pop()[0])
-                os.fsync(self._fd)
+                self._file.truncate(removed.pop()[0])
             else:
-                _write(self._fd, b"\n")  # only the newline is missing
+                self._file.append(b"\n")  # only the newline is missing
         # Windows cannot replace an open file: there the failed lines stay.
         if removed and sys.platform != "win32":
             with contextlib.suppress(PermissionError):  # also if the folder is read-only
@@ -144,102 +124,29 @@ class Ledger:
 
     def _rewrite_without(self, removed: list[tuple[int, int]]) -> None:
         """Replace the file atomically by a copy without these byte ranges."""
-        fd, temporary = _open_temporary(self._real_path)
+        path = self._file.path
+        fd, temporary = _open_temporary(path)
         try:
-            _lock(fd)  # before the rename, so that no other process can lock it first
-            _copy_permissions(self._fd, fd)
-            with open(self._real_path, "rb") as old, open(fd, "ab", closefd=False) as new:
+            lock(fd)  # before the rename, so that no other process can lock it first
+            _copy_permissions(self._file.fd, fd)
+            with open(path, "rb") as old, open(fd, "ab", closefd=False) as new:
                 _copy_without(removed, old, new)
             os.fsync(fd)
-            os.replace(temporary, self._real_path)
+            os.replace(temporary, path)
         except BaseException:
             os.close(fd)
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        self._close_file()
-        self._fd = fd
+        self._file.replace(fd)
         ends = [end for _, end in removed]
         shifts = [0, *accumulate(end - start for start, end in removed)]
         for custom_id, offset in self._index.items():
             self._index[custom_id] = offset - shifts[bisect.bisect_right(ends, offset)]
-        _sync_folder(self._real_path)
-
-
-_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
-def _close_in_child() -> None:
-    """Close all ledgers: a forked child shares the lock and could hold it after its parent dies."""
-    for ledger in _open_ledgers:
-        ledger._close_file()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+        sync_folder(path)
 
 
 # --- files
-
-
-def _open_locked(path: str) -> int:
-    while True:
-        fd = os.open(path, _FLAGS, 0o600)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _refused(path, "it is not a regular file")
-            _lock(fd)
-            # The previous holder may have replaced the file in the meantime.
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                _sync_folder(path)
-                return fd
-        except BlockingIOError as error:
-            os.close(fd)
-            raise _refused(path, "another process is writing it; wait until it ends") from error
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def _lock(fd: int) -> None:
-    """Take an exclusive lock. Raises ``BlockingIOError`` if another process has it."""
-    if sys.platform != "win32":
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        os.lseek(fd, _LOCK_OFFSET, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:
-            raise BlockingIOError(*error.args) from error
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-    os.fsync(fd)
-
-
-_SYNC_UNSUPPORTED = {
-    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
-    *(errno.EACCES, errno.EPERM),
-}
-"""Errors for a folder on CIFS, 9p or FUSE, or one without read permission."""
-
-
-def _sync_folder(path: str) -> None:
-    """Write a new file name to the disk, if the file system supports it."""
-    if sys.platform != "win32":
-        try:
-            fd = os.open(os.path.dirname(path), os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            if error.errno not in _SYNC_UNSUPPORTED:
-                raise
 
 
 def _open_temporary(path: str) -> tuple[int, str]:
