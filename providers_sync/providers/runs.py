@@ -17,8 +17,8 @@ from .validation import mask_argument
 
 if TYPE_CHECKING:
     from ..tools import Run
-    from ..tools.typed_run import TypedRun
     from ..tools.settings import Approve, DecideUnknown
+    from ..tools.typed_run import TypedRun
 
 T = TypeVar("T")
 
