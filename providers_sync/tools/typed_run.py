@@ -18,11 +18,13 @@ class TypedRun(Run, TypedStream[T_co]):
     With ``repairs`` another round asks for it again; it may call functions, too.
     """
 
+    _may_have_rounds = True
+
     def _answer_text(self) -> str:
         return self.text[self._marks[0] :]
 
     def _may_ask_again(self) -> bool:
-        if self.rounds and self.rounds[-1].tool_calls:  # the run ends with calls, not with JSON
+        if self._is_last and self.rounds and self.rounds[-1].tool_calls:  # no JSON to ask for
             self._repairs_left = 0
         return super()._may_ask_again()
 

@@ -64,7 +64,9 @@ class ItemReader(Generic[T]):
         return self._items(self._reader.feed(text))
 
     def restarted(self) -> ItemReader[T]:
-        """Return a reader of another text."""
+        """Return a reader of another text; the invalid items of this one do not count."""
+        if self._invalid is not None:
+            self._invalid.clear()
         return ItemReader(self._target, self._invalid)
 
     def end(self) -> Iterator[Any]:

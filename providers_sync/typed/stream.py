@@ -30,6 +30,9 @@ class TypedStream(Stream, Generic[T_co]):
     Read one of: ``value``, ``items()``, ``partials()``, or the text as with any ``Stream``.
     """
 
+    _may_have_rounds = False
+    """Whether text may turn out to be a remark before tool calls, and not the answer."""
+
     def __init__(
         self,
         channel: Channel,
@@ -217,20 +220,28 @@ class TypedStream(Stream, Generic[T_co]):
         try:
             self._is_claimed = True
             text = self._answer_text()  # what was handed over before
-            number = self._round_number
+            number, failure = self._round_number, None
             while True:
                 batch = self._unread
                 if number != self._round_number:  # of a run: this is the answer that counts
-                    number, reader = self._round_number, reader.restarted()
+                    number, failure = self._round_number, None
+                    reader = reader.restarted()
                 text += self._take_text(batch)
-                for item in reader.feed(text):
-                    if self._outcome is Outcome.CANCELLED:  # stopped: the iterator ends at once
-                        break
-                    yield (item,)
+                try:
+                    for item in reader.feed(text if failure is None else ""):
+                        if self._outcome is Outcome.CANCELLED:  # stopped: it ends at once
+                            break
+                        yield (item,)
+                except InvalidAnswer as error:
+                    if not self._may_have_rounds:
+                        raise
+                    failure = error
                 text = ""
                 yield ()
                 if not self._fetch_batch(batch):
                     break
+            if failure is not None:
+                raise failure
             yield from ((item,) for item in self._last_objects(reader))
         except GeneratorExit:  # the caller has left the loop, and may go on with ``value``
             raise
