@@ -67,7 +67,7 @@ LAYERS = [
     "batch.command",
     "failover batch chat",
     # inside chat
-    "chat_history",
+    "chat_history chat_file",
     # inside failover
     "circuit_breaker",
     # inside batch
@@ -99,7 +99,7 @@ LAYERS = [
     # what every provider shares
     "providers.base",
     "providers.settings",
-    "providers.schema_modes",
+    "providers.schema_modes providers.runs",
     "providers.attempts providers.connections providers.headers providers.calls",
     "providers.validation",
     # async adapter
@@ -108,7 +108,12 @@ LAYERS = [
     "aio.streams",
     # tools
     "tools",
-    "tools.tool tools.journal",
+    "tools.prepare",
+    "tools.typed_run",
+    "tools.run",
+    "tools.deciding",
+    "tools.execution",
+    "tools.journal tools.pending tools.settings tools.tool",
     # typed answers
     "typed",
     "typed.prepare",
