@@ -106,6 +106,12 @@ LAYERS = [
     "aio",
     "aio.typed",
     "aio.streams",
+    # tools
+    "tools",
+    "tools.tool",
+    "tools.parameters tools.docstrings tools.results",
+    "tools.argument_types tools.signatures",
+    "tools.simple_types",
     # typed answers
     "typed",
     "typed.prepare",

@@ -1,5 +1,5 @@
 """Tools: plain functions that a model calls, from blocking code."""
 
-from .tool import InvalidArguments, Tool
+from .tool import InvalidArguments, Tool, as_tools
 
-__all__ = ["InvalidArguments", "Tool"]
+__all__ = ["InvalidArguments", "Tool", "as_tools"]
