@@ -109,18 +109,22 @@ class _Reader:
             line = self._lines[self._at]
             blank = not line.strip()
             item = _ITEM.fullmatch(line.strip()) if _indent(line) <= base else None
-            known = item is not None and item["name"] in self._names
-            if not blank and _indent(line) == 0 and not (base == 0 and known):
-                break  # not indented: only known names go on, in a section that never was
+            starts = item is not None and self._is_item(item)
+            if not blank and _indent(line) == 0 and not (base == 0 and starts):
+                break  # not indented: only items go on, in a section that never was
             if blank and base == 0 and current is not None:
                 break
-            if item is not None and (known or (item["type"] and not item["bullet"])):
+            if item is not None and starts:
                 current = self._start([item["name"]], item["text"])
             elif current is not None:
                 current.append(line)
             elif line.strip(" .").lower() not in ("", "none"):
                 self.kept.append(line)  # words about all of them
             self._at += 1
+
+    def _is_item(self, item: re.Match[str]) -> bool:
+        """Return whether this is an item, perhaps of a parameter that is gone; or just words."""
+        return item["name"] in self._names or bool(item["type"] and not item["bullet"])
 
     def _read_numpy(self) -> None:
         """Read the items of a section, which ends with the next one."""

@@ -63,10 +63,8 @@ class FunctionParameters:
         values: dict[str, Any] = {}
         for name in arguments:
             if name not in self._types:
-                known = ", ".join(self._types) or "there are none"
-                mistakes.append(
-                    f"{name!s:.{SHOWN}}: is no parameter; leave it out (known: {known})"
-                )
+                known = ", ".join(self._types) or "none"
+                mistakes.append(f"{name!s:.{SHOWN}}: is unknown (there are: {known}); leave it out")
         for name, kind in self._types.items():
             if name not in arguments:
                 mistakes += [f"{name}: is missing"] * (name in self._required)

@@ -91,10 +91,8 @@ class _JsonForm:
             return self.of(listed(), depth)
         if isinstance(value, (set, frozenset)):
             return self._list(_sorted(value), depth)
-        if isinstance(value, _LISTS):
-            items: Iterable[Any] = value
-            return self._list(items, depth)
-        return str(value)
+        is_list = isinstance(value, _LISTS)
+        return self._list(value, depth) if is_list else str(value)
 
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         return {self._key(key, depth): self.of(each, depth) for key, each in value.items()}

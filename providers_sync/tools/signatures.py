@@ -75,7 +75,7 @@ def docstring(function: Any) -> str:
     if inspect.isroutine(inner):
         return inspect.getdoc(inner) or ""
     kind = type(inner)
-    text = inspect.getdoc(kind.__call__) or kind.__doc__ or ""
+    text = kind.__call__.__doc__ or kind.__doc__ or ""
     made = dataclasses.is_dataclass(kind) and text.startswith(f"{kind.__name__}(")
     return "" if made else text
 
@@ -99,18 +99,21 @@ class Signature:
         self._owner = f"tool {name!r}"
         self._globals = _globals(function)
         self._unknown: Exception | None = None
-        parameters: list[inspect.Parameter] = []
+        self.all_names: set[str] = set()
+        """Those of the bound parameters too."""
+        self.parameters: list[inspect.Parameter] = []
+        bound: set[str] = set()
+        inner = function
+        while isinstance(inner, functools.partial):
+            bound |= inner.keywords.keys()
+            inner = inner.func
         try:
-            parameters = [*_signature(function).parameters.values()]
+            self.all_names |= _signature(inner).parameters.keys()
+            parameters = _signature(function).parameters
+            self.parameters = [each for each in parameters.values() if each.name not in bound]
         except (ValueError, TypeError) as error:  # of a function in C
             self._unknown = error
-        bound: set[str] = set()
-        while isinstance(function, functools.partial):
-            bound |= function.keywords.keys()
-            function = function.func
-        self.all_names = {*(each.name for each in parameters), *bound}
-        self.parameters = [each for each in parameters if each.name not in bound]
-        self._check_object(function)
+        self._check_object(inner)
         self.cancel_names = {each.name for each in self.parameters if self._takes_token(each)}
 
     def _check_object(self, function: Any) -> None:

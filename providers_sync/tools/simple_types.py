@@ -151,7 +151,9 @@ def _choice(pairs: list[tuple[Any, Any]], kind: Any = None) -> ArgumentType:
                 return kind(value)  # it may know other spellings (``_missing_``)
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
-        said = f"{value!r:.{SHOWN}}" if isinstance(value, (str, int, float)) else kind_of(value)
+        said = kind_of(value)
+        if isinstance(value, str) and len(value) <= SHOWN:
+            said = json.dumps(value, ensure_ascii=False)
         mistakes.append(f"{name}: must be one of {shown}{more}, not {said}")
 
     return ArgumentType({"enum": values, **named}, read)
