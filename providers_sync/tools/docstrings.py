@@ -112,8 +112,6 @@ class _Reader:
             starts = item is not None and self._is_item(item)
             if not blank and _indent(line) == 0 and not (base == 0 and starts):
                 break  # not indented: only items go on, in a section that never was
-            if blank and base == 0 and current is not None:
-                break
             if item is not None and starts:
                 current = self._start([item["name"]], item["text"])
             elif current is not None:
