@@ -114,6 +114,9 @@ LAYERS = [
     "tools.deciding",
     "tools.execution",
     "tools.journal tools.pending tools.settings tools.tool",
+    "tools.parameters tools.docstrings tools.results",
+    "tools.argument_types tools.signatures",
+    "tools.simple_types",
     # typed answers
     "typed",
     "typed.prepare",

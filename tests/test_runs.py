@@ -147,8 +147,9 @@ def test_usage_and_rounds_are_those_of_all(asked: Weather) -> None:
         {"city": "Oslo"},
         {"city": "Bergen"},
     ]
-    assert completion.message == run.message == {"role": "assistant", "content": "Yes"}
-    assert run.messages[-1] == completion.message
+    assert completion.message == run.message == run.messages[-1]
+    assert completion.message["content"] == "Yes"
+    assert completion.message["providers_sync"]["fields"] == {"reasoning_content": "So. "}
     assert run.stats.attempts == 3
     assert run.stats.chunks == 2
 

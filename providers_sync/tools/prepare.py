@@ -14,7 +14,7 @@ from .journal import Journal
 from .pending import last_calls
 from .run import Run
 from .settings import RunSettings
-from .tool import Tool, as_tools
+from .tool import Tool, as_tools, tool_name
 
 Plan = Callable[[Messages, Mapping[str, Any]], PreparedCall]
 """Prepares a call of messages, with these options beside those of the run."""
@@ -42,7 +42,11 @@ def prepare_run(
     later = dict(options)
     if choice not in _FREE_CHOICES:
         later["tool_choice"] = None
-    by_name = {name: tool if isinstance(tool, Tool) else None for name, tool in named(found)}
+    by_name = {
+        name: tool if isinstance(tool, Tool) else None
+        for tool in found
+        if (name := tool_name(tool)) is not None
+    }
     is_answered = last_calls(question) is None
     first = plan(question, options if is_answered else later)
 
@@ -63,18 +67,6 @@ def prepare_run(
 
     source = first.source if is_answered else _nothing
     return replace(first, source=source, make_stream=make_run)
-
-
-def named(tools: Sequence[Tool | Mapping[str, Any]]) -> list[tuple[str, Tool | Mapping[str, Any]]]:
-    """Return the tools that a call can name, with their names."""
-    pairs = []
-    for tool in tools:
-        function = tool.schema if isinstance(tool, Tool) else tool
-        detail = function.get(str(function.get("type")), function)
-        name = detail.get("name") if isinstance(detail, Mapping) else None
-        if isinstance(name, str):
-            pairs.append((name, tool))
-    return pairs
 
 
 def _nothing(channel: Channel) -> Generator[Reading, None, None]:

@@ -26,7 +26,7 @@ _LISTS = (
     *(list, set, frozenset, collections.deque, collections.abc.Sequence, collections.abc.Set),
     *(collections.abc.MutableSequence, collections.abc.MutableSet, collections.abc.Iterable),
 )
-_INSTALL = "pip install 'providers-sync[typed]'"
+INSTALL = "pip install 'providers-sync[typed]'"
 
 
 class InvalidValue(ValueError):
@@ -35,6 +35,10 @@ class InvalidValue(ValueError):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(describe_errors(errors))
         self.errors = errors
+
+
+class MissingPydanticError(ImportError):
+    """Pydantic 2 is not installed; the message is what is needed."""
 
 
 class _UnknownItemsError(Exception):
@@ -138,30 +142,44 @@ def _followed(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _adapt(into: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Return the JSON schema of a type, and the function that validates a value."""
-    try:
-        import pydantic
-    except ImportError as error:
-        raise InvalidRequestError(
-            f"into= needs pydantic 2 for a type: {_INSTALL}; a JSON schema as a dict needs nothing"
-        ) from error
-    if not hasattr(pydantic, "TypeAdapter"):
-        raise InvalidRequestError(f"into= needs pydantic 2, not {pydantic.VERSION}: {_INSTALL}")
     if isinstance(into, str):
         raise InvalidRequestError(f"into={into!r:.80} is no type but a text: give the type itself")
     if typing.get_origin(into) in (collections.abc.Generator, collections.abc.Iterator):
         raise InvalidRequestError(f"into={_name(into)} is no type of a whole answer: use list[…]")
-    if typing.get_origin(into) is collections.abc.Iterable:  # pydantic would validate it later
-        into = list.__class_getitem__(typing.get_args(into))
+    try:
+        return adapt_type(into)
+    except MissingPydanticError as error:
+        raise InvalidRequestError(
+            f"into= needs {error} for a type: {INSTALL}; a JSON schema as a dict needs nothing"
+        ) from error
+    except TypeError as error:
+        raise InvalidRequestError(
+            f"into={_name(into)} is no type of which pydantic knows a JSON schema: "
+            f"{_hint(into) or error}"
+        ) from error.__cause__
+
+
+def adapt_type(kind: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """Return the JSON schema of a type, and a function that makes its object of a plain value.
+
+    That function raises ``InvalidValue``. Raises ``MissingPydanticError``, and ``TypeError`` for
+    what pydantic knows no JSON schema of.
+    """
+    try:
+        import pydantic
+    except ImportError as error:
+        raise MissingPydanticError("pydantic 2") from error
+    if not hasattr(pydantic, "TypeAdapter"):
+        raise MissingPydanticError(f"pydantic 2, not {pydantic.VERSION},")
+    if typing.get_origin(kind) is collections.abc.Iterable:  # pydantic would validate it later
+        kind = list.__class_getitem__(typing.get_args(kind))
     from pydantic.errors import PydanticUserError
 
     try:
-        adapter: Any = pydantic.TypeAdapter(into)
+        adapter: Any = pydantic.TypeAdapter(kind)
         schema = adapter.json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
-        hint = _hint(into)
-        raise InvalidRequestError(
-            f"into={_name(into)} is no type of which pydantic knows a JSON schema: {hint or error}"
-        ) from error
+        raise TypeError(str(error)) from error
     return schema, functools.partial(_validate_json, adapter)
 
 
@@ -183,7 +201,7 @@ def _item_validator(into: Any) -> Callable[[Any], Any]:
         schema = _followed(into, into)
         if "prefixItems" in schema:
             raise _UnknownItemsError
-        return _schema_validator(dict(into), schema.get("items", True))
+        return schema_validator(dict(into), schema.get("items", True))
     return _adapt(_item_type(into))[1]
 
 
@@ -233,11 +251,17 @@ def _read_schema(into: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any
         raise InvalidRequestError(f"into= is a dict but no JSON schema: {error}") from error
     if not isinstance(schema.get("$schema", ""), str):
         raise InvalidRequestError("into= is no valid JSON schema: $schema must be text")
-    return schema, _schema_validator(schema, schema)
+    return schema, schema_validator(schema, schema)
 
 
-def _schema_validator(schema: dict[str, Any], part: Any) -> Callable[[Any], Any]:
-    """Return the function that validates a value by a part of a schema, or by all of it."""
+def schema_validator(
+    schema: dict[str, Any], part: Any, name: str = "into="
+) -> Callable[[Any], Any]:
+    """Return the function that validates a value by a part of a schema, or by all of it.
+
+    It raises ``InvalidValue``; without jsonschema it takes everything. Raises
+    ``InvalidRequestError``, which begins with ``name``, for what is no JSON schema.
+    """
     try:
         import jsonschema  # type: ignore[import-untyped]
         import referencing
@@ -248,20 +272,20 @@ def _schema_validator(schema: dict[str, Any], part: Any) -> Callable[[Any], Any]
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise InvalidRequestError(
-            f"into= is no valid JSON schema: {error.message} at {error.json_path}"
+            f"{name} is no valid JSON schema: {error.message:.300} at {error.json_path}"
         ) from error
     # An empty registry: an address in a schema is never asked for.
     validator = kind(schema, registry=referencing.Registry()).evolve(schema=part)
-    return functools.partial(_check, validator)
+    return functools.partial(_check, validator, name)
 
 
-def _check(validator: Any, value: Any) -> Any:
+def _check(validator: Any, name: str, value: Any) -> Any:
     import referencing.exceptions
 
     try:
         errors = [_as_dict(each) for each in islice(validator.iter_errors(value), MAX_ERRORS)]
     except referencing.exceptions.Unresolvable as error:
-        raise InvalidRequestError(f"into= has a $ref that leads nowhere: {error}") from error
+        raise InvalidRequestError(f"{name} has a $ref that leads nowhere: {error}") from error
     except RecursionError as error:
         message = "too many levels of objects and lists to be validated"
         raise InvalidValue([{"type": "recursion", "loc": (), "msg": message}]) from error
