@@ -1,0 +1,74 @@
+"""An MCP server for tests, written with the ``mcp`` package; as a script it speaks over stdio."""
+
+from __future__ import annotations
+
+import os
+
+import anyio
+from mcp.server.mcpserver import Image, MCPServer
+
+server = MCPServer("tests", log_level="ERROR")
+waiting: list[anyio.Event] = []
+cancelled = anyio.Event()
+
+
+@server.tool()
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@server.tool()
+async def echo(cancel: str, self: str) -> str:
+    """Return two arguments whose names are often those of parameters."""
+    return f"{cancel} {self}"
+
+
+@server.tool()
+async def fail() -> str:
+    """Fail."""
+    raise FileNotFoundError("no such file: a.txt")
+
+
+@server.tool()
+async def picture() -> Image:
+    """Return an image."""
+    return Image(data=b"x" * 300, format="png")
+
+
+@server.tool()
+async def meet(number: int) -> str:
+    """Return when this many calls wait here."""
+    waiting.append(anyio.Event())
+    if len(waiting) == number:
+        for event in waiting:
+            event.set()
+    await waiting[-1].wait()
+    return "met"
+
+
+@server.tool()
+async def sleep() -> str:
+    """Return never; note that the call was cancelled."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        cancelled.set()
+    return ""
+
+
+@server.tool()
+async def was_cancelled() -> bool:
+    """Return once ``sleep`` was cancelled."""
+    await cancelled.wait()
+    return True
+
+
+@server.tool()
+async def environment(name: str) -> str:
+    """Return an environment variable of the server."""
+    return os.environ.get(name, "not set")
+
+
+if __name__ == "__main__":
+    server.run()
