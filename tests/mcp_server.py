@@ -8,35 +8,36 @@ import anyio
 from mcp.server.mcpserver import Image, MCPServer
 
 server = MCPServer("tests", log_level="ERROR")
+tool = server.tool(structured_output=False)
 waiting: list[anyio.Event] = []
 cancelled = anyio.Event()
 
 
-@server.tool()
+@tool
 async def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
 
 
-@server.tool()
+@tool
 async def echo(cancel: str, self: str) -> str:
     """Return two arguments whose names are often those of parameters."""
     return f"{cancel} {self}"
 
 
-@server.tool()
+@tool
 async def fail() -> str:
     """Fail."""
     raise FileNotFoundError("no such file: a.txt")
 
 
-@server.tool()
+@tool
 async def picture() -> Image:
     """Return an image."""
     return Image(data=b"x" * 300, format="png")
 
 
-@server.tool()
+@tool
 async def meet(number: int) -> str:
     """Return when this many calls wait here."""
     waiting.append(anyio.Event())
@@ -47,7 +48,7 @@ async def meet(number: int) -> str:
     return "met"
 
 
-@server.tool()
+@tool
 async def sleep() -> str:
     """Return never; note that the call was cancelled."""
     try:
@@ -57,14 +58,14 @@ async def sleep() -> str:
     return ""
 
 
-@server.tool()
+@tool
 async def was_cancelled() -> bool:
     """Return once ``sleep`` was cancelled."""
     await cancelled.wait()
     return True
 
 
-@server.tool()
+@tool
 async def environment(name: str) -> str:
     """Return an environment variable of the server."""
     return os.environ.get(name, "not set")

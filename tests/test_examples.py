@@ -24,6 +24,7 @@ SHOWS = {
     "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
     "errors.py": "\nRoses are red, violets are blue.",
     "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
+    "mcp_files.py": 'first_line: Return the first line of an example.\n"""Print an answer',
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server sent nothing for 0.5 s",
     "typed.py": "minutes=10), after 2 requests\nSalad\nTea\nskipped {'name': 'Cake', ",

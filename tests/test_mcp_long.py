@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,23 +17,26 @@ ROOT = Path(__file__).parent.parent
 SERVER = Path(__file__).with_name("mcp_server.py")
 
 
-def test_notebook_calls_tools_in_any_cell(tmp_path):
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    kernel = Kernel(tmp_path_factory.mktemp("k"))
+    yield kernel
+    kernel.stop()
+
+
+def test_notebook_calls_tools_in_any_cell(kernel):
     """The kernel's loop runs all the time; a session can stay open from cell to cell."""
-    kernel = Kernel(tmp_path)
-    try:
-        kernel.run(
-            "import sys\nfrom providers_sync.tools import mcp\n"
-            f"server = mcp(sys.executable, {str(SERVER)!r})\ntools = server.__enter__()\n"
-            "add = next(tool for tool in tools if tool.name == 'add')\n"
-            "assert asyncio.get_running_loop().is_running()"
-        )
-        assert kernel.value("add.bind({'a': 40, 'b': 2}, CancelToken())()") == "42"
-        assert len(kernel.value("[p.pid for p in psutil.Process().children()]")) == 1
-        kernel.run("server.__exit__(None, None, None)")
-        assert kernel.value("[p.pid for p in psutil.Process().children()]") == []
-        assert kernel.value("[t.name for t in threading.enumerate() if 'mcp' in t.name]") == []
-    finally:
-        kernel.stop()
+    kernel.run(
+        "import sys\nfrom providers_sync.tools import mcp\n"
+        f"server = mcp(sys.executable, {str(SERVER)!r})\ntools = server.__enter__()\n"
+        "add = next(tool for tool in tools if tool.name == 'add')\n"
+        "assert asyncio.get_running_loop().is_running()"
+    )
+    assert kernel.value("add.bind({'a': 40, 'b': 2}, CancelToken())()") == "42"
+    assert len(kernel.value("[p.pid for p in psutil.Process().children()]")) == 1
+    kernel.run("server.__exit__(None, None, None)")
+    assert kernel.value("[p.pid for p in psutil.Process().children()]") == []
+    assert kernel.value("[t.name for t in threading.enumerate() if 'mcp' in t.name]") == []
 
 
 @pytest.mark.parametrize("stubborn", [False, True])

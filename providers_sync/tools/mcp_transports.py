@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 from mcp import MCPError, StdioServerParameters, stdio_client
@@ -157,7 +157,7 @@ class HTTPTransport:
         self._url, self._headers, self._timeout, self._older = url, dict(headers), timeout, older
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         # Some services have the key in the path.
-        values = [parts._replace(scheme="", netloc="").geturl(), parts.query, *headers.values()]
+        values = [urlunsplit(("", "", *parts[2:])), parts.query, *headers.values()]
         self.secrets = collect_secrets({}, [url])
         self.secrets += [part for value in values for part in (value, value.rpartition(" ")[2])]
         self._status: int | None = None
