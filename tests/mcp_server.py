@@ -40,11 +40,13 @@ async def picture() -> Image:
 @tool
 async def meet(number: int) -> str:
     """Return when this many calls wait here."""
-    waiting.append(anyio.Event())
+    event = anyio.Event()
+    waiting.append(event)
     if len(waiting) == number:
-        for event in waiting:
-            event.set()
-    await waiting[-1].wait()
+        for each in waiting:
+            each.set()
+        waiting.clear()
+    await event.wait()
     return "met"
 
 
@@ -61,7 +63,9 @@ async def sleep() -> str:
 @tool
 async def was_cancelled() -> bool:
     """Return once ``sleep`` was cancelled."""
+    global cancelled
     await cancelled.wait()
+    cancelled = anyio.Event()
     return True
 
 

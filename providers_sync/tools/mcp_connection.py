@@ -130,6 +130,8 @@ class MCPConnection:
 
     def _gone(self) -> ProviderError:
         """Return a new error for a call after the end."""
+        if isinstance(self._failure, InvalidRequestError):
+            return self._failure
         if self._failure is not None:
             return self._safe(self._transport.explain(self._failure), self._failure)
         return self._safe(
