@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Image, MCPServer
 server = MCPServer("tests", log_level="ERROR")
 tool = server.tool(structured_output=False)
 waiting: list[anyio.Event] = []
-cancelled = anyio.Event()
+sleeping, cancelled = anyio.Event(), anyio.Event()
 
 
 @tool
@@ -52,12 +52,22 @@ async def meet(number: int) -> str:
 
 @tool
 async def sleep() -> str:
-    """Return never; note that the call was cancelled."""
+    """Return never; note that the call has begun, and that it was cancelled."""
+    sleeping.set()
     try:
         await anyio.sleep_forever()
     finally:
         cancelled.set()
     return ""
+
+
+@tool
+async def is_sleeping() -> bool:
+    """Return once ``sleep`` has begun."""
+    global sleeping
+    await sleeping.wait()
+    sleeping = anyio.Event()
+    return True
 
 
 @tool

@@ -61,11 +61,14 @@ def call(number, name):
     text = {"type": "text", "text": "called " + name}
     send(id=number, result={"content": [text]})
 
+seen = []
+
 def serve():
     for line in sys.stdin:
         message = json.loads(line)
         number, method = message.get("id"), message["method"]
         params = message.get("params") or {}
+        seen.append(method)
         if method == "initialize":
             info = {"name": "raw", "version": "1"}
             version = params["protocolVersion"]
@@ -147,11 +150,6 @@ def run(tool: Tool, cancel: CancelToken | None = None, /, **arguments: Any) -> s
     return tool.bind(arguments, cancel or CancelToken())()
 
 
-def wait_until_called(token: CancelToken) -> None:
-    while not token._streams:
-        time.sleep(0.001)
-
-
 # --- calls
 
 
@@ -186,7 +184,7 @@ def test_cancelled_call_ends_at_once_and_the_server_is_told(over_stdio):
     token = CancelToken()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(run, over_stdio["sleep"], token)
-        wait_until_called(token)
+        assert run(over_stdio["is_sleeping"]) == "true"
         token.cancel()
         with pytest.raises(StreamCancelled, match="'sleep' was cancelled"):
             call.result(5)
@@ -210,13 +208,16 @@ def test_call_works_beside_a_running_event_loop(over_stdio):
     assert asyncio.run(cell()) == "42"
 
 
-def test_unanswered_call_times_out_and_the_next_one_works(raw):
-    late = "def call(number, name, calls=[]):\n    calls.append(number)\n"
-    late += "    if len(calls) > 1: send(id=number, result={'content': []})"
-    with raw(late, call_timeout=0.1) as tools:
+def test_unanswered_call_times_out_and_the_server_is_told(raw):
+    late = """
+def call(number, name):
+    if seen.count("tools/call") > 1:
+        send(id=number, result={"content": [{"type": "text", "text": seen[-2]}]})
+"""
+    with raw(late, call_timeout=0.2) as tools:
         with pytest.raises(APITimeoutError, match=r"raw.py' has not answered the call of 'work'"):
             run(tools[0])
-        assert run(tools[0]) == ""
+        assert run(tools[0]) == "notifications/cancelled"
 
 
 # --- results
@@ -335,6 +336,14 @@ def call(number, name, calls=[]):
         run(tools[0])
 
 
+def test_server_that_closes_its_output_but_runs_on(raw):
+    with (
+        raw("def call(number, name): os.close(1)", "serve(); os._exit(0)") as tools,
+        pytest.raises(APIConnectionError, match="its connection was closed"),
+    ):
+        run(tools[0])
+
+
 def test_junk_on_standard_output_is_skipped(raw, capfd):
     junk = r'print("Starting\n{}\n[1]\n" + "x" * 100_000, flush=True)'
     junk += r'; sys.stdout.buffer.write(b"\xff\n")'
@@ -351,8 +360,10 @@ def test_junk_on_standard_output_is_skipped(raw, capfd):
     ],
 )
 def test_server_that_ends_at_once(raw, start, message):
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(APIConnectionError, match=f"(?s){message}"), raw("", start):
         pytest.fail("entered")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_server_that_does_not_answer(raw):
@@ -459,9 +470,9 @@ def test_web_server_that_ends_is_told():
         mcp(f"{url}/mcp") as listed,
         ThreadPoolExecutor(1) as pool,
     ):
-        tools, token = by_name(listed), CancelToken()
-        waiting = pool.submit(run, tools["sleep"], token)
-        wait_until_called(token)
+        tools = by_name(listed)
+        waiting = pool.submit(run, tools["sleep"])
+        assert run(tools["is_sleeping"]) == "true"
         stop()
         assert isinstance(waiting.exception(10), ProviderError)
         for _ in range(2):

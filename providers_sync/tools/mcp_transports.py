@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -102,7 +102,8 @@ class ProcessTransport:
             return
         self._errors = (self._errors + read)[-ERROR_BYTES:]
         if not read:
-            asyncio.get_running_loop().remove_reader(self._read_end)
+            with suppress(RuntimeError):  # a thread that no longer waits for the loop reads, too
+                asyncio.get_running_loop().remove_reader(self._read_end)
 
     def _close_errors(self, loop: asyncio.AbstractEventLoop) -> None:
         self._read_errors()
