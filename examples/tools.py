@@ -22,7 +22,7 @@ except ProviderError as error:
 with gateway:
     provider = OpenAICompatible("local", base_url=gateway.url("openai"), temperature=0)
     question = "Do I need an umbrella in Oslo?"
-    run = provider.run(question, tools=[weather], tool_choice="required")
+    run = provider.run(question, tools=[weather], tool_choice="required", max_tokens=60)
     for event in run.events():
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         OpenAIResponses,
         Vitalentum,
     )
-    from .tools import Pause, Run, Tool
+    from .tools import Pause, Run, Tool, mcp
     from .typed import TypedCompletion, TypedStream
 
 
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> Any:
         from . import typed
 
         return getattr(typed, name)
-    if name in ("Pause", "Run", "Tool"):
+    if name in ("Pause", "Run", "Tool", "mcp"):
         from . import tools
 
         return getattr(tools, name)
@@ -178,4 +178,5 @@ __all__ = [
     "Usage",
     "Vitalentum",
     "__version__",
+    "mcp",
 ]

@@ -24,8 +24,11 @@ SHOWS = {
     "engine.py": "TextDelta(text='GOOD ')\nTextDelta(text='MORNING ')\nFinish(reason='stop')",
     "errors.py": "\nRoses are red, violets are blue.",
     "failover.py": "Here I am.\nOpenAICompatible failed after 0.",
+    "mcp_files.py": 'first_line: """Print an answer chunk by chunk',
     "stream.py": "You said: The first words come at once.\ncomplete: 8 chunks",
     "timeouts.py": "stalled: the server sent nothing for 0.5 s",
+    "tools.py": "is told: It rains in Oslo, at 8 °C.",
+    "tools_approval.py": "(paying Ann 20 €)\nAnn has got her 20 €.",
     "typed.py": "minutes=10), after 2 requests\nSalad\nTea\nskipped {'name': 'Cake', ",
     "typed_local.py": '"kind": "',
 }

@@ -108,8 +108,9 @@ LAYERS = [
     "aio.streams",
     # tools
     "tools",
-    "tools.prepare",
-    "tools.typed_run",
+    "tools.prepare tools.mcp_servers",
+    "tools.typed_run tools.mcp_connection",
+    "tools.mcp_transports",
     "tools.run",
     "tools.deciding",
     "tools.execution",
@@ -188,6 +189,9 @@ providers_sync`` alone; a provider class is imported at its first use, and stand
 for type checkers. ``tests/test_import.py`` checks that both are lazy."""
 
 ONLY_IMPORTER = {
+    "anyio": "tools.mcp_connection",
+    "httpx2": "tools.mcp_transports",
+    "mcp": "tools",
     "requests": "transport",
     "socks": "transport.socks_proxy",
     "urllib3": "transport",
@@ -204,10 +208,12 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema"),
+    *("anyio", "httpx2", "mcp"),
 }
 """Not to be loaded by any module below the integrations."""
-ASYNC_MODULE = "aio"
-"""Imports asyncio, and is itself imported late by modules below the integrations."""
+ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}
+"""They import asyncio, and are themselves imported late by modules below the integrations."""
+ASYNC_PACKAGES = {"asyncio", "anyio", "httpx2", "mcp"}
 CLIENT_SIDE = ("providers", "decoding")
 """Packages that ``dialects`` shares no code with."""
 
@@ -319,9 +325,13 @@ def heavy_below_integrations(found: Iterable[Import]) -> list[str]:
         for one in found
         if HEIGHTS.get(one.module, 1) <= HEIGHTS[PUBLIC]
         and not one.late
-        and one.target in {*HEAVY, ASYNC_MODULE}
-        and (one.module.partition(".")[0], one.target) != (ASYNC_MODULE, "asyncio")
+        and one.target in HEAVY | ASYNC_MODULES
+        and not (_is_async(one.module) and one.target in ASYNC_PACKAGES | ASYNC_MODULES)
     ]
+
+
+def _is_async(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{each}.") for each in ASYNC_MODULES)
 
 
 def shared_by_both_sides(found: Iterable[Import]) -> list[str]:

@@ -250,7 +250,10 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 (of a class of the program)
         text = ""
-    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if text and isinstance(error, ToolError):  # of an MCP server: its words
+        words = text
+    else:
+        words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return words if len(words) <= ERROR_CHARACTERS else words[:ERROR_CHARACTERS] + "…"
 
 
