@@ -39,7 +39,7 @@ class LockedFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.realpath(os.fsdecode(path))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close it while it is being closed
         self._torn_at: int | None = None
         """Where half a line begins that could not be removed."""
         self._fd = _open_locked(self.path)
@@ -97,7 +97,7 @@ class LockedFile:
 
     def close_in_child(self) -> None:
         """Close the file after a fork: another thread may have held the lock of the threads."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.close()
 
 

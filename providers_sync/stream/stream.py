@@ -165,7 +165,7 @@ class Stream(Transcript):
                 if self._outcome is None and read is self._unread:
                     if self._channel.buffer:
                         self._take_buffer()
-                    elif not self._may_ask_again():
+                    elif self._channel.ended and not self._may_ask_again():  # else a new round
                         self._finish()
                 if self._error is not None:
                     raise self._error
@@ -184,7 +184,7 @@ class Stream(Transcript):
         Does nothing if the stream has been stopped.
         """
         with self._channel.lock:
-            if self._outcome is not None:
+            if self._outcome is not None or self._channel.error is not None:  # forked meanwhile
                 return
             self._channel = Channel(self._channel.timeouts, self._channel)
             self._begin_round()

@@ -20,7 +20,7 @@ def decide(calls: list[PendingCall], tools: Mapping[str, Tool | None], state: Ru
     ``ToolError`` for a call that may have been made before (``on_unknown``), and what ``approve``
     raises.
     """
-    return all(_decide(call, tools, state) for call in calls)
+    return all(state.has_ended or _decide(call, tools, state) for call in calls)
 
 
 def _decide(pending: PendingCall, tools: Mapping[str, Tool | None], state: RunState) -> bool:
@@ -59,7 +59,11 @@ def _has_result(pending: PendingCall, state: RunState) -> bool:
         )
     decision = on_unknown(pending.call)
     if isinstance(decision, str):
-        state.journal.end(pending.key, decision, False, 0.0)
+        state.begin_call(pending)  # a signal handler may end the run while the journal is written
+        try:
+            state.journal.end(pending.key, decision, False, 0.0)
+        finally:
+            state.end_call(pending)
         pending.settle(decision)
     elif decision is not True:
         raise InvalidRequestError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 
 from ..clock import monotonic
@@ -41,6 +42,11 @@ class PendingCall:
         """Why the run must end: the journal cannot be written."""
         self.due_at = math.inf
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody waits for it any longer."""
+        return self.result is not None or self.fatal is not None
+
     def settle(self, content: str, *, is_error: bool = False, seconds: float = 0.0) -> None:
         """Set the result, if there is none yet."""
         if self.result is None:
@@ -62,14 +68,15 @@ class RunState:
         """Calls whose functions did not end within ``tool_timeout``."""
         self.failed_rounds = 0
         """How many rounds in a row have brought nothing but mistakes."""
+        self.has_ended = False
+        """Whether the run has ended; functions may still run."""
         self._running: set[PendingCall] = set()
-        self._has_ended = False
 
     # Single operations on the set are atomic: a finalizer and a signal handler may end a run, so
     # there is no lock.
 
     def begin_call(self, call: PendingCall) -> None:
-        """Record that a function runs."""
+        """Record that the journal is needed for a call until ``end_call``."""
         self._running.add(call)
 
     def end_call(self, call: PendingCall) -> None:
@@ -79,11 +86,11 @@ class RunState:
 
     def end(self) -> None:
         """Close the journal, as soon as no function runs that is recorded in it."""
-        self._has_ended = True
+        self.has_ended = True
         self._close_journal()
 
     def _close_journal(self) -> None:
-        if self.journal is not None and self._has_ended and not self._running:
+        if self.journal is not None and self.has_ended and not self._running:
             self.journal.close()
 
     def is_running(self, call: PendingCall) -> bool:
@@ -112,22 +119,23 @@ class Execution:
         """
         with channel.lock:
             channel.deadlines.only_total()
-        waiting = [call for call in self.calls if call.result is None]
+        waiting = deque(call for call in self.calls if call.result is None)
         running: list[PendingCall] = []
-        unsent = list(self.calls)
+        unsent = deque(self.calls)
         context = copy_context()
         try:
-            while True:
-                _hand_over(unsent, channel)
-                self._check(self.calls)
+            _hand_over(unsent, channel)
+            self._check(self.calls)
+            while waiting or running:
                 while waiting and len(running) < self._state.settings.parallel:
-                    running.append(waiting.pop(0))
+                    running.append(waiting.popleft())
                     self._start(running[-1], channel, context.copy())
-                if not running:
-                    break
                 _wait_for_any(running, channel)
                 self._give_up_late(running, channel)
-                running = [call for call in running if call.result is None]
+                ended = {call for call in running if call.has_ended}
+                running = [call for call in running if call not in ended]
+                _hand_over(unsent, channel)
+                self._check(ended)
         except BaseException:
             for call in running:
                 call.cancel.cancel()
@@ -177,7 +185,7 @@ class Execution:
                 f"at most {self._state.settings.parallel} may (parallel=)"
             )
 
-    def _check(self, calls: list[PendingCall]) -> None:
+    def _check(self, calls: Iterable[PendingCall]) -> None:
         """Raise ``ToolError`` for what must end the run."""
         for call in calls:
             if call.fatal is not None:
@@ -205,22 +213,26 @@ class Execution:
 def _wait_for_any(running: list[PendingCall], channel: Channel) -> None:
     """Wait until one of the calls has ended, or its time is over."""
     due_at = min(call.due_at for call in running)
-    channel.wait_until(lambda: any(call.result or call.fatal for call in running), due_at)
+    channel.wait_until(lambda: any(call.has_ended for call in running), due_at)
 
 
-def _hand_over(unsent: list[PendingCall], channel: Channel) -> None:
+def _hand_over(unsent: deque[PendingCall], channel: Channel) -> None:
     """Hand over the results up to the first one that is missing."""
     ready: list[ToolResult] = []
     while unsent and (result := unsent[0].result) is not None:
         ready.append(result)
-        del unsent[0]
+        unsent.popleft()
     if ready:
         channel.hand_over([*ready])
 
 
 def _call(call: PendingCall, state: RunState, channel: Channel) -> None:
-    """Call a function, in a thread of its own."""
+    """Call a function, in a thread of its own; not if the run has been stopped meanwhile."""
     assert call.function is not None
+    with channel.lock:
+        if channel.ended:
+            state.end_call(call)
+            return
     journal, started = state.journal, monotonic()
     try:
         if journal is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, NamedTuple
 
 from ..returned_messages import RETURNED
@@ -34,13 +36,12 @@ def last_calls(messages: Messages) -> CallsOfAnswer | None:
         size -= 1
     if not size or messages[size - 1]["role"] != "assistant":
         return None
-    answered = [message.get("tool_call_id") for message in messages[size:]]
+    answered = Counter(message.get("tool_call_id") for message in messages[size:])
     calls = [_call(call) for call in messages[size - 1].get("tool_calls") or ()]
     is_open = []
     for call in calls:
-        is_open.append(call.id not in answered)
-        if not is_open[-1]:
-            answered.remove(call.id)
+        is_open.append(not answered[call.id])
+        answered[call.id] -= not is_open[-1]
     return CallsOfAnswer(messages[: size - 1], calls, is_open) if any(is_open) else None
 
 
@@ -64,11 +65,23 @@ def with_unique_ids(message: Message) -> Message:
     'call_0'
     """
     calls = message.get("tool_calls") or []
-    ids: list[str] = []
-    for place, call in enumerate(calls):
-        ids.append(f"call_{place}" if not call["id"] or call["id"] in ids else call["id"])
-    if ids == [call["id"] for call in calls]:
+    given = {call["id"] for call in calls}
+    if len(given) == len(calls) and "" not in given:
         return message
+    free = (name for name in map("call_{}".format, count()) if name not in given)
+    ids: dict[str, None] = {}
+    for call in calls:
+        ids[next(free) if not call["id"] or call["id"] in ids else call["id"]] = None
     # What the protocol wants back has the old ids.
     rest = {name: value for name, value in message.items() if name != RETURNED}
     return {**rest, "tool_calls": [{**c, "id": i} for c, i in zip(calls, ids, strict=True)]}
+
+
+def without_calls(message: Message) -> Message:
+    """Return an answer without its calls, for one that is not whole: nobody may make them.
+
+    A server refuses calls that have no results.
+    """
+    if "tool_calls" not in message:
+        return message
+    return {"role": "assistant", "content": message["content"] or ""}

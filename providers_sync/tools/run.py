@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from ..clock import monotonic
-from ..errors import ProviderError, ToolError
+from ..config import MAIN_THREAD_WAIT_S
+from ..errors import InvalidRequestError, ProviderError, ToolError
 from ..finish_reasons import wants_to_go_on
 from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
 from ..types import Completion, Delta, Message, Messages, Outcome, ToolCall, Usage
 from .deciding import decide
 from .execution import Execution, PendingCall, RunState
 from .journal import call_keys
-from .pending import CallsOfAnswer, last_calls, with_unique_ids
+from .pending import CallsOfAnswer, last_calls, with_unique_ids, without_calls
 from .tool import Tool
 
 PlanRound = Callable[[Messages], PreparedCall]
@@ -54,8 +55,10 @@ class Run(Stream):
         self._state = state
         self._plan = plan
         self._turn_lock = threading.RLock()
-        self._is_between = False
-        """Whether a round has ended, and what it asks for has not begun."""
+        self._ended_channel: Channel | None = None
+        """The channel of the last round that has ended. If it is still the run's, what the round
+        asks for has not begun."""
+        self._is_in_turn = False
         self._is_last = False
         """Whether no other round may follow."""
         self._is_paused = False
@@ -123,6 +126,7 @@ class Run(Stream):
     def _begin_round(self) -> None:
         """Go on after the last round: what it has said stays."""
         self._round_number += 1
+        self._unread = iter(())  # another thread that reads sees that it has been read
         self._earlier_usage, self._round_usage = self.usage, None
         self.finish_reason = self._protocol_message = None
         self._marks = self._lengths()
@@ -135,17 +139,35 @@ class Run(Stream):
     # --- from one round to the next
 
     def _fetch_batch(self, read: Iterator[Delta]) -> bool:
-        going = super()._fetch_batch(read)
-        if self._is_between:
-            try:
-                with self._turn_lock:  # another thread may read, too
-                    if self._is_between:
-                        self._is_between = False
-                        self._take_turn()
-            except BaseException:  # of ``approve``, or Ctrl-C; no effect after the end
-                self.close()
-                raise
+        try:
+            going = super()._fetch_batch(read)
+            while self._is_between:
+                # In slices: another thread may take the turn, and the run be stopped meanwhile.
+                if self._turn_lock.acquire(timeout=MAIN_THREAD_WAIT_S):
+                    try:
+                        self._take_turn_once()
+                    finally:
+                        self._turn_lock.release()
+        except BaseException:  # of ``approve``, or Ctrl-C; no effect after the end
+            self.close()
+            raise
         return going
+
+    @property
+    def _is_between(self) -> bool:
+        return self._ended_channel is self._channel and self._outcome is None
+
+    def _take_turn_once(self) -> None:
+        """Take the turn, unless another thread has done so; under the lock for turns."""
+        if not self._is_between:
+            return
+        if self._is_in_turn:
+            raise InvalidRequestError("approve= and on_unknown= must not read the run itself")
+        self._is_in_turn = True
+        try:
+            self._take_turn()
+        finally:
+            self._is_in_turn = False
 
     def wait(self, seconds: float) -> bool:
         """Wait for events or the end, at most ``seconds``; return whether there is either.
@@ -167,20 +189,34 @@ class Run(Stream):
         return False
 
     def _may_ask_again(self) -> bool:
-        self._is_between = self._goes_on()
-        return self._is_between or super()._may_ask_again()
+        if self._goes_on():
+            self._ended_channel = self._channel
+            return True
+        return super()._may_ask_again()
 
     def _goes_on(self) -> bool:
         return self._channel.error is None and not self._is_last
 
     def _take_turn(self) -> None:
         """Do what the round asks for that has ended; in the reader's thread, without the lock."""
-        found, message = self._open_calls, None
-        self._open_calls = None
+        found, answer, message = self._open_calls, None, None
         if found is None:
-            found, message = self._end_round()
+            answer = self._round()
+            found, message = self._calls_of(answer), _message_of(answer)
         pending = self._pending_calls(found)
-        self._execution = execution = Execution(self._state, pending, message)
+        execution = Execution(self._state, pending, message)
+        with self._lock:
+            if self._outcome is not None:  # stopped: what it has said is not changed any more
+                return
+            done, rounds = self.messages[len(self._question) :], [*self.rounds]
+            rounds += [] if answer is None else [answer]
+            # One step: a signal handler may stop the run.
+            self._done, self._execution, self._open_calls, self.rounds = (
+                done,
+                execution,
+                None,
+                rounds,
+            )
         is_for_program = len(pending) < sum(found.is_open)
         if not pending and (is_for_program or not wants_to_go_on(self.finish_reason)):
             return self._end_run()
@@ -189,30 +225,20 @@ class Run(Stream):
             if not decide(pending, self._tools, self._state):
                 self._is_paused = True
                 return self._end_run()
+            self._is_last = is_for_program
+            plan = None if self._is_last else self._plan
+            source = _execute_and_ask(execution, [*self._question, *done], plan)
+            self._ask_again(source, copy_context())
         except ProviderError as error:
-            return self._end_run(error)
-        self._is_last = is_for_program
-        plan = None if self._is_last else self._plan
-        source = _execute_and_ask(execution, [*self._question, *self._done], plan)
-        self._ask_again(source, copy_context())
+            self._end_run(error)
 
-    def _end_round(self) -> tuple[CallsOfAnswer, Message]:
-        """Return the calls to be made of the round that has ended, and its answer."""
-        answer = self._round()
-        self.rounds.append(answer)
-        before = self._finish_messages()
+    def _calls_of(self, answer: Completion) -> CallsOfAnswer:
+        """Return the calls of a round that has ended well: none if it is not whole."""
         calls = []
         if answer.is_whole:
             ids = [call["id"] for call in answer.message.get("tool_calls", ())]
             calls = list(map(_with_id, answer.tool_calls, ids))
-        return CallsOfAnswer(before, calls, [True] * len(calls)), answer.message
-
-    def _finish_messages(self) -> Messages:
-        """Let no more results come into the messages; return them."""
-        with self._lock:
-            messages = self.messages
-            self._done, self._execution = messages[len(self._question) :], None
-        return messages
+        return CallsOfAnswer(self.messages, calls, [True] * len(calls))
 
     def _pending_calls(self, found: CallsOfAnswer) -> list[PendingCall]:
         """Return the calls to be made, without those that the program handles itself."""
@@ -239,7 +265,7 @@ class Run(Stream):
         with self._lock:
             self._is_last = True
             if self._outcome is None:
-                self._channel.error = error
+                self._channel.stop(error)
         super()._fetch_batch(self._unread)
 
     def _good_outcome(self) -> Outcome:
@@ -257,6 +283,13 @@ class Run(Stream):
 
     def __repr__(self) -> str:
         return f"<Run of {self.model}: {self._outcome or 'running'}, {len(self.rounds)} rounds>"
+
+
+def _message_of(answer: Completion) -> Message:
+    """Return an answer as it goes back: the calls of one that is not whole are left out."""
+    if answer.is_whole or wants_to_go_on(answer.finish_reason):
+        return answer.message
+    return without_calls(answer.message)
 
 
 def _with_id(call: ToolCall, call_id: str) -> ToolCall:

@@ -24,14 +24,14 @@ class TypedRun(Run, TypedStream[T_co]):
         return self.text[self._marks[0] :]
 
     def _may_ask_again(self) -> bool:
-        if self._is_last and self.rounds and self.rounds[-1].tool_calls:  # no JSON to ask for
-            self._repairs_left = 0
+        if self._is_last and not (self.rounds and not self.rounds[-1].tool_calls):
+            self._repairs_left = 0  # it ends with calls: there is no JSON to ask for
         return super()._may_ask_again()
 
     def _repair_messages(self, failure: InvalidAnswer) -> Messages:
         question = super()._repair_messages(failure)[-1]
-        self._finish_messages()
         with self._lock:
             self._is_last = False
-            self._done.append(question)
-        return self.messages[len(self._question) :]
+            done = [*self.messages[len(self._question) :], question]
+            self._done, self._execution = done, None
+        return done
