@@ -50,6 +50,8 @@ class PendingCall:
     def settle(self, content: str, *, is_error: bool = False, seconds: float = 0.0) -> None:
         """Set the result, if there is none yet."""
         if self.result is None:
+            # A lone surrogate, such as of a file name in an error, has no UTF-8 form.
+            content = content.encode("utf-8", "backslashreplace").decode("utf-8")
             self.result = ToolResult(self.call.id, self.call.name, content, is_error, seconds)
 
     def mistake(self, content: str, error: BaseException | None = None) -> None:

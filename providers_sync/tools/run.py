@@ -143,11 +143,12 @@ class Run(Stream):
             going = super()._fetch_batch(read)
             while self._is_between:
                 # In slices: another thread may take the turn, and the run be stopped meanwhile.
-                if self._turn_lock.acquire(timeout=MAIN_THREAD_WAIT_S):
+                lock = self._turn_lock
+                if lock.acquire(timeout=MAIN_THREAD_WAIT_S):
                     try:
                         self._take_turn_once()
                     finally:
-                        self._turn_lock.release()
+                        lock.release()
         except BaseException:  # of ``approve``, or Ctrl-C; no effect after the end
             self.close()
             raise
@@ -155,7 +156,8 @@ class Run(Stream):
 
     @property
     def _is_between(self) -> bool:
-        return self._ended_channel is self._channel and self._outcome is None
+        is_ended = self._ended_channel is self._channel and self._outcome is None
+        return is_ended and self._goes_on()
 
     def _take_turn_once(self) -> None:
         """Take the turn, unless another thread has done so; under the lock for turns."""
@@ -267,6 +269,8 @@ class Run(Stream):
             if self._outcome is None:
                 self._channel.stop(error)
         super()._fetch_batch(self._unread)
+        if error is not None:  # of ``approve``, which has closed the run
+            raise error
 
     def _good_outcome(self) -> Outcome:
         if self._is_paused:
@@ -280,6 +284,8 @@ class Run(Stream):
     def _abandon(self, reason: str) -> None:
         self._turn_lock = threading.RLock()  # another thread of the parent may hold the old one
         super()._abandon(reason)
+        if self._goes_on():  # a round has ended; what it asks for is the parent's
+            self._channel.error = ProviderError(reason)
 
     def __repr__(self) -> str:
         return f"<Run of {self.model}: {self._outcome or 'running'}, {len(self.rounds)} rounds>"
