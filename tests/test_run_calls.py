@@ -70,6 +70,9 @@ def test_nothing_is_called_from_an_answer_that_is_not_whole(
     assert not run.is_whole
     assert asked.cities == []
     assert len(provider.requests) == 1
+    provider.play([[text("Yes")]])
+    assert provider.run(run.messages, tools=[asked.weather]).read() == "Yes"
+    assert asked.cities == []  # nor later
 
 
 def test_wrong_calls_go_back_to_the_model(asked: Weather) -> None:
@@ -210,6 +213,22 @@ def test_calls_without_ids_get_some(asked: Weather) -> None:
     ids = [call["id"] for call in run.messages[1]["tool_calls"]]
     assert len(set(ids)) == 2
     assert [message["tool_call_id"] for message in run.messages[2:4]] == ids
+
+
+def test_ids_that_a_server_gives_twice_become_different(asked: Weather) -> None:
+    calls = [tool_call("weather", {"city": "Oslo"}, id=id) for id in ("call_1", "", "call_1")]
+    run = scripted(calls, [text("Yes")]).run("?", tools=[asked.weather])
+    assert run.read() == "Yes"
+    ids = [message["tool_call_id"] for message in run.messages[2:5]]
+    assert ids[0] == "call_1"
+    assert len(set(ids)) == 3
+
+
+def test_settings_of_a_run_are_not_sent() -> None:
+    provider = scripted([text("never")])
+    with pytest.raises(InvalidRequestError, match=r"use provider\.run"):
+        provider.stream("?", max_rounds=3)
+    assert provider.requests == []
 
 
 # --- threads and time

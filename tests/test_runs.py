@@ -15,6 +15,7 @@ from providers_sync import (
     InvalidRequestError,
     OpenAICompatible,
     Outcome,
+    Pause,
     Run,
     TextDelta,
     Tool,
@@ -116,6 +117,22 @@ def test_unread_run_calls_nothing(asked: Weather) -> None:
         assert next(run) == "See: "
         wait_until(lambda: run._channel.ended)
     assert asked.cities == []
+
+
+def test_unread_run_calls_nothing_of_its_question(asked: Weather) -> None:
+    first = scripted([OSLO]).run("?", tools=[asked.weather], approve=lambda _: Pause)
+    first.read()
+    decisions = []
+
+    def approve(call: ToolCall) -> bool:
+        assert again.messages == first.messages
+        decisions.append(call.id)
+        return True
+
+    again = scripted([text("Yes")]).run(first.messages, tools=[asked.weather], approve=approve)
+    assert (decisions, asked.cities, again.outcome) == ([], [], None)
+    assert again.read() == "Yes"
+    assert (decisions, asked.cities) == (["call_1"], ["Oslo"])
 
 
 def test_wait_begins_the_next_round(asked: Weather) -> None:

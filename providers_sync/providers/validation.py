@@ -25,6 +25,8 @@ _REPLACEMENTS = {
     **dict.fromkeys(("verify_ssl", "ssl_verify"), "verify= (of the provider)"),
     **dict.fromkeys(("api_base", "azure_endpoint"), "base_url= (of the provider)"),
     "azure_ad_token_provider": "api_key= (of the provider), which may be a function",
+    **dict.fromkeys(("max_rounds", "tool_timeout", "approve", "journal"), "provider.run()"),
+    **dict.fromkeys(("on_error", "on_unknown"), "provider.run()"),
 }
 """What other clients call a setting, and its name here."""
 
