@@ -34,7 +34,8 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_many_streams.py tests/test_mcp_long.py tests/test_mock_servers.py \
     tests/test_mocking.py tests/test_notebook.py tests/test_other_protocols_property.py \
     tests/test_processes.py tests/test_received_text.py tests/test_received_text_long.py \
-    tests/test_recorded_streams_long.py tests/test_safe_markdown.py tests/test_schemas.py \
+    tests/test_recorded_streams_long.py tests/test_run_faults_long.py \
+    tests/test_run_kills_long.py tests/test_safe_markdown.py tests/test_schemas.py \
     tests/test_scripted.py tests/test_session.py tests/test_session_hooks.py \
     tests/test_session_processes.py tests/test_session_streams.py tests/test_shared_state.py \
     tests/test_speed.py tests/test_speed_long.py tests/test_terminal_piped.py \
