@@ -135,10 +135,12 @@ def states(folder: Path) -> dict[str, str]:
 def test_kills_repeat_nothing(program: Any, tmp_path: Path) -> None:
     dice = random.Random(1)
     kills, seen = 0, Counter[str]()
-    (tmp_path / "first").mkdir()
-    begin = monotonic()
-    assert run_once(program, tmp_path / "first", 30) == 0
-    longest = 1.2 * (monotonic() - begin); print("longest", longest)
+    longest = 0.0
+    for name in ("first", "second"):  # the first one is slow
+        (tmp_path / name).mkdir()
+        begin = monotonic()
+        assert run_once(program, tmp_path / name, 30) == 0
+        longest = 1.2 * (monotonic() - begin)
     for number in itertools.count():
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -164,5 +166,4 @@ def test_kills_repeat_nothing(program: Any, tmp_path: Path) -> None:
         assert set(states(folder).values()) == {"end"}
         if kills >= KILLS:
             break
-    print(kills, number, seen)
     assert min(seen["begun"], seen["ended"]) > 0

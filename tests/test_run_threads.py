@@ -246,7 +246,10 @@ def test_signal_handler_may_stop_a_run_while_the_journal_is_written(
 
     def sync(fd: int) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
+        os.fstat(fd)  # it is still open
+        synced.append(fd)
 
+    synced: list[int] = []
     weather, go, _ = hanging()
     with scripted([OSLO]).run("?", tools=[weather], journal=journal) as run:
         leave_begun(run)
@@ -260,6 +263,7 @@ def test_signal_handler_may_stop_a_run_while_the_journal_is_written(
         with pytest.raises(StreamCancelled):
             again.read()
         monkeypatch.undo()
+        assert len(synced) == 1
     finally:
         signal.signal(signal.SIGUSR1, before)
     third = scripted([OSLO], [text("Yes")]).run("?", tools=[weather], journal=journal)

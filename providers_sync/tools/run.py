@@ -47,7 +47,6 @@ class Run(Stream):
         **more: Any,
     ) -> None:
         self._round_usage: Usage | None = None
-        super().__init__(channel, cancel, model, **more)
         self.rounds: list[Completion] = []
         """The answers of the model so far that have ended well, one for each request."""
         self._question = question
@@ -68,6 +67,7 @@ class Run(Stream):
         """The calls that are not in ``_done`` yet, and their answer."""
         self._open_calls = last_calls(question)
         """The calls that the question ends with."""
+        super().__init__(channel, cancel, model, **more)
         self._marks = self._lengths()
 
     # --- what it has said
@@ -267,7 +267,9 @@ class Run(Stream):
         with self._lock:
             self._is_last = True
             if self._outcome is None:
-                self._channel.stop(error)
+                if not self._channel.ended:  # the next round could not start
+                    self._channel.stop(error)
+                self._channel.error = error
         super()._fetch_batch(self._unread)
         if error is not None:  # of ``approve``, which has closed the run
             raise error
