@@ -228,4 +228,11 @@ def validate_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, replacement in _REPLACEMENTS.items():
         if name in options:
             raise InvalidRequestError(f"{name}= is not supported; use {replacement}")
+    tools = options.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, (list, tuple)) else ()):
+        if callable(tool) or hasattr(tool, "schema"):
+            raise InvalidRequestError(
+                f"tools[{index}] is a function: run() and Chat call it; stream() and complete() "
+                "take its schema, Tool(…).schema"
+            )
     return options
