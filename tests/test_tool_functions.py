@@ -35,9 +35,9 @@ from providers_sync import (
     OpenAIResponses,
 )
 from providers_sync.testing import ScriptedProvider
-from providers_sync.tools import InvalidArguments, Tool, as_tools
 from providers_sync.tools.docstrings import split_docstring
 from providers_sync.tools.results import NOTHING, result_text
+from providers_sync.tools.tool import InvalidArguments, Tool, as_tools
 
 TOKEN = CancelToken()
 ROOT = Path(__file__).parent.parent
