@@ -225,7 +225,8 @@ def _with_references(annotation: Any, resolved: Callable[[str], Any]) -> Any:
     """Return a type without texts in ``list['Color']``, which Python 3.10 leaves there."""
     if not isinstance(annotation, types.GenericAlias):
         return annotation
-    return annotation.__origin__[
+    origin: Any = annotation.__origin__
+    return origin[
         tuple(
             resolved(each) if isinstance(each, str) else _with_references(each, resolved)
             for each in typing.get_args(annotation)
