@@ -49,7 +49,7 @@ class Color(enum.Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Any:
-        return cls(value.lower()) if isinstance(value, str) and not value.islower() else None
+        return next((each for each in cls if each.value == str(value).lower()), None)
 
 
 class Size(enum.IntEnum):
