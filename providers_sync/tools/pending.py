@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..returned_messages import RETURNED
+from ..returned_messages import with_call_ids
 from ..server_json import load_object
 from ..types import Message, Messages, ToolCall
 
@@ -66,9 +66,8 @@ def with_unique_ids(message: Message) -> Message:
     calls = message.get("tool_calls") or []
     ids: list[str] = []
     for place, call in enumerate(calls):
-        ids.append(f"call_{place}" if not call["id"] or call["id"] in ids else call["id"])
-    if ids == [call["id"] for call in calls]:
-        return message
-    # What the protocol wants back has the old ids.
-    rest = {name: value for name, value in message.items() if name != RETURNED}
-    return {**rest, "tool_calls": [{**c, "id": i} for c, i in zip(calls, ids, strict=True)]}
+        call_id, number = call["id"], place
+        while not call_id or call_id in ids:
+            call_id, number = f"call_{number}", number + 1
+        ids.append(call_id)
+    return message if ids == [call["id"] for call in calls] else with_call_ids(message, ids)
