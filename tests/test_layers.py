@@ -104,7 +104,8 @@ LAYERS = [
     "providers.validation",
     # async adapter
     "aio",
-    "aio.typed",
+    "aio.typed_runs",
+    "aio.typed aio.runs",
     "aio.streams",
     # tools
     "tools",
