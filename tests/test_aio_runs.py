@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,18 @@ from providers_sync import (
     InvalidRequestError,
     OpenAICompatible,
     Outcome,
+    Pause,
     StreamCut,
     TextDelta,
+    ToolCall,
+    ToolResult,
     aio,
 )
 from providers_sync.testing import answer, cut, serve, text, tool_call
-from providers_sync.tools import Pause, Tool
-from providers_sync.types import ToolCall, ToolResult
 
 WAIT_S = 10.0
-OBJECT = {"type": "object", "properties": {}, "additionalProperties": True}
-ROUNDS = [
-    answer(text("Let me see. "), tool_call("add", {"a": 1, "b": 2})),
-    answer(text("It is 3.")),
-]
+CALL = tool_call("add", {"a": 1, "b": 2})
+ROUNDS = [answer(text("Let me see. "), CALL), answer(text("It is 3."))]
 
 
 def add(a: int, b: int) -> int:
@@ -40,10 +38,6 @@ def add(a: int, b: int) -> int:
 
 def openai(url: str, **settings: Any) -> OpenAICompatible:
     return OpenAICompatible("m", base_url=url, retry=1, **settings)
-
-
-def tool(function: Callable[..., Any], **settings: Any) -> Tool:
-    return Tool(function, parameters=OBJECT, **settings)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -132,7 +126,7 @@ def test_completion_while_a_function_runs_does_not_block_the_loop() -> None:
         return str(go_on.wait(WAIT_S))
 
     async def main(url: str) -> None:
-        stream = aio.run(openai(url), "Hi", tools=[tool(slow)])
+        stream = aio.run(openai(url), "Hi", tools=[slow])
         reading = asyncio.create_task(stream.completion())
         await asyncio.to_thread(begun.wait, WAIT_S)
         await asyncio.wait_for(_opened(stream), 1)
@@ -212,21 +206,14 @@ def test_cancelled_task_cancels_the_function_that_runs() -> None:
     """The function's token is cancelled, and nothing more is sent."""
     begun, ended = threading.Event(), threading.Event()
     tokens: list[CancelToken] = []
-    hanging = tool(lambda: None, name="hang")
 
-    def bind(arguments: Any, cancel: CancelToken) -> Callable[[], str]:
-        def function() -> str:
-            tokens.append(cancel)
-            begun.set()
-            ended.wait(WAIT_S)
-            return ""
-
-        return function
-
-    hanging.bind = bind  # type: ignore[method-assign]
+    def hang(cancel: CancelToken) -> None:
+        tokens.append(cancel)
+        begun.set()
+        ended.wait(WAIT_S)
 
     async def main(url: str) -> None:
-        stream = aio.run(openai(url), "Hi", tools=[hanging])
+        stream = aio.run(openai(url), "Hi", tools=[hang])
         reading = asyncio.create_task(stream.completion())
         await asyncio.to_thread(begun.wait, WAIT_S)
         reading.cancel()
@@ -247,9 +234,11 @@ def test_cancelled_task_during_approve_calls_nothing() -> None:
     question = Question()
     called: list[int] = []
 
+    def add(a: int, b: int) -> None:
+        called.append(a + b)
+
     async def main(url: str) -> None:
-        function = tool(lambda **_: called.append(1), name="add")
-        stream = aio.run(openai(url), "Hi", tools=[function], approve=question)
+        stream = aio.run(openai(url), "Hi", tools=[add], approve=question)
         reading = asyncio.create_task(stream.completion())
         await asyncio.to_thread(question.asked.wait, WAIT_S)
         reading.cancel()
@@ -311,7 +300,7 @@ def test_typed_answer_of_a_run() -> None:
         assert await stream.value() == {"sum": 3}
         assert len(stream.rounds) == 2
 
-    with serve([answer(tool_call("add", {"a": 1, "b": 2})), answer(text('{"sum": 3}'))]) as server:
+    with serve([answer(CALL), answer(text('{"sum": 3}'))]) as server:
         run(main(server.url))
     assert len(threads) == 1
     assert threads != [main_thread]
