@@ -26,7 +26,8 @@ LAYERS = [
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
-    "terminal.answer",
+    "terminal.answer terminal.tools",
+    "terminal.approval",
     "terminal.screens terminal.input",
     "terminal.markdown",
     "terminal.live terminal.spinner terminal.markdown_blocks",
