@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from tools_kit import folder
 
-from providers_sync import InvalidRequestError, Tool
+from providers_sync import InvalidRequestError, Tool, ToolCall
 from providers_sync.terminal import tools
+from providers_sync.terminal.approval import Approval
+from providers_sync.terminal.screens import Screen
 
 __all__ = ["folder"]  # the fixture
 
@@ -88,3 +91,61 @@ def test_what_is_no_server_is_refused(server: str, words: str) -> None:
     with pytest.raises(InvalidRequestError) as caught, tools.open_tools([], [server]):
         pass
     assert words in str(caught.value)
+
+
+# --- the question
+
+
+class Recorder(Screen):
+    """Notes what is printed before the pause, and before the answer goes on."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.printed: list[str] = []
+
+    def pause(self) -> None:
+        self.printed.append(self._capsys.readouterr().err)
+
+    def resume(self, label: str = "") -> None:
+        self.printed.append(self._capsys.readouterr().err + label)
+
+
+@pytest.mark.parametrize(
+    ("typed", "decision"),
+    [
+        ("y\n", True),
+        (" YES \n", True),
+        ("n\n", False),
+        ("No\n", False),
+        ("\n", False),
+        ("", False),
+        ("yes, but later\n", "yes, but later"),
+        ("caf\udcc3\udca9\n", "café"),
+    ],
+)
+def test_what_is_typed_decides(
+    typed: str,
+    decision: bool | str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The question stands between the pause of the screen and its going on."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    screen = Recorder(capsys)
+    assert Approval(screen)(ToolCall("1", "add", {"a": 1}, '{"a":1}')) == decision
+    before, question = screen.printed
+    assert before == ""
+    assert question.startswith('providers-sync: the model calls add({"a": 1})\nCall it? [y/N, ')
+    assert question.endswith("add")
+
+
+def test_long_arguments_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user knows that there is more than is shown."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    arguments = {"a": "x" * 20_000}
+    screen = Recorder(capsys)
+    Approval(screen)(ToolCall("1", "add", arguments, ""))
+    first = screen.printed[1].splitlines()[0]
+    assert first.endswith("xxx… and 10009 more characters, not shown)")
