@@ -153,7 +153,7 @@ class _PrintedOutput:
     def __init__(self) -> None:
         self._printed = 0
         self._chunks = VisibleChunks()
-        self._calls = OpenCalls()
+        self._calls = _ShownCalls()
 
     def see(self, event: Any, stream: Stream) -> None:
         """Show an event that is no text."""
@@ -191,7 +191,7 @@ class _NotebookOutput(_PrintedOutput):
         self._handle: Any = None
         self._displayed = ""
         self._next_update_at = 0.0
-        self._calls = OpenCalls()
+        self._calls = _ShownCalls()
         self._start = (0, 0)
         """How much of the text and of the refusal is in the displays before this one."""
 
@@ -274,7 +274,7 @@ class _CompletionFormatter:
         _display(_mime_bundle(_shown(answer)), raw=True)
 
 
-class OpenCalls:
+class _ShownCalls:
     """The tool calls that have no result yet, each with its display."""
 
     def __init__(self) -> None:

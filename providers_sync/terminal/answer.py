@@ -83,7 +83,7 @@ def show_answer(
     Raise its ``ProviderError`` if it fails; after Ctrl-C that is ``StreamCancelled``.
     """
     stream = None
-    calls = _Calls(screen)
+    calls = _CallNotes(screen)
     token = CancelToken()
     with InterruptHandler(token.cancel), no_echo(), contextlib.closing(screen):
         screen.begin()
@@ -103,7 +103,7 @@ def show_answer(
                 note(summary(stream), dim=True)
 
 
-class _Calls:
+class _CallNotes:
     """Notes each result of a tool call, and shows which call is waited for."""
 
     def __init__(self, screen: Screen) -> None:
@@ -142,7 +142,7 @@ class _Calls:
         return calls
 
 
-def _show(stream: Stream, screen: Screen, calls: _Calls) -> None:
+def _show(stream: Stream, screen: Screen, calls: _CallNotes) -> None:
     shown = 0
     try:
         for event in _events_with_flushes(stream, screen):
