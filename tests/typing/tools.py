@@ -20,8 +20,10 @@ from providers_sync import (
     Tool,
     ToolCall,
     ToolResult,
+    aio,
     mcp,
 )
+from providers_sync.aio.runs import AsyncRun
 
 
 class Recipe(BaseModel):
@@ -64,6 +66,15 @@ def typed_runs() -> None:
     run = provider.run("Q", tools=[weather], into=list[Recipe])
     assert_type(run.items(), Iterator[Recipe])
     assert_type(run.rounds, list[Completion])
+
+
+async def async_runs() -> None:
+    run = aio.run(provider, "Q", tools=[weather], approve=approve)
+    assert_type(run, AsyncRun)
+    assert_type(run.rounds, list[Completion])
+    assert_type(await run.completion(), Completion)
+    assert_type(await aio.run(provider, "Q", tools=[weather], into=Recipe).value(), Recipe)
+    await aio.run(Failover([provider]), "Q", tools=[weather])
 
 
 def chats() -> None:
