@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 
 def main():
@@ -19,8 +20,6 @@ def main():
 
 def run_server():
     """Run an MCP server that reads the examples; any other server works as well."""
-    from typing import Literal
-
     from mcp.server.mcpserver import MCPServer
 
     server = MCPServer("examples", log_level="ERROR")

@@ -26,6 +26,9 @@ To call one, answer only:
 {{"name": "NAME", "arguments": {{"KEY": "VALUE"}}}}
 </tool_call>"""
 
+_AFTER_RESULTS = "Answer the question in your own words."
+"""Without it the model calls again; results between tags, as Hermes has them, it writes itself."""
+
 
 def rendered(messages: Messages, functions: Sequence[Mapping[str, Any]]) -> Messages:
     """Return the messages as every chat template can show them: with tools and calls as text.
@@ -36,8 +39,8 @@ def rendered(messages: Messages, functions: Sequence[Mapping[str, Any]]) -> Mess
     turns: Messages = []
     for is_result, run in groupby(messages, key=lambda message: message["role"] == "tool"):
         if is_result:
-            results = [f"<tool_response>\n{_text(each)}\n</tool_response>" for each in run]
-            turns.append({"role": "user", "content": "\n".join(results)})
+            results = [f"The tool returned:\n{_text(each)}" for each in run]
+            turns.append({"role": "user", "content": "\n\n".join([*results, _AFTER_RESULTS])})
         else:
             turns += map(_rendered_turn, run)
     if not functions:

@@ -19,17 +19,29 @@ import html
 import os
 import shlex
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import PROVIDERS, CancelToken, Chat, Completion, Provider, ProviderError, Stream
+from . import (
+    PROVIDERS,
+    CancelToken,
+    Chat,
+    Completion,
+    Provider,
+    ProviderError,
+    Stream,
+    ToolCall,
+    ToolResult,
+)
 from .clock import monotonic
 from .errors import StreamCancelled
 from .interrupt import InterruptHandler
-from .printable import VisibleChunks, visible
+from .printable import VisibleChunks, short_line, visible
 from .provider_selection import make_provider, select_provider, set_only_model
 from .providers import PRESETS
 from .safe_markdown import make_safe
 from .stream import explain
+from .tools.deciding import is_asking
 
 try:
     from IPython.core.error import UsageError
@@ -48,6 +60,9 @@ PAUSE_FACTOR = 9
 """The pause after an update, as a multiple of its duration: updates take a tenth of the time."""
 MAX_WAIT_S = 1.0
 """If the pause is longer, text that arrives during it is shown with the first text after it."""
+SHOWN_ARGUMENTS = 60
+SHOWN_RESULT = 100
+"""Characters of the arguments and of the result in the line about a tool call."""
 PLACEHOLDER = "…"
 _display: Any = display  # IPython's types differ between versions
 _shell: Any = get_ipython
@@ -87,18 +102,31 @@ def show(stream: Stream) -> Completion:
     ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
     cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, but not
     again in the same cell.
+
+    Of a run each tool call is a line, to which the result is added. The stop button also ends a
+    function of ``approve=`` that waits for ``input()``.
     """
-    with InterruptHandler(stream.cancel) as interrupt:
+    with InterruptHandler(_stop_with(stream.cancel)) as interrupt:
         return _show_stream(stream, interrupt)
+
+
+def _stop_with(cancel: Callable[[], None]) -> Callable[[], None]:
+    def stop() -> None:
+        cancel()
+        if is_asking():  # else ``input()`` would go on
+            raise KeyboardInterrupt
+
+    return stop
 
 
 def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
     output = _make_output()
     output.update(PLACEHOLDER)
     try:
-        for _ in stream.events():
-            for _ in stream.ready_events():
-                pass
+        for event in stream.events():
+            output.see(event, stream)
+            for more in stream.ready_events():
+                output.see(more, stream)
             output.refresh(stream)
     except StreamCancelled:
         if not interrupt.pressed:
@@ -125,6 +153,16 @@ class _PrintedOutput:
     def __init__(self) -> None:
         self._printed = 0
         self._chunks = VisibleChunks()
+        self._calls = _ShownCalls()
+
+    def see(self, event: Any, stream: Stream) -> None:
+        """Show an event that is no text."""
+        if isinstance(event, ToolCall):
+            self._calls.add(event)
+        elif isinstance(event, ToolResult):
+            self.refresh(stream)
+            call, _ = self._calls.take(event)
+            print(f"{self._chunks.end()}\n— {_line(call, event)}", flush=True)
 
     def update(self, text: str) -> None:
         """Do nothing: printed text cannot be replaced."""
@@ -136,6 +174,8 @@ class _PrintedOutput:
 
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
+        for call, _ in self._calls.open:
+            print(f"{self._chunks.end()}\n— {_line_at_end(call, stream)}", flush=True)
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
         print(f"{rest}\n— {_summary(stream)}", flush=True)
 
@@ -151,6 +191,35 @@ class _NotebookOutput(_PrintedOutput):
         self._handle: Any = None
         self._displayed = ""
         self._next_update_at = 0.0
+        self._calls = _ShownCalls()
+        self._start = (0, 0)
+        """How much of the text and of the refusal is in the displays before this one."""
+
+    def see(self, event: Any, stream: Stream) -> None:
+        if isinstance(event, ToolCall):
+            line = f"{_line(event)} {PLACEHOLDER}"
+            self._calls.add(event, _show_line(self._take_placeholder(stream), line))
+        elif isinstance(event, ToolResult):
+            call, handle = self._calls.take(event)
+            if handle is None:  # of a question that ends with calls
+                handle = self._take_placeholder(stream)
+            _show_line(handle, _line(call, event))
+
+    def _take_placeholder(self, stream: Stream) -> Any:
+        """End the display of the text; return it if it has none."""
+        handle, self._handle = self._handle, None
+        text = self._text(stream)
+        self._start = (len(stream.text), len(stream.refusal))
+        self._displayed = PLACEHOLDER  # of the next text
+        if handle is not None and text:
+            handle.update(_mime_bundle(text), raw=True)
+            return None
+        return handle
+
+    def _text(self, stream: Stream) -> str:
+        """Return what the current display has to show."""
+        text, refusal = self._start
+        return "\n\n".join(filter(None, [stream.text[text:], stream.refusal[refusal:]]))
 
     def update(self, text: str) -> None:
         started = monotonic()
@@ -171,12 +240,16 @@ class _NotebookOutput(_PrintedOutput):
             if wait > MAX_WAIT_S:
                 return
             time.sleep(max(0.0, wait))
-        text = stream.text
+        text = stream.text[self._start[0] :]
         if text:  # empty while the model is reasoning
             self.update(text)
 
     def end(self, stream: Stream) -> None:
-        self.update(_shown(stream))
+        text = self._text(stream)
+        if text or self._handle is not None:
+            self.update(text)
+        for call, handle in self._calls.open:
+            _show_line(handle, _line_at_end(call, stream))
         summary = _summary(stream)
         markup = f'<small style="opacity: 0.6">{html.escape(summary)}</small>'
         _display({"text/html": markup, "text/plain": summary}, raw=True)
@@ -201,6 +274,48 @@ class _CompletionFormatter:
         _display(_mime_bundle(_shown(answer)), raw=True)
 
 
+class _ShownCalls:
+    """The tool calls that have no result yet, each with its display."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[ToolCall, Any]] = []
+
+    def add(self, call: ToolCall, handle: Any = None) -> None:
+        self.open.append((call, handle))
+
+    def take(self, result: ToolResult) -> tuple[ToolCall | None, Any]:
+        """Return the call of a result: some servers give no ids, and results come in order."""
+        for place, (call, _) in enumerate(self.open):
+            if call.name == result.name:
+                return self.open.pop(place)
+        return None, None
+
+
+def _line(call: ToolCall | None, result: ToolResult | None = None) -> str:
+    """Return the line about a call, or about its result, made visible and shortened."""
+    name = visible(result.name if result else call.name if call else "")
+    line = f"{name}({short_line(call.raw, SHOWN_ARGUMENTS) if call else '…'})"
+    if result is None:
+        return line
+    words = ("error: " if result.is_error else "") + result.content
+    return f"{line}: {short_line(words, SHOWN_RESULT)}"
+
+
+def _line_at_end(call: ToolCall, stream: Stream) -> str:
+    return _line(call) + (": no result" if hasattr(stream, "rounds") else "")
+
+
+def _show_line(handle: Any, line: str) -> Any:
+    """Show a dimmed line in this display, or in a new one; return it."""
+    # In <code> nothing is taken for a formula.
+    markup = f'<small style="opacity: 0.6"><code>{html.escape(line)}</code></small>'
+    bundle = {"text/html": markup, "text/plain": line}
+    if handle is None:
+        return _display(bundle, raw=True, display_id=True)
+    handle.update(bundle, raw=True)
+    return handle
+
+
 def _make_output() -> _PrintedOutput:
     shell = _shell()
     return _NotebookOutput(shell) if hasattr(shell, "kernel") else _PrintedOutput()
@@ -216,9 +331,11 @@ def _shown(answer: Stream | Completion) -> str:
 
 
 def _summary(stream: Stream) -> str:
-    """Return the line under an answer: outcome, chunks, seconds, and in words how it ended."""
+    """Return the line under an answer: outcome, chunks, tool calls, seconds, and how it ended."""
     stats = stream.stats
     facts = [str(stream.outcome), f"{stats.chunks} chunks", f"{stats.duration_s:.1f} s"]
+    if calls := len(stream.tool_calls):
+        facts.insert(2, f"{calls} tool call{'' if calls == 1 else 's'}")
     return visible(" · ".join([*facts, *filter(None, [explain(stream)])]))
 
 
@@ -250,7 +367,7 @@ def chat(line: str, cell: str) -> None:
     shell = _shell()
     conversation = _conversation(shell.user_ns, _options(line))
     token = CancelToken()
-    with InterruptHandler(token.cancel) as interrupt:
+    with InterruptHandler(_stop_with(token.cancel)) as interrupt:
         try:
             stream = conversation.send(cell.strip("\n"), cancel=token)
             _show_stream(stream, interrupt)

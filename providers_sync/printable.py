@@ -53,6 +53,16 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def short_line(text: str, limit: int) -> str:
+    r"""Return ``one_line(text)``, cut off after about ``limit`` characters.
+
+    >>> short_line("one two three", 7)
+    'one two…'
+    """
+    line = one_line(text[: 2 * limit])
+    return line if len(line) <= limit and len(text) <= 2 * limit else f"{line[:limit]}…"
+
+
 class VisibleChunks:
     r"""Does for text that arrives in chunks what ``visible`` does for the complete text.
 

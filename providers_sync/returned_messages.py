@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import InvalidRequestError
@@ -121,6 +121,28 @@ def _returned_call(call: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[
     return {name: value for name, value in {**call, **more}.items() if name != "function"}
 
 
+def with_call_ids(message: Message, ids: Sequence[str]) -> Message:
+    """Return an answer whose calls have other ids, also in what its protocol wants back."""
+    calls = [{**call, "id": each} for call, each in zip(message["tool_calls"], ids, strict=True)]
+    message = {**message, "tool_calls": calls}
+    if RETURNED in message:
+        fields = dict(message[RETURNED]["fields"])
+        for name in _SUMMARIES.keys() & fields.keys():
+            left = iter(ids)
+            fields[name] = [_with_call_id(item, left) for item in fields[name]]
+        message[RETURNED] = {**message[RETURNED], "fields": fields}
+    return message
+
+
+def _with_call_id(item: dict[str, Any], left: Iterator[str]) -> dict[str, Any]:
+    """Return an item of an answer in its protocol's own form, with the next id if it is a call."""
+    if isinstance(call := item.get("functionCall"), dict):
+        call_id = next(left, "")
+        return {**item, "functionCall": {**call, "id": call_id}} if "id" in call else item
+    key = _ID_KEYS.get(item.get("type", ""))
+    return {**item, key: next(left, "")} if key else item
+
+
 _Calls = list[tuple[Any, Any, Any]]
 
 
@@ -168,6 +190,8 @@ def _item_summary(items: list[dict[str, Any]]) -> tuple[str, _Calls]:
     ]
 
 
+_ID_KEYS = {"tool_use": "id", "function_call": "call_id", "custom_tool_call": "call_id"}
+"""Where Anthropic's content blocks and the Responses API's items have the id of a call."""
 _SUMMARIES = {"content": _block_summary, "parts": _part_summary, "output": _item_summary}
 """Fields that hold a whole answer in its protocol's own form."""
 

@@ -127,7 +127,8 @@ def test_dir_and_help_show_public_names_only():
     data = re.findall(r"^    (\w+) = ", sections[sections.index("DATA") + 1], flags=re.M)
     assert {*classes, *data} <= {*PUBLIC_API, "__all__"}
     assert {"Chat", "Failover", "Stream", "Vitalentum"} <= {*classes}
-    assert "FUNCTIONS" not in sections
+    functions = sections[sections.index("FUNCTIONS") + 1]
+    assert re.findall(r"^    (\w+)\(", functions, flags=re.M) == ["mcp"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ LAYERS = [
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
-    "terminal.answer",
+    "terminal.answer terminal.tools",
+    "terminal.approval",
     "terminal.screens terminal.input",
     "terminal.markdown",
     "terminal.live terminal.spinner terminal.markdown_blocks",
@@ -104,7 +105,8 @@ LAYERS = [
     "providers.validation",
     # async adapter
     "aio",
-    "aio.typed",
+    "aio.typed_runs",
+    "aio.typed aio.runs",
     "aio.streams",
     # tools
     "tools",
@@ -183,10 +185,11 @@ HEIGHTS = {module: -line for line, names in enumerate(LAYERS) for module in name
 UPWARD = {(PUBLIC, "load_ipython_extension", "notebook")}
 """An exception: IPython calls this function to load the notebook integration."""
 
-BY_NAME = {PUBLIC, "providers"}
+BY_NAME = {PUBLIC, "providers", "terminal.tools"}
 """The other exceptions: what they import late. ``providers_sync.gateway`` works after ``import
 providers_sync`` alone; a provider class is imported at its first use, and stands among the imports
-for type checkers. ``tests/test_import.py`` checks that both are lazy."""
+for type checkers. ``tests/test_import.py`` checks that both are lazy. ``terminal.tools`` imports
+the user's modules, for ``--tool``."""
 
 ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",

@@ -310,7 +310,9 @@ def test_messages_with_calls_become_text() -> None:
         {"role": "user", "content": "Next"},
     ]
     said = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
-    results = "<tool_response>\n5\n</tool_response>\n<tool_response>\n6\n</tool_response>"
+    results = (
+        "The tool returned:\n5\n\nThe tool returned:\n6\n\nAnswer the question in your own words."
+    )
     shown = rendered(turns, [])
     assert shown == [
         turns[0],

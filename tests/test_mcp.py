@@ -279,7 +279,7 @@ def pages(cursor):
     with raw(paged, prefix="one_") as tools:
         assert [tool.name for tool in tools] == ["one_a_b", "one_a_b_2", "one_" + "x" * 60]
         assert [tool.description for tool in tools] == ["d", "one_a_b_2", "one_" + "x" * 60]
-        assert tools[2].parameters == {"type": "object"}
+        assert tools[2].parameters == {"type": "object", "properties": {}}
         assert [run(tool) for tool in tools[:2]] == ["called a/b", "called a.b"]
 
 

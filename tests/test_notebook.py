@@ -29,6 +29,7 @@ from providers_sync.testing import (
     stall,
     status,
     text,
+    tool_call,
     wait,
 )
 
@@ -67,6 +68,15 @@ class Cell:
         while not any(expected in state for state in self.states):
             assert not self._next(), f"ended without {expected!r}: {self.outputs} {self.errors}"
         return self
+
+    def wait_input(self) -> str:
+        """Wait until the cell asks for input; return its prompt."""
+        prompt: str = self._client.get_stdin_msg(timeout=WAIT_S)["content"]["prompt"]
+        return prompt
+
+    def type(self, line: str) -> None:
+        """Answer the question that the cell asks."""
+        self._client.input(line)
 
     def end(self) -> Cell:
         """Read messages until the kernel is idle and has replied, as a front end does."""
@@ -162,7 +172,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     kernel.run(
         "import gc, sys\n"
-        "for name in ('answer', 'stream', 'chat', 'other', 'early'): globals().pop(name, None)\n"
+        "for name in ('run', 'answer', 'stream', 'chat', 'other', 'early'):\n"
+        "    globals().pop(name, None)\n"
         "sys.last_value = sys.last_traceback = sys.last_exc = None\n"
         "def leaks():\n"
         "    gc.collect()  # each time: IPython keeps an error until the next cell has ended\n"
@@ -383,6 +394,125 @@ def test_chat_magic_reports_incorrect_usage(kernel: Kernel, line: str, expected:
     cell = kernel.start(f"%%chat {line} --new\nHi" if "taken" not in line else f"%%chat {line}\nHi")
     output = cell.end().printed + str(cell.errors)
     assert expected in output
+
+
+# --- runs
+
+TOOLS = """
+import time
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+def slow(a: int, b: int, cancel: CancelToken) -> None:
+    print("begun", flush=True)
+    while not cancel.cancelled:
+        time.sleep(0.01)
+def ask(call):
+    return input(f"{call.name}? ") == "y"
+"""
+ADD = tool_call("add", {"a": 1, "b": 2})
+
+
+def test_calls_of_a_run_are_lines_between_its_texts(kernel: Kernel) -> None:
+    """In their order; each gets its result, and the last line counts them."""
+    kernel.run(TOOLS)
+    rounds = [[text("Let *me* see."), ADD], [ADD], ["It is 3."]]
+    with serve(rounds) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[add]))")
+    line = 'add({"a": 1, "b": 2})'
+    assert cell.plain[:4] == ["Let *me* see.", f"{line}: 3", f"{line}: 3", "It is 3."]
+    assert cell.plain[4].startswith("complete · 2 chunks · 2 tool calls · ")
+    assert len(cell.plain) == 5
+    assert f"{line} …" in cell.states
+    assert kernel.value("answer.text") == "Let *me* see.It is 3."
+
+
+def test_a_call_takes_the_place_of_the_placeholder(kernel: Kernel) -> None:
+    """A round without text leaves no empty output."""
+    kernel.run(TOOLS)
+    with serve([[ADD], ["It is 3."]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[add]))")
+    assert cell.plain[:2] == ['add({"a": 1, "b": 2}): 3', "It is 3."]
+
+
+def test_hostile_calls_are_text(kernel: Kernel) -> None:
+    """Arguments and results are escaped, made visible, and one short line each."""
+    hostile = "<img src=x onerror=alert(1)>\x1b[2J\n\u202e$\\\\href{x}{y}$"
+    kernel.run("def say(words: str) -> str:\n    return words * 100")
+    with serve([[tool_call("say", {"words": hostile})], ["Done."]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[say]))")
+    line, markup = cell.plain[0], cell.outputs[0]["text/html"]
+    assert "<img src=x onerror=alert(1)>␛[2J <U+202E>" in line
+    assert len(line) < 200
+    assert html.unescape(re.sub("</?(small|code)[^>]*>", "", markup)) == line
+    assert "<img" not in markup
+
+
+def test_stop_button_while_a_function_runs(kernel: Kernel) -> None:
+    """It stops at once, and the function's token is cancelled."""
+    kernel.run(TOOLS)
+    with serve([[tool_call("slow", {"a": 1, "b": 2})]]) as server:
+        kernel.run(f"run = openai({server.url!r}).run('x', tools=[slow])")
+        cell = kernel.start("show(run)")
+        while "begun" not in cell.printed:
+            assert not cell._next()
+        started = time.monotonic()
+        kernel.interrupt()
+        cell.end()
+        assert time.monotonic() - started < 1
+    assert [error["ename"] for error in cell.errors] == ["Stopped"]
+    assert cell.plain[0] == 'slow({"a": 1, "b": 2}): no result'
+    assert cell.plain[1].startswith("cancelled · ")
+
+
+@pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user has declined")])
+def test_approval_by_input(kernel: Kernel, typed: str, result: str) -> None:
+    """``input()`` works in ``approve=``: it is called in the thread of the cell."""
+    kernel.run(TOOLS)
+    with serve([[ADD], ["Done."]]) as server:
+        code = f"answer = show(openai({server.url!r}).run('x', tools=[add], approve=ask))"
+        cell = kernel.start(code)
+        assert cell.wait_input() == "add? "
+        cell.type(typed)
+        cell.end()
+    assert cell.plain[0].startswith(f'add({{"a": 1, "b": 2}}): {result}')
+    assert not cell.errors
+
+
+@pytest.mark.parametrize("way", ["show", "%%chat"])
+def test_stop_button_at_the_question(kernel: Kernel, way: str) -> None:
+    """``input()`` ends at the first press, nothing is called, and the kernel goes on."""
+    kernel.run(TOOLS)
+    with serve([[ADD], ["Next."]]) as server:
+        provider, tools = f"openai({server.url!r})", "tools=[add], approve=ask"
+        if way == "show":
+            cell = kernel.start(f"show({provider}.run('x', {tools}))")
+        else:
+            kernel.run(f"chat = Chat({provider}, {tools})")
+            cell = kernel.start("%%chat\nx")
+        cell.wait_input()
+        started = time.monotonic()
+        kernel.interrupt()
+        cell.end()
+        assert time.monotonic() - started < 1
+        assert [error["ename"] for error in cell.errors] == ["Stopped"]
+        assert cell.plain[0] == 'add({"a": 1, "b": 2}): no result'
+        assert len(server.requests) == 1
+        if way == "%%chat":
+            assert kernel.run("%%chat\nNext?").plain[0] == "Next."
+
+
+def test_run_in_a_script(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a notebook the lines are printed."""
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with serve([answer(text("Let me see."), ADD), answer(text("It is 3."))]) as server:
+        notebook.show(OpenAICompatible("m", base_url=server.url).run("x", tools=[add]))
+    first, second, third, last = capsys.readouterr().out.splitlines()
+    assert (first, second, third) == ("Let me see.", '— add({"a": 1, "b": 2}): 3', "It is 3.")
+    assert last.startswith("— complete · 2 chunks · 1 tool call · ")
 
 
 # --- the Markdown (more in test_safe_markdown.py, and in web/test_jupyterlab.py)

@@ -11,7 +11,7 @@ import pytest
 
 import providers_sync
 from providers_sync.providers import openai
-from providers_sync.testing import serve
+from providers_sync.testing import serve, text, tool_call
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", README, re.M | re.S)
@@ -21,6 +21,11 @@ ON_A_SERVER = 'preset("ollama"'
 """A server of the tests takes Ollama's place and sends the text that the README shows."""
 TYPED = ['[{"name": "Soup", "minutes": 30}', ', {"name": "Salad", "minutes": 5}]']
 """What it sends to the program with a typed answer."""
+WITH_TOOLS = [
+    [tool_call("weather", {"city": "Oslo"})],
+    [text("Yes, "), text("it rains "), text("in Oslo."), text("\n")],
+]
+"""What it sends to the program with tools."""
 
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
@@ -32,12 +37,19 @@ def test_readme_program_prints_the_output_below_it(program, output, monkeypatch)
     printed = io.StringIO()
     with contextlib.ExitStack() as stack:
         if ON_A_SERVER in program:
-            server = stack.enter_context(serve(TYPED if "into=" in program else in_chunks(output)))
+            server = stack.enter_context(serve(answer_to(program, output)))
             preset = openai.PRESETS["ollama"]._replace(base_url=f"{server.url}/v1")
             monkeypatch.setitem(openai.PRESETS, "ollama", preset)
         stack.enter_context(contextlib.redirect_stdout(printed))
         exec(code, {})
     assert printed.getvalue() == output
+
+
+def answer_to(program, output):
+    """Return the script of the server for a program."""
+    if "tools=" in program:
+        return WITH_TOOLS
+    return TYPED if "into=" in program else in_chunks(output)
 
 
 def in_chunks(output):

@@ -259,3 +259,10 @@ def test_real_connection(asked: Weather) -> None:
             assert run.read() == "See. Yes"
         assert len(server.requests) == 2
         assert server.requests[0].json()["tools"] == [Tool(asked.weather).schema]
+
+
+def test_stream_does_not_take_functions(asked: Weather) -> None:
+    provider = scripted([text("never")])
+    for tool in (asked.weather, Tool(asked.weather)):
+        with pytest.raises(InvalidRequestError, match=r"tools\[0\] is a function: run\(\)"):
+            provider.stream("?", tools=[tool])

@@ -14,7 +14,8 @@ from providers_sync.testing import Request, serve, text, tool_call, usage
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/tools.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```\n\n *```text\n(.*?)^ *```$", re.M | re.S)
+LINES = r"((?:(?!^ *```).*\n)*)"
+BLOCK = re.compile(rf"^( *)```python\n{LINES}^ *```\n\n *```text\n{LINES}^ *```$", re.M)
 PROGRAMS = [
     (textwrap.dedent(program), textwrap.dedent(output))
     for _, program, output in BLOCK.findall(PAGE)

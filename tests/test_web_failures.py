@@ -26,6 +26,7 @@ from providers_sync import (
     StreamCancelled,
     StreamCut,
     StreamTruncated,
+    ToolError,
 )
 from providers_sync.errors import MalformedStream, ServerError, StreamError
 from providers_sync.testing import Server, answer, cut, error, html, serve, stall, status, text
@@ -55,6 +56,7 @@ EVERY_KIND: list[ProviderError] = [
     of_status(RateLimitError, 429),
     FailoverError(MESSAGE),
     InvalidAnswer(MESSAGE),
+    ToolError(MESSAGE),
     StreamError(MESSAGE),
     StreamTruncated(MESSAGE),
     StreamCut(MESSAGE),

@@ -6,6 +6,7 @@
         print(chunk, end="", flush=True)
 
     recipe = (await aio.complete(provider, "A pancake recipe", into=Recipe)).value
+    answer = await aio.run(provider, "Is it warm in Rome?", tools=[temperature]).completion()
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from ..types import Completion, Prompt
 from .streams import AsyncStream
 
 if TYPE_CHECKING:
-    from ..typed import TypedCompletion
-    from .typed import AsyncTypedStream
+    from collections.abc import Sequence
 
-__all__ = ["AsyncStream", "SupportsPrepare", "complete", "stream"]
+    from ..typed import TypedCompletion
+    from .runs import AsyncRun
+    from .typed import AsyncTypedStream
+    from .typed_runs import AsyncTypedRun
+
+__all__ = ["AsyncStream", "SupportsPrepare", "SupportsPrepareRun", "complete", "run", "stream"]
 
 T = TypeVar("T")
 
@@ -30,6 +35,15 @@ class SupportsPrepare(Protocol):
 
     def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
         """Return a validated call that has not been sent."""
+
+
+class SupportsPrepareRun(Protocol):
+    """The providers that ``run`` accepts: anything with a ``prepare_run`` method."""
+
+    def prepare_run(
+        self, messages: Prompt, model: str | None = None, *, tools: Sequence[Any], **options: Any
+    ) -> PreparedCall:
+        """Return a validated call with tools that has not been sent."""
 
 
 @overload
@@ -117,3 +131,58 @@ async def complete(
     """Return the complete answer; same arguments and errors as ``provider.complete``."""
     async with stream(provider, messages, model, into=into, **options) as answer:
         return await answer.completion()
+
+
+@overload
+def run(
+    provider: SupportsPrepareRun,
+    messages: Prompt,
+    model: str | None = None,
+    *,
+    tools: Sequence[Any],
+    into: None = None,
+    **options: Any,
+) -> AsyncRun: ...
+@overload
+def run(
+    provider: SupportsPrepareRun,
+    messages: Prompt,
+    model: str | None = None,
+    *,
+    tools: Sequence[Any],
+    into: type[T],
+    **options: Any,
+) -> AsyncTypedRun[T]: ...
+@overload
+def run(
+    provider: SupportsPrepareRun,
+    messages: Prompt,
+    model: str | None = None,
+    *,
+    tools: Sequence[Any],
+    into: Any,
+    **options: Any,
+) -> AsyncTypedRun[Any]: ...
+def run(
+    provider: SupportsPrepareRun,
+    messages: Prompt,
+    model: str | None = None,
+    *,
+    tools: Sequence[Any],
+    into: Any = None,
+    **options: Any,
+) -> Any:
+    """Return an answer with tools as an async iterator; same arguments as ``provider.run``.
+
+    The functions, ``approve`` and ``on_unknown`` are ordinary functions, and are called in threads.
+    Nothing is sent or raised before the first ``await``.
+    """
+    if into is None:
+        from .runs import AsyncRun  # late: few need it
+
+        return AsyncRun(lambda: provider.prepare_run(messages, model, tools=tools, **options))
+    from .typed_runs import AsyncTypedRun
+
+    return AsyncTypedRun(
+        lambda: provider.prepare_run(messages, model, tools=tools, into=into, **options)
+    )

@@ -27,6 +27,7 @@ from ..stream import (
     channel_of,
     current_batch,
     fetch_batch,
+    has_turn,
     raise_early_failure,
     read_batch,
 )
@@ -54,6 +55,7 @@ class AnswerState:
         """Return the stream once the server has started to answer; send one request only."""
         while self._opening is not None:  # in another task
             await asyncio.wait([self._opening])
+        is_new = self.stream is None
         if self.stream is None:
             opening = self._opening = asyncio.get_running_loop().create_future()
             try:
@@ -61,7 +63,8 @@ class AnswerState:
             finally:
                 self._opening = None
                 opening.set_result(None)
-        raise_early_failure(self.stream)
+        if is_new or self.stream.outcome is not None:  # a later round may not be open yet
+            raise_early_failure(self.stream)
         return self.stream
 
     async def _open(self) -> Stream:
@@ -266,13 +269,18 @@ async def _read_to_end(stream: Stream) -> None:
 
 
 async def wait_for_batch(stream: Stream, for_headers: bool = False) -> None:
-    """Wait until the stream has events or has ended, without blocking a thread."""
-    channel = channel_of(stream)
+    """Wait until the stream has events or has ended, without blocking a thread.
+
+    The work of a run between two rounds, such as ``approve``, is done in a thread.
+    """
     loop = asyncio.get_running_loop()
     while True:
         changed: asyncio.Future[None] = loop.create_future()
-        if channel.poll(_waker(loop, changed), for_headers):
-            return
+        if channel_of(stream).poll(_waker(loop, changed), for_headers):
+            if not has_turn(stream):
+                return
+            await asyncio.to_thread(stream.wait, 0)
+            continue
         # Keeps this task alive: the threads that wake it have only a weak reference.
         timer = loop.call_later(HOUR_S, _set, changed)
         try:

@@ -36,16 +36,30 @@ def _display(options: argparse.Namespace) -> dict[str, Any]:
 def ask(options: argparse.Namespace) -> int:
     from .. import terminal
 
-    with _provider(options) as provider:
+    with _tools(options) as tools, _provider(options) as provider:
         question = terminal.question(options.question)
-        return terminal.ask(provider, question, **_display(options))
+        return terminal.ask(provider, question, **tools, **_display(options))
 
 
 def chat(options: argparse.Namespace) -> int:
     from .. import terminal
 
-    with _provider(options) as provider:
-        return terminal.chat(provider, load=options.load, **_display(options))
+    with _tools(options) as tools, _provider(options) as provider:
+        return terminal.chat(provider, load=options.load, **tools, **_display(options))
+
+
+@contextlib.contextmanager
+def _tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Load the functions and start the MCP servers that the options name."""
+    if not (options.tool or options.mcp):
+        if options.yes:
+            raise InvalidRequestError("--yes needs --tool or --mcp")
+        yield {}
+        return
+    from ..terminal.tools import open_tools
+
+    with open_tools(options.tool, options.mcp) as tools:
+        yield {"tools": tools, "yes": options.yes}
 
 
 def batch(options: argparse.Namespace) -> int:

@@ -47,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="answer with the local model, through a temporary gateway",
     )
+    _add_tools(ask)
     _add_display(ask)
     ask.set_defaults(run=commands.ask)
 
@@ -56,6 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--local", action="store_true", help="talk to the local model, through a temporary gateway"
     )
+    _add_tools(chat)
     _add_display(chat)
     chat.set_defaults(run=commands.chat)
 
@@ -205,3 +207,23 @@ def _add_display(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stats", action="store_true", help="print outcome, chunks, seconds and tokens"
     )
+
+
+def _add_tools(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` and ``chat`` for the tools that the model may call."""
+    command.add_argument(
+        "--tool",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help="let the model call this Python function, after asking you; may be repeated",
+    )
+    command.add_argument(
+        "--mcp",
+        metavar="SERVER",
+        action="append",
+        default=[],
+        help="let the model call the tools of an MCP server: a URL, or a command with its "
+        "arguments, in quotes; may be repeated",
+    )
+    command.add_argument("--yes", action="store_true", help="call the tools without asking you")

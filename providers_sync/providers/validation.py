@@ -25,10 +25,9 @@ _REPLACEMENTS = {
     **dict.fromkeys(("verify_ssl", "ssl_verify"), "verify= (of the provider)"),
     **dict.fromkeys(("api_base", "azure_endpoint"), "base_url= (of the provider)"),
     "azure_ad_token_provider": "api_key= (of the provider), which may be a function",
-    **dict.fromkeys(("max_rounds", "tool_timeout", "approve", "journal"), "provider.run()"),
-    **dict.fromkeys(("on_error", "on_unknown"), "provider.run()"),
 }
 """What other clients call a setting, and its name here."""
+_OF_RUNS = ("max_rounds", "tool_timeout", "approve", "journal", "on_error", "on_unknown")
 
 
 def find_setting(argument: str | None, name: str, variable: str | None) -> tuple[str, str] | None:
@@ -230,4 +229,14 @@ def validate_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, replacement in _REPLACEMENTS.items():
         if name in options:
             raise InvalidRequestError(f"{name}= is not supported; use {replacement}")
+    for name in _OF_RUNS:
+        if name in options:
+            raise InvalidRequestError(f"{name}= says how functions are called: use provider.run()")
+    tools = options.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, (list, tuple)) else ()):
+        if callable(tool) or hasattr(tool, "schema"):
+            raise InvalidRequestError(
+                f"tools[{index}] is a function: run() and Chat call it; stream() and complete() "
+                "take its schema, Tool(…).schema"
+            )
     return options

@@ -19,6 +19,7 @@ from .stream import (
     call_at_end,
     channel_of,
     fetch_batch,
+    has_turn,
     open_streams,
     raise_early_failure,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "current_batch",
     "explain",
     "fetch_batch",
+    "has_turn",
     "in_context",
     "open_streams",
     "raise_early_failure",

@@ -178,6 +178,10 @@ class Stream(Transcript):
         """Return whether the call may go on with another request; under the lock, at the end."""
         return False
 
+    def _has_turn(self) -> bool:
+        """Return whether reading on begins with work in the reader's thread; a ``Run`` has some."""
+        return False
+
     def _ask_again(self, source: Source, context: Context) -> None:
         """Begin another round, with another request; counts and ``total`` go on.
 
@@ -340,6 +344,14 @@ def fetch_batch(stream: Stream, read: Iterator[Delta]) -> bool:
     meanwhile is kept.
     """
     return stream._fetch_batch(read)
+
+
+def has_turn(stream: Stream) -> bool:
+    """Return whether reading on may block this thread, to ask ``approve`` of a run.
+
+    ``wait(0)`` does that work. To be called at the end of a batch.
+    """
+    return stream._has_turn()
 
 
 def call_at_end(stream: Stream, callback: Callable[[Stream], None]) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamCancelled
 from ..finish_reasons import is_whole
 from ..interrupt import InterruptHandler
+from ..printable import short_line
 from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream, explain
-from ..types import Messages, TextDelta
+from ..types import Event, Messages, TextDelta, ToolCall, ToolResult
 from .input import no_echo, note
 from .screens import JsonScreen, Screen, choose_screen, summary
 
+if TYPE_CHECKING:
+    from ..tools import Tool
+
 EXIT_INTERRUPTED = 130
+SHOWN_ARGUMENTS = 60
+SHOWN_RESULT = 100
+"""Characters of the arguments and of the result in the line about a tool call."""
 
 
 def ask(
@@ -24,6 +31,8 @@ def ask(
     question: str,
     *,
     system: str | None = None,
+    tools: Sequence[Tool] = (),
+    yes: bool = False,
     as_json: bool = False,
     plain: bool = False,
     stats: bool = False,
@@ -33,17 +42,21 @@ def ask(
     An answer that is complete but not whole, such as one that reached a limit on its length, has
     the code 0 too: a line on standard error says in words how it ended.
 
-    ``system`` is the system message; ``as_json``, ``plain`` and ``stats`` are the options
-    ``--json``, ``--plain`` and ``--stats``. If the answer fails, show the text that has arrived,
+    ``system`` is the system message; ``tools`` are what the model may call, after the user has
+    agreed or ``yes``; ``as_json``, ``plain`` and ``stats`` are the options ``--json``, ``--plain``
+    and ``--stats``. If the answer fails, show the text that has arrived,
     then raise its ``ProviderError``.
     """
     messages: Messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     screen = choose_screen(as_json=as_json, plain=plain)
+    options = tool_options(tools, screen, yes=yes)
 
     def call(token: CancelToken) -> Stream:
         set_only_model(provider, token)
-        return provider.stream(messages, cancel=token)
+        ask = provider.run if options else provider.stream
+        stream: Stream = ask(messages, cancel=token, **options)
+        return stream
 
     try:
         show_answer(call, screen, stats=stats)
@@ -51,6 +64,15 @@ def ask(
         note("stopped")
         return EXIT_INTERRUPTED
     return 0
+
+
+def tool_options(tools: Sequence[Tool], screen: Screen, *, yes: bool) -> dict[str, Any]:
+    """Return the options of a run, or none; raise ``InvalidRequestError`` if nobody can agree."""
+    if not tools:
+        return {}
+    from .approval import make_approve  # late: few need it
+
+    return {"tools": list(tools), "approve": make_approve(tools, screen, yes=yes)}
 
 
 def show_answer(
@@ -61,13 +83,14 @@ def show_answer(
     Raise its ``ProviderError`` if it fails; after Ctrl-C that is ``StreamCancelled``.
     """
     stream = None
+    calls = _CallNotes(screen)
     token = CancelToken()
     with InterruptHandler(token.cancel), no_echo(), contextlib.closing(screen):
         screen.begin()
         try:
             stream = call(token)
             with stream:
-                _show(stream, screen)
+                _show(stream, screen, calls)
         except ProviderError as error:
             screen.end(stream, error)
             raise
@@ -75,17 +98,57 @@ def show_answer(
             screen.end(stream, None)
         finally:
             if stream is not None and not isinstance(screen, JsonScreen):
-                _note_what_is_not_text(stream)
+                _note_what_is_not_text(stream, calls.without_result(stream))
             if stream is not None and stats:
                 note(summary(stream), dim=True)
 
 
-def _show(stream: Stream, screen: Screen) -> None:
+class _CallNotes:
+    """Notes each result of a tool call, and shows which call is waited for."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._open: list[ToolCall] = []
+        self._answered: list[ToolCall] = []
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, ToolCall):
+            self._open.append(event)
+        elif not isinstance(event, ToolResult):
+            return
+        if isinstance(self._screen, JsonScreen):
+            return
+        self._screen.pause()
+        if isinstance(event, ToolResult):
+            self._note(event)
+        self._screen.resume(self._open[0].name if self._open else "")
+
+    def _note(self, result: ToolResult) -> None:
+        # Some servers give calls no id; the results come in the order of the calls.
+        call = next((call for call in self._open if call.name == result.name), None)
+        if call is not None:
+            self._open.remove(call)
+            self._answered.append(call)
+        arguments = short_line(call.raw, SHOWN_ARGUMENTS) if call else "…"
+        words = ("error: " if result.is_error else "") + result.content
+        took = f" ({result.seconds:.1f} s)" if result.seconds >= 1 else ""
+        note(f"{result.name}({arguments}): {short_line(words, SHOWN_RESULT)}{took}", dim=True)
+
+    def without_result(self, stream: Stream) -> list[ToolCall]:
+        """Return the calls of the answer that have no result."""
+        calls = list(stream.tool_calls)
+        for call in self._answered:
+            calls.remove(call)
+        return calls
+
+
+def _show(stream: Stream, screen: Screen, calls: _CallNotes) -> None:
     shown = 0
     try:
         for event in _events_with_flushes(stream, screen):
             shown += len(event.text) if isinstance(event, TextDelta) else 0
             screen.show(event)
+            calls.see(event)
     except ProviderError:
         remaining = stream.text[shown:]  # it had arrived, but was not read before the error
         if remaining:
@@ -101,12 +164,15 @@ def _events_with_flushes(stream: Stream, screen: Screen) -> Iterator[Any]:
         screen.flush()
 
 
-def _note_what_is_not_text(stream: Stream) -> None:
+def _note_what_is_not_text(stream: Stream, calls: list[ToolCall]) -> None:
     """Report the parts of the answer that are not text, and in words how it ended."""
     if stream.refusal:
         note(f"the model refused: {stream.refusal}")
-    for call in stream.tool_calls:
-        note(f"the model calls {call.name}({call.raw})")
+    for call in calls:
+        if hasattr(stream, "rounds"):  # a run
+            note(f"{call.name}({short_line(call.raw, SHOWN_ARGUMENTS)}): no result", dim=True)
+        else:
+            note(f"the model calls {call.name}({call.raw})")
     for media in stream.media:
         place = media.url if media.data is None else f"{len(media.data)} bytes"
         note(f"the model sends {media.mime_type or media.kind} ({place!s:.200}); --json prints it")

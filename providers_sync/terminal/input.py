@@ -63,9 +63,18 @@ def read_piped_input() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
-@contextlib.contextmanager
-def no_echo() -> Iterator[None]:
+def no_echo() -> contextlib.AbstractContextManager[None]:
     """Turn off the terminal's echo: keys pressed during an answer would move the cursor."""
+    return _echo(on=False)
+
+
+def with_echo() -> contextlib.AbstractContextManager[None]:
+    """Turn the terminal's echo on, for a question; what was typed before it is no answer to it."""
+    return _echo(on=True)
+
+
+@contextlib.contextmanager
+def _echo(*, on: bool) -> Iterator[None]:
     try:
         import termios
 
@@ -78,9 +87,9 @@ def no_echo() -> Iterator[None]:
     if not in_foreground:  # the kernel stops a background job that changes the terminal
         yield
         return
-    without_echo = [*original]
-    without_echo[3] &= ~termios.ECHO
-    termios.tcsetattr(terminal, termios.TCSANOW, without_echo)
+    changed = [*original]
+    changed[3] = changed[3] | termios.ECHO if on else changed[3] & ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSAFLUSH if on else termios.TCSANOW, changed)
     try:
         yield
     finally:

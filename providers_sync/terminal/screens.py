@@ -26,6 +26,7 @@ from ..types import (
     Stats,
     TextDelta,
     ToolCall,
+    ToolResult,
     Usage,
 )
 from .spinner import Spinner
@@ -55,6 +56,12 @@ class Screen:
 
     def flush(self) -> None:
         """Show the events added so far: the next one has not arrived yet."""
+
+    def pause(self) -> None:
+        """Finish what is shown so far: something else is printed next."""
+
+    def resume(self, label: str = "") -> None:
+        """Show that the answer goes on; ``label`` is what it waits for."""
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         """Finish the answer; ``stream`` is ``None`` if none was started."""
@@ -136,6 +143,7 @@ _TYPES: dict[type, str] = {
     ReasoningDelta: "reasoning",
     Refusal: "refusal",
     ToolCall: "tool_call",
+    ToolResult: "tool_result",
     Citation: "citation",
     Media: "media",
     Extra: "extra",
@@ -155,8 +163,11 @@ class TerminalScreen(PlainScreen):
 
     def begin(self) -> None:
         self._chunks = VisibleChunks()
+        self.resume()
+
+    def resume(self, label: str = "") -> None:
         if self._spins:
-            self._spinner = Spinner(self.out)
+            self._spinner = Spinner(self.out, label)
 
     def show(self, event: Event) -> None:
         if isinstance(event, TextDelta):
@@ -170,10 +181,13 @@ class TerminalScreen(PlainScreen):
         if text:
             super().show(TextDelta(text))
 
-    def end(self, stream: Stream | None, error: ProviderError | None) -> None:
+    def pause(self) -> None:
         self.close()
         self.write(self._chunks.end())
-        super().end(stream, error)
+        super().end(None, None)
+
+    def end(self, stream: Stream | None, error: ProviderError | None) -> None:
+        self.pause()
 
     def close(self) -> None:
         if self._spinner:
@@ -213,7 +227,7 @@ class MarkdownScreen(TerminalScreen):
         self._redraw(is_over=False)
         self._redrawn_at = monotonic()
 
-    def end(self, stream: Stream | None, error: ProviderError | None) -> None:
+    def pause(self) -> None:
         self.close()
         self.write(self._chunks.end())
         self._redraw(is_over=True)

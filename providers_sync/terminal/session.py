@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..chat import Chat
 from ..errors import InvalidRequestError, ProviderError, StreamCancelled
@@ -12,9 +13,12 @@ from ..printable import visible
 from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream
-from .answer import show_answer
+from .answer import show_answer, tool_options
 from .input import Keyboard, note
 from .screens import Screen, choose_screen
+
+if TYPE_CHECKING:
+    from ..tools import Tool
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D exits, /help shows the commands."
 HELP = '''\
@@ -35,6 +39,8 @@ def chat(
     *,
     system: str | None = None,
     load: str | None = None,
+    tools: Sequence[Tool] = (),
+    yes: bool = False,
     as_json: bool = False,
     plain: bool = False,
     stats: bool = False,
@@ -45,17 +51,19 @@ def chat(
     ``load`` names the file of a saved conversation to continue; the other arguments are those of
     ``ask``. Raise ``InvalidRequestError`` if that file cannot be loaded.
     """
+    screen = choose_screen(as_json=as_json, plain=plain)
+    options = tool_options(tools, screen, yes=yes)
     try:
         conversation = (
-            Chat.load(load, provider, system=system) if load else Chat(provider, system=system)
+            Chat.load(load, provider, system=system, **options)
+            if load
+            else Chat(provider, system=system, **options)
         )
     except OSError as error:
         raise InvalidRequestError(
             f"the conversation cannot be loaded: {_describe(error)}"
         ) from error
-    return Session(
-        conversation, choose_screen(as_json=as_json, plain=plain), Keyboard(), stats
-    ).run()
+    return Session(conversation, screen, Keyboard(), stats).run()
 
 
 class Session:
@@ -164,7 +172,7 @@ class Session:
 
     def _load(self, path: str) -> None:
         old, path = self._chat, _file_path(path, "/load")
-        self._chat = Chat.load(path, old.provider, model=old.model)
+        self._chat = Chat.load(path, old.provider, model=old.model, **old.options)
         _print_status(f"Loaded from {path}: {len(self._chat.history)} messages.")
 
     def _undo(self, _: str) -> None:

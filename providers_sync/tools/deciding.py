@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 from ..errors import InvalidRequestError, ToolError
+from ..types import ToolCall
 from .execution import PendingCall, RunState
-from .settings import Pause
+from .settings import Approve, Pause
 from .tool import InvalidArguments, Tool
 
 DECLINED = "the user has declined this call"
 NOT_AN_OBJECT = "the arguments are no JSON object"
+_thread = threading.local()
+
+
+def is_asking() -> bool:
+    """Return whether this thread is in ``approve``: a signal handler may have to interrupt that."""
+    return getattr(_thread, "is_asking", False)
+
+
+def _ask(approve: Approve, call: ToolCall) -> Any:
+    before = is_asking()
+    _thread.is_asking = True
+    try:
+        return approve(call)
+    finally:
+        _thread.is_asking = before
 
 
 def decide(calls: list[PendingCall], tools: Mapping[str, Tool | None], state: RunState) -> bool:
@@ -78,7 +96,7 @@ def _is_approved(pending: PendingCall, tool: Tool, state: RunState) -> bool:
     approve = state.settings.approve
     if tool.needs_approval is False or (approve is None and not tool.needs_approval):
         return True
-    decision = Pause if approve is None else approve(pending.call)
+    decision = Pause if approve is None else _ask(approve, pending.call)
     if decision is Pause or isinstance(decision, Pause):
         return False
     if isinstance(decision, str):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from itertools import count
 from typing import Any, NamedTuple
 
-from ..returned_messages import RETURNED
+from ..returned_messages import with_call_ids
 from ..server_json import load_object
 from ..types import Message, Messages, ToolCall
 
@@ -65,16 +64,15 @@ def with_unique_ids(message: Message) -> Message:
     'call_0'
     """
     calls = message.get("tool_calls") or []
-    given = {call["id"] for call in calls}
-    if len(given) == len(calls) and "" not in given:
-        return message
-    free = (name for name in map("call_{}".format, count()) if name not in given)
     ids: dict[str, None] = {}
-    for call in calls:
-        ids[next(free) if not call["id"] or call["id"] in ids else call["id"]] = None
-    # What the protocol wants back has the old ids.
-    rest = {name: value for name, value in message.items() if name != RETURNED}
-    return {**rest, "tool_calls": [{**c, "id": i} for c, i in zip(calls, ids, strict=True)]}
+    for place, call in enumerate(calls):
+        call_id, number = call["id"], place
+        while not call_id or call_id in ids:
+            call_id, number = f"call_{number}", number + 1
+        ids[call_id] = None
+    if list(ids) == [call["id"] for call in calls]:
+        return message
+    return with_call_ids(message, list(ids))
 
 
 def without_calls(message: Message) -> Message:

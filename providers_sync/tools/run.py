@@ -181,14 +181,18 @@ class Run(Stream):
         while super().wait(max(0.0, until - monotonic())):
             with self._lock:
                 batch = self._unread
-                is_at_end = self._channel.ended and not (
-                    self._channel.buffer or operator.length_hint(batch)
-                )
-                if not (is_at_end and self._outcome is None and self._goes_on()):
+                if not self._has_turn():
                     return True
             with contextlib.suppress(ProviderError):  # ``next`` raises it
                 self._fetch_batch(batch)
         return False
+
+    def _has_turn(self) -> bool:
+        with self._lock:
+            is_at_end = self._channel.ended and not (
+                self._channel.buffer or operator.length_hint(self._unread)
+            )
+            return is_at_end and self._outcome is None and self._goes_on()
 
     def _may_ask_again(self) -> bool:
         if self._goes_on():

@@ -155,11 +155,8 @@ class Signature:
         if annotation is EMPTY:
             return EMPTY
 
-        def holder() -> None: ...
-
-        holder.__annotations__ = {"it": annotation}
         try:
-            return typing.get_type_hints(holder, self._globals, include_extras=True)["it"]
+            return _with_references(self._resolved(annotation), self._resolved)
         except (NameError, AttributeError, SyntaxError, TypeError, ValueError) as error:
             text = getattr(annotation, "__forward_arg__", annotation)
             raise InvalidRequestError(
@@ -167,6 +164,12 @@ class Signature:
                 f" ({error!s:.200}): import or define it where the function's module is loaded, "
                 "not inside a function or for type checkers only"
             ) from error
+
+    def _resolved(self, annotation: Any) -> Any:
+        def holder() -> None: ...
+
+        holder.__annotations__ = {"it": annotation}
+        return typing.get_type_hints(holder, self._globals, include_extras=True)["it"]
 
     def _takes_token(self, parameter: inspect.Parameter) -> bool:
         try:
@@ -216,3 +219,16 @@ def _globals(function: Any) -> dict[str, Any]:
         inner = type(inner).__call__
     inner = inspect.unwrap(getattr(inner, "__func__", inner))
     return getattr(inner, "__globals__", {})
+
+
+def _with_references(annotation: Any, resolved: Callable[[str], Any]) -> Any:
+    """Return a type without texts in ``list['Color']``, which Python 3.10 leaves there."""
+    if not isinstance(annotation, types.GenericAlias):
+        return annotation
+    origin: Any = annotation.__origin__
+    return origin[
+        tuple(
+            resolved(each) if isinstance(each, str) else _with_references(each, resolved)
+            for each in typing.get_args(annotation)
+        )
+    ]

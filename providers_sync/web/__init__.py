@@ -17,23 +17,25 @@
 ``question`` checks what a browser has posted. ``error_data`` returns what a browser may know about
 an error; the details go to the logger ``providers_sync``.
 
-``sse`` and ``plain`` take a ``PreparedCall`` (from ``provider.prepare()``) or a ``Stream`` (from
-``provider.stream()``). A prepared call is sent when the body is first read, and errors are reported
-in the body. ``stream()`` returns when the model's server has answered, so the view can still choose
-the response status, but a browser that disconnects before then goes unnoticed. When the WSGI server
-closes or drops the body, the answer is cancelled at once.
+``sse`` and ``plain`` take a ``PreparedCall`` (from ``provider.prepare()``, or ``prepare_run()``) or
+a ``Stream`` (from ``provider.stream()``, or ``run()``). A prepared call is sent when the body is
+first read, and errors are reported in the body. ``stream()`` returns when the model's server has
+answered, so the view can still choose the response status, but a browser that disconnects before
+then goes unnoticed. When the WSGI server closes or drops the body, the answer is cancelled at once.
 
 ``sse`` sends server-sent events, each with a name and a JSON object as its data:
 
-==============  ==========================================================================
+=============== ==========================================================================
 ``delta``       ``{"text"}``: a chunk of the answer
 ``reasoning``   ``{"text"}``: a chunk of the model's reasoning
 ``refusal``     ``{"text"}``: a chunk of its refusal
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
+``tool_result`` ``{"id", "name", "content", "is_error", "seconds"}``: of a run, what the model is
+                told about a call
 ``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
 ``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",
                 "stats"}``: always the last event
-==============  ==========================================================================
+=============== ==========================================================================
 
 If ``done`` is missing, the connection to the browser itself was cut. ``is_whole`` is true if the
 answer is complete and the model ended it by itself. ``note`` says in words why a complete answer is

@@ -9,11 +9,12 @@ from typing import Any, Union
 from ..config import KEEP_ALIVE_S
 from ..errors import ProviderError, StreamCancelled
 from ..stream import PreparedCall, Stream, current_batch, explain, fetch_batch
-from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall
+from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall, ToolResult
 from .public_errors import report_error
 
 Streamable = Union[Stream, PreparedCall]
-"""What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``."""
+"""What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``; of a run:
+``provider.run(…)`` or ``provider.prepare_run(…)``."""
 
 _NO_BUFFERING = {
     "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would delay text
@@ -106,10 +107,10 @@ class _Events(WSGIBody):
 def sse(answer: Streamable) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
-    Reading it raises nothing: a failure is sent as an ``error`` event, and ``done`` is always last.
-    While the model is silent, a comment is sent four times a second, since only a write reveals
-    that the browser has disconnected. The JSON is ASCII, so no line break in the model's text can
-    end an event.
+    Reading it raises nothing, except what ``approve`` of a run raises: a failure is sent as an
+    ``error`` event, and ``done`` is always last. While the model is silent, and while functions
+    run, a comment is sent four times a second, since only a write reveals that the browser has
+    disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
     """
     return _Events(answer)
 
@@ -159,6 +160,8 @@ def _encode(event: Event) -> bytes:
         return _event(_EVENT_NAMES[type(event)], {"text": event.text})
     if isinstance(event, ToolCall):  # raw: parsed, it may hold values that JSON lacks, such as NaN
         return _event("tool_call", {"id": event.id, "name": event.name, "raw": event.raw})
+    if isinstance(event, ToolResult):
+        return _event("tool_result", vars(event))
     return b""  # usage and finish reason are sent with ``done``
 
 

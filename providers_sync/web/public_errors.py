@@ -20,6 +20,7 @@ from ..errors import (
     StreamCancelled,
     StreamCut,
     StreamTruncated,
+    ToolError,
 )
 from ..types import Outcome
 from .browser_input import QuestionError
@@ -37,6 +38,7 @@ _MESSAGES: list[tuple[type[ProviderError], str]] = [  # the first match is used
     (APIStatusError, "The model's server rejected the question."),
     (APIConnectionError, "The model's server could not be reached."),
     (InvalidAnswer, "The model's answer does not have the form that this site needs."),
+    (ToolError, "The tools of this site could not complete the answer."),
     (FailoverError, "None of the models' servers answered."),
     (InvalidRequestError, "This site cannot send the question to its model."),
 ]

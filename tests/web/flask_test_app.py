@@ -1,17 +1,18 @@
-"""The Flask example with a plain-text route, and with providers that have short timeouts."""
+"""The Flask example with routes for plain text and tools, and providers with short timeouts."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from flask import Response, request
 
-from providers_sync import OpenAICompatible, Timeouts
+from providers_sync import CancelToken, OpenAICompatible, Timeouts
 from providers_sync.stream import PreparedCall
 from providers_sync.types import Message
-from providers_sync.web import PLAIN_HEADERS, plain, question
+from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, plain, question, sse
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
 import app as example
@@ -41,6 +42,25 @@ app = example.app
 def plain_text() -> Response:
     """Answer in plain text."""
     return Response(plain(DEFAULT.stream(question(request.get_json()))), headers=PLAIN_HEADERS)
+
+
+def hang(path: str, cancel: CancelToken) -> None:
+    """Run until the call is cancelled, then create a file."""
+    while not cancel.cancelled:
+        time.sleep(0.01)
+    Path(path).touch()
+
+
+def weather(city: str) -> str:
+    """Return the weather in a city."""
+    return f"rain in {city}"
+
+
+@app.post("/run")
+def run() -> Response:
+    """Answer with tools."""
+    messages = question(request.get_json())
+    return Response(sse(DEFAULT.prepare_run(messages, tools=[hang, weather])), headers=SSE_HEADERS)
 
 
 if __name__ == "__main__":

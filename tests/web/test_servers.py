@@ -7,6 +7,7 @@ import http.client
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from running import CANCEL_S, ROOT, Upstream, env, events, free_port, needs, running
 
-from providers_sync.testing import cut, pause, repeat, stall, text, wait
+from providers_sync.testing import cut, pause, repeat, stall, text, tool_call, wait
 
 WAIT_S = 10.0
 CLIENTS = 100
@@ -160,6 +161,32 @@ def test_a_cut_answer_never_looks_complete(
         assert read_until(response, b"Hello ") == b"Hello "
         with pytest.raises(http.client.IncompleteRead):
             response.read()
+
+
+def test_a_run_is_answered_in_one_body(gthread_url: str, upstream: Upstream) -> None:
+    """The events of both rounds, and of the function between them."""
+    upstream.set_answer("Oslo?", tool_call("weather", {"city": "Oslo"}))
+    upstream.set_answer("rain in Oslo", text("Take an umbrella."))
+    with post(gthread_url, "Oslo?", "/run") as response:
+        sent = events([response.read()])
+    assert [name for name, _ in sent] == ["tool_call", "tool_result", "delta", "done"]
+    assert (sent[1][1]["content"], sent[-1][1]["outcome"]) == ("rain in Oslo", "complete")
+
+
+def test_a_disconnect_cancels_a_function(
+    gthread_url: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Within a second, by its token."""
+    ended = tmp_path / "ended"
+    upstream.set_answer("Hi", tool_call("hang", {"path": str(ended)}))
+    with post(gthread_url, "Hi", "/run") as response:
+        read_until(response, b"event: tool_call")
+        read_until(response, b":\n\n" * 2)
+        assert not ended.exists()
+        left_at = time.monotonic()
+    while not ended.exists():
+        assert time.monotonic() - left_at < CANCEL_S
+        time.sleep(0.01)
 
 
 def test_a_hundred_clients_at_a_time_get_complete_answers(
