@@ -31,7 +31,8 @@ from providers_sync import (
     ToolCall,
 )
 from providers_sync.locked_file import LockedFile
-from providers_sync.stream import reader
+from providers_sync.stream import Channel, reader
+from providers_sync.stream import stream as stream_module
 from providers_sync.testing import text, tool_call
 from providers_sync.tools import execution
 from providers_sync.tools.journal import call_keys
@@ -153,6 +154,25 @@ def test_nothing_begins_after_a_stop(asked: Weather, monkeypatch: pytest.MonkeyP
     with pytest.raises(StreamCancelled):
         run.read()
     wait_until(lambda: not run._state._running)
+    assert asked.cities == []
+
+
+def test_nothing_begins_after_a_stop_between_two_rounds(
+    asked: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler stops it while the next round is being made."""
+
+    def make_channel(*arguments: Any) -> Channel:
+        run.cancel()
+        return Channel(*arguments)
+
+    run = scripted([OSLO, BERGEN]).run("?", tools=[asked.weather])
+    monkeypatch.setattr(stream_module, "Channel", make_channel)
+    with pytest.raises(StreamCancelled):
+        run.read()
+    monkeypatch.undo()
+    scripted([text("Hi")]).complete("Hi")  # what had begun would have been called by now
+    assert run._channel.ended
     assert asked.cities == []
 
 

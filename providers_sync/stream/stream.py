@@ -187,10 +187,12 @@ class Stream(Transcript):
 
         Does nothing if the stream has been stopped.
         """
+        following = Channel(self._channel.timeouts, self._channel)
         with self._channel.lock:
             if self._outcome is not None or self._channel.error is not None:  # forked meanwhile
                 return
-            self._channel = Channel(self._channel.timeouts, self._channel)
+            # At once after that: a signal handler must not stop the round before in between.
+            self._channel = following
             self._begin_round()
         reader.start(Call(self._channel, source, context))
 
