@@ -84,7 +84,7 @@ class ToolResult:
     """What a run (``provider.run``) tells the model about one of its tool calls."""
 
     id: str
-    """That of the ``ToolCall``; if the server gave it none, the one in ``run.messages``."""
+    """That of the ``ToolCall``."""
     name: str
     content: str
     """What the function has returned, as text; or in words why there is nothing."""

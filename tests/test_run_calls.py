@@ -24,6 +24,7 @@ from providers_sync import (
     StreamTruncated,
     Timeouts,
     Tool,
+    ToolCall,
     ToolError,
     ToolResult,
 )
@@ -209,10 +210,12 @@ def test_calls_without_ids_get_some(asked: Weather) -> None:
     same = tool_call("weather", {"city": "Oslo"}, id="")
     provider = scripted([same, same], [text("Yes")])
     run = provider.run("Umbrella?", tools=[asked.weather])
-    assert run.read() == "Yes"
+    events = list(run.events())
     ids = [call["id"] for call in run.messages[1]["tool_calls"]]
     assert len(set(ids)) == 2
     assert [message["tool_call_id"] for message in run.messages[2:4]] == ids
+    for kind in (ToolCall, ToolResult):
+        assert [event.id for event in events if isinstance(event, kind)] == ids
 
 
 def test_ids_that_a_server_gives_twice_become_different(asked: Weather) -> None:

@@ -222,6 +222,10 @@ def test_repr_names_the_rounds(asked: Weather) -> None:
 # --- bad input
 
 
+async def wait_for_approval(call: ToolCall) -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -231,6 +235,8 @@ def test_repr_names_the_rounds(asked: Weather) -> None:
         ({"tool_timeout": 0}, "tool_timeout must be a finite number"),
         ({"tool_timeout": "1"}, "tool_timeout must be a number of seconds"),
         ({"approve": True}, "approve must be a function"),
+        ({"approve": wait_for_approval}, r"a function of a ToolCall \(not async\)"),
+        ({"on_unknown": wait_for_approval}, "not async"),
         ({"journal": 1}, "journal must be the path"),
         ({"on_error": "ignore"}, "on_error must be 'tell' or 'raise'"),
         ({"on_unknown": "ignore"}, "on_unknown must be 'raise' or a function"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ..returned_messages import with_call_ids
 from ..server_json import load_object
 from ..types import Message, Messages, ToolCall
 
@@ -55,24 +54,16 @@ def _call(call: Any) -> ToolCall:
     )
 
 
-def with_unique_ids(message: Message) -> Message:
-    """Return an answer whose calls have an id each: some servers give none, or one twice.
+def unique_id(call_id: str, others: Collection[str]) -> str:
+    """Return the id of a call, or another one: some servers give none, or one twice.
 
-    >>> function = {"name": "add", "arguments": "{}"}
-    >>> message = {"role": "assistant", "tool_calls": [{"id": "", "function": function}]}
-    >>> with_unique_ids(message)["tool_calls"][0]["id"]
-    'call_0'
+    >>> unique_id("a", []), unique_id("", []), unique_id("a", ["a"])
+    ('a', 'call_0', 'call_1')
     """
-    calls = message.get("tool_calls") or []
-    ids: dict[str, None] = {}
-    for place, call in enumerate(calls):
-        call_id, number = call["id"], place
-        while not call_id or call_id in ids:
-            call_id, number = f"call_{number}", number + 1
-        ids[call_id] = None
-    if list(ids) == [call["id"] for call in calls]:
-        return message
-    return with_call_ids(message, list(ids))
+    number = len(others)
+    while not call_id or call_id in others:
+        call_id, number = f"call_{number}", number + 1
+    return call_id
 
 
 def without_calls(message: Message) -> Message:

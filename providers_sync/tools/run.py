@@ -14,12 +14,13 @@ from ..clock import monotonic
 from ..config import MAIN_THREAD_WAIT_S
 from ..errors import InvalidRequestError, ProviderError, ToolError
 from ..finish_reasons import wants_to_go_on
+from ..returned_messages import with_call_ids
 from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
-from ..types import Completion, Delta, Message, Messages, Outcome, ToolCall, Usage
+from ..types import Completion, Delta, Event, Message, Messages, Outcome, ToolCall, Usage
 from .deciding import decide
 from .execution import Execution, PendingCall, RunState
 from .journal import call_keys
-from .pending import CallsOfAnswer, last_calls, with_unique_ids, without_calls
+from .pending import CallsOfAnswer, last_calls, unique_id, without_calls
 from .tool import Tool
 
 PlanRound = Callable[[Messages], PreparedCall]
@@ -47,6 +48,10 @@ class Run(Stream):
         **more: Any,
     ) -> None:
         self._round_usage: Usage | None = None
+        self._given_ids: list[str] = []
+        """Those that the server gave the calls of this round."""
+        self._call_ids: dict[str, None] = {}
+        """Those that they have here, each another."""
         self.rounds: list[Completion] = []
         """The answers of the model so far that have ended well, one for each request."""
         self._question = question
@@ -89,7 +94,9 @@ class Run(Stream):
         with self._lock:
             text, refusal, calls = self._marks[:3]
             words = self.text[text:] or self.refusal[refusal:]
-            return with_unique_ids(self._message_of(words, self.tool_calls[calls:]))
+            message = self._message_of(words, self.tool_calls[calls:])
+            ids = list(self._call_ids)
+            return message if ids == self._given_ids else with_call_ids(message, ids)
 
     def _added_messages(self) -> tuple[Messages, str]:
         with self._lock:
@@ -129,12 +136,21 @@ class Run(Stream):
         self._unread = iter(())  # another thread that reads sees that it has been read
         self._earlier_usage, self._round_usage = self.usage, None
         self.finish_reason = self._protocol_message = None
+        self._given_ids, self._call_ids = [], {}
         self._marks = self._lengths()
 
     def _record(self, delta: Delta) -> None:
         if isinstance(delta, Usage):
             self._round_usage = delta
+        elif isinstance(delta, ToolCall):
+            self._given_ids.append(delta.id)
+            delta = replace(delta, id=unique_id(delta.id, self._call_ids))
+            self._call_ids[delta.id] = None
         super()._record(delta)
+
+    def _typed_events(self, batch: Iterator[Delta]) -> Iterator[Event]:
+        for event in super()._typed_events(batch):
+            yield self.tool_calls[-1] if isinstance(event, ToolCall) else event
 
     # --- from one round to the next
 
@@ -240,10 +256,7 @@ class Run(Stream):
 
     def _calls_of(self, answer: Completion) -> CallsOfAnswer:
         """Return the calls of a round that has ended well: none if it is not whole."""
-        calls = []
-        if answer.is_whole:
-            ids = [call["id"] for call in answer.message.get("tool_calls", ())]
-            calls = list(map(_with_id, answer.tool_calls, ids))
+        calls = list(answer.tool_calls) if answer.is_whole else []
         return CallsOfAnswer(self.messages, calls, [True] * len(calls))
 
     def _pending_calls(self, found: CallsOfAnswer) -> list[PendingCall]:
@@ -302,10 +315,6 @@ def _message_of(answer: Completion) -> Message:
     if answer.is_whole or wants_to_go_on(answer.finish_reason):
         return answer.message
     return without_calls(answer.message)
-
-
-def _with_id(call: ToolCall, call_id: str) -> ToolCall:
-    return replace(call, id=call_id)
 
 
 def _execute_and_ask(execution: Execution, before: Messages, plan: PlanRound | None) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,11 +47,19 @@ class RunSettings:
                 raise InvalidRequestError(f"{name} must be a number, 1 or more, not {value!r}")
         if self.tool_timeout is not None:
             seconds(self.tool_timeout, "tool_timeout")
-        if self.approve is not None and not callable(self.approve):
-            raise InvalidRequestError("approve must be a function of a ToolCall, or None")
+        if self.approve is not None and not _is_plain_function(self.approve):
+            raise InvalidRequestError(
+                "approve must be a function of a ToolCall (not async), or None"
+            )
         if self.journal is not None and not isinstance(self.journal, (str, os.PathLike)):
             raise InvalidRequestError("journal must be the path of a file, or None")
         if self.on_error not in ("tell", "raise"):
             raise InvalidRequestError(f"on_error must be 'tell' or 'raise', not {self.on_error!r}")
-        if self.on_unknown != "raise" and not callable(self.on_unknown):
-            raise InvalidRequestError("on_unknown must be 'raise' or a function of a ToolCall")
+        if self.on_unknown != "raise" and not _is_plain_function(self.on_unknown):
+            raise InvalidRequestError(
+                "on_unknown must be 'raise' or a function of a ToolCall, not async"
+            )
+
+
+def _is_plain_function(value: object) -> bool:
+    return callable(value) and not inspect.iscoroutinefunction(value)
