@@ -49,7 +49,7 @@ def test_table_lists_every_event_and_field() -> None:
         names = re.findall(r"`(\w+)`", rows[kind.__name__])
         assert {field.name for field in fields(kind)} <= set(names), kind
         [attribute] = re.findall(r"`stream\.(\w+)`", rows[kind.__name__])
-        assert hasattr(Stream, attribute) or attribute in provider_stream_fields()
+        assert hasattr(Run, attribute) or attribute in provider_stream_fields()
 
 
 def provider_stream_fields() -> set[str]:

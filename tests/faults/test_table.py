@@ -47,14 +47,10 @@ FAST = [
     case
     for case in CASES
     if case.values[1:]
-    in (
-        ("OpenAICompatible", "http"),
-        ("OpenAICompatible", "https"),
-        ("Anthropic", "http"),
-        ("AI365VIP", "http"),
-    )
-    and (case.values[0] not in HEAVY or case.values[1:] == ("OpenAICompatible", "http"))
+    in (("OpenAICompatible", "http"), ("OpenAICompatible", "https"), ("Anthropic", "http"))
+    and case.values[0] not in HEAVY
 ]
+"""The others are in ``test_other_protocols.py``, which is slow."""
 
 
 @pytest.fixture(scope="module", autouse=True)
