@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 import providers_sync
-from providers_sync import Anthropic, Event, OpenAICompatible, Stream
+from providers_sync import Anthropic, Event, OpenAICompatible, Run
 from providers_sync.testing import reasoning, serve, text, tool_call
 
 PAGE = (Path(__file__).parent.parent / "docs/answers.md").read_text(encoding="utf-8")
