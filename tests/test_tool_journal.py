@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,7 +10,7 @@ import resource
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -372,36 +373,37 @@ def test_zeros_of_a_power_loss_are_removed(path: Path, torn: bytes) -> None:
 # --- failures
 
 
-@pytest.fixture
-def limit() -> Iterator[Callable[[int], None]]:
-    """Limits the size of files: to the kernel the disk is full beyond it."""
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Limit the size of files: to the kernel the disk is full beyond it, also for pytest's own."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
-def test_a_full_disk_is_an_error_before_the_call(
-    path: Path, journal: Journal, limit: Callable[[int], None]
-) -> None:
+def test_a_full_disk_is_an_error_before_the_call(path: Path, journal: Journal) -> None:
     """Half a line is removed; with free space the journal goes on."""
     journal.begin(FIRST, CALLS[0])
     before = path.read_bytes()
-    limit(len(before) + 20)
-    with pytest.raises(ToolError, match=r"run\.jsonl: File too large; book has not been called"):
+    full = "File too large; book has not been called"
+    with full_disk(len(before) + 20), pytest.raises(ToolError, match=rf"run\.jsonl: {full}"):
         journal.begin(SECOND, CALLS[1])
     assert journal.find(SECOND) is None
     assert path.read_bytes() == before
-    with pytest.raises(ToolError, match="File too large; a call of book has ended, which the next"):
+    full = "File too large; a call of book has ended, which the next"
+    with full_disk(len(before) + 20), pytest.raises(ToolError, match=full):
         journal.end(FIRST, "booked", False, 0)
     assert path.read_bytes() == before
-    limit(10_000)
     journal.end(FIRST, "booked", False, 0)
     journal.close()
     assert found(path) == Entry("book", SEAT, "booked")
 
 
 def test_half_a_line_that_cannot_be_removed_is_removed_later(
-    path: Path, journal: Journal, limit: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No line is ever appended to it."""
 
@@ -410,11 +412,9 @@ def test_half_a_line_that_cannot_be_removed_is_removed_later(
 
     journal.begin(FIRST, CALLS[0])
     before = path.read_bytes()
-    limit(len(before) + 20)
     monkeypatch.setattr(os, "ftruncate", fail)
-    with pytest.raises(ToolError, match="File too large"):
+    with full_disk(len(before) + 20), pytest.raises(ToolError, match="File too large"):
         journal.end(FIRST, "booked", False, 0)
-    limit(10_000)
     with pytest.raises(ToolError, match="Input/output error"):
         journal.end(FIRST, "booked", False, 0)
     assert len(path.read_bytes()) == len(before) + 20
