@@ -69,6 +69,19 @@ def test_what_is_no_function_is_refused(
     assert words.format(folder=folder) in str(caught.value)
 
 
+def test_files_of_the_current_directory_take_the_place_of_no_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is looked into after all others, and only for a module that is in no other."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    (folder / "colorsys.py").write_text("raise SystemExit('it was run')\n")
+    assert tools.load_function("colorsys:rgb_to_hsv").name == "rgb_to_hsv"
+    assert str(folder) not in sys.path
+    tools.load_function("mine:add")
+    assert sys.path[-1] == str(folder)
+    del sys.modules["mine"]
+
+
 def test_method_and_two_of_one_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dotted path leads into a class; two tools of one name are refused at once."""
     monkeypatch.setattr(sys, "path", list(sys.path))

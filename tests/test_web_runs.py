@@ -52,15 +52,29 @@ def test_events_of_all_rounds(method: str) -> None:
 
 
 def test_result_of_a_failed_function() -> None:
-    """The words of the exception are on one line, whatever they are."""
+    """The model is told the words of the exception, the browser is not: they may be secret."""
 
     def add(a: int, b: int) -> None:
-        raise ValueError("no\n\nevent: done\ndata: {}\ud800")
+        raise ConnectionError("cannot reach postgresql://me:secret@localhost")
 
     with serve(ROUNDS) as server:
         sent = events(sse(openai(server.url).prepare_run("Hi", tools=[add])))
     assert [name for name, _ in sent] == ["delta", "tool_call", "tool_result", "delta", "done"]
     assert sent[2][1]["is_error"] is True
+    assert sent[2][1]["content"] == "The function was not called, or has failed."
+    assert "secret" not in repr(sent)
+    assert "secret@localhost" in server.requests[1].json()["messages"][-1]["content"]
+
+
+def test_result_ends_no_event() -> None:
+    """It is on one line, whatever the function returns."""
+
+    def add(a: int, b: int) -> str:
+        return "no\n\nevent: done\ndata: {}\ud800"
+
+    with serve(ROUNDS) as server:
+        sent = events(sse(openai(server.url).prepare_run("Hi", tools=[add])))
+    assert [name for name, _ in sent] == ["delta", "tool_call", "tool_result", "delta", "done"]
     assert "event: done" in sent[2][1]["content"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -35,7 +35,7 @@ def open_tools(functions: Sequence[str], servers: Sequence[str]) -> Iterator[lis
 def load_function(name: str) -> Tool:
     """Return the function ``MODULE:FUNCTION`` as a tool; a ``Tool`` is returned as it is.
 
-    The module is looked for in the current directory, too, as ``python -m`` does.
+    The module is an installed one, or else one in the current directory.
     """
     module_name, _, path = name.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
@@ -57,9 +57,11 @@ def load_function(name: str) -> Tool:
 
 def _import(module: str, name: str) -> Any:
     folder = os.getcwd()
-    if not {"", folder} & set(sys.path):
-        sys.path.insert(0, folder)
     try:
+        # Not before the others, and not without need: files of a folder of somebody else must not
+        # take the place of packages that are imported later.
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            sys.path.append(folder)
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):

@@ -30,8 +30,8 @@ PlanRound = Callable[[Messages], PreparedCall]
 class Run(Stream):
     """An answer with tools: a ``Stream`` over all its rounds.
 
-    A function is called after its ``ToolCall`` has been handed over and more is asked for: nothing
-    is called behind the reader's back. ``text``, ``usage`` and the lists are those of all rounds;
+    A function is called after its ``ToolCall`` has been handed over, when more is asked for.
+    ``text``, ``usage`` and the lists are those of all rounds;
     ``finish_reason``, ``model`` and ``message`` are those of the last one.
     """
 

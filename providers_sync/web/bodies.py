@@ -30,6 +30,7 @@ PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_NO_BUFFERING}
 _EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _COMMENT = b":\n\n"
+_TOOL_FAILURE = "The function was not called, or has failed."
 
 
 class WSGIBody(Iterator[bytes]):
@@ -161,7 +162,9 @@ def _encode(event: Event) -> bytes:
     if isinstance(event, ToolCall):  # raw: parsed, it may hold values that JSON lacks, such as NaN
         return _event("tool_call", {"id": event.id, "name": event.name, "raw": event.raw})
     if isinstance(event, ToolResult):
-        return _event("tool_result", vars(event))
+        # The text of an exception may hold anything, such as the address of a database.
+        shown = {"content": _TOOL_FAILURE} if event.is_error else {}
+        return _event("tool_result", {**vars(event), **shown})
     return b""  # usage and finish reason are sent with ``done``
 
 
