@@ -46,6 +46,7 @@ LAYERS = [
     "doctor.finding",
     # integrations
     "local notebook web testing",
+    "notebook_output",
     # below local: its server with the child process, and its grammars
     "local_server local_grammar",
     "llama_server local_calls local_schemas",

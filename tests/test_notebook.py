@@ -40,7 +40,7 @@ nbclient = pytest.importorskip("nbclient")
 from jupyter_client.manager import KernelManager  # noqa: E402 (after the skips)
 from nbconvert.filters import markdown2html  # noqa: E402
 
-from providers_sync import OpenAICompatible, Stream, notebook  # noqa: E402
+from providers_sync import OpenAICompatible, Stream, notebook, notebook_output  # noqa: E402
 from providers_sync.notebook import markdown  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -550,17 +550,17 @@ def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
             clock[0] += 2.0  # the time it takes to render
             shown.append(bundle["text/plain"])
 
-    output = notebook._NotebookOutput(None)
+    output = notebook_output.NotebookOutput(None)
     output._handle, output._displayed = Handle(), "a"
-    monkeypatch.setattr(notebook, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(notebook.time, "sleep", slept.append)
+    monkeypatch.setattr(notebook_output, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(notebook_output.time, "sleep", slept.append)
     stream = SimpleNamespace(text="")
     for _ in range(1000):
         stream.text += "b"
         clock[0] += 0.1
         output.refresh(stream)
     assert 2.0 * len(shown) <= clock[0] / 10 + 2.0
-    assert max(slept) <= notebook.MAX_WAIT_S
+    assert max(slept) <= notebook_output.MAX_WAIT_S
 
 
 # --- without a notebook
