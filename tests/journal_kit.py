@@ -9,6 +9,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -17,6 +19,7 @@ from providers_sync.clock import monotonic
 from providers_sync.tools.journal import Journal, call_keys
 from providers_sync.types import Message, ToolCall
 
+HERE = Path(__file__).parent
 QUESTION: list[Message] = [{"role": "user", "content": "Book the seats."}]
 
 
@@ -110,6 +113,22 @@ def run_with_kills(folder: Path, kills: int, threads: int = 1) -> Counter[str]:
         if seen["killed"] >= kills:
             return seen
     raise AssertionError
+
+
+def run_with_kills_elsewhere(folder: Path, kills: int, threads: int) -> Counter[str]:
+    """Do the same in a small process: the larger a process, the longer it takes to fork it."""
+    program = (
+        "import json, pathlib, sys; from journal_kit import run_with_kills; folder = sys.argv[1]; "
+        f"print(json.dumps(run_with_kills(pathlib.Path(folder), {kills}, {threads})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, os.fspath(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.fspath, (HERE.parent, HERE)))},
+        stdout=subprocess.PIPE,
+        timeout=55,
+        check=True,
+    )
+    return Counter(json.loads(done.stdout))
 
 
 def run_once(folder: Path, threads: int, seconds: float, seen: Counter[str] | None = None) -> bool:

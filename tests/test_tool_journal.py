@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_kit import CALLS, KEYS, QUESTION, call, run_once, run_with_kills, start, states, words
+from journal_kit import (
+    CALLS,
+    KEYS,
+    QUESTION,
+    call,
+    run_once,
+    run_with_kills_elsewhere,
+    start,
+    states,
+    words,
+)
 from test_processes import FORK_WARNING, FORKS, in_child, in_threads
 
 from providers_sync import InvalidRequestError, ToolCall
@@ -544,5 +554,5 @@ def run_after(folder: Path) -> None:
 @FORK_WARNING
 def test_processes_killed_at_random_repeat_nothing(tmp_path: Path) -> None:
     """With two calls side by side."""
-    seen = run_with_kills(tmp_path, 30, 2)
+    seen = run_with_kills_elsewhere(tmp_path, 30, 2)
     assert seen["killed"] >= 30
