@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import requests
+from _pytest.runner import runtestprotocol
 
 from providers_sync.stream import call, reader, workers
 
@@ -45,6 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Repeat the full list of tests, so that each run of a test follows the other tests."""
     items *= config.getoption("repeat")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Tear down a test that is followed by itself: pytest would keep it for the next run."""
+    if nextitem is not item:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=None)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.hookimpl(tryfirst=True)

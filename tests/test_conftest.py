@@ -113,3 +113,20 @@ def test_repeat_runs_all_tests_round_after_round(pytester: pytest.Pytester) -> N
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--repeat", "3", timeout=30)
     result.assert_outcomes(passed=6)
+
+
+def test_repeat_of_one_test_makes_its_fixtures_anew(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text("utf-8"))
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def fresh(): return []
+        @pytest.mark.parametrize("name", "a")
+        def test_it(name, fresh):
+            fresh.append(name)
+            assert fresh == ["a"]
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--repeat", "3", timeout=30)
+    result.assert_outcomes(passed=3)

@@ -98,7 +98,7 @@ def test_slow_caller_slows_a_fast_server_down(
         assert peak() < 12 * MB
         assert set(first) == set(stream.text) == {"x"}
         stream.close()
-        server.wait_closed(1, timeout=CLOSE_S)
+        server.wait_closed(1)
 
 
 def test_pause_of_the_caller_is_no_timeout() -> None:
