@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import call_log
 from .chat_file import InterruptedAnswer, read_chat, write_chat
-from .chat_history import PERMANENT_ROLES, exchanges, text_size, without
+from .chat_history import PERMANENT_ROLES, exchanges, messages_after, text_size, without
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
 from .providers.base import Provider
-from .returned_messages import RETURNED, assistant_message
-from .stream import GOOD_OUTCOMES, Stream, added_messages, call_at_end
+from .returned_messages import assistant_message
+from .stream import GOOD_OUTCOMES, Stream, call_at_end, running_functions
 from .types import Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Chat:
         self.options = options
         self.history: Messages = to_messages(history) if history else []
         self.interrupted: InterruptedAnswer | None = None
+        self._stopped: tuple[InterruptedAnswer, Stream, Messages, str] | None = None
+        """The interrupted answer whose functions still ran at its end; question and prefix."""
         self._reservation: dict[str, weakref.ref[_Reservation]] = {}
 
     # --- sending
@@ -145,7 +148,8 @@ class Chat:
         continue; for one that starts over, repeat the question instead:
         ``chat.send(chat.discard().question)``. Newer Claude models refuse such a turn (status 400);
         they are asked to continue in words, and the log says so. Raises ``InvalidRequestError`` if
-        there is nothing to resume, and for ``into=``: a typed answer is asked again.
+        there is nothing to resume, while a function that it has called still runs (to call it again
+        would do its work twice), and for ``into=``: a typed answer is asked again.
         """
         if call.get("into") is not None:  # in a schema mode the model begins its JSON anew
             raise InvalidRequestError(
@@ -153,15 +157,21 @@ class Chat:
                 "chat.send(chat.discard().question, into=…)"
             )
         reservation = _Reservation(self._reservation)
+        running = self._add_late_results()
         interrupted = self.interrupted
-        if interrupted is None:
+        if running or interrupted is None:
             reservation.release()
-            raise InvalidRequestError("there is no interrupted answer to resume")
+            raise InvalidRequestError(
+                f"{', '.join(running)} is still running: resume when it has ended"
+                if running
+                else "there is no interrupted answer to resume"
+            )
         return self._send(interrupted.question, interrupted.text, call, reservation)
 
     def discard(self) -> InterruptedAnswer | None:
         """Drop the interrupted answer, and return it."""
         with _Reservation(self._reservation):
+            self._add_late_results()
             interrupted, self.interrupted = self.interrupted, None
             return interrupted
 
@@ -228,19 +238,33 @@ class Chat:
     def _store_answer(
         self, stream: Stream, question: Messages, prefix: str, reservation: _Reservation
     ) -> None:
-        added, rest = added_messages(stream)
-        if prefix and added:  # what the protocol wants back is that of the second half only
-            first = {name: value for name, value in added[0].items() if name != RETURNED}
-            added[0] = {**first, "content": _joined(prefix, first["content"] or "")}
-        elif prefix:
-            rest = _joined(prefix, rest)
+        added, rest = messages_after(stream, prefix)
         outcome = stream.outcome or Outcome.CANCELLED
         if outcome in GOOD_OUTCOMES:
             # One step: another thread may be saving the chat.
             vars(self).update(history=[*self.history, *question, *added], interrupted=None)
         else:
-            self.interrupted = InterruptedAnswer([*question, *added], rest, outcome)
+            interrupted = InterruptedAnswer([*question, *added], rest, outcome)
+            stopped = (interrupted, stream, question, prefix)
+            vars(self).update(
+                interrupted=interrupted, _stopped=stopped if running_functions(stream) else None
+            )
         reservation.release()
+
+    def _add_late_results(self) -> list[str]:
+        """Add the results of functions that have ended after the interrupted answer was stopped.
+
+        Return the names of those that still run.
+        """
+        if self._stopped is None or self._stopped[0] is not self.interrupted:
+            return []
+        interrupted, stream, question, prefix = self._stopped
+        running = running_functions(stream)
+        added, _ = messages_after(stream, prefix)
+        interrupted = replace(interrupted, question=[*question, *added])
+        stopped = (interrupted, stream, question, prefix) if running else None
+        vars(self).update(interrupted=interrupted, _stopped=stopped)
+        return running
 
     # --- saving
 
@@ -251,6 +275,7 @@ class Chat:
         no key. The file is replaced atomically, so a failure leaves the old one. Raises
         ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
         """
+        self._add_late_results()
         state = vars(self).copy()  # one step: an answer may end in another thread
         write_chat(path, state["system"], state["history"], state["interrupted"])
 
@@ -268,16 +293,12 @@ class Chat:
         return chat
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reservation": {}}
+        self._add_late_results()
+        return {**self.__dict__, "_reservation": {}, "_stopped": None}
 
     def __repr__(self) -> str:
         interrupted = ", an interrupted answer" if self.interrupted else ""
         return f"<Chat with {self.provider!r}: {len(self.history)} messages{interrupted}>"
-
-
-def _joined(text: str, more: str) -> str:
-    """Return a text and its continuation; the model may repeat the white space between them."""
-    return (text.rstrip() if more[:1].isspace() else text) + more
 
 
 def _refuses_prefix(error: ProviderError) -> bool:

@@ -1,4 +1,4 @@
-"""The exchanges of a conversation, and their size."""
+"""The exchanges of a conversation, their size, and what an answer adds to them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .errors import InvalidRequestError
 from .returned_messages import RETURNED
+from .stream import Stream, added_messages
 from .types import Message, Messages
 
 PERMANENT_ROLES = ("system", "developer")
@@ -70,3 +71,19 @@ def _json_size(value: object) -> int:
 def without(history: Messages, omitted: Messages) -> Messages:
     ids = set(map(id, omitted))
     return [message for message in history if id(message) not in ids]
+
+
+def messages_after(stream: Stream, prefix: str) -> tuple[Messages, str]:
+    """Return what ``added_messages`` does, for an answer that goes on after the text ``prefix``."""
+    added, rest = added_messages(stream)
+    if prefix and added:  # what the protocol wants back is that of the second half only
+        first = {name: value for name, value in added[0].items() if name != RETURNED}
+        added[0] = {**first, "content": _joined(prefix, first["content"] or "")}
+    elif prefix:
+        rest = _joined(prefix, rest)
+    return added, rest
+
+
+def _joined(text: str, more: str) -> str:
+    """Return a text and its continuation; the model may repeat the white space between them."""
+    return (text.rstrip() if more[:1].isspace() else text) + more

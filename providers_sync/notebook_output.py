@@ -167,7 +167,7 @@ class _ShownCalls:
         self.open.append((call, handle))
 
     def take(self, result: ToolResult) -> tuple[ToolCall | None, Any]:
-        """Return the call of a result: some servers give no ids, and results come in order."""
+        """Return the call of a result: by name, as the next round may use the same ids."""
         for place, (call, _) in enumerate(self.open):
             if call.name == result.name:
                 return self.open.pop(place)

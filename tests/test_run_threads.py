@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -481,3 +482,55 @@ def test_chat_goes_on_after_any_end(asked: Weather, tmp_path: Path) -> None:
     json.dumps(chat.history)
     assert chat.undo()[0] == {"role": "user", "content": "?"}
     assert chat.history == []
+
+
+@pytest.mark.parametrize("step", ["resume", "discard", "save"])
+def test_chat_waits_for_a_function_of_a_stopped_answer(step: str, tmp_path: Path) -> None:
+    """``resume()`` refuses until it has ended; then its result counts, and nothing is repeated."""
+    weather, go, tokens = hanging()
+    chat = Chat(scripted([text("See. "), OSLO]), tools=[weather])
+    answer = chat.send("?")
+    reading = threading.Thread(target=_read_to_its_end, args=[answer])
+    reading.start()
+    wait_until(lambda: bool(tokens))
+    answer.cancel()
+    reading.join(5)
+    with pytest.raises(InvalidRequestError, match="weather is still running"):
+        chat.resume()
+    assert chat.interrupted is not None
+    assert [message["role"] for message in chat.interrupted.question] == ["user", "assistant"]
+    go.set()
+    wait_until(lambda: not answer._state._running)
+    chat.provider.play([[text("Yes")]])
+    if step == "resume":
+        chat.resume().read()
+    elif step == "discard":
+        interrupted = chat.discard()
+        assert interrupted is not None
+        chat.send(interrupted.question).read()
+    else:
+        chat.save(tmp_path / "chat.json")
+        chat = Chat.load(tmp_path / "chat.json", chat.provider, tools=[weather])
+        chat.resume().read()
+    assert len(tokens) == 1
+    assert [message.get("content") for message in chat.history] == ["?", "See. ", "late", "Yes"]
+
+
+def test_new_question_does_not_wait_for_a_function_of_a_stopped_answer() -> None:
+    weather, go, tokens = hanging()
+    chat = Chat(scripted([OSLO], [text("Hello")]), tools=[weather])
+    answer = chat.send("?")
+    reading = threading.Thread(target=_read_to_its_end, args=[answer])
+    reading.start()
+    wait_until(lambda: bool(tokens))
+    answer.cancel()
+    reading.join(5)
+    assert chat.send("Hi").read() == "Hello"
+    with pytest.raises(InvalidRequestError, match="no interrupted answer"):
+        chat.resume()
+    go.set()
+
+
+def _read_to_its_end(answer: Any) -> None:
+    with contextlib.suppress(ProviderError):
+        answer.read()

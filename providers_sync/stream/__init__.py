@@ -23,7 +23,14 @@ from .stream import (
     open_streams,
     raise_early_failure,
 )
-from .transcript import GOOD_OUTCOMES, added_messages, current_batch, explain, read_batch
+from .transcript import (
+    GOOD_OUTCOMES,
+    added_messages,
+    current_batch,
+    explain,
+    read_batch,
+    running_functions,
+)
 
 __all__ = [
     "GOOD_OUTCOMES",
@@ -46,4 +53,5 @@ __all__ = [
     "open_streams",
     "raise_early_failure",
     "read_batch",
+    "running_functions",
 ]

@@ -206,6 +206,10 @@ class Transcript:
         """Return the messages that it adds to the conversation, and text that is in none."""
         return ([self.message], "") if self.outcome in GOOD_OUTCOMES else ([], self.text)
 
+    def _running_functions(self) -> list[str]:
+        """Return the names of the functions that still run and whose results are missing."""
+        return []
+
     @property
     def is_whole(self) -> bool:
         """Whether the answer is complete, and the model ended it by itself."""
@@ -267,6 +271,14 @@ def added_messages(stream: Transcript) -> tuple[Messages, str]:
     Of an answer that has failed the latter is its text, of a run that of its last round.
     """
     return stream._added_messages()
+
+
+def running_functions(stream: Transcript) -> list[str]:
+    """Return the names of the functions of a run that still run, and whose results are missing.
+
+    A run that was stopped adds their results to its messages when they end.
+    """
+    return stream._running_functions()
 
 
 def explain(stream: Transcript) -> str:

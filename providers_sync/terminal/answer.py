@@ -124,7 +124,7 @@ class _CallNotes:
         self._screen.resume(self._open[0].name if self._open else "")
 
     def _note(self, result: ToolResult) -> None:
-        # Some servers give calls no id; the results come in the order of the calls.
+        # By name: the next round may use the same ids; results come in the order of the calls.
         call = next((call for call in self._open if call.name == result.name), None)
         if call is not None:
             self._open.remove(call)

@@ -102,6 +102,15 @@ class Run(Stream):
         with self._lock:
             return self.messages[len(self._question) :], self._text_of_round()
 
+    def _running_functions(self) -> list[str]:
+        with self._lock:
+            calls = [] if self._execution is None else self._execution.calls
+            return [
+                each.call.name
+                for each in calls
+                if each.result is None and self._state.is_running(each)
+            ]
+
     def _text_of_round(self) -> str:
         """Return the text of the round that has not ended well yet, or of none."""
         return self.text[sum(len(each.text) for each in self.rounds) :]
