@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import call_log
 from .chat_file import InterruptedAnswer, read_chat, write_chat
 from .chat_history import PERMANENT_ROLES, exchanges, messages_after, text_size, without
+from .chat_stopped import StoppedAnswer, interrupted_now
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
 from .providers.base import Provider
@@ -115,8 +115,8 @@ class Chat:
         self.options = options
         self.history: Messages = to_messages(history) if history else []
         self.interrupted: InterruptedAnswer | None = None
-        self._stopped: tuple[InterruptedAnswer, Stream, Messages, str] | None = None
-        """The interrupted answer whose functions still ran at its end; question and prefix."""
+        self._stopped: StoppedAnswer | None = None
+        """What ``interrupted`` is of, if functions still ran at its end."""
         self._reservation: dict[str, weakref.ref[_Reservation]] = {}
 
     # --- sending
@@ -157,8 +157,7 @@ class Chat:
                 "chat.send(chat.discard().question, into=…)"
             )
         reservation = _Reservation(self._reservation)
-        running = self._add_late_results()
-        interrupted = self.interrupted
+        interrupted, running = interrupted_now(vars(self).copy())
         if running or interrupted is None:
             reservation.release()
             raise InvalidRequestError(
@@ -169,16 +168,22 @@ class Chat:
         return self._send(interrupted.question, interrupted.text, call, reservation)
 
     def discard(self) -> InterruptedAnswer | None:
-        """Drop the interrupted answer, and return it."""
+        """Drop the interrupted answer, and return it.
+
+        To send its question again calls a function again that still runs.
+        """
         with _Reservation(self._reservation):
-            self._add_late_results()
-            interrupted, self.interrupted = self.interrupted, None
-            return interrupted
+            return self._drop_interrupted()
+
+    def _drop_interrupted(self) -> InterruptedAnswer | None:
+        interrupted, _ = interrupted_now(vars(self).copy())
+        vars(self).update(interrupted=None, _stopped=None)
+        return interrupted
 
     def undo(self) -> Messages:
         """Remove the last question and its answer; return them, or ``[]`` if there is none."""
         with _Reservation(self._reservation):
-            interrupted, self.interrupted = self.interrupted, None
+            interrupted = self._drop_interrupted()
             if interrupted is not None:
                 question = interrupted.question
                 answer = assistant_message(interrupted.text, ())
@@ -242,29 +247,15 @@ class Chat:
         outcome = stream.outcome or Outcome.CANCELLED
         if outcome in GOOD_OUTCOMES:
             # One step: another thread may be saving the chat.
-            vars(self).update(history=[*self.history, *question, *added], interrupted=None)
+            history = [*self.history, *question, *added]
+            vars(self).update(history=history, interrupted=None, _stopped=None)
         else:
             interrupted = InterruptedAnswer([*question, *added], rest, outcome)
-            stopped = (interrupted, stream, question, prefix)
+            stopped = StoppedAnswer(interrupted, stream, question, prefix)
             vars(self).update(
                 interrupted=interrupted, _stopped=stopped if running_functions(stream) else None
             )
         reservation.release()
-
-    def _add_late_results(self) -> list[str]:
-        """Add the results of functions that have ended after the interrupted answer was stopped.
-
-        Return the names of those that still run.
-        """
-        if self._stopped is None or self._stopped[0] is not self.interrupted:
-            return []
-        interrupted, stream, question, prefix = self._stopped
-        running = running_functions(stream)
-        added, _ = messages_after(stream, prefix)
-        interrupted = replace(interrupted, question=[*question, *added])
-        stopped = (interrupted, stream, question, prefix) if running else None
-        vars(self).update(interrupted=interrupted, _stopped=stopped)
-        return running
 
     # --- saving
 
@@ -275,9 +266,9 @@ class Chat:
         no key. The file is replaced atomically, so a failure leaves the old one. Raises
         ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
         """
-        self._add_late_results()
         state = vars(self).copy()  # one step: an answer may end in another thread
-        write_chat(path, state["system"], state["history"], state["interrupted"])
+        interrupted, _ = interrupted_now(state)
+        write_chat(path, state["system"], state["history"], interrupted)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
@@ -293,8 +284,9 @@ class Chat:
         return chat
 
     def __getstate__(self) -> dict[str, Any]:
-        self._add_late_results()
-        return {**self.__dict__, "_reservation": {}, "_stopped": None}
+        state = vars(self).copy()
+        interrupted, _ = interrupted_now(state)
+        return {**state, "interrupted": interrupted, "_reservation": {}, "_stopped": None}
 
     def __repr__(self) -> str:
         interrupted = ", an interrupted answer" if self.interrupted else ""

@@ -69,6 +69,7 @@ LAYERS = [
     "batch.command",
     "failover batch chat",
     # inside chat
+    "chat_stopped",
     "chat_history chat_file",
     # inside failover
     "circuit_breaker",

@@ -25,6 +25,7 @@ from providers_sync import (
     ToolError,
 )
 from providers_sync.testing import ScriptedProvider, cut, text, tool_call
+from providers_sync.tools.tool import STOPPED
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def test_journal_stays_open_until_a_late_function_has_ended(journal: str) -> Non
         try:
             with provider.run("?", tools=[weather], journal=journal) as again:
                 assert again.read() == "Yes"
-                assert again.messages[2]["content"] == "late"
+                assert again.messages[2]["content"] == f"late\n{STOPPED}"
         except ToolError:
             return False
         return True

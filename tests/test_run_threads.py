@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -28,15 +30,19 @@ from providers_sync import (
     Pause,
     ProviderError,
     Run,
+    Stream,
     StreamCancelled,
+    StreamCut,
     ToolCall,
+    chat_stopped,
 )
 from providers_sync.locked_file import LockedFile
 from providers_sync.stream import Channel, reader
 from providers_sync.stream import stream as stream_module
-from providers_sync.testing import text, tool_call
+from providers_sync.testing import cut, text, tool_call
 from providers_sync.tools import execution
 from providers_sync.tools.journal import call_keys
+from providers_sync.tools.tool import STOPPED
 
 
 @pytest.fixture
@@ -484,53 +490,156 @@ def test_chat_goes_on_after_any_end(asked: Weather, tmp_path: Path) -> None:
     assert chat.history == []
 
 
-@pytest.mark.parametrize("step", ["resume", "discard", "save"])
-def test_chat_waits_for_a_function_of_a_stopped_answer(step: str, tmp_path: Path) -> None:
-    """``resume()`` refuses until it has ended; then its result counts, and nothing is repeated."""
+def stopped_chat(
+    *, after: str = "", **settings: Any
+) -> tuple[Chat, Run, threading.Event, list[CancelToken]]:
+    """Return a chat whose answer was stopped while its function hangs, and how to let it end."""
     weather, go, tokens = hanging()
-    chat = Chat(scripted([text("See. "), OSLO]), tools=[weather])
+    script = [text(after), OSLO] if after else [OSLO]
+    chat = Chat(scripted(script), tools=[weather], **settings)
     answer = chat.send("?")
+    assert isinstance(answer, Run)
     reading = threading.Thread(target=_read_to_its_end, args=[answer])
     reading.start()
     wait_until(lambda: bool(tokens))
     answer.cancel()
     reading.join(5)
+    wait_until(lambda: tokens[0].cancelled)
+    return chat, answer, go, tokens
+
+
+def _read_to_its_end(answer: Any) -> None:
+    with contextlib.suppress(ProviderError):
+        answer.read()
+
+
+@pytest.mark.parametrize("step", ["resume", "discard", "undo", "save", "pickle"])
+def test_chat_waits_for_a_function_of_a_stopped_answer(step: str, tmp_path: Path) -> None:
+    """``resume()`` refuses until it has ended; then its result counts, and nothing is repeated."""
+    chat, answer, go, tokens = stopped_chat(after="See. ")
     with pytest.raises(InvalidRequestError, match="weather is still running"):
         chat.resume()
     assert chat.interrupted is not None
     assert [message["role"] for message in chat.interrupted.question] == ["user", "assistant"]
     go.set()
     wait_until(lambda: not answer._state._running)
-    chat.provider.play([[text("Yes")]])
-    if step == "resume":
-        chat.resume().read()
-    elif step == "discard":
+    provider: Any = chat.provider
+    provider.play([[text("Yes")]])
+    if step == "discard":
         interrupted = chat.discard()
         assert interrupted is not None
         chat.send(interrupted.question).read()
+    elif step == "undo":
+        chat.send(chat.undo()).read()
     else:
-        chat.save(tmp_path / "chat.json")
-        chat = Chat.load(tmp_path / "chat.json", chat.provider, tools=[weather])
+        if step == "save":
+            chat.save(tmp_path / "chat.json")
+            chat = Chat.load(tmp_path / "chat.json", provider, **chat.options)
+        elif step == "pickle":
+            assert "late" in str(chat.__getstate__()["interrupted"])
         chat.resume().read()
     assert len(tokens) == 1
-    assert [message.get("content") for message in chat.history] == ["?", "See. ", "late", "Yes"]
+    contents = [message.get("content") for message in chat.history]
+    assert contents == ["?", "See. ", f"late\n{STOPPED}", "Yes"]
 
 
-def test_new_question_does_not_wait_for_a_function_of_a_stopped_answer() -> None:
-    weather, go, tokens = hanging()
-    chat = Chat(scripted([OSLO], [text("Hello")]), tools=[weather])
-    answer = chat.send("?")
-    reading = threading.Thread(target=_read_to_its_end, args=[answer])
-    reading.start()
-    wait_until(lambda: bool(tokens))
-    answer.cancel()
-    reading.join(5)
-    assert chat.send("Hi").read() == "Hello"
+@pytest.mark.parametrize("is_discarded", [False, True])
+def test_new_question_does_not_wait_for_a_function_of_a_stopped_answer(is_discarded: bool) -> None:
+    """And the chat does not keep the stopped answer."""
+    chat, answer, go, _ = stopped_chat()
+    if is_discarded:
+        assert chat.discard() is not None
+    else:
+        provider: Any = chat.provider
+        provider.play([[text("Hello")]])
+        assert chat.send("Hi").read() == "Hello"
     with pytest.raises(InvalidRequestError, match="no interrupted answer"):
         chat.resume()
+    ended = weakref.ref(answer)
+    del answer
+    go.set()
+    wait_until(lambda: gc.collect() >= 0 and ended() is None)
+
+
+def test_function_that_is_too_late_is_not_waited_for() -> None:
+    """Nothing can stop it, so its ``tool_timeout`` counts after the stop, too."""
+    chat, _, go, tokens = stopped_chat(tool_timeout=0.3)
+    provider: Any = chat.provider
+    provider.play([[text("Yes")]])
+    resumed: list[Stream] = []
+
+    def resumes() -> bool:
+        with contextlib.suppress(InvalidRequestError):
+            resumed.append(chat.resume())
+        return bool(resumed)
+
+    wait_until(resumes)
+    assert resumed[0].read() == "Yes"
+    assert "has not ended within 0.3 s" in chat.history[2]["content"]
+    assert len(tokens) == 1
     go.set()
 
 
-def _read_to_its_end(answer: Any) -> None:
-    with contextlib.suppress(ProviderError):
-        answer.read()
+def test_saving_meanwhile_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A thread that saves the chat while another resumes it does not bring the old answer back."""
+    chat, answer, go, _ = stopped_chat()
+    go.set()
+    wait_until(lambda: not answer._state._running)
+    provider: Any = chat.provider
+    provider.play([[text("Yes")]])
+    original, is_inside = chat_stopped.messages_after, False
+
+    def messages_after(stream: Stream, prefix: str) -> Any:
+        nonlocal is_inside
+        found = original(stream, prefix)
+        if not is_inside:
+            is_inside = True
+            chat.resume().read()
+        return found
+
+    monkeypatch.setattr(chat_stopped, "messages_after", messages_after)
+    chat.save(tmp_path / "chat.json")
+    assert chat.interrupted is None
+    assert len(chat.history) == 4
+
+
+def test_journal_that_a_function_still_holds_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The result is set before the file is free."""
+    is_free, end_call = threading.Event(), execution.RunState.end_call
+
+    def end_call_later(self: execution.RunState, call: execution.PendingCall) -> None:
+        is_free.wait(10)
+        end_call(self, call)
+
+    monkeypatch.setattr(execution.RunState, "end_call", end_call_later)
+    chat, answer, go, tokens = stopped_chat(journal=tmp_path / "journal.jsonl")
+    go.set()
+    wait_until(lambda: "late" in str(answer.messages))
+    with pytest.raises(InvalidRequestError, match="weather is still running"):
+        chat.resume()
+    is_free.set()
+    wait_until(lambda: not answer._state._running)
+    provider: Any = chat.provider
+    provider.play([[text("Yes")]])
+    assert chat.resume().read() == "Yes"
+    assert len(tokens) == 1
+
+
+def test_forced_call_is_not_forced_again_after_its_result() -> None:
+    chat, answer, go, tokens = stopped_chat(tool_choice="required")
+    go.set()
+    wait_until(lambda: not answer._state._running)
+    provider: Any = chat.provider
+    provider.play([[text("Yes"), cut()], [text(" and")]])
+    with pytest.raises(StreamCut):
+        chat.resume().read()
+    chat.resume().read()
+    choices = [each.options.get("tool_choice") for each in provider.asked]
+    assert choices == ["required", None, None]
+    provider.play([[OSLO], [text("No")]])
+    chat.send("And now?").read()
+    choices = [each.options.get("tool_choice") for each in provider.asked]
+    assert choices[3:] == ["required", None]
+    assert len(tokens) == 2

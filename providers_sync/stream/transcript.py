@@ -207,7 +207,7 @@ class Transcript:
         return ([self.message], "") if self.outcome in GOOD_OUTCOMES else ([], self.text)
 
     def _running_functions(self) -> list[str]:
-        """Return the names of the functions that still run and whose results are missing."""
+        """Return the names of the functions that must end before a run can go on."""
         return []
 
     @property
@@ -274,9 +274,9 @@ def added_messages(stream: Transcript) -> tuple[Messages, str]:
 
 
 def running_functions(stream: Transcript) -> list[str]:
-    """Return the names of the functions of a run that still run, and whose results are missing.
+    """Return the names of the functions that must end before a run that was stopped can go on.
 
-    A run that was stopped adds their results to its messages when they end.
+    The run adds their results to its messages.
     """
     return stream._running_functions()
 

@@ -114,6 +114,17 @@ class Execution:
         answer = [] if self._message is None else [self._message]
         return [*answer, *map(result_message, results)]
 
+    def running(self) -> list[str]:
+        """Return the names of the functions that still run after the end of the run, if they count.
+
+        They do if the call has no result yet, or a journal stays open for them. One whose
+        ``tool_timeout`` has passed gets the result of a late one. To be called under the lock.
+        """
+        running = [call for call in self.calls if self._state.is_running(call)]
+        self._settle_late(running)
+        has_journal = self._state.journal is not None
+        return [call.call.name for call in running if has_journal or call.result is None]
+
     def run(self, channel: Channel) -> None:
         """Call the functions, and hand their results over in the order of the calls.
 
@@ -161,21 +172,23 @@ class Execution:
             self._state.end_call(call)
             raise
 
-    def _give_up_late(self, running: list[PendingCall], channel: Channel) -> None:
-        limit = self._state.settings.tool_timeout
+    def _settle_late(self, running: list[PendingCall]) -> list[PendingCall]:
+        """Set the result of the calls whose time is over; return them. Under the lock."""
+        limit = self._state.settings.tool_timeout or 0.0
         now = monotonic()
-        late = []
+        late = [call for call in running if call.result is None and call.due_at <= now]
+        for call in late:
+            call.is_mistake = True
+            call.settle(
+                f"{call.call.name} has not ended within {limit:g} s, and its result is not known",
+                is_error=True,
+                seconds=limit,
+            )
+        return late
+
+    def _give_up_late(self, running: list[PendingCall], channel: Channel) -> None:
         with channel.lock:
-            for call in running:
-                if call.result is None and call.due_at <= now:
-                    late.append(call)
-                    call.is_mistake = True
-                    call.settle(
-                        f"{call.call.name} has not ended within {limit:g} s, and its result is not "
-                        "known",
-                        is_error=True,
-                        seconds=limit or 0.0,
-                    )
+            late = self._settle_late(running)
         for call in late:
             call.cancel.cancel()
         left = self._state.left_running

@@ -31,7 +31,8 @@ def prepare_run(
 ) -> PreparedCall:
     """Return the call that asks with ``tools`` and calls them; raise for bad input.
 
-    ``choice`` is the option ``tool_choice``: one that forces a call holds until the first one.
+    ``choice`` is the option ``tool_choice``: one that forces a call holds until the first one after
+    the last turn of the user.
     ``typed`` are the arguments of a ``TypedStream``, for a typed answer.
     """
     question = to_messages(messages)
@@ -48,7 +49,7 @@ def prepare_run(
         if (name := tool_name(tool)) is not None
     }
     is_answered = last_calls(question) is None
-    first = plan(question, options if is_answered else later)
+    first = plan(question, options if is_answered and not _has_called(question) else later)
 
     def make_run(channel: Channel, cancel: CancelToken | None, model: str | None) -> Run:
         journal = None if settings.journal is None else Journal.open(settings.journal)
@@ -67,6 +68,14 @@ def prepare_run(
 
     source = first.source if is_answered else _nothing
     return replace(first, source=source, make_stream=make_run)
+
+
+def _has_called(question: Messages) -> bool:
+    """Return whether calls have been made since the last turn of the user."""
+    for message in reversed(question):
+        if message["role"] in ("user", "tool"):
+            return bool(message["role"] == "tool")
+    return False
 
 
 def _nothing(channel: Channel) -> Generator[Reading, None, None]:

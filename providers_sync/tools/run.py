@@ -104,12 +104,7 @@ class Run(Stream):
 
     def _running_functions(self) -> list[str]:
         with self._lock:
-            calls = [] if self._execution is None else self._execution.calls
-            return [
-                each.call.name
-                for each in calls
-                if each.result is None and self._state.is_running(each)
-            ]
+            return [] if self._execution is None else self._execution.running()
 
     def _text_of_round(self) -> str:
         """Return the text of the round that has not ended well yet, or of none."""

@@ -17,6 +17,8 @@ from .results import result_text
 from .signatures import Signature, approval, checked_function, checked_name, docstring
 from .simple_types import MAX_MISTAKES, kind_of
 
+STOPPED = "(The function was told to stop, so this may not be all.)"
+"""Added to what a function returns whose ``CancelToken`` was cancelled."""
 MESSAGE_PART = 300
 """Characters of a line that tells the model about one mistake."""
 
@@ -106,9 +108,9 @@ class Tool:
     def bind(self, arguments: Mapping[str, Any], cancel: CancelToken) -> Callable[[], str]:
         """Return a function without arguments that calls this one and returns its result as text.
 
-        ``cancel`` goes to a parameter that is annotated as ``CancelToken``. A string is returned as
-        it is, anything else as JSON. What the function raises passes through; if it turns out to be
-        async, that is a ``TypeError``.
+        ``cancel`` goes to a parameter that is annotated as ``CancelToken``; the text says if it was
+        cancelled. A string is returned as it is, anything else as JSON. What the function raises
+        passes through; if it turns out to be async, that is a ``TypeError``.
 
         Raises ``InvalidArguments``.
         """
@@ -121,10 +123,14 @@ class Tool:
             raise InvalidArguments(_lines(mistakes))
         values |= dict.fromkeys(self._signature.cancel_names, cancel)
         by_position, by_name = self._signature.arranged(values)
-        return partial(self._call, by_position, by_name)
+        return partial(self._call, by_position, by_name, cancel)
 
-    def _call(self, by_position: Sequence[Any], by_name: Mapping[str, Any]) -> str:
-        return result_text(self.function(*by_position, **by_name), self.name)
+    def _call(
+        self, by_position: Sequence[Any], by_name: Mapping[str, Any], cancel: CancelToken
+    ) -> str:
+        text = result_text(self.function(*by_position, **by_name), self.name)
+        was_told = bool(self._signature.cancel_names) and cancel.cancelled
+        return f"{text}\n{STOPPED}".strip() if was_told else text
 
 
 def as_tools(tools: object) -> list[Tool | dict[str, Any]]:
