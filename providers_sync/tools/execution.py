@@ -73,18 +73,22 @@ class RunState:
         self.has_ended = False
         """Whether the run has ended; functions may still run."""
         self._running: set[PendingCall] = set()
+        self._recorded: set[PendingCall] = set()
+        """Those of them that the journal is open for."""
 
-    # Single operations on the set are atomic: a finalizer and a signal handler may end a run, so
+    # Single operations on the sets are atomic: a finalizer and a signal handler may end a run, so
     # there is no lock.
 
     def begin_call(self, call: PendingCall) -> None:
         """Record that the journal is needed for a call until ``end_call``."""
         self._running.add(call)
+        self._recorded.add(call)
 
     def end_call(self, call: PendingCall) -> None:
-        """Record that a function has ended."""
-        self._running.discard(call)
+        """Record that a function has ended; if it was the last one, the journal is closed first."""
+        self._recorded.discard(call)
         self._close_journal()
+        self._running.discard(call)
 
     def end(self) -> None:
         """Close the journal, as soon as no function runs that is recorded in it."""
@@ -92,7 +96,7 @@ class RunState:
         self._close_journal()
 
     def _close_journal(self) -> None:
-        if self.journal is not None and self.has_ended and not self._running:
+        if self.journal is not None and self.has_ended and not self._recorded:
             self.journal.close()
 
     def is_running(self, call: PendingCall) -> bool:
