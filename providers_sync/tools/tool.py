@@ -130,7 +130,7 @@ class Tool:
     ) -> str:
         text = result_text(self.function(*by_position, **by_name), self.name)
         was_told = bool(self._signature.cancel_names) and cancel.cancelled
-        return f"{text}\n{STOPPED}".strip() if was_told else text
+        return "\n".join(filter(None, [text, STOPPED])) if was_told else text
 
 
 def as_tools(tools: object) -> list[Tool | dict[str, Any]]:
