@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import gzip
 import itertools
 import re
@@ -159,7 +158,6 @@ def serve_first(
     try:
         yield provider_url, used
     finally:
-        gc.collect()  # closes the connections of the provider
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
         listener.close()
@@ -167,13 +165,13 @@ def serve_first(
 
 def complete_twice(url: str) -> list[str]:
     """Make two calls with one provider; return the text or the error's name of each."""
-    provider = OpenAICompatible("m", base_url=url, retry=1, timeouts=5)
     texts = []
-    for word in ("first", "second"):
-        try:
-            texts.append(provider.complete(word).text)
-        except ProviderError as error:
-            texts.append(type(error).__name__)
+    with OpenAICompatible("m", base_url=url, retry=1, timeouts=5) as provider:
+        for word in ("first", "second"):
+            try:
+                texts.append(provider.complete(word).text)
+            except ProviderError as error:
+                texts.append(type(error).__name__)
     return texts
 
 
@@ -200,10 +198,12 @@ def test_second_answer_in_the_same_tls_record_is_not_used(tls: ssl.SSLContext, c
     head = len(by_length(b"x" * 8000)) - 8000
     first = by_length(b":" + b"x" * (8192 - head - 3 - len(body)) + b"\n\n" + body)
     assert len(first) == 8192  # the size of one read before Python 3.14
-    with serve_first(first + EVIL, tls) as (url, used):
-        provider = OpenAICompatible("m", base_url=url, retry=1, timeouts=5, verify=ca)
-        assert [provider.complete(word).text for word in ("first", "second")] == ["one", "second"]
-        del provider
+    with (
+        serve_first(first + EVIL, tls) as (url, used),
+        OpenAICompatible("m", base_url=url, retry=1, timeouts=5, verify=ca) as provider,
+    ):
+        texts = [provider.complete(word).text for word in ("first", "second")]
+    assert texts == ["one", "second"]
     assert used == [0, 1]
 
 
@@ -211,11 +211,12 @@ def test_timeout_of_one_call_does_not_apply_to_the_next() -> None:
     """On the same connection, where the second call has no timeout."""
     answer = FIRST["by length"]
     parts = [answer[:-20], answer[-20:-10], answer[-10:]]
-    with serve_first(parts, wait_s=0.5) as (url, used):
-        provider = OpenAICompatible("m", base_url=url, retry=1)
+    with (
+        serve_first(parts, wait_s=0.5) as (url, used),
+        OpenAICompatible("m", base_url=url, retry=1) as provider,
+    ):
         assert provider.complete("first", timeouts=0.3).text == "one"
         assert provider.complete("second", timeouts=None).text == "second"
-        del provider
     assert used == [0, 0]
 
 
@@ -232,9 +233,10 @@ def test_bytes_that_drip_after_the_end_marker_do_not_delay_the_call(
     first: bytes, drips: bytes
 ) -> None:
     """The answer is complete; saving its connection is not worth five seconds."""
-    with serve_first(first, drips=drips) as (url, _):
-        provider = OpenAICompatible("m", base_url=url, retry=1, timeouts=20)
+    with (
+        serve_first(first, drips=drips) as (url, _),
+        OpenAICompatible("m", base_url=url, retry=1, timeouts=20) as provider,
+    ):
         start = time.monotonic()
         assert provider.complete("first").text == "one"
         assert time.monotonic() - start < 2
-        del provider
