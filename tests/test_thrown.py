@@ -15,7 +15,7 @@ from faults.phases import fill, wait_until
 
 from providers_sync import OpenAICompatible, Outcome, ProviderError, Stream, Timeouts
 from providers_sync.decoding import OpenAIDecoder
-from providers_sync.stream import channel_of, open_streams
+from providers_sync.stream import Channel, channel_of, open_streams
 from providers_sync.testing import answer, pause, serve, stall, text, wait
 from providers_sync.testing import signal as reached
 from providers_sync.types import Decoder, Delta
@@ -312,3 +312,25 @@ def test_exception_thrown_in_while_a_full_stream_goes_on_closes_its_connection(p
         finally:
             sys.settrace(None)
         server.wait_closed(1)
+
+
+def test_signal_handler_that_wakes_in_the_middle_of_a_wakeup() -> None:
+    """Its ``cancel()`` takes the same lock, in the same thread, between two steps."""
+    channel = Channel(Timeouts())
+
+    class InterruptedLock:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.lock.acquire()
+
+        def locked(self) -> bool:
+            is_locked, channel._caller_lock = self.lock.locked(), self.lock
+            channel.notify()  # of the handler
+            channel._caller_lock = self
+            return is_locked
+
+        def release(self) -> None:
+            self.lock.release()
+
+    channel._caller_lock = InterruptedLock()
+    channel.notify()

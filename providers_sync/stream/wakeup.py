@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -36,7 +37,8 @@ class Wakeup:
             if self._changed is not None:
                 self._changed.notify_all()
             if self._caller_lock.locked():  # else the next caller that waits returns at once
-                self._caller_lock.release()
+                with contextlib.suppress(RuntimeError):  # a signal handler has just released it
+                    self._caller_lock.release()
             if self._wake is not None:
                 wake, self._wake = self._wake, None
                 wake()
