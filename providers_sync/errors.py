@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import failure_reasons
 from .quota import error_names, reports_exhausted_quota
 from .types import Outcome
 
@@ -45,6 +46,11 @@ class ProviderError(Exception):
     attempts: tuple[ProviderFailure, ...] = ()
     """The providers of a ``Failover`` that had failed before, in order; otherwise empty."""
     default_outcome = Outcome.FAILED
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in a word, by which a ``Failover`` decides: ``REASONS`` lists them."""
+        return failure_reasons.OTHER
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -68,14 +74,19 @@ def _rebuild(
 class InvalidRequestError(ProviderError, ValueError):
     """The call is invalid; the message names the item and the remedy. Nothing was sent."""
 
+    reason = failure_reasons.INVALID_REQUEST
+
 
 class ModelNotSupportedError(InvalidRequestError):
     """The provider does not know this model; the message lists those it knows."""
+
+    reason = failure_reasons.UNKNOWN_MODEL
 
 
 class APIConnectionError(ProviderError, ConnectionError):
     """The server could not be reached, or closed the connection before it answered."""
 
+    reason = failure_reasons.CONNECTION
     retryable = True
     """False if another attempt cannot help: a certificate that fails to verify, for example."""
 
@@ -89,6 +100,8 @@ _TIMEOUT_OUTCOMES = {
 
 class APITimeoutError(ProviderError, TimeoutError):
     """One of the ``Timeouts`` expired."""
+
+    reason = failure_reasons.TIMEOUT
 
     def __init__(self, message: str, *, clock: str) -> None:
         super().__init__(message)
@@ -126,6 +139,14 @@ class APIStatusError(ProviderError):
         if self.status_code == 402 and self.retry_after is None:
             return True
         return reports_exhausted_quota(*error_names(self.body))
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, by the status and by what the server says."""
+        if self.quota_exhausted:
+            return failure_reasons.QUOTA
+        names = error_names(self.body)
+        return failure_reasons.reason_of_failure(self.status_code, names, str(self))
 
 
 class AuthenticationError(APIStatusError):
@@ -178,6 +199,8 @@ class ToolError(ProviderError):
 class StreamError(ProviderError):
     """The answer started and then failed; ``.partial`` holds what had arrived."""
 
+    reason = failure_reasons.BROKEN
+
 
 class StreamTruncated(StreamError):
     """The stream ended cleanly, but without the protocol's end marker, or empty."""
@@ -229,6 +252,14 @@ class ServerError(StreamError):
         """Whether the account has no credit left or has reached a limit: a retry cannot help."""
         return self.status_code == 402 or reports_exhausted_quota(self.type, self.code)
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, by what the server says."""
+        if self.quota_exhausted:
+            return failure_reasons.QUOTA
+        names: list[object] = [each for each in (self.type, self.code) if each]
+        return failure_reasons.reason_of_failure(self.status_code, names, str(self))
+
 
 def http_status(value: object) -> int | None:
     """Return a number, or the text of one, that is the HTTP status of a failure, else ``None``.
@@ -245,3 +276,4 @@ class StreamCancelled(StreamError):
     """``cancel()`` was called on the stream or on its token."""
 
     default_outcome = Outcome.CANCELLED
+    reason = failure_reasons.OTHER

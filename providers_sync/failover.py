@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,9 @@ from .errors import (
     ProviderFailure,
 )
 from .providers.attempts import Readings
+from .failure_reasons import MOVES_ON, REASONS
 from .providers.base import Provider, describe
+from .providers.continuing import BrokenAnswer, validate_breaks
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
 from .types import Prompt
 
@@ -73,6 +75,8 @@ class Failover(Provider):
         strategy: Literal["order", "round_robin"] = "order",
         failures: int = FAILOVER_FAILURES,
         cooldown: float = FAILOVER_COOLDOWN_S,
+        move_on: Collection[str] | Callable[[ProviderError], bool] = MOVES_ON,
+        continue_after_break: int = 0,
     ) -> None:
         self.providers = _checked_providers(providers)
         if strategy not in STRATEGIES:
@@ -84,6 +88,8 @@ class Failover(Provider):
         self._failures = failures
         self._cooldown_s = seconds(cooldown, "cooldown")
         self._breakers: dict[int, CircuitBreakers] = {}
+        self._move_on = _checked_rule(move_on)
+        self._continue_after_break = validate_breaks(continue_after_break)
 
     @property
     def supports_tools(self) -> bool:  # type: ignore[override]
@@ -101,6 +107,7 @@ class Failover(Provider):
         headers: Mapping[str, str | None] | None,
         attempts: int = 1,
         schema: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Prepare the call for each provider that supports the model; raise for bad input."""
         candidates = []
@@ -116,6 +123,7 @@ class Failover(Provider):
                     headers=headers,
                     attempts=1,
                     schema=schema,
+                    broken=broken,
                 )
             except ModelNotSupportedError as error:
                 unknown.append(str(error))
@@ -126,8 +134,15 @@ class Failover(Provider):
         totals = [candidate.timeouts.total for candidate in candidates]
         total = None if None in totals else max(filter(None, totals))
         call_timeouts = replace(candidates[0].timeouts, total=total)
-        source = _FailoverLoop(candidates, self._circuit_breakers())
+        source = _FailoverLoop(candidates, self._circuit_breakers(), self._moves_on, broken)
         return source, call_timeouts, candidates[0].model
+
+    def _has_tools(self, options: Mapping[str, Any]) -> bool:
+        return any(provider._has_tools(options) for provider in self.providers)
+
+    def _moves_on(self, error: ProviderError) -> bool:
+        rule = self._move_on
+        return bool(rule(error)) if callable(rule) else error.reason in rule
 
     def close(self) -> None:
         """Close the idle connections of all providers; the next call makes new ones."""
@@ -177,6 +192,23 @@ def _checked_providers(providers: object) -> list[Provider]:
     return list(providers)
 
 
+def _checked_rule(
+    move_on: Collection[str] | Callable[[ProviderError], bool],
+) -> frozenset[str] | Callable[[ProviderError], bool]:
+    if callable(move_on):
+        return move_on
+    if isinstance(move_on, str) or not isinstance(move_on, Collection):
+        raise InvalidRequestError(
+            f"move_on must be a list of reasons or a function of the error, not {move_on!r}"
+        )
+    for reason in move_on:
+        if reason not in REASONS:
+            raise InvalidRequestError(
+                f"move_on: {reason!r} is no reason; there are {', '.join(REASONS)}"
+            )
+    return frozenset(move_on)
+
+
 class _Candidate:
     """One provider within one call: its prepared request, and whether its answer has started."""
 
@@ -201,19 +233,22 @@ class _Candidate:
         """Return the seconds since it was tried."""
         return monotonic() - self.started_at
 
-    def is_final(self, error: ProviderError, channel: Channel) -> bool:
-        """Return whether a failure ends the call, so that no other provider may be tried."""
-        if isinstance(error, APITimeoutError) and error.clock == "total":
-            return True
-        return channel.started or isinstance(error, InvalidRequestError)
 
 
 class _FailoverLoop:
     """The source of one call's answer: tries the providers until one starts to answer."""
 
-    def __init__(self, candidates: list[_Candidate], breakers: CircuitBreakers) -> None:
+    def __init__(
+        self,
+        candidates: list[_Candidate],
+        breakers: CircuitBreakers,
+        moves_on: Callable[[ProviderError], bool],
+        broken: BrokenAnswer | None,
+    ) -> None:
         self._candidates = candidates
         self._breakers = breakers
+        self._moves_on = moves_on
+        self._broken = broken
 
     def __call__(self, channel: Channel) -> Readings:
         context = copy_context()  # the caller's: no hook has run yet
@@ -224,7 +259,7 @@ class _FailoverLoop:
         call = self._breakers.next_call()
         failure: ProviderFailure | None = None
         while remaining:
-            candidate = remaining.pop(self._breakers.pick(list(remaining), call))
+            candidate = remaining.pop(self._pick(remaining, call, channel))
             if failure is not None:
                 _log_failover(failure, candidate.provider)
                 failure = None
@@ -235,12 +270,34 @@ class _FailoverLoop:
                 yield from readings if is_first else in_context(context.copy(), readings)
                 return
             except ProviderError as error:
-                if candidate.is_final(error, channel):
-                    raise
                 failure = ProviderFailure(candidate.provider, error, candidate.seconds())
-                if not isinstance(error, FailoverError):  # an inner Failover has added its own
-                    channel.failures.append(failure)
+                is_final = self._is_final(error, channel)
+                if not (isinstance(error, FailoverError) or (is_final and not channel.may_continue)):
+                    channel.failures.append(failure)  # an inner Failover has added its own
+                if is_final:
+                    raise
         raise _failover_error(channel.failures[failures_before:])
+
+    def _pick(self, remaining: dict[int, _Candidate], call: int, channel: Channel) -> int:
+        """Return which provider to try next.
+
+        For the rest of an answer that is first the one whose server keeps it, or else another one
+        than that whose answer has broken.
+        """
+        indexes = list(remaining)
+        if self._broken is not None and len(remaining) == len(self._candidates):
+            last = channel.failures[-1].provider if channel.failures else None
+            is_kept = getattr(self._broken.decoder, "is_kept", False)
+            indexes = [each for each in indexes if (remaining[each].provider is last) == is_kept]
+        return self._breakers.pick(indexes or list(remaining), call)
+
+    def _is_final(self, error: ProviderError, channel: Channel) -> bool:
+        """Return whether a failure ends the call, so that no other provider may be tried."""
+        if isinstance(error, APITimeoutError) and error.clock == "total":
+            return True
+        if channel.started or isinstance(error, InvalidRequestError):
+            return True
+        return not (isinstance(error, FailoverError) or self._moves_on(error))
 
     def _try(self, candidate: _Candidate, call: int, channel: Channel) -> Readings:
         """Yield one provider's responses, and record how its answer ended."""

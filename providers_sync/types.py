@@ -157,6 +157,18 @@ class Finish:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Join:
+    """The answer broke here; what follows was asked for anew (``continue_after_break=``)."""
+
+    reason: str
+    """The error of the break, in words."""
+    outcome: Outcome
+    """What the outcome would have been: ``cut``, ``truncated``, ``stalled`` or ``failed``."""
+    position: int
+    """How many characters of the text came before it."""
+
+
 Event = Union[
     TextDelta,
     ReasoningDelta,
@@ -167,6 +179,7 @@ Event = Union[
     Media,
     Extra,
     Usage,
+    Join,
     Finish,
 ]
 """What ``Stream.events()`` yields; a ``ToolResult`` only that of a run."""
@@ -186,6 +199,8 @@ class Stats:
     """Body bytes received, after content decoding, over all attempts."""
     attempts: int
     """Requests made, the successful one included."""
+    joins: int = 0
+    """Breaks after which the answer went on (``continue_after_break=``)."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +240,7 @@ Delta = Union[
     Media,
     Extra,
     Usage,
+    Join,
     Finish,
     ServedModel,
     ProtocolMessage,

@@ -29,6 +29,13 @@ class EventsDecoder(AnswerDecoder):
         super().__init__(content_type)
         self._events = EventParser()
 
+    def _restart(self, content_type: str) -> None:
+        """Read another body, which goes on with the answer."""
+        self._events = EventParser()
+        self._content_type, self._held, self._error = content_type, bytearray(), None
+        self._format = "stream" if content_type == "text/event-stream" else ""
+        self.ended = False
+
     # --- reading a stream
 
     def _read_stream(self, data: bytes) -> None:

@@ -55,6 +55,19 @@ class ResponsesDecoder(TextsDecoder):
         super().__init__(content_type)
         self._items = OutputItems()
         self._is_stored = False
+        self.response_id: str | None = None
+        self.sequence_number: int | None = None
+        """That of the last event."""
+        self.is_kept = False
+        """Whether the server keeps the events, so that their rest can be had later."""
+        self.goes_on = False
+        """Whether it reads the rest of an answer that has broken."""
+
+    def reopened(self, content_type: str = "") -> ResponsesDecoder:
+        """Return this decoder, ready to read a body with the events after the last one."""
+        self._restart(content_type)
+        self.goes_on = True
+        return self
 
     # --- events
 
@@ -87,15 +100,25 @@ class ResponsesDecoder(TextsDecoder):
                 self._read_start(value.get("response") or {})
             else:
                 self._read_other_kind(kind, value)
+                self._note_number(value)
                 return
         except WRONG_SHAPE as error:
             raise MalformedStream(f"a {kind} event has the wrong shape: {error}") from error
+        self._note_number(value)
         if not value.keys() <= EVENT_KEYS:
             self._add_extras(value, EVENT_KEYS, f"event.{_short(kind)}.")
+
+    def _note_number(self, value: dict[str, Any]) -> None:
+        number = value.get("sequence_number")
+        if isinstance(number, int):
+            self.sequence_number = number
 
     def _read_start(self, response: dict[str, Any]) -> None:
         if is_error(response.get("error")):
             raise server_error({"error": response["error"]})
+        if isinstance(response.get("id"), str):
+            self.response_id = response["id"]
+        self.is_kept = response.get("background") is True
         self._read_model(response.get("model"))
 
     def _read_other_kind(self, kind: str, value: dict[str, Any]) -> None:

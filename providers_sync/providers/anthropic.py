@@ -24,6 +24,7 @@ class Anthropic(ListsModels):
     url = "https://api.anthropic.com"
     protocol = "anthropic"
     schema_mode = "anthropic"
+    takes_prefix = True
     api_endpoint = "/v1/messages"
     models_endpoint = "/v1/models?limit=1000"
     default_base_url = url

@@ -18,6 +18,7 @@ from ..stream import CancelToken, PreparedCall, Source
 from ..types import Decoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop, HTTPRequest
 from .calls import NOT_PER_CALL
+from .continuing import BrokenAnswer, ContinuationRequest, resuming
 from .runs import Runs
 from .settings import ProviderSettings
 from .validation import mask_argument, validate_extra_body, validate_headers, validate_options
@@ -54,6 +55,9 @@ class Provider(Runs, ProviderSettings):
     """The rules in ``encoding.schemas`` for a ``response_format`` with a JSON schema, if ``body``
     takes one in OpenAI's form. ``None``: typed answers are asked for in words."""
 
+    takes_prefix = False
+    """Whether the protocol takes a last turn of the assistant as the beginning of the answer."""
+
     # --- hooks that a provider class may override
 
     def endpoint(self, model: str) -> str:
@@ -85,11 +89,12 @@ class Provider(Runs, ProviderSettings):
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
         schema: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Validate everything; return the source to run, its timeouts and the model.
 
         ``attempts`` applies if neither the call nor the provider has ``retry=``. ``schema`` is the
-        JSON schema of the answer.
+        JSON schema of the answer, ``broken`` an answer whose rest is asked for.
         """
         model_name = self.get_model(model or self.model)
         merged = {**self._defaults, **validate_options(options)}
@@ -109,7 +114,10 @@ class Provider(Runs, ProviderSettings):
 
         amended: Amend = self.amended
         decoder: Callable[[str], Decoder] = self.decoder
-        if schema is None:
+        if broken is not None:
+            asked = ContinuationRequest(broken, turns, lambda turns: make_body(turns, merged))
+            body, amended = asked.first_body(self.takes_prefix), asked.amended_after(self.amended)
+        elif schema is None:
             body = make_body(turns, merged)
         else:
             from .schema_modes import SchemaRequest  # late: few need it
@@ -124,8 +132,20 @@ class Provider(Runs, ProviderSettings):
             body,
             decoder,
         )
-        source = self._attempt_loop(request, retry, attempts, amended)
+        source: Source = self._attempt_loop(request, retry, attempts, amended)
+        if broken is not None and (resumed := self._resumed_request(broken, request)) is not None:
+            source = resuming(self._attempt_loop(resumed, retry, attempts), source)
         return source, self._call_timeouts(timeouts), model_name
+
+    def _has_tools(self, options: Mapping[str, Any]) -> bool:
+        return bool(options.get("tools", self._defaults.get("tools")))
+
+    def _resumed_request(self, broken: BrokenAnswer, request: HTTPRequest) -> HTTPRequest | None:
+        """Return the request for the rest of an answer, if its server keeps it; else ``None``.
+
+        ``request`` is the one that would ask the model again.
+        """
+        return None
 
     def _attempt_loop(
         self,

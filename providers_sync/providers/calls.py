@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from .. import transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
+from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Prompt, SystemPrompt
+from .continuing import BrokenAnswer, ContinuedAnswer, validate_breaks
 from .validation import mask_argument
 
 if TYPE_CHECKING:
@@ -19,13 +22,17 @@ T = TypeVar("T")
 
 
 class Planner(Protocol):
-    """Prepares a call of messages; ``schema`` is that of the answer, ``more`` adds options."""
+    """Prepares a call of messages; ``schema`` is that of the answer, ``more`` adds options.
+
+    ``broken`` is the answer whose rest is asked for.
+    """
 
     def __call__(
         self,
         messages: Prompt,
         schema: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
     ) -> PreparedCall: ...
 
 
@@ -35,6 +42,8 @@ NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "sess
 class Calls:
     """The calls of a provider, over ``_plan_call``."""
 
+    _continue_after_break = 0
+
     @overload
     def stream(
         self,
@@ -42,6 +51,7 @@ class Calls:
         model: str | None = None,
         *,
         into: None = None,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -89,6 +99,7 @@ class Calls:
         into: Any = None,
         repairs: int | NotGiven = NOT_GIVEN,
         skip_invalid: bool = False,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -120,6 +131,7 @@ class Calls:
             into=into,
             repairs=repairs,
             skip_invalid=skip_invalid,
+            continue_after_break=continue_after_break,
             system=system,
             timeouts=timeouts,
             retry=retry,
@@ -135,6 +147,7 @@ class Calls:
         model: str | None = None,
         *,
         into: None = None,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -182,6 +195,7 @@ class Calls:
         into: Any = None,
         repairs: int | NotGiven = NOT_GIVEN,
         skip_invalid: bool = False,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -200,6 +214,7 @@ class Calls:
             into=into,
             repairs=repairs,
             skip_invalid=skip_invalid,
+            continue_after_break=continue_after_break,
             system=system,
             timeouts=timeouts,
             retry=retry,
@@ -217,6 +232,7 @@ class Calls:
         into: Any = None,
         repairs: int | NotGiven = NOT_GIVEN,
         skip_invalid: bool = False,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
         system: SystemPrompt | None = None,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
         retry: Any = NOT_GIVEN,
@@ -230,10 +246,30 @@ class Calls:
         if into is None:
             if skip_invalid or repairs is not NOT_GIVEN:
                 raise InvalidRequestError("repairs= and skip_invalid= need into=")
-            return plan(messages)
+            breaks = self._breaks_of_call(continue_after_break, options)
+            return prepare_continued(plan, messages, breaks) if breaks else plan(messages)
+        if continue_after_break is not NOT_GIVEN:
+            raise InvalidRequestError(
+                "continue_after_break= is for text: with into=, repairs= asks again"
+            )
         from ..typed import prepare_typed  # late: few need it
 
         return prepare_typed(plan, messages, into, repairs, skip_invalid)
+
+    def _breaks_of_call(self, given: int | NotGiven, options: Mapping[str, Any]) -> int:
+        """Return how many breaks an answer survives; raise ``InvalidRequestError``."""
+        breaks = self._continue_after_break if isinstance(given, NotGiven) else given
+        breaks = validate_breaks(breaks)
+        if breaks and self._has_tools(options):
+            if given is NOT_GIVEN:
+                return 0
+            raise InvalidRequestError(
+                "continue_after_break= is for text: an answer with tools= is not continued"
+            )
+        return breaks
+
+    def _has_tools(self, options: Mapping[str, Any]) -> bool:
+        raise NotImplementedError
 
     def _planner(
         self,
@@ -258,6 +294,7 @@ class Calls:
             messages: Prompt,
             schema: Mapping[str, Any] | None = None,
             more: Mapping[str, Any] | None = None,
+            broken: BrokenAnswer | None = None,
         ) -> PreparedCall:
             source, call_timeouts, model_name = self._plan_call(
                 messages,
@@ -267,6 +304,7 @@ class Calls:
                 retry=retry,
                 headers=headers,
                 schema=schema,
+                broken=broken,
             )
             return PreparedCall(source, call_timeouts, cancel, model_name)
 
@@ -283,5 +321,17 @@ class Calls:
         headers: Mapping[str, str | None] | None,
         attempts: int = 1,
         schema: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
     ) -> tuple[Source, Timeouts, str]:
         raise NotImplementedError
+
+
+def prepare_continued(plan: Planner, messages: Prompt, breaks: int) -> PreparedCall:
+    """Return the call whose answer goes on after so many breaks."""
+    question = to_messages(messages)
+    call = plan(question)
+
+    def rest(broken: BrokenAnswer) -> Source:
+        return plan(question, broken=broken).source
+
+    return replace(call, source=ContinuedAnswer(call.source, rest, breaks))

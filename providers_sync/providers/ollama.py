@@ -34,6 +34,7 @@ class Ollama(ListsModels):
     url = "https://ollama.com"
     protocol = "ollama"
     schema_mode = "ollama"
+    takes_prefix = True
     api_endpoint = "/api/chat"
     models_endpoint = "/api/tags"
     default_base_url = "http://127.0.0.1:11434"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from ..decoding.responses import ResponsesDecoder
 from ..encoding.responses import ENCRYPTED, to_input, translate_options
 from ..errors import APIStatusError
 from ..types import Decoder, Messages
+from .attempts import HTTPRequest
 from .base import build_body
+from .continuing import BrokenAnswer
 from .model_lists import ListsModels
 
 _INCLUDE = re.compile(r"Encrypted content|encrypted_content|\binclude\b")
@@ -79,6 +82,22 @@ class OpenAIResponses(ListsModels):
     def decoder(self, content_type: str = "") -> Decoder:
         """Return a decoder of the protocol's events; ``response.completed`` is the end marker."""
         return ResponsesDecoder(content_type)
+
+    def _resumed_request(self, broken: BrokenAnswer, request: HTTPRequest) -> HTTPRequest | None:
+        """Return the request for the events that have not come (OpenAI, "Background mode")."""
+        decoder = broken.decoder
+        if not (
+            isinstance(decoder, ResponsesDecoder)
+            and (decoder.is_kept or (request.body or {}).get("background") is True)
+            and decoder.response_id
+            and broken.server == urlsplit(request.url).netloc
+        ):
+            return None
+        path = f"{self.api_endpoint}/{quote(decoder.response_id, safe='')}?stream=true"
+        if decoder.sequence_number is not None:
+            path += f"&starting_after={decoder.sequence_number}"
+        url = self._connections.url(self.base_url, path)
+        return HTTPRequest("GET", url, request.headers, None, decoder.reopened)
 
 
 def _without(body: dict[str, Any], name: str) -> dict[str, Any]:

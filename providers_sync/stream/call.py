@@ -245,7 +245,9 @@ class Call:
     @property
     def settles_at_once(self) -> bool:
         """Whether ``settle`` takes no time: no other request follows, and no log is written."""
-        is_last = self.failure is None or self.channel.started or self.channel.ended
+        channel = self.channel
+        has_begun = channel.started and not channel.may_continue
+        is_last = self.failure is None or has_begun or channel.ended
         return is_last and not call_log.is_on(call_log.DEBUG)
 
     def settle(self) -> None:

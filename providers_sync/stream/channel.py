@@ -10,15 +10,15 @@ from typing import Protocol
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
-from ..types import Citation, Delta, Extra, Finish, ProtocolMessage, ServedModel, Usage
+from ..types import Citation, Delta, Extra, Finish, Join, ProtocolMessage, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
 
-_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage)
+_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage, Join)
 """What does not show that the model has begun to answer."""
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
-_BOUNDED = (*_LATEST_ONLY, Finish)
+_BOUNDED = (*_LATEST_ONLY, Finish, Join)
 """Kinds that may be held back for any time; too much of the others is handed over."""
 NOW = -math.inf
 AT_EXIT = "the interpreter is shutting down"
@@ -76,6 +76,13 @@ class Channel(Wakeup):
         """Whether the call returns at the first event, not at the headers.
 
         If so, ``first_token`` ends only the attempt."""
+        self.may_continue = False
+        """Whether the source may ask for the rest of an answer that has begun and breaks.
+
+        If so, ``idle`` ends only the attempt."""
+        self.take_held: Callable[[], list[Delta]] = list
+        """Returns the text that the source's decoder holds back; called, under the lock, before the
+        end and between two parts."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
         """The providers that failed before the current one."""
         self.on_start: Callable[[], None] | None = None
@@ -111,6 +118,13 @@ class Channel(Wakeup):
             self.has_end_marker, self.idle_s = False, self.timeouts.idle
             self.buffered = 0
             self._set_deadline("connect", self.timeouts.connect)
+
+    def begin_part(self, take_held: Callable[[], list[Delta]], *, may_continue: bool) -> None:
+        """Begin an answer, or go on with one that has broken: as before the first event."""
+        with self.lock:
+            self._check()
+            self.take_held, self.may_continue = take_held, may_continue
+            self.started = self.has_end_marker = False
 
     def connected(self) -> None:
         """Record that sending the request starts now."""
@@ -235,7 +249,10 @@ class Channel(Wakeup):
     def _hand_over_held(self, *, is_good: bool) -> None:
         """Hand over usage and the like that came before the first event of the last attempt."""
         held = [delta for delta in self._held if is_good or not isinstance(delta, Finish)]
-        self.buffer, self._held = self.buffer + held, []
+        rest = self.take_held()
+        if not (is_good or rest) and any(isinstance(delta, Join) for delta in held):
+            held = []  # nothing has come after the break
+        self.buffer, self._held = self.buffer + held + rest, []
 
     # --- called by the reader thread
 
@@ -244,8 +261,10 @@ class Channel(Wakeup):
         with self.lock:
             if self.ended:
                 return
-            if timeout == "connect" or (
-                timeout == "first_token" and self.waits_for_first_event and not self.started
+            if (
+                timeout == "connect"
+                or (timeout == "first_token" and self.waits_for_first_event and not self.started)
+                or (timeout == "idle" and self.may_continue and not is_whole)
             ):
                 self.expired = timeout
                 self.deadlines.only_total()

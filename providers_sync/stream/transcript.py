@@ -17,6 +17,7 @@ from ..types import (
     Delta,
     Extra,
     Finish,
+    Join,
     Media,
     Message,
     Messages,
@@ -49,7 +50,8 @@ class Transcript:
         """Tokens counted by the server, if it reports them."""
         self._round_number = 0
         self._earlier_usage: Usage | None = None
-        """That of the rounds before this one."""
+        """That of the rounds before this one, or of the parts before a break."""
+        self._joins = 0
         self._begin_answer()
 
     def _begin_answer(self) -> None:
@@ -155,7 +157,10 @@ class Transcript:
         elif isinstance(delta, Extra):
             self.extras.append(delta)
         elif isinstance(delta, ProtocolMessage):
-            self._protocol_message = delta
+            self._protocol_message = None if self._joins else delta  # it is that of a part
+        elif isinstance(delta, Join):
+            self._joins += 1
+            self._earlier_usage, self.finish_reason = self.usage, None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -243,6 +248,7 @@ class Transcript:
                 chunks=self._position[1] + chunks,
                 bytes=channel.bytes,
                 attempts=channel.attempts,
+                joins=self._joins,
             )
 
 

@@ -12,6 +12,7 @@ from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..providers.attempts import Readings
 from ..providers.base import Provider
+from ..providers.continuing import BrokenAnswer
 from ..providers.openai import OpenAICompatible
 from ..stream import Channel, Source
 from ..types import Messages, Prompt
@@ -137,6 +138,7 @@ class ScriptedProvider(Provider):
         headers: Mapping[str, str | None] | None,
         attempts: int = ATTEMPTS,
         schema: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
     ) -> tuple[Source, Timeouts, str]:
         """Plan the call of the ``like`` provider, and record it when it starts."""
         source, effective_timeouts, resolved_model = self._like._plan_call(
@@ -148,6 +150,7 @@ class ScriptedProvider(Provider):
             headers=headers,
             attempts=attempts,
             schema=schema,
+            broken=broken,
         )
         call = Asked(
             to_messages(messages),
@@ -162,6 +165,9 @@ class ScriptedProvider(Provider):
             yield from source(channel)
 
         return recorded, effective_timeouts, resolved_model
+
+    def _has_tools(self, options: Mapping[str, Any]) -> bool:
+        return self._like._has_tools(options)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute that only the ``like`` provider has, such as ``list_models``."""

@@ -1,0 +1,88 @@
+"""The reason of a failure, by which a ``Failover`` decides whether another provider is tried."""
+
+from __future__ import annotations
+
+import re
+
+CONTENT_FILTER = "content_filter"
+QUOTA = "quota"
+CONTEXT_LENGTH = "context_length"
+UNKNOWN_MODEL = "unknown_model"
+AUTHENTICATION = "authentication"
+RATE_LIMIT = "rate_limit"
+INVALID_REQUEST = "invalid_request"
+SERVER = "server"
+TIMEOUT = "timeout"
+CONNECTION = "connection"
+BROKEN = "broken"
+OTHER = "other"
+
+REASONS = (
+    *(CONTENT_FILTER, QUOTA, CONTEXT_LENGTH, UNKNOWN_MODEL, AUTHENTICATION, RATE_LIMIT),
+    *(INVALID_REQUEST, SERVER, TIMEOUT, CONNECTION, BROKEN, OTHER),
+)
+"""All values of ``ProviderError.reason``."""
+MOVES_ON = tuple(reason for reason in REASONS if reason != CONTENT_FILTER)
+"""Those after which a ``Failover`` tries the next provider, unless it has ``move_on=``."""
+
+_NAMES = (
+    (
+        CONTENT_FILTER,
+        # OpenAI and Azure; DashScope; Zhipu ("API error codes", 1301); xAI
+        "content_?filter|content_?policy|content_?moderation|responsibleaipolicy|moderation_blocked"
+        "|data_?inspection_?failed|invalid_prompt|safety|^1301$|guardrail|prohibited_content",
+    ),
+    (
+        CONTEXT_LENGTH,
+        # OpenAI; llama.cpp; Anthropic (status 413); Mistral
+        "context_?length|context_?size|context_?window|string_above_max_length|request_too_large"
+        "|prompt_?too_?long|max_?tokens_?exceeded|tokens_limit",
+    ),
+    (UNKNOWN_MODEL, "model_?not_?found|unknown_?model|invalid_?model|model_?not_?exist|no_such_model"),
+)
+_WORDS = (
+    (
+        CONTENT_FILTER,
+        "content (management|filtering|policy|filter)|safety system|usage (policy|guidelines)"
+        "|content was blocked|inappropriate content|responsible ai",
+    ),
+    (
+        CONTEXT_LENGTH,
+        r"context (length|window|size)|prompt is too long|too many (input )?tokens|input is too long"
+        r"|input token count|maximum (number of )?tokens|reduce the length|exceeds? the (maximum|model)",
+    ),
+    (
+        UNKNOWN_MODEL,
+        r"\bmodels?\b.{0,100}\b(not found|not exist|does ?n[o']t exist)|\b(unknown|no such) model",
+    ),
+)
+"""What servers say, some of them without a code."""
+
+
+def reason_of_failure(status: int | None, names: list[object], message: str) -> str:
+    """Return the reason of what a server reports: its status, its types and codes, its words.
+
+    >>> reason_of_failure(400, ["context_length_exceeded"], ""), reason_of_failure(503, [], "Busy")
+    ('context_length', 'server')
+    """
+    found = _found(_NAMES, [str(name).lower() for name in names])
+    if found is None and status in (None, 400, 403, 404, 413, 422):
+        found = _found(_WORDS, [message.lower()])
+    if found is not None:
+        return found
+    if status is None:
+        return OTHER
+    if status in (401, 403):
+        return AUTHENTICATION
+    if status == 413:
+        return CONTEXT_LENGTH
+    if status == 429:
+        return RATE_LIMIT
+    return SERVER if status >= 500 or status in (408, 409) else INVALID_REQUEST
+
+
+def _found(patterns: tuple[tuple[str, str], ...], texts: list[str]) -> str | None:
+    for reason, pattern in patterns:
+        if any(re.search(pattern, text) for text in texts):
+            return reason
+    return None

@@ -1,0 +1,320 @@
+"""``ContinuedAnswer``: an answer that is asked for again where it broke, by the same iterator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from .. import call_log, retry
+from ..errors import (
+    APIStatusError,
+    APITimeoutError,
+    InvalidRequestError,
+    MalformedStream,
+    ProviderError,
+    ServerError,
+    StreamCut,
+    StreamTruncated,
+)
+from ..stream import Channel, Reading, Source, in_context
+from ..types import (
+    Decoder,
+    Delta,
+    Finish,
+    Join,
+    Media,
+    Message,
+    Messages,
+    Refusal,
+    ToolCall,
+    ToolCallStarted,
+)
+from .attempts import Amend, Readings
+from .seams import Seam
+
+_SHOWN_CHARACTERS = 60
+"""About how much of its last words a model is asked to repeat."""
+_CANNOT_CONTINUE = {
+    ToolCall: "a tool call had begun",
+    ToolCallStarted: "a tool call had begun",
+    Refusal: "the model had refused",
+    Media: "it has images or sound",
+}
+
+
+class BrokenAnswer:
+    """An answer that has broken: its text, and the decoder and the server of its last part."""
+
+    def __init__(self, text: str, decoder: Decoder | None, server: str) -> None:
+        self.text = text
+        self.decoder = decoder
+        self.server = server
+
+    def messages(self, question: Messages, *, is_prefix: bool) -> Messages:
+        """Return the messages that ask for the rest of the answer.
+
+        ``is_prefix``: the model takes its own words as the beginning of its turn. Else a turn of
+        the user asks it to go on.
+        """
+        if not self.text:
+            return question
+        words = self.text.rstrip() if is_prefix else self.text
+        *before, last = question
+        if last["role"] == "assistant" and isinstance(last["content"], str):  # begun by the caller
+            turns = [*before, {**last, "content": last["content"] + words}]
+        else:
+            turns = [*question, {"role": "assistant", "content": words}]
+        return turns if is_prefix else [*turns, self._request()]
+
+    def _request(self) -> Message:
+        end = self.text[-_SHOWN_CHARACTERS:]
+        if len(end) < len(self.text) and " " in end.strip():
+            end = end.partition(" ")[2]
+        return {
+            "role": "user",
+            "content": (
+                "Your last answer was interrupted. Go on exactly where it stopped. Begin by "
+                "repeating its last words as they stand between these lines, then go on with what "
+                f"comes next:\n---\n{end}\n---\nDo not begin again from the start, and do not "
+                "mention the interruption."
+            ),
+        }
+
+
+class ContinuationRequest:
+    """The bodies that ask for the rest of an answer: as a prefix if the model takes that, or not."""
+
+    def __init__(
+        self,
+        broken: BrokenAnswer,
+        question: Messages,
+        make_body: Callable[[Messages], dict[str, Any]],
+    ) -> None:
+        self._broken = broken
+        self._question = question
+        self._make_body = make_body
+        self._is_prefix = False
+
+    def first_body(self, takes_prefix: bool) -> dict[str, Any]:
+        """Return the body to send."""
+        self._is_prefix = takes_prefix and bool(self._broken.text)
+        return self._body()
+
+    def amended_after(self, amend: Amend) -> Amend:
+        """Return a function that amends a body as ``amend`` does, or else asks without a prefix.
+
+        Some models of a protocol that takes one refuse it.
+        """
+
+        def amended(body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
+            other = amend(body, error)
+            if other is None and self._is_prefix and error.status_code in (400, 422):
+                self._is_prefix = False
+                other = self._body()
+            return other
+
+        return amended
+
+    def _body(self) -> dict[str, Any]:
+        return self._make_body(self._broken.messages(self._question, is_prefix=self._is_prefix))
+
+
+def resuming(resumed: Source, again: Source) -> Source:
+    """Return a source that gets the rest from a server that keeps it, or else asks again."""
+
+    def source(channel: Channel) -> Readings:
+        try:
+            yield from resumed(channel)
+        except APIStatusError:
+            if channel.started:
+                raise
+            yield from again(channel)
+
+    return source
+
+
+class ContinuedAnswer:
+    """The source of an answer in parts: after a break it asks for the rest, ``breaks`` times."""
+
+    def __init__(self, first: Source, rest: Callable[[BrokenAnswer], Source], breaks: int) -> None:
+        self._first = first
+        self._rest = rest
+        self._breaks = breaks
+
+    def __call__(self, channel: Channel) -> Readings:
+        context = copy_context()  # the caller's: no hook has run yet
+        said: list[str] = []
+        broke: ProviderError | None = None
+        readings = self._first(channel)
+        for left in range(self._breaks, -1, -1):
+            part = _Part(said, broke)
+            channel.begin_part(part.take_held, may_continue=left > 0)
+            try:
+                yield from part.readings(readings)
+                return
+            except ProviderError as error:
+                if broke is not None and (part.began_anew or not channel.started):
+                    raise _not_continued(broke, f"asking for the rest failed: {error}") from error
+                if not (left and channel.started and _is_break(error)):
+                    raise
+                if part.obstacle:
+                    raise _not_continued(error, f"it is not continued: {part.obstacle}") from error
+                broke = error
+            said = part.said()
+            text = "asking for the rest of an answer that broke after %d characters: %s"
+            call_log.write(call_log.INFO, text, sum(map(len, said)), call_log.reason(broke))
+            broken = BrokenAnswer("".join(said), part.decoder, channel.server)
+            try:
+                source = context.copy().run(self._rest, broken)
+            except ProviderError as error:
+                raise _not_continued(broke, f"the rest cannot be asked for: {error}") from error
+            readings = in_context(context.copy(), source(channel))
+
+
+class _Part:
+    """One part of an answer; its decoders take off what it repeats of the parts before."""
+
+    def __init__(self, before: list[str], broke: ProviderError | None) -> None:
+        self._before = before
+        self._broke = broke
+        self._current: _PartDecoder | None = None
+
+    def readings(self, readings: Readings) -> Readings:
+        """Yield the readings, with decoders of ours around theirs."""
+        error: BaseException | None = None
+        while True:
+            try:
+                body, decoder, context = next(readings) if error is None else readings.throw(error)
+            except StopIteration:
+                return
+            self._current = _PartDecoder(decoder, self._before, self._broke)
+            error = None
+            try:
+                yield Reading(body, self._current, context)
+            except GeneratorExit:
+                readings.close()
+                raise
+            except BaseException as failure:  # noqa: BLE001 (it is theirs)
+                error = failure
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """The decoder of the last response."""
+        return self._current and self._current.decoder
+
+    @property
+    def obstacle(self) -> str:
+        """Why the answer cannot be continued; empty if it can."""
+        return self._current.obstacle if self._current else ""
+
+    @property
+    def began_anew(self) -> bool:
+        """Whether the model has told the answer again, in other words."""
+        return bool(self._current and self._current.failure)
+
+    def said(self) -> list[str]:
+        """Return the text of the answer so far."""
+        self.take_held()
+        return [*self._before, *(self._current.texts if self._current else ())]
+
+    def take_held(self) -> list[Delta]:
+        """Return the text that is held back, as far as it is new."""
+        return self._current.take_held() if self._current else []
+
+
+class _PartDecoder:
+    """A decoder that takes off what the text repeats of the parts before; keeps the rest."""
+
+    def __init__(self, decoder: Decoder, before: list[str], broke: ProviderError | None) -> None:
+        self.decoder = decoder
+        self.texts: list[str] = []
+        self.obstacle = ""
+        """What it has brought that cannot be continued."""
+        self.failure: MalformedStream | None = None
+        """Set where the model has told the answer again, in other words."""
+        said = "".join(before)
+        goes_on = getattr(decoder, "goes_on", False)
+        self._seam = Seam("" if goes_on else said)
+        self._join = None if broke is None else Join(str(broke), broke.outcome, len(said))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.decoder, name)
+
+    @property
+    def ended(self) -> bool:
+        return self.failure is not None or bool(getattr(self.decoder, "ended", False))
+
+    def feed(self, data: bytes) -> list[Delta]:
+        return self._new(self.decoder.feed(data))
+
+    def end(self) -> list[Delta]:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            deltas = self._new(self.decoder.end())
+        except Exception as error:
+            vars(error).update(deltas=self._new(vars(error).pop("deltas", [])))
+            raise
+        deltas += self._text_of(self._seam.end)
+        if self.failure is not None:
+            vars(self.failure).update(deltas=deltas)
+            raise self.failure
+        return deltas
+
+    def take_held(self) -> list[Delta]:
+        """Return the text that is held back, as far as it is new."""
+        return self._text_of(self._seam.give_up)
+
+    def _new(self, deltas: list[Delta]) -> list[Delta]:
+        """Return the deltas without what they repeat; up to where the answer begins anew."""
+        found: list[Delta] = []
+        if self._join is not None and deltas:
+            found.append(self._join)
+            self._join = None
+        for delta in deltas:
+            if isinstance(delta, str):
+                found += self._text_of(functools.partial(self._seam.feed, delta))
+            else:
+                if isinstance(delta, Finish):
+                    found += self._text_of(self._seam.end)
+                self.obstacle = self.obstacle or _CANNOT_CONTINUE.get(type(delta), "")
+                found.append(delta)
+            if self.failure is not None:
+                break
+        return found
+
+    def _text_of(self, read: Callable[[], str]) -> list[Delta]:
+        try:
+            text = read()
+        except MalformedStream as error:
+            self.failure, text = error, ""
+        if not text:
+            return []
+        self.texts.append(text)
+        return [text]
+
+
+def _is_break(error: ProviderError) -> bool:
+    """Return whether an answer that has begun may go on after this error."""
+    if isinstance(error, APITimeoutError):
+        return error.clock == "idle"
+    if isinstance(error, ServerError):
+        return retry.is_retryable(error)
+    return isinstance(error, (StreamCut, StreamTruncated, MalformedStream))
+
+
+def _not_continued(broke: ProviderError, why: str) -> ProviderError:
+    """Return the error of a break, which says why the answer ends there."""
+    broke.args = (f"{broke}; {why}",)
+    return broke
+
+
+def validate_breaks(value: Any) -> int:
+    """Return how many breaks an answer may survive; raise ``InvalidRequestError`` for no number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequestError(
+            f"continue_after_break must be a number of breaks, 0 or more, not {value!r}"
+        )
+    return value
