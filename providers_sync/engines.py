@@ -15,6 +15,7 @@ from .types import (
     Event,
     Extra,
     Finish,
+    Join,
     InternalDelta,
     Media,
     Messages,
@@ -30,7 +31,7 @@ POLL_S = 0.1
 
 EngineEvent = Union[str, Event]
 """What an engine yields: text, and the events of a ``Stream``."""
-_NOT_SENT = (Citation, Media, Extra, *InternalDelta)
+_NOT_SENT = (Citation, Media, Extra, Join, *InternalDelta)
 """What the gateway's protocols do not carry."""
 _STOP_SEQUENCE = "delta.stop_sequence"
 """The ``Extra`` that holds the stop sequence in the answer of an ``Anthropic`` provider."""

@@ -22,7 +22,7 @@ from .errors import (
     ProviderFailure,
 )
 from .providers.attempts import Readings
-from .failure_reasons import MOVES_ON, REASONS
+from .failure_reasons import CONTENT_FILTER, CONTEXT_LENGTH, MOVES_ON, REASONS, UNKNOWN_MODEL
 from .providers.base import Provider, describe
 from .providers.continuing import BrokenAnswer, validate_breaks
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("order", "round_robin")
 _REQUEST_STATUSES = {400, 413, 422}
-"""Statuses caused by the request: they do not show that the provider is unhealthy."""
+_REQUEST_REASONS = (CONTENT_FILTER, CONTEXT_LENGTH, UNKNOWN_MODEL)
+"""What is caused by the request: it does not show that the provider is unhealthy."""
 
 
 class Failover(Provider):
@@ -46,10 +47,15 @@ class Failover(Provider):
             print(chunk, end="")
 
     - ``stream()`` returns at the first event (text, reasoning, refusal or tool call) or at a
-      successful end. Before that, any failure moves on to the next provider; after it, the answer
+      successful end. Before that, a failure moves on to the next provider; after it, the answer
       stays with the provider that started it. Earlier failures are in the stream's ``.attempts``;
       if every provider fails, ``FailoverError`` lists them all. Bad input and ``cancel`` never
       move on.
+    - ``move_on``: the failures that move on: values of ``error.reason``, or a function that takes
+      the error and returns whether it does. By default all but ``"content_filter"``: what a
+      provider rejects for its content is not asked elsewhere.
+    - ``continue_after_break``: as for ``stream``, the default of each call. The rest is asked for
+      from the next provider first.
     - ``strategy``: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the
       next one at each call.
     - A provider that fails ``failures`` times in a row, or that times out once, cools down for
@@ -342,7 +348,9 @@ def _health_after_error(error: ProviderError) -> ProviderHealth:
         return ProviderHealth.TIMED_OUT
     if isinstance(error, InvalidRequestError):
         return ProviderHealth.UNKNOWN
-    about_request = isinstance(error, APIStatusError) and error.status_code in _REQUEST_STATUSES
+    about_request = error.reason in _REQUEST_REASONS or (
+        isinstance(error, APIStatusError) and error.status_code in _REQUEST_STATUSES
+    )
     return ProviderHealth.UNKNOWN if about_request else ProviderHealth.BAD
 
 

@@ -63,7 +63,7 @@ from providers_sync.testing import (
 
 SHORT = Timeouts(connect=5, first_token=5, idle=0.3, total=10)
 AT_ONCE = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
-OVERLOADED = error("overloaded_error", "Overloaded")
+OVERLOADED = error("Overloaded", "overloaded_error")
 BROKEN_LINE = event("{not json")
 BREAKS: dict[str, tuple[Any, type[ProviderError], str]] = {
     "cut": (answer("One two", " three", cut()), StreamCut, "cut"),
@@ -147,7 +147,7 @@ def test_overloaded_in_the_middle_goes_on() -> None:
 
 @pytest.mark.parametrize("kind", ["invalid_request_error", "insufficient_quota"])
 def test_other_error_in_the_middle_stays_one(kind: str) -> None:
-    stream, provider = ask(answer("One two", error(kind, "No")), REST)
+    stream, provider = ask(answer("One two", error("No", kind)), REST)
     with pytest.raises(ServerError):
         stream.read()
     assert (stream.text, stream.outcome, len(provider.requests)) == ("One two", "failed", 1)
@@ -533,3 +533,16 @@ def test_however_the_answer_is_split(pieces: int) -> None:
             rest = [said[i : i + pieces] for i in range(start, len(said), pieces)]
             stream, _ = ask(answer(*first, cut()), answer(*rest))
             assert stream.read() == said
+
+
+@pytest.mark.parametrize(
+    "make_it",
+    [
+        lambda: OpenAICompatible("m", base_url="http://gone.invalid", continue_after_break=1),
+        lambda: ScriptedProvider("x").run("Hi", tools=[len], continue_after_break=1),
+        lambda: Chat(ScriptedProvider("x"), tools=[len]).send("Hi", continue_after_break=1),
+    ],
+)
+def test_never_an_option_of_the_body(make_it: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="continue_after_break= belongs to stream"):
+        make_it()

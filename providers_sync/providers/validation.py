@@ -232,6 +232,10 @@ def validate_options(options: dict[str, Any]) -> dict[str, Any]:
     for name in _OF_RUNS:
         if name in options:
             raise InvalidRequestError(f"{name}= says how functions are called: use provider.run()")
+    if "continue_after_break" in options:
+        raise InvalidRequestError(
+            "continue_after_break= belongs to stream() and complete(), or to a Failover"
+        )
     tools = options.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, (list, tuple)) else ()):
         if callable(tool) or hasattr(tool, "schema"):
