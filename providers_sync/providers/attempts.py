@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Generator
 from contextvars import copy_context
@@ -61,7 +62,8 @@ class AttemptLoop:
 
     ``headers`` returns all headers of an attempt; it may ask the caller's own code for a key.
     ``amended`` returns another body to try if the server has rejected the first; ``explain`` adds
-    the remedy to an error and removes secrets from it, before it is raised.
+    the remedy to an error and removes secrets from it, before it is raised. ``secrets`` returns
+    what must not be written down.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class AttemptLoop:
         send: Callable[[HTTPRequest, transport.RequestAttempt], transport.Response],
         amended: Amend,
         explain: Callable[[Exception, HTTPRequest], None],
+        secrets: Callable[[HTTPRequest], list[str]],
     ) -> None:
         self._request = request
         self._policy = policy
@@ -79,6 +82,7 @@ class AttemptLoop:
         self._send = send
         self._amended = amended
         self._explain = explain
+        self._secrets = secrets
 
     def __call__(self, channel: Channel) -> Readings:
         readings = self._attempts(channel)
@@ -126,7 +130,9 @@ class AttemptLoop:
 
     def _send_once(self, channel: Channel) -> Readings:
         channel.deadlines.only_total()  # the time to get a key is not that to connect
-        self._request.sent_headers = self._headers(self._request)
+        recording = channel.tape.find(self._request) if channel.tape else None
+        if recording is None:
+            self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
         attempt = transport.RequestAttempt(
             connect_s=channel.timeouts.connect,
@@ -139,7 +145,7 @@ class AttemptLoop:
         channel.status = None
         self._log("sending %s, attempt %d", channel.attempts)
         try:
-            yield from self._exchange(channel, attempt)
+            yield from self._exchange(channel, attempt, recording)
             return
         except transport.AttemptStopped:
             raise channel.interruption() from None
@@ -152,8 +158,10 @@ class AttemptLoop:
             attempt.release_socket()
         yield from self._send_once(channel)
 
-    def _exchange(self, channel: Channel, attempt: transport.RequestAttempt) -> Readings:
-        response = self._send(self._request, attempt)
+    def _exchange(
+        self, channel: Channel, attempt: transport.RequestAttempt, recording: Any
+    ) -> Readings:
+        response = self._open(channel, attempt, recording)
         channel.status = response.status
         try:
             if not 200 <= response.status < 300:
@@ -162,6 +170,8 @@ class AttemptLoop:
                 )
             context = copy_context()
             decoder = context.run(self._request.decoder, response.content_type)
+            if channel.tape and not recording:
+                decoder = response.watch(decoder)
             wait_s = min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
             _check_content_type(response, decoder, wait_s)
             server = urlsplit(self._request.url).netloc
@@ -169,6 +179,16 @@ class AttemptLoop:
             yield Reading(response, decoder, context)
         finally:
             response.close()
+
+    def _open(self, channel: Channel, attempt: transport.RequestAttempt, recording: Any) -> Any:
+        """Send the request, or play its recording; return the response."""
+        if recording is not None:
+            return channel.tape.play(recording, attempt)
+        if channel.tape is not None:
+            send = functools.partial(self._send, self._request, attempt)
+            secrets = functools.partial(self._secrets, self._request)
+            return channel.tape.record(self._request, channel, send, secrets)
+        return self._send(self._request, attempt)
 
     # --- logging, always without a lock
 

@@ -158,7 +158,13 @@ class Provider(Runs, ProviderSettings):
         policy = attempts if policy is NOT_GIVEN else policy
         send = functools.partial(self._send, self._transport())
         return AttemptLoop(
-            request, policy, self._attempt_headers, send, amended or self.amended, self._explain
+            request,
+            policy,
+            self._attempt_headers,
+            send,
+            amended or self.amended,
+            self._explain,
+            self._secrets,
         )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:

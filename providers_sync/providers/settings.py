@@ -212,8 +212,12 @@ class ProviderSettings:
         """Add the remedy if no key was set, and remove secrets from the error."""
         if isinstance(error, AuthenticationError) and not self._api_key:
             error.args = (f"{error}; {self._key_advice()}",)
+        transport.redact(self._secrets(request), error)
+
+    def _secrets(self, request: HTTPRequest) -> list[str]:
+        """Return what must not be shown of a request."""
         headers = request.sent_headers or merge_headers(self._extra_headers, request.headers)
-        transport.redact(self._connections.secrets(headers), error)
+        return self._connections.secrets(headers)
 
     def _key_advice(self) -> str:
         variable = self.api_key_variable

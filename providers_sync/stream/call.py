@@ -244,11 +244,11 @@ class Call:
 
     @property
     def settles_at_once(self) -> bool:
-        """Whether ``settle`` takes no time: no other request follows, and no log is written."""
+        """Whether ``settle`` takes no time: no other request follows, and nothing is written."""
         channel = self.channel
         has_begun = channel.started and not channel.may_continue
         is_last = self.failure is None or has_begun or channel.ended
-        return is_last and not call_log.is_on(call_log.DEBUG)
+        return is_last and channel.tape is None and not call_log.is_on(call_log.DEBUG)
 
     def settle(self) -> None:
         """Release the response; end the call, or let the source go on after a failure."""

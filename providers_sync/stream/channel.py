@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from sys import is_finalizing
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
@@ -83,6 +83,8 @@ class Channel(Wakeup):
         self.take_held: Callable[[], list[Delta]] = list
         """Returns the text that the source's decoder holds back; called, under the lock, before the
         end and between two parts."""
+        self.tape: Any = None
+        """What records the exchanges of the call, or plays them; it knows HTTP."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
         """The providers that failed before the current one."""
         self.on_start: Callable[[], None] | None = None

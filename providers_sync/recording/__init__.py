@@ -1,0 +1,15 @@
+"""Recordings: what servers have answered, kept in a file with its timing, and played again.
+
+::
+
+    provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
+    print(provider.complete("Why do cats purr?"))  # asked once; from the file after that
+
+A file holds a line of JSON for each request; docs/recordings.md describes it.
+"""
+
+from .exchange import Exchange
+from .file import RecordingError, read_recordings
+from .recorded import Recorded
+
+__all__ = ["Exchange", "Recorded", "RecordingError", "read_recordings"]

@@ -1,0 +1,222 @@
+"""``Exchange``: a request and what the server has answered, as a line of JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from .. import errors, transport
+from ..errors import APIConnectionError, APITimeoutError, ProviderError
+
+VERSION = 1
+HOW = ("clean", "cut", "reset", "timeout", "malformed", "error", "stopped")
+"""How a body may have ended; ``stopped`` by the caller, or because nothing more was needed."""
+_SAFE_HEADERS = (
+    *("content-type", "location", "date", "retry-after", "retry-after-ms", "x-should-retry"),
+    *("x-request-id", "request-id"),
+)
+_SAFE_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was sent, without its headers; secrets in it are replaced by stars."""
+
+    method: str
+    url: str
+    body: Any
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for equal requests, whatever their keys and headers."""
+        text = json.dumps([self.method, self.url, self.body], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def to_request(method: str, url: str, body: Mapping[str, Any] | None) -> Request:
+    """Return a request as it is recorded."""
+    parts = urlsplit(url)
+    query = [
+        (name, "***" if transport.names_secret(name) else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    shown = urlunsplit(parts._replace(query=urlencode(query, safe="*"), fragment=""))
+    return Request(method, shown, _without_secrets(body))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: "***"
+            if isinstance(each, str) and transport.names_secret(str(name))
+            else _without_secrets(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(each) for each in value]
+    return value
+
+
+@dataclass
+class Exchange:
+    """A request, and what came back: the pieces of the body, each with its time."""
+
+    request: Request
+    replaces: bool = False
+    """Whether it takes the place of what the file has for this request."""
+    status: int | None = None
+    """``None`` if no response came; ``error`` tells why."""
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: list[tuple[float, bytes]] = field(default_factory=list)
+    """Seconds since the request was sent, and the bytes of the body, without compression."""
+    how: str = "stopped"
+    seconds: float = 0.0
+    """From the request to the end."""
+    error: dict[str, Any] | None = None
+    """The class and the words of the error that ended it."""
+    is_whole: bool = False
+    """Whether the answer was complete, and the model has ended it by itself."""
+    decoder: str = ""
+    """The class that has read the body."""
+    recorded_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(data for _, data in self.pieces)
+
+    def failure(self) -> ProviderError | None:
+        """Return the error that ended it, anew."""
+        told = self.error
+        if told is None:
+            return None
+        words = str(told.get("message", ""))
+        kind = getattr(errors, str(told.get("type")), ProviderError)
+        if kind is APITimeoutError:
+            return APITimeoutError(words, clock=str(told.get("clock")))
+        if not (isinstance(kind, type) and issubclass(kind, ProviderError)):
+            kind = ProviderError
+        try:
+            failure: ProviderError = kind(words)
+        except TypeError:  # it takes more
+            failure = ProviderError(words)
+        if isinstance(failure, APIConnectionError) and told.get("retryable") is False:
+            failure.retryable = False
+        return failure
+
+    def note_failure(self, failure: BaseException) -> None:
+        """Keep an error of ours so that ``failure()`` returns it."""
+        self.error = {"type": type(failure).__name__, "message": str(failure)}
+        if isinstance(failure, APITimeoutError):
+            self.error["clock"] = failure.clock
+        if isinstance(failure, APIConnectionError) and not failure.retryable:
+            self.error["retryable"] = False
+
+    def keep_headers(self, headers: Mapping[str, str]) -> None:
+        """Keep those that a replay needs, and that hold no secret."""
+        for name, value in headers.items():
+            lower = name.lower()
+            if lower in _SAFE_HEADERS or lower.startswith(_SAFE_PREFIXES):
+                self.headers[lower] = value
+
+    def hide(self, secrets: list[str]) -> None:
+        """Replace secrets by stars, also where two pieces share one."""
+
+        def hidden(text: str) -> str:
+            return transport.redact_text(secrets, text)
+
+        def hidden_bytes(data: bytes) -> bytes:
+            return hidden(data.decode("latin-1")).encode("latin-1")
+
+        pieces = [(seconds, hidden_bytes(data)) for seconds, data in self.pieces]
+        joined = b"".join(data for _, data in pieces)
+        if hidden_bytes(joined) != joined:
+            pieces = [(pieces[-1][0], hidden_bytes(joined))]
+        self.pieces = pieces
+        self.headers = {name: hidden(value) for name, value in self.headers.items()}
+        body = json.loads(hidden(json.dumps(self.request.body)))
+        self.request = Request(self.request.method, hidden(self.request.url), body)
+        if self.error is not None:
+            self.error["message"] = hidden(self.error["message"])
+
+    def to_line(self) -> bytes:
+        """Return it as a line of JSON."""
+        value = {
+            "version": VERSION,
+            "id": self.id,
+            "fingerprint": self.request.fingerprint,
+            "recorded_at": self.recorded_at.isoformat(timespec="milliseconds"),
+            "request": vars(self.request),
+            "replaces": self.replaces,
+            "status": self.status,
+            "headers": self.headers,
+            "decoder": self.decoder,
+            "pieces": [[round(seconds, 4), _text_of(data)] for seconds, data in self.pieces],
+            "how": self.how,
+            "seconds": round(self.seconds, 4),
+            "error": self.error,
+            "is_whole": self.is_whole,
+        }
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Exchange:
+        """Return what a line says; raise ``ValueError`` for a wrong one."""
+        try:
+            value = json.loads(line)
+            if value["version"] != VERSION:
+                raise ValueError(f"its version is {value['version']!r}, not {VERSION}")
+            asked = value["request"]
+            exchange = cls(
+                request=Request(str(asked["method"]), str(asked["url"]), asked["body"]),
+                replaces=value["replaces"] is True,
+                status=None if value["status"] is None else int(value["status"]),
+                headers={str(name): str(each) for name, each in value["headers"].items()},
+                pieces=[(_time(seconds), _bytes_of(data)) for seconds, data in value["pieces"]],
+                how=str(value["how"]),
+                seconds=_time(value["seconds"]),
+                error=None if value["error"] is None else dict(value["error"]),
+                is_whole=value["is_whole"] is True,
+                decoder=str(value["decoder"]),
+                recorded_at=datetime.fromisoformat(value["recorded_at"]),
+                id=str(value["id"]),
+            )
+            if exchange.recorded_at.tzinfo is None or exchange.how not in HOW:
+                raise ValueError("recorded_at has no time zone, or how is unknown")
+        except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as failure:
+            raise ValueError(f"{type(failure).__name__}: {failure}") from failure
+        return exchange
+
+
+def _time(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{seconds} is no time")
+    return seconds
+
+
+def _text_of(data: bytes) -> Any:
+    """Return a piece as text, or what is no text as ``{"base64": …}``."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _bytes_of(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return base64.b64decode(value["base64"], validate=True)
+    except binascii.Error as failure:
+        raise ValueError(str(failure)) from failure

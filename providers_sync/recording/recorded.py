@@ -1,0 +1,150 @@
+"""``Recorded``: a provider whose answers are kept in a file, and played from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ..config import ATTEMPTS, NotGiven, Timeouts, seconds
+from ..errors import InvalidRequestError
+from ..providers.attempts import Readings
+from ..providers.base import Provider
+from ..providers.continuing import BrokenAnswer
+from ..stream import Channel, Source
+from ..types import Prompt
+from .file import RecordingFile
+from .tape import Tape, finder
+
+MODES = ("auto", "record", "replay")
+_PUBLISHED = (
+    *("url", "working", "supports_gpt_35_turbo", "default_model", "models", "model_aliases"),
+    *("api_endpoint", "protocol", "takes_prefix", "get_model", "get_models"),
+)
+
+
+class Recorded(Provider):
+    """A provider that records what the servers of another answer, or plays what was recorded.
+
+    ::
+
+        provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
+        print(provider.complete("Why do cats purr?"))
+
+    A recording belongs to a request: its address, and its body with messages, model and options,
+    whatever the key and the headers. It goes through the same decoders as an answer from the
+    network: the same chunks, outcome, error and partial text, at once or at the recorded pace.
+
+    - ``mode="auto"``: plays an answer that is whole (``is_whole``), and asks for all others and
+      records them: a cache for scripts and notebooks. The second equal request of this object gets
+      the second recording, and so on.
+    - ``mode="replay"``: nothing is sent. The n-th equal request gets the n-th recording, failed ones
+      too; a request without one raises ``RecordingError``, which shows what differs.
+    - ``mode="record"``: everything is sent. What the file has for a request is replaced.
+    - ``max_age``: seconds after which an answer is asked for again in ``auto``.
+    - ``paced``: play as slowly as it came.
+
+    The file is readable by its owner only, and holds no key; several processes may append to it.
+    Raises ``InvalidRequestError`` for invalid settings, and ``RecordingError`` at the call for a
+    file that cannot be used.
+    """
+
+    url = api_endpoint = default_base_url = base_url_variable = ""
+
+    def __init__(
+        self,
+        provider: Provider,
+        path: str | os.PathLike[str],
+        mode: Literal["auto", "record", "replay"] = "auto",
+        *,
+        max_age: float | None = None,
+        paced: bool = False,
+    ) -> None:
+        if not isinstance(provider, Provider) or isinstance(provider, Recorded):
+            raise InvalidRequestError(f"Recorded needs a provider to record, not {provider!r}")
+        if mode not in MODES:
+            raise InvalidRequestError(f"mode must be one of {MODES}, not {mode!r}")
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise InvalidRequestError(f"path must be that of a file, not {path!r}")
+        if not isinstance(paced, bool):
+            raise InvalidRequestError("paced must be True or False")
+        self.provider = provider
+        self.path = os.fspath(path)
+        self.mode = mode
+        self.model, self.base_url = provider.model, provider.base_url
+        self._max_age = None if max_age is None else seconds(max_age, "max_age")
+        self._paced = paced
+        self._files: dict[int, RecordingFile] = {}
+        vars(self).update(
+            {name: getattr(provider, name) for name in _PUBLISHED if hasattr(provider, name)}
+        )
+
+    @property
+    def supports_tools(self) -> bool:  # type: ignore[override]
+        """Whether the protocol of the provider has tools."""
+        return self.provider.supports_tools
+
+    def _plan_call(
+        self,
+        messages: Prompt,
+        model: str | None,
+        options: dict[str, Any],
+        *,
+        timeouts: Timeouts | float | NotGiven | None,
+        retry: Any,
+        headers: Mapping[str, str | None] | None,
+        attempts: int = ATTEMPTS,
+        schema: Mapping[str, Any] | None = None,
+        broken: BrokenAnswer | None = None,
+    ) -> tuple[Source, Timeouts, str]:
+        source, effective_timeouts, resolved_model = self.provider._plan_call(
+            messages,
+            model,
+            options,
+            timeouts=timeouts,
+            retry=retry,
+            headers=headers,
+            attempts=attempts,
+            schema=schema,
+            broken=broken,
+        )
+
+        def recorded(channel: Channel) -> Readings:
+            outer, channel.tape = channel.tape, self._tape()
+            try:
+                yield from source(channel)
+            finally:
+                channel.tape = outer
+
+        return recorded, effective_timeouts, resolved_model
+
+    def _has_tools(self, options: Mapping[str, Any]) -> bool:
+        return self.provider._has_tools(options)
+
+    def _tape(self) -> Tape:
+        file = self._file()
+        find = finder(file, self.mode, self._max_age)
+        return Tape(file, find, replaces=self.mode != "replay", paced=self._paced)
+
+    def _file(self) -> RecordingFile:
+        """Return the file of this process: a lock that was held during a fork stays locked."""
+        pid = os.getpid()
+        if pid not in self._files:
+            self._files.setdefault(pid, RecordingFile(self.path))
+        return self._files[pid]
+
+    def close(self) -> None:
+        """Close the idle connections of the provider."""
+        self.provider.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that only the provider has, such as ``list_models``."""
+        if name.startswith("_") or name == "provider":
+            raise AttributeError(name)
+        return getattr(self.provider, name)
+
+    def __repr__(self) -> str:
+        return f"Recorded({self.provider!r}, {self.path!r}, mode={self.mode!r})"
