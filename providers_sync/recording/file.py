@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from ..clock import monotonic
 from ..errors import InvalidRequestError, ProviderError
 from ..locked_file import LockedFile
+from . import unwritten
 from .exchange import Exchange
 
 LOCK_WAIT_S = 10.0
@@ -56,10 +57,16 @@ class RecordingFile:
         """The ids that were given out or recorded, by fingerprint."""
         self._count: dict[str, int] = {}
 
-    def nth(self, fingerprint: str) -> tuple[Exchange | None, int]:
-        """Return the next recording of a request, if there is one, and how often it was asked."""
+    def load(self) -> None:
+        """Read what the file holds now. Raises ``RecordingError``."""
+        unwritten.wait(self.path)
         with self._lock:
             self._refresh()
+
+    def nth(self, fingerprint: str) -> tuple[Exchange | None, int]:
+        """Return the next recording of a request, if there is one, and how often it was asked."""
+        self.load()
+        with self._lock:
             number = self._count.get(fingerprint, 0)
             self._count[fingerprint] = number + 1
             found = self._exchanges.get(fingerprint, [])
@@ -70,8 +77,8 @@ class RecordingFile:
         oldest = None
         if max_age is not None:
             oldest = datetime.now(timezone.utc) - timedelta(seconds=max_age)
+        self.load()
         with self._lock:
-            self._refresh()
             given = self._given.setdefault(fingerprint, set())
             for exchange in self._exchanges.get(fingerprint, ()):
                 is_fresh = oldest is None or exchange.recorded_at >= oldest
@@ -88,7 +95,6 @@ class RecordingFile:
     def all(self) -> list[Exchange]:
         """Return what the file holds, without what was replaced."""
         with self._lock:
-            self._refresh()
             return [each for found in self._exchanges.values() for each in found]
 
     def append(self, exchange: Exchange) -> None:

@@ -45,8 +45,8 @@ class Recorded(Provider):
     - ``paced``: play as slowly as it came.
 
     The file is readable by its owner only, and holds no key; several processes may append to it.
-    Raises ``InvalidRequestError`` for invalid settings, and ``RecordingError`` at the call for a
-    file that cannot be used.
+    Raises ``InvalidRequestError`` for invalid settings, and ``RecordingError`` for a file that
+    cannot be used.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
@@ -78,6 +78,8 @@ class Recorded(Provider):
         vars(self).update(
             {name: getattr(provider, name) for name in _PUBLISHED if hasattr(provider, name)}
         )
+        if mode != "record":
+            self._file().load()  # a large file takes time, which is not that of a call
 
     @property
     def supports_tools(self) -> bool:  # type: ignore[override]

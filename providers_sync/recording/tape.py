@@ -12,6 +12,7 @@ from ..finish_reasons import is_whole
 from ..providers.attempts import HTTPRequest
 from ..stream import Channel
 from ..types import Decoder, Delta, Finish, Outcome, Refusal
+from . import unwritten
 from .exchange import Exchange, Request, to_request
 from .file import RecordingError, RecordingFile
 from .nearest import describe_nearest
@@ -76,6 +77,7 @@ class _Recorder:
         self._replaces = replaces
         self._started_at = monotonic()
         self._is_written = False
+        unwritten.begin(self, file.path, lambda: channel.ended)
 
     def now(self) -> float:
         return monotonic() - self._started_at
@@ -83,11 +85,10 @@ class _Recorder:
     def end_without_response(self, error: BaseException) -> None:
         if isinstance(error, transport.AttemptStopped):
             failure = self._timeout()
-            if failure is None:  # the caller has stopped it
-                return
-            error = failure
+            error = error if failure is None else failure  # else the caller has stopped it
         if isinstance(error, ProviderError):
-            self._write("error", error)
+            self._write("timeout" if isinstance(error, APITimeoutError) else "error", error)
+        unwritten.end(self)
 
     def end(self, failure: BaseException | None, *, is_good: bool, is_read: bool) -> None:
         """Write how the body has ended.
@@ -114,6 +115,12 @@ class _Recorder:
         if self._is_written:
             return
         self._is_written = True
+        try:
+            self._finish_exchange(how, failure, is_good)
+        finally:
+            unwritten.end(self)
+
+    def _finish_exchange(self, how: str, failure: ProviderError | None, is_good: bool) -> None:
         exchange = self.exchange
         exchange.how, exchange.seconds = how, self.now()
         if failure is not None:
