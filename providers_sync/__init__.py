@@ -80,7 +80,7 @@ _LAZY_PROVIDERS = {
     *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
     "Vitalentum",
 }
-_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "testing", "web"}
+_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
 
@@ -140,10 +140,10 @@ __all__ = [
     "Failover",
     "FailoverError",
     "Finish",
-    "Join",
     "Gemini",
     "InvalidAnswer",
     "InvalidRequestError",
+    "Join",
     "MalformedStream",
     "Media",
     "Message",

@@ -46,11 +46,12 @@ class ProviderError(Exception):
     attempts: tuple[ProviderFailure, ...] = ()
     """The providers of a ``Failover`` that had failed before, in order; otherwise empty."""
     default_outcome = Outcome.FAILED
+    default_reason = failure_reasons.OTHER
 
     @property
     def reason(self) -> str:
         """Why it failed, in a word, by which a ``Failover`` decides: ``REASONS`` lists them."""
-        return failure_reasons.OTHER
+        return self.default_reason
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -74,19 +75,19 @@ def _rebuild(
 class InvalidRequestError(ProviderError, ValueError):
     """The call is invalid; the message names the item and the remedy. Nothing was sent."""
 
-    reason = failure_reasons.INVALID_REQUEST
+    default_reason = failure_reasons.INVALID_REQUEST
 
 
 class ModelNotSupportedError(InvalidRequestError):
     """The provider does not know this model; the message lists those it knows."""
 
-    reason = failure_reasons.UNKNOWN_MODEL
+    default_reason = failure_reasons.UNKNOWN_MODEL
 
 
 class APIConnectionError(ProviderError, ConnectionError):
     """The server could not be reached, or closed the connection before it answered."""
 
-    reason = failure_reasons.CONNECTION
+    default_reason = failure_reasons.CONNECTION
     retryable = True
     """False if another attempt cannot help: a certificate that fails to verify, for example."""
 
@@ -101,7 +102,7 @@ _TIMEOUT_OUTCOMES = {
 class APITimeoutError(ProviderError, TimeoutError):
     """One of the ``Timeouts`` expired."""
 
-    reason = failure_reasons.TIMEOUT
+    default_reason = failure_reasons.TIMEOUT
 
     def __init__(self, message: str, *, clock: str) -> None:
         super().__init__(message)
@@ -199,7 +200,7 @@ class ToolError(ProviderError):
 class StreamError(ProviderError):
     """The answer started and then failed; ``.partial`` holds what had arrived."""
 
-    reason = failure_reasons.BROKEN
+    default_reason = failure_reasons.BROKEN
 
 
 class StreamTruncated(StreamError):
@@ -276,4 +277,4 @@ class StreamCancelled(StreamError):
     """``cancel()`` was called on the stream or on its token."""
 
     default_outcome = Outcome.CANCELLED
-    reason = failure_reasons.OTHER
+    default_reason = failure_reasons.OTHER

@@ -21,8 +21,8 @@ from .errors import (
     ProviderError,
     ProviderFailure,
 )
-from .providers.attempts import Readings
 from .failure_reasons import CONTENT_FILTER, CONTEXT_LENGTH, MOVES_ON, REASONS, UNKNOWN_MODEL
+from .providers.attempts import Readings
 from .providers.base import Provider, describe
 from .providers.continuing import BrokenAnswer, validate_breaks
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
@@ -240,7 +240,6 @@ class _Candidate:
         return monotonic() - self.started_at
 
 
-
 class _FailoverLoop:
     """The source of one call's answer: tries the providers until one starts to answer."""
 
@@ -278,7 +277,9 @@ class _FailoverLoop:
             except ProviderError as error:
                 failure = ProviderFailure(candidate.provider, error, candidate.seconds())
                 is_final = self._is_final(error, channel)
-                if not (isinstance(error, FailoverError) or (is_final and not channel.may_continue)):
+                if not (
+                    isinstance(error, FailoverError) or (is_final and not channel.may_continue)
+                ):
                     channel.failures.append(failure)  # an inner Failover has added its own
                 if is_final:
                     raise

@@ -38,7 +38,10 @@ _NAMES = (
         "context_?length|context_?size|context_?window|string_above_max_length|request_too_large"
         "|prompt_?too_?long|max_?tokens_?exceeded|tokens_limit",
     ),
-    (UNKNOWN_MODEL, "model_?not_?found|unknown_?model|invalid_?model|model_?not_?exist|no_such_model"),
+    (
+        UNKNOWN_MODEL,
+        "model_?not_?found|unknown_?model|invalid_?model|model_?not_?exist|no_such_model",
+    ),
 )
 _WORDS = (
     (
@@ -48,8 +51,9 @@ _WORDS = (
     ),
     (
         CONTEXT_LENGTH,
-        r"context (length|window|size)|prompt is too long|too many (input )?tokens|input is too long"
-        r"|input token count|maximum (number of )?tokens|reduce the length|exceeds? the (maximum|model)",
+        r"context (length|window|size)|(prompt|input) is too long|too many (input )?tokens"
+        r"|input token count|maximum (number of )?tokens|reduce the length"
+        r"|exceeds? the (maximum|model)",
     ),
     (
         UNKNOWN_MODEL,

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -44,21 +43,18 @@ from providers_sync.testing import (
     ScriptedProvider,
     answer,
     cut,
-    drip,
     error,
     event,
     finish,
     pause,
     reasoning,
     refusal,
-    repeat,
     serve,
     stall,
     status,
     text,
     tool_call,
     usage,
-    wait,
 )
 
 SHORT = Timeouts(connect=5, first_token=5, idle=0.3, total=10)
@@ -106,7 +102,9 @@ def test_same_iterator_goes_on(name: str, how: str) -> None:
         assert [(each.outcome, each.position) for each in joins] == [(outcome, 13)]
         assert isinstance(events[-1], Finish)
         place = events.index(joins[0])
-        assert "".join(e.text for e in events[:place] if isinstance(e, TextDelta)) == stream.text[:13]
+        assert (
+            "".join(e.text for e in events[:place] if isinstance(e, TextDelta)) == stream.text[:13]
+        )
         assert stream.message["content"] == stream.text
     with serve([script]) as server:
         provider = make(name, server.url, retry=None, timeouts=SHORT)
@@ -196,7 +194,11 @@ def test_first_token_of_the_rest_ends_the_answer() -> None:
     stream, provider = ask(BREAKS["cut"][0], answer(stall()), REST, breaks=3, timeouts=timeouts)
     with pytest.raises(APITimeoutError) as caught:
         stream.read()
-    assert (caught.value.clock, stream.outcome, len(provider.requests)) == ("first_token", "stalled", 2)
+    assert (caught.value.clock, stream.outcome, len(provider.requests)) == (
+        "first_token",
+        "stalled",
+        2,
+    )
     assert stream.text == "One two three"
 
 
@@ -212,7 +214,7 @@ def test_retries_apply_to_the_rest() -> None:
 
 def test_break_is_raised_where_the_rest_cannot_be_had() -> None:
     stream, _ = ask(BREAKS["cut"][0], status(503, "Busy"))
-    with pytest.raises(StreamCut, match="asking for the rest failed: 503.*Busy") as caught:
+    with pytest.raises(StreamCut, match=r"asking for the rest failed: 503.*Busy") as caught:
         stream.read()
     assert isinstance(caught.value.__cause__, APIStatusError)
     assert (caught.value.partial, stream.outcome) == ("One two three", Outcome.CUT)
@@ -329,7 +331,9 @@ def test_other_words_are_an_error() -> None:
 
 def test_usage_is_that_of_all_parts() -> None:
     counts = usage(10, 3)
-    with serve([answer(counts, "One two", cut(), protocol="anthropic"), answer(" three", usage(5, 2))]) as s:
+    with serve(
+        [answer(counts, "One two", cut(), protocol="anthropic"), answer(" three", usage(5, 2))]
+    ) as s:
         stream = make("anthropic", s.url, retry=None).stream("Count", continue_after_break=1)
         assert stream.read() == "One two three"
         assert stream.usage is not None
@@ -408,7 +412,9 @@ def test_answer_that_the_caller_has_begun() -> None:
 
 
 def stored(number: int, kind: str, **more: Any) -> Any:
-    return event({"type": f"response.{kind}", "sequence_number": number, **more}, name=f"response.{kind}")
+    return event(
+        {"type": f"response.{kind}", "sequence_number": number, **more}, name=f"response.{kind}"
+    )
 
 
 def words(number: int, delta: str) -> Any:
@@ -419,7 +425,12 @@ def words(number: int, delta: str) -> Any:
 def whole(number: int, said: str) -> Any:
     part = {"type": "output_text", "text": said, "annotations": []}
     item = {"type": "message", "id": "m1", "role": "assistant", "content": [part]}
-    response = {"id": "resp_1", "status": "completed", "output": [item], "usage": {"input_tokens": 3}}
+    response = {
+        "id": "resp_1",
+        "status": "completed",
+        "output": [item],
+        "usage": {"input_tokens": 3},
+    }
     return stored(number, "completed", response=response)
 
 

@@ -107,7 +107,9 @@ def bench() -> Any:
     with contextlib.ExitStack() as stack:
 
         def start(
-            primary: Any, fallback: Any = rest_of_the_answer, kind: type[Provider] = OpenAICompatible
+            primary: Any,
+            fallback: Any = rest_of_the_answer,
+            kind: type[Provider] = OpenAICompatible,
         ) -> Bench:
             servers = [stack.enter_context(serve(script)) for script in (primary, fallback)]
             return Bench(*servers, kind)
@@ -184,7 +186,14 @@ def test_s10_malformed_chunk(bench: Any) -> None:
 
 
 def test_s11_no_done(bench: Any) -> None:
-    run = bench(answer(*PIECES, COUNTS, event('{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'), end=False))
+    run = bench(
+        answer(
+            *PIECES,
+            COUNTS,
+            event('{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'),
+            end=False,
+        )
+    )
     stream = run.is_rescued(within=2)
     assert run.attempts == (1, 0)
     assert stream.usage is not None

@@ -32,12 +32,21 @@ REJECTED = {
     ),
     "azure filter": (
         400,
-        {"error": {"code": "content_filter", "message": "The response was filtered", "status": 400}},
+        {
+            "error": {
+                "code": "content_filter",
+                "message": "The response was filtered",
+                "status": 400,
+            }
+        },
         "content_filter",
     ),
     "dashscope filter": (
         400,
-        {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."},
+        {
+            "code": "DataInspectionFailed",
+            "message": "Input data may contain inappropriate content.",
+        },
         "content_filter",
     ),
     "anthropic filter": (
@@ -63,7 +72,10 @@ REJECTED = {
     ),
     "vllm context": (
         400,
-        {"message": "This model's maximum context length is 4096 tokens.", "type": "BadRequestError"},
+        {
+            "message": "This model's maximum context length is 4096 tokens.",
+            "type": "BadRequestError",
+        },
         "context_length",
     ),
     "llama.cpp context": (
@@ -88,7 +100,8 @@ REJECTED = {
             "error": {
                 "code": 400,
                 "status": "INVALID_ARGUMENT",
-                "message": "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+                "message": "The input token count (9) exceeds the maximum number of tokens"
+                " allowed (8).",
             }
         },
         "context_length",

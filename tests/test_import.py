@@ -161,6 +161,7 @@ PUBLIC_API = [
     "Gemini",
     "InvalidAnswer",
     "InvalidRequestError",
+    "Join",
     "MalformedStream",
     "Media",
     "Message",

@@ -67,7 +67,12 @@ LAYERS = [
     PUBLIC,
     # built on providers
     "batch.command",
-    "failover batch chat",
+    "failover batch chat recording",
+    # inside recording
+    "recording.recorded",
+    "recording.tape",
+    "recording.file recording.nearest recording.playback",
+    "recording.exchange recording.unwritten",
     # inside chat
     "chat_stopped",
     "chat_history chat_file",
@@ -103,8 +108,10 @@ LAYERS = [
     "providers.base",
     "providers.settings",
     "providers.schema_modes providers.runs",
-    "providers.attempts providers.connections providers.headers providers.calls",
-    "providers.validation",
+    "providers.calls",
+    "providers.continuing",
+    "providers.attempts providers.connections providers.headers",
+    "providers.validation providers.seams",
     # async adapter
     "aio",
     "aio.typed_runs",
@@ -173,7 +180,7 @@ LAYERS = [
     "threads",
     "config call_log",
     "errors",
-    "types printable clock quota locked_file",
+    "types printable clock quota locked_file failure_reasons",
     "finish_reasons error_words",
     "server_json json_answer",
     "json_reader",

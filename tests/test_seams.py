@@ -102,7 +102,9 @@ def test_nothing_but_a_repetition_is_taken_off(said: str, more: str, data: st.Da
 
 
 @settings(max_examples=300)
-@given(words=st.lists(st.text("abc", min_size=1, max_size=4), min_size=6, max_size=30), data=st.data())
+@given(
+    words=st.lists(st.text("abc", min_size=1, max_size=4), min_size=6, max_size=30), data=st.data()
+)
 def test_long_repetition_is_always_found(words: list[str], data: st.DataObject) -> None:
     text = " ".join(words)
     place = data.draw(st.integers(1, len(text)))

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from ..errors import ProviderError
 from ..locked_file import LockedFile, lock, sync_folder
-from .ledger_lines import InvalidLine, NotJSON, Recorded, is_hole, is_torn, parse_line
+from .ledger_lines import InvalidLine, NotJSON, RecordedResult, is_hole, is_torn, parse_line
 
 if sys.platform != "win32":
     import fcntl
@@ -60,7 +60,7 @@ class Ledger:
         """Return the number of rows that had an answer when the ledger was opened."""
         return len(self._index)
 
-    def recorded(self, custom_id: str) -> Recorded | None:
+    def recorded(self, custom_id: str) -> RecordedResult | None:
         """Return the answer that an earlier run recorded, if any. Not thread-safe.
 
         Raises ``LedgerError`` if it cannot be read any more.
@@ -109,7 +109,7 @@ class Ledger:
             with contextlib.suppress(PermissionError):  # also if the folder is read-only
                 self._rewrite_without(removed)
 
-    def _parse(self, number: int, raw: bytes, good: int) -> Recorded | None:
+    def _parse(self, number: int, raw: bytes, good: int) -> RecordedResult | None:
         """Parse a line; return ``None`` for one that a crash or power loss damaged."""
         try:
             return parse_line(raw)

@@ -45,7 +45,7 @@ class InvalidLine(ValueError):
     """The line is JSON, but not a line of a ledger; the message says why."""
 
 
-class Recorded(NamedTuple):
+class RecordedResult(NamedTuple):
     """One parsed line: the row's fingerprint, name and reply."""
 
     id: str
@@ -118,7 +118,7 @@ def _error(reply: Reply) -> dict[str, str] | None:
 # --- reading
 
 
-def parse_line(raw: bytes) -> Recorded:
+def parse_line(raw: bytes) -> RecordedResult:
     """Parse a line. Raises ``NotJSON``, or ``InvalidLine`` for JSON of another shape."""
     record = _object(_value(raw), "it")
     try:
@@ -135,7 +135,7 @@ def parse_line(raw: bytes) -> Recorded:
     if response is None and error is None:
         raise InvalidLine("it has neither a response nor an error")
     reply = None if response is None else _reply(_object(response, "response"), error is None)
-    return Recorded(name, custom_id, reply)
+    return RecordedResult(name, custom_id, reply)
 
 
 def _value(raw: bytes) -> Any:

@@ -117,9 +117,9 @@ class Calls:
         - ``repairs``: how often ``value`` asks again if the answer does not validate; 1 by default.
         - ``skip_invalid``: collect items that do not validate in ``invalid`` instead of raising.
         - ``continue_after_break``: after how many breaks the rest of the answer is asked for, by
-          the same iterator: the connection breaks, the server falls silent, … after the first word.
-          What the model repeats is left out; ``stats.joins`` counts the breaks, and a ``Join`` event
-          marks each. Not with ``into=`` and ``tools=``.
+          the same iterator, when the connection breaks, the server falls silent, … after the first
+          word. What the model repeats is left out; ``stats.joins`` counts the breaks, and a
+          ``Join`` event marks each. Not with ``into=`` and ``tools=``.
         - ``timeouts``, ``retry``, ``headers``: as for the provider; those of the call win.
         - ``cancel``: a token whose ``cancel()`` stops the call from any thread.
         - ``options`` are added to the body; ``None`` removes a key.

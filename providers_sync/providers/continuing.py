@@ -84,7 +84,7 @@ class BrokenAnswer:
 
 
 class ContinuationRequest:
-    """The bodies that ask for the rest of an answer: as a prefix if the model takes that, or not."""
+    """The bodies that ask for the rest of an answer, as a prefix if the model takes that."""
 
     def __init__(
         self,

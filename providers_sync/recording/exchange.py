@@ -28,7 +28,7 @@ _SAFE_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 
 
 @dataclass(frozen=True)
-class Request:
+class RecordedRequest:
     """What was sent, without its headers; secrets in it are replaced by stars."""
 
     method: str
@@ -42,15 +42,15 @@ class Request:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def to_request(method: str, url: str, body: Mapping[str, Any] | None) -> Request:
+def to_request(method: str, url: str, body: Mapping[str, Any] | None) -> RecordedRequest:
     """Return a request as it is recorded."""
     parts = urlsplit(url)
     query = [
         (name, "***" if transport.names_secret(name) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
-    shown = urlunsplit(parts._replace(query=urlencode(query, safe="*"), fragment=""))
-    return Request(method, shown, _without_secrets(body))
+    shown = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query, safe="*"), ""))
+    return RecordedRequest(method, shown, _without_secrets(body))
 
 
 def _without_secrets(value: Any) -> Any:
@@ -70,7 +70,7 @@ def _without_secrets(value: Any) -> Any:
 class Exchange:
     """A request, and what came back: the pieces of the body, each with its time."""
 
-    request: Request
+    request: RecordedRequest
     replaces: bool = False
     """Whether it takes the place of what the file has for this request."""
     status: int | None = None
@@ -145,7 +145,7 @@ class Exchange:
         self.pieces = pieces
         self.headers = {name: hidden(value) for name, value in self.headers.items()}
         body = json.loads(hidden(json.dumps(self.request.body)))
-        self.request = Request(self.request.method, hidden(self.request.url), body)
+        self.request = RecordedRequest(self.request.method, hidden(self.request.url), body)
         if self.error is not None:
             self.error["message"] = hidden(self.error["message"])
 
@@ -178,7 +178,7 @@ class Exchange:
                 raise ValueError(f"its version is {value['version']!r}, not {VERSION}")
             asked = value["request"]
             exchange = cls(
-                request=Request(str(asked["method"]), str(asked["url"]), asked["body"]),
+                request=RecordedRequest(str(asked["method"]), str(asked["url"]), asked["body"]),
                 replaces=value["replaces"] is True,
                 status=None if value["status"] is None else int(value["status"]),
                 headers={str(name): str(each) for name, each in value["headers"].items()},

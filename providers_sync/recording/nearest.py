@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .exchange import Exchange, Request
+from .exchange import Exchange, RecordedRequest
 
 _COMPARED = 1000
 """How many recordings are compared, the latest ones."""
@@ -17,7 +17,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
-def describe_nearest(request: Request, recorded: Sequence[Exchange]) -> str:
+def describe_nearest(request: RecordedRequest, recorded: Sequence[Exchange]) -> str:
     """Return in words what differs in the recording that differs least; empty if there is none."""
     found = [
         list(_differences(vars(each.request), vars(request))) for each in recorded[-_COMPARED:]

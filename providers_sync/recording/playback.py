@@ -6,8 +6,6 @@ from collections.abc import Callable
 from http.client import responses
 from typing import Any, cast
 
-from requests.structures import CaseInsensitiveDict
-
 from .. import transport
 from ..errors import ProviderError
 from .exchange import Exchange
@@ -50,7 +48,7 @@ class _PlayedResponse:
         self.url = exchange.request.url
         self.status_code = exchange.status
         self.reason = responses.get(exchange.status or 0, "")
-        self.headers = CaseInsensitiveDict(exchange.headers)
+        self.headers = transport.CaseInsensitiveDict(exchange.headers)
         self.raw = self
         self._exchange = exchange
         self._wait = wait

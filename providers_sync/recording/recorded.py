@@ -38,8 +38,8 @@ class Recorded(Provider):
     - ``mode="auto"``: plays an answer that is whole (``is_whole``), and asks for all others and
       records them: a cache for scripts and notebooks. The second equal request of this object gets
       the second recording, and so on.
-    - ``mode="replay"``: nothing is sent. The n-th equal request gets the n-th recording, failed ones
-      too; a request without one raises ``RecordingError``, which shows what differs.
+    - ``mode="replay"``: nothing is sent. The n-th equal request gets the n-th recording, failed
+      ones too; a request without one raises ``RecordingError``, which shows what differs.
     - ``mode="record"``: everything is sent. What the file has for a request is replaced.
     - ``max_age``: seconds after which an answer is asked for again in ``auto``.
     - ``paced``: play as slowly as it came.

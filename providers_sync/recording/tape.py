@@ -13,12 +13,12 @@ from ..providers.attempts import HTTPRequest
 from ..stream import Channel
 from ..types import Decoder, Delta, Finish, Outcome, Refusal
 from . import unwritten
-from .exchange import Exchange, Request, to_request
+from .exchange import Exchange, RecordedRequest, to_request
 from .file import RecordingError, RecordingFile
 from .nearest import describe_nearest
 from .playback import play
 
-Find = Callable[[Request], "Exchange | None"]
+Find = Callable[[RecordedRequest], "Exchange | None"]
 
 
 class Tape:
@@ -230,15 +230,13 @@ class _WatchedDecoder:
         return deltas
 
 
-def finder(
-    file: RecordingFile, mode: str, max_age: float | None
-) -> Find:
+def finder(file: RecordingFile, mode: str, max_age: float | None) -> Find:
     """Return what finds the recording of a request: it depends on the mode."""
 
-    def find_next(request: Request) -> Exchange | None:
+    def find_next(request: RecordedRequest) -> Exchange | None:
         return file.next_whole(request.fingerprint, max_age)
 
-    def find_nth(request: Request) -> Exchange | None:
+    def find_nth(request: RecordedRequest) -> Exchange | None:
         exchange, number = file.nth(request.fingerprint)
         if exchange is not None:
             return exchange
@@ -252,7 +250,7 @@ def finder(
             '; to record it, use mode="auto"'
         )
 
-    def find_none(request: Request) -> Exchange | None:
+    def find_none(request: RecordedRequest) -> Exchange | None:
         return None
 
     return {"auto": find_next, "replay": find_nth, "record": find_none}[mode]

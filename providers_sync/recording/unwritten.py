@@ -35,9 +35,10 @@ def wait(path: str | None = None) -> None:
     until = monotonic() + LONGEST_S
     where = None if path is None else os.path.realpath(path)
     with _changed:
-        while any(
-            where in (None, name) and has_ended() for name, has_ended in _unwritten.values()
-        ) and (remaining := until - monotonic()) > 0:
+        while (
+            any(where in (None, name) and has_ended() for name, has_ended in _unwritten.values())
+            and (remaining := until - monotonic()) > 0
+        ):
             _changed.wait(remaining)
 
 

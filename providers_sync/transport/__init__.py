@@ -8,6 +8,8 @@ cannot be interrupted, so it runs in a separate thread that can be abandoned.
 
 from __future__ import annotations
 
+from requests.structures import CaseInsensitiveDict
+
 from .attempt import AttemptStopped, RequestAttempt
 from .caller_session import custom_headers, session_credentials, session_parameters
 from .errors import connection_error, find_tls_error
@@ -28,6 +30,7 @@ from .status_errors import status_error
 __all__ = [
     "SECRET_LENGTH",
     "AttemptStopped",
+    "CaseInsensitiveDict",
     "RequestAttempt",
     "Response",
     "Secret",
