@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         OpenAIResponses,
         Vitalentum,
     )
+    from .rate_limit import RateLimit
     from .tools import Pause, Run, Tool, mcp
     from .typed import TypedCompletion, TypedStream
 
@@ -100,6 +101,10 @@ def __getattr__(name: str) -> Any:
         from . import tools
 
         return getattr(tools, name)
+    if name == "RateLimit":
+        from .rate_limit import RateLimit
+
+        return RateLimit
     if name == "Failover":
         from .failover import Failover
 
@@ -158,6 +163,7 @@ __all__ = [
     "Provider",
     "ProviderError",
     "ProviderFailure",
+    "RateLimit",
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",

@@ -39,8 +39,10 @@ from providers_sync.clock import monotonic
 from providers_sync.testing import answer, pause, serve, stall, status
 
 ROOT = Path(providers_sync.__file__).parent
-WALL_CLOCK = {"transport/status_errors.py", "wsgi.py"}
-"""Modules that need today's date, and may read ``time.time``."""
+WALL_CLOCK = {
+    *("transport/status_errors.py", "wsgi.py", "recording/exchange.py", "recording/file.py"),
+}
+"""Modules that need today's date."""
 CLOCKS = {
     *("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"),
     *("clock_gettime", "clock_gettime_ns", "thread_time", "process_time"),
@@ -50,7 +52,7 @@ WAITS_BY_PYTHONS_CLOCK = {
     *("Barrier", "Semaphore", "BoundedSemaphore", "as_completed", "communicate"),
 }
 """Names of the standard library whose timeouts count by ``time.monotonic``."""
-OWN_WAIT_FOR = {"self", "self.attempt", "self.connection"}
+OWN_WAIT_FOR = {"self", "self.attempt", "self._attempt", "self.connection"}
 """Objects whose ``wait_for`` is a method of ours, and not the one of a ``Condition``."""
 GOOD = answer("Hel", "lo")
 WITHIN_S = 0.5
@@ -65,7 +67,8 @@ def clock_reads(source: str, path: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
-            names = [alias.name for alias in node.names if alias.name in {*CLOCKS, "datetime"}]
+            clocks = CLOCKS if path in WALL_CLOCK else {*CLOCKS, "datetime"}
+            names = [alias.name for alias in node.names if alias.name in clocks]
             found += [f"{path}: from {node.module} import {name}" for name in names]
         elif isinstance(node, ast.Attribute):
             owner = ast.unparse(node.value)

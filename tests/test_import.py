@@ -176,6 +176,7 @@ PUBLIC_API = [
     "Provider",
     "ProviderError",
     "ProviderFailure",
+    "RateLimit",
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",

@@ -111,7 +111,7 @@ LAYERS = [
     "providers.calls",
     "providers.continuing",
     "providers.attempts providers.connections providers.headers",
-    "providers.validation providers.seams",
+    "providers.validation providers.seams providers.watching",
     # async adapter
     "aio",
     "aio.typed_runs",
@@ -178,6 +178,8 @@ LAYERS = [
     "returned_messages files",
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
+    "rate_limit",
+    "server_limits",
     "config call_log",
     "errors",
     "types printable clock quota locked_file failure_reasons",

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
 from .. import call_log, retry, transport
@@ -20,6 +20,10 @@ from ..errors import (
 )
 from ..stream import CallEnded, Channel, Reading, in_context
 from ..types import Decoder, Outcome
+from .watching import WatchedDecoder
+
+if TYPE_CHECKING:
+    from ..rate_limit import RateLimit, Turn
 
 Readings = Generator[Reading, None, None]
 """What a source yields: a response to read."""
@@ -63,7 +67,7 @@ class AttemptLoop:
     ``headers`` returns all headers of an attempt; it may ask the caller's own code for a key.
     ``amended`` returns another body to try if the server has rejected the first; ``explain`` adds
     the remedy to an error and removes secrets from it, before it is raised. ``secrets`` returns
-    what must not be written down.
+    what must not be written down. Each attempt waits for its turn in ``rate_limit``.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class AttemptLoop:
         amended: Amend,
         explain: Callable[[Exception, HTTPRequest], None],
         secrets: Callable[[HTTPRequest], list[str]],
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self._request = request
         self._policy = policy
@@ -83,6 +88,7 @@ class AttemptLoop:
         self._amended = amended
         self._explain = explain
         self._secrets = secrets
+        self._rate_limit = rate_limit
 
     def __call__(self, channel: Channel) -> Readings:
         readings = self._attempts(channel)
@@ -131,6 +137,34 @@ class AttemptLoop:
     def _send_once(self, channel: Channel) -> Readings:
         channel.deadlines.only_total()  # the time to get a key is not that to connect
         recording = channel.tape.find(self._request) if channel.tape else None
+        body = yield from self._send_in_turn(channel, recording)
+        if body:
+            self._request = self._request.with_body(body)
+            yield from self._send_once(channel)
+
+    def _send_in_turn(
+        self, channel: Channel, recording: Any
+    ) -> Generator[Reading, None, dict[str, Any] | None]:
+        """Send the request, or play it; return another body to try if it was rejected."""
+        if recording is not None or self._rate_limit is None:
+            return (yield from self._send_or_play(channel, recording, None))
+        request = self._request
+        size = len(request.data or b"")
+        turn = self._rate_limit.new_turn(request.body or {}, size, channel.notify)
+
+        def wait(is_called: Callable[[], bool], until: float) -> None:
+            self._log("%s waits for its turn: %r", self._rate_limit)
+            channel.wait_until(is_called, until)
+
+        turn.take(wait)
+        try:
+            return (yield from self._send_or_play(channel, None, turn))
+        finally:
+            turn.end()
+
+    def _send_or_play(
+        self, channel: Channel, recording: Any, turn: Turn | None
+    ) -> Generator[Reading, None, dict[str, Any] | None]:
         if recording is None:
             self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
@@ -145,25 +179,32 @@ class AttemptLoop:
         channel.status = None
         self._log("sending %s, attempt %d", channel.attempts)
         try:
-            yield from self._exchange(channel, attempt, recording)
-            return
+            yield from self._exchange(channel, attempt, recording, turn)
+            return None
         except transport.AttemptStopped:
             raise channel.interruption() from None
         except APIStatusError as error:
+            if turn is not None:
+                turn.note_error(error)
             body = self._request.body and self._amended(self._request.body, error)
             if not body:
                 raise
-            self._request = self._request.with_body(body)
+            return body
         finally:
             attempt.release_socket()
-        yield from self._send_once(channel)
 
     def _exchange(
-        self, channel: Channel, attempt: transport.RequestAttempt, recording: Any
+        self,
+        channel: Channel,
+        attempt: transport.RequestAttempt,
+        recording: Any,
+        turn: Turn | None,
     ) -> Readings:
         response = self._open(channel, attempt, recording)
         channel.status = response.status
         try:
+            if turn is not None:
+                turn.note_headers(response.headers)
             if not 200 <= response.status < 300:
                 raise transport.status_error(
                     response, min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
@@ -172,6 +213,8 @@ class AttemptLoop:
             decoder = context.run(self._request.decoder, response.content_type)
             if channel.tape and not recording:
                 decoder = response.watch(decoder)
+            if turn is not None:
+                decoder = WatchedDecoder(decoder, turn.note)
             wait_s = min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
             _check_content_type(response, decoder, wait_s)
             server = urlsplit(self._request.url).netloc

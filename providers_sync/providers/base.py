@@ -42,6 +42,7 @@ class Provider(Runs, ProviderSettings):
     - ``session``: a ``requests.Session`` of yours, with its adapters, certificates, ``auth``,
       headers and hooks. Settings given here win over it. ``close()`` leaves it open.
     - ``timeouts`` and ``retry`` are those of calls without their own.
+    - ``rate_limit``: a ``RateLimit``, which several providers may share; requests wait for it.
     - ``defaults`` are options added to the body of every request; ``extra_body``, a dict, is added
       to it as it is, after the protocol has translated the options.
 
@@ -165,6 +166,7 @@ class Provider(Runs, ProviderSettings):
             amended or self.amended,
             self._explain,
             self._secrets,
+            self._rate_limit if request.method == "POST" else None,
         )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:

@@ -36,7 +36,7 @@ class Planner(Protocol):
     ) -> PreparedCall: ...
 
 
-NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session")
+NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session", "rate_limit")
 
 
 class Calls:

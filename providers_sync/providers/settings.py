@@ -27,11 +27,14 @@ from .validation import (
     validate_headers,
     validate_key_function,
     validate_options,
+    validate_rate_limit,
     validate_url,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ..rate_limit import RateLimit
 
 _DISCONTINUED = (
     "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
@@ -84,6 +87,7 @@ class ProviderSettings:
         verify: bool | str | os.PathLike[str] | NotGiven = NOT_GIVEN,
         cert: Certificate | None = None,
         session: transport.Session | None = None,
+        rate_limit: RateLimit | None = None,
         **defaults: Any,
     ) -> None:
         # Mask secrets before anything can fail: error reports may show local variables.
@@ -106,6 +110,7 @@ class ProviderSettings:
         self._extra_headers = headers
         self._timeouts = Timeouts() if timeouts is NOT_GIVEN else Timeouts.of(timeouts)
         self._retry = retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
+        self._rate_limit = rate_limit if rate_limit is None else validate_rate_limit(rate_limit)
         self._extra_body = validate_extra_body(defaults.pop("extra_body", None))
         self._defaults = validate_options(defaults)
         # Raises now, not in the first call, for a value unfit for JSON.

@@ -6,12 +6,15 @@ import inspect
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from .. import transport
 from ..config import NOT_GIVEN
 from ..errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from ..rate_limit import RateLimit
 
 _REPLACEMENTS = {
     **dict.fromkeys(("timeout", "request_timeout"), "timeouts="),
@@ -152,6 +155,14 @@ def validate_verify(verify: object) -> bool | str | None:
             f"verify must be an existing file of CA certificates, not {path!r}"
         )
     raise InvalidRequestError("verify must be True, False or the path of a CA file")
+
+
+def validate_rate_limit(limit: object) -> RateLimit:
+    from ..rate_limit import RateLimit  # late: few need it
+
+    if not isinstance(limit, RateLimit):
+        raise InvalidRequestError(f"rate_limit must be a RateLimit, not {limit!r}")
+    return limit
 
 
 def validate_cert(cert: object) -> str | tuple[str, str] | None:

@@ -10,6 +10,7 @@ from ..clock import monotonic
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from ..finish_reasons import is_whole
 from ..providers.attempts import HTTPRequest
+from ..providers.watching import WatchedDecoder
 from ..stream import Channel
 from ..types import Decoder, Delta, Finish, Outcome, Refusal
 from . import unwritten
@@ -78,6 +79,13 @@ class _Recorder:
         self._started_at = monotonic()
         self._is_written = False
         unwritten.begin(self, file.path, lambda: channel.ended)
+
+    def note(self, delta: Delta) -> None:
+        """Note the finish reason and the refusal."""
+        if isinstance(delta, Finish):
+            self.reason = delta.reason or self.reason
+        elif isinstance(delta, Refusal):
+            self.refusal += delta.text
 
     def now(self) -> float:
         return monotonic() - self._started_at
@@ -160,7 +168,7 @@ class _RecordedResponse:
     def watch(self, decoder: Decoder) -> Decoder:
         """Return a decoder that tells how the answer ends."""
         self._recorder.exchange.decoder = type(decoder).__name__
-        return _WatchedDecoder(decoder, self._recorder)
+        return WatchedDecoder(decoder, self._recorder.note)
 
     def receive(self) -> bytes | None:
         try:
@@ -203,31 +211,6 @@ class _RecordedResponse:
 
     def _keep(self, data: bytes) -> None:
         self._recorder.exchange.pieces.append((self._recorder.now(), data))
-
-
-class _WatchedDecoder:
-    """A decoder that notes the finish reason and the refusal."""
-
-    def __init__(self, decoder: Decoder, recorder: _Recorder) -> None:
-        self._decoder = decoder
-        self._recorder = recorder
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._decoder, name)
-
-    def feed(self, data: bytes) -> list[Delta]:
-        return self._noted(self._decoder.feed(data))
-
-    def end(self) -> list[Delta]:
-        return self._noted(self._decoder.end())
-
-    def _noted(self, deltas: list[Delta]) -> list[Delta]:
-        for delta in deltas:
-            if isinstance(delta, Finish):
-                self._recorder.reason = delta.reason or self._recorder.reason
-            elif isinstance(delta, Refusal):
-                self._recorder.refusal += delta.text
-        return deltas
 
 
 def finder(file: RecordingFile, mode: str, max_age: float | None) -> Find:
