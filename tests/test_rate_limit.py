@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import os
 import pickle
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -41,6 +43,7 @@ from providers_sync.testing import (
     answer,
     cut,
     json_body,
+    pause,
     serve,
     signal,
     status,
@@ -211,6 +214,33 @@ def test_wait_ends_by_cancel_and_by_total() -> None:
             first.read()
             assert str(last.result(10)) == "Hi"
         assert len(server.requests) == 2
+
+
+def test_no_turn_is_lost_whenever_calls_are_stopped() -> None:
+    """Waiting, just sent, or being read."""
+    limit, random = RateLimit(concurrent=3), Random(20)
+
+    def ask(provider: Provider, delay: float) -> None:
+        token = CancelToken()
+        timer = threading.Timer(delay, token.cancel)
+        timer.start()
+        with contextlib.suppress(StreamCancelled):
+            provider.complete("Hello", cancel=token)
+        timer.cancel()
+        timer.join()
+
+    script = answer("Hi", pause(0.005), " there")
+    with (
+        serve(lambda request: script) as server,
+        make(server.url, limit) as provider,
+        ThreadPoolExecutor(24) as threads,
+    ):
+        done = [threads.submit(ask, provider, random.uniform(0, 0.1)) for _ in range(200)]
+        for each in done:
+            each.result(30)
+        wait_until(lambda: not limit._line._open)
+        assert not limit._line._waiting
+        assert ask_all(provider, 6) == ["Hi there"] * 6
 
 
 def test_retry_after_holds_back_all_requests() -> None:

@@ -20,6 +20,7 @@ from providers_sync import (
     OpenAICompatible,
     OpenAIResponses,
     Outcome,
+    RateLimit,
     Stats,
     Stream,
     Timeouts,
@@ -30,6 +31,7 @@ from providers_sync import (
     Vitalentum,
     aio,
 )
+from providers_sync.recording import Recorded
 
 messages: Messages = [{"role": "user", "content": "Hello"}]
 
@@ -75,11 +77,14 @@ def settings() -> None:
         cert=(Path("client.pem"), "client.key"),
         verify=Path("ca.pem"),
         session=requests.Session(),
+        rate_limit=RateLimit(requests_per_minute=60, concurrent=4),
         extra_body={"top_k": 5},
     ) as provider:
         assert_type(provider, OpenAICompatible)
-    with Failover([provider]) as failover:
+    with Failover([provider], move_on=("server", "quota"), continue_after_break=1) as failover:
         assert_type(failover, Failover)
+    with Recorded(provider, Path("answers.jsonl"), "auto", max_age=3600) as recorded:
+        assert_type(recorded.stream("Hello", continue_after_break=1), Stream)
     provider.close()
 
 
