@@ -50,7 +50,7 @@ class ProviderError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why it failed, in a word, by which a ``Failover`` decides: ``REASONS`` lists them."""
+        """Why it failed, in a word, by which a ``Failover`` decides (``docs/failover.md``)."""
         return self.default_reason
 
     def __init__(self, message: str) -> None:

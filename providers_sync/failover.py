@@ -48,7 +48,8 @@ class Failover(Provider):
 
     - ``stream()`` returns at the first event (text, reasoning, refusal or tool call) or at a
       successful end. Before that, a failure moves on to the next provider; after it, the answer
-      stays with the provider that started it. Earlier failures are in the stream's ``.attempts``;
+      stays with the provider that started it, unless it breaks and ``continue_after_break`` is
+      given. Earlier failures are in the stream's ``.attempts``;
       if every provider fails, ``FailoverError`` lists them all. Bad input and ``cancel`` never
       move on.
     - ``move_on``: the failures that move on: values of ``error.reason``, or a function that takes
