@@ -111,7 +111,7 @@ LAYERS = [
     "providers.calls",
     "providers.continuing",
     "providers.attempts providers.connections providers.headers",
-    "providers.validation providers.seams providers.watching",
+    "providers.validation providers.seams providers.watching providers.http_request",
     # async adapter
     "aio",
     "aio.typed_runs",

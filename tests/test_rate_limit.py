@@ -316,6 +316,18 @@ def test_servers_headers_hold_back_requests(kind: type[Provider], headers: dict[
     assert 0.3 <= second - first < 5
 
 
+def test_each_request_takes_from_what_the_server_has_left() -> None:
+    """It tells once that one is left: the next is sent at once, the one after it waits."""
+    headers = {"x-ratelimit-remaining-requests": "1", "x-ratelimit-limit-requests": "2"}
+    told = answer("Hi", headers={**headers, "x-ratelimit-reset-requests": "400ms"})
+    with serve([told, answer("Hi"), answer("Hi")]) as server:
+        with make(server.url, RateLimit()) as provider:
+            for _ in range(3):
+                provider.complete("Hello")
+        first, second, third = (request.at for request in server.requests)
+    assert second - first < 0.35 <= third - first
+
+
 def limit_of(**headers: str) -> Any:
     return limits_in({name.replace("_", "-"): value for name, value in headers.items()})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Union
@@ -14,12 +13,12 @@ from ..clock import monotonic
 from ..config import ERROR_BODY_S, Timeouts
 from ..errors import (
     APIStatusError,
-    InvalidRequestError,
     MalformedStream,
     ProviderError,
 )
 from ..stream import CallEnded, Channel, Reading, in_context
 from ..types import Decoder, Outcome
+from .http_request import HTTPRequest
 from .watching import WatchedDecoder
 
 if TYPE_CHECKING:
@@ -31,34 +30,6 @@ Readings = Generator[Reading, None, None]
 Amend = Callable[[dict[str, Any], APIStatusError], Union[dict[str, Any], None]]
 """Returns another body to try than the one that the server has rejected, or ``None``."""
 _TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
-
-
-class HTTPRequest:
-    """A request, with its body encoded at once so that bad input raises before the call starts.
-
-    ``headers`` are those of the call, which override the provider's.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str | None],
-        body: dict[str, Any] | None,
-        decoder: Callable[[str], Decoder],
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.data = None if body is None else encode_json(body)
-        self.decoder = decoder
-        self.sent_headers: dict[str, str] = {}
-        """All headers of the last attempt."""
-
-    def with_body(self, body: dict[str, Any]) -> HTTPRequest:
-        """Return the same request with another body."""
-        return HTTPRequest(self.method, self.url, self.headers, body, self.decoder)
 
 
 class AttemptLoop:
@@ -293,19 +264,3 @@ def _check_content_type(response: transport.Response, decoder: Decoder, wait_s: 
         )
     if not (kind.startswith("text/") or kind.endswith("json") or kind in _TEXT_TYPES):
         raise MalformedStream(f"{response.url} sent {kind} instead of an answer; check base_url")
-
-
-def encode_json(body: dict[str, Any]) -> bytes:
-    """Return the body as JSON.
-
-    Raises ``InvalidRequestError`` naming the item that JSON cannot represent.
-    """
-    try:
-        return json.dumps(body, allow_nan=False).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        for name, value in body.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError, RecursionError):
-                raise InvalidRequestError(f"{name} cannot be sent as JSON: {error}") from error
-        raise InvalidRequestError(f"the request cannot be sent as JSON: {error}") from error

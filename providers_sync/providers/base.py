@@ -16,9 +16,10 @@ from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source
 from ..types import Decoder, Messages, Prompt
-from .attempts import Amend, AttemptLoop, HTTPRequest
+from .attempts import Amend, AttemptLoop
 from .calls import NOT_PER_CALL
 from .continuing import BrokenAnswer, ContinuationRequest, resuming
+from .http_request import HTTPRequest
 from .runs import Runs
 from .settings import ProviderSettings
 from .validation import mask_argument, validate_extra_body, validate_headers, validate_options

@@ -10,9 +10,9 @@ from ..decoding.responses import ResponsesDecoder
 from ..encoding.responses import ENCRYPTED, to_input, translate_options
 from ..errors import APIStatusError
 from ..types import Decoder, Messages
-from .attempts import HTTPRequest
 from .base import build_body
 from .continuing import BrokenAnswer
+from .http_request import HTTPRequest
 from .model_lists import ListsModels
 
 _INCLUDE = re.compile(r"Encrypted content|encrypted_content|\binclude\b")

@@ -16,9 +16,9 @@ from ..errors import (
     InvalidRequestError,
     ModelNotSupportedError,
 )
-from .attempts import HTTPRequest, encode_json
 from .connections import Certificate, Connections
 from .headers import ask_for_key, merge_headers
+from .http_request import HTTPRequest, encode_json
 from .validation import (
     find_setting,
     mask_argument,

@@ -9,7 +9,7 @@ from .. import transport
 from ..clock import monotonic
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from ..finish_reasons import is_whole
-from ..providers.attempts import HTTPRequest
+from ..providers.http_request import HTTPRequest
 from ..providers.watching import WatchedDecoder
 from ..stream import Channel
 from ..types import Decoder, Delta, Finish, Outcome, Refusal
