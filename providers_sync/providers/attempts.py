@@ -77,9 +77,10 @@ class AttemptLoop:
             failure = error
         # tenacity counts the failed first attempt as the first of its own.
         deadlines = channel.deadlines
+        waits = channel.tape is None or channel.tape.waits
         attempts = retry.attempts(
             self._policy,
-            channel.sleep,
+            lambda seconds: channel.sleep(seconds if waits else 0),
             deadlines.total_time_left,
             lambda: channel.started,
             deadlines.started_at,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -24,6 +24,7 @@ _SAFE_HEADERS = (
     *("content-type", "location", "date", "retry-after", "retry-after-ms", "x-should-retry"),
     *("x-request-id", "request-id"),
 )
+_STARS = "***"
 _SAFE_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 
 
@@ -45,8 +46,9 @@ class RecordedRequest:
 def to_request(method: str, url: str, body: Mapping[str, Any] | None) -> RecordedRequest:
     """Return a request as it is recorded."""
     parts = urlsplit(url)
+    body = json.loads(json.dumps(body))  # as a recording has it: names are strings, no tuples
     query = [
-        (name, "***" if transport.names_secret(name) else value)
+        (name, _STARS if transport.names_secret(name) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query, safe="*"), ""))
@@ -56,14 +58,22 @@ def to_request(method: str, url: str, body: Mapping[str, Any] | None) -> Recorde
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            name: "***"
+            name: _STARS
             if isinstance(each, str) and transport.names_secret(str(name))
             else _without_secrets(each)
             for name, each in value.items()
         }
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [_without_secrets(each) for each in value]
     return value
+
+
+def _map_strings(change: Callable[[str], str], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {change(name): _map_strings(change, each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_map_strings(change, each) for each in value]
+    return change(value) if isinstance(value, str) else value
 
 
 @dataclass
@@ -87,8 +97,18 @@ class Exchange:
     """Whether the answer was complete, and the model has ended it by itself."""
     decoder: str = ""
     """The class that has read the body."""
+    sent_fingerprint: str = ""
+    """That of the request before secrets in it were replaced."""
     recorded_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def fingerprints(self) -> set[str]:
+        """What finds it: requests with the secrets, and with the stars in their place."""
+        found = {self.request.fingerprint}
+        if self.sent_fingerprint and _STARS in self.request.url + json.dumps(self.request.body):
+            found.add(self.sent_fingerprint)
+        return found
 
     @property
     def body(self) -> bytes:
@@ -136,7 +156,8 @@ class Exchange:
             return transport.redact_text(secrets, text)
 
         def hidden_bytes(data: bytes) -> bytes:
-            return hidden(data.decode("latin-1")).encode("latin-1")
+            text = data.decode("utf-8", "surrogateescape")
+            return hidden(text).encode("utf-8", "surrogateescape")
 
         pieces = [(seconds, hidden_bytes(data)) for seconds, data in self.pieces]
         joined = b"".join(data for _, data in pieces)
@@ -144,8 +165,11 @@ class Exchange:
             pieces = [(pieces[-1][0], hidden_bytes(joined))]
         self.pieces = pieces
         self.headers = {name: hidden(value) for name, value in self.headers.items()}
-        body = json.loads(hidden(json.dumps(self.request.body)))
-        self.request = RecordedRequest(self.request.method, hidden(self.request.url), body)
+        asked = self.request
+        self.sent_fingerprint = asked.fingerprint
+        self.request = RecordedRequest(
+            asked.method, hidden(asked.url), _map_strings(hidden, asked.body)
+        )
         if self.error is not None:
             self.error["message"] = hidden(self.error["message"])
 
@@ -154,7 +178,7 @@ class Exchange:
         value = {
             "version": VERSION,
             "id": self.id,
-            "fingerprint": self.request.fingerprint,
+            "fingerprint": self.sent_fingerprint or self.request.fingerprint,
             "recorded_at": self.recorded_at.isoformat(timespec="milliseconds"),
             "request": vars(self.request),
             "replaces": self.replaces,
@@ -167,7 +191,11 @@ class Exchange:
             "error": self.error,
             "is_whole": self.is_whole,
         }
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        try:
+            return line.encode() + b"\n"
+        except UnicodeEncodeError:  # half a pair of surrogates
+            return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Exchange:
@@ -188,12 +216,15 @@ class Exchange:
                 error=None if value["error"] is None else dict(value["error"]),
                 is_whole=value["is_whole"] is True,
                 decoder=str(value["decoder"]),
+                sent_fingerprint=str(value["fingerprint"]),
                 recorded_at=datetime.fromisoformat(value["recorded_at"]),
                 id=str(value["id"]),
             )
             if exchange.recorded_at.tzinfo is None or exchange.how not in HOW:
                 raise ValueError("recorded_at has no time zone, or how is unknown")
-        except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as failure:
+        except KeyError as failure:
+            raise ValueError(f"{failure} is missing") from failure
+        except (TypeError, AttributeError, RecursionError, OverflowError) as failure:
             raise ValueError(f"{type(failure).__name__}: {failure}") from failure
         return exchange
 

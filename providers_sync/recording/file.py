@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
+from typing import BinaryIO
 
 from ..clock import monotonic
-from ..errors import InvalidRequestError, ProviderError
+from ..errors import InvalidRequestError
 from ..locked_file import LockedFile
 from . import unwritten
 from .exchange import Exchange
@@ -16,6 +19,8 @@ from .exchange import Exchange
 LOCK_WAIT_S = 10.0
 """How long another process may write."""
 _POLL_S = 0.005
+_TAIL = 64
+"""How many bytes show whether what was read of a file is still as it was."""
 
 
 class RecordingError(InvalidRequestError):
@@ -23,24 +28,43 @@ class RecordingError(InvalidRequestError):
 
 
 def read_recordings(path: str | os.PathLike[str]) -> Iterator[Exchange]:
-    """Yield the exchanges of a file, in their order; half a line at its end is left out.
+    """Yield the exchanges of a file, in their order.
+
+    Empty lines, and half a line at the end, are left out.
 
     Raises ``RecordingError`` for a file that cannot be read, and for a line that is wrong.
     """
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
+            for _, exchange in _read(file, name, 1):
+                if exchange is not None:
+                    yield exchange
+    except (OSError, ValueError) as error:
+        if isinstance(error, RecordingError):
+            raise
+        raise _error(name, "read", error) from error
+
+
+def _read(file: BinaryIO, name: str, number: int) -> Iterator[tuple[bytes, Exchange | None]]:
+    """Yield each line, the first of which has this number, and its exchange if it is not empty."""
+    for line in file:
+        exchange = None
+        if line.strip():
+            try:
+                exchange = Exchange.from_line(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):  # its writer has died, or still writes
                     return
-                try:
-                    yield Exchange.from_line(line)
-                except ValueError as error:
-                    raise RecordingError(
-                        f"line {number} of {name} is no recording: {error}; delete it"
-                    ) from error
-    except OSError as error:
-        raise RecordingError(f"{name} cannot be read: {error.strerror}") from error
+                raise RecordingError(
+                    f"line {number} of {name!r} is no recording: {error}; delete it"
+                ) from error
+        yield line, exchange
+        number += 1
+
+
+def _error(name: str, verb: str, error: BaseException) -> RecordingError:
+    return RecordingError(f"{name!r} cannot be {verb}: {getattr(error, 'strerror', None) or error}")
 
 
 class RecordingFile:
@@ -50,12 +74,30 @@ class RecordingFile:
         self.path = os.fspath(path)
         self._lock = threading.Lock()
         self._exchanges: dict[str, list[Exchange]] = {}
+        self._ids: set[str] = set()
         self._size = 0
         """How much of the file has been read."""
+        self._tail = b""
+        """The end of that."""
         self._lines = 0
         self._given: dict[str, set[str]] = {}
         """The ids that were given out or recorded, by fingerprint."""
         self._count: dict[str, int] = {}
+
+    def check(self) -> None:
+        """Raise ``RecordingError`` if it certainly cannot be written: before an answer is lost."""
+        folder = os.path.dirname(os.path.realpath(self.path))
+        reason = ""
+        if not os.path.isdir(folder):
+            reason = f"create the folder {folder!r} first"
+        elif not os.path.exists(self.path):
+            reason = "" if os.access(folder, os.W_OK) else "its folder is read-only"
+        elif not os.path.isfile(self.path):
+            reason = "it is not a regular file"
+        elif not os.access(self.path, os.W_OK | os.R_OK):
+            reason = "permission denied"
+        if reason:
+            raise RecordingError(f"{self.path!r} cannot be written: {reason}")
 
     def load(self) -> None:
         """Read what the file holds now. Raises ``RecordingError``."""
@@ -74,23 +116,18 @@ class RecordingFile:
 
     def next_whole(self, fingerprint: str, max_age: float | None) -> Exchange | None:
         """Return the next whole answer to a request, if there is one that is not too old."""
-        oldest = None
-        if max_age is not None:
-            oldest = datetime.now(timezone.utc) - timedelta(seconds=max_age)
+        now = datetime.now(timezone.utc)
         self.load()
         with self._lock:
             given = self._given.setdefault(fingerprint, set())
             for exchange in self._exchanges.get(fingerprint, ()):
-                is_fresh = oldest is None or exchange.recorded_at >= oldest
+                # One from the future has no known age: a clock was wrong.
+                age = abs((now - exchange.recorded_at).total_seconds())
+                is_fresh = max_age is None or age <= max_age
                 if exchange.is_whole and is_fresh and exchange.id not in given:
                     given.add(exchange.id)
                     return exchange
         return None
-
-    def has_given(self, fingerprint: str) -> bool:
-        """Return whether a recording of this request was given out or made."""
-        with self._lock:
-            return bool(self._given.get(fingerprint))
 
     def all(self) -> list[Exchange]:
         """Return what the file holds, without what was replaced."""
@@ -98,33 +135,43 @@ class RecordingFile:
             return [each for found in self._exchanges.values() for each in found]
 
     def append(self, exchange: Exchange) -> None:
-        """Write an exchange; it is on the disk when this returns. Raises ``RecordingError``."""
+        """Write an exchange; it is on the disk when this returns. Raises ``RecordingError``.
+
+        It replaces nothing if this object has given out or made a recording of its request.
+        """
         with self._lock:
+            fingerprints = exchange.fingerprints
+            if any(self._given.get(each) for each in fingerprints):
+                exchange.replaces = False
             file = self._open()
             try:
-                self._cut_half_line(file)
+                self._end_last_line(file)
                 file.append(exchange.to_line())
             except OSError as error:
-                raise self._error("written", error) from error
+                raise _error(self.path, "written", error) from error
             finally:
                 file.close()
-            given = self._given.setdefault(exchange.request.fingerprint, set())
-            given.add(exchange.id)
+            for fingerprint in fingerprints:
+                self._given.setdefault(fingerprint, set()).add(exchange.id)
 
     def _open(self) -> LockedFile:
         until = monotonic() + LOCK_WAIT_S
         while True:
             try:
-                return LockedFile(self.path)
+                file = LockedFile(self.path)
+                if stat.S_IMODE(os.fstat(file.fd).st_mode) & 0o077 and hasattr(os, "fchmod"):
+                    with contextlib.suppress(OSError):  # it belongs to somebody else
+                        os.fchmod(file.fd, 0o600)
+                return file
             except BlockingIOError as error:
                 if monotonic() > until:
-                    raise self._error("locked", error) from error
+                    raise _error(self.path, "locked", error) from error
                 threading.Event().wait(_POLL_S)
             except (OSError, ValueError) as error:
-                raise self._error("opened", error) from error
+                raise _error(self.path, "opened", error) from error
 
-    def _cut_half_line(self, file: LockedFile) -> None:
-        """Remove what a process has left that died while it wrote."""
+    def _end_last_line(self, file: LockedFile) -> None:
+        """Remove what a process has left that died while it wrote; end a whole line."""
         size = os.fstat(file.fd).st_size
         end = size
         while end:
@@ -136,8 +183,17 @@ class RecordingFile:
                 end = start + place + 1
                 break
             end = start
-        if end != size:
+        if end == size:
+            return
+        os.lseek(file.fd, end, os.SEEK_SET)
+        with open(file.fd, "rb", closefd=False) as reader:
+            line = reader.read()
+        try:
+            Exchange.from_line(line)
+        except ValueError:
             file.truncate(end)
+        else:
+            file.append(b"\n")  # an editor has removed it
 
     def _refresh(self) -> None:
         """Read what was appended since the last time."""
@@ -146,36 +202,38 @@ class RecordingFile:
         except FileNotFoundError:
             size = 0
         except (OSError, ValueError) as error:
-            raise self._error("read", error) from error
-        if size < self._size:  # it was replaced, or emptied
-            self._size = self._lines = 0
-            self._exchanges.clear()
+            raise _error(self.path, "read", error) from error
         if size == self._size:
             return
         try:
             with open(self.path, "rb") as file:
-                file.seek(self._size)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._add(line)
+                file.seek(max(0, self._size - len(self._tail)))
+                if file.read(len(self._tail)) != self._tail:  # it was edited, or replaced
+                    self._forget()
+                    file.seek(0)
+                for line, exchange in _read(file, self.path, self._lines + 1):
+                    self._size += len(line)
+                    self._tail = (self._tail + line)[-_TAIL:]
+                    self._lines += line.endswith(b"\n")
+                    if exchange is not None:
+                        self._add(exchange)
+        except FileNotFoundError:
+            self._forget()
         except OSError as error:
-            raise self._error("read", error) from error
+            raise _error(self.path, "read", error) from error
 
-    def _add(self, line: bytes) -> None:
-        self._size += len(line)
-        self._lines += 1
-        try:
-            exchange = Exchange.from_line(line)
-        except ValueError as error:
-            raise RecordingError(
-                f"line {self._lines} of {self.path} is no recording: {error}; delete it"
-            ) from error
-        found = self._exchanges.setdefault(exchange.request.fingerprint, [])
-        if exchange.replaces:
-            found.clear()
-        found.append(exchange)
+    def _forget(self) -> None:
+        self._size = self._lines = 0
+        self._tail = b""
+        self._exchanges.clear()
+        self._ids.clear()
 
-    def _error(self, verb: str, error: BaseException) -> ProviderError:
-        reason = getattr(error, "strerror", None) or error
-        return RecordingError(f"{self.path!r} cannot be {verb}: {reason}")
+    def _add(self, exchange: Exchange) -> None:
+        while exchange.id in self._ids:  # a line that was copied
+            exchange.id += "+"
+        self._ids.add(exchange.id)
+        for fingerprint in exchange.fingerprints:
+            found = self._exchanges.setdefault(fingerprint, [])
+            if exchange.replaces:
+                found.clear()
+            found.append(exchange)

@@ -69,7 +69,7 @@ class Recorded(Provider):
         if not isinstance(paced, bool):
             raise InvalidRequestError("paced must be True or False")
         self.provider = provider
-        self.path = os.fspath(path)
+        self.path = os.path.abspath(path)  # a program may change its folder
         self.mode = mode
         self.model, self.base_url = provider.model, provider.base_url
         self._max_age = None if max_age is None else seconds(max_age, "max_age")
@@ -78,6 +78,8 @@ class Recorded(Provider):
         vars(self).update(
             {name: getattr(provider, name) for name in _PUBLISHED if hasattr(provider, name)}
         )
+        if mode != "replay":
+            self._file().check()
         if mode != "record":
             self._file().load()  # a large file takes time, which is not that of a call
 
@@ -126,7 +128,13 @@ class Recorded(Provider):
     def _tape(self) -> Tape:
         file = self._file()
         find = finder(file, self.mode, self._max_age)
-        return Tape(file, find, replaces=self.mode != "replay", paced=self._paced)
+        return Tape(
+            file,
+            find,
+            replaces=self.mode != "replay",
+            paced=self._paced,
+            waits=self._paced or self.mode != "replay",
+        )
 
     def _file(self) -> RecordingFile:
         """Return the file of this process: a lock that was held during a fork stays locked."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from .. import transport
+from .. import call_log, transport
 from ..clock import monotonic
 from ..errors import APITimeoutError, MalformedStream, ProviderError, StreamCut
 from ..finish_reasons import is_whole
@@ -21,15 +22,30 @@ from .playback import play
 
 Find = Callable[[RecordedRequest], "Exchange | None"]
 
+_PLACEHOLDERS = {
+    "empty",
+    "ollama",
+    "lm-studio",
+    "sk-no-key-required",
+    "no-key",
+    "not-needed",
+    "dummy",
+}
+"""Keys that the guides of local servers tell to use: no secrets, but words of many answers."""
+
 
 class Tape:
     """Between the attempts of a call and the network: what is in the file is not sent."""
 
-    def __init__(self, file: RecordingFile, find: Find, *, replaces: bool, paced: bool) -> None:
+    def __init__(
+        self, file: RecordingFile, find: Find, *, replaces: bool, paced: bool, waits: bool
+    ) -> None:
         self._file = file
         self._find = find
         self._replaces = replaces
         self._paced = paced
+        self.waits = waits
+        """Whether the time between two attempts is waited for."""
 
     def find(self, request: HTTPRequest) -> Exchange | None:
         """Return the recording to play in place of sending; ``None`` to send and record."""
@@ -125,6 +141,9 @@ class _Recorder:
         self._is_written = True
         try:
             self._finish_exchange(how, failure, is_good)
+        except Exception as error:  # noqa: BLE001 (the answer must not be lost with its recording)
+            reason = str(error) if isinstance(error, RecordingError) else call_log.reason(error)
+            call_log.write(logging.WARNING, "an answer is not recorded: %s", reason)
         finally:
             unwritten.end(self)
 
@@ -135,10 +154,8 @@ class _Recorder:
             exchange.note_failure(failure)
         outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         exchange.is_whole = is_good and is_whole(outcome, self.reason, self.refusal)
-        exchange.hide(self._secrets())
-        exchange.replaces = self._replaces and not self._file.has_given(
-            exchange.request.fingerprint
-        )
+        exchange.replaces = self._replaces
+        exchange.hide([each for each in self._secrets() if each.lower() not in _PLACEHOLDERS])
         self._file.append(exchange)
 
 
