@@ -7,16 +7,31 @@ installed plugin in every project, before coverage measurement starts.
 from __future__ import annotations
 
 import gc
+import hashlib
+import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from providers_sync import Provider
+    from providers_sync.recording import Recorded
     from providers_sync.testing import ScriptedProvider, Server
 
 _failed = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--recording``."""
+    parser.getgroup("providers_sync").addoption(
+        "--recording",
+        choices=("auto", "record", "replay"),
+        default="replay",
+        help="what the fixture recorded does: replay (the default) sends nothing; auto sends what "
+        "has no whole answer yet; record sends everything",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,6 +65,49 @@ def fault_server() -> Iterator[Server]:
 
     with serve() as server:
         yield server
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Iterator[Callable[..., Recorded]]:
+    """Record the answers of a provider once, and play them: ``recorded(OpenAICompatible("m"))``.
+
+    They are in ``recordings/<module>/<test>.jsonl`` beside the test module; ``name=`` replaces the
+    test's name, for a file that several tests share. A request without a recording fails the test;
+    ``pytest --recording=auto`` records it.
+    """
+    from providers_sync.recording import Recorded
+
+    mode = request.config.getoption("recording")
+    folder = request.path.parent / "recordings" / request.path.stem
+    own = folder / f"{_file_name(request.node.nodeid.partition('::')[2])}.jsonl"
+    if mode == "record":
+        own.unlink(missing_ok=True)
+    made: list[Recorded] = []
+
+    def record(provider: Provider, name: str | None = None) -> Recorded:
+        if name is not None and (not isinstance(name, str) or not name or name != _file_name(name)):
+            raise ValueError(f"name must be that of a file, without a folder, not {name!r}")
+        if mode != "replay":
+            folder.mkdir(parents=True, exist_ok=True)
+        recorded = Recorded(provider, folder / f"{name}.jsonl" if name else own, mode)
+        recorded.remedy = "run pytest --recording=auto"
+        made.append(recorded)
+        return recorded
+
+    yield record
+    for each in made:
+        each.close()
+    errors = [error for each in made for error in each.errors]
+    if errors and not request.node.stash.get(_failed, False):
+        pytest.fail(str(errors[0]), pytrace=False)
+
+
+def _file_name(name: str) -> str:
+    """Return a name that every file system takes; a changed one has a hash, to stay unique."""
+    safe = re.sub(r"[^\w.\[\]-]+", "_", name.replace("::", "."))[:100]
+    if name.replace("::", ".") == safe:
+        return safe
+    return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def read_recordings(path: str | os.PathLike[str]) -> Iterator[Exchange]:
     Raises ``RecordingError`` for a file that cannot be read, and for a line that is wrong.
     """
     name = os.fspath(path)
+    unwritten.wait(name)
     try:
         with open(name, "rb") as file:
             for _, exchange in _read(file, name, 1):

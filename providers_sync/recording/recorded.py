@@ -13,7 +13,7 @@ from ..providers.base import Provider
 from ..providers.continuing import BrokenAnswer
 from ..stream import Channel, Source
 from ..types import Prompt
-from .file import RecordingFile
+from .file import RecordingError, RecordingFile
 from .tape import Tape, finder
 
 MODES = ("auto", "record", "replay")
@@ -50,6 +50,8 @@ class Recorded(Provider):
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
+    remedy = 'use mode="auto"'
+    """How a request without a recording gets one, for errors."""
 
     def __init__(
         self,
@@ -64,17 +66,20 @@ class Recorded(Provider):
             raise InvalidRequestError(f"Recorded needs a provider to record, not {provider!r}")
         if mode not in MODES:
             raise InvalidRequestError(f"mode must be one of {MODES}, not {mode!r}")
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+        if not isinstance(name, str) or not name or "\0" in name:
             raise InvalidRequestError(f"path must be that of a file, not {path!r}")
         if not isinstance(paced, bool):
             raise InvalidRequestError("paced must be True or False")
         self.provider = provider
-        self.path = os.path.abspath(path)  # a program may change its folder
+        self.path = os.path.abspath(name)  # a program may change its folder
         self.mode = mode
         self.model, self.base_url = provider.model, provider.base_url
         self._max_age = None if max_age is None else seconds(max_age, "max_age")
         self._paced = paced
         self._files: dict[int, RecordingFile] = {}
+        self.errors: list[RecordingError] = []
+        """What ``replay`` has raised, because the program may have handled it."""
         vars(self).update(
             {name: getattr(provider, name) for name in _PUBLISHED if hasattr(provider, name)}
         )
@@ -127,7 +132,7 @@ class Recorded(Provider):
 
     def _tape(self) -> Tape:
         file = self._file()
-        find = finder(file, self.mode, self._max_age)
+        find = finder(file, self.mode, self._max_age, self._unknown)
         return Tape(
             file,
             find,
@@ -135,6 +140,11 @@ class Recorded(Provider):
             paced=self._paced,
             waits=self._paced or self.mode != "replay",
         )
+
+    def _unknown(self, reason: str) -> RecordingError:
+        error = RecordingError(f"{self.path!r} {reason}; to record it, {self.remedy}")
+        self.errors.append(RecordingError(str(error)))  # without the traceback, and what it holds
+        return error
 
     def _file(self) -> RecordingFile:
         """Return the file of this process: a lock that was held during a fork stays locked."""
@@ -148,7 +158,7 @@ class Recorded(Provider):
         self.provider.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": {}, "errors": []}
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute that only the provider has, such as ``list_models``."""

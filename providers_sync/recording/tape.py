@@ -230,8 +230,16 @@ class _RecordedResponse:
         self._recorder.exchange.pieces.append((self._recorder.now(), data))
 
 
-def finder(file: RecordingFile, mode: str, max_age: float | None) -> Find:
-    """Return what finds the recording of a request: it depends on the mode."""
+def finder(
+    file: RecordingFile,
+    mode: str,
+    max_age: float | None,
+    unknown: Callable[[str], RecordingError],
+) -> Find:
+    """Return what finds the recording of a request: it depends on the mode.
+
+    ``unknown`` returns the error for a request that has no recording.
+    """
 
     def find_next(request: RecordedRequest) -> Exchange | None:
         return file.next_whole(request.fingerprint, max_age)
@@ -241,14 +249,9 @@ def finder(file: RecordingFile, mode: str, max_age: float | None) -> Find:
         if exchange is not None:
             return exchange
         if number > 1:
-            raise RecordingError(
-                f"{file.path!r} has {number - 1} recordings of this request, which is sent "
-                f'{number} times now: record it again with mode="record"'
-            )
-        raise RecordingError(
-            f"{file.path!r} has no recording of this request{describe_nearest(request, file.all())}"
-            '; to record it, use mode="auto"'
-        )
+            raise unknown(f"has {number - 1} recordings of this request, and this is one more")
+        nearest = describe_nearest(request, file.all())
+        raise unknown(f"has no recording of this request{nearest}")
 
     def find_none(request: RecordedRequest) -> Exchange | None:
         return None
