@@ -160,9 +160,9 @@ class Exchange:
             return hidden(text).encode("utf-8", "surrogateescape")
 
         pieces = [(seconds, hidden_bytes(data)) for seconds, data in self.pieces]
-        joined = b"".join(data for _, data in pieces)
-        if hidden_bytes(joined) != joined:
-            pieces = [(pieces[-1][0], hidden_bytes(joined))]
+        joined = hidden_bytes(self.body)
+        if b"".join(data for _, data in pieces) != joined:
+            pieces = [(pieces[-1][0], joined)]
         self.pieces = pieces
         self.headers = {name: hidden(value) for name, value in self.headers.items()}
         asked = self.request
