@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +12,7 @@ import pytest
 
 from providers_sync import Gemini, OpenAICompatible, Provider, ProviderError
 from providers_sync.recording import Recorded
-from providers_sync.testing import Request, ScriptedProvider, answer, raw, serve, status
+from providers_sync.testing import Request, ScriptedProvider, answer, pause, raw, serve, status
 
 from .test_secrets import ECHOES, HEADERS, KEY, SHOWN
 
@@ -128,11 +127,8 @@ def test_key_that_two_pieces_share(split: int, path: Path) -> None:
     line = f'data: {{"choices": [{{"delta": {{"content": "You sent {KEY}."}}}}]}}\n\n'
     place = line.index(KEY) + split
 
-    def halves() -> Iterator[Any]:
-        yield raw(line[:place].encode())
-        yield raw(line[place:].encode())
-
-    with serve(answer(*halves())) as server:
+    halves = [raw(line[:place].encode()), pause(0.05), raw(line[place:].encode())]
+    with serve(answer(*halves)) as server:
         provider = OpenAICompatible("m", base_url=server.url, api_key=KEY)
         written = record(provider, path)
     assert SHOWN not in written
