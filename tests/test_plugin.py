@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pytest_providers_sync
-from providers_sync.testing import FAULTS, ScriptedProvider, open_streams, stall
+from providers_sync.testing import FAULTS, ScriptedProvider, open_streams, serve, stall
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parent.parent
@@ -28,8 +28,8 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_documented_tests_pass(pytester):
     """The view and the tests of the page run as they are."""
     pytest.importorskip("flask")
-    assert set(FILES) == {"talk", "test_talk"}
-    pytester.makepyfile(**FILES)
+    assert set(FILES) == {"talk", "test_talk", "test_cats"}
+    pytester.makepyfile(talk=FILES["talk"], test_talk=FILES["test_talk"])
     # Both warnings are about other plugins of the environment.
     ignored = (
         "ignore::pytest.PytestAssertRewriteWarning",
@@ -185,6 +185,103 @@ def test_open_streams_lists_unfinished_streams():
     assert stream not in open_streams()
 
 
+def file_names(pytester):
+    folder = pytester.path / "recordings"
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl"))
+
+
+def test_documented_recording(pytester):
+    """Recorded once, it is played; before that, the failure names the remedy."""
+    with serve(["They are content."]) as server:
+        test = FILES["test_cats"].replace("api_key=", f"base_url={server.url!r}, api_key=")
+        pytester.makepyfile(test_cats=test.replace("sk-…", "sk-0123456789"))
+        result = run(pytester)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ["*no recording of this request; to record it, run pytest --rec*"]
+        )
+        assert server.requests == []
+        assert not (pytester.path / "recordings").exists()
+        for mode, count in (("auto", 1), ("record", 2)):
+            run(pytester, f"--recording={mode}").assert_outcomes(passed=1)
+            assert len(server.requests) == count
+    run(pytester).assert_outcomes(passed=1)
+    (path,) = pytester.path.rglob("*.jsonl")
+    assert path == pytester.path / "recordings" / "test_cats" / "test_cats_are_content.jsonl"
+    assert path.read_bytes().count(b"\n") == 1  # ``record`` has begun a new file
+    assert b"sk-0" not in path.read_bytes()
+
+
+RECORDED = """
+import pytest
+from providers_sync import ProviderError
+from providers_sync.testing import ScriptedProvider
+
+class TestA:
+    def test_same(self, recorded):
+        assert str(recorded(ScriptedProvider()).complete("Hi")) == "Hello!"
+class TestB:
+    def test_same(self, recorded):
+        assert str(recorded(ScriptedProvider()).complete("Hi")) == "Hello!"
+@pytest.mark.parametrize("text", ["a", "a/b", "a:b", "x" * 200])
+def test_parameter(recorded, text):
+    assert str(recorded(ScriptedProvider()).complete(text)) == "Hello!"
+def test_shared(recorded):
+    for _ in range(2):
+        assert str(recorded(ScriptedProvider(), "shared").complete("Hi")) == "Hello!"
+@pytest.mark.parametrize("name", ["", "a/b", "../a", 3])
+def test_wrong_name(recorded, name):
+    with pytest.raises(ValueError, match="name must be that of a file"):
+        recorded(ScriptedProvider(), name)
+"""
+
+
+def test_recordings_have_a_file_for_each_test(pytester):
+    """Or one with a name for several; names that no file may have are changed."""
+    pytester.makepyfile(test_module=RECORDED)
+    run(pytester, "--recording=auto").assert_outcomes(passed=11)
+    names = file_names(pytester)
+    assert len(names) == 7
+    assert names[:2] == ["test_module/TestA.test_same.jsonl", "test_module/TestB.test_same.jsonl"]
+    assert "test_module/shared.jsonl" in names
+    assert "test_module/test_parameter[a].jsonl" in names
+    assert max(map(len, names)) < 130
+    run(pytester).assert_outcomes(passed=11)
+    assert file_names(pytester) == names
+
+
+def test_unknown_request_that_the_program_handles_fails_the_test(pytester):
+    """Once: not if the test fails already."""
+    pytester.makepyfile(
+        """
+        import pytest
+        from providers_sync import ProviderError
+        from providers_sync.testing import ScriptedProvider
+
+        def ask(provider):
+            try:
+                return str(provider.complete("Hi"))
+            except ProviderError:
+                return "sorry"
+
+        def test_handled(recorded):
+            assert ask(recorded(ScriptedProvider())) == "sorry"
+
+        def test_failed(recorded):
+            assert ask(recorded(ScriptedProvider())) == "Hello!"
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*has no recording of this request*pytest --recording=auto*"])
+
+
+def test_wrong_recording_mode_is_refused(pytester):
+    result = run(pytester, "--recording=play")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--recording*play*"])
+
+
 def test_plugin_loads_nothing_until_a_fixture_is_used(pytester):
     """A project that does not use it imports one small module only."""
     pytester.makepyfile(
@@ -216,5 +313,5 @@ def test_plugin_fixtures_do_not_collide_with_ours(request):
     theirs = Path(pytest_providers_sync.__file__).read_text(encoding="utf-8")
     pattern = r"^@pytest\.fixture.*\ndef (\w+)"
     names = [set(re.findall(pattern, source, re.M)) for source in (ours, theirs)]
-    assert names[1] == {"scripted_provider", "fault_server", "no_open_streams"}
+    assert names[1] == {"scripted_provider", "fault_server", "recorded", "no_open_streams"}
     assert not names[0] & names[1]
