@@ -603,6 +603,29 @@ def test_failover(outer: str, path: Path) -> None:
     assert (len(bad.requests), len(good.requests)) == (2, 1)
 
 
+def test_batch_retries_as_the_provider_does(path: Path) -> None:
+    """The rows of a batch are sent again by the batch itself."""
+    with serve([status(503, headers=RETRY_SOON), ["Hello"]]) as server:
+        provider = Recorded(OpenAICompatible("m", base_url=server.url), path)
+        (result,) = batch.map(provider, ["Hi"])
+        assert (result.text, result.attempts) == ("Hello", 2)
+        provider = Recorded(OpenAICompatible("m", base_url=server.url, retry=1), path)
+        server.play(status(503, headers=RETRY_SOON))
+        (result,) = batch.map(provider, ["Hello"])
+        assert (result.text, result.attempts) == ("", 1)
+
+
+def test_class_cannot_make_an_asynchronous_generator() -> None:
+    """The published method takes no provider."""
+
+    async def read() -> None:
+        async for _ in Recorded.create_async_generator("m", "Hi"):
+            raise AssertionError
+
+    with pytest.raises(InvalidRequestError, match="create an instance"):
+        asyncio.run(read())
+
+
 def test_unknown_request_does_not_move_on(path: Path) -> None:
     good = ScriptedProvider(["Hello"])
     provider = Failover([Recorded(counting(), path, "replay"), good])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import ATTEMPTS, NotGiven, Timeouts, seconds
 from ..errors import InvalidRequestError
 from ..providers.attempts import Readings
 from ..providers.base import Provider
 from ..providers.continuing import BrokenAnswer
-from ..stream import Channel, Source
+from ..providers.settings import retry_policy_of
+from ..stream import Channel, PreparedCall, Source
 from ..types import Prompt
 from .file import RecordingError, RecordingFile
 from .tape import Tape, finder
+
+if TYPE_CHECKING:
+    from ..aio import AsyncStream
 
 MODES = ("auto", "record", "replay")
 _PUBLISHED = (
@@ -75,6 +79,7 @@ class Recorded(Provider):
         self.path = os.path.abspath(name)  # a program may change its folder
         self.mode = mode
         self.model, self.base_url = provider.model, provider.base_url
+        self._retry = retry_policy_of(provider)  # for a batch, which retries by itself
         self._max_age = None if max_age is None else seconds(max_age, "max_age")
         self._paced = paced
         self._files: dict[int, RecordingFile] = {}
@@ -126,6 +131,21 @@ class Recorded(Provider):
                 channel.tape = outer
 
         return recorded, effective_timeouts, resolved_model
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncStream:
+        """Raise at the first ``await``, as for any error: the class has no provider to call."""
+        from ..aio import AsyncStream  # late: it loads asyncio
+
+        def prepare() -> PreparedCall:
+            raise InvalidRequestError(
+                "the Recorded class has no provider; create an instance of it: "
+                "aio.stream(Recorded(provider, path), messages)"
+            )
+
+        return AsyncStream(prepare)
 
     def _has_tools(self, options: Mapping[str, Any]) -> bool:
         return self.provider._has_tools(options)
