@@ -114,7 +114,8 @@ def test_password_of_a_proxy(path: Path) -> None:
 def test_password_with_letters_that_are_not_ascii(path: Path) -> None:
     """The answer is UTF-8."""
     password = "Straße-äöü-ÄÖÜ-0123456789"
-    with serve(status(407, f"Who is {password}?")) as server:
+    refusal = answer(f"Who is {password}?".encode(), status=407, content_type="text/plain")
+    with serve(refusal) as server:
         proxy = f"http://user:{quote(password)}@127.0.0.1:{server.port}"
         written = record(OpenAICompatible("m", base_url="http://127.0.0.2:9", proxy=proxy), path)
     assert "who is" in written
