@@ -81,8 +81,8 @@ class Exchange:
     """A request, and what came back: the pieces of the body, each with its time."""
 
     request: RecordedRequest
-    replaces: bool = False
-    """Whether it takes the place of what the file has for this request."""
+    replaces: list[str] = field(default_factory=list)
+    """The ids of the earlier exchanges whose place it takes."""
     status: int | None = None
     """``None`` if no response came; ``error`` tells why."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -207,7 +207,7 @@ class Exchange:
             asked = value["request"]
             exchange = cls(
                 request=RecordedRequest(str(asked["method"]), str(asked["url"]), asked["body"]),
-                replaces=value["replaces"] is True,
+                replaces=[str(each) for each in value["replaces"]],
                 status=None if value["status"] is None else int(value["status"]),
                 headers={str(name): str(each) for name, each in value["headers"].items()},
                 pieces=[(_time(seconds), _bytes_of(data)) for seconds, data in value["pieces"]],

@@ -92,11 +92,11 @@ class RecordingFile:
         if not os.path.isdir(folder):
             reason = f"create the folder {folder!r} first"
         elif not os.path.exists(self.path):
-            reason = "" if os.access(folder, os.W_OK) else "its folder is read-only"
+            reason = "" if os.access(folder, os.W_OK) else "its folder may not be written"
         elif not os.path.isfile(self.path):
             reason = "it is not a regular file"
         elif not os.access(self.path, os.W_OK | os.R_OK):
-            reason = "permission denied"
+            reason = 'permission denied; mode="replay" only reads it'
         if reason:
             raise RecordingError(f"{self.path!r} cannot be written: {reason}")
 
@@ -115,20 +115,34 @@ class RecordingFile:
             found = self._exchanges.get(fingerprint, [])
             return (found[number] if number < len(found) else None), number + 1
 
-    def next_whole(self, fingerprint: str, max_age: float | None) -> Exchange | None:
-        """Return the next whole answer to a request, if there is one that is not too old."""
+    def next_whole(
+        self, fingerprint: str, max_age: float | None
+    ) -> tuple[Exchange | None, list[str]]:
+        """Return the next whole answer to a request, if there is one that is not too old.
+
+        If there is none, also the ids of what another answer replaces.
+        """
         now = datetime.now(timezone.utc)
         self.load()
         with self._lock:
             given = self._given.setdefault(fingerprint, set())
-            for exchange in self._exchanges.get(fingerprint, ()):
+            found = self._exchanges.get(fingerprint, [])
+            for exchange in found:
                 # One from the future has no known age: a clock was wrong.
                 age = abs((now - exchange.recorded_at).total_seconds())
                 is_fresh = max_age is None or age <= max_age
                 if exchange.is_whole and is_fresh and exchange.id not in given:
                     given.add(exchange.id)
-                    return exchange
-        return None
+                    return exchange, []
+            return None, [each.id for each in found if each.id not in given]
+
+    def replaced(self, fingerprint: str) -> list[str]:
+        """Return the ids of all recordings of a request, unless this object has made one."""
+        self.load()
+        with self._lock:
+            if self._given.get(fingerprint):
+                return []
+            return [each.id for each in self._exchanges.get(fingerprint, ())]
 
     def all(self) -> list[Exchange]:
         """Return what the file holds, without what was replaced."""
@@ -136,14 +150,8 @@ class RecordingFile:
             return [each for found in self._exchanges.values() for each in found]
 
     def append(self, exchange: Exchange) -> None:
-        """Write an exchange; it is on the disk when this returns. Raises ``RecordingError``.
-
-        It replaces nothing if this object has given out or made a recording of its request.
-        """
+        """Write an exchange; it is on the disk when this returns. Raises ``RecordingError``."""
         with self._lock:
-            fingerprints = exchange.fingerprints
-            if any(self._given.get(each) for each in fingerprints):
-                exchange.replaces = False
             file = self._open()
             try:
                 self._end_last_line(file)
@@ -152,7 +160,7 @@ class RecordingFile:
                 raise _error(self.path, "written", error) from error
             finally:
                 file.close()
-            for fingerprint in fingerprints:
+            for fingerprint in exchange.fingerprints:
                 self._given.setdefault(fingerprint, set()).add(exchange.id)
 
     def _open(self) -> LockedFile:
@@ -236,5 +244,5 @@ class RecordingFile:
         for fingerprint in exchange.fingerprints:
             found = self._exchanges.setdefault(fingerprint, [])
             if exchange.replaces:
-                found.clear()
+                found[:] = [each for each in found if each.id not in exchange.replaces]
             found.append(exchange)

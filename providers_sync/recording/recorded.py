@@ -156,7 +156,6 @@ class Recorded(Provider):
         return Tape(
             file,
             find,
-            replaces=self.mode != "replay",
             paced=self._paced,
             waits=self._paced or self.mode != "replay",
         )

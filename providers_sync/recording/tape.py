@@ -20,7 +20,8 @@ from .file import RecordingError, RecordingFile
 from .nearest import describe_nearest
 from .playback import play
 
-Find = Callable[[RecordedRequest], "Exchange | None"]
+Find = Callable[[RecordedRequest], "tuple[Exchange | None, list[str]]"]
+"""Returns the recording to play, or else the ids of those that the answer replaces."""
 
 _PLACEHOLDERS = {
     "empty",
@@ -37,19 +38,19 @@ _PLACEHOLDERS = {
 class Tape:
     """Between the attempts of a call and the network: what is in the file is not sent."""
 
-    def __init__(
-        self, file: RecordingFile, find: Find, *, replaces: bool, paced: bool, waits: bool
-    ) -> None:
+    def __init__(self, file: RecordingFile, find: Find, *, paced: bool, waits: bool) -> None:
         self._file = file
         self._find = find
-        self._replaces = replaces
+        self._replaces: list[str] = []
         self._paced = paced
         self.waits = waits
         """Whether the time between two attempts is waited for."""
 
     def find(self, request: HTTPRequest) -> Exchange | None:
         """Return the recording to play in place of sending; ``None`` to send and record."""
-        return self._find(to_request(request.method, request.url, request.body))
+        asked = to_request(request.method, request.url, request.body)
+        found, self._replaces = self._find(asked)
+        return found
 
     def play(self, exchange: Exchange, attempt: transport.RequestAttempt) -> Any:
         """Return the recorded response, or raise the recorded error."""
@@ -63,7 +64,7 @@ class Tape:
         secrets: Callable[[], list[str]],
     ) -> Any:
         """Send, and return a response that is recorded while it is read."""
-        recorder = _Recorder(request, channel, self._file, secrets, replaces=self._replaces)
+        recorder = _Recorder(request, channel, self._file, secrets, self._replaces)
         try:
             response = send()
         except BaseException as error:
@@ -81,17 +82,15 @@ class _Recorder:
         channel: Channel,
         file: RecordingFile,
         secrets: Callable[[], list[str]],
-        *,
-        replaces: bool,
+        replaces: list[str],
     ) -> None:
         asked = to_request(request.method, request.url, request.body)
-        self.exchange = Exchange(asked)
+        self.exchange = Exchange(asked, replaces)
         self.reason: str | None = None
         self.refusal = ""
         self._secrets = secrets
         self._channel = channel
         self._file = file
-        self._replaces = replaces
         self._started_at = monotonic()
         self._is_written = False
         unwritten.begin(self, file.path, lambda: channel.ended)
@@ -154,7 +153,6 @@ class _Recorder:
             exchange.note_failure(failure)
         outcome = Outcome.COMPLETE if self._channel.has_end_marker else Outcome.UNVERIFIED
         exchange.is_whole = is_good and is_whole(outcome, self.reason, self.refusal)
-        exchange.replaces = self._replaces
         exchange.hide([each for each in self._secrets() if each.lower() not in _PLACEHOLDERS])
         self._file.append(exchange)
 
@@ -241,19 +239,19 @@ def finder(
     ``unknown`` returns the error for a request that has no recording.
     """
 
-    def find_next(request: RecordedRequest) -> Exchange | None:
+    def find_next(request: RecordedRequest) -> tuple[Exchange | None, list[str]]:
         return file.next_whole(request.fingerprint, max_age)
 
-    def find_nth(request: RecordedRequest) -> Exchange | None:
+    def find_nth(request: RecordedRequest) -> tuple[Exchange | None, list[str]]:
         exchange, number = file.nth(request.fingerprint)
         if exchange is not None:
-            return exchange
+            return exchange, []
         if number > 1:
             raise unknown(f"has {number - 1} recordings of this request, and this is one more")
         nearest = describe_nearest(request, file.all())
         raise unknown(f"has no recording of this request{nearest}")
 
-    def find_none(request: RecordedRequest) -> Exchange | None:
-        return None
+    def find_none(request: RecordedRequest) -> tuple[Exchange | None, list[str]]:
+        return None, file.replaced(request.fingerprint)
 
     return {"auto": find_next, "replay": find_nth, "record": find_none}[mode]

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from providers_sync import Gemini, OpenAICompatible, Provider, ProviderError
-from providers_sync.recording import Recorded
+from providers_sync.recording import Exchange, Recorded
+from providers_sync.recording.exchange import RecordedRequest
 from providers_sync.testing import Request, ScriptedProvider, answer, pause, raw, serve, status
 
 from .test_secrets import ECHOES, HEADERS, KEY, SHOWN
@@ -136,6 +137,15 @@ def test_key_that_two_pieces_share(split: int, path: Path) -> None:
     assert KEY[10:].lower() not in written
     assert KEY[20:].lower() not in written
     assert Recorded(provider, path, "replay").complete("Hi").text == "You sent ***."
+
+
+def test_error_that_quotes_the_key() -> None:
+    """It is recorded before its secrets are removed for the caller."""
+    exchange = Exchange(RecordedRequest("POST", f"http://h/{KEY}", {KEY: [KEY]}))
+    exchange.note_failure(ProviderError(f"No: {KEY}"))
+    exchange.hide([KEY])
+    assert SHOWN not in exchange.to_line().decode().lower()
+    assert str(exchange.failure()) == "No: ***"
 
 
 def test_prompt_with_the_key_is_found_again(path: Path) -> None:
