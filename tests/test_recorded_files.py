@@ -144,6 +144,18 @@ def test_half_a_line_of_a_killed_writer_is_removed(part: int, path: Path) -> Non
     assert path.read_bytes().startswith(whole)
 
 
+@pytest.mark.parametrize("mode", ["auto", "record", "replay"])
+@pytest.mark.parametrize("text", [b"my notes", b'{"version":"1.2","name":"mine"}', b"a\nb"])
+def test_file_of_another_kind_stays_as_it_is(text: bytes, mode: Any, path: Path) -> None:
+    """Its last line has no newline, as half a line of ours."""
+    path.write_bytes(text)
+    provider = ScriptedProvider(echo)
+    with pytest.raises(RecordingError, match="is no recording"):
+        ask(Recorded(provider, path, mode))
+    assert path.read_bytes() == text
+    assert provider.requests == []
+
+
 @pytest.mark.parametrize("change", ["end", "empty lines", "CRLF", "BOM", "spaces"])
 def test_what_editors_do_to_a_file(change: str, path: Path) -> None:
     """A recording without its newline stays; newlines of Windows and empty lines do not matter."""

@@ -18,6 +18,8 @@ from .. import errors, transport
 from ..errors import APIConnectionError, APITimeoutError, ProviderError
 
 VERSION = 1
+BEGINNING = b'{"version":1,"id":"'
+"""How a line begins."""
 HOW = ("clean", "cut", "reset", "timeout", "malformed", "error", "stopped")
 """How a body may have ended; ``stopped`` by the caller, or because nothing more was needed."""
 _SAFE_HEADERS = (

@@ -14,7 +14,7 @@ from ..clock import monotonic
 from ..errors import InvalidRequestError
 from ..locked_file import LockedFile
 from . import unwritten
-from .exchange import Exchange
+from .exchange import BEGINNING, Exchange
 
 LOCK_WAIT_S = 10.0
 """How long another process may write."""
@@ -55,13 +55,18 @@ def _read(file: BinaryIO, name: str, number: int) -> Iterator[tuple[bytes, Excha
             try:
                 exchange = Exchange.from_line(line)
             except ValueError as error:
-                if not line.endswith(b"\n"):  # its writer has died, or still writes
+                if _is_begun(line):  # its writer has died, or still writes
                     return
                 raise RecordingError(
                     f"line {number} of {name!r} is no recording: {error}; delete it"
                 ) from error
         yield line, exchange
         number += 1
+
+
+def _is_begun(line: bytes) -> bool:
+    """Return whether it may be the beginning of a line that ``to_line`` has made."""
+    return not line.endswith(b"\n") and line[: len(BEGINNING)] == BEGINNING[: len(line)]
 
 
 def _error(name: str, verb: str, error: BaseException) -> RecordingError:
@@ -199,7 +204,9 @@ class RecordingFile:
             line = reader.read()
         try:
             Exchange.from_line(line)
-        except ValueError:
+        except ValueError as error:
+            if not _is_begun(line):
+                raise RecordingError(f"the last line of {self.path!r} is no recording") from error
             file.truncate(end)
         else:
             file.append(b"\n")  # an editor has removed it
