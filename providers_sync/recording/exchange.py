@@ -107,10 +107,12 @@ class Exchange:
     @property
     def fingerprints(self) -> set[str]:
         """What finds it: requests with the secrets, and with the stars in their place."""
-        found = {self.request.fingerprint}
-        if self.sent_fingerprint and _STARS in self.request.url + json.dumps(self.request.body):
-            found.add(self.sent_fingerprint)
-        return found
+        return {self.request.fingerprint, self._fingerprint}
+
+    @property
+    def _fingerprint(self) -> str:
+        has_stars = _STARS in self.request.url + json.dumps(self.request.body)
+        return (has_stars and self.sent_fingerprint) or self.request.fingerprint
 
     @property
     def body(self) -> bytes:
@@ -180,7 +182,7 @@ class Exchange:
         value = {
             "version": VERSION,
             "id": self.id,
-            "fingerprint": self.sent_fingerprint or self.request.fingerprint,
+            "fingerprint": self._fingerprint,
             "recorded_at": self.recorded_at.isoformat(timespec="milliseconds"),
             "request": vars(self.request),
             "replaces": self.replaces,
@@ -218,7 +220,7 @@ class Exchange:
                 error=None if value["error"] is None else dict(value["error"]),
                 is_whole=value["is_whole"] is True,
                 decoder=str(value["decoder"]),
-                sent_fingerprint=str(value["fingerprint"]),
+                sent_fingerprint=str(value.get("fingerprint", "")),
                 recorded_at=datetime.fromisoformat(value["recorded_at"]),
                 id=str(value["id"]),
             )

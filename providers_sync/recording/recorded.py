@@ -76,7 +76,8 @@ class Recorded(Provider):
         if not isinstance(paced, bool):
             raise InvalidRequestError("paced must be True or False")
         self.provider = provider
-        self.path = os.path.abspath(name)  # a program may change its folder
+        self.path = name
+        self._absolute_path = os.path.abspath(name)  # a program may change its folder
         self.mode = mode
         self.model, self.base_url = provider.model, provider.base_url
         self._retry = retry_policy_of(provider)  # for a batch, which retries by itself
@@ -169,7 +170,7 @@ class Recorded(Provider):
         """Return the file of this process: a lock that was held during a fork stays locked."""
         pid = os.getpid()
         if pid not in self._files:
-            self._files.setdefault(pid, RecordingFile(self.path))
+            self._files.setdefault(pid, RecordingFile(self._absolute_path))
         return self._files[pid]
 
     def close(self) -> None:
