@@ -211,7 +211,7 @@ class Exchange:
             asked = value["request"]
             exchange = cls(
                 request=RecordedRequest(str(asked["method"]), str(asked["url"]), asked["body"]),
-                replaces=[str(each) for each in value["replaces"]],
+                replaces=_ids(value["replaces"]),
                 status=None if value["status"] is None else int(value["status"]),
                 headers={str(name): str(each) for name, each in value["headers"].items()},
                 pieces=[(_time(seconds), _bytes_of(data)) for seconds, data in value["pieces"]],
@@ -231,6 +231,12 @@ class Exchange:
         except (TypeError, AttributeError, RecursionError, OverflowError) as failure:
             raise ValueError(f"{type(failure).__name__}: {failure}") from failure
         return exchange
+
+
+def _ids(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("replaces is no list of ids")
+    return [str(each) for each in value]
 
 
 def _time(value: Any) -> float:
