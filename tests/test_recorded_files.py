@@ -156,6 +156,17 @@ def test_file_of_another_kind_stays_as_it_is(text: bytes, mode: Any, path: Path)
     assert provider.requests == []
 
 
+def test_file_that_is_replaced_during_an_answer_stays_as_it_is(path: Path) -> None:
+    """By one of another kind; the answer is delivered."""
+
+    def replace(request: Request) -> Any:
+        path.write_bytes(b"my notes")
+        return ["Hello"]
+
+    assert ask(Recorded(ScriptedProvider(replace), path)) == "Hello"
+    assert path.read_bytes() == b"my notes"
+
+
 @pytest.mark.parametrize("change", ["end", "empty lines", "CRLF", "BOM", "spaces"])
 def test_what_editors_do_to_a_file(change: str, path: Path) -> None:
     """A recording without its newline stays; newlines of Windows and empty lines do not matter."""
