@@ -44,6 +44,7 @@ from providers_sync.testing import (
     error,
     finish,
     html,
+    json_body,
     pause,
     raw,
     reset,
@@ -730,3 +731,15 @@ def test_wrong_setting(settings: dict[str, Any], named: str, path: Path) -> None
 def test_recorded_twice_is_refused(path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="needs a provider"):
         Recorded(Recorded(counting(), path), path)
+
+
+def test_list_of_models_is_not_recorded(tmp_path: Path) -> None:
+    """It is asked for, except in replay, where nothing is sent."""
+    path = tmp_path / "answers.jsonl"
+    with serve(json_body({"data": [{"id": "m"}]})) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        assert Recorded(provider, path).list_models() == ["m"]
+        with pytest.raises(InvalidRequestError, match=r"call \.provider\.list_models\(\)"):
+            Recorded(provider, path, "replay").list_models()
+        assert len(server.requests) == 1
+        provider.close()

@@ -173,6 +173,18 @@ class Recorded(Provider):
             self._files.setdefault(pid, RecordingFile(self._absolute_path))
         return self._files[pid]
 
+    def list_models(self, **settings: Any) -> list[str]:
+        """Return what the provider's ``list_models`` returns: the list is not recorded.
+
+        Raises ``InvalidRequestError`` in ``replay``, where nothing is sent.
+        """
+        if self.mode == "replay":
+            raise InvalidRequestError(
+                "the list of models is not recorded; for the server's, call .provider.list_models()"
+            )
+        names: list[str] = self.provider.list_models(**settings)  # type: ignore[attr-defined]
+        return names
+
     def close(self) -> None:
         """Close the idle connections of the provider."""
         self.provider.close()
@@ -181,7 +193,7 @@ class Recorded(Provider):
         return {**self.__dict__, "_files": {}, "errors": []}
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute that only the provider has, such as ``list_models``."""
+        """Return an attribute that only the provider has."""
         if name.startswith("_") or name == "provider":
             raise AttributeError(name)
         return getattr(self.provider, name)
