@@ -28,6 +28,7 @@ def read_recordings(path: str | os.PathLike[str]) -> Iterator[Exchange]:
     Raises ``RecordingError`` for a file that cannot be read, and for a line that is wrong.
     """
     name = os.fspath(path)
+    unwritten.wait(name)
     try:
         with open(name, "rb") as file:
             for number, line in enumerate(file, 1):

@@ -1,0 +1,38 @@
+"""``OneRecording``: a provider that plays one recording, whatever it is asked."""
+
+from __future__ import annotations
+
+from .. import PROVIDERS, InvalidRequestError, Provider
+from ..providers.model_lists import ListsModels
+from ..recording import Exchange, Recorded
+from ..recording.tape import Tape
+from .recording_list import model_of
+
+ADDRESS = "http://recording.invalid"
+
+
+class OneRecording(Recorded):
+    """Plays a recording through the decoder that has read it; nothing is sent.
+
+    Raises ``InvalidRequestError`` for a recording that a class of another program has decoded.
+    """
+
+    def __init__(self, exchange: Exchange, path: str, *, paced: bool) -> None:
+        super().__init__(_provider_of(exchange), path, "replay", paced=paced)
+        self._exchange = exchange
+
+    def _tape(self) -> Tape:
+        return Tape(self._file(), lambda _: self._exchange, replaces=False, paced=self._paced)
+
+
+def _provider_of(exchange: Exchange) -> Provider:
+    """Return a provider whose decoder is that of the recording."""
+    for kind in PROVIDERS.values():
+        model = model_of(exchange) or "recorded" if issubclass(kind, ListsModels) else None
+        provider = kind(model, base_url=ADDRESS, retry=1, timeouts=None)
+        if exchange.decoder in ("", type(provider.decoder()).__name__):
+            return provider
+    raise InvalidRequestError(
+        f"the decoder of this recording is {exchange.decoder!r}, which this command does not have: "
+        "play it in a program, with providers_sync.recording.Recorded"
+    )

@@ -1,0 +1,126 @@
+"""What a file of recordings holds: each with its number, and as a line of a table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..printable import short_line
+from ..recording import Exchange
+
+QUESTION_LENGTH = 50
+NAME_LENGTH = 40
+_DEEPEST = 4
+"""A turn holds content, which holds parts, which hold text."""
+_TURNS = ("messages", "contents", "input", "conversation", "prompt")
+"""The keys of the protocols for what is asked."""
+_TITLES = (
+    *("no", "recorded", "model at host", "status", "how", "pieces", "seconds", "bytes"),
+    "question",
+)
+_RIGHT = {"no", "status", "pieces", "seconds", "bytes"}
+
+
+def without_replaced(exchanges: Iterable[Exchange]) -> list[Exchange]:
+    """Return the exchanges in the order of the file, without those that later ones replace."""
+    kept: dict[int, Exchange] = {}
+    places: dict[str, list[int]] = {}
+    for place, exchange in enumerate(exchanges):
+        equal = places.setdefault(exchange.request.fingerprint, [])
+        if exchange.replaces:
+            for each in equal:
+                del kept[each]
+            equal.clear()
+        equal.append(place)
+        kept[place] = exchange
+    return list(kept.values())
+
+
+def table(exchanges: Iterable[Exchange]) -> Iterator[str]:
+    """Yield the lines of a table; what comes from the file is made visible."""
+    rows = [_TITLES, *(_row(number, each) for number, each in enumerate(exchanges, 1))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            value.rjust(width) if title in _RIGHT else value.ljust(width)
+            for title, value, width in zip(_TITLES, row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _row(number: int, exchange: Exchange) -> tuple[str, ...]:
+    host = urlsplit(exchange.request.url).netloc
+    name = f"{model_of(exchange)} at {host}" if model_of(exchange) else host
+    values = (
+        number,
+        _local_time(exchange),
+        name,
+        "-" if exchange.status is None else exchange.status,
+        exchange.how,
+        len(exchange.pieces),
+        f"{exchange.seconds:.2f}",
+        len(exchange.body),
+    )
+    shown = tuple(short_line(str(value), NAME_LENGTH) for value in values)
+    return (*shown, short_line(question_of(exchange), QUESTION_LENGTH))
+
+
+def _local_time(exchange: Exchange) -> str:
+    at = exchange.recorded_at
+    with contextlib.suppress(OverflowError, ValueError, OSError):  # a year that has no local time
+        at = at.astimezone()
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def model_of(exchange: Exchange) -> str:
+    """Return the model that was asked for, or ``""`` where the request does not name it."""
+    body = exchange.request.body
+    name = body.get("model") if isinstance(body, dict) else None
+    if isinstance(name, dict):
+        name = name.get("id")
+    if isinstance(name, str):
+        return name
+    found = re.search(r"/models/([^/:?]+):", exchange.request.url)
+    return found[1] if found else ""
+
+
+def question_of(exchange: Exchange) -> str:
+    """Return the text of the user's last message, or ``""``."""
+    body = exchange.request.body
+    if not isinstance(body, dict):
+        return ""
+    for key in _TURNS:
+        turns = _history(body) if key == "conversation" else body.get(key)
+        if isinstance(turns, list):
+            asked = [each for each in turns if _is_users(each)] or turns
+            turns = asked[-1:]
+        if text := " ".join(_texts(turns)):
+            return text
+    return ""
+
+
+def _history(body: dict[str, Any]) -> Any:
+    """Return the turns of Vitalentum's conversation, which is JSON in a string."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        return json.loads(body["conversation"])["history"]
+    return None
+
+
+def _is_users(turn: Any) -> bool:
+    if not isinstance(turn, dict):
+        return False
+    return turn.get("role", turn.get("speaker", "user")) in ("user", "human")
+
+
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth < _DEEPEST:
+        if isinstance(value, dict):
+            value = [value[key] for key in ("content", "parts", "text") if key in value]
+        for each in value if isinstance(value, list) else ():
+            yield from _texts(each, depth + 1)
