@@ -13,7 +13,7 @@ from ..printable import short_line
 from ..recording import Exchange
 
 QUESTION_LENGTH = 50
-NAME_LENGTH = 40
+NAME_LENGTH = 36
 _DEEPEST = 4
 """A turn holds content, which holds parts, which hold text."""
 _TURNS = ("messages", "contents", "input", "conversation", "prompt")
@@ -73,7 +73,7 @@ def _local_time(exchange: Exchange) -> str:
     at = exchange.recorded_at
     with contextlib.suppress(OverflowError, ValueError, OSError):  # a year that has no local time
         at = at.astimezone()
-    return at.strftime("%Y-%m-%d %H:%M:%S")
+    return at.strftime("%Y-%m-%d %H:%M")
 
 
 def model_of(exchange: Exchange) -> str:

@@ -15,23 +15,39 @@ if TYPE_CHECKING:
 
 _ASKING = ("provider", "model", "base_url", "system", "tool", "mcp", "yes")
 _SHOWING = ("plain", "json", "stats")
+_FIRST = b'{"version":'
+"""How a file of recordings begins."""
 SHOWN_MODELS = 8
 
 
 def record(options: argparse.Namespace) -> int:
     from .. import terminal
-    from ..recording import Recorded, read_recordings
+    from ..recording import Recorded
 
-    folder = os.path.dirname(options.file) or "."
-    if not os.path.isdir(folder):
-        raise InvalidRequestError(f"there is no folder {folder}: make it before you record")
-    if os.path.exists(options.file):
-        for _ in read_recordings(options.file):  # finds a file of another kind before any request
-            pass
+    _check_target(options.file)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
         question = terminal.question(options.question)
         recorded = Recorded(provider, options.file, "record")
         return terminal.ask(recorded, question, **tools, **display_options(options))
+
+
+def _check_target(path: str) -> None:
+    """Raise ``InvalidRequestError`` for a file that holds something else, before any request."""
+    from ..recording import read_recordings
+
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise InvalidRequestError(f"there is no folder {folder}: make it before you record")
+    if not os.path.exists(path):
+        return
+    start = b"?"
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(len(_FIRST))
+    if not _FIRST.startswith(start):
+        raise InvalidRequestError(f"{path} is no file of recordings: record into another one")
+    for _ in read_recordings(path):  # raises for a line that is wrong
+        pass
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -86,13 +102,14 @@ def _answer(options: argparse.Namespace, exchanges: list[Exchange]) -> int:
 
 
 def _set_recorded_model(provider: Provider, exchanges: list[Exchange]) -> None:
-    """Give ``provider`` the only model of the file, if it needs one: the server is not asked."""
+    """Give ``provider`` the only model recorded at its address: the server is not asked."""
     from ..providers.model_lists import ListsModels
     from .recording_list import model_of
 
     if not isinstance(provider, ListsModels) or provider.model or provider.default_model:
         return
-    names = list(dict.fromkeys(filter(None, map(model_of, exchanges))))
+    here = [each for each in exchanges if each.request.url.startswith(provider.base_url)]
+    names = list(dict.fromkeys(filter(None, map(model_of, here or exchanges))))
     if len(names) == 1:
         provider.model = names[0]
         return
