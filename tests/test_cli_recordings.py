@@ -17,10 +17,11 @@ import pytest
 
 from providers_sync import PROVIDERS, OpenAICompatible, ProviderError, StreamCut
 from providers_sync.cli import main
-from providers_sync.cli.recording_list import model_of, question_of, table, without_replaced
+from providers_sync.cli.recording_list import model_of, question_of, table
 from providers_sync.gateway import SERVED, Gateway
 from providers_sync.recording import Exchange, Recorded, read_recordings
 from providers_sync.recording.exchange import RecordedRequest
+from providers_sync.recording.file import RecordingFile
 from providers_sync.testing import answer, cut, pause, refusal, serve, stall, status, text
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +83,6 @@ def test_record_adds_and_replay_answers(file: str, capsys: Any) -> None:
     assert (printed.out, printed.err.count("\n")) == ("", 1)
     assert "body.messages[0].content was " in printed.err
     assert "and is 'Mare' now" in printed.err
-    assert "`providers-sync record`" in printed.err
 
 
 def test_second_recording_of_a_request_replaces_the_first(file: str, capsys: Any) -> None:
@@ -234,13 +234,6 @@ def test_model_of_any_request(url: str, body: Any, model: str) -> None:
     assert model_of(Exchange(RecordedRequest("POST", f"http://a.test{url}", body))) == model
 
 
-def test_replaced_recordings_are_left_out() -> None:
-    """Those of the same request only; the order stays."""
-    one, two = (RecordedRequest("POST", "http://a.test/", {"n": n}) for n in (1, 2))
-    a, b, c, d = Exchange(one), Exchange(two), Exchange(one, replaces=True), Exchange(one)
-    assert without_replaced([a, b, c, d]) == [b, c, d]
-
-
 # --- serve
 
 
@@ -324,7 +317,7 @@ def test_serve_needs_a_free_port(file: str, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "does not exist: `providers-sync record "),
         (b"", "has no recordings: `providers-sync record "),
         (b"Dear reader,\n", "is no recording"),
     ],
@@ -359,6 +352,18 @@ def test_record_needs_a_folder_and_a_file(tmp_path: Path, capsys: Any) -> None:
         assert main(["record", str(tmp_path), "Hi", *at(server.url)]) == 1
         assert "record into another one" in capsys.readouterr().err
         assert server.requests == []
+
+
+def test_record_fails_if_the_answer_cannot_be_written(
+    file: str, monkeypatch: Any, capsys: Any
+) -> None:
+    """The text is shown, with the exit code of a failure."""
+    monkeypatch.setattr(RecordingFile, "append", lambda *_: None)
+    with serve([["Hello"]]) as server:
+        assert main(["record", file, "Hi", *at(server.url)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "Hello\n"
+    assert f"the answer is not in {file}: it could not be written" in printed.err
 
 
 def test_number_reports_a_decoder_of_another_program(file: str, capsys: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import PROVIDERS, InvalidRequestError, Provider
 from ..providers.model_lists import ListsModels
 from ..recording import Exchange, Recorded
-from ..recording.tape import Tape
+from ..recording.file import RecordingFile
 from .recording_list import model_of
 
 ADDRESS = "http://recording.invalid"
@@ -18,11 +18,26 @@ class OneRecording(Recorded):
     """
 
     def __init__(self, exchange: Exchange, path: str, *, paced: bool) -> None:
+        self._only = _OneExchange(path, exchange)
         super().__init__(_provider_of(exchange), path, "replay", paced=paced)
+
+    def _file(self) -> RecordingFile:
+        return self._only
+
+
+class _OneExchange(RecordingFile):
+    """A file that has the same exchange for every request."""
+
+    def __init__(self, path: str, exchange: Exchange) -> None:
+        super().__init__(path)
         self._exchange = exchange
 
-    def _tape(self) -> Tape:
-        return Tape(self._file(), lambda _: self._exchange, replaces=False, paced=self._paced)
+    def load(self) -> None:
+        """Do nothing: it is loaded."""
+
+    def nth(self, fingerprint: str) -> tuple[Exchange | None, int]:
+        """Return the exchange."""
+        return self._exchange, 1
 
 
 def _provider_of(exchange: Exchange) -> Provider:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..printable import short_line
-from ..recording import Exchange
+from ..recording import Exchange, RecordingError
+from ..recording.file import RecordingFile
 
 QUESTION_LENGTH = 50
 NAME_LENGTH = 36
@@ -25,19 +27,18 @@ _TITLES = (
 _RIGHT = {"no", "status", "pieces", "seconds", "bytes"}
 
 
-def without_replaced(exchanges: Iterable[Exchange]) -> list[Exchange]:
-    """Return the exchanges in the order of the file, without those that later ones replace."""
-    kept: dict[int, Exchange] = {}
-    places: dict[str, list[int]] = {}
-    for place, exchange in enumerate(exchanges):
-        equal = places.setdefault(exchange.request.fingerprint, [])
-        if exchange.replaces:
-            for each in equal:
-                del kept[each]
-            equal.clear()
-        equal.append(place)
-        kept[place] = exchange
-    return list(kept.values())
+def recordings_of(path: str) -> list[Exchange]:
+    """Return the exchanges of a file by their time, without those that later ones replace.
+
+    Raises ``RecordingError`` for a file that cannot be read, or has none.
+    """
+    file = RecordingFile(path)
+    file.load()
+    found = {exchange.id: exchange for exchange in file.all()}
+    if not found:
+        reason = "has no recordings" if os.path.exists(path) else "does not exist"
+        raise RecordingError(f"{path} {reason}: `providers-sync record {path} QUESTION` adds one")
+    return sorted(found.values(), key=lambda exchange: exchange.recorded_at)
 
 
 def table(exchanges: Iterable[Exchange]) -> Iterator[str]:

@@ -22,13 +22,23 @@ SHOWN_MODELS = 8
 
 def record(options: argparse.Namespace) -> int:
     from .. import terminal
-    from ..recording import Recorded
+    from ..recording import Recorded, RecordingError
+    from ..recording.file import RecordingFile
 
     _check_target(options.file)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
         question = terminal.question(options.question)
+        size = _size(options.file)
         recorded = Recorded(provider, options.file, "record")
-        return terminal.ask(recorded, question, **tools, **display_options(options))
+        code = terminal.ask(recorded, question, **tools, **display_options(options))
+    RecordingFile(options.file).load()  # waits until everything is written
+    if code == 0 and _size(options.file) == size:
+        raise RecordingError(f"the answer is not in {options.file}: it could not be written")
+    return code
+
+
+def _size(path: str) -> int:
+    return os.stat(path).st_size if os.path.exists(path) else 0
 
 
 def _check_target(path: str) -> None:
@@ -51,16 +61,10 @@ def _check_target(path: str) -> None:
 
 
 def replay(options: argparse.Namespace) -> int:
-    from ..recording import read_recordings
-    from .recording_list import table, without_replaced
+    from .recording_list import recordings_of, table
 
     _check(options)
-    exchanges = without_replaced(read_recordings(options.file))
-    if not exchanges:
-        raise InvalidRequestError(
-            f"{options.file} has no recordings: `providers-sync record {options.file} QUESTION` "
-            "adds one"
-        )
+    exchanges = recordings_of(options.file)
     if options.question is not None:
         return _answer(options, exchanges)
     if options.number is not None:

@@ -243,12 +243,11 @@ def finder(file: RecordingFile, mode: str, max_age: float | None) -> Find:
         if number > 1:
             raise RecordingError(
                 f"{file.path!r} has {number - 1} recordings of this request, which is sent "
-                f'{number} times now: record it again, with mode="record" or `providers-sync '
-                "record`"
+                f'{number} times now: record it again with mode="record"'
             )
         raise RecordingError(
             f"{file.path!r} has no recording of this request{describe_nearest(request, file.all())}"
-            '; to record it, use mode="auto", or `providers-sync record`'
+            '; to record it, use mode="auto"'
         )
 
     def find_none(request: RecordedRequest) -> Exchange | None:
