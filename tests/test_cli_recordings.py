@@ -168,17 +168,20 @@ def test_list_is_readable(file: str, capsys: Any) -> None:
     url = record(file, ["Hello"], status(503), answer(before=[cut()]))
     assert main(["replay", file]) == 0
     title, *lines = capsys.readouterr().out.splitlines()
-    names = "no recorded model at host status how pieces seconds bytes question"
+    names = "no recorded status how pieces seconds bytes model at host question"
     assert title.split() == names.split()
     exchanges = list(read_recordings(file))
     host = url.removeprefix("http://")
     for number, (line, each) in enumerate(zip(lines, exchanges, strict=True), 1):
-        day, time, model, _, shown_host, code, how, pieces, _, size, *asked = line.split()[1:]
+        day, time, code, how, pieces, _, size, model, _, shown_host, *asked = line.split()[1:]
         assert f"{day} {time}" == each.recorded_at.astimezone().strftime("%Y-%m-%d %H:%M")
         assert (model, shown_host, how, asked) == ("m", host, each.how, ["question", str(number)])
         assert code == ("-" if each.status is None else str(each.status))
         assert (pieces, size) == (str(len(each.pieces)), str(len(each.body)))
-    assert [line.split()[6] for line in lines] == ["200", "503", "-"]
+    assert [line.split()[3] for line in lines] == ["200", "503", "-"]
+    narrow = list(table(exchanges, 70))
+    assert [len(line) <= 70 for line in narrow] == [True] * 8
+    assert narrow[3] == f"    m at {host}: question 1"
 
 
 HOSTILE = "\x1b]0;pwned\x07\u202e\nline"
@@ -232,6 +235,22 @@ def test_question_of_any_body(body: Any, question: str) -> None:
 def test_model_of_any_request(url: str, body: Any, model: str) -> None:
     """It is in the body, or in the address."""
     assert model_of(Exchange(RecordedRequest("POST", f"http://a.test{url}", body))) == model
+
+
+def test_other_commands_load_no_recordings() -> None:
+    """Only ``record`` and ``replay`` do."""
+    code = (
+        "import sys; from providers_sync.cli.parser import make_parser; make_parser(); "
+        "print([name for name in sys.modules if 'recording' in name or '.testing' in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == "['providers_sync.cli.recordings']\n"
 
 
 # --- serve

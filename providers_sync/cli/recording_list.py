@@ -14,15 +14,16 @@ from ..printable import short_line
 from ..recording import Exchange, RecordingError
 from ..recording.file import RecordingFile
 
-QUESTION_LENGTH = 50
-NAME_LENGTH = 36
+SHOWN_LENGTH = 40
+WIDE = 200
+"""Columns of an output that is no terminal."""
 _DEEPEST = 4
 """A turn holds content, which holds parts, which hold text."""
 _TURNS = ("messages", "contents", "input", "conversation", "prompt")
 """The keys of the protocols for what is asked."""
 _TITLES = (
-    *("no", "recorded", "model at host", "status", "how", "pieces", "seconds", "bytes"),
-    "question",
+    *("no", "recorded", "status", "how", "pieces", "seconds", "bytes"),
+    *("model at host", "question"),
 )
 _RIGHT = {"no", "status", "pieces", "seconds", "bytes"}
 
@@ -41,33 +42,40 @@ def recordings_of(path: str) -> list[Exchange]:
     return sorted(found.values(), key=lambda exchange: exchange.recorded_at)
 
 
-def table(exchanges: Iterable[Exchange]) -> Iterator[str]:
-    """Yield the lines of a table; what comes from the file is made visible."""
+def table(exchanges: Iterable[Exchange], columns: int = WIDE) -> Iterator[str]:
+    """Yield the lines of a table; what comes from the file is made visible.
+
+    If ``columns`` are too few for all, each recording has a second line.
+    """
     rows = [_TITLES, *(_row(number, each) for number, each in enumerate(exchanges, 1))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    is_narrow = sum(widths) + 2 * len(widths) > columns
     for row in rows:
-        cells = (
+        cells = [
             value.rjust(width) if title in _RIGHT else value.ljust(width)
             for title, value, width in zip(_TITLES, row, widths, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
+        ]
+        if is_narrow:
+            yield "  ".join(cells[:-2]).rstrip()
+            yield f"    {row[-2]}: {row[-1]}"
+        else:
+            yield "  ".join(cells).rstrip()
 
 
 def _row(number: int, exchange: Exchange) -> tuple[str, ...]:
     host = urlsplit(exchange.request.url).netloc
-    name = f"{model_of(exchange)} at {host}" if model_of(exchange) else host
     values = (
         number,
         _local_time(exchange),
-        name,
         "-" if exchange.status is None else exchange.status,
         exchange.how,
         len(exchange.pieces),
         f"{exchange.seconds:.2f}",
         len(exchange.body),
+        f"{model_of(exchange)} at {host}" if model_of(exchange) else host,
+        question_of(exchange),
     )
-    shown = tuple(short_line(str(value), NAME_LENGTH) for value in values)
-    return (*shown, short_line(question_of(exchange), QUESTION_LENGTH))
+    return tuple(short_line(str(value), SHOWN_LENGTH) for value in values)
 
 
 def _local_time(exchange: Exchange) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import InvalidRequestError, Provider
@@ -61,7 +63,7 @@ def _check_target(path: str) -> None:
 
 
 def replay(options: argparse.Namespace) -> int:
-    from .recording_list import recordings_of, table
+    from .recording_list import WIDE, recordings_of, table
 
     _check(options)
     exchanges = recordings_of(options.file)
@@ -71,7 +73,8 @@ def replay(options: argparse.Namespace) -> int:
         return _show(options, exchanges)
     if options.serve:
         return _serve(options, exchanges)
-    for line in table(exchanges):
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    for line in table(exchanges, columns):
         print(line)
     return 0
 
