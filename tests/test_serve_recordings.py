@@ -11,6 +11,8 @@ from providers_sync import Anthropic, OpenAICompatible, Provider, ProviderError,
 from providers_sync.recording import Exchange, Recorded, read_recordings
 from providers_sync.recording.exchange import RecordedRequest
 from providers_sync.testing import (
+    Headers,
+    Request,
     ScriptedProvider,
     answer,
     cut,
@@ -25,6 +27,8 @@ from providers_sync.testing import (
     usage,
     wire,
 )
+from providers_sync.testing.recordings import RecordedAnswers
+from providers_sync.testing.step_types import ConnectionStep
 
 KINDS = (OpenAICompatible, Anthropic)
 TIMES = Timeouts(first_token=0.2, idle=0.2)
@@ -56,7 +60,8 @@ def observe(provider: Provider) -> tuple[Any, ...]:
                 error = caught
     except ProviderError as caught:
         return type(caught), caught.outcome, getattr(caught, "retry_after", None)
-    told = (type(error), getattr(error, "partial", None), getattr(error, "clock", None))
+    is_reset = isinstance(getattr(error, "__cause__", None), ConnectionResetError)
+    told = (type(error), is_reset, getattr(error, "partial", None), getattr(error, "clock", None))
     return (*told, stream.text, stream.outcome, stream.finish_reason, stream.usage, stream.message)
 
 
@@ -116,3 +121,35 @@ def test_recording_is_sent_at_once_or_at_its_pace() -> None:
     exchange.pieces = [(900.0, event), (950.0, event + b"data: [DONE]\n\n")]
     with serve(exchange) as server, OpenAICompatible("m", base_url=server.url) as plain:
         assert plain.complete("?", timeouts=10).text == "HiHi"
+
+
+ASKED = RecordedRequest("POST", "http://llm.test/v1/chat/completions", {"n": 1})
+
+
+def test_steps_of_a_recording() -> None:
+    """The pauses add up to the recorded times; a broken end is a step of its own."""
+    pieces = [(1.0, b"a"), (3.0, b"b")]
+    exchange = Exchange(ASKED, status=200, how="error", pieces=pieces, seconds=4.0)
+    paced = recorded_answer(exchange, paced=True)
+    names = ["pause(1.0)", "pause(2.0)", "pause(1.0)", "cut()"]
+    assert [each.name for each in paced.steps if isinstance(each, ConnectionStep)] == names
+    silent = recorded_answer(Exchange(ASKED, how="error", seconds=4.0), paced=True)
+    assert [getattr(each, "name", "") for each in silent.before] == ["pause(4.0)", "cut()"]
+    assert recorded_answer(Exchange(ASKED, status=204, how="clean")).framing == "length"
+
+
+def test_equal_request_gets_its_recordings() -> None:
+    """The last one repeats; another request gets the next of its method, or 404."""
+    first, second = (Exchange(ASKED, status=200 + number, how="clean") for number in (1, 2))
+    other = RecordedRequest("PUT", "http://llm.test/v1/chat/completions", {"n": 2})
+    answers = RecordedAnswers([Exchange(other, status=200, how="clean"), first, second])
+
+    def status_of(method: str, path: str, body: bytes) -> int:
+        return answers(Request(1, 1, method, path, Headers([]), body)).status
+
+    path = "/chat/completions"
+    assert [status_of("POST", path, b'{"n": 1}') for _ in "abc"] == [201, 202, 202]
+    assert [status_of("POST", "/other", b"[") for _ in "abc"] == [201, 202, 202]
+    assert status_of("GET", path, b"") == 404
+    slow = RecordedAnswers([Exchange(ASKED, how="error", seconds=4.0)], paced=True)
+    assert len(slow(Request(1, 1, "POST", path, Headers([]), b"")).before) == 2
