@@ -127,6 +127,7 @@ def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> Non
     ``InvalidRequestError`` if the server lists several models or none, and what ``list_models``
     raises if it fails.
     """
+    provider = getattr(provider, "provider", provider)  # that of a Recorded
     if not isinstance(provider, ListsModels):
         return
     if provider.model or provider.default_model:

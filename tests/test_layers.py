@@ -22,7 +22,9 @@ LAYERS = [
     "__main__",
     "cli",
     "cli.parser",
-    "cli.commands",
+    "cli.recordings",
+    "cli.commands cli.one_recording",
+    "cli.recording_list",
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
@@ -53,8 +55,9 @@ LAYERS = [
     # inside testing
     "testing.server testing.faults testing.scripted",
     "testing.in_memory",
-    "testing.player",
-    "testing.answers testing.steps testing.encoders",
+    "testing.player testing.recordings",
+    "testing.answers",
+    "testing.steps testing.encoders",
     "testing.step_types testing.responses_encoder testing.gemini_encoder testing.ollama_encoder",
     "testing.base_encoders testing.records testing.stoppable_socket",
     # inside web

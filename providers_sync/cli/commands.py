@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import PROVIDERS, InvalidRequestError, Provider
 from ..printable import one_line
@@ -22,13 +22,18 @@ from ..provider_selection import (
 )
 from ..providers import PRESETS
 
+if TYPE_CHECKING:
+    from ..testing import Script
+
+DEFAULT_PORT = 8765
+
 
 def report(text: str) -> None:
     """Print one line to standard error, as every error of the command line has it."""
     print(f"providers-sync: {one_line(text)}", file=sys.stderr)
 
 
-def _display(options: argparse.Namespace) -> dict[str, Any]:
+def display_options(options: argparse.Namespace) -> dict[str, Any]:
     names = {"system": "system", "json": "as_json", "plain": "plain", "stats": "stats"}
     return {keyword: getattr(options, name) for name, keyword in names.items()}
 
@@ -36,20 +41,20 @@ def _display(options: argparse.Namespace) -> dict[str, Any]:
 def ask(options: argparse.Namespace) -> int:
     from .. import terminal
 
-    with _tools(options) as tools, _provider(options) as provider:
+    with chosen_tools(options) as tools, selected_provider(options) as provider:
         question = terminal.question(options.question)
-        return terminal.ask(provider, question, **tools, **_display(options))
+        return terminal.ask(provider, question, **tools, **display_options(options))
 
 
 def chat(options: argparse.Namespace) -> int:
     from .. import terminal
 
-    with _tools(options) as tools, _provider(options) as provider:
-        return terminal.chat(provider, load=options.load, **tools, **_display(options))
+    with chosen_tools(options) as tools, selected_provider(options) as provider:
+        return terminal.chat(provider, load=options.load, **tools, **display_options(options))
 
 
 @contextlib.contextmanager
-def _tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def chosen_tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Load the functions and start the MCP servers that the options name."""
     if not (options.tool or options.mcp):
         if options.yes:
@@ -65,7 +70,7 @@ def _tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def batch(options: argparse.Namespace) -> int:
     from ..batch.command import run
 
-    with _provider(options, "--provider NAME") as provider:
+    with selected_provider(options, "--provider NAME") as provider:
         if not provider.model and _rows_without_model(options.input):
             set_only_model(provider)
         return run(
@@ -87,7 +92,7 @@ def _rows_without_model(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _provider(
+def selected_provider(
     options: argparse.Namespace, suggestion: str = "--provider NAME or --local"
 ) -> Iterator[Provider]:
     """Make the selected provider; with ``--local``, start a gateway for it."""
@@ -148,7 +153,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def _serve_fault(options: argparse.Namespace) -> int:
-    from ..testing import FAULTS, serve
+    from ..testing import FAULTS
 
     if options.fault == "list":
         for name, fault in FAULTS.items():
@@ -165,20 +170,27 @@ def _serve_fault(options: argparse.Namespace) -> int:
             "--token-file"
         )
     fault = FAULTS[options.fault]
+    about = f"it {fault.about}."
+    serve_script(fault, "A server with this fault is", about, options.host, options.port)
+    return 0
+
+
+def serve_script(script: Script, what: str, about: str, host: str, port: int) -> None:
+    """Serve a script until Ctrl-C; ``what`` and ``about`` are printed around the address."""
+    from ..testing import serve
+
     with contextlib.ExitStack() as stack:
         try:
-            server = stack.enter_context(serve(fault, host=options.host, port=options.port, keep=0))
+            server = stack.enter_context(serve(script, host=host, port=port, keep=0))
         except OSError as error:
             raise InvalidRequestError(
-                f"cannot listen on {options.host} port {options.port} ({error}); "
-                "--port 0 picks a free port"
+                f"cannot listen on {host} port {port} ({error}); --port 0 picks a free port"
             ) from error
-        print(f"A server with this fault is at {server.url} until Ctrl-C: it {fault.about}.")
+        print(f"{what} at {server.url} until Ctrl-C: {about}")
         for variable in dict.fromkeys(kind.base_url_variable for kind in PROVIDERS.values()):
             print(f"export {variable}={server.url}")
         sys.stdout.flush()
         threading.Event().wait()
-    return 0
 
 
 def _best_engine(model: str | None) -> str:

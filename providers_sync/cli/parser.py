@@ -9,10 +9,10 @@ from typing import NoReturn
 from .. import PROVIDERS, __version__
 from ..printable import one_line
 from ..providers import PRESETS
-from . import commands
+from . import commands, recordings
+from .commands import DEFAULT_PORT
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
-DEFAULT_PORT = 8765
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -38,17 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     ask = subparsers.add_parser(
         "ask", parents=[common], help="ask one question and stream the answer"
     )
-    ask.add_argument(
-        "question", nargs="?", help="the question; text piped to standard input is put before it"
-    )
-    _add_provider(ask)
-    ask.add_argument(
-        "--local",
-        action="store_true",
-        help="answer with the local model, through a temporary gateway",
-    )
-    _add_tools(ask)
-    _add_display(ask)
+    _add_ask(ask)
     ask.set_defaults(run=commands.ask)
 
     chat = subparsers.add_parser("chat", parents=[common], help="start an interactive conversation")
@@ -86,6 +76,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--rate", metavar="N", type=float, help="maximum number of requests per minute"
     )
     batch.set_defaults(run=commands.batch, local=False)
+
+    record = subparsers.add_parser(
+        "record", parents=[common], help="ask one question, and keep the answer in a file"
+    )
+    record.add_argument(
+        "file",
+        metavar="FILE",
+        help="the answer is added to it; one to the same request is replaced",
+    )
+    _add_ask(record)
+    record.set_defaults(run=recordings.record)
+
+    replay = subparsers.add_parser(
+        "replay",
+        parents=[common],
+        help="list, show or serve recorded answers",
+        description="Without a question, --number or --serve, list what the file has.",
+    )
+    _add_replay(replay)
+    replay.set_defaults(run=recordings.replay)
 
     serve = subparsers.add_parser("serve", parents=[common], help="run the gateway on this machine")
     serve.add_argument(
@@ -166,6 +176,53 @@ def _port(text: str) -> int:
         if 0 <= (port := int(text)) <= 65535:
             return port
     raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text}")
+
+
+def _add_ask(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``ask`` and ``record``."""
+    command.add_argument(
+        "question", nargs="?", help="the question; text piped to standard input is put before it"
+    )
+    _add_provider(command)
+    command.add_argument(
+        "--local",
+        action="store_true",
+        help="answer with the local model, through a temporary gateway",
+    )
+    _add_tools(command)
+    _add_display(command)
+
+
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``replay``."""
+    command.add_argument("file", metavar="FILE", help="what `providers-sync record` has written")
+    command.add_argument(
+        "question",
+        nargs="?",
+        help="answer this from the file and send nothing; provider, model and options must be as "
+        "they were; text piped to standard input is put before it",
+    )
+    command.add_argument(
+        "--number", metavar="N", type=int, help="show the answer with this number in the list"
+    )
+    command.add_argument(
+        "--serve",
+        action="store_true",
+        help="serve the answers on 127.0.0.1, for any client: a request with the same method, path "
+        "and body as a recorded one gets its answer, any other one the next in the file",
+    )
+    command.add_argument(
+        "--port",
+        type=_port,
+        help=f"port for --serve (default: {DEFAULT_PORT}); 0 picks a free port",
+    )
+    command.add_argument(
+        "--paced", action="store_true", help="as slowly as the answer came, not at once"
+    )
+    _add_provider(command)
+    _add_tools(command)
+    _add_display(command)
+    command.set_defaults(local=False)
 
 
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:

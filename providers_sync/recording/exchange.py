@@ -224,6 +224,7 @@ class Exchange:
                 recorded_at=datetime.fromisoformat(value["recorded_at"]),
                 id=str(value["id"]),
             )
+            urlsplit(exchange.request.url)  # raises ValueError for what is no URL
             if exchange.recorded_at.tzinfo is None or exchange.how not in HOW:
                 raise ValueError("recorded_at has no time zone, or how is unknown")
         except KeyError as failure:

@@ -17,8 +17,9 @@ The steps of one answer: what is sent (``text``, ``reasoning``, ``refusal``, ``t
 ``event``, ``error``, ``garbage``, ``comment``, ``ping``, ``usage``, ``finish``, ``done``, ``raw``,
 ``wire``), how (``part``, ``drip``, ``repeat``), when (``pause``, ``wait``, ``signal``), and how it
 breaks off (``cut``, ``reset``, ``stall``). ``answer`` adds status, headers and framing to them;
-``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are ready-made answers.
-``FAULTS`` holds canned scripts by name.
+``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are ready-made answers,
+and ``recorded_answer`` is one that ``providers_sync.recording`` has kept. ``FAULTS`` holds canned
+scripts by name.
 
 A few recipes::
 
@@ -31,6 +32,7 @@ A few recipes::
     serve(answer(before=[stall()]))                    # headers that never come
     serve(answer(connect=[stall()]), tls=context)      # a TLS handshake that never comes
     serve(lambda request: [request.json()["model"]])   # an answer that depends on the request
+    serve(read_recordings("answers.jsonl"))            # what real servers have answered
 
 ``ScriptedProvider(script)`` plays the same scripts without a socket. The pytest fixtures
 ``scripted_provider``, ``fault_server`` and ``no_open_streams`` are available automatically.
@@ -45,6 +47,7 @@ from .answers import (
     empty,
     html,
     json_body,
+    recorded_answer,
     redirect,
     status,
     whole,
@@ -112,6 +115,7 @@ __all__ = [
     "ping",
     "raw",
     "reasoning",
+    "recorded_answer",
     "redirect",
     "refusal",
     "repeat",

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ..recording import Exchange
 from .base_encoders import Encoder, ScriptError, to_json
 from .records import Request
 from .step_types import Step, StepLike, to_steps
+from .steps import cut, pause, reset, stall, wire
 
 AUTO = "auto"
 FRAMINGS = ("chunked", "one-chunk", "length", "close")
@@ -160,6 +162,47 @@ def empty() -> Answer:
     return answer(end=False)
 
 
+def recorded_answer(exchange: Exchange, *, paced: bool = False) -> Answer:
+    """Return the answer that was recorded: its status, headers and body, and how it ended.
+
+    ``paced``: send each piece of the body when it came, and not at once. A script may hold an
+    ``Exchange`` itself, which is sent at once: ``serve(read_recordings("answers.jsonl"))``.
+
+    Where a timeout has ended it, nothing more is sent; where no response came, the connection is
+    closed. How the body was framed is not recorded: it is chunked.
+    """
+    if exchange.status is None:
+        wait = [pause(exchange.seconds)] if paced else []
+        return answer(before=[stall()] if exchange.how == "timeout" else [*wait, cut()])
+    steps: list[Step | bytes] = []
+    now = 0.0
+    for seconds, data in [*exchange.pieces, (exchange.seconds, b"")]:
+        if paced and seconds > now:
+            steps.append(pause(seconds - now))
+            now = seconds
+        steps += [data] if data else []
+    steps += _RECORDED_ENDS.get(exchange.how, ())
+    return answer(
+        *steps,
+        status=exchange.status,
+        headers=exchange.headers,
+        content_type=None,
+        framing="chunked" if steps else "length",
+        gzip=exchange.how == "malformed",
+        end=False,
+    )
+
+
+_RECORDED_ENDS: Mapping[str, tuple[Step, ...]] = {
+    "cut": (cut(),),
+    "error": (cut(),),
+    "reset": (reset(),),
+    "timeout": (stall(),),
+    "malformed": (wire(b"4\r\n\xff\xff\xff\xff\r\n"), cut()),
+}
+"""How a body ends that has not ended well; one with broken compression is compressed again."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """A canned script with its name; can be used wherever a script can."""
@@ -170,15 +213,18 @@ class Fault:
     script: Any = field(repr=False)
 
 
-Script = Union[Step, str, bytes, Answer, Fault, Iterable[Any], Callable[[Request], Any]]
+Script = Union[Step, str, bytes, Answer, Exchange, Fault, Iterable[Any], Callable[[Request], Any]]
 """What ``serve()`` accepts: the steps of one answer, an answer, a list of answers (the last one
-repeats), a function that returns an answer or steps for a request, or a canned fault."""
+repeats), a function that returns an answer or steps for a request, or a canned fault. An
+``Exchange``, as recorded, is an answer, too."""
 
 
 def to_answer(script: Any) -> Answer:
     """Return ``script`` as one answer: unchanged, or built from a step or a list of steps."""
     if isinstance(script, Answer):
         return script
+    if isinstance(script, Exchange):
+        return recorded_answer(script)
     if isinstance(script, Fault):
         return to_answer(script.script)
     if isinstance(script, (Step, str, bytes)):
@@ -224,7 +270,7 @@ def _to_sources(script: Any) -> list[AnswerSource]:
         return _to_sources(script.script)
     if callable(script):
         return [script]
-    if isinstance(script, (Answer, Step, str, bytes)):
+    if isinstance(script, (Answer, Exchange, Step, str, bytes)):
         return [to_answer(script)]
     parts = list(script)
     if not any(map(_is_answer, parts)):
@@ -236,4 +282,4 @@ def _to_sources(script: Any) -> list[AnswerSource]:
 
 
 def _is_answer(part: Any) -> bool:
-    return isinstance(part, (Answer, Fault, list, tuple)) or callable(part)
+    return isinstance(part, (Answer, Exchange, Fault, list, tuple)) or callable(part)
