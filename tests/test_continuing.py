@@ -28,6 +28,7 @@ from providers_sync import (
     OpenAIResponses,
     Outcome,
     ProviderError,
+    ReasoningDelta,
     ServerError,
     Stream,
     StreamCancelled,
@@ -38,6 +39,7 @@ from providers_sync import (
     aio,
     batch,
 )
+from providers_sync.stream.stream import channel_of
 from providers_sync.testing import (
     Request,
     ScriptedProvider,
@@ -149,6 +151,67 @@ def test_other_error_in_the_middle_stays_one(kind: str) -> None:
     with pytest.raises(ServerError):
         stream.read()
     assert (stream.text, stream.outcome, len(provider.requests)) == ("One two", "failed", 1)
+
+
+# --- text that is held back, because it may be a repetition
+
+
+def test_new_text_that_is_held_at_a_break_is_handed_over() -> None:
+    """It stands in the answer already, and is new all the same."""
+    first, second = BREAKS["cut"][0], answer(reasoning("Hm."), " two", cut())
+    stream, provider = ask(first, second, answer(" end"), breaks=2)
+    events = list(stream.events())
+    assert (stream.text, stream.stats.joins) == ("One two three two end", 2)
+    assert "One two three two" in str(provider.requests[2].json())
+    assert [e.position for e in events if isinstance(e, Join)] == [13, 17]
+
+
+@pytest.mark.parametrize("how", ["cut", "stalled", "malformed", "overloaded"])
+def test_break_in_the_repetition_is_a_break(how: str) -> None:
+    """Words have come, although none of them is new."""
+    again = answer("One", " two", *BREAKS[how][0].steps[2:])
+    stream, provider = ask(BREAKS["cut"][0], again, REST, breaks=2, timeouts=SHORT)
+    assert (stream.read(), stream.outcome) == ("One two three four five", "complete")
+    assert (stream.stats.joins, len(provider.requests)) == (1, 3)
+
+
+def test_repetition_takes_longer_than_the_first_token() -> None:
+    """The server speaks, so ``first_token`` has been kept; ``idle`` applies."""
+    again = answer("One", *[pause(0.25), " two", pause(0.25), " three", pause(0.25)], " four")
+    timeouts = Timeouts(first_token=0.5, idle=0.6, total=5)
+    stream, _ = ask(BREAKS["cut"][0], again, timeouts=timeouts)
+    assert (stream.read(), stream.outcome) == ("One two three four", "complete")
+
+
+def test_failover_moves_on_from_a_repetition_that_stalls() -> None:
+    slow = answer("One two", stall())
+    providers = [ScriptedProvider(script) for script in (BREAKS["cut"][0], slow, REST)]
+    stream = Failover(providers).stream("Count", continue_after_break=1, timeouts=SHORT)
+    assert (stream.read(), stream.outcome) == ("One two three four five", "complete")
+    assert [failure.provider for failure in stream.attempts] == providers[:2]
+    assert [len(provider.requests) for provider in providers] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("stop", ["cancel", "close"])
+def test_stop_hands_over_what_is_held(stop: str) -> None:
+    with serve([BREAKS["cut"][0], answer(reasoning("Hm."), " two", stall())]) as server:
+        stream = make("openai", server.url).stream("Count", continue_after_break=1)
+        for each in stream.events():
+            if isinstance(each, ReasoningDelta):
+                break
+        deadline = threading.Event()
+        while stream.stats.bytes < len("Hm.") and not deadline.wait(0.01):
+            pass
+        channel = channel_of(stream)
+        while not channel.take_held.__self__._current.has_text:  # type: ignore[attr-defined]
+            deadline.wait(0.01)
+        getattr(stream, stop)()
+        assert (stream.text, stream.outcome, stream.stats.joins) == (
+            "One two three two",
+            "cancelled",
+            1,
+        )
+        server.wait_closed(2)
 
 
 # --- how often, and for how long
@@ -295,8 +358,9 @@ def test_idle_applies_to_a_full_buffer_as_ever() -> None:
 )
 def test_answer_with_more_than_text_is_not_continued(first: Any, why: str) -> None:
     stream, provider = ask(first, REST, timeouts=SHORT)
-    with pytest.raises(ProviderError, match=f"it is not continued: {why}"):
+    with pytest.raises(ProviderError, match=f"it is not continued: {why}") as caught:
         stream.read()
+    assert caught.value.__cause__ is not caught.value  # who follows the causes would never end
     assert len(provider.requests) == 1
 
 
@@ -386,6 +450,34 @@ def test_white_space_at_the_end_of_a_prefix() -> None:
         stream = Anthropic("m", base_url=server.url).stream("Count", continue_after_break=1)
         assert stream.read() == "One\n\nTwo"
         assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "One"}
+
+
+def test_nothing_but_white_space_is_no_prefix() -> None:
+    with serve([answer("\n\n", cut()), answer("\n\nOne")]) as server:
+        stream = Anthropic("m", base_url=server.url).stream("Count", continue_after_break=1)
+        assert (stream.read(), stream.outcome) == ("\n\nOne", "complete")
+        assert server.requests[1].json() == server.requests[0].json()
+
+
+ROW = "| alpha | beta | gamma |\n"
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_equal_rows_of_a_table_are_kept(name: str) -> None:
+    """A model with a prefix goes on with the next row; another one repeats what was asked for."""
+
+    def script(request: Request) -> Any:
+        if len(server.requests) == 1:
+            return answer("| a | b | c |\n", ROW, ROW, cut())
+        last = request.json()["messages"][-1]
+        asked = "" if last["role"] == "assistant" else last["content"].split("---\n")[1][:-1]
+        if last["role"] == "assistant":
+            return answer("\n", ROW, "Sum")
+        return answer(asked, ROW, "Sum")
+
+    with serve(script) as server:
+        stream = make(name, server.url).stream("Count", continue_after_break=1)
+        assert stream.read() == "| a | b | c |\n" + ROW * 3 + "Sum"
 
 
 def test_model_that_refuses_a_prefix_is_asked_by_a_turn() -> None:

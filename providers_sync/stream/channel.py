@@ -128,6 +128,13 @@ class Channel(Wakeup):
             self.take_held, self.may_continue = take_held, may_continue
             self.started = self.has_end_marker = False
 
+    def end_part(self) -> None:
+        """Hand over what has come of an answer that has broken and goes on."""
+        with self.lock:
+            self._check()
+            self._hand_over_held(is_good=False)
+            self.notify()
+
     def connected(self) -> None:
         """Record that sending the request starts now."""
         with self.lock:
@@ -142,7 +149,8 @@ class Channel(Wakeup):
         with self.lock:
             self._check()
             self.headers, self.request_id, self.server = headers, request_id, server
-            self.is_open = self.has_news = not self.waits_for_first_event
+            self.has_news = not self.waits_for_first_event
+            self.is_open = self.is_open or self.has_news
 
     def interruption(self) -> Exception:
         """Return the exception for a running attempt that another thread has stopped."""
@@ -225,6 +233,11 @@ class Channel(Wakeup):
             self.on_start()
         return True
 
+    def text_held(self) -> None:
+        """Record that text has come that the source's decoder holds back."""
+        if not self.started:
+            self._set_deadline("idle", self.idle_s)
+
     def _hold(self, delta: Delta) -> None:
         """Hold a delta back; a server may send usage and its model forever before any event."""
         if isinstance(delta, _LATEST_ONLY):
@@ -265,7 +278,7 @@ class Channel(Wakeup):
                 return
             if (
                 timeout == "connect"
-                or (timeout == "first_token" and self.waits_for_first_event and not self.started)
+                or (timeout != "total" and self.waits_for_first_event and not self.started)
                 or (timeout == "idle" and self.may_continue and not is_whole)
             ):
                 self.expired = timeout
