@@ -156,14 +156,33 @@ def test_other_error_in_the_middle_stays_one(kind: str) -> None:
 # --- text that is held back, because it may be a repetition
 
 
-def test_new_text_that_is_held_at_a_break_is_handed_over() -> None:
-    """It stands in the answer already, and is new all the same."""
+def test_text_that_is_held_at_a_break_is_asked_for_again() -> None:
+    """It may be a repetition, or not."""
     first, second = BREAKS["cut"][0], answer(reasoning("Hm."), " two", cut())
-    stream, provider = ask(first, second, answer(" end"), breaks=2)
+    stream, provider = ask(first, second, answer(" two", " end"), breaks=2)
     events = list(stream.events())
     assert (stream.text, stream.stats.joins) == ("One two three two end", 2)
-    assert "One two three two" in str(provider.requests[2].json())
-    assert [e.position for e in events if isinstance(e, Join)] == [13, 17]
+    assert "two three two" not in str(provider.requests[2].json())
+    assert [e.position for e in events if isinstance(e, Join)] == [13, 13]
+
+
+@pytest.mark.parametrize("last", [status(503), answer(cut())])
+@pytest.mark.parametrize("reason", [[], [reasoning("Hm.")]])
+def test_text_that_was_held_is_handed_over_if_no_more_comes(last: Any, reason: list[Any]) -> None:
+    second = answer(*reason, " two", cut())
+    stream, _ = ask(BREAKS["cut"][0], second, last, breaks=2)
+    with pytest.raises(StreamCut) as caught:
+        stream.read()
+    assert caught.value.partial == stream.text == "One two three two"
+    assert stream.stats.joins == 1
+
+
+def test_beginning_that_breaks_at_once_is_not_glued_on() -> None:
+    long = "Once upon a time there was a king, and he had a daughter who had a golden ball."
+    stream, _ = ask(
+        answer(long[:-6], cut()), answer("Once", " upon", cut()), answer(long), breaks=2
+    )
+    assert stream.read() == long
 
 
 @pytest.mark.parametrize("how", ["cut", "stalled", "malformed", "overloaded"])

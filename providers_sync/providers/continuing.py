@@ -165,8 +165,9 @@ class ContinuedAnswer:
         said: list[str] = []
         broke: ProviderError | None = None
         readings = self._first(channel)
+        part: _Part | None = None
         for left in range(self._breaks, -1, -1):
-            part = _Part(said, broke, channel)
+            part = _Part(said, broke, channel, part)
             channel.begin_part(part.take_held, may_continue=left > 0)
             try:
                 yield from part.readings(readings)
@@ -182,7 +183,7 @@ class ContinuedAnswer:
                     _not_continued(error, f"it is not continued: {part.obstacle}")
                     raise
                 broke = error
-            channel.end_part()
+            part.is_joined = channel.started
             said = part.said()
             text = "asking for the rest of an answer that broke after %d characters: %s"
             call_log.write(call_log.INFO, text, sum(map(len, said)), call_log.reason(broke))
@@ -197,10 +198,19 @@ class ContinuedAnswer:
 class _Part:
     """One part of an answer; its decoders take off what it repeats of the parts before."""
 
-    def __init__(self, before: list[str], broke: ProviderError | None, channel: Channel) -> None:
+    def __init__(
+        self,
+        before: list[str],
+        broke: ProviderError | None,
+        channel: Channel,
+        earlier: _Part | None,
+    ) -> None:
         self._before = before
         self._broke = broke
         self._channel = channel
+        self._earlier = earlier
+        self.is_joined = False
+        """Whether it has handed over its ``Join``."""
         self._current: _PartDecoder | None = None
 
     def readings(self, readings: Readings) -> Readings:
@@ -257,8 +267,17 @@ class _Part:
         return [*self._before, *(self._current.texts if self._current else ())]
 
     def take_held(self) -> list[Delta]:
-        """Return the text that is held back, as far as it is new."""
-        return self._current.take_held() if self._current else []
+        """Return the text that is held back, as far as it is new.
+
+        As long as the part has no text that is the one of the part before, which was not handed
+        over, because the model is asked for it again.
+        """
+        if self._current and self._current.has_text:
+            return self._current.take_held()
+        earlier = self._earlier
+        held = earlier.take_held() if earlier else []
+        join = earlier._join() if earlier and held and not earlier.is_joined else None
+        return held if join is None else [join, *held]
 
 
 class _PartDecoder:

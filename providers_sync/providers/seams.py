@@ -57,12 +57,14 @@ class Seam:
         return self._decide() if self._held else ""
 
     def give_up(self) -> str:
-        """Return what is new of the text that is held, at another break."""
+        """Return what is new of the text that is held, at another break or a stop."""
         if not self._held:
             return ""
         words = self._held.lstrip()
         space = self._held[: len(self._held) - len(words)]
-        is_beginning = self._start.startswith(words) and self._begins_anew(len(words), space)
+        is_beginning = self._start.startswith(words) and (
+            (self._asked and len(words) >= _SHORTEST) or self._begins_anew(len(words), space)
+        )
         if is_beginning or self._asked.startswith(words):
             self._is_decided, self._held = True, ""
         return self._decide(is_whole=False) if self._held else ""

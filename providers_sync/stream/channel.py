@@ -81,8 +81,7 @@ class Channel(Wakeup):
 
         If so, ``idle`` ends only the attempt."""
         self.take_held: Callable[[], list[Delta]] = list
-        """Returns the text that the source's decoder holds back; called, under the lock, before the
-        end and between two parts."""
+        """Returns the text that the source holds back; called, under the lock, at the end."""
         self.tape: Any = None
         """What records the exchanges of the call, or plays them; it knows HTTP."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
@@ -127,13 +126,6 @@ class Channel(Wakeup):
             self._check()
             self.take_held, self.may_continue = take_held, may_continue
             self.started = self.has_end_marker = False
-
-    def end_part(self) -> None:
-        """Hand over what has come of an answer that has broken and goes on."""
-        with self.lock:
-            self._check()
-            self._hand_over_held(is_good=False)
-            self.notify()
 
     def connected(self) -> None:
         """Record that sending the request starts now."""
