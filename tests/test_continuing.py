@@ -615,7 +615,7 @@ def test_failover_of_which_none_goes_on() -> None:
 def test_failover_with_a_default_and_tools() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     provider = Failover([ScriptedProvider([BREAKS["cut"][0], REST])], continue_after_break=1)
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamCut, match="it is not continued: it has tools="):
         provider.complete("Count", tools=tools)
 
 

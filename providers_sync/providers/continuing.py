@@ -153,9 +153,19 @@ def resuming(resumed: Source, again: Source) -> Source:
 
 
 class ContinuedAnswer:
-    """The source of an answer in parts: after a break it asks for the rest, ``breaks`` times."""
+    """The source of an answer in parts: after a break it asks for the rest, ``breaks`` times.
 
-    def __init__(self, first: Source, rest: Callable[[BrokenAnswer], Source], breaks: int) -> None:
+    ``obstacle``: why it must not, if there is a reason.
+    """
+
+    def __init__(
+        self,
+        first: Source,
+        rest: Callable[[BrokenAnswer], Source],
+        breaks: int,
+        obstacle: str = "",
+    ) -> None:
+        self._obstacle = obstacle
         self._first = first
         self._rest = rest
         self._breaks = breaks
@@ -179,8 +189,8 @@ class ContinuedAnswer:
                     raise _not_continued(broke, f"asking for the rest failed: {error}") from error
                 if not (left and has_begun and is_break):
                     raise
-                if part.obstacle:
-                    _not_continued(error, f"it is not continued: {part.obstacle}")
+                if obstacle := part.obstacle or self._obstacle:
+                    _not_continued(error, f"it is not continued: {obstacle}")
                     raise
                 broke = error
             part.is_joined = channel.started
