@@ -572,6 +572,21 @@ def test_kept_answer_may_repeat_itself() -> None:
         assert stream.read() == "la la lala la la"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [CREATED, words(1, "One two"), words(2, " three"), whole(3, "One two three")],
+        [whole(3, "One two three")],
+    ],
+)
+def test_server_that_does_not_know_the_cursor(rest: list[Any]) -> None:
+    """It sends all events again, or the whole answer."""
+    with serve([answer(CREATED, words(1, "One two"), cut()), answer(*rest, end=False)]) as server:
+        provider = OpenAIResponses("m", base_url=server.url, retry=None)
+        stream = provider.stream("Count", background=True, continue_after_break=1)
+        assert (stream.read(), stream.outcome) == ("One two three", "complete")
+
+
 def test_kept_answer_that_is_gone_is_asked_for_anew() -> None:
     first = answer(CREATED, words(1, "One two"), words(2, " three"), cut())
     with serve([first, status(404, "Response not found"), REST]) as server:
