@@ -39,6 +39,7 @@ from providers_sync import (
     aio,
     batch,
 )
+from providers_sync.stream import Channel
 from providers_sync.stream.stream import channel_of
 from providers_sync.testing import (
     Request,
@@ -683,3 +684,12 @@ def test_however_the_answer_is_split(pieces: int) -> None:
 def test_never_an_option_of_the_body(make_it: Any) -> None:
     with pytest.raises(InvalidRequestError, match="continue_after_break= belongs to stream"):
         make_it()
+
+
+def test_whole_answer_that_says_nothing_is_no_timeout() -> None:
+    """Nothing but a finish reason has come, and the server leaves the connection open."""
+    channel = Channel(SHORT)
+    channel.waits_for_first_event = True
+    channel.deliver([Finish("stop")], 1)
+    channel.expire("idle", is_whole=True)
+    assert (channel.ended, channel.error, channel.expired) == (True, None, None)

@@ -75,7 +75,7 @@ class Channel(Wakeup):
         self.waits_for_first_event = False
         """Whether the call returns at the first event, not at the headers.
 
-        If so, ``first_token`` ends only the attempt."""
+        If so, a timeout before it ends only the attempt."""
         self.may_continue = False
         """Whether the source may ask for the rest of an answer that has begun and breaks.
 
@@ -268,11 +268,9 @@ class Channel(Wakeup):
         with self.lock:
             if self.ended:
                 return
-            if (
-                timeout == "connect"
-                or (timeout != "total" and self.waits_for_first_event and not self.started)
-                or (timeout == "idle" and self.may_continue and not is_whole)
-            ):
+            is_early = self.waits_for_first_event and not self.started
+            goes_on = is_early or (timeout == "idle" and self.may_continue)
+            if timeout == "connect" or (timeout != "total" and goes_on and not is_whole):
                 self.expired = timeout
                 self.deadlines.only_total()
             else:
