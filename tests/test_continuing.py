@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import threading
 from typing import Any
 
@@ -693,3 +694,36 @@ def test_whole_answer_that_says_nothing_is_no_timeout() -> None:
     channel.deliver([Finish("stop")], 1)
     channel.expire("idle", is_whole=True)
     assert (channel.ended, channel.error, channel.expired) == (True, None, None)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_many_breaks_anywhere(seed: int, is_stopped: bool) -> None:
+    """The model goes on, repeats what it is asked to, or tells all again, and breaks again."""
+    chance = random.Random(seed)
+    whole = " ".join(f"{chance.choice('abc')}{n}" for n in range(60))
+    ends = [[cut()], [BROKEN_LINE], [stall()], []]
+
+    def script(request: Request) -> Any:
+        _, *more = request.json()["messages"]
+        said = more[0]["content"] if more else ""
+        asked = more[1]["content"].split("---\n")[1][:-1] if more else ""
+        assert whole.startswith(said)
+        rest = chance.choice([whole, asked + whole[len(said) :], whole[len(said) :]])
+        pieces = [rest[at : at + 7] for at in range(0, len(rest), 7)]
+        if len(server.requests) > 6 or len(pieces) < 2:
+            return answer(*pieces)
+        some = chance.randint(1, len(pieces) - 1)
+        return answer(*pieces[:some], *chance.choice(ends), end=False)
+
+    with serve(script) as server:
+        timeouts = Timeouts(first_token=5, idle=0.05, total=10)
+        provider = make("openai", server.url, timeouts=timeouts)
+        stream = provider.stream("Count", continue_after_break=6)
+        if is_stopped:
+            server.wait_request(2)
+            stream.cancel()
+            assert whole.startswith(stream.text)
+        else:
+            assert (stream.read(), stream.outcome) == (whole, "complete")
+        provider.close()
