@@ -489,7 +489,7 @@ def test_equal_rows_of_a_table_are_kept(name: str) -> None:
 
     def script(request: Request) -> Any:
         if len(server.requests) == 1:
-            return answer("| a | b | c |\n", ROW, ROW, cut())
+            return answer("| a | b | c |\n", ROW * 5, cut())
         last = request.json()["messages"][-1]
         asked = "" if last["role"] == "assistant" else last["content"].split("---\n")[1][:-1]
         if last["role"] == "assistant":
@@ -498,7 +498,7 @@ def test_equal_rows_of_a_table_are_kept(name: str) -> None:
 
     with serve(script) as server:
         stream = make(name, server.url).stream("Count", continue_after_break=1)
-        assert stream.read() == "| a | b | c |\n" + ROW * 3 + "Sum"
+        assert stream.read() == "| a | b | c |\n" + ROW * 6 + "Sum"
 
 
 def test_model_that_refuses_a_prefix_is_asked_by_a_turn() -> None:
