@@ -263,9 +263,10 @@ class _FailoverLoop:
         failures_before = len(channel.failures)  # those of an outer Failover
         remaining = {candidate.index: candidate for candidate in self._candidates}
         call = self._breakers.next_call()
+        broken_by = channel.failures[-1].provider if self._broken and channel.failures else None
         failure: ProviderFailure | None = None
         while remaining:
-            candidate = remaining.pop(self._pick(remaining, call, channel))
+            candidate = remaining.pop(self._pick(remaining, call, broken_by))
             if failure is not None:
                 _log_failover(failure, candidate.provider)
                 failure = None
@@ -286,17 +287,18 @@ class _FailoverLoop:
                     raise
         raise _failover_error(channel.failures[failures_before:])
 
-    def _pick(self, remaining: dict[int, _Candidate], call: int, channel: Channel) -> int:
+    def _pick(self, remaining: dict[int, _Candidate], call: int, broken_by: Provider | None) -> int:
         """Return which provider to try next.
 
-        For the rest of an answer that is first the one whose server keeps it, or else another one
-        than that whose answer has broken.
+        For the rest of an answer, that whose answer has broken comes first if its server keeps the
+        rest, or else last.
         """
         indexes = list(remaining)
-        if self._broken is not None and len(remaining) == len(self._candidates):
-            last = channel.failures[-1].provider if channel.failures else None
+        if self._broken is not None:
             is_kept = getattr(self._broken.decoder, "is_kept", False)
-            indexes = [each for each in indexes if (remaining[each].provider is last) == is_kept]
+            indexes = [
+                each for each in indexes if (remaining[each].provider is broken_by) == is_kept
+            ]
         return self._breakers.pick(indexes or list(remaining), call)
 
     def _is_final(self, error: ProviderError, channel: Channel) -> bool:

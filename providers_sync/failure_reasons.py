@@ -34,33 +34,49 @@ _NAMES = (
     ),
     (
         CONTEXT_LENGTH,
-        # OpenAI; llama.cpp; Anthropic (status 413); Mistral
+        # OpenAI; llama.cpp; Anthropic (status 413); Mistral; Zhipu
         "context_?length|context_?size|context_?window|string_above_max_length|request_too_large"
-        "|prompt_?too_?long|max_?tokens_?exceeded|tokens_limit",
+        "|prompt_?too_?long|max_?tokens_?exceeded|tokens_limit|^1261$",
     ),
     (
         UNKNOWN_MODEL,
-        "model_?not_?found|unknown_?model|invalid_?model|model_?not_?exist|no_such_model",
+        # OpenAI; Azure; Groq; Mistral; Zhipu
+        "model_?not_?found|unknown_?model|invalid_?model(_error)?$|model_?not_?exist|no_such_model"
+        "|deployment_?not_?found|model_?decommissioned|^1211$",
     ),
 )
 _WORDS = (
     (
         CONTENT_FILTER,
+        # Azure, Anthropic; OpenAI; xAI; DashScope; DeepSeek; OpenRouter
         "content (management|filtering|policy|filter)|safety system|usage (policy|guidelines)"
-        "|content was blocked|inappropriate content|responsible ai",
+        "|content was blocked|inappropriate content|responsible ai|content exists risk"
+        r"|\b(input|prompt|output|content|message|request)s? (was|were|is|has been) flagged\b",
+    ),
+    (
+        QUOTA,
+        # Anthropic, status 400; DeepSeek
+        "credit balance is too low|reached your specified api usage limits|insufficient balance",
     ),
     (
         CONTEXT_LENGTH,
-        r"context (length|window|size)|(prompt|input) is too long|too many (input )?tokens"
-        r"|input token count|maximum (number of )?tokens|reduce the length"
-        r"|exceeds? the (maximum|model)",
+        # OpenAI, vLLM, Mistral; Anthropic; Gemini; xAI; Moonshot; DashScope
+        r"context (length|window|size|limit)|(prompt|input) is too long|too many (input )?tokens"
+        r"|input token count|maximum (model|prompt|input) length|reduce the length"
+        r"|exceed(s|ed)? (the )?model token limit|range of input length"
+        r"|\b(prompt|input|request|messages)\b.{0,60}\bexceed(s|ed)?\b.{0,60}\btokens\b",
     ),
     (
         UNKNOWN_MODEL,
-        r"\bmodels?\b.{0,100}\b(not found|not exist|does ?n[o']t exist)|\b(unknown|no such) model",
+        # OpenAI, Ollama; Gemini ("models/x is …"); Moonshot; OpenRouter; Anthropic
+        r"\bmodels?[/: ]*(\S+ )?(is |was )?(not found|not exist|does ?n[o']t exist)\b"
+        r"|not found the model\b|\b(unknown|no such) model\b|is not a valid model"
+        r"|no endpoints found for|: model: \S+$",
     ),
 )
 """What servers say, some of them without a code."""
+_QUOTED = re.compile(r"""(?<!\w)(['"`])[^'"`]*\1(?!\w)""")
+"""What a message quotes, which may be the user's words."""
 
 
 def reason_of_failure(status: int | None, names: list[object], message: str) -> str:
@@ -71,7 +87,7 @@ def reason_of_failure(status: int | None, names: list[object], message: str) -> 
     """
     found = _found(_NAMES, [str(name).lower() for name in names])
     if found is None and status in (None, 400, 403, 404, 413, 422):
-        found = _found(_WORDS, [message.lower()])
+        found = _found(_WORDS, [_QUOTED.sub("''", message.lower())])
     if found is not None:
         return found
     if status is None:

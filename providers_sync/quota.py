@@ -21,6 +21,8 @@ _NAMES = frozenset(
         *("billing_error", "enforced_spend_limit_reached"),
         "exceeded_current_quota_error",  # Moonshot, status 429
         "1113",  # Zhipu and Z.ai, "API error codes", status 429
+        # DashScope, "Error codes", status 400 and 403
+        *("arrearage", "allocationquota.freetieronly"),
         "insufficient_balance",  # resellers of OpenAI's API
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import threading
 from typing import Any
 
@@ -28,6 +29,7 @@ from providers_sync import (
     OpenAIResponses,
     Outcome,
     ProviderError,
+    ReasoningDelta,
     ServerError,
     Stream,
     StreamCancelled,
@@ -38,6 +40,8 @@ from providers_sync import (
     aio,
     batch,
 )
+from providers_sync.stream import Channel
+from providers_sync.stream.stream import channel_of
 from providers_sync.testing import (
     Request,
     ScriptedProvider,
@@ -149,6 +153,86 @@ def test_other_error_in_the_middle_stays_one(kind: str) -> None:
     with pytest.raises(ServerError):
         stream.read()
     assert (stream.text, stream.outcome, len(provider.requests)) == ("One two", "failed", 1)
+
+
+# --- text that is held back, because it may be a repetition
+
+
+def test_text_that_is_held_at_a_break_is_asked_for_again() -> None:
+    """It may be a repetition, or not."""
+    first, second = BREAKS["cut"][0], answer(reasoning("Hm."), " two", cut())
+    stream, provider = ask(first, second, answer(" two", " end"), breaks=2)
+    events = list(stream.events())
+    assert (stream.text, stream.stats.joins) == ("One two three two end", 2)
+    assert "two three two" not in str(provider.requests[2].json())
+    assert [e.position for e in events if isinstance(e, Join)] == [13, 13]
+
+
+@pytest.mark.parametrize("last", [status(503), answer(cut())])
+@pytest.mark.parametrize("reason", [[], [reasoning("Hm.")]])
+def test_text_that_was_held_is_handed_over_if_no_more_comes(last: Any, reason: list[Any]) -> None:
+    second = answer(*reason, " two", cut())
+    stream, _ = ask(BREAKS["cut"][0], second, last, breaks=2)
+    with pytest.raises(StreamCut) as caught:
+        stream.read()
+    assert caught.value.partial == stream.text == "One two three two"
+    assert stream.stats.joins == 1
+
+
+def test_beginning_that_breaks_at_once_is_not_glued_on() -> None:
+    long = "Once upon a time there was a king, and he had a daughter who had a golden ball."
+    stream, _ = ask(
+        answer(long[:-6], cut()), answer("Once", " upon", cut()), answer(long), breaks=2
+    )
+    assert stream.read() == long
+
+
+@pytest.mark.parametrize("how", ["cut", "stalled", "malformed", "overloaded"])
+def test_break_in_the_repetition_is_a_break(how: str) -> None:
+    """Words have come, although none of them is new."""
+    again = answer("One", " two", *BREAKS[how][0].steps[2:])
+    stream, provider = ask(BREAKS["cut"][0], again, REST, breaks=2, timeouts=SHORT)
+    assert (stream.read(), stream.outcome) == ("One two three four five", "complete")
+    assert (stream.stats.joins, len(provider.requests)) == (1, 3)
+
+
+def test_repetition_takes_longer_than_the_first_token() -> None:
+    """The server speaks, so ``first_token`` has been kept; ``idle`` applies."""
+    again = answer("One", *[pause(0.25), " two", pause(0.25), " three", pause(0.25)], " four")
+    timeouts = Timeouts(first_token=0.5, idle=0.6, total=5)
+    stream, _ = ask(BREAKS["cut"][0], again, timeouts=timeouts)
+    assert (stream.read(), stream.outcome) == ("One two three four", "complete")
+
+
+def test_failover_moves_on_from_a_repetition_that_stalls() -> None:
+    slow = answer("One two", stall())
+    providers = [ScriptedProvider(script) for script in (BREAKS["cut"][0], slow, REST)]
+    stream = Failover(providers).stream("Count", continue_after_break=1, timeouts=SHORT)
+    assert (stream.read(), stream.outcome) == ("One two three four five", "complete")
+    assert [failure.provider for failure in stream.attempts] == providers[:2]
+    assert [len(provider.requests) for provider in providers] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("stop", ["cancel", "close"])
+def test_stop_hands_over_what_is_held(stop: str) -> None:
+    with serve([BREAKS["cut"][0], answer(reasoning("Hm."), " two", stall())]) as server:
+        stream = make("openai", server.url).stream("Count", continue_after_break=1)
+        for each in stream.events():
+            if isinstance(each, ReasoningDelta):
+                break
+        deadline = threading.Event()
+        while stream.stats.bytes < len("Hm.") and not deadline.wait(0.01):
+            pass
+        channel = channel_of(stream)
+        while not channel.take_held.__self__._current.has_text:  # type: ignore[attr-defined]
+            deadline.wait(0.01)
+        getattr(stream, stop)()
+        assert (stream.text, stream.outcome, stream.stats.joins) == (
+            "One two three two",
+            "cancelled",
+            1,
+        )
+        server.wait_closed(2)
 
 
 # --- how often, and for how long
@@ -295,8 +379,9 @@ def test_idle_applies_to_a_full_buffer_as_ever() -> None:
 )
 def test_answer_with_more_than_text_is_not_continued(first: Any, why: str) -> None:
     stream, provider = ask(first, REST, timeouts=SHORT)
-    with pytest.raises(ProviderError, match=f"it is not continued: {why}"):
+    with pytest.raises(ProviderError, match=f"it is not continued: {why}") as caught:
         stream.read()
+    assert caught.value.__cause__ is not caught.value  # who follows the causes would never end
     assert len(provider.requests) == 1
 
 
@@ -388,6 +473,34 @@ def test_white_space_at_the_end_of_a_prefix() -> None:
         assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "One"}
 
 
+def test_nothing_but_white_space_is_no_prefix() -> None:
+    with serve([answer("\n\n", cut()), answer("\n\nOne")]) as server:
+        stream = Anthropic("m", base_url=server.url).stream("Count", continue_after_break=1)
+        assert (stream.read(), stream.outcome) == ("\n\nOne", "complete")
+        assert server.requests[1].json() == server.requests[0].json()
+
+
+ROW = "| alpha | beta | gamma |\n"
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_equal_rows_of_a_table_are_kept(name: str) -> None:
+    """A model with a prefix goes on with the next row; another one repeats what was asked for."""
+
+    def script(request: Request) -> Any:
+        if len(server.requests) == 1:
+            return answer("| a | b | c |\n", ROW * 5, cut())
+        last = request.json()["messages"][-1]
+        asked = "" if last["role"] == "assistant" else last["content"].split("---\n")[1][:-1]
+        if last["role"] == "assistant":
+            return answer("\n", ROW, "Sum")
+        return answer(asked, ROW, "Sum")
+
+    with serve(script) as server:
+        stream = make(name, server.url).stream("Count", continue_after_break=1)
+        assert stream.read() == "| a | b | c |\n" + ROW * 6 + "Sum"
+
+
 def test_model_that_refuses_a_prefix_is_asked_by_a_turn() -> None:
     refused = status(400, "This model does not support assistant message prefill.")
     with serve([BREAKS["cut"][0], refused, REST]) as server:
@@ -461,6 +574,21 @@ def test_kept_answer_may_repeat_itself() -> None:
         assert stream.read() == "la la lala la la"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [CREATED, words(1, "One two"), words(2, " three"), whole(3, "One two three")],
+        [whole(3, "One two three")],
+    ],
+)
+def test_server_that_does_not_know_the_cursor(rest: list[Any]) -> None:
+    """It sends all events again, or the whole answer."""
+    with serve([answer(CREATED, words(1, "One two"), cut()), answer(*rest, end=False)]) as server:
+        provider = OpenAIResponses("m", base_url=server.url, retry=None)
+        stream = provider.stream("Count", background=True, continue_after_break=1)
+        assert (stream.read(), stream.outcome) == ("One two three", "complete")
+
+
 def test_kept_answer_that_is_gone_is_asked_for_anew() -> None:
     first = answer(CREATED, words(1, "One two"), words(2, " three"), cut())
     with serve([first, status(404, "Response not found"), REST]) as server:
@@ -504,7 +632,7 @@ def test_failover_of_which_none_goes_on() -> None:
 def test_failover_with_a_default_and_tools() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     provider = Failover([ScriptedProvider([BREAKS["cut"][0], REST])], continue_after_break=1)
-    with pytest.raises(StreamCut):
+    with pytest.raises(StreamCut, match="it is not continued: it has tools="):
         provider.complete("Count", tools=tools)
 
 
@@ -557,3 +685,45 @@ def test_however_the_answer_is_split(pieces: int) -> None:
 def test_never_an_option_of_the_body(make_it: Any) -> None:
     with pytest.raises(InvalidRequestError, match="continue_after_break= belongs to stream"):
         make_it()
+
+
+def test_whole_answer_that_says_nothing_is_no_timeout() -> None:
+    """Nothing but a finish reason has come, and the server leaves the connection open."""
+    channel = Channel(SHORT)
+    channel.waits_for_first_event = True
+    channel.deliver([Finish("stop")], 1)
+    channel.expire("idle", is_whole=True)
+    assert (channel.ended, channel.error, channel.expired) == (True, None, None)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_many_breaks_anywhere(seed: int, is_stopped: bool) -> None:
+    """The model goes on, repeats what it is asked to, or tells all again, and breaks again."""
+    chance = random.Random(seed)
+    whole = " ".join(f"{chance.choice('abc')}{n}" for n in range(60))
+    ends = [[cut()], [BROKEN_LINE], [stall()], []]
+
+    def script(request: Request) -> Any:
+        _, *more = request.json()["messages"]
+        said = more[0]["content"] if more else ""
+        asked = more[1]["content"].split("---\n")[1][:-1] if more else ""
+        assert whole.startswith(said)
+        rest = chance.choice([whole, asked + whole[len(said) :], whole[len(said) :]])
+        pieces = [rest[at : at + 7] for at in range(0, len(rest), 7)]
+        if len(server.requests) > 6 or len(pieces) < 2:
+            return answer(*pieces)
+        some = chance.randint(1, len(pieces) - 1)
+        return answer(*pieces[:some], *chance.choice(ends), end=False)
+
+    with serve(script) as server:
+        timeouts = Timeouts(first_token=5, idle=0.05, total=10)
+        provider = make("openai", server.url, timeouts=timeouts)
+        stream = provider.stream("Count", continue_after_break=6)
+        if is_stopped:
+            server.wait_request(2)
+            stream.cancel()
+            assert whole.startswith(stream.text)
+        else:
+            assert (stream.read(), stream.outcome) == (whole, "complete")
+        provider.close()

@@ -139,6 +139,89 @@ REJECTED = {
 }
 
 
+def told(
+    status_code: int, message: str, reason: str, **names: Any
+) -> tuple[int, dict[str, Any], str]:
+    return status_code, {"error": {"message": message, **names}}, reason
+
+
+WORDS = {
+    "deepseek filter": told(400, "Content Exists Risk", "content_filter"),
+    "openrouter filter": told(
+        403,
+        'openai/gpt-4o requires moderation on OpenAI. Your input was flagged for "violence".',
+        "content_filter",
+    ),
+    "anthropic sum": told(
+        400,
+        "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000",
+        "context_length",
+    ),
+    "moonshot context": told(
+        400, "Invalid request: Your request exceeded model token limit: 8192", "context_length"
+    ),
+    "dashscope context": told(
+        400, "<400> InternalError: Range of input length should be [1, 129024]", "context_length"
+    ),
+    "new vllm context": told(
+        400,
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "context_length",
+    ),
+    "xai context": told(
+        400,
+        "This model's maximum prompt length is 131072 but the request contains 200000 tokens.",
+        "context_length",
+    ),
+    "zhipu context": told(400, "Prompt \u8d85\u957f", "context_length", code="1261"),
+    "zhipu model": told(400, "\u6a21\u578b", "unknown_model", code="1211"),
+    "zhipu filter": told(400, "\u654f\u611f", "content_filter", code="1301"),
+    "deepseek model": told(400, "Model Not Exist", "unknown_model"),
+    "moonshot model": told(404, "Not found the model x or Permission denied", "unknown_model"),
+    "anthropic model": told(404, "model: claude-9", "unknown_model", type="not_found_error"),
+    "azure model": told(404, "The API deployment …", "unknown_model", code="DeploymentNotFound"),
+    "groq model": told(400, "No longer supported", "unknown_model", code="model_decommissioned"),
+    "openrouter model": told(400, "foo/bar is not a valid model ID", "unknown_model"),
+    "no openrouter model": told(404, "No endpoints found for foo/bar.", "unknown_model"),
+    "anthropic credit": told(
+        400, "Your credit balance is too low to access the Anthropic API.", "quota"
+    ),
+    "anthropic limit": told(
+        400, "You have reached your specified API usage limits. You will regain …", "quota"
+    ),
+    "dashscope arrears": (400, {"code": "Arrearage", "message": "Access denied"}, "quota"),
+    "dashscope free tier": (403, {"code": "AllocationQuota.FreeTierOnly"}, "quota"),
+    # Words of that kind in requests that are wrong.
+    "images": told(400, "This model does not support images", "invalid_request"),
+    "max_tokens": told(
+        400,
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+        "invalid_request",
+    ),
+    "anthropic max_tokens": told(
+        400,
+        "max_tokens: 10000 > 8192, which is the maximum allowed number of output tokens for x",
+        "invalid_request",
+    ),
+    "no max_tokens": told(400, "maximum tokens must be at least 1", "invalid_request"),
+    "image": told(400, "image exceeds the maximum size of 5 MB", "invalid_request"),
+    "temperature": told(400, "temperature exceeds the maximum of 2", "invalid_request"),
+    "tool": told(400, "model called tool 'x' but the tool was not found", "invalid_request"),
+    "quoted words": told(
+        400, "Invalid value: 'What is a content filter?'. Expected 'auto'", "invalid_request"
+    ),
+    "echoed words": (
+        422,
+        {"detail": [{"msg": "Field required", "input": {"x": "Which model was not found?"}}]},
+        "invalid_request",
+    ),
+    "safety settings": told(
+        400, "safety_settings[0].category: bad", "invalid_request", status="INVALID_ARGUMENT"
+    ),
+}
+REJECTED.update(WORDS)
+
+
 def rejection(name: str) -> Any:
     code, body, _ = REJECTED[name]
     return answer(

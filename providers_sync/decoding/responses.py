@@ -60,8 +60,6 @@ class ResponsesDecoder(TextsDecoder):
         """That of the last event."""
         self.is_kept = False
         """Whether the server keeps the events, so that their rest can be had later."""
-        self.goes_on = False
-        """Whether it reads the rest of an answer that has broken."""
 
     def reopened(self, content_type: str = "") -> ResponsesDecoder:
         """Return this decoder, ready to read a body with the events after the last one."""
@@ -82,6 +80,8 @@ class ResponsesDecoder(TextsDecoder):
             raise MalformedStream(f"an event is not a JSON object: {short_repr(value)}")
         kind = as_text(value.get("type") or name)
         stem, _, verb = kind.rpartition(".")
+        if self.goes_on and self._was_read(value):
+            return
         try:
             if (part := TEXT_EVENTS.get(stem)) is not None:
                 item = self._items.of_event(value, FAMILIES[part])
@@ -107,6 +107,11 @@ class ResponsesDecoder(TextsDecoder):
         self._note_number(value)
         if not value.keys() <= EVENT_KEYS:
             self._add_extras(value, EVENT_KEYS, f"event.{_short(kind)}.")
+
+    def _was_read(self, value: dict[str, Any]) -> bool:
+        """Return whether the event came before the break: a server may send all of them again."""
+        number, last = value.get("sequence_number"), self.sequence_number
+        return isinstance(number, int) and last is not None and number <= last
 
     def _note_number(self, value: dict[str, Any]) -> None:
         number = value.get("sequence_number")

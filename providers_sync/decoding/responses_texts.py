@@ -43,6 +43,8 @@ class TextsDecoder(EventsDecoder):
         """How much was said in items of each family."""
         self._once: set[int] = set()
         """Hashes of what servers send several times."""
+        self.goes_on = False
+        """Whether it reads the rest of an answer that has broken."""
 
     def _add_text(self, item: OutputItem, kind: str, index: Any, text: str) -> None:
         """Append a piece of a part."""
@@ -60,11 +62,14 @@ class TextsDecoder(EventsDecoder):
     def _add_whole(self, item: OutputItem, kind: str, index: Any, text: str) -> None:
         """Append the text of a part that has said nothing yet.
 
-        If it is longer than what the deltas have said, it is an ``Extra``: some were lost.
+        If it is longer than what the deltas have said, it is an ``Extra``: some were lost. After a
+        break it is the rest.
         """
         said = item.said.get((kind, index))
         if said is None:
             self._add_text(item, kind, index, text)
+        elif len(text) > said and self.goes_on:
+            self._add_text(item, kind, index, text[said:])
         elif len(text) > said:
             self._add_once(f"{_place(item, kind, index)}.text", text)
 

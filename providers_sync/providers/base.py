@@ -119,6 +119,7 @@ class Provider(Runs, ProviderSettings):
         if broken is not None:
             asked = ContinuationRequest(broken, turns, lambda turns: make_body(turns, merged))
             body, amended = asked.first_body(self.takes_prefix), asked.amended_after(self.amended)
+            decoder = asked.decoder_of(self.decoder)
         elif schema is None:
             body = make_body(turns, merged)
         else:

@@ -251,7 +251,10 @@ class Calls:
             if skip_invalid or repairs is not NOT_GIVEN:
                 raise InvalidRequestError("repairs= and skip_invalid= need into=")
             breaks = self._breaks_of_call(continue_after_break, options)
-            return prepare_continued(plan, messages, breaks) if breaks else plan(messages)
+            obstacle = "it has tools=" if breaks and self._has_tools(options) else ""
+            if breaks:
+                return prepare_continued(plan, messages, breaks, obstacle)
+            return plan(messages)
         if continue_after_break is not NOT_GIVEN:
             raise InvalidRequestError(
                 "continue_after_break= is for text: with into=, repairs= asks again"
@@ -264,9 +267,7 @@ class Calls:
         """Return how many breaks an answer survives; raise ``InvalidRequestError``."""
         breaks = self._continue_after_break if isinstance(given, NotGiven) else given
         breaks = validate_breaks(breaks)
-        if breaks and self._has_tools(options):
-            if given is NOT_GIVEN:
-                return 0
+        if breaks and given is not NOT_GIVEN and self._has_tools(options):
             raise InvalidRequestError(
                 "continue_after_break= is for text: an answer with tools= is not continued"
             )
@@ -330,12 +331,14 @@ class Calls:
         raise NotImplementedError
 
 
-def prepare_continued(plan: Planner, messages: Prompt, breaks: int) -> PreparedCall:
-    """Return the call whose answer goes on after so many breaks."""
+def prepare_continued(
+    plan: Planner, messages: Prompt, breaks: int, obstacle: str = ""
+) -> PreparedCall:
+    """Return the call whose answer goes on after so many breaks, or says why it does not."""
     question = to_messages(messages)
     call = plan(question)
 
     def rest(broken: BrokenAnswer) -> Source:
         return plan(question, broken=broken).source
 
-    return replace(call, source=ContinuedAnswer(call.source, rest, breaks))
+    return replace(call, source=ContinuedAnswer(call.source, rest, breaks, obstacle))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from .. import call_log, retry
@@ -43,6 +43,9 @@ _CANNOT_CONTINUE = {
     Media: "it has images or sound",
 }
 
+_asked_words: ContextVar[str] = ContextVar("providers_sync_asked_words", default="")
+"""The words that the model was asked to repeat, in the context of a decoder of the rest."""
+
 
 class BrokenAnswer:
     """An answer that has broken: its text, and the decoder and the server of its last part."""
@@ -58,7 +61,7 @@ class BrokenAnswer:
         ``is_prefix``: the model takes its own words as the beginning of its turn. Else a turn of
         the user asks it to go on.
         """
-        if not self.text:
+        if not self.text.strip():
             return question
         words = self.text.rstrip() if is_prefix else self.text
         *before, last = question
@@ -68,17 +71,22 @@ class BrokenAnswer:
             turns = [*question, {"role": "assistant", "content": words}]
         return turns if is_prefix else [*turns, self._request()]
 
-    def _request(self) -> Message:
+    @property
+    def last_words(self) -> str:
+        """What the user's turn asks the model to repeat; empty if it has said nothing."""
         end = self.text[-_SHOWN_CHARACTERS:]
         if len(end) < len(self.text) and " " in end.strip():
-            end = end.partition(" ")[2]
+            end = end.lstrip().partition(" ")[2]
+        return end if self.text.strip() else ""
+
+    def _request(self) -> Message:
         return {
             "role": "user",
             "content": (
                 "Your last answer was interrupted. Go on exactly where it stopped. Begin by "
                 "repeating its last words as they stand between these lines, then go on with what "
-                f"comes next:\n---\n{end}\n---\nDo not begin again from the start, and do not "
-                "mention the interruption."
+                f"comes next:\n---\n{self.last_words}\n---\nDo not begin again from the start, and "
+                "do not mention the interruption."
             ),
         }
 
@@ -99,8 +107,17 @@ class ContinuationRequest:
 
     def first_body(self, takes_prefix: bool) -> dict[str, Any]:
         """Return the body to send."""
-        self._is_prefix = takes_prefix and bool(self._broken.text)
+        self._is_prefix = takes_prefix and bool(self._broken.text.strip())
         return self._body()
+
+    def decoder_of(self, decoder: Callable[[str], Decoder]) -> Callable[[str], Decoder]:
+        """Return a function that makes the same decoder, in whose context the words are known."""
+
+        def made(content_type: str) -> Decoder:
+            _asked_words.set("" if self._is_prefix else self._broken.last_words)
+            return decoder(content_type)
+
+        return made
 
     def amended_after(self, amend: Amend) -> Amend:
         """Return a function that amends a body as ``amend`` does, or else asks without a prefix.
@@ -136,9 +153,19 @@ def resuming(resumed: Source, again: Source) -> Source:
 
 
 class ContinuedAnswer:
-    """The source of an answer in parts: after a break it asks for the rest, ``breaks`` times."""
+    """The source of an answer in parts: after a break it asks for the rest, ``breaks`` times.
 
-    def __init__(self, first: Source, rest: Callable[[BrokenAnswer], Source], breaks: int) -> None:
+    ``obstacle``: why it must not, if there is a reason.
+    """
+
+    def __init__(
+        self,
+        first: Source,
+        rest: Callable[[BrokenAnswer], Source],
+        breaks: int,
+        obstacle: str = "",
+    ) -> None:
+        self._obstacle = obstacle
         self._first = first
         self._rest = rest
         self._breaks = breaks
@@ -148,20 +175,25 @@ class ContinuedAnswer:
         said: list[str] = []
         broke: ProviderError | None = None
         readings = self._first(channel)
+        part: _Part | None = None
         for left in range(self._breaks, -1, -1):
-            part = _Part(said, broke)
+            part = _Part(said, broke, channel, part)
             channel.begin_part(part.take_held, may_continue=left > 0)
             try:
                 yield from part.readings(readings)
                 return
             except ProviderError as error:
-                if broke is not None and (part.began_anew or not channel.started):
+                is_break = _is_break(error)
+                has_begun = channel.started or (is_break and part.has_text)
+                if broke is not None and (part.began_anew or not has_begun):
                     raise _not_continued(broke, f"asking for the rest failed: {error}") from error
-                if not (left and channel.started and _is_break(error)):
+                if not (left and has_begun and is_break):
                     raise
-                if part.obstacle:
-                    raise _not_continued(error, f"it is not continued: {part.obstacle}") from error
+                if obstacle := part.obstacle or self._obstacle:
+                    _not_continued(error, f"it is not continued: {obstacle}")
+                    raise
                 broke = error
+            part.is_joined = channel.started
             said = part.said()
             text = "asking for the rest of an answer that broke after %d characters: %s"
             call_log.write(call_log.INFO, text, sum(map(len, said)), call_log.reason(broke))
@@ -176,9 +208,19 @@ class ContinuedAnswer:
 class _Part:
     """One part of an answer; its decoders take off what it repeats of the parts before."""
 
-    def __init__(self, before: list[str], broke: ProviderError | None) -> None:
+    def __init__(
+        self,
+        before: list[str],
+        broke: ProviderError | None,
+        channel: Channel,
+        earlier: _Part | None,
+    ) -> None:
         self._before = before
         self._broke = broke
+        self._channel = channel
+        self._earlier = earlier
+        self.is_joined = False
+        """Whether it has handed over its ``Join``."""
         self._current: _PartDecoder | None = None
 
     def readings(self, readings: Readings) -> Readings:
@@ -189,7 +231,8 @@ class _Part:
                 body, decoder, context = next(readings) if error is None else readings.throw(error)
             except StopIteration:
                 return
-            self._current = _PartDecoder(decoder, self._before, self._broke)
+            seam = self._seam(decoder, context)
+            self._current = _PartDecoder(decoder, seam, self._join(), self._channel.text_held)
             error = None
             try:
                 yield Reading(body, self._current, context)
@@ -198,6 +241,16 @@ class _Part:
                 raise
             except BaseException as failure:  # noqa: BLE001 (it is theirs)
                 error = failure
+
+    def _seam(self, decoder: Decoder, context: Context) -> Seam:
+        said = "" if getattr(decoder, "goes_on", False) else "".join(self._before)
+        return Seam(said, context.get(_asked_words, ""))
+
+    def _join(self) -> Join | None:
+        broke = self._broke
+        return (
+            None if broke is None else Join(str(broke), broke.outcome, sum(map(len, self._before)))
+        )
 
     @property
     def decoder(self) -> Decoder | None:
@@ -214,30 +267,45 @@ class _Part:
         """Whether the model has told the answer again, in other words."""
         return bool(self._current and self._current.failure)
 
+    @property
+    def has_text(self) -> bool:
+        """Whether the last response has brought text, new or not."""
+        return bool(self._current and self._current.has_text)
+
     def said(self) -> list[str]:
         """Return the text of the answer so far."""
-        self.take_held()
         return [*self._before, *(self._current.texts if self._current else ())]
 
     def take_held(self) -> list[Delta]:
-        """Return the text that is held back, as far as it is new."""
-        return self._current.take_held() if self._current else []
+        """Return the text that is held back, as far as it is new.
+
+        As long as the part has no text that is the one of the part before, which was not handed
+        over, because the model is asked for it again.
+        """
+        if self._current and self._current.has_text:
+            return self._current.take_held()
+        earlier = self._earlier
+        held = earlier.take_held() if earlier else []
+        join = earlier._join() if earlier and held and not earlier.is_joined else None
+        return held if join is None else [join, *held]
 
 
 class _PartDecoder:
     """A decoder that takes off what the text repeats of the parts before; keeps the rest."""
 
-    def __init__(self, decoder: Decoder, before: list[str], broke: ProviderError | None) -> None:
+    def __init__(
+        self, decoder: Decoder, seam: Seam, join: Join | None, on_held: Callable[[], None]
+    ) -> None:
         self.decoder = decoder
         self.texts: list[str] = []
+        self.has_text = False
         self.obstacle = ""
         """What it has brought that cannot be continued."""
         self.failure: MalformedStream | None = None
         """Set where the model has told the answer again, in other words."""
-        said = "".join(before)
-        goes_on = getattr(decoder, "goes_on", False)
-        self._seam = Seam("" if goes_on else said)
-        self._join = None if broke is None else Join(str(broke), broke.outcome, len(said))
+        self._seam = seam
+        self._join = join
+        self._on_held = on_held
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.decoder, name)
@@ -275,6 +343,7 @@ class _PartDecoder:
             self._join = None
         for delta in deltas:
             if isinstance(delta, str):
+                self.has_text = True
                 found += self._text_of(functools.partial(self._seam.feed, delta))
             else:
                 if isinstance(delta, Finish):
@@ -283,6 +352,8 @@ class _PartDecoder:
                 found.append(delta)
             if self.failure is not None:
                 break
+        if self.has_text and not self.texts:
+            self._on_held()
         return found
 
     def _text_of(self, read: Callable[[], str]) -> list[Delta]:

@@ -6,6 +6,8 @@ from ..errors import MalformedStream
 
 LONG = 16
 """So many equal characters are no accident."""
+_ALIKE = 4
+"""So many equal characters before a repetition show that it may be none."""
 _SHORTEST = 3
 """The shortest repetition that is taken off: it begins with a word."""
 _TAIL = 20_000
@@ -21,14 +23,18 @@ class Seam:
     """The place where a text goes on after a break; ``said`` is the text before it.
 
     Only an exact repetition is taken off: of the last words, or of the whole text from its
-    beginning. Nothing is returned while the new text may still turn out to be one.
+    beginning. What ``said`` repeats itself, like the rows of a table, may well come again, and is
+    kept. ``asked``: the last words that the model was asked to repeat, which it does then; without
+    them it goes on with a prefix. Nothing is returned while the new text may still be a repetition.
     """
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, said: str, asked: str = "") -> None:
         self._said = said
+        self._start = said.lstrip()
+        self._asked = asked.strip()
         self._held = ""
-        self._place = 0
-        """Where the held text stands in the earlier one."""
+        self._place: int | None = 0
+        """Where the held text stands in the earlier one; white space before it may be another."""
         self._searches = 0
         self._is_decided = not said
 
@@ -36,12 +42,13 @@ class Seam:
         """Return what of this piece is new; raise ``MalformedStream`` if the text begins anew."""
         if self._is_decided:
             return text
+        assert self._place is not None
         is_next = self._said.startswith(text, self._place + len(self._held))
         self._held += text
         if not is_next:
-            self._place = self._said.find(self._held, self._place)
+            self._place = self._find(max(self._place, 0))
             self._searches += 1
-        if self._place >= 0 and self._searches < _SEARCHES:
+        if self._place is not None and self._searches < _SEARCHES:
             return ""
         return self._decide()
 
@@ -50,35 +57,66 @@ class Seam:
         return self._decide() if self._held else ""
 
     def give_up(self) -> str:
-        """Return what is new of the text that is held, at another break."""
+        """Return what is new of the text that is held, at another break or a stop."""
         if not self._held:
             return ""
-        is_beginning = self._begins_anew(len(self._held)) and self._said.startswith(self._held)
-        return "" if is_beginning else self._decide(is_whole=False)
+        words = self._held.lstrip()
+        space = self._held[: len(self._held) - len(words)]
+        is_beginning = self._start.startswith(words) and (
+            (self._asked and len(words) >= _SHORTEST) or self._begins_anew(len(words), space)
+        )
+        if is_beginning or self._asked.startswith(words):
+            self._is_decided, self._held = True, ""
+        return self._decide(is_whole=False) if self._held else ""
+
+    def _find(self, earliest: int) -> int | None:
+        place = self._said.find(self._held, earliest)
+        if place >= 0:
+            return place
+        words = self._held.lstrip()
+        space = len(self._held) - len(words)
+        if space <= LONG:
+            if self._start.startswith(words):
+                return len(self._said) - len(self._start) - space
+            if self._asked.startswith(words):
+                return len(self._said.rstrip()) - len(self._asked) - space
+        return None
 
     def _decide(self, *, is_whole: bool = True) -> str:
         held, said = self._held, self._said
+        words = held.lstrip()
         self._is_decided, self._held = True, ""
+        if self._asked and words.startswith(self._asked):
+            rest = words[len(self._asked) :]
+            return rest[_common(said[len(said.rstrip()) :], rest) :]
         if held.startswith(said) and len(said) > 1:
             return held[len(said) :]
-        repeated = _repeated(said, held)
-        common = _common(said, held)
-        if is_whole and common > repeated and self._begins_anew(common):
-            raise MalformedStream(
-                "the answer broke, and the model did not go on but began again with other words, "
-                f"which are left out: {held[:_SHOWN]!r}"
-            )
+        overlap, repeated = _overlap(said, held, may_go_on=not self._asked)
+        common = _common(self._start, words)
+        if common > overlap and self._begins_anew(common, held[: len(held) - len(words)]):
+            if common == len(self._start):
+                return words[common:]
+            if is_whole and overlap < LONG:
+                raise MalformedStream(
+                    "the answer broke, and the model did not go on but began again with other "
+                    f"words, which are left out: {held[:_SHOWN]!r}"
+                )
         return held[repeated:]
 
-    def _begins_anew(self, common: int) -> bool:
+    def _begins_anew(self, common: int, space: str) -> bool:
         """Return whether so many equal characters at the beginning show that the text is told anew.
 
-        Lines may begin alike: after a whole line more than a line must be equal.
+        ``space`` is before them. Lines may begin alike: after a whole line more than a line must
+        be equal, unless no other line begins like the first.
         """
-        said = self._said
-        if said.endswith("\n") and "\n" not in said[:common]:
+        said, start = self._said, self._start
+        is_same = not space or said.startswith(space + start)
+        if common < (min(LONG, max(2, (len(start) + 1) // 2)) if is_same else LONG):
             return False
-        return common >= min(LONG, max(2, (len(said) + 1) // 2))
+        equal = start[:common]
+        is_line = (said + space).endswith("\n") and "\n" not in equal
+        is_only_line = "\n" not in start.rstrip()
+        return not (is_line and (is_only_line or "\n" + equal[:LONG] in start))
 
 
 def _common(one: str, other: str) -> int:
@@ -93,10 +131,14 @@ def _common(one: str, other: str) -> int:
     return low
 
 
-def _repeated(said: str, text: str) -> int:
-    """Return how much at the beginning of ``text`` repeats the end of ``said``.
+def _overlap(said: str, text: str, *, may_go_on: bool) -> tuple[int, int]:
+    """Return how much at the beginning of ``text`` is at the end of ``said``, and is a repetition.
 
-    >>> _repeated("One two three", "three four"), _repeated("Hel", "lo")
+    The second is less where ``text`` may as well go on with what ``said`` repeats itself.
+
+    >>> _overlap("One two three", "three four", may_go_on=False)
+    (5, 5)
+    >>> _overlap("row, row, ", "row, no", may_go_on=False)
     (5, 0)
     """
     start = text[:_TAIL]
@@ -113,21 +155,48 @@ def _repeated(said: str, text: str) -> int:
         while length and (length == len(start) or character != start[length]):
             length = lengths[length - 1]
         length += character == start[length]
-    while length and not _is_repetition(said, length):
+    overlap = length
+    space = len(said) - len(said.rstrip())
+    while length and not _is_repetition(said, length, space):
         length = lengths[length - 1]
-    return length
+    periods = {length, length - lengths[length - 1]} if length else set()
+    if any(_goes_on(said, length, period, may_go_on) for period in periods):
+        while length and length != space:
+            length = lengths[length - 1]
+    return overlap, length
 
 
-def _is_repetition(said: str, length: int) -> bool:
-    """Return whether so many characters at the end of ``said`` stand twice by no accident."""
+def _goes_on(said: str, length: int, period: int, is_likely: bool) -> bool:
+    """Return whether so many characters at the end go on with what is before them already.
+
+    All of a period must be there already; less if that ``is_likely``, or if else the model would
+    have repeated a part of a word. Not where a word would stand there twice without a space.
+    """
     place = len(said) - length
+    first = said[place]
+    is_inner = place > 0 and said[place - 1].isalnum() and first.isalnum()
+    if first.isalnum() and first < _NO_SPACES and said[-1].isalnum() and not is_inner:
+        return False
+    before = min(period, _ALIKE) if is_likely or is_inner else period
+    start = place - before
+    return start >= 0 and said.startswith(said[start + period : place + period], start)
+
+
+def _is_repetition(said: str, length: int, space: int) -> bool:
+    """Return whether so many characters at the end of ``said`` stand twice by no accident.
+
+    ``space`` of them are white space.
+    """
+    if length <= space:
+        return length == space
+    return length >= LONG or _begins_word(said, len(said) - length)
+
+
+def _begins_word(said: str, place: int) -> bool:
+    """Return whether what follows in ``said`` begins with a word."""
     words = said[place:]
-    if words.isspace():
-        return len(said.rstrip()) == place
-    if length >= LONG:
-        return True
     return (
-        length >= _SHORTEST
+        len(words) >= _SHORTEST
         and words[0].isalnum()
         and any(map(str.isalpha, words))
         and (place == 0 or not said[place - 1].isalnum() or words[0] >= _NO_SPACES)

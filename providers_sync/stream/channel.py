@@ -75,14 +75,13 @@ class Channel(Wakeup):
         self.waits_for_first_event = False
         """Whether the call returns at the first event, not at the headers.
 
-        If so, ``first_token`` ends only the attempt."""
+        If so, a timeout before it ends only the attempt."""
         self.may_continue = False
         """Whether the source may ask for the rest of an answer that has begun and breaks.
 
         If so, ``idle`` ends only the attempt."""
         self.take_held: Callable[[], list[Delta]] = list
-        """Returns the text that the source's decoder holds back; called, under the lock, before the
-        end and between two parts."""
+        """Returns the text that the source holds back; called, under the lock, at the end."""
         self.tape: Any = None
         """What records the exchanges of the call, or plays them; it knows HTTP."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
@@ -142,7 +141,8 @@ class Channel(Wakeup):
         with self.lock:
             self._check()
             self.headers, self.request_id, self.server = headers, request_id, server
-            self.is_open = self.has_news = not self.waits_for_first_event
+            self.has_news = not self.waits_for_first_event
+            self.is_open = self.is_open or self.has_news
 
     def interruption(self) -> Exception:
         """Return the exception for a running attempt that another thread has stopped."""
@@ -225,6 +225,11 @@ class Channel(Wakeup):
             self.on_start()
         return True
 
+    def text_held(self) -> None:
+        """Record that text has come that the source's decoder holds back."""
+        if not self.started:
+            self._set_deadline("idle", self.idle_s)
+
     def _hold(self, delta: Delta) -> None:
         """Hold a delta back; a server may send usage and its model forever before any event."""
         if isinstance(delta, _LATEST_ONLY):
@@ -263,11 +268,9 @@ class Channel(Wakeup):
         with self.lock:
             if self.ended:
                 return
-            if (
-                timeout == "connect"
-                or (timeout == "first_token" and self.waits_for_first_event and not self.started)
-                or (timeout == "idle" and self.may_continue and not is_whole)
-            ):
+            is_early = self.waits_for_first_event and not self.started
+            goes_on = is_early or (timeout == "idle" and self.may_continue)
+            if timeout == "connect" or (timeout != "total" and goes_on and not is_whole):
                 self.expired = timeout
                 self.deadlines.only_total()
             else:
