@@ -24,7 +24,8 @@ from .errors import (
 from .failure_reasons import CONTENT_FILTER, CONTEXT_LENGTH, MOVES_ON, REASONS, UNKNOWN_MODEL
 from .providers.attempts import Readings
 from .providers.base import Provider, describe
-from .providers.continuing import BrokenAnswer, validate_breaks
+from .providers.continuation_request import BrokenAnswer
+from .providers.continuing import validate_breaks
 from .stream import CallEnded, Channel, PreparedCall, Source, in_context
 from .types import Prompt
 

@@ -45,6 +45,13 @@ _NAMES = (
         "|deployment_?not_?found|model_?decommissioned|^1211$",
     ),
 )
+_NAMES_OF_STATUSES = (
+    (RATE_LIMIT, "rate_?limit|too_?many_?requests|throttl|resource_?exhausted"),
+    (AUTHENTICATION, "authentication|unauthori[sz]ed|permission|forbidden|invalid_api_key"),
+    (INVALID_REQUEST, "invalid_?(request|argument)|bad_?request|unsupported"),
+    (SERVER, "overload|server_?error|^api_?error$|unavailable|timeout|^internal|bad_?gateway"),
+)
+"""What stands for a status in an error event that has none."""
 _WORDS = (
     (
         CONTENT_FILTER,
@@ -91,7 +98,7 @@ def reason_of_failure(status: int | None, names: list[object], message: str) -> 
     if found is not None:
         return found
     if status is None:
-        return OTHER
+        return _found(_NAMES_OF_STATUSES, [str(name).lower() for name in names]) or OTHER
     if status in (401, 403):
         return AUTHENTICATION
     if status == 413:

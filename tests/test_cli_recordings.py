@@ -83,6 +83,7 @@ def test_record_adds_and_replay_answers(file: str, capsys: Any) -> None:
     assert (printed.out, printed.err.count("\n")) == ("", 1)
     assert "body.messages[0].content was " in printed.err
     assert "and is 'Mare' now" in printed.err
+    assert "use `providers-sync record`" in printed.err
 
 
 def test_second_recording_of_a_request_replaces_the_first(file: str, capsys: Any) -> None:

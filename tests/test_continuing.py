@@ -511,6 +511,15 @@ def test_model_that_refuses_a_prefix_is_asked_by_a_turn() -> None:
         assert roles == [["user"], ["user", "assistant"], ["user", "assistant", "user"]]
 
 
+def test_prefix_that_a_filter_rejects_is_not_asked_otherwise() -> None:
+    rejected = status(400, "Output blocked by content filtering policy")
+    with serve([BREAKS["cut"][0], rejected, REST]) as server:
+        provider = Anthropic("m", base_url=server.url, retry=None)
+        with pytest.raises(StreamCut, match="content filtering"):
+            provider.complete("Count", continue_after_break=1)
+        assert len(server.requests) == 2
+
+
 def test_answer_that_the_caller_has_begun() -> None:
     begun = [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "Zero,"}]
     with serve([answer(" one,", cut()), answer(" two")]) as server:

@@ -113,6 +113,7 @@ LAYERS = [
     "providers.schema_modes providers.runs",
     "providers.calls",
     "providers.continuing",
+    "providers.continuation_request",
     "providers.attempts providers.connections providers.headers",
     "providers.validation providers.seams providers.watching providers.http_request",
     # async adapter

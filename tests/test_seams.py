@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers_sync import MalformedStream
-from providers_sync.providers.continuing import BrokenAnswer
+from providers_sync.providers.continuation_request import BrokenAnswer
 from providers_sync.providers.seams import LONG, Seam
 
 
@@ -97,6 +97,20 @@ def test_text_told_anew_in_other_words_is_an_error(said: str, more: str) -> None
     for pieces in ([more], list(more)):
         with pytest.raises(MalformedStream, match="began again with other words"):
             joined(said, *pieces)
+
+
+@pytest.mark.parametrize("more", ["Sure! One, two", "1. One", "ONE TWO", "Two"])
+def test_capital_in_the_middle_of_a_word_begins_anew(more: str) -> None:
+    """Where the model was asked to repeat the last words, and does not."""
+    said = "One two three"
+    if more[0].isupper():
+        with pytest.raises(MalformedStream, match="began again with other words"):
+            joined(said, *more, asked="two three")
+    else:
+        assert joined(said, more, asked="two three") == said + more
+    assert joined(said, more) == said + more
+    assert joined(f"{said}. ", "Sure!", asked="two three. ") == f"{said}. Sure!"
+    assert joined("I met John", "John Smith", asked="I met John") == "I met John Smith"
 
 
 def test_what_is_held_at_another_break_is_kept_if_it_is_new() -> None:

@@ -105,6 +105,7 @@ def _answer(options: argparse.Namespace, exchanges: list[Exchange]) -> int:
         question = terminal.question(options.question)
         _set_recorded_model(provider, exchanges)
         recorded = Recorded(provider, options.file, "replay", paced=options.paced)
+        recorded.remedy = "use `providers-sync record`"
         return terminal.ask(recorded, question, **tools, **display_options(options))
 
 

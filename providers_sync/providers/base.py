@@ -18,7 +18,7 @@ from ..stream import CancelToken, PreparedCall, Source
 from ..types import Decoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop
 from .calls import NOT_PER_CALL
-from .continuing import BrokenAnswer, ContinuationRequest, resuming
+from .continuation_request import BrokenAnswer, ContinuationRequest, resuming
 from .http_request import HTTPRequest
 from .runs import Runs
 from .settings import ProviderSettings

@@ -12,7 +12,8 @@ from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Prompt, SystemPrompt
-from .continuing import BrokenAnswer, ContinuedAnswer, validate_breaks
+from .continuation_request import BrokenAnswer
+from .continuing import ContinuedAnswer, validate_breaks
 from .validation import mask_argument
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from ..encoding.responses import ENCRYPTED, to_input, translate_options
 from ..errors import APIStatusError
 from ..types import Decoder, Messages
 from .base import build_body
-from .continuing import BrokenAnswer
+from .continuation_request import BrokenAnswer
 from .http_request import HTTPRequest
 from .model_lists import ListsModels
 

@@ -24,8 +24,9 @@ class Seam:
 
     Only an exact repetition is taken off: of the last words, or of the whole text from its
     beginning. What ``said`` repeats itself, like the rows of a table, may well come again, and is
-    kept. ``asked``: the last words that the model was asked to repeat, which it does then; without
-    them it goes on with a prefix. Nothing is returned while the new text may still be a repetition.
+    kept. ``asked``: the last words that the model was asked to repeat; one that begins with a
+    capital in the middle of a word instead has begun again. Without them, it goes on with a prefix.
+    Nothing is returned while the new text may still be a repetition.
     """
 
     def __init__(self, said: str, asked: str = "") -> None:
@@ -97,11 +98,17 @@ class Seam:
             if common == len(self._start):
                 return words[common:]
             if is_whole and overlap < LONG:
-                raise MalformedStream(
-                    "the answer broke, and the model did not go on but began again with other "
-                    f"words, which are left out: {held[:_SHOWN]!r}"
-                )
+                raise self._began_anew(held)
+        is_inside = said[-1].islower() and held[0].isupper()
+        if self._asked and is_inside and is_whole and not overlap:
+            raise self._began_anew(held)
         return held[repeated:]
+
+    def _began_anew(self, text: str) -> MalformedStream:
+        return MalformedStream(
+            "the answer broke, and the model did not go on but began again with other words, "
+            f"which are left out: {text[:_SHOWN]!r}"
+        )
 
     def _begins_anew(self, common: int, space: str) -> bool:
         """Return whether so many equal characters at the beginning show that the text is told anew.

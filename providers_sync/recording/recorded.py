@@ -10,7 +10,7 @@ from ..config import ATTEMPTS, NotGiven, Timeouts, seconds
 from ..errors import InvalidRequestError
 from ..providers.attempts import Readings
 from ..providers.base import Provider
-from ..providers.continuing import BrokenAnswer
+from ..providers.continuation_request import BrokenAnswer
 from ..providers.settings import retry_policy_of
 from ..stream import Channel, PreparedCall, Source
 from ..types import Prompt

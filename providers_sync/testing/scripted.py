@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..providers.attempts import Readings
 from ..providers.base import Provider
-from ..providers.continuing import BrokenAnswer
+from ..providers.continuation_request import BrokenAnswer
 from ..providers.openai import OpenAICompatible
 from ..stream import Channel, Source
 from ..types import Messages, Prompt
