@@ -22,28 +22,32 @@ PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 PROJECT = setup.cfg setup.py pyproject.toml
 LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/faults/test_in_threads.py tests/faults/test_other_protocols.py \
-    tests/faults/test_socks.py tests/faults/test_stopping.py tests/test_anthropic_property.py \
+    tests/faults/test_recordings.py tests/faults/test_socks.py \
+    tests/faults/test_stopping.py tests/test_anthropic_property.py \
     tests/test_batch_benchmarks.py tests/test_batch_dask.py tests/test_batch_limits.py \
     tests/test_batch_lines.py tests/test_blocked_sockets.py tests/test_bounds.py \
-    tests/test_cassettes.py tests/test_clock.py tests/test_conftest.py \
-    tests/test_dialects_fuzz.py tests/test_doctor.py tests/test_doctor_limits.py \
+    tests/test_cassettes.py tests/test_cli_recordings.py tests/test_clock.py \
+    tests/test_conftest.py tests/test_continuing.py tests/test_dialects_fuzz.py \
+    tests/test_doctor.py tests/test_doctor_limits.py tests/test_doctor_setups.py \
     tests/test_events_property.py tests/test_every_protocol.py tests/test_examples.py \
-    tests/test_failover.py tests/test_finish.py tests/test_framing.py \
-    tests/test_gateway_hostile.py tests/test_handmade_mocks.py tests/test_import.py \
-    tests/test_json_reader.py tests/test_llamacpp.py tests/test_local.py \
-    tests/test_local_grammar.py tests/test_local_runs.py tests/test_local_typed.py \
-    tests/test_long_timeouts.py tests/test_many_streams.py tests/test_mcp.py \
-    tests/test_mcp_long.py tests/test_mock_servers.py tests/test_mocking.py \
-    tests/test_notebook.py tests/test_other_protocols_property.py tests/test_plugin.py \
-    tests/test_processes.py tests/test_reader.py tests/test_received_text.py \
-    tests/test_received_text_long.py tests/test_recorded_streams_long.py tests/test_retry.py \
-    tests/test_run_faults_long.py tests/test_run_kills_long.py tests/test_safe_markdown.py \
-    tests/test_schemas.py tests/test_scripted.py tests/test_session.py \
-    tests/test_session_hooks.py tests/test_session_processes.py tests/test_session_streams.py \
+    tests/test_failover.py tests/test_failover_bench.py tests/test_finish.py \
+    tests/test_framing.py tests/test_gateway_hostile.py tests/test_handmade_mocks.py \
+    tests/test_import.py tests/test_json_reader.py tests/test_llamacpp.py \
+    tests/test_local.py tests/test_local_grammar.py tests/test_local_runs.py \
+    tests/test_local_typed.py tests/test_long_timeouts.py tests/test_many_streams.py \
+    tests/test_mcp.py tests/test_mcp_long.py tests/test_mock_servers.py \
+    tests/test_mocking.py tests/test_notebook.py tests/test_other_protocols_property.py \
+    tests/test_plugin.py tests/test_processes.py tests/test_rate_limit.py \
+    tests/test_reader.py tests/test_received_text.py tests/test_received_text_long.py \
+    tests/test_recorded_notebook.py tests/test_recorded_streams_long.py \
+    tests/test_retry.py tests/test_run_faults_long.py tests/test_run_kills_long.py \
+    tests/test_safe_markdown.py tests/test_schemas.py tests/test_scripted.py \
+    tests/test_serve_recordings.py tests/test_session.py tests/test_session_hooks.py \
+    tests/test_session_processes.py tests/test_session_streams.py \
     tests/test_shared_state.py tests/test_speed.py tests/test_speed_long.py \
-    tests/test_terminal_piped.py tests/test_terminal_tmux.py tests/test_terminal_tools_long.py \
-    tests/test_text_property.py tests/test_thrown.py tests/test_tool_journal_long.py \
-    tests/test_tracing.py tests/web
+    tests/test_terminal_piped.py tests/test_terminal_tmux.py \
+    tests/test_terminal_tools_long.py tests/test_text_property.py tests/test_thrown.py \
+    tests/test_tool_journal_long.py tests/test_tracing.py tests/web
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
