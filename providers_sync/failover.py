@@ -26,11 +26,11 @@ from .providers.attempts import Readings
 from .providers.base import Provider, describe
 from .providers.continuation_request import BrokenAnswer
 from .providers.continuing import validate_breaks
-from .stream import CallEnded, Channel, PreparedCall, Source, in_context
+from .stream import CallEnded, Channel, Source, in_context
 from .types import Prompt
 
 if TYPE_CHECKING:
-    from .aio import AsyncStream
+    pass
 
 STRATEGIES = ("order", "round_robin")
 _REQUEST_STATUSES = {400, 413, 422}
@@ -75,6 +75,7 @@ class Failover(Provider):
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
+    instance_example = "Failover([…])"
 
     def __init__(
         self,
@@ -156,21 +157,6 @@ class Failover(Provider):
         """Close the idle connections of all providers; the next call makes new ones."""
         for provider in self.providers:
             provider.close()
-
-    @classmethod
-    def create_async_generator(
-        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
-    ) -> AsyncStream:
-        """Raise at the first ``await``, as for any error: the class has no providers to call."""
-        from .aio import AsyncStream  # late: it loads asyncio
-
-        def prepare() -> PreparedCall:
-            raise InvalidRequestError(
-                "the Failover class has no providers; create an instance of it: "
-                "aio.stream(Failover([…]), messages)"
-            )
-
-        return AsyncStream(prepare)
 
     def _circuit_breakers(self) -> CircuitBreakers:
         """Return those of this process: a lock that was held during a fork would stay locked."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from .. import decoding, transport
 from .. import retry as _retry
 from ..config import ATTEMPTS, NOT_GIVEN, NotGiven, Timeouts
-from ..errors import APIStatusError
+from ..errors import APIStatusError, InvalidRequestError
 from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source
@@ -57,6 +57,8 @@ class Provider(Runs, ProviderSettings):
     """The rules in ``encoding.schemas`` for a ``response_format`` with a JSON schema, if ``body``
     takes one in OpenAI's form. ``None``: typed answers are asked for in words."""
 
+    instance_example = ""
+    """Of a class that needs other providers: how to make one, for an error."""
     takes_prefix = False
     """Whether the protocol takes a last turn of the assistant as the beginning of the answer."""
 
@@ -204,6 +206,11 @@ class Provider(Runs, ProviderSettings):
         proxy, kwargs = mask_argument(proxy), transport.mask_secrets(kwargs)
 
         def prepare() -> PreparedCall:
+            if cls.instance_example:
+                raise InvalidRequestError(
+                    f"the {cls.__name__} class has no provider to call; create an instance of it: "
+                    f"aio.stream({cls.instance_example}, messages)"
+                )
             settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
             provider = cls(proxy=proxy, **settings)
             return provider.prepare(messages, model if cls.sends_model else None, **kwargs)

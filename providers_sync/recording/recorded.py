@@ -6,19 +6,18 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import ATTEMPTS, NotGiven, Timeouts, seconds
+from ..config import Timeouts, seconds
 from ..errors import InvalidRequestError
 from ..providers.attempts import Readings
 from ..providers.base import Provider
-from ..providers.continuation_request import BrokenAnswer
 from ..providers.settings import retry_policy_of
-from ..stream import Channel, PreparedCall, Source
+from ..stream import Channel, Source
 from ..types import Prompt
 from .file import RecordingError, RecordingFile
 from .tape import Tape, finder
 
 if TYPE_CHECKING:
-    from ..aio import AsyncStream
+    pass
 
 MODES = ("auto", "record", "replay")
 _PUBLISHED = (
@@ -54,6 +53,7 @@ class Recorded(Provider):
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
+    instance_example = "Recorded(provider, path)"
     remedy = 'use mode="auto"'
     """How a request without a recording gets one, for errors."""
 
@@ -104,24 +104,10 @@ class Recorded(Provider):
         messages: Prompt,
         model: str | None,
         options: dict[str, Any],
-        *,
-        timeouts: Timeouts | float | NotGiven | None,
-        retry: Any,
-        headers: Mapping[str, str | None] | None,
-        attempts: int = ATTEMPTS,
-        schema: Mapping[str, Any] | None = None,
-        broken: BrokenAnswer | None = None,
+        **settings: Any,
     ) -> tuple[Source, Timeouts, str]:
         source, effective_timeouts, resolved_model = self.provider._plan_call(
-            messages,
-            model,
-            options,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            attempts=attempts,
-            schema=schema,
-            broken=broken,
+            messages, model, options, **settings
         )
 
         def recorded(channel: Channel) -> Readings:
@@ -132,21 +118,6 @@ class Recorded(Provider):
                 channel.tape = outer
 
         return recorded, effective_timeouts, resolved_model
-
-    @classmethod
-    def create_async_generator(
-        cls, model: str, messages: Prompt, proxy: str | None = None, **kwargs: Any
-    ) -> AsyncStream:
-        """Raise at the first ``await``, as for any error: the class has no provider to call."""
-        from ..aio import AsyncStream  # late: it loads asyncio
-
-        def prepare() -> PreparedCall:
-            raise InvalidRequestError(
-                "the Recorded class has no provider; create an instance of it: "
-                "aio.stream(Recorded(provider, path), messages)"
-            )
-
-        return AsyncStream(prepare)
 
     def _has_tools(self, options: Mapping[str, Any]) -> bool:
         return self.provider._has_tools(options)

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ATTEMPTS, NotGiven, Timeouts
+from ..config import Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..providers.attempts import Readings
 from ..providers.base import Provider
-from ..providers.continuation_request import BrokenAnswer
 from ..providers.openai import OpenAICompatible
 from ..stream import Channel, Source
 from ..types import Messages, Prompt
@@ -132,31 +131,17 @@ class ScriptedProvider(Provider):
         messages: Prompt,
         model: str | None,
         options: dict[str, Any],
-        *,
-        timeouts: Timeouts | float | NotGiven | None,
-        retry: Any,
-        headers: Mapping[str, str | None] | None,
-        attempts: int = ATTEMPTS,
-        schema: Mapping[str, Any] | None = None,
-        broken: BrokenAnswer | None = None,
+        **settings: Any,
     ) -> tuple[Source, Timeouts, str]:
         """Plan the call of the ``like`` provider, and record it when it starts."""
         source, effective_timeouts, resolved_model = self._like._plan_call(
-            messages,
-            model,
-            options,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            attempts=attempts,
-            schema=schema,
-            broken=broken,
+            messages, model, options, **settings
         )
         call = Asked(
             to_messages(messages),
             resolved_model,
             dict(options),
-            dict(headers or {}),
+            dict(settings["headers"] or {}),
             effective_timeouts,
         )
 
