@@ -368,9 +368,9 @@ def test_record_needs_a_folder_and_a_file(tmp_path: Path, capsys: Any) -> None:
     """The command says so before it sends anything."""
     with serve() as server:
         assert main(["record", str(tmp_path / "new" / "a"), "Hi", *at(server.url)]) == 1
-        assert f"there is no folder {tmp_path / 'new'}: make it" in capsys.readouterr().err
+        assert f"create the folder {str(tmp_path / 'new')!r} first" in capsys.readouterr().err
         assert main(["record", str(tmp_path), "Hi", *at(server.url)]) == 1
-        assert "record into another one" in capsys.readouterr().err
+        assert "it is not a regular file" in capsys.readouterr().err
         assert server.requests == []
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _ASKING = ("provider", "model", "base_url", "system", "tool", "mcp", "yes")
 _SHOWING = ("plain", "json", "stats")
-_FIRST = b'{"version":'
-"""How a file of recordings begins."""
 SHOWN_MODELS = 8
 
 
@@ -27,13 +25,15 @@ def record(options: argparse.Namespace) -> int:
     from ..recording import Recorded, RecordingError
     from ..recording.file import RecordingFile
 
-    _check_target(options.file)
+    file = RecordingFile(options.file)
+    file.check()
+    file.load()  # raises for a file that holds something else
     with chosen_tools(options) as tools, selected_provider(options) as provider:
         question = terminal.question(options.question)
         size = _size(options.file)
         recorded = Recorded(provider, options.file, "record")
         code = terminal.ask(recorded, question, **tools, **display_options(options))
-    RecordingFile(options.file).load()  # waits until everything is written
+    file.load()  # waits until everything is written
     if code == 0 and _size(options.file) == size:
         raise RecordingError(f"the answer is not in {options.file}: it could not be written")
     return code
@@ -41,25 +41,6 @@ def record(options: argparse.Namespace) -> int:
 
 def _size(path: str) -> int:
     return os.stat(path).st_size if os.path.exists(path) else 0
-
-
-def _check_target(path: str) -> None:
-    """Raise ``InvalidRequestError`` for a file that holds something else, before any request."""
-    from ..recording import read_recordings
-
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise InvalidRequestError(f"there is no folder {folder}: make it before you record")
-    if not os.path.exists(path):
-        return
-    start = b"?"
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            start = file.read(len(_FIRST))
-    if not _FIRST.startswith(start):
-        raise InvalidRequestError(f"{path} is no file of recordings: record into another one")
-    for _ in read_recordings(path):  # raises for a line that is wrong
-        pass
 
 
 def replay(options: argparse.Namespace) -> int:
