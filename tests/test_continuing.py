@@ -402,6 +402,13 @@ def test_refused_before_anything_is_sent(arguments: dict[str, Any], words: str) 
     assert provider.requests == []
 
 
+def test_request_for_the_rest_ends_with_the_last_words() -> None:
+    """Small models copy what follows them into the answer."""
+    stream, provider = ask(BREAKS["cut"][0], REST)
+    stream.read()
+    assert provider.requests[1].json()["messages"][-1]["content"].endswith("\n\nOne two three")
+
+
 def test_other_words_are_an_error() -> None:
     stream, provider = ask(BREAKS["cut"][0], answer("One two", " and a half"), REST, breaks=3)
     with pytest.raises(StreamCut, match="began again with other words") as caught:
@@ -414,17 +421,17 @@ def test_other_words_are_an_error() -> None:
 # --- what it says
 
 
-def test_usage_is_that_of_all_parts() -> None:
-    counts = usage(10, 3)
-    with serve(
-        [answer(counts, "One two", cut(), protocol="anthropic"), answer(" three", usage(5, 2))]
-    ) as s:
+@pytest.mark.parametrize("counted", [[usage(10, 3)], []])
+def test_usage_is_that_of_all_parts(counted: list[Any]) -> None:
+    """Also where the first part's counts were not final: without ``counted``, there is no total."""
+    first = answer(*counted, "One two", cut(), protocol="anthropic")
+    with serve([first, answer(" three", usage(5, 2))]) as s:
         stream = make("anthropic", s.url, retry=None).stream("Count", continue_after_break=1)
         assert stream.read() == "One two three"
-        assert stream.usage is not None
-        assert stream.usage.output_tokens is not None
-        assert stream.usage.input_tokens is not None
-        assert stream.usage.input_tokens >= 5
+    found = stream.usage
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == ((15, 5) if counted else (6, 3))
+    assert found.total_tokens == (20 if counted else 9)
 
 
 def test_reasoning_of_all_parts() -> None:
@@ -491,7 +498,7 @@ def test_equal_rows_of_a_table_are_kept(name: str) -> None:
         if len(server.requests) == 1:
             return answer("| a | b | c |\n", ROW * 5, cut())
         last = request.json()["messages"][-1]
-        asked = "" if last["role"] == "assistant" else last["content"].split("---\n")[1][:-1]
+        asked = "" if last["role"] == "assistant" else last["content"].partition(":\n\n")[2]
         if last["role"] == "assistant":
             return answer("\n", ROW, "Sum")
         return answer(asked, ROW, "Sum")
@@ -716,7 +723,7 @@ def test_many_breaks_anywhere(seed: int, is_stopped: bool) -> None:
     def script(request: Request) -> Any:
         _, *more = request.json()["messages"]
         said = more[0]["content"] if more else ""
-        asked = more[1]["content"].split("---\n")[1][:-1] if more else ""
+        asked = more[1]["content"].partition(":\n\n")[2] if more else ""
         assert whole.startswith(said)
         rest = chance.choice([whole, asked + whole[len(said) :], whole[len(said) :]])
         pieces = [rest[at : at + 7] for at in range(0, len(rest), 7)]

@@ -208,7 +208,7 @@ def test_wrong_line_is_named(name: str, path: Path) -> None:
         with pytest.raises(RecordingError) as caught:
             read()
         assert f"line 2 of '{path}' is no recording: {reason}" in str(caught.value)
-        assert "delete it" in str(caught.value)
+        assert "delete the line" in str(caught.value)
 
 
 FIELDS = {

@@ -38,6 +38,7 @@ KING = "Once upon a time there was a king"
         ("Hello wor", "world", "Hello world"),
         ("Hello wor", "Hello world", "Hello world"),
         ("Hel", "lo", "Hello"),
+        ("| n ", "| square |", "| n | square |"),
         ("Hel", "Hello", "Hello"),
         ("ha ha", " ha", "ha ha ha"),
         ("1, 2, 10", "10, 11", "1, 2, 1010, 11"),  # could be 1010
@@ -111,6 +112,20 @@ def test_capital_in_the_middle_of_a_word_begins_anew(more: str) -> None:
     assert joined(said, more) == said + more
     assert joined(f"{said}. ", "Sure!", asked="two three. ") == f"{said}. Sure!"
     assert joined("I met John", "John Smith", asked="I met John") == "I met John Smith"
+
+
+def test_beginning_in_the_middle_of_a_sentence_begins_anew() -> None:
+    said, more = "The cat is an animal that ", "The cat is a pet"
+    for pieces in ([more], list(more)):
+        with pytest.raises(MalformedStream, match="began again with other words"):
+            joined(said, *pieces, asked="animal that ")
+    assert joined(said, more) == said + more
+    for said, more in [
+        ("The cat is an animal with four legs. ", "The cat is a pet"),
+        ("I know it, and ", "I know more"),
+        ("Copenhagen is big, and ", "Copenhagens"),
+    ]:
+        assert joined(said, more, asked=said) == said + more
 
 
 def test_what_is_held_at_another_break_is_kept_if_it_is_new() -> None:

@@ -52,13 +52,14 @@ class BrokenAnswer:
         return end if self.text.strip() else ""
 
     def _request(self) -> Message:
+        # The words come last: what follows them, small models copy into the answer.
         return {
             "role": "user",
             "content": (
-                "Your last answer was interrupted. Go on exactly where it stopped. Begin by "
-                "repeating its last words as they stand between these lines, then go on with what "
-                f"comes next:\n---\n{self.last_words}\n---\nDo not begin again from the start, and "
-                "do not mention the interruption."
+                "Your last answer was interrupted. Go on exactly where it stopped. Do not begin "
+                "again from the start, and do not mention the interruption. Begin by repeating the "
+                "last words of your answer, then go on with what comes next. Its last words are:"
+                f"\n\n{self.last_words}"
             ),
         }
 

@@ -6,6 +6,8 @@ from ..errors import MalformedStream
 
 LONG = 16
 """So many equal characters are no accident."""
+_BEGINNING = 10
+"""So many, of two words or more, show a beginning in the middle of a sentence."""
 _ALIKE = 4
 """So many equal characters before a repetition show that it may be none."""
 _SHORTEST = 3
@@ -118,12 +120,21 @@ class Seam:
         """
         said, start = self._said, self._start
         is_same = not space or said.startswith(space + start)
-        if common < (min(LONG, max(2, (len(start) + 1) // 2)) if is_same else LONG):
-            return False
         equal = start[:common]
+        least = min(LONG, max(2, (len(start) + 1) // 2)) if is_same else LONG
+        if self._asked and is_same and " " in equal.strip() and self._is_sentence_open():
+            least = min(least, _BEGINNING)
+        if common < least:
+            return False
+        if common < LONG and not any(map(str.isalnum, equal)):
+            return False
         is_line = (said + space).endswith("\n") and "\n" not in equal
         is_only_line = "\n" not in start.rstrip()
         return not (is_line and (is_only_line or "\n" + equal[:LONG] in start))
+
+    def _is_sentence_open(self) -> bool:
+        """Return whether a beginning with a capital letter cannot be the next sentence."""
+        return self._start[0].isupper() and self._said.rstrip()[-1].islower()
 
 
 def _common(one: str, other: str) -> int:

@@ -58,7 +58,7 @@ def _read(file: BinaryIO, name: str, number: int) -> Iterator[tuple[bytes, Excha
                 if _is_begun(line):  # its writer has died, or still writes
                     return
                 raise RecordingError(
-                    f"line {number} of {name!r} is no recording: {error}; delete it"
+                    f"line {number} of {name!r} is no recording: {error}; delete the line"
                 ) from error
         yield line, exchange
         number += 1

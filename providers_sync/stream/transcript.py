@@ -258,7 +258,17 @@ def add_usage(earlier: Usage, later: Usage) -> Usage:
     for name in (each.name for each in dataclasses.fields(Usage) if each.name != "raw"):
         before, after = getattr(earlier, name), getattr(later, name)
         counts[name] = after if before is None else before + (after or 0)
+    totals = [_known_total(each) for each in (earlier, later)]
+    if counts["total_tokens"] is not None and None not in totals:
+        counts["total_tokens"] = sum(filter(None, totals))
     return Usage(**counts, raw=later.raw)
+
+
+def _known_total(usage: Usage) -> int | None:
+    """Return the total; of counts that were not final yet, their sum."""
+    if usage.total_tokens is not None or usage.input_tokens is None or usage.output_tokens is None:
+        return usage.total_tokens
+    return usage.input_tokens + usage.output_tokens
 
 
 def current_batch(stream: Transcript) -> Iterator[Delta]:
