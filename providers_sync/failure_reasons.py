@@ -58,6 +58,7 @@ _WORDS = (
         # Azure, Anthropic; OpenAI; xAI; DashScope; DeepSeek; OpenRouter
         "content (management|filtering|policy|filter)|safety system|usage (policy|guidelines)"
         "|content was blocked|inappropriate content|responsible ai|content exists risk"
+        r"|\bblocked (due to|because of|by)\b.{0,40}\b(safety|content|policy)|prohibited_content"
         r"|\b(input|prompt|output|content|message|request)s? (was|were|is|has been) flagged\b",
     ),
     (
@@ -78,7 +79,7 @@ _WORDS = (
         # OpenAI, Ollama; Gemini ("models/x is …"); Moonshot; OpenRouter; Anthropic
         r"\bmodels?[/: ]*(\S+ )?(is |was )?(not found|not exist|does ?n[o']t exist)\b"
         r"|not found the model\b|\b(unknown|no such) model\b|is not a valid model"
-        r"|no endpoints found for|: model: \S+$",
+        r"|model identifier is invalid|no endpoints found for|: model: \S+$",
     ),
 )
 """What servers say, some of them without a code."""

@@ -24,6 +24,16 @@ from providers_sync import (
 from providers_sync.testing import ScriptedProvider, answer, cut, error, stall, status
 
 REJECTED = {
+    "gemini filter": (
+        400,
+        {"error": {"code": 400, "message": "The prompt was blocked due to: SAFETY"}},
+        "content_filter",
+    ),
+    "bedrock model": (
+        400,
+        {"message": "The provided model identifier is invalid."},
+        "unknown_model",
+    ),
     # As the vendors' references and the issues of their clients show them.
     "openai filter": (
         400,
