@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,15 +13,10 @@ from .clock import monotonic
 from .config import RETRY_AFTER_CAP_S
 from .errors import APIStatusError, InvalidRequestError
 from .server_limits import ServerLimit, limits_in
+from .token_estimates import BYTES_PER_TOKEN, most_tokens, request_tokens, utf8_size
 from .types import Delta, Usage
 
 WINDOW_S = 60.0
-BYTES_PER_TOKEN = 4
-"""Of text in UTF-8: some four letters, two of Cyrillic, or one and a third of Chinese."""
-MEDIA_TOKENS = 1000
-"""A picture costs from 85 to 1600 tokens, whatever its size in bytes."""
-_BASE64 = re.compile(r"(?:data:[^,]{0,200},)?[A-Za-z0-9+/_=-]{4000}")
-"""Text has spaces."""
 Wait = Callable[[Callable[[], bool], float], None]
 """Waits until the function returns true, at most until a moment; raises if the call is stopped."""
 
@@ -92,7 +86,7 @@ class RateLimit:
         """
         line = self._line
         server = line.server(url, str(body.get("model", "")))
-        return Turn(line, server, _request_tokens(body), _most_tokens(body), notify)
+        return Turn(line, server, request_tokens(body), most_tokens(body), notify)
 
 
 class Turn:
@@ -143,7 +137,7 @@ class Turn:
         if isinstance(delta, Usage):
             self._usage = delta
         elif isinstance(delta, str):
-            self._bytes += _size(delta)
+            self._bytes += utf8_size(delta)
 
     def end(self) -> None:
         """Record the end of the answer and the tokens of both, or that nobody waits any longer."""
@@ -300,37 +294,6 @@ class _Line:
 
 def _need(turn: Turn, kind: str) -> int:
     return 1 if kind == "requests" else turn.tokens
-
-
-def _request_tokens(body: Mapping[str, Any]) -> int:
-    """Estimate the tokens of a request from its texts; a file in base64 is none."""
-    tokens, size = 1, 0
-    parts: list[Any] = [body]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            parts += [*part, *part.values()]
-        elif isinstance(part, (list, tuple)):
-            parts += part
-        elif isinstance(part, str) and _BASE64.match(part):
-            tokens += MEDIA_TOKENS
-        elif isinstance(part, str):
-            size += _size(part)
-    return tokens + size // BYTES_PER_TOKEN
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _most_tokens(body: Mapping[str, Any]) -> int:
-    """Return the limit of the answer that a request sets: servers count with it until the end."""
-    config = body.get("generationConfig", body.get("options"))
-    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    values = [body.get(name) for name in names]
-    if isinstance(config, Mapping):
-        values += [config.get("maxOutputTokens"), config.get("num_predict")]
-    return max((value for value in values if isinstance(value, int) and value > 0), default=0)
 
 
 def _checked(value: int | None, name: str) -> int | None:

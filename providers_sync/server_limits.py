@@ -61,8 +61,8 @@ def limits_in(headers: Mapping[str, str]) -> dict[str, ServerLimit]:
     for kind, names in _HEADERS.items():
         for name in names:
             left = _number(headers.get(name.format("remaining")))
-            if left is not None:
-                limit = _number(headers.get(name.format("limit")))
+            limit = _number(headers.get(name.format("limit")))
+            if left is not None and limit != 0:  # some send zeros where they have no limit
                 seconds = _seconds_until(headers.get(name.format("reset"), ""), headers.get("date"))
                 seconds = seconds if seconds and seconds > 0 else DEFAULT_RESET_S
                 found[kind] = ServerLimit(left, left + 1 if limit is None else limit, seconds)

@@ -389,6 +389,12 @@ def test_limit_fills_evenly() -> None:
     assert limit.ready_at(1, limit._since) > now
 
 
+def test_limit_of_zero_is_none() -> None:
+    """The server has answered all the same."""
+    zero = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_limit_tokens": "0"}
+    assert limit_of(**zero) == {}
+
+
 @pytest.mark.parametrize("left", ["", "many", "-1", "1e400", "9" * 30, "٣٣"])
 def test_headers_that_are_no_numbers_say_nothing(left: str) -> None:
     assert left == "٣٣" or limit_of(x_ratelimit_remaining_requests=left) == {}
@@ -654,3 +660,20 @@ def test_forked_process_drops_its_parents_turn() -> None:
     go_on.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_failover_does_not_blame_a_provider_whose_turn_has_not_come() -> None:
+    limit, go_on = RateLimit(concurrent=1), threading.Event()
+    with (
+        serve([answer("Hi", wait(go_on)), answer("Hi")]) as one,
+        serve("other") as other,
+        make(one.url, limit) as first,
+        make(other.url, None) as second,
+    ):
+        stream = first.stream("Hello")
+        failover = Failover([first, second], failures=1)
+        with pytest.raises(APITimeoutError, match="waited for its turn"):
+            failover.complete("Hello", timeouts=0.1)
+        go_on.set()
+        stream.read()
+        assert str(failover.complete("Hello")) == "Hi"
