@@ -48,6 +48,7 @@ from providers_sync.testing import (
     pause,
     serve,
     signal,
+    stall,
     status,
     text,
     usage,
@@ -677,3 +678,42 @@ def test_failover_does_not_blame_a_provider_whose_turn_has_not_come() -> None:
         go_on.set()
         stream.read()
         assert str(failover.complete("Hello")) == "Hi"
+
+
+def taken(limit: RateLimit, url: str) -> rate_limit.Turn:
+    """Return a turn whose request has been sent."""
+    turn = limit.new_turn(url, {}, lambda: None)
+    turn.take(pytest.fail)
+    turn.note_sent()
+    return turn
+
+
+def test_pause_calls_those_that_wait_for_other_servers() -> None:
+    """They are no longer behind the one that it holds back."""
+    limit, called = RateLimit(concurrent=2), threading.Event()
+    open_turn, _ = taken(limit, "a"), taken(limit, "a")
+    held, other = limit.new_turn("a", {}, lambda: None), limit.new_turn("b", {}, called.set)
+    for turn in (held, other):
+        limit._line.join(turn)
+        assert limit._line.start(turn) == float("inf")
+    open_turn.note_error(RateLimitError("Slow down", status_code=429, retry_after=30))
+    assert called.is_set()
+    open_turn.end()
+    assert limit._line.start(other) is None
+
+
+def test_open_requests_to_other_servers_take_nothing_off() -> None:
+    limit = RateLimit()
+    taken(limit, "b")
+    turn = taken(limit, "a")
+    turn.note_headers({"x-ratelimit-remaining-requests": "1", "x-ratelimit-limit-requests": "9"})
+    assert turn.server.ready_at(turn, rate_limit.monotonic()) == 0
+
+
+def test_total_that_expires_after_the_request_was_sent_says_nothing_of_turns() -> None:
+    with (
+        serve(answer("Hi", stall())) as server,
+        make(server.url, RateLimit()) as provider,
+        pytest.raises(APITimeoutError, match=r"total timeout\)$"),
+    ):
+        provider.complete("Hello", timeouts=0.2)
