@@ -353,6 +353,8 @@ def _health_after_end(candidate: _Candidate, channel: Channel) -> ProviderHealth
         has_answered = channel.started or not (error or is_stopped)
         return ProviderHealth.GOOD if has_answered else ProviderHealth.UNKNOWN
     if error.clock == "total":
+        if channel.waits_for:
+            return ProviderHealth.UNKNOWN
         # A slow caller or earlier providers may have used up the time: blame the longest wait.
         longest = max((failure.seconds for failure in channel.failures), default=0.0)
         if channel.started or candidate.seconds() < longest:

@@ -13,11 +13,10 @@ from .clock import monotonic
 from .config import RETRY_AFTER_CAP_S
 from .errors import APIStatusError, InvalidRequestError
 from .server_limits import ServerLimit, limits_in
+from .token_estimates import BYTES_PER_TOKEN, most_tokens, request_tokens, utf8_size
 from .types import Delta, Usage
 
 WINDOW_S = 60.0
-CHARACTERS_PER_TOKEN = 4
-"""What a request is counted with until the server has told its tokens."""
 Wait = Callable[[Callable[[], bool], float], None]
 """Waits until the function returns true, at most until a moment; raises if the call is stopped."""
 
@@ -32,13 +31,15 @@ class RateLimit:
 
     - ``requests_per_minute``: in no minute more requests are sent, retries included.
     - ``tokens_per_minute``: nor more tokens, those of the answers included. Until the server has
-      counted them, a request counts with a quarter of its characters and its ``max_tokens``.
+      counted them, a request counts with a quarter of its characters, 1000 for each picture or
+      other file, and its ``max_tokens``.
     - ``concurrent``: at no time more answers are open. One that is not read stays open.
 
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
     expires. What servers say is obeyed too, also without limits of your own (``RateLimit()``):
     ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which tell what is left, and
-    ``Retry-After``, which holds back all requests; but no wait of more than a minute.
+    ``Retry-After``. Both hold back all requests to that address for that model, and no other ones;
+    but no wait of more than a minute.
 
     Raises ``InvalidRequestError`` for limits that are no positive whole numbers. A pickled limit
     and that of a forked process begin anew.
@@ -53,7 +54,7 @@ class RateLimit:
         self.requests_per_minute = _checked(requests_per_minute, "requests_per_minute")
         self.tokens_per_minute = _checked(tokens_per_minute, "tokens_per_minute")
         self.concurrent = _checked(concurrent, "concurrent")
-        self._line = _Line(self)
+        self._lines: dict[int, _Line] = {}
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{name}={value}" for name, value in self._limits() if value)
@@ -72,43 +73,55 @@ class RateLimit:
         names = ("requests_per_minute", "tokens_per_minute", "concurrent")
         return [(name, getattr(self, name)) for name in names]
 
-    def new_turn(self, body: Mapping[str, Any], size: int, notify: Callable[[], None]) -> Turn:
-        """Return the turn of a request of so many bytes. Internal: for the attempts of a call.
+    @property
+    def _line(self) -> _Line:
+        """The line of this process: the lock of another may have been held during the fork."""
+        pid = os.getpid()
+        return self._lines.get(pid) or self._lines.setdefault(pid, _Line(self, pid))
+
+    def new_turn(self, url: str, body: Mapping[str, Any], notify: Callable[[], None]) -> Turn:
+        """Return the turn of a request. Internal: for the attempts of a call.
 
         ``notify`` wakes the thread that waits for it, from any thread.
         """
-        if self._line.pid != os.getpid():  # the lock may have been held during the fork
-            self._line = _Line(self)
-        return Turn(self._line, size // CHARACTERS_PER_TOKEN + 1, _most_tokens(body), notify)
+        line = self._line
+        server = line.server(url, str(body.get("model", "")))
+        return Turn(line, server, request_tokens(body), most_tokens(body), notify)
 
 
 class Turn:
     """One request, from its place in the line to the end of its answer."""
 
     def __init__(
-        self, line: _Line, tokens: int, most_tokens: int, notify: Callable[[], None]
+        self,
+        line: _Line,
+        server: _Server,
+        tokens: int,
+        most_tokens: int,
+        notify: Callable[[], None],
     ) -> None:
+        self.server = server
         self.tokens = tokens + most_tokens
         """How many it counts for."""
         self._request_tokens = tokens
-        self.sent_at = 0.0
+        self.sent_at = math.inf
         self.has_headers = False
         self._usage: Usage | None = None
-        self._characters = 0
+        self._bytes = 0
         self.is_called = False
         """Whether it is to look again if it may start."""
         self.notify = notify
         self._line = line
 
     def take(self, wait: Wait) -> None:
-        """Wait until the request may be sent. Raises what ``wait`` raises."""
+        """Wait until the request may be sent; raises what ``wait`` raises. ``end`` it then too."""
         self._line.join(self)
-        try:
-            while (start_at := self._line.start(self)) is not None:
-                wait(lambda: self.is_called, start_at)
-        except BaseException:
-            self._line.leave(self)
-            raise
+        while (start_at := self._line.start(self)) is not None:
+            wait(lambda: self.is_called, start_at)
+
+    def note_sent(self) -> None:
+        """Record that the request is sent now: before, it might have waited for a connection."""
+        self._line.note_sent(self)
 
     def note_headers(self, headers: Mapping[str, str]) -> None:
         """Record what the server says it has left."""
@@ -117,36 +130,65 @@ class Turn:
     def note_error(self, error: APIStatusError) -> None:
         """Record whether the server asks for a pause."""
         if error.retry_after is not None and not error.quota_exhausted:
-            self._line.pause(error.retry_after)
+            self._line.pause(self.server, error.retry_after)
 
     def note(self, delta: Delta) -> None:
         """Count what the answer brings."""
         if isinstance(delta, Usage):
             self._usage = delta
         elif isinstance(delta, str):
-            self._characters += len(delta)
+            self._bytes += utf8_size(delta)
 
     def end(self) -> None:
-        """Record the end of the answer, and the tokens of both."""
+        """Record the end of the answer and the tokens of both, or that nobody waits any longer."""
         usage = self._usage or Usage()
-        answer = usage.output_tokens or self._characters // CHARACTERS_PER_TOKEN
+        answer = usage.output_tokens or self._bytes // BYTES_PER_TOKEN
         request = self._request_tokens if usage.input_tokens is None else usage.input_tokens
         self._line.end(self, usage.total_tokens or request + answer)
+
+
+class _Server:
+    """What a server has said about the requests for one of its models."""
+
+    def __init__(self) -> None:
+        self.not_before = 0.0
+        self._left: dict[str, ServerLimit] = {}
+        self._told_by = 0.0
+        """When the request was sent whose answer has told it."""
+
+    def note(self, sent_at: float, found: dict[str, ServerLimit]) -> None:
+        """Record what the answer to a request tells, unless a later one has told it already."""
+        if found and sent_at >= self._told_by:
+            self._left.update(found)
+            self._told_by = sent_at
+
+    def take(self, turn: Turn, now: float) -> None:
+        for kind, left in self._left.items():
+            left.take(_need(turn, kind), now)
+
+    def ready_at(self, turn: Turn, now: float) -> float:
+        ready = [left.ready_at(_need(turn, kind), now) for kind, left in self._left.items()]
+        return max([self.not_before, *ready])
 
 
 class _Line:
     """The line of the requests that wait, and what was sent in the last minute."""
 
-    def __init__(self, limit: RateLimit) -> None:
-        self.pid = os.getpid()
+    def __init__(self, limit: RateLimit, pid: int) -> None:
+        self.pid = pid
         self._limit = limit
         self._lock = threading.RLock()  # a finalizer may end a turn in the thread that holds it
         self._waiting: deque[Turn] = deque()
+        self._open: set[Turn] = set()
+        self._unsent: set[Turn] = set()
+        """Those of the open ones that wait for a key or a connection."""
         self._sent: deque[Turn] = deque()
         """Those of the last minute."""
-        self._open: set[Turn] = set()
-        self._not_before = 0.0
-        self._left: dict[str, ServerLimit] = {}
+        self._servers: dict[tuple[str, str], _Server] = {}
+
+    def server(self, url: str, model: str) -> _Server:
+        with self._lock:
+            return self._servers.setdefault((url, model), _Server())
 
     def join(self, turn: Turn) -> None:
         with self._lock:
@@ -156,91 +198,102 @@ class _Line:
         """Start a turn if it may; else return when to try again, if nobody calls before."""
         with self._lock:
             turn.is_called = False
-            if self._waiting[0] is not turn:
-                return math.inf
             now = monotonic()
+            if self._is_behind(turn, now):
+                return math.inf
             start_at = self._start_at(turn, now)
             if start_at > now:
                 return start_at
-            self._waiting.popleft()
-            turn.sent_at = now
-            self._sent.append(turn)
+            self._waiting.remove(turn)
             self._open.add(turn)
-            for kind, left in self._left.items():
-                left.take(_need(turn, kind))
+            self._unsent.add(turn)
+            turn.server.take(turn, now)
         self._call_next()
         return None
 
-    def leave(self, turn: Turn) -> None:
-        """Remove a turn that waits no longer."""
+    def note_sent(self, turn: Turn) -> None:
         with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            if turn not in self._unsent:
+                return
+            self._unsent.remove(turn)
+            turn.sent_at = monotonic()
+            self._sent.append(turn)
         self._call_next()
 
     def note_headers(self, turn: Turn, headers: Mapping[str, str]) -> None:
+        self.note_sent(turn)
+        found = limits_in(headers)
         with self._lock:
             turn.has_headers = True
-            for kind, left in limits_in(headers).items():
-                # The server may not have counted yet what it has not answered.
-                left.take(sum(_need(each, kind) for each in self._open if not each.has_headers))
-                self._left[kind] = left
+            # The server may not have counted yet what it has not answered.
+            for each in list(self._open):
+                if each.server is turn.server and not each.has_headers:
+                    for kind, left in found.items():
+                        left.take(_need(each, kind), monotonic())
+            turn.server.note(turn.sent_at, found)
         self._call_next()
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, server: _Server, seconds: float) -> None:
         if seconds <= RETRY_AFTER_CAP_S:  # else the next request is told so by the server itself
             with self._lock:
-                self._not_before = max(self._not_before, monotonic() + seconds)
+                server.not_before = max(server.not_before, monotonic() + seconds)
+            self._call_next()  # requests to other servers need not wait
 
     def end(self, turn: Turn, tokens: int) -> None:
+        if self.pid != os.getpid():  # a forked process drops what its parent goes on with
+            return
         with self._lock:
-            self._open.discard(turn)
+            if turn in self._open:
+                self._open.remove(turn)
+                self._unsent.discard(turn)
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
             turn.tokens = tokens
         self._call_next()
 
     def _call_next(self) -> None:
-        """Let the first in the line look again; without our lock, because it takes one."""
+        """Let the first one of each server look again; without our lock, because it takes one."""
+        first: dict[_Server, Turn] = {}
         with self._lock:
-            first = self._waiting[0] if self._waiting else None
-            if first is not None:
-                first.is_called = True
-        if first is not None:
-            first.notify()
+            for turn in self._waiting:
+                first.setdefault(turn.server, turn).is_called = True
+                if len(first) == len(self._servers):
+                    break
+        for turn in first.values():
+            turn.notify()
+
+    def _is_behind(self, turn: Turn, now: float) -> bool:
+        """Return whether another comes first; one that its server holds back lets others pass."""
+        for each in self._waiting:
+            if each is turn:
+                break
+            if each.server is turn.server or each.server.ready_at(each, now) <= now:
+                return True
+        return False
 
     def _start_at(self, turn: Turn, now: float) -> float:
-        """Return when a turn may start, as far as one can tell; infinity: when another ends."""
+        """Return when a turn may start, as far as one can tell; infinity: when others go on."""
         limit, sent = self._limit, self._sent
         while sent and sent[0].sent_at <= now - WINDOW_S:
             sent.popleft()
         if limit.concurrent is not None and len(self._open) >= limit.concurrent:
             return math.inf
-        start_at = self._not_before
-        if limit.requests_per_minute is not None and len(sent) >= limit.requests_per_minute:
-            start_at = max(start_at, sent[-limit.requests_per_minute].sent_at + WINDOW_S)
+        start_at = turn.server.ready_at(turn, now)
+        counted = [*sent, *self._unsent]
+        if limit.requests_per_minute is not None and len(counted) >= limit.requests_per_minute:
+            start_at = max(start_at, counted[-limit.requests_per_minute].sent_at + WINDOW_S)
         if limit.tokens_per_minute is not None:
-            excess = sum(each.tokens for each in sent) + turn.tokens - limit.tokens_per_minute
-            for each in sent:  # one that is too large is sent when nothing else counts
+            excess = sum(each.tokens for each in counted) + turn.tokens - limit.tokens_per_minute
+            for each in counted:  # one that is too large is sent when nothing else counts
                 if excess <= 0:
                     break
                 excess -= each.tokens
                 start_at = max(start_at, each.sent_at + WINDOW_S)
-        for kind, left in self._left.items():
-            start_at = max(start_at, left.ready_at(_need(turn, kind), now))
         return start_at
 
 
 def _need(turn: Turn, kind: str) -> int:
     return 1 if kind == "requests" else turn.tokens
-
-
-def _most_tokens(body: Mapping[str, Any]) -> int:
-    """Return the limit of the answer that a request sets: servers count with it until the end."""
-    config = body.get("generationConfig", body.get("options"))
-    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    values = [body.get(name) for name in names]
-    if isinstance(config, Mapping):
-        values += [config.get("maxOutputTokens"), config.get("num_predict")]
-    return max((value for value in values if isinstance(value, int) and value > 0), default=0)
 
 
 def _checked(value: int | None, name: str) -> int | None:

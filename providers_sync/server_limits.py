@@ -35,11 +35,13 @@ class ServerLimit:
     def __init__(self, left: float, limit: float, seconds: float) -> None:
         self._since = monotonic()
         self._left = left
-        self._limit = max(limit, 1.0)
-        self._per_second = max(self._limit - left, 0.0) / seconds
+        self._limit = max(limit, left, 1.0)
+        self._per_second = (self._limit - left) / seconds
 
-    def take(self, number: float) -> None:
-        self._left -= number
+    def take(self, number: float, now: float) -> None:
+        filled = max(now - self._since, 0.0) * self._per_second
+        self._left = min(self._left + filled, self._limit) - number
+        self._since = max(now, self._since)
 
     def ready_at(self, number: float, now: float) -> float:
         """Return when so many are there, or 0 if that is too far off to wait for."""
@@ -59,8 +61,8 @@ def limits_in(headers: Mapping[str, str]) -> dict[str, ServerLimit]:
     for kind, names in _HEADERS.items():
         for name in names:
             left = _number(headers.get(name.format("remaining")))
-            if left is not None:
-                limit = _number(headers.get(name.format("limit")))
+            limit = _number(headers.get(name.format("limit")))
+            if left is not None and limit != 0:  # some send zeros where they have no limit
                 seconds = _seconds_until(headers.get(name.format("reset"), ""), headers.get("date"))
                 seconds = seconds if seconds and seconds > 0 else DEFAULT_RESET_S
                 found[kind] = ServerLimit(left, left + 1 if limit is None else limit, seconds)

@@ -183,7 +183,7 @@ LAYERS = [
     # foundation, itself in order: config raises errors, an error has an outcome
     "threads",
     "rate_limit",
-    "server_limits",
+    "server_limits token_estimates",
     "config call_log",
     "errors",
     "types printable clock quota locked_file failure_reasons",

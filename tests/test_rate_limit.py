@@ -7,6 +7,7 @@ import contextlib
 import copy
 import os
 import pickle
+import signal as signals
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from providers_sync import (
     InvalidRequestError,
     OpenAICompatible,
     Provider,
+    ProviderError,
     RateLimit,
     RateLimitError,
     StreamCancelled,
@@ -46,6 +48,7 @@ from providers_sync.testing import (
     pause,
     serve,
     signal,
+    stall,
     status,
     text,
     usage,
@@ -210,6 +213,7 @@ def test_wait_ends_by_cancel_and_by_total() -> None:
             error = late.exception(10)
             assert isinstance(error, APITimeoutError)
             assert error.clock == "total"
+            assert "not sent: it waited for its turn in RateLimit(concurrent=1)" in str(error)
             go_on.set()
             first.read()
             assert str(last.result(10)) == "Hi"
@@ -377,13 +381,19 @@ def test_limit_fills_evenly() -> None:
     ).values()
     now = limit._since
     assert limit.ready_at(1, now) == pytest.approx(now + 1)
-    limit.take(4)
+    limit.take(4, now)
     assert limit.ready_at(1, now) == pytest.approx(now + 5)
     assert limit.ready_at(1000, now) == 0.0, "longer than anybody waits"
     [limit] = limit_of(x_ratelimit_remaining_requests="2").values()
     assert limit.ready_at(2, now) == 0.0
-    limit.take(2)
+    limit.take(2, limit._since)
     assert limit.ready_at(1, limit._since) > now
+
+
+def test_limit_of_zero_is_none() -> None:
+    """The server has answered all the same."""
+    zero = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_limit_tokens": "0"}
+    assert limit_of(**zero) == {}
 
 
 @pytest.mark.parametrize("left", ["", "many", "-1", "1e400", "9" * 30, "٣٣"])
@@ -406,10 +416,12 @@ def test_requests_that_the_server_may_not_have_counted_are_taken_off() -> None:
         ThreadPoolExecutor(3) as threads,
     ):
         done = [threads.submit(provider.complete, "Hello") for _ in range(3)]
-        wait_until(lambda: "requests" in limit._line._left)
-        assert limit._line._left["requests"]._left == 0
+        wait_until(lambda: any(each._left for each in limit._line._servers.values()))
+        [told] = limit._line._servers.values()
+        left = told._left["requests"]._left
         go_on.set()
         assert [str(each.result(10)) for each in done] == ["Hi"] * 3
+    assert left == pytest.approx(0, abs=0.1)
 
 
 def test_recorded_answers_take_no_turn(tmp_path: Path) -> None:
@@ -503,11 +515,205 @@ def test_limit_is_a_setting_of_the_provider() -> None:
         ScriptedProvider("Hi").stream("Hello", rate_limit=RateLimit())
 
 
+def new_turn(body: dict[str, Any]) -> rate_limit.Turn:
+    return RateLimit().new_turn("http://127.0.0.1/", body, lambda: None)
+
+
 def test_usage_without_a_total_counts() -> None:
     """The parts are added; what the server has not counted is estimated."""
-    turn = RateLimit(tokens_per_minute=10).new_turn({"max_tokens": 50}, 396, lambda: None)
+    turn = new_turn({"max_tokens": 50, "system": "x" * 382})
     assert turn.tokens == 150
     turn.note("four characters and more")
     turn.note(UsageDelta(input_tokens=7))
     turn.end()
     assert turn.tokens == 7 + 24 // 4
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ("four" * 1000, 1000),
+        ("слово " * 100, 275),
+        ("汉字" * 100, 150),
+        ("\N{ROCKET}" * 100, 100),
+        ("\ud800", 0),
+        ("data:image/png;base64," + "A" * 5_000_000, 1000),
+        ("word " * 8000, 10_000),
+        ([{"type": "image", "source": {"data": "A" * 100_000}}, {"text": "x" * 400}], 1106),
+        ([None, 1, True, {"a": []}], 0),
+    ],
+    ids=["letters", "Cyrillic", "Chinese", "emoji", "surrogate", "picture", "text", "both", "none"],
+)
+def test_request_counts_with_its_text(content: Any, tokens: int) -> None:
+    """Neither with the JSON escapes of it, nor with the bytes of a picture."""
+    turn = new_turn({"messages": [{"role": "user", "content": content}]})
+    assert turn.tokens == pytest.approx(tokens, abs=10)
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_minute_begins_when_the_request_is_sent() -> None:
+    """And not while it waits for its key; the other one waits until it is known when that is."""
+    limit, keys = RateLimit(requests_per_minute=1), iter(["a", "b"])
+    asked, go_on = threading.Event(), threading.Event()
+
+    def key() -> str:
+        asked.set()
+        assert go_on.wait(10)
+        return next(keys)
+
+    with (
+        serve("Hi") as server,
+        make(server.url, limit, api_key=key) as provider,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        done = [threads.submit(provider.complete, "Hello")]
+        assert asked.wait(10)
+        done.append(threads.submit(provider.complete, "Hello"))
+        wait_until(lambda: len(limit._line._waiting) == 1)
+        threading.Event().wait(MINUTE)
+        go_on.set()
+        assert [str(each.result(10)) for each in done] == ["Hi"] * 2
+        first, second = (request.at for request in server.requests)
+    assert second - first >= MINUTE - 0.05
+
+
+def test_request_that_is_not_sent_does_not_count() -> None:
+    """Neither without a key, nor without a connection."""
+    limit = RateLimit(requests_per_minute=1, concurrent=1)
+
+    def no_key() -> str:
+        raise RuntimeError("no key")
+
+    with serve("Hi") as server, make(server.url, limit) as provider:
+        for url, key in ((server.url, no_key), ("http://127.0.0.1:1", "key")):
+            other = make(url, limit, api_key=key, retry=None)
+            with other, pytest.raises(ProviderError):
+                other.complete("Hello", timeouts=5)
+        assert str(provider.complete("Hello", timeouts=5)) == "Hi"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "30"},
+        {
+            "x-ratelimit-limit-requests": "1",
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": "30s",
+        },
+    ],
+    ids=["pause", "left"],
+)
+def test_server_holds_back_only_its_own_requests(headers: dict[str, str]) -> None:
+    """Those to other servers pass the ones that wait for it: a ``Failover`` moves on at once."""
+    limit, token = RateLimit(requests_per_minute=100), CancelToken()
+    busy = status(429, "Slow down", headers=headers)
+    with (
+        serve([busy]) as one,
+        serve("Hi") as other,
+        make(one.url, limit) as busy_provider,
+        make(other.url, limit) as provider,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        failover = Failover([busy_provider, provider])
+        assert str(failover.complete("Hello", timeouts=5)) == "Hi"
+        waiting = threads.submit(busy_provider.complete, "Hello", cancel=token)
+        wait_until(lambda: len(limit._line._waiting) == 1)
+        assert str(provider.complete("Hello", timeouts=5)) == "Hi"
+        token.cancel()
+        assert isinstance(waiting.exception(10), StreamCancelled)
+        assert len(one.requests) == 1
+
+
+def test_older_answer_that_comes_later_tells_nothing_new() -> None:
+    limit = RateLimit()
+    turns = [limit.new_turn("http://127.0.0.1/", {}, lambda: None) for _ in range(2)]
+    for turn in turns:
+        turn.take(pytest.fail)
+        turn.note_sent()
+    for turn, left in ((turns[1], "0"), (turns[0], "5")):
+        turn.note_headers(
+            {"x-ratelimit-remaining-requests": left, "x-ratelimit-limit-requests": "6"}
+        )
+    now = rate_limit.monotonic()
+    assert turns[0].server.ready_at(turns[0], now) > now
+
+
+def test_forked_process_drops_its_parents_turn() -> None:
+    """Without the lock, which a thread of the parent may hold."""
+    turn = RateLimit().new_turn("http://127.0.0.1/", {}, lambda: None)
+    turn.take(pytest.fail)
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turn._line._lock:
+            locked.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert locked.wait(10)
+    child = os.fork()
+    if child == 0:
+        signals.alarm(5)
+        turn.end()
+        os._exit(0)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_failover_does_not_blame_a_provider_whose_turn_has_not_come() -> None:
+    limit, go_on = RateLimit(concurrent=1), threading.Event()
+    with (
+        serve([answer("Hi", wait(go_on)), answer("Hi")]) as one,
+        serve("other") as other,
+        make(one.url, limit) as first,
+        make(other.url, None) as second,
+    ):
+        stream = first.stream("Hello")
+        failover = Failover([first, second], failures=1)
+        with pytest.raises(APITimeoutError, match="waited for its turn"):
+            failover.complete("Hello", timeouts=0.1)
+        go_on.set()
+        stream.read()
+        assert str(failover.complete("Hello")) == "Hi"
+
+
+def taken(limit: RateLimit, url: str) -> rate_limit.Turn:
+    """Return a turn whose request has been sent."""
+    turn = limit.new_turn(url, {}, lambda: None)
+    turn.take(pytest.fail)
+    turn.note_sent()
+    return turn
+
+
+def test_pause_calls_those_that_wait_for_other_servers() -> None:
+    """They are no longer behind the one that it holds back."""
+    limit, called = RateLimit(concurrent=2), threading.Event()
+    open_turn, _ = taken(limit, "a"), taken(limit, "a")
+    held, other = limit.new_turn("a", {}, lambda: None), limit.new_turn("b", {}, called.set)
+    for turn in (held, other):
+        limit._line.join(turn)
+        assert limit._line.start(turn) == float("inf")
+    open_turn.note_error(RateLimitError("Slow down", status_code=429, retry_after=30))
+    assert called.is_set()
+    open_turn.end()
+    assert limit._line.start(other) is None
+
+
+def test_open_requests_to_other_servers_take_nothing_off() -> None:
+    limit = RateLimit()
+    taken(limit, "b")
+    turn = taken(limit, "a")
+    turn.note_headers({"x-ratelimit-remaining-requests": "1", "x-ratelimit-limit-requests": "9"})
+    assert turn.server.ready_at(turn, rate_limit.monotonic()) == 0
+
+
+def test_total_that_expires_after_the_request_was_sent_says_nothing_of_turns() -> None:
+    with (
+        serve(answer("Hi", stall())) as server,
+        make(server.url, RateLimit()) as provider,
+        pytest.raises(APITimeoutError, match=r"total timeout\)$"),
+    ):
+        provider.complete("Hello", timeouts=0.2)

@@ -120,16 +120,21 @@ class AttemptLoop:
         """Send the request, or play it; return another body to try if it was rejected."""
         if recording is not None or self._rate_limit is None:
             return (yield from self._send_or_play(channel, recording, None))
-        request = self._request
-        size = len(request.data or b"")
-        turn = self._rate_limit.new_turn(request.body or {}, size, channel.notify)
+        limit, request = self._rate_limit, self._request
+        turn = limit.new_turn(request.url, request.body or {}, channel.notify)
 
         def wait(is_called: Callable[[], bool], until: float) -> None:
-            self._log("%s waits for its turn: %r", self._rate_limit)
+            self._log("%s waits for its turn: %r", limit)
             channel.wait_until(is_called, until)
 
-        turn.take(wait)
         try:
+            channel.waits_for = f"its turn in {limit!r}"
+            if limit.concurrent is not None:
+                channel.waits_for += (
+                    ", where an answer counts until it is read to its end or closed"
+                )
+            turn.take(wait)
+            channel.waits_for = ""
             return (yield from self._send_or_play(channel, None, turn))
         finally:
             turn.end()
@@ -140,10 +145,16 @@ class AttemptLoop:
         if recording is None:
             self._request.sent_headers = self._headers(self._request)
         total = channel.deadlines.total_time_left()
+
+        def on_connected() -> None:
+            channel.connected()
+            if turn is not None:
+                turn.note_sent()
+
         attempt = transport.RequestAttempt(
             connect_s=channel.timeouts.connect,
             read_s=None if channel.timeouts.total is None else max(total, 0.001),
-            on_connected=channel.connected,
+            on_connected=on_connected,
             on_sent=channel.sent,
             silence_s=_longest_silence(channel.timeouts),
         )

@@ -96,6 +96,8 @@ class Channel(Wakeup):
         """Whether the response is not read until the caller has taken the buffer."""
         self.ended = False
         self.error: ProviderError | None = None
+        self.waits_for = ""
+        """What the call waits for before it sends its request; for the error of ``total``."""
         self.expired: str | None = None
         """The timeout that ended the running attempt, and not the call."""
         self.idle_s = timeouts.idle
@@ -274,7 +276,10 @@ class Channel(Wakeup):
                 self.expired = timeout
                 self.deadlines.only_total()
             else:
-                self.end(None if is_whole else timeout_error(timeout, self.timeouts))
+                waits_for = self.waits_for
+                self.end(
+                    None if is_whole else timeout_error(timeout, self.timeouts, waits_for=waits_for)
+                )
             self._stop()
 
     def interrupt(self) -> None:

@@ -58,8 +58,14 @@ class Deadlines:
 
 
 def timeout_error(
-    timeout: str, timeouts: Timeouts, seconds: float | None = None
+    timeout: str, timeouts: Timeouts, seconds: float | None = None, waits_for: str = ""
 ) -> APITimeoutError:
-    """Return the error to raise when ``timeout`` has expired, or a shorter one in its place."""
+    """Return the error to raise when ``timeout`` has expired, or a shorter one in its place.
+
+    ``waits_for``: what the request still waited for, if it was not sent.
+    """
     limit = f"{seconds or getattr(timeouts, timeout):g}"
-    return APITimeoutError(f"{_TEXT[timeout].format(limit)} ({timeout} timeout)", clock=timeout)
+    text = f"{_TEXT[timeout].format(limit)} ({timeout} timeout)"
+    if waits_for:
+        text += f"; the request was not sent: it waited for {waits_for}"
+    return APITimeoutError(text, clock=timeout)
