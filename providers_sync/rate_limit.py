@@ -12,7 +12,7 @@ from typing import Any
 from .clock import monotonic
 from .config import RETRY_AFTER_CAP_S
 from .errors import APIStatusError, InvalidRequestError
-from .server_limits import ServerLimit, limits_in
+from .server_limits import ServerLimits, limits_in, needed
 from .token_estimates import BYTES_PER_TOKEN, most_tokens, request_tokens, utf8_size
 from .types import Delta, Usage
 
@@ -95,7 +95,7 @@ class Turn:
     def __init__(
         self,
         line: _Line,
-        server: _Server,
+        server: ServerLimits,
         tokens: int,
         most_tokens: int,
         notify: Callable[[], None],
@@ -147,30 +147,6 @@ class Turn:
         self._line.end(self, usage.total_tokens or request + answer)
 
 
-class _Server:
-    """What a server has said about the requests for one of its models."""
-
-    def __init__(self) -> None:
-        self.not_before = 0.0
-        self._left: dict[str, ServerLimit] = {}
-        self._told_by = 0.0
-        """When the request was sent whose answer has told it."""
-
-    def note(self, sent_at: float, found: dict[str, ServerLimit]) -> None:
-        """Record what the answer to a request tells, unless a later one has told it already."""
-        if found and sent_at >= self._told_by:
-            self._left.update(found)
-            self._told_by = sent_at
-
-    def take(self, turn: Turn, now: float) -> None:
-        for kind, left in self._left.items():
-            left.take(_need(turn, kind), now)
-
-    def ready_at(self, turn: Turn, now: float) -> float:
-        ready = [left.ready_at(_need(turn, kind), now) for kind, left in self._left.items()]
-        return max([self.not_before, *ready])
-
-
 class _Line:
     """The line of the requests that wait, and what was sent in the last minute."""
 
@@ -184,11 +160,11 @@ class _Line:
         """Those of the open ones that wait for a key or a connection."""
         self._sent: deque[Turn] = deque()
         """Those of the last minute."""
-        self._servers: dict[tuple[str, str], _Server] = {}
+        self._servers: dict[tuple[str, str], ServerLimits] = {}
 
-    def server(self, url: str, model: str) -> _Server:
+    def server(self, url: str, model: str) -> ServerLimits:
         with self._lock:
-            return self._servers.setdefault((url, model), _Server())
+            return self._servers.setdefault((url, model), ServerLimits())
 
     def join(self, turn: Turn) -> None:
         with self._lock:
@@ -207,7 +183,7 @@ class _Line:
             self._waiting.remove(turn)
             self._open.add(turn)
             self._unsent.add(turn)
-            turn.server.take(turn, now)
+            turn.server.take(turn.tokens, now)
         self._call_next()
         return None
 
@@ -229,11 +205,11 @@ class _Line:
             for each in list(self._open):
                 if each.server is turn.server and not each.has_headers:
                     for kind, left in found.items():
-                        left.take(_need(each, kind), monotonic())
+                        left.take(needed(kind, each.tokens), monotonic())
             turn.server.note(turn.sent_at, found)
         self._call_next()
 
-    def pause(self, server: _Server, seconds: float) -> None:
+    def pause(self, server: ServerLimits, seconds: float) -> None:
         if seconds <= RETRY_AFTER_CAP_S:  # else the next request is told so by the server itself
             with self._lock:
                 server.not_before = max(server.not_before, monotonic() + seconds)
@@ -253,7 +229,7 @@ class _Line:
 
     def _call_next(self) -> None:
         """Let the first one of each server look again; without our lock, because it takes one."""
-        first: dict[_Server, Turn] = {}
+        first: dict[ServerLimits, Turn] = {}
         with self._lock:
             for turn in self._waiting:
                 first.setdefault(turn.server, turn).is_called = True
@@ -267,7 +243,7 @@ class _Line:
         for each in self._waiting:
             if each is turn:
                 break
-            if each.server is turn.server or each.server.ready_at(each, now) <= now:
+            if each.server is turn.server or each.server.ready_at(each.tokens, now) <= now:
                 return True
         return False
 
@@ -278,7 +254,7 @@ class _Line:
             sent.popleft()
         if limit.concurrent is not None and len(self._open) >= limit.concurrent:
             return math.inf
-        start_at = turn.server.ready_at(turn, now)
+        start_at = turn.server.ready_at(turn.tokens, now)
         counted = [*sent, *self._unsent]
         if limit.requests_per_minute is not None and len(counted) >= limit.requests_per_minute:
             start_at = max(start_at, counted[-limit.requests_per_minute].sent_at + WINDOW_S)
@@ -290,10 +266,6 @@ class _Line:
                 excess -= each.tokens
                 start_at = max(start_at, each.sent_at + WINDOW_S)
         return start_at
-
-
-def _need(turn: Turn, kind: str) -> int:
-    return 1 if kind == "requests" else turn.tokens
 
 
 def _checked(value: int | None, name: str) -> int | None:

@@ -52,6 +52,37 @@ class ServerLimit:
         return ready_at if ready_at <= now + RETRY_AFTER_CAP_S else 0.0
 
 
+class ServerLimits:
+    """What a server has said about the requests for one of its models."""
+
+    def __init__(self) -> None:
+        self.not_before = 0.0
+        self._left: dict[str, ServerLimit] = {}
+        self._told_by = 0.0
+        """When the request was sent whose answer has told it."""
+
+    def note(self, sent_at: float, found: dict[str, ServerLimit]) -> None:
+        """Record what the answer to a request tells, unless a later one has told it already."""
+        if found and sent_at >= self._told_by:
+            self._left.update(found)
+            self._told_by = sent_at
+
+    def take(self, tokens: int, now: float) -> None:
+        """Count a request of so many tokens."""
+        for kind, left in self._left.items():
+            left.take(needed(kind, tokens), now)
+
+    def ready_at(self, tokens: int, now: float) -> float:
+        """Return when a request of so many tokens may be sent."""
+        ready = [left.ready_at(needed(kind, tokens), now) for kind, left in self._left.items()]
+        return max([self.not_before, *ready])
+
+
+def needed(kind: str, tokens: int) -> int:
+    """Return how much of a limit a request takes."""
+    return 1 if kind == "requests" else tokens
+
+
 def limits_in(headers: Mapping[str, str]) -> dict[str, ServerLimit]:
     """Return the limits that a response tells, of ``requests`` and of ``tokens``.
 

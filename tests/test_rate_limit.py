@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import os
 import pickle
-import signal as signals
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from typing import Any
 
 import pytest
 from faults.phases import wait_until
+from test_processes import FORK_WARNING, FORKS, in_child
 
 from providers_sync import (
     Anthropic,
@@ -484,6 +483,8 @@ def test_copies_share_a_limit_and_pickles_begin_anew() -> None:
     assert repr(RateLimit()) == "RateLimit()"
 
 
+@FORKS
+@FORK_WARNING
 def test_forked_process_begins_anew() -> None:
     """Its parent's lock may have been held, and its parent's answers are not its own."""
     limit = RateLimit(concurrent=1)
@@ -492,13 +493,7 @@ def test_forked_process_begins_anew() -> None:
     with limit._line._lock:
         taken = limit._line
         taken._open.add(taken._sent[-1])
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(0 if str(provider.complete("Hello", timeouts=5)) == "Hi" else 1)
-            finally:
-                os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert in_child(lambda: str(provider.complete("Hello", timeouts=5))) == "Hi"
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrent"])
@@ -639,6 +634,8 @@ def test_older_answer_that_comes_later_tells_nothing_new() -> None:
     assert turns[0].server.ready_at(turns[0], now) > now
 
 
+@FORKS
+@FORK_WARNING
 def test_forked_process_drops_its_parents_turn() -> None:
     """Without the lock, which a thread of the parent may hold."""
     turn = RateLimit().new_turn("http://127.0.0.1/", {}, lambda: None)
@@ -653,14 +650,9 @@ def test_forked_process_drops_its_parents_turn() -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     assert locked.wait(10)
-    child = os.fork()
-    if child == 0:
-        signals.alarm(5)
-        turn.end()
-        os._exit(0)
+    in_child(turn.end)
     go_on.set()
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_failover_does_not_blame_a_provider_whose_turn_has_not_come() -> None:
