@@ -107,74 +107,63 @@ class AttemptLoop:
             raise
 
     def _send_once(self, channel: Channel) -> Readings:
-        channel.deadlines.only_total()  # the time to get a key is not that to connect
+        channel.deadlines.only_total()  # the time to get a key, or a turn, is not that to connect
         recording = channel.tape.find(self._request) if channel.tape else None
-        body = yield from self._send_in_turn(channel, recording)
-        if body:
-            self._request = self._request.with_body(body)
-            yield from self._send_once(channel)
+        turn: Turn | None = None
+        try:
+            if recording is None:
+                if self._rate_limit is not None:
+                    turn = self._take_turn(channel, self._rate_limit)
+                self._request.sent_headers = self._headers(self._request)
+            total = channel.deadlines.total_time_left()
+            attempt = transport.RequestAttempt(
+                connect_s=channel.timeouts.connect,
+                read_s=None if channel.timeouts.total is None else max(total, 0.001),
+                on_connected=channel.connected if turn is None else _both(channel, turn),
+                on_sent=channel.sent,
+                silence_s=_longest_silence(channel.timeouts),
+            )
+            channel.start_attempt(attempt.stop)
+            channel.status = None
+            self._log("sending %s, attempt %d", channel.attempts)
+            try:
+                yield from self._exchange(channel, attempt, recording, turn)
+                return
+            except transport.AttemptStopped:
+                raise channel.interruption() from None
+            except APIStatusError as error:
+                if turn is not None:
+                    turn.note_error(error)
+                body = self._request.body and self._amended(self._request.body, error)
+                if not body:
+                    raise
+                self._request = self._request.with_body(body)
+            finally:
+                attempt.release_socket()
+        finally:
+            if turn is not None:
+                turn.end()
+        yield from self._send_once(channel)
 
-    def _send_in_turn(
-        self, channel: Channel, recording: Any
-    ) -> Generator[Reading, None, dict[str, Any] | None]:
-        """Send the request, or play it; return another body to try if it was rejected."""
-        if recording is not None or self._rate_limit is None:
-            return (yield from self._send_or_play(channel, recording, None))
-        limit, request = self._rate_limit, self._request
+    def _take_turn(self, channel: Channel, limit: RateLimit) -> Turn:
+        """Wait until the request may be sent."""
+        request = self._request
         turn = limit.new_turn(request.url, request.body or {}, channel.notify)
 
         def wait(is_called: Callable[[], bool], until: float) -> None:
             self._log("%s waits for its turn: %r", limit)
             channel.wait_until(is_called, until)
 
+        channel.waits_for = f"its turn in {limit!r}"
+        if limit.concurrent is not None:
+            channel.waits_for += ", where an answer counts until it is read to its end or closed"
         try:
-            channel.waits_for = f"its turn in {limit!r}"
-            if limit.concurrent is not None:
-                channel.waits_for += (
-                    ", where an answer counts until it is read to its end or closed"
-                )
             turn.take(wait)
-            channel.waits_for = ""
-            return (yield from self._send_or_play(channel, None, turn))
-        finally:
+        except BaseException:
             turn.end()
-
-    def _send_or_play(
-        self, channel: Channel, recording: Any, turn: Turn | None
-    ) -> Generator[Reading, None, dict[str, Any] | None]:
-        if recording is None:
-            self._request.sent_headers = self._headers(self._request)
-        total = channel.deadlines.total_time_left()
-
-        def on_connected() -> None:
-            channel.connected()
-            if turn is not None:
-                turn.note_sent()
-
-        attempt = transport.RequestAttempt(
-            connect_s=channel.timeouts.connect,
-            read_s=None if channel.timeouts.total is None else max(total, 0.001),
-            on_connected=on_connected,
-            on_sent=channel.sent,
-            silence_s=_longest_silence(channel.timeouts),
-        )
-        channel.start_attempt(attempt.stop)
-        channel.status = None
-        self._log("sending %s, attempt %d", channel.attempts)
-        try:
-            yield from self._exchange(channel, attempt, recording, turn)
-            return None
-        except transport.AttemptStopped:
-            raise channel.interruption() from None
-        except APIStatusError as error:
-            if turn is not None:
-                turn.note_error(error)
-            body = self._request.body and self._amended(self._request.body, error)
-            if not body:
-                raise
-            return body
-        finally:
-            attempt.release_socket()
+            raise
+        channel.waits_for = ""
+        return turn
 
     def _exchange(
         self,
@@ -183,7 +172,11 @@ class AttemptLoop:
         recording: Any,
         turn: Turn | None,
     ) -> Readings:
-        response = self._open(channel, attempt, recording)
+        response: Any = (
+            self._send(self._request, attempt)
+            if channel.tape is None
+            else self._open(channel, attempt, recording)
+        )
         channel.status = response.status
         try:
             if turn is not None:
@@ -207,14 +200,12 @@ class AttemptLoop:
             response.close()
 
     def _open(self, channel: Channel, attempt: transport.RequestAttempt, recording: Any) -> Any:
-        """Send the request, or play its recording; return the response."""
+        """Send and record the request, or play its recording; return the response."""
         if recording is not None:
             return channel.tape.play(recording, attempt)
-        if channel.tape is not None:
-            send = functools.partial(self._send, self._request, attempt)
-            secrets = functools.partial(self._secrets, self._request)
-            return channel.tape.record(self._request, channel, send, secrets)
-        return self._send(self._request, attempt)
+        send = functools.partial(self._send, self._request, attempt)
+        secrets = functools.partial(self._secrets, self._request)
+        return channel.tape.record(self._request, channel, send, secrets)
 
     # --- logging, always without a lock
 
@@ -245,6 +236,16 @@ class AttemptLoop:
     def _log_retry(self, error: BaseException, seconds: float, attempt: int) -> None:
         text = "retrying %s in %.2f s after attempt %d: %s"
         self._log(text, seconds, attempt, call_log.reason(error), level=call_log.INFO)
+
+
+def _both(channel: Channel, turn: Turn) -> Callable[[], None]:
+    """Return what tells both of them that the request is sent now."""
+
+    def on_connected() -> None:
+        channel.connected()
+        turn.note_sent()
+
+    return on_connected
 
 
 def _outcome_of_ended_call(channel: Channel) -> Outcome:

@@ -251,6 +251,8 @@ class Calls:
         if into is None:
             if skip_invalid or repairs is not NOT_GIVEN:
                 raise InvalidRequestError("repairs= and skip_invalid= need into=")
+            if continue_after_break is NOT_GIVEN and not self._continue_after_break:
+                return plan(messages)
             breaks = self._breaks_of_call(continue_after_break, options)
             obstacle = "it has tools=" if breaks and self._has_tools(options) else ""
             if breaks:
