@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from . import call_log
 from .circuit_breaker import CircuitBreakers, ProviderHealth
@@ -29,9 +29,6 @@ from .providers.continuing import validate_breaks
 from .stream import CallEnded, Channel, Source, in_context
 from .types import Prompt
 
-if TYPE_CHECKING:
-    pass
-
 STRATEGIES = ("order", "round_robin")
 _REQUEST_STATUSES = {400, 413, 422}
 _REQUEST_REASONS = (CONTENT_FILTER, CONTEXT_LENGTH, UNKNOWN_MODEL)
@@ -50,9 +47,8 @@ class Failover(Provider):
     - ``stream()`` returns at the first event (text, reasoning, refusal or tool call) or at a
       successful end. Before that, a failure moves on to the next provider; after it, the answer
       stays with the provider that started it, unless it breaks and ``continue_after_break`` is
-      given. Earlier failures are in the stream's ``.attempts``;
-      if every provider fails, ``FailoverError`` lists them all. Bad input and ``cancel`` never
-      move on.
+      given. Earlier failures are in the stream's ``.attempts``; if every provider fails,
+      ``FailoverError`` lists them all. Bad input and ``cancel`` never move on.
     - ``move_on``: the failures that move on: values of ``error.reason``, or a function that takes
       the error and returns whether it does. By default all but ``"content_filter"``: what a
       provider rejects for its content is not asked elsewhere.

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,10 +19,18 @@ import pytest
 from test_processes import FORK_WARNING, FORKS, in_child
 
 from providers_sync import OpenAICompatible, Provider, ProviderError
-from providers_sync.recording import Exchange, Recorded, RecordingError, read_recordings
+from providers_sync.recording import (
+    Exchange,
+    Recorded,
+    RecordingError,
+    read_recordings,
+    unwritten,
+)
 from providers_sync.testing import Request, ScriptedProvider, cut, serve
 
 ROOT = Path(__file__).parent.parent
+NOBODY = 65534
+"""The number of a user without rights."""
 
 
 @pytest.fixture
@@ -332,16 +341,25 @@ def test_place_that_cannot_be_written_is_refused_before_anything_is_sent(
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="permissions do not bind the superuser"
-)
-def test_file_without_permission(path: Path) -> None:
-    recorded(path, "one")
-    path.chmod(0)
-    with pytest.raises(RecordingError, match="ermission denied"):
-        Recorded(ScriptedProvider(), path)
-    with pytest.raises(RecordingError, match="ermission denied"):
-        Recorded(ScriptedProvider(), path, "replay")
+@FORKS
+@FORK_WARNING
+def test_file_without_permission() -> None:
+    """In a process of another user: permissions do not bind the superuser."""
+
+    def check() -> None:
+        if os.geteuid() == 0:
+            os.setuid(NOBODY)
+        with pytest.raises(RecordingError, match="ermission denied"):
+            Recorded(ScriptedProvider(), path)
+        with pytest.raises(RecordingError, match="ermission denied"):
+            Recorded(ScriptedProvider(), path, "replay")
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "answers.jsonl"
+        recorded(path, "one")
+        path.chmod(0)
+        in_child(check)
 
 
 def test_folder_is_no_file_for_reading(tmp_path: Path) -> None:
@@ -374,17 +392,10 @@ def test_answer_is_not_lost_when_it_cannot_be_recorded(
     assert "".join(chunks) == ("Hel" if len(chunks) == 1 else "Hello")
     assert stream.outcome == ("cut" if len(chunks) == 1 else "complete")
     recording.close()
-    list_until(caplog, "an answer is not recorded")
+    unwritten.wait()  # the worker ends after the answer
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "answers.jsonl' cannot be opened: No such file or directory" in record.getMessage()
-
-
-def list_until(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    """Wait until the worker, which ends after the answer, has logged this."""
-    until = time.monotonic() + 5
-    while words not in caplog.text and time.monotonic() < until:
-        time.sleep(0.005)
 
 
 @FORKS

@@ -119,7 +119,7 @@ class AttemptLoop:
             attempt = transport.RequestAttempt(
                 connect_s=channel.timeouts.connect,
                 read_s=None if channel.timeouts.total is None else max(total, 0.001),
-                on_connected=channel.connected if turn is None else _both(channel, turn),
+                on_connected=channel.connected if turn is None else _note_connected(channel, turn),
                 on_sent=channel.sent,
                 silence_s=_longest_silence(channel.timeouts),
             )
@@ -238,8 +238,8 @@ class AttemptLoop:
         self._log(text, seconds, attempt, call_log.reason(error), level=call_log.INFO)
 
 
-def _both(channel: Channel, turn: Turn) -> Callable[[], None]:
-    """Return what tells both of them that the request is sent now."""
+def _note_connected(channel: Channel, turn: Turn) -> Callable[[], None]:
+    """Return a function that tells both of them that the request is sent now."""
 
     def on_connected() -> None:
         channel.connected()

@@ -254,10 +254,10 @@ class Calls:
             if continue_after_break is NOT_GIVEN and not self._continue_after_break:
                 return plan(messages)
             breaks = self._breaks_of_call(continue_after_break, options)
-            obstacle = "it has tools=" if breaks and self._has_tools(options) else ""
-            if breaks:
-                return prepare_continued(plan, messages, breaks, obstacle)
-            return plan(messages)
+            if not breaks:
+                return plan(messages)
+            obstacle = "it has tools=" if self._has_tools(options) else ""
+            return prepare_continued(plan, messages, breaks, obstacle)
         if continue_after_break is not NOT_GIVEN:
             raise InvalidRequestError(
                 "continue_after_break= is for text: with into=, repairs= asks again"

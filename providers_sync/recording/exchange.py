@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +151,8 @@ class Exchange:
         """Keep those that a replay needs, and that hold no secret."""
         for name, value in headers.items():
             lower = name.lower()
+            if lower == "location":  # the rest of the address may hold a token
+                value = re.split("[?#]", value)[0]
             if lower in _SAFE_HEADERS or lower.startswith(_SAFE_PREFIXES):
                 self.headers[lower] = value
 

@@ -13,7 +13,16 @@ import pytest
 from providers_sync import Gemini, OpenAICompatible, Provider, ProviderError
 from providers_sync.recording import Exchange, Recorded
 from providers_sync.recording.exchange import RecordedRequest
-from providers_sync.testing import Request, ScriptedProvider, answer, pause, raw, serve, status
+from providers_sync.testing import (
+    Request,
+    ScriptedProvider,
+    answer,
+    pause,
+    raw,
+    redirect,
+    serve,
+    status,
+)
 
 from .test_secrets import ECHOES, HEADERS, KEY, SHOWN
 
@@ -146,6 +155,20 @@ def test_error_that_quotes_the_key() -> None:
     exchange.hide([KEY])
     assert SHOWN not in exchange.to_line().decode().lower()
     assert str(exchange.failure()) == "No: ***"
+
+
+def test_ticket_of_a_redirect(path: Path) -> None:
+    """A page to log in may have one in its address; the error does not show it either."""
+    with serve(redirect("http://127.0.0.1:9/login?ticket=one-time#two-time")) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        words = []
+        for mode in ("record", "replay"):
+            with pytest.raises(ProviderError) as caught:
+                Recorded(provider, path, mode).complete("Hi")  # type: ignore[arg-type]
+            words.append(str(caught.value))
+    assert words[0] == words[1]
+    assert "http://127.0.0.1:9/login" in words[0]
+    assert "-time" not in words[0] + path.read_text(encoding="utf-8")
 
 
 def test_prompt_with_the_key_is_found_again(path: Path) -> None:
