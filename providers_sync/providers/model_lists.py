@@ -10,14 +10,12 @@ from typing import Any, ClassVar
 from .. import decoding
 from ..clock import monotonic
 from ..config import NOT_GIVEN, NotGiven, Timeouts
-from ..errors import APIStatusError, MalformedStream
+from ..errors import APIStatusError, APITimeoutError, MalformedStream
 from ..stream import CancelToken
 from .base import Provider
 
 _PAGES = 100
 """How many pages a list may have; real ones have one or two."""
-_SHORTEST_S = 0.001
-"""What is left of the total timeout for another page, at least: 0 is none."""
 
 
 class ListsModels(Provider):
@@ -77,7 +75,12 @@ class ListsModels(Provider):
                 return list(dict.fromkeys(names))
             page = following
             if end is not None:
-                limits = replace(limits, total=max(end - monotonic(), _SHORTEST_S))
+                remaining = end - monotonic()
+                if remaining <= 0:
+                    raise APITimeoutError(
+                        "the list of models took longer than the total timeout", clock="total"
+                    )
+                limits = replace(limits, total=remaining)
         raise MalformedStream(f"the list of models has more than {_PAGES} pages")
 
     def _read_page(self, body: bytes) -> str:
