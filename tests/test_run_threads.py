@@ -93,17 +93,19 @@ def test_second_reader_takes_no_second_turn(asked: Weather) -> None:
 
 
 def test_stop_frees_a_second_reader_while_approve_is_asked(asked: Weather) -> None:
-    turns, go = NoticedLock(), threading.Event()
+    turns, asking, go = NoticedLock(), threading.Event(), threading.Event()
 
     def approve(call: ToolCall) -> bool:
+        asking.set()
         return go.wait(10)
 
     run = scripted([OSLO], [text("never")]).run("?", tools=[asked.weather], approve=approve)
     run._turn_lock = turns  # type: ignore[assignment]
     readers = [run_in_thread(run.read) for _ in range(2)]
     assert turns.is_awaited.wait(10)
+    assert asking.wait(10)  # else both readers end at once
     run.cancel()
-    wait_until(lambda: [thread.is_alive() for thread, _ in readers].count(True) == 1, 1)
+    wait_until(lambda: [thread.is_alive() for thread, _ in readers].count(True) == 1)
     go.set()
     for thread, raised in readers:
         thread.join(10)
