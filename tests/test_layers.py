@@ -80,6 +80,7 @@ LAYERS = [
     "chat_stopped",
     "chat_history chat_file",
     # inside failover
+    "failover_loop",
     "circuit_breaker",
     # inside batch
     "batch.run",
