@@ -190,11 +190,12 @@ def file_names(pytester):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl"))
 
 
-def test_documented_recording(pytester):
-    """Recorded once, it is played; before that, the failure names the remedy."""
+def test_documented_recording(pytester, monkeypatch):
+    """Recorded once, it is played without a key; before that, the failure names the remedy."""
+    pytester.makepyfile(test_cats=FILES["test_cats"])
     with serve(["They are content."]) as server:
-        test = FILES["test_cats"].replace("api_key=", f"base_url={server.url!r}, api_key=")
-        pytester.makepyfile(test_cats=test.replace("sk-…", "sk-0123456789"))
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
         result = run(pytester)
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(
@@ -205,6 +206,8 @@ def test_documented_recording(pytester):
         for mode, count in (("auto", 1), ("record", 2)):
             run(pytester, f"--recording={mode}").assert_outcomes(passed=1)
             assert len(server.requests) == count
+        assert server.requests[0].headers["Authorization"] == "Bearer sk-0123456789"
+    monkeypatch.delenv("OPENAI_API_KEY")
     run(pytester).assert_outcomes(passed=1)
     (path,) = pytester.path.rglob("*.jsonl")
     assert path == pytester.path / "recordings" / "test_cats" / "test_cats_are_content.jsonl"
