@@ -29,6 +29,7 @@ from providers_sync import (
 )
 from providers_sync.decoding.gemini import GeminiDecoder
 from providers_sync.encoding.gemini import is_since_3
+from providers_sync.providers import model_lists
 from providers_sync.testing import (
     Request,
     answer,
@@ -931,10 +932,21 @@ def test_list_of_models_ends() -> None:
     with serve(lambda request: json_body({**page, "nextPageToken": str(request.number)})) as server:
         with pytest.raises(MalformedStream, match="more than 100 pages"):
             Gemini(base_url=server.url).list_models()
-        with pytest.raises(APITimeoutError, match="total timeout"):  # in a page, or between two
+        with pytest.raises(APITimeoutError, match="total timeout"):
             Gemini(base_url=server.url).list_models(timeouts=0.005)
     with serve(json_body({"object": "list"})) as server, pytest.raises(MalformedStream):
         Gemini(base_url=server.url).list_models()
+
+
+def test_list_of_models_ends_between_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no page takes long."""
+    moments = iter([0.0, 5.0])
+    monkeypatch.setattr(model_lists, "monotonic", lambda: next(moments))
+    with serve(json_body({"models": [], "nextPageToken": "x"})) as server:
+        with pytest.raises(APITimeoutError, match="total timeout") as caught:
+            Gemini(base_url=server.url).list_models(timeouts=5)
+        assert len(server.requests) == 1
+    assert caught.value.clock == "total"
 
 
 def test_finish_is_the_last_event() -> None:
