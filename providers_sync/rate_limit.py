@@ -29,11 +29,11 @@ class RateLimit:
         limit = RateLimit(requests_per_minute=500, tokens_per_minute=200_000, concurrent=20)
         provider = OpenAICompatible("gpt-5-mini", rate_limit=limit)
 
-    - ``requests_per_minute``: in no minute more requests are sent, retries included.
-    - ``tokens_per_minute``: nor more tokens, those of the answers included. Until the server has
-      counted them, a request counts with a quarter of its characters, 1000 for each picture or
-      other file, and its ``max_tokens``.
-    - ``concurrent``: at no time more answers are open. One that is not read stays open.
+    - ``requests_per_minute``: the most requests that are sent in any minute, retries included.
+    - ``tokens_per_minute``: the most tokens in any minute, those of the answers included. Until the
+      server has counted them, a request counts as a quarter of its characters, 1000 for each
+      picture or other file, and its ``max_tokens``.
+    - ``concurrent``: the most answers that are open at a time. One that is not read stays open.
 
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
     expires. What servers say is obeyed too, also without limits of your own (``RateLimit()``):

@@ -265,7 +265,7 @@ def _is_break(error: ProviderError) -> bool:
 
 
 def _not_continued(broke: ProviderError, why: str) -> ProviderError:
-    """Return the error of a break, which says why the answer ends there."""
+    """Add to the error of a break why the answer ends there; return it."""
     broke.args = (f"{broke}; {why}",)
     return broke
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..config import Timeouts, seconds
 from ..errors import InvalidRequestError
@@ -15,9 +15,6 @@ from ..stream import Channel, Source
 from ..types import Prompt
 from .file import RecordingError, RecordingFile
 from .tape import Tape, finder
-
-if TYPE_CHECKING:
-    pass
 
 MODES = ("auto", "record", "replay")
 _PUBLISHED = (
