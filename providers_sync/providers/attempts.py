@@ -182,17 +182,15 @@ class AttemptLoop:
             if turn is not None:
                 turn.note_headers(response.headers)
             if not 200 <= response.status < 300:
-                raise transport.status_error(
-                    response, min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
-                )
+                raise transport.status_error(response, _wait_for_body_s(channel))
             context = copy_context()
-            decoder = context.run(self._request.decoder, response.content_type)
+            kind = response.content_type
+            decoder = context.run(self._request.decoder, kind)
             if channel.tape and not recording:
                 decoder = response.watch(decoder)
             if turn is not None:
                 decoder = WatchedDecoder(decoder, turn.note)
-            wait_s = min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
-            _check_content_type(response, decoder, wait_s)
+            _check_content_type(response, kind, decoder, channel)
             server = urlsplit(self._request.url).netloc
             channel.headers_received(response.headers, response.request_id, server)
             yield Reading(response, decoder, context)
@@ -266,11 +264,18 @@ def _longest_silence(timeouts: Timeouts) -> float | None:
     return max(timeouts.first_token, timeouts.idle) + 1
 
 
-def _check_content_type(response: transport.Response, decoder: Decoder, wait_s: float) -> None:
+def _wait_for_body_s(channel: Channel) -> float:
+    """Return how long to wait for a body that explains why there is no answer."""
+    return min(ERROR_BODY_S, channel.deadlines.time_left() / 2)
+
+
+def _check_content_type(
+    response: transport.Response, kind: str, decoder: Decoder, channel: Channel
+) -> None:
     """Raise ``MalformedStream`` for what is no answer; for a page, before the stream opens."""
-    kind = response.content_type
     if kind == "text/html" and (
-        not getattr(decoder, "detects_pages", False) or response.peek(wait_s).startswith(b"<")
+        not getattr(decoder, "detects_pages", False)
+        or response.peek(_wait_for_body_s(channel)).startswith(b"<")
     ):
         raise MalformedStream(
             f"{response.url} sent a web page instead of an answer; check base_url"

@@ -62,6 +62,8 @@ class Connections:
 
     def headers(self) -> dict[str, str | None]:
         """Return the headers that the caller has added to the session."""
+        if self._session is None:
+            return {}
         return validate_headers(transport.custom_headers(self._session))
 
     def transport(self) -> transport.Transport:

@@ -192,10 +192,8 @@ def session_settings(
     return {"proxies": proxies, "verify": verify, "cert": cert}
 
 
-def custom_headers(session: Session | None) -> dict[str, Any]:
+def custom_headers(session: Session) -> dict[str, Any]:
     """Return the headers of a session that differ from those every session has."""
-    if session is None:
-        return {}
     defaults = requests.utils.default_headers()
     return {
         name: value.decode("latin-1") if isinstance(value, bytes) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import re
 import traceback
@@ -59,6 +60,7 @@ class Secret(str):
         return "'***'"
 
 
+@functools.lru_cache(maxsize=256)  # the same few names at each request
 def names_secret(name: str) -> bool:
     """Return whether a header or parameter of this name probably carries a secret."""
     return bool(_SECRET_NAME.search(name))
@@ -82,7 +84,7 @@ def _masked(name: object, value: Any) -> Any:
 def _is_secret(name: object, value: object) -> bool:
     if not isinstance(name, str) or not isinstance(value, str):
         return False
-    return bool(_SECRET_NAME.search(name) or _URL_WITH_USER.search(value[:1000]))
+    return names_secret(name) or bool(_URL_WITH_USER.search(value[:1000]))
 
 
 def collect_secrets(headers: Mapping[str, str], proxies: Iterable[str] = ()) -> list[str]:

@@ -57,7 +57,8 @@ class Response:
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first of these headers that is present."""
-        return next((self.headers[name] for name in names if name in self.headers), None)
+        values = (self.headers.get(name) for name in names)
+        return next((value for value in values if value is not None), None)
 
     @property
     def content_type(self) -> str:
