@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CASES = ["chunked", "coalesced", "close", "one request"]
-TRIES = 6
+TRIES = 4
 """A busy machine makes a good ratio worse at times; slow code is slow in every try."""
 
 
