@@ -135,3 +135,21 @@ def test_a_row_that_cannot_be_json_fails_alone() -> None:
             )
             assert sorted(each.custom_id for each in results) == ["row-1", "row-2"]
             assert ledger.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "sent"),
+    [
+        ({"role": "nurse", "prompt": "Hi", "custom_id": "a"}, "Hi"),
+        ({"role": "nurse", "messages": [{"role": "user", "content": "Hi"}]}, "Hi"),
+        ({"role": "nurse", "body": {"messages": "Hi"}}, "Hi"),
+        ({"role": "user", "content": "Hi"}, "Hi"),
+    ],
+)
+def test_role_beside_a_prompt_is_data(row: dict[str, Any], sent: str) -> None:
+    """A message has its text in ``content``; other rows may have a column of this name."""
+    provider = ScriptedProvider("Hello")
+    (result,) = batch.map(provider, [row])
+    assert (result.text, result.custom_id) == ("Hello", row.get("custom_id", "row-1"))
+    (request,) = provider.requests
+    assert request.json()["messages"] == [{"role": "user", "content": sent}]

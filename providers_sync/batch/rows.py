@@ -32,6 +32,8 @@ _FORBIDDEN_OPTIONS = (
     *("into", "repairs", "skip_invalid"),
 )
 """Arguments of ``Provider.stream`` that a body must not contain."""
+_REQUEST_KEYS = ("prompt", "messages", "body")
+"""Keys for what is asked; a row has one of them, unless it is a single message."""
 _KEYS_SHOWN = 10
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -71,7 +73,7 @@ def to_row(value: Any, number: int) -> Row:
     options: dict[str, Any] = {}
     error = None
     try:
-        if isinstance(value, Mapping) and "role" not in value:
+        if isinstance(value, Mapping) and not _is_message(value):
             custom_id = _custom_id(value)
             prompt, model, options = _request(value, f"row {number}")
         messages = to_messages(prompt)
@@ -80,6 +82,11 @@ def to_row(value: Any, number: int) -> Row:
         messages, error = [], invalid.with_traceback(None)
     name = custom_id or f"row-{number}"
     return Row(number, name, messages, value, model, options, error, named=custom_id is not None)
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    """Return whether an input is one message; in a row with a prompt, ``role`` is data."""
+    return "role" in value and not any(key in value for key in _REQUEST_KEYS)
 
 
 def _custom_id(value: Mapping[str, Any]) -> str | None:
