@@ -90,8 +90,8 @@ LAYERS = [
     "batch.records",
     "batch.results",
     "batch.rows",
-    # the default provider; name → class
-    "provider_selection",
+    # options of a command; the default provider; name → class
+    "provider_selection call_options",
     "providers",
     # the protocols, from both sides
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "
