@@ -97,10 +97,10 @@ def test_a_line_may_be_long_but_must_end(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"%s": 1, "b": 2}' % ("k" * 100_000), "row 1 needs a 'prompt'"),
-        ('{"url": %s, "body": {}}' % ("[" * 500 + "]" * 500), "row 1 requests POST "),
-        ('{"method": "%s", "body": {}}' % ("x" * 100_000), "row 1 requests "),
-        ('{"body": {"messages": "x", "self": 1}}', "row 1 has 'self' in its 'body'"),
+        ('{"%s": 1, "b": 2}' % ("k" * 100_000), "row 2 needs a 'prompt'"),
+        ('{"url": %s, "body": {}}' % ("[" * 500 + "]" * 500), "row 2 requests POST "),
+        ('{"method": "%s", "body": {}}' % ("x" * 100_000), "row 2 requests "),
+        ('{"body": {"messages": "x", "self": 1}}', "row 2 has 'self' in its 'body'"),
         ('{"body": {"messages": "x", "model": [1]}}', "model must be a string"),
         ('{"custom_id": ["x"], "prompt": "x"}', "custom_id must be text"),
         ('{"prompt": %s}' % ("[" * 500 + "]" * 500), "must be a dict"),
@@ -109,12 +109,12 @@ def test_a_line_may_be_long_but_must_end(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_invalid_row_fails_alone_with_a_short_error(
     tmp_path: Path, line: str, message: str
 ) -> None:
-    """It is recorded like any other failure, and the next row is sent."""
+    """It is recorded like any other failure, and the other row is sent."""
     path = tmp_path / "a.jsonl"
-    path.write_text(f'{line}\n"good"\n')
+    path.write_text(f'"good"\n{line}\n')
     ledger = tmp_path / "answers.jsonl"
     provider = ScriptedProvider("Hello")
-    invalid, good = batch.map(provider, batch.read(path), ledger=ledger, ordered=True)
+    good, invalid = batch.map(provider, batch.read(path), ledger=ledger, ordered=True)
     assert isinstance(invalid.error, ProviderError)
     assert message in str(invalid.error)
     assert len(str(invalid.error)) < 500

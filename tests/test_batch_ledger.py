@@ -327,9 +327,11 @@ def test_a_duplicate_custom_id_is_refused(path: Path) -> None:
 def test_an_invalid_row_is_recorded_as_failed(path: Path) -> None:
     """The ledger has a line for every row."""
     with serve(echo) as server:
-        (result,) = run(server, path, [{"question": "x"}])
+        _, result = run(server, path, ["x", {"question": "x"}])
     assert isinstance(result.error, InvalidRequestError)
-    assert lines(path)[0]["error"]["code"] == "InvalidRequestError"
+    found = {line["custom_id"]: line["error"] for line in lines(path)}
+    assert found["row-1"] is None
+    assert found["row-2"]["code"] == "InvalidRequestError"
 
 
 def test_a_rewrite_keeps_mode_and_link(tmp_path: Path) -> None:

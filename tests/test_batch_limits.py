@@ -97,7 +97,7 @@ def test_rows_that_need_no_request_take_no_turn(tmp_path: Path) -> None:
     provider = ScriptedProvider("Hi")
     known = [{"custom_id": f"known {n}", "prompt": "x"} for n in range(4)]
     list(batch.map(provider, known, ledger=path))
-    inputs = [{"bad": 1}, *known[:2], "new", {"bad": 2}, *known[2:], {"bad": 3}]
+    inputs = [{"prompt": 1}, *known[:2], "new", {"bad": 2}, *known[2:], {"bad": 3}]
     started = time.monotonic()
     results = list(batch.map(provider, inputs, ledger=path, rate=1))
     assert time.monotonic() - started < 5

@@ -84,12 +84,15 @@ LAYERS = [
     "circuit_breaker",
     # inside batch
     "batch.run",
-    "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs",
+    "batch.inbox",
+    "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs batch.tables",
     "batch.ledger",
     "batch.ledger_lines batch.executor batch.reply_message",
     "batch.records",
     "batch.results",
     "batch.rows",
+    "batch.templates",
+    "batch.cells",
     # options of a command; the default provider; name → class
     "provider_selection call_options",
     "providers",

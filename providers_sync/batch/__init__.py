@@ -26,6 +26,8 @@ from .ledger import LedgerError
 from .records import to_records
 from .results import Result
 from .run import BatchRun
+from .tables import rows_of
+from .templates import Template
 
 if TYPE_CHECKING:
     from ..typed import Target
@@ -42,6 +44,7 @@ def map(
     *,
     concurrency: int = CONCURRENCY,
     executor: Executor | None = None,
+    template: str | None = None,
     ledger: str | os.PathLike[str] | None = None,
     ordered: bool = False,
     rate: float | None = None,
@@ -54,7 +57,12 @@ def map(
 
     - ``inputs``: read lazily, as requests finish; with ``rate``, one row may be read ahead of its
       turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line
-      of OpenAI's batch input (``custom_id`` and ``body``).
+      of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame gives its
+      rows as dicts, a Series its values. A row that cannot be sent fails alone; but if the first
+      one lacks what is asked, such as the column ``prompt``, nothing is sent.
+    - ``template``: the prompt of each row, with ``{column}`` for the text in a column:
+      ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text has it
+      in the column ``prompt``.
     - ``executor``: where the requests run: threads by default, a process pool, or
       ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests at a
       time, and is not shut down.
@@ -76,7 +84,8 @@ def map(
     every request in this process at once; requests in other processes run to their end and their
     answers are discarded.
 
-    Raises ``InvalidRequestError`` at once for invalid arguments; ``LedgerError`` from the first
+    Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
+    the first row lacks what is asked; ``LedgerError`` from the first
     ``next()`` if the ledger cannot be used (the file is left unchanged), and later if it cannot be
     read or written; and ``ProviderError`` if no thread can be started.
     """
@@ -90,8 +99,7 @@ def map(
         raise InvalidRequestError("rate must be a number of requests per minute above 0, or None")
     if on_error not in ("record", "raise"):
         raise InvalidRequestError("on_error must be 'record' or 'raise'")
-    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
-        raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
+    filled = None if template is None else Template(template)
     typed: dict[str, Any] = {}
     if into is not None:
         from ..typed import typed_arguments  # late: few need it
@@ -104,7 +112,8 @@ def map(
         raise InvalidRequestError("repairs= and skip_invalid= need into=, the type of the answers")
     return BatchRun(
         provider,
-        inputs,
+        rows_of(inputs, filled),
+        template=filled,
         concurrency=concurrency,
         executor=executor,
         ledger=ledger,

@@ -1,17 +1,21 @@
-"""Rate limiting and the per-row retry budget of a batch."""
+"""Rate limiting, and the rows in progress with their retry budgets."""
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import Any
 
+from .. import call_log
 from ..clock import monotonic
 from ..config import ATTEMPTS, NOT_GIVEN
 from ..errors import APIStatusError, InvalidAnswer, ProviderError, RateLimitError
 from ..providers import Provider
+from ..providers.base import describe
 from ..providers.settings import retry_policy_of
 from ..retry import allows_retry, attempts, is_retryable, may_retry
+from .rows import Row
 
 CATCH_UP_S = 0.05
 """How late a request may start without delaying the next ones; more would cause a burst."""
@@ -111,3 +115,24 @@ class RetryBudget:
 
     def _record_delay(self, seconds: float) -> None:
         self._delay = seconds
+
+
+@dataclass
+class InFlight:
+    """A row between its first request and its result, over one attempt or more."""
+
+    row: Row
+    retry_budget: RetryBudget
+    attempts: int = 0
+    seconds: float = 0.0
+    answered_before: int = 0
+    """Number of rows that had an answer when this one was sent."""
+
+
+def log_retry(
+    in_flight: InFlight, provider: Provider, error: ProviderError, seconds: float
+) -> None:
+    """Log that a row is sent again after so many seconds."""
+    text = "retrying row %d with %s in %.2f s after attempt %d: %s"
+    row, attempt, reason = in_flight.row.number, in_flight.attempts, call_log.reason(error)
+    call_log.write(call_log.INFO, text, row, describe(provider), seconds, attempt, reason)

@@ -4,36 +4,73 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .cells import cell_text, plain_value
 from .results import Result
+from .rows import is_message
 
 COLUMNS = (
     *("custom_id", "outcome", "error", "finish_reason", "model"),
     *("input_tokens", "output_tokens", "attempts", "seconds"),
 )
 _KEYS = {*COLUMNS, "text", "item"}
+_ASKED = {"custom_id", "messages", "body", "method", "url"}
+"""Keys of an input that are no columns of a table: the name, and what is asked."""
 
 
 def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
     """Return flat dicts, all with the same keys: ``pandas.DataFrame(to_records(results))``.
 
-    ``custom_id``, ``outcome``, ``error`` (the text of the error), ``finish_reason``, ``model``,
-    ``input_tokens``, ``output_tokens``, ``attempts`` and ``seconds``; then ``text``, or of a typed
-    answer the fields of its object: those of an object inside as ``address.city``, a list inside as
-    JSON, and what is no object under ``value``. Each is as JSON has it: a date is text. An answer
-    that is a list gives one record for each item, numbered in ``item`` from 0; an empty one gives
-    one without a number. A field that is named like another key is ``value.custom_id``.
+    ``custom_id``; the columns of the input, if it is a dict; then ``outcome``, ``error`` (the text
+    of the error), ``finish_reason``, ``model``, ``input_tokens``, ``output_tokens``, ``attempts``
+    and ``seconds``; then ``text``, or of a typed answer the fields of its object: those of an
+    object inside as ``address.city``, a list inside as JSON, and what is no object under ``value``.
+    Each is as JSON has it: a date is text. An answer that is a list gives one record for each item,
+    numbered in ``item`` from 0; an empty one gives one without a number. A field that is named like
+    another key is ``value.custom_id``; a column of the input that is named like any other key is
+    ``input.text``.
 
     A row without an object, such as a failed one, has its ``text`` instead.
 
     >>> to_records([])
     []
     """
-    records = [record for result in results for record in _records(result)]
-    keys = dict.fromkeys(key for record in records for key in record)
-    return [{key: record.get(key) for key in keys} for record in records]
+    found = [(_columns(result.input), _records(result)) for result in results]
+    answer_keys = dict.fromkeys(key for _, each in found for record in each for key in record)
+    input_keys = dict.fromkeys(key for columns, _ in found for key in columns)
+    names = _input_names(input_keys, {*answer_keys, *_KEYS})
+    keys = list(answer_keys)
+    keys[1:1] = names.values()
+    return [
+        {**dict.fromkeys(keys), **{names[key]: cell for key, cell in columns.items()}, **record}
+        for columns, each in found
+        for record in each
+    ]
+
+
+def _columns(value: Any) -> dict[str, Any]:
+    """Return the columns of an input that is a row of a table, with scalars in the cells."""
+    if not isinstance(value, Mapping) or is_message(value):
+        return {}
+    cells = {str(key): plain_value(cell) for key, cell in value.items() if key not in _ASKED}
+    return {
+        key: cell_text(cell) if isinstance(cell, (dict, list)) else cell
+        for key, cell in cells.items()
+    }
+
+
+def _input_names(keys: Iterable[str], taken: set[str]) -> dict[str, str]:
+    """Return the names that the columns of the input have in the table."""
+    names = {}
+    for key in keys:
+        name = key
+        while name in taken:
+            name = f"input.{name}"
+        names[key] = name
+        taken.add(name)
+    return names
 
 
 def _records(result: Result) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ Row(number=1, custom_id='a', messages=[{'role': 'user', 'content': 'Hello'}])
 >>> to_row({"custom_id": "b", "body": {"model": "m", "messages": "Hi", "seed": 0}}, 1).options
 {'seed': 0}
 >>> str(to_row({"question": "Hello"}, 7).error)
-"row 7 needs a 'prompt', 'messages', or OpenAI's 'body'; it has 'question'"
+"row 7 needs a 'prompt', 'messages', OpenAI's 'body', or a template; it has 'question'"
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..types import Messages
+from .cells import plain_value
+from .templates import Template, shown_names
 
 _PATH = "/chat/completions"
 _STREAM_KEYS = ("stream", "stream_options")
@@ -34,7 +35,6 @@ _FORBIDDEN_OPTIONS = (
 """Arguments of ``Provider.stream`` that a body must not contain."""
 _REQUEST_KEYS = ("prompt", "messages", "body")
 """Keys for what is asked; a row has one of them, unless it is a single message."""
-_KEYS_SHOWN = 10
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
@@ -66,16 +66,23 @@ class Row:
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def to_row(value: Any, number: int) -> Row:
+def to_row(value: Any, number: int, template: Template | None = None) -> Row:
     """Convert the ``number``-th input to a row; an invalid one gets an ``error``."""
     custom_id: str | None = None
-    prompt, model = value, None
+    model = error = None
     options: dict[str, Any] = {}
-    error = None
+    where = f"row {number}"
     try:
-        if isinstance(value, Mapping) and not _is_message(value):
+        prompt = plain_value(value)
+        if template is not None:
+            columns = _columns(value, where)
+            custom_id = _custom_id(columns)
+            prompt = template.fill(columns, where)
+        elif isinstance(value, Mapping) and not is_message(value):
             custom_id = _custom_id(value)
-            prompt, model, options = _request(value, f"row {number}")
+            prompt, model, options = _request(value, where)
+        if prompt is None:
+            raise InvalidRequestError(f"{where} has no prompt (None or NaN): leave it out")
         messages = to_messages(prompt)
     except InvalidRequestError as invalid:
         # Without the traceback, whose frames would keep the row alive until a garbage collection.
@@ -84,7 +91,41 @@ def to_row(value: Any, number: int) -> Row:
     return Row(number, name, messages, value, model, options, error, named=custom_id is not None)
 
 
-def _is_message(value: Mapping[str, Any]) -> bool:
+def check_columns(names: Iterable[Any], template: Template | None, where: str) -> None:
+    """Raise ``InvalidRequestError`` if rows with these columns have nothing to ask."""
+    found = list(names)
+    if template is not None:
+        template.check(found, where)
+    elif not any(key in found for key in _REQUEST_KEYS):
+        raise InvalidRequestError(
+            f"{where} needs a 'prompt', 'messages', OpenAI's 'body', or a template; it has "
+            f"{shown_names(found)}"
+        )
+
+
+def check_first(row: Row, template: Template | None) -> None:
+    """Raise ``InvalidRequestError`` if the first row lacks what is asked: it is the wrong input."""
+    if row.number != 1 or row.error is None:
+        return
+    if not isinstance(row.input, Mapping):
+        check_columns(["prompt"], template, "row 1")
+    elif template is not None or not is_message(row.input):
+        check_columns(row.input, template, "row 1")
+
+
+def _columns(value: Any, where: str) -> Mapping[str, Any]:
+    """Return the columns of a row for a template; those of a text are ``prompt``."""
+    if isinstance(value, Mapping):
+        return value
+    prompt = plain_value(value)
+    if prompt is not None and not isinstance(prompt, str):
+        raise InvalidRequestError(
+            f"{where} must be a dict or text for a template, not {type(value).__name__}"
+        )
+    return {"prompt": prompt}
+
+
+def is_message(value: Mapping[str, Any]) -> bool:
     """Return whether an input is one message; in a row with a prompt, ``role`` is data."""
     return "role" in value and not any(key in value for key in _REQUEST_KEYS)
 
@@ -102,12 +143,8 @@ def _request(value: Mapping[str, Any], name: str) -> tuple[Any, str | None, dict
     """Return prompt or messages, model and options; other keys of a row are not sent."""
     for key in ("prompt", "messages"):
         if key in value:
-            return value[key], None, {}
-    if "body" not in value:
-        found = ", ".join(map(_short.repr, islice(value, _KEYS_SHOWN))) or "nothing"
-        raise InvalidRequestError(
-            f"{name} needs a 'prompt', 'messages', or OpenAI's 'body'; it has {found}"
-        )
+            return plain_value(value[key]), None, {}
+    check_columns(value, None, name)
     return _batch_request(value, name)
 
 

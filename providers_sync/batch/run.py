@@ -9,49 +9,43 @@ from __future__ import annotations
 
 import heapq
 import math
-import queue
 import threading
 import uuid
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from .. import call_log
 from ..clock import monotonic
 from ..config import MAIN_THREAD_WAIT_S
 from ..errors import ProviderError
 from ..providers import Provider
-from ..providers.base import describe
 from ..stream import CancelToken
 from ..threads import start_thread
 from .executor import DaemonThreadPool
+from .inbox import Inbox
 from .ledger import LedgerError
 from .ledger_records import LedgerRecords
-from .pacing import LONGEST_PAUSE_S, RateLimiter, RetryBudget, pause_requested
+from .pacing import (
+    LONGEST_PAUSE_S,
+    InFlight,
+    RateLimiter,
+    RetryBudget,
+    log_retry,
+    pause_requested,
+)
 from .result_buffer import ResultBuffer
 from .results import Reply, Result, to_result
-from .rows import Row, to_row
-from .worker import reply_of, submit
+from .rows import check_first, to_row
+from .templates import Template
+from .worker import reply_or_error, submit
 
 AHEAD = 2
 """Rows read but not yet yielded, per concurrent request: a slow caller delays no request."""
 AHEAD_ORDERED = 16
 """The same for ordered results, where one slow answer keeps later ones in the buffer."""
 RESUME_HINT = "the answers in {} are kept: run the same batch again to resume"
-
-
-@dataclass
-class InFlight:
-    """A row between its first request and its result, over one attempt or more."""
-
-    row: Row
-    retry_budget: RetryBudget
-    attempts: int = 0
-    seconds: float = 0.0
-    answered_before: int = 0
-    """Number of rows that had an answer when this one was sent."""
 
 
 class BatchRun:
@@ -62,6 +56,7 @@ class BatchRun:
         provider: Provider,
         inputs: Iterable[Any],
         *,
+        template: Template | None,
         concurrency: int,
         executor: Executor | None,
         ledger: Any,
@@ -71,7 +66,8 @@ class BatchRun:
         typed: Mapping[str, Any],
     ) -> None:
         self._provider = provider
-        self._rows = (to_row(value, number) for number, value in enumerate(inputs, 1))
+        self._rows = (to_row(value, number, template) for number, value in enumerate(inputs, 1))
+        self._template = template
         self._concurrency = concurrency
         self._executor = executor
         self._ledger = ledger
@@ -81,7 +77,7 @@ class BatchRun:
         self._batch_id = uuid.uuid4().hex
         self._context = copy_context()  # the caller's; each hook and request runs in a copy
         self._token = CancelToken()
-        self._inbox: queue.SimpleQueue[tuple[InFlight, Future[Reply]] | None] = queue.SimpleQueue()
+        self._inbox = Inbox()
         # The following are shared with the recorder, under this lock.
         self._changed = threading.Condition()
         self._rate_limiter = RateLimiter(rate)
@@ -179,6 +175,8 @@ class BatchRun:
         """Read the next input; return ``None`` at the end, or if the result is known already."""
         try:
             row = next(self._rows, None)
+            if row is not None:
+                check_first(row, self._template)
             known = None if row is None else self._records.find(row)
         except Exception as error:  # noqa: BLE001 (from the caller's iterable; raised at the end)
             self._fail(error)
@@ -212,37 +210,23 @@ class BatchRun:
             return
         with self._changed:
             self._in_flight.add(future)
-        future.add_done_callback(lambda done: self._inbox.put((in_flight, done)))
+        future.add_done_callback(lambda done: self._inbox.put(in_flight, done))
 
     # --- settling, in the recorder
 
     def _record(self) -> None:
         try:
-            while group := self._take_finished():
+            while group := self._inbox.take_finished():
                 self._settle_group(group)
         except BaseException as error:  # noqa: BLE001 (else the caller would wait forever)
             self._fail(error, halt=True)
         finally:
             self._records.close()
 
-    def _take_finished(self) -> list[tuple[InFlight, Future[Reply]]]:
-        """Wait for a finished request; return all finished ones, or an empty list at the end."""
-        group = []
-        item = self._inbox.get()
-        while item is not None:
-            group.append(item)
-            try:
-                item = self._inbox.get_nowait()
-            except queue.Empty:
-                return group
-        if group:
-            self._inbox.put(None)
-        return group
-
     def _settle_group(self, group: list[tuple[InFlight, Future[Reply]]]) -> None:
         # Without the lock: a future has its own, and a retry may run code of the caller's.
         settled = [
-            (in_flight.row, self._settle(in_flight, _reply_or_error(future)))
+            (in_flight.row, self._settle(in_flight, reply_or_error(future)))
             for in_flight, future in group
         ]
         with self._changed:
@@ -296,19 +280,13 @@ class BatchRun:
         )
         if delay is None or self._failure is not None or self._halted:
             return False
-        self._log_retry(in_flight, error, max(delay, pause or 0.0))
+        log_retry(in_flight, self._provider, error, max(delay, pause or 0.0))
         with self._changed:
             if self._failure is not None or self._halted:
                 return False
             retry = monotonic() + delay, in_flight.row.number, in_flight
             heapq.heappush(self._retries, retry)
         return True
-
-    def _log_retry(self, in_flight: InFlight, error: ProviderError, seconds: float) -> None:
-        text = "retrying row %d with %s in %.2f s after attempt %d: %s"
-        provider, reason = describe(self._provider), call_log.reason(error)
-        row, attempt = in_flight.row.number, in_flight.attempts
-        call_log.write(call_log.INFO, text, row, provider, seconds, attempt, reason)
 
     # --- ending
 
@@ -332,12 +310,4 @@ class BatchRun:
         self._token.cancel()
         for future in running:
             future.cancel()
-        self._inbox.put(None)
-
-
-def _reply_or_error(future: Future[Reply]) -> Reply | ProviderError:
-    """Return a finished future's reply or its executor's failure; a future has its own lock."""
-    try:
-        return reply_of(future)
-    except ProviderError as error:
-        return error
+        self._inbox.close()

@@ -57,18 +57,19 @@ def submit(
         raise _executor_error(error) from error
 
 
-def reply_of(future: Future[Reply]) -> Reply:
-    """Return the reply of a finished future.
-
-    Raises ``ProviderError`` if the executor failed, and not just this row.
-    """
+def reply_or_error(future: Future[Reply]) -> Reply | ProviderError:
+    """Return the reply of a finished future, or the error if the executor failed entirely."""
     if future.cancelled():
-        raise ProviderError("the executor cancelled a request of the batch; run it again to resume")
+        return ProviderError(
+            "the executor cancelled a request of the batch; run it again to resume"
+        )
     error = future.exception()
     if error is None:
         return future.result()
     if isinstance(error, BrokenExecutor) or not isinstance(error, Exception):
-        raise _executor_error(error) from error
+        failure = _executor_error(error)
+        failure.__cause__ = error
+        return failure
     return failed_reply(
         ProviderError(f"the executor could not run the request: {type(error).__name__}: {error}")
     )
