@@ -34,6 +34,17 @@ REQUEST = {
         ("a.csv", "prompt\n" + "x" * 200_000, [{"prompt": "x" * 200_000}]),
         ("a.jsonl", '"one"\n\n{"prompt": "two"}\n', ["one", {"prompt": "two"}]),
         ("a.ndjson", json.dumps(REQUEST), [REQUEST]),
+        ("a.csv", "role,text\nnurse,Hi\n", [{"role": "nurse", "text": "Hi"}]),
+        ("a.csv", "prompt,,\none,,,,\n", [{"prompt": "one", "": ""}]),
+        ("a.csv", "id,prompt\n1\n", [{"id": "1", "prompt": None}]),
+        ("a.tsv", 'id\tprompt\n1\tone, "two"\n', [{"id": "1", "prompt": 'one, "two"'}]),
+        ("a.TSV", 'id\tprompt\r\n1\t"a\tb"\r\n', [{"id": "1", "prompt": "a\tb"}]),
+        ("a.json", '\n \n[\n"one",\n{"prompt": "t\u2028wo"}]\n', ["one", {"prompt": "t\u2028wo"}]),
+        ("a.json", '[["one"]]', [["one"]]),
+        ("a.json", '["one"]\n\n["t\u2028wo"]\n', [["one"], ["t\u2028wo"]]),
+        ("a.json", '{"prompt": "one"}\n"two"\n', [{"prompt": "one"}, "two"]),
+        ("a.json", "[]", []),
+        ("a.json", "", []),
     ],
 )  # fmt: skip
 def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows: Any) -> None:
@@ -46,17 +57,25 @@ def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"question,answer\nx,y\n", "no column 'prompt'; it has question, answer"),
-        ("a.csv", b"", "no column 'prompt'; it has none"),
+        ("a.csv", b"", "a.csv is empty: its first line must name the columns"),
+        ("a.csv", b"a,prompt,prompt\n1,2,3\n", "two columns 'prompt'"),
+        (
+            "a.csv",
+            b'id,prompt\n1,"a\nb"\n2,Hi, you\n',
+            "the row that ends in line 4 of .*a.csv has more cells than the 2 columns.* comma",
+        ),
+        ("a.tsv", b"id\tprompt\n1\ta\tb\n", "line 2 of .*more cells .* a tab into"),
         ("a.jsonl", b'"one"\n{"prompt": \n', "line 2 of .*a.jsonl is not JSON"),
-        ("a.json", b"[\n1\n]", "line 1 of .*one value per line"),
+        ("a.json", b"[\n1,\n]", "a.json is not a JSON array: .*line 3"),
+        ("a.json", b"[1] x\n", "line 1 of .*one value per line"),
+        ("a.json", b"[" * 100_000, "a.json is not a JSON array"),
         ("a.txt", b"one\n\xff\n", "line 2 of .*a.txt is not UTF-8"),
         ("a.csv", b"prompt\none\ntw\xffo\n", "line 3 of .*a.csv is not UTF-8"),
         ("a.jsonl", b'"one"\n"\xed\xa0\x80"\n', "line 2 of .*a.jsonl is not UTF-8"),
         ("a.txt", "one\ntwo\n".encode("utf-16"), "line 1 of .*a.txt .*UTF-"),
         ("a.txt", "one\ntwo\n".encode("utf-16-le"), "line 1 of .*a.txt has a NUL .*UTF-8"),
         ("a.csv", b'prompt\n"o\0ne"\n', "line 2 of .*a.csv has a NUL"),
-        ("a.csv", b"x" * 5000 + b",y" * 50, "it has x{40}, y, y, y, y, y, y, y, y, y$"),
+        ("a.csv", b"x" * 5000 + b",y" * 50, "two columns 'y'"),
         ("a.jsonl", b'"one"\n' + b"[" * 100_000, "line 2 of .*a.jsonl is not JSON"),
         ("a.jsonl", b'"one"\n' + b"9" * 5000 + b"\n", "line 2 of .*a.jsonl is not JSON"),
         ("a.jsonl", b'{"prompt": "x", "n": NaN}', "line 1 of .*NaN is not a JSON number"),
@@ -73,6 +92,29 @@ def test_an_error_names_the_file_and_the_line(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InvalidRequestError, match=message):
+        list(batch.read(path))
+
+
+def test_a_csv_without_a_prompt_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """The first row names the columns that there are; a template can use them."""
+    path = tmp_path / "a.csv"
+    names = ["x" * 5000, *(f"y{number}" for number in range(50))]
+    path.write_text(f"{','.join(names)}\n{','.join(names)}\n")
+    provider = ScriptedProvider("Hello")
+    with pytest.raises(InvalidRequestError, match=r"row 1 needs .* it has 'x{40}', 'y0', .*'y8'$"):
+        list(batch.map(provider, batch.read(path)))
+    assert provider.requests == []
+    list(batch.map(provider, batch.read(path), template="{y0}"))
+    assert provider.requests[0].json()["messages"][0]["content"] == "y0"
+
+
+def test_an_array_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read into memory; lines are not."""
+    path = tmp_path / "a.json"
+    path.write_text("[\n" + '"one",\n' * 100 + '"two"]')
+    assert len(list(batch.read(path))) == 101
+    monkeypatch.setattr(inputs, "LINE_CHARACTERS", 100)
+    with pytest.raises(InvalidRequestError, match=r"too large for one JSON array: make it .jsonl"):
         list(batch.read(path))
 
 

@@ -1,19 +1,23 @@
-"""Read the rows of a file of prompts: text, CSV, JSON lines, or OpenAI's batch input.
+"""Read the rows of a file of prompts: text, CSV, TSV, JSON, or OpenAI's batch input.
 
-The suffix decides: ``.csv``; ``.jsonl``, ``.ndjson`` or ``.json``; anything else is text.
+The suffix decides: ``.csv``, ``.tsv``; ``.jsonl``, ``.ndjson``, ``.json``; anything else is text.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from ..errors import InvalidRequestError
+from .templates import first_twice
 
 LINE_CHARACTERS = 256 * 1024 * 1024
 """Limit of a line: a device may never end one. OpenAI's complete batch files have up to 200 MB."""
@@ -23,15 +27,18 @@ def read(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield a file's rows as inputs of ``map``; it must be UTF-8, a byte order mark is allowed.
 
     - text: one prompt per line; blank lines are skipped
-    - ``.csv``: a dict per row; the header must have ``prompt`` and may have ``custom_id``
-    - ``.jsonl``: one JSON value per line: a prompt, a list of messages, a dict with ``prompt`` or
-      ``messages``, or a line of OpenAI's batch input (``custom_id``, ``method``, ``url``, ``body``)
+    - ``.csv``, ``.tsv``: a dict per row; the first line names the columns, such as ``prompt`` and
+      ``custom_id``
+    - ``.jsonl``, ``.ndjson``: one JSON value per line: a prompt, a list of messages, a dict with
+      ``prompt`` or ``messages``, or a line of OpenAI's batch input (``custom_id``, ``method``,
+      ``url``, ``body``)
+    - ``.json``: the same, or an array of such values, which is read into memory
 
     Raises ``InvalidRequestError`` naming the line that cannot be read.
     """
     suffix = Path(path).suffix.lower()
-    parse = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".json": _json}.get(suffix, _text)
-    newline = "" if parse is _csv else None
+    parse = _PARSERS.get(suffix, _text)
+    newline = "" if suffix in (".csv", ".tsv") else None
     try:
         file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline=newline)  # noqa: SIM115
     except (OSError, ValueError) as error:  # ValueError: not a valid path
@@ -71,22 +78,73 @@ def _text(file: TextIO, path: str) -> Iterator[str]:
             yield line.rstrip("\n")
 
 
-def _csv(file: TextIO, path: str) -> Iterator[dict[str, str]]:
+def _csv(file: TextIO, path: str, delimiter: str = ",") -> Iterator[dict[str, str]]:
     # A prompt may exceed the default limit of 128 KiB per cell; the limit is global to the module.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.DictReader(_lines(file, path))
+    reader: csv.DictReader[str] = csv.DictReader(_lines(file, path), delimiter=delimiter)
     try:
-        names = reader.fieldnames or ["none"]
-        if "prompt" not in names:
-            found = ", ".join(name[:40] for name in names[:10])
-            raise InvalidRequestError(f"{path} has no column 'prompt'; it has {found}")
-        yield from reader
+        _check_header(reader.fieldnames or [], path)
+        for row in reader:
+            if any(row.pop(None, ())):  # cells without a column
+                raise InvalidRequestError(
+                    f"the row that ends in line {reader.line_num} of {path} has more cells than "
+                    f"the {len(row)} columns: put a text that has a {_MARKS[delimiter]} into "
+                    "double quotes"
+                )
+            yield row
     except csv.Error as error:
         raise InvalidRequestError(f"line {reader.line_num} of {path}: {error}") from error
 
 
+_MARKS = {",": "comma", "\t": "tab"}
+
+
+def _check_header(names: Iterable[str], path: str) -> None:
+    found = list(names)
+    if not found:
+        raise InvalidRequestError(f"{path} is empty: its first line must name the columns")
+    if (twice := first_twice(filter(None, found))) is not None:
+        raise InvalidRequestError(f"{path} has two columns {twice[:40]!r}: rename one")
+
+
+def _json_file(file: TextIO, path: str) -> Iterator[Any]:
+    """Yield the values of an array, or of the lines if the file has more than one value."""
+    lines, start = _lines(file, path), []
+    for line in lines:
+        start.append(line)
+        if line.strip():
+            break
+    if not start or not start[-1].lstrip().startswith("["):
+        yield from _json_lines(chain(start, lines), path)
+        return
+    text = _whole(chain(start, lines), path)
+    try:
+        values = _decode(text)
+    except (ValueError, RecursionError) as error:
+        if getattr(error, "msg", "") != "Extra data":
+            raise InvalidRequestError(f"{path} is not a JSON array: {error}") from error
+        values = _json_lines(io.StringIO(text), path)
+    yield from values
+
+
+def _whole(lines: Iterable[str], path: str) -> str:
+    read, size = [], 0
+    for line in lines:
+        read.append(line)
+        size += len(line)
+        if size > LINE_CHARACTERS:
+            raise InvalidRequestError(
+                f"{path} is too large for one JSON array: make it .jsonl, with one value per line"
+            )
+    return "".join(read)
+
+
 def _json(file: TextIO, path: str) -> Iterator[Any]:
-    for number, line in enumerate(_lines(file, path), 1):
+    return _json_lines(_lines(file, path), path)
+
+
+def _json_lines(lines: Iterable[str], path: str) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield _decode(line)
@@ -101,3 +159,10 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 _decode = json.JSONDecoder(parse_constant=_reject_constant).decode
+_PARSERS: dict[str, Callable[[TextIO, str], Iterator[Any]]] = {
+    ".csv": _csv,
+    ".tsv": partial(_csv, delimiter="\t"),
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".json": _json_file,
+}

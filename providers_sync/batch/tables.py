@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidRequestError
 from .cells import plain_value
 from .rows import check_columns
-from .templates import Template
+from .templates import Template, first_twice
 
 
 def rows_of(inputs: Any, template: Template | None) -> Iterable[Any]:
@@ -33,9 +33,8 @@ def rows_of(inputs: Any, template: Template | None) -> Iterable[Any]:
 
 def _frame_rows(frame: Any, method: str, template: Template | None) -> Iterator[dict[str, Any]]:
     names = [str(name) for name in frame.columns]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidRequestError(f"the DataFrame has two columns {name!r}: rename one")
+    if (twice := first_twice(names)) is not None:
+        raise InvalidRequestError(f"the DataFrame has two columns {twice!r}: rename one")
     check_columns(names, template, "the DataFrame")
     if method == "itertuples":
         return _dicts(names, frame.itertuples(index=False, name=None))

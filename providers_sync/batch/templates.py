@@ -31,6 +31,16 @@ def shown_names(names: Iterable[Any]) -> str:
     return ", ".join(shown) or "none"
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """Return the first name that has been there before, if any."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 class Template:
     """A text with ``{column}`` in places; ``{{`` and ``}}`` are braces.
 
