@@ -84,8 +84,9 @@ LAYERS = [
     "circuit_breaker",
     # inside batch
     "batch.run",
-    "batch.inbox",
-    "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs batch.tables",
+    "batch.inbox batch.stopping",
+    "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs batch.tables "
+    "batch.input_check",
     "batch.ledger",
     "batch.ledger_lines batch.executor batch.reply_message",
     "batch.records",

@@ -25,7 +25,9 @@ from .inputs import read
 from .ledger import LedgerError
 from .records import to_records
 from .results import Result
+from .rows import to_rows
 from .run import BatchRun
+from .stopping import Budget
 from .tables import rows_of
 from .templates import Template
 
@@ -48,6 +50,8 @@ def map(
     ledger: str | os.PathLike[str] | None = None,
     ordered: bool = False,
     rate: float | None = None,
+    budget: float | None = None,
+    price: tuple[float, float] | None = None,
     on_error: Literal["record", "raise"] = "record",
     into: Any = None,
     repairs: int | NotGiven = NOT_GIVEN,
@@ -72,6 +76,10 @@ def map(
       are sent again.
     - ``ordered``: yield in the order of the inputs.
     - ``rate``: requests per minute, retries included, over all workers.
+    - ``budget``: the tokens that the answers may use, those of their prompts included; or with
+      ``price=(input, output)``, what a million tokens cost, the money. When it is used up, no more
+      rows are sent; up to ``concurrency`` requests are in progress then, and run to their end.
+      Recorded answers cost nothing. Where a server does not report tokens they are estimated.
     - ``into``: the type of every answer, as for ``Provider.stream``; the object is in
       ``result.value``. The ledger holds the text: a recorded answer is validated again, and asked
       for again if it does not fit. ``repairs`` is how often an answer is asked again that does not.
@@ -85,9 +93,13 @@ def map(
     answers are discarded.
 
     Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
-    the first row lacks what is asked; ``LedgerError`` from the first
-    ``next()`` if the ledger cannot be used (the file is left unchanged), and later if it cannot be
-    read or written; and ``ProviderError`` if no thread can be started.
+    the first row lacks what is asked; ``LedgerError`` from the first ``next()`` if the ledger
+    cannot be used (the file is left unchanged), and later if it cannot be read or written; and
+    ``ProviderError`` if no thread can be started. After all results so far, also ``ProviderError``
+    if the budget is used up, or if no row can be answered: the key is wrong, the model unknown, no
+    credit is left, or ten rows in a row cannot reach the server. The first such failure is its
+    ``__cause__``, and ``reason`` says why. Rows that were not sent have no result: a rerun sends
+    them.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
@@ -112,13 +124,13 @@ def map(
         raise InvalidRequestError("repairs= and skip_invalid= need into=, the type of the answers")
     return BatchRun(
         provider,
-        rows_of(inputs, filled),
-        template=filled,
+        to_rows(rows_of(inputs, filled), filled),
         concurrency=concurrency,
         executor=executor,
         ledger=ledger,
         ordered=ordered,
         rate=rate,
+        budget=Budget(budget, price),
         raise_errors=on_error == "raise",
         typed=typed,
     ).results()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,18 @@ class Row:
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
+def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
+    """Convert inputs to rows, lazily.
+
+    Raises ``InvalidRequestError`` if the first one lacks what is asked: it is the wrong input.
+    """
+    for number, value in enumerate(inputs, 1):
+        row = to_row(value, number, template)
+        if number == 1:
+            _check_first(row, template)
+        yield row
+
+
 def to_row(value: Any, number: int, template: Template | None = None) -> Row:
     """Convert the ``number``-th input to a row; an invalid one gets an ``error``."""
     custom_id: str | None = None
@@ -103,9 +115,8 @@ def check_columns(names: Iterable[Any], template: Template | None, where: str) -
         )
 
 
-def check_first(row: Row, template: Template | None) -> None:
-    """Raise ``InvalidRequestError`` if the first row lacks what is asked: it is the wrong input."""
-    if row.number != 1 or row.error is None:
+def _check_first(row: Row, template: Template | None) -> None:
+    if row.error is None:
         return
     if not isinstance(row.input, Mapping):
         check_columns(["prompt"], template, "row 1")

@@ -11,7 +11,7 @@ import heapq
 import math
 import threading
 import uuid
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import replace
@@ -37,8 +37,8 @@ from .pacing import (
 )
 from .result_buffer import ResultBuffer
 from .results import Reply, Result, to_result
-from .rows import check_first, to_row
-from .templates import Template
+from .rows import Row
+from .stopping import Budget, LastingFailures
 from .worker import reply_or_error, submit
 
 AHEAD = 2
@@ -49,25 +49,24 @@ RESUME_HINT = "the answers in {} are kept: run the same batch again to resume"
 
 
 class BatchRun:
-    """One call of ``map``, with the same arguments; ``results()`` is what ``map`` returns."""
+    """One call of ``map``, with its arguments as checked; ``results()`` is what ``map`` returns."""
 
     def __init__(
         self,
         provider: Provider,
-        inputs: Iterable[Any],
+        rows: Iterator[Row],
         *,
-        template: Template | None,
         concurrency: int,
         executor: Executor | None,
         ledger: Any,
         ordered: bool,
         rate: float | None,
+        budget: Budget,
         raise_errors: bool,
         typed: Mapping[str, Any],
     ) -> None:
         self._provider = provider
-        self._rows = (to_row(value, number, template) for number, value in enumerate(inputs, 1))
-        self._template = template
+        self._rows = rows
         self._concurrency = concurrency
         self._executor = executor
         self._ledger = ledger
@@ -81,6 +80,8 @@ class BatchRun:
         # The following are shared with the recorder, under this lock.
         self._changed = threading.Condition()
         self._rate_limiter = RateLimiter(rate)
+        self._budget = budget
+        self._lasting_failures = LastingFailures()
         self._buffer = ResultBuffer(ordered)
         self._retries: list[tuple[float, int, InFlight]] = []
         self._read_early: InFlight | None = None  # a row that was read ahead of its turn
@@ -175,9 +176,9 @@ class BatchRun:
         """Read the next input; return ``None`` at the end, or if the result is known already."""
         try:
             row = next(self._rows, None)
-            if row is not None:
-                check_first(row, self._template)
             known = None if row is None else self._records.find(row)
+            if row is not None and known is None and row.error is None:
+                self._budget.check()
         except Exception as error:  # noqa: BLE001 (from the caller's iterable; raised at the end)
             self._fail(error)
             return None
@@ -201,8 +202,9 @@ class BatchRun:
         try:
             ticket = f"{self._batch_id}:{in_flight.row.number}:{in_flight.attempts}"
             context = self._context.copy()
-            row, typed = in_flight.row, self._typed
-            future = submit(executor, self._provider, row, self._token, ticket, context, typed)
+            future = submit(
+                executor, self._provider, in_flight.row, self._token, ticket, context, self._typed
+            )
         except ProviderError as error:
             with self._changed:
                 self._unsettled -= 1
@@ -259,10 +261,14 @@ class BatchRun:
                 for _ in range(1, reply.attempts):
                     self._rate_limiter.note_start()
         if reply.error is None:
+            self._lasting_failures.note_answer()
             with self._changed:
                 self._answered += 1
         elif self._schedule_retry(in_flight, reply, reply.error):
             return None
+        elif stopped := self._lasting_failures.stop_after(in_flight, reply.error, self._answered):
+            self._fail(stopped)
+        self._budget.note(in_flight.row, reply)
         return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
 
     def _schedule_retry(self, in_flight: InFlight, reply: Reply, error: ProviderError) -> bool:

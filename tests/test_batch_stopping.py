@@ -1,0 +1,199 @@
+"""When a batch ends early: where no row can be answered, and where its budget is used up."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_sync import Failover, InvalidRequestError, OpenAICompatible, ProviderError, batch
+from providers_sync.testing import Request, ScriptedProvider, serve, status, text, usage
+
+ROWS = [str(number) for number in range(40)]
+QUOTA = status(429, "No credit", type="insufficient_quota")
+MODEL = status(404, "There is no m", type="model_not_found")
+
+
+def run_until_error(
+    provider: Any, inputs: Any = ROWS, **options: Any
+) -> tuple[list[batch.Result], ProviderError]:
+    """Return the results, and the error that ended the batch."""
+    results = []
+    with pytest.raises(ProviderError) as caught:  # noqa: PT012 (the results before it count)
+        for result in batch.map(provider, inputs, **options):
+            results.append(result)
+    return results, caught.value
+
+
+def scripted(script: Any) -> ScriptedProvider:
+    """Return a provider that does not retry."""
+    return ScriptedProvider(script, retry=None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(status(401, "Wrong key"), "authentication"), (QUOTA, "quota"), (MODEL, "unknown_model")],
+    ids=["key", "quota", "model"],
+)
+def test_a_batch_that_cannot_work_ends_at_the_first_failure(answer: Any, reason: str) -> None:
+    """Its result comes first; the others have none."""
+    provider = scripted(answer)
+    results, error = run_until_error(provider, concurrency=1)
+    assert len(provider.requests) == 1
+    (result,) = results
+    assert error.__cause__ is result.error
+    assert error.reason == reason
+    assert str(error) == f"no row can be answered, so no more rows were sent: {result.error}"
+
+
+def test_no_more_than_the_requests_in_progress_are_sent(tmp_path: Path) -> None:
+    """The ledger keeps what is there; a rerun sends all rows."""
+    ledger = tmp_path / "answers.jsonl"
+    with serve(status(401, "Wrong key")) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        results, _ = run_until_error(provider, concurrency=4, ledger=ledger)
+        assert len(server.requests) == len(results) <= 4
+    provider = ScriptedProvider("Hi")
+    assert len(list(batch.map(provider, ROWS, ledger=ledger))) == 40
+    assert len(provider.requests) == 40
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [status(403, "No"), status(404, "Not Found"), MODEL],
+    ids=["forbidden", "address", "model"],
+)
+def test_ten_failures_in_a_row_that_may_be_about_the_row_end_it(answer: Any) -> None:
+    """A row may be forbidden, or name a model of its own."""
+    rows = [{"body": {"messages": "Hi", "model": "x"}} for _ in range(40)]
+    results, error = run_until_error(scripted(answer), rows, concurrency=1)
+    assert len(results) == 10
+    assert str(error).startswith("10 rows in a row failed like this, so no more rows were sent: 40")
+
+
+def test_no_server_ends_it_after_ten_rows() -> None:
+    """Each of them is retried first, as the provider says."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # without listen()
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        provider = OpenAICompatible("m", base_url=url, retry=None)
+        results, error = run_until_error(provider, concurrency=1)
+    assert len(results) == 10
+    assert error.reason == "connection"
+
+
+def failing_at(numbers: Any, answer: Any) -> Callable[[Request], Any]:
+    """Return a script that answers all requests but these."""
+    return lambda request: answer if request.number in numbers else "Hi"
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [
+        (status(401, "No"), range(2, 11)),
+        (MODEL, range(2, 11)),
+        (status(403, "No"), [*range(1, 10), *range(11, 20)]),
+        (status(400, "No"), range(1, 40)),
+        (status(500, "No"), range(1, 41)),
+    ],
+    ids=["key", "model", "forbidden", "invalid", "server"],
+)
+def test_other_failures_do_not_end_it(answer: Any, numbers: Any) -> None:
+    """Nine in a row, before and after an answer, and failures of the row or the moment."""
+    results = list(batch.map(scripted(failing_at(numbers, answer)), ROWS, concurrency=1))
+    assert sum(each.error is not None for each in results) == len(numbers)
+    assert len(results) == 40
+
+
+def test_a_key_that_is_revoked_ends_it_after_ten_rows() -> None:
+    results, _ = run_until_error(
+        scripted(failing_at(range(3, 41), status(401, "No"))), concurrency=1
+    )
+    assert len(results) == 12
+
+
+def test_credit_that_runs_out_ends_it_at_once() -> None:
+    results, _ = run_until_error(scripted(failing_at(range(3, 41), QUOTA)), concurrency=1)
+    assert len(results) == 3
+
+
+def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
+    """A server that is busy may answer a later row."""
+    results, _ = run_until_error(
+        Failover([scripted(status(401, "No")), scripted(QUOTA)]), concurrency=1
+    )
+    assert len(results) == 10
+    mixed = Failover([scripted(status(401, "No")), scripted(status(503, "Busy"))])
+    assert len(list(batch.map(mixed, ROWS, concurrency=1))) == 40
+
+
+def test_rows_that_are_not_sent_do_not_count(tmp_path: Path) -> None:
+    """An invalid row between the failures changes nothing."""
+    rows = [row for number in range(20) for row in ({"prompt": None}, {"prompt": str(number)})]
+    results, _ = run_until_error(scripted(status(403, "No")), rows, concurrency=1)
+    assert sum(each.attempts for each in results) == 10
+
+
+# --- the budget
+
+
+def counted(read: int | None, written: int | None) -> Any:
+    """Return a script whose answers cost so many tokens."""
+    return [text("x" * 40), usage(read, written)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "rows", "message"),
+    [
+        (counted(3, 7), {"budget": 50}, 5, "(50 of 50 tokens)"),
+        (counted(3, 7), {"budget": 51}, 6, "(60 of 51 tokens)"),
+        ("x" * 40, {"budget": 100}, 6, "(108 of 100 tokens)"),
+        (counted(10_000, 0), {"budget": 0.07, "price": (2, 0)}, 4, "(0.08 of 0.07)"),
+        (counted(0, 10_000), {"budget": 0.07, "price": (0, 2.0)}, 4, "(0.08 of 0.07)"),
+    ],
+    ids=["tokens", "more", "estimated", "input", "output"],
+)
+def test_no_row_is_sent_after_the_budget(
+    answer: Any, options: Any, rows: int, message: str
+) -> None:
+    """The answer that uses it up is kept."""
+    results, error = run_until_error(scripted(answer), concurrency=1, **options)
+    assert len(results) == rows
+    assert str(error) == f"the budget is used up {message}, so no more rows were sent"
+
+
+def test_a_batch_within_its_budget_ends_without_an_error(tmp_path: Path) -> None:
+    """Also one that uses it up with its last row; recorded answers and invalid rows are free."""
+    ledger = tmp_path / "answers.jsonl"
+    provider = scripted(counted(3, 7))
+    assert len(list(batch.map(provider, ROWS, concurrency=1, budget=400, ledger=ledger))) == 40
+    rows = [*ROWS, "one", {"prompt": None}]
+    again = list(batch.map(provider, rows, concurrency=1, budget=1, ledger=ledger))
+    assert len(again) == 42
+    assert len(provider.requests) == 41
+
+
+def test_failed_rows_count_only_if_something_had_arrived() -> None:
+    assert len(list(batch.map(scripted(status(400, "No")), ROWS, budget=1))) == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 0}, "above 0"),
+        ({"budget": True}, "above 0"),
+        ({"budget": float("nan")}, "above 0"),
+        ({"budget": "5"}, "above 0"),
+        ({"budget": 2.5}, "for money, say with price="),
+        ({"price": (1, 2)}, "needs budget="),
+        ({"budget": 1, "price": (0, 0)}, "two numbers"),
+        ({"budget": 1, "price": (1, -2)}, "two numbers"),
+        ({"budget": 1, "price": 3}, "two numbers"),
+    ],
+)
+def test_invalid_budgets_are_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        batch.map(ScriptedProvider(), ROWS, **options)
