@@ -47,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--local", action="store_true", help="talk to the local model, through a temporary gateway"
     )
+    _add_request(chat)
     _add_tools(chat)
     _add_display(chat)
     chat.set_defaults(run=commands.chat)
@@ -189,6 +190,8 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="answer with the local model, through a temporary gateway",
     )
+    _add_request(command)
+    _add_content(command)
     _add_tools(command)
     _add_display(command)
 
@@ -220,6 +223,8 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
         "--paced", action="store_true", help="as slowly as the answer came, not at once"
     )
     _add_provider(command)
+    _add_request(command)
+    _add_content(command)
     _add_tools(command)
     _add_display(command)
     command.set_defaults(local=False)
@@ -252,9 +257,41 @@ def _add_address(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_display(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``ask`` and ``chat`` for the system message and the output."""
+def _add_request(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` and ``chat`` that go into the request."""
     command.add_argument("--system", metavar="TEXT", help="system message for the model")
+    command.add_argument(
+        "-o",
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="an option of the request, such as temperature=0.2; may be repeated",
+    )
+    command.add_argument(
+        "--max-tokens", metavar="N", type=int, help="limit of the answer's length, in tokens"
+    )
+
+
+def _add_content(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` for what is asked besides text, and for a typed answer."""
+    command.add_argument(
+        "-a",
+        "--attachment",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="send this image, PDF or sound, a file or a URL; may be repeated",
+    )
+    command.add_argument(
+        "--schema",
+        metavar="SCHEMA",
+        help='answer in JSON: fields such as "name, age int", a JSON schema, or a file with one',
+    )
+
+
+def _add_display(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` and ``chat`` for the output."""
     command.add_argument(
         "--plain", action="store_true", help="print plain text, do not render Markdown"
     )
