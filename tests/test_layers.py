@@ -24,7 +24,7 @@ LAYERS = [
     "cli.parser",
     "cli.recordings",
     "cli.commands cli.one_recording",
-    "cli.recording_list",
+    "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
