@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .config import Timeouts
 from .errors import InvalidRequestError, ModelNotSupportedError, ProviderError, StreamCancelled
@@ -106,12 +106,12 @@ def _model_name(value: str) -> str:
     return name
 
 
-def make_provider(selection: Selection, base_url: str | None = None) -> Provider:
-    """Return the selected provider, at ``base_url`` if there is one.
+def make_provider(selection: Selection, base_url: str | None = None, **options: Any) -> Provider:
+    """Return the selected provider, at ``base_url`` if there is one, with options for all calls.
 
     Raises ``InvalidRequestError`` for settings that cannot work, naming the variable at fault.
     """
-    settings = {"base_url": base_url} if base_url else {}
+    settings = {**options, "base_url": base_url} if base_url else options
     try:
         return get_provider(selection.provider, selection.model, **settings)
     except ModelNotSupportedError as error:

@@ -16,8 +16,10 @@ import pytest
 
 from providers_sync import OpenAICompatible, Outcome
 from providers_sync.batch import command
+from providers_sync.batch.progress_display import ProgressLine, progress
 from providers_sync.batch.results import Reply, to_result
 from providers_sync.batch.rows import to_row
+from providers_sync.batch.tally import Tally
 from providers_sync.cli import main
 from providers_sync.testing import (
     Request,
@@ -147,7 +149,7 @@ def test_the_summary_counts_answers_that_are_not_whole_in_words(
 
 def test_the_summary_names_ten_kinds_of_endings_at_most() -> None:
     """A server that gives a new reason each time does not fill the screen."""
-    tally = command.Tally(total=30)
+    tally = Tally(total=30)
     for number in range(30):
         message = {"role": "assistant", "content": "Hel"}
         answered = Reply(message, Outcome.COMPLETE, finish_reason=f"reason {number}")
@@ -164,7 +166,7 @@ def test_a_broken_line_is_found_before_anything_is_sent(
     source = tmp_path / "prompts.jsonl"
     source.write_text('"one"\n{broken\n')
     with serve(echo) as server:
-        assert main(batch_arguments(server, (str(source), str(tmp_path / "out")))) == 1
+        assert main(batch_arguments(server, (str(source), str(tmp_path / "out")))) == 2
         assert server.requests == []
     assert "line 2 of " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -224,9 +226,9 @@ def test_control_characters_in_the_file_name_are_escaped(
     assert "Stopped. The finished rows are in out␛[2J:" in capsys.readouterr().err
 
 
-def tally(done: int, total: int) -> command.Tally:
+def tally(done: int, total: int) -> Tally:
     """Return a tally that started a minute ago."""
-    result = command.Tally(total, answered=done)
+    result = Tally(total, answered=done)
     result.started -= 60
     return result
 
@@ -234,7 +236,7 @@ def tally(done: int, total: int) -> command.Tally:
 def test_the_line_in_a_terminal_is_rewritten() -> None:
     """Count, rate, failures and the time left, on one line until the end."""
     out = Terminal()
-    line = command.ProgressLine(out)
+    line = ProgressLine(out)
     line._shown_at -= 1
     line.show(tally(120, 480))
     line.show(tally(121, 480))  # too soon for another update
@@ -248,7 +250,7 @@ def test_the_line_in_a_terminal_is_rewritten() -> None:
 def test_the_line_in_a_log_is_repeated_now_and_then() -> None:
     """One line every ten seconds, without carriage returns."""
     out = io.StringIO()
-    line = command.ProgressLine(out)
+    line = ProgressLine(out)
     line.show(tally(1, 4))
     line._shown_at -= 11
     line.show(tally(2, 4))
@@ -261,8 +263,8 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
     """It has the same text next to it."""
     pytest.importorskip("rich", reason="rich is not installed")
     out = Terminal()
-    with command.progress(4, out) as bar:
-        assert not isinstance(bar, command.ProgressLine)
+    with progress(4, out) as bar:
+        assert not isinstance(bar, ProgressLine)
         bar.show(tally(4, 4))
     assert "4/4" in out.getvalue()
     assert "0 failed" in out.getvalue()
@@ -271,6 +273,6 @@ def test_rich_draws_the_bar_where_it_is_installed() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])
 def test_time_left_reads_like_a_clock(seconds: int, shown: str) -> None:
     """Hours are shown only if there are any."""
-    tally = command.Tally(total=2, answered=1)
+    tally = Tally(total=2, answered=1)
     tally.started -= seconds
     assert tally.time_left() == shown

@@ -23,7 +23,7 @@ LAYERS = [
     "cli",
     "cli.parser",
     "cli.recordings",
-    "cli.commands cli.one_recording",
+    "cli.commands cli.one_recording cli.batch_arguments",
     "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
@@ -70,6 +70,8 @@ LAYERS = [
     PUBLIC,
     # built on providers
     "batch.command",
+    "batch.progress_display batch.result_table",
+    "batch.tally",
     "failover batch chat recording",
     # inside recording
     "recording.recorded",

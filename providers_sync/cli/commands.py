@@ -18,9 +18,9 @@ from ..provider_selection import (
     make_provider,
     models_of,
     select_provider,
-    set_only_model,
 )
 from ..providers import PRESETS
+from ..providers.calls import NOT_PER_CALL
 from .local_model import local_provider, what_is_missing
 
 if TYPE_CHECKING:
@@ -93,32 +93,37 @@ def chosen_tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def batch(options: argparse.Namespace) -> int:
     from ..batch.command import run
 
-    with selected_provider(options, "--provider NAME") as provider:
-        if not provider.model and _rows_without_model(options.input):
-            set_only_model(provider)
+    call = call_arguments(options)
+    request = call["options"]
+    for name in NOT_PER_CALL:
+        if name in request:
+            raise InvalidRequestError(f"-o {name}: this is no option of a request")
+    if options.system is not None:
+        request["system"] = options.system
+    with selected_provider(options, "--provider NAME", **request) as provider:
         return run(
             provider,
             options.input,
             options.output,
+            table=options.table,
+            skip_invalid=options.skip_invalid,
             concurrency=options.concurrency,
             rate=options.rate,
+            template=options.template,
+            into=call["into"],
+            budget=options.budget,
+            price=options.price,
         )
-
-
-def _rows_without_model(path: str) -> int:
-    """Return the number of rows without a model; find broken lines before any request."""
-    from ..batch import read
-    from ..batch.rows import to_row
-
-    rows = (to_row(value, number) for number, value in enumerate(read(path), 1))
-    return sum(1 for row in rows if row.error is None and not row.model)
 
 
 @contextlib.contextmanager
 def selected_provider(
-    options: argparse.Namespace, suggestion: str = "--provider NAME or --local"
+    options: argparse.Namespace, suggestion: str = "--provider NAME or --local", **request: Any
 ) -> Iterator[Provider]:
-    """Make the selected provider; with ``--local``, start the local model for it."""
+    """Make the selected provider; with ``--local``, start the local model for it.
+
+    ``request`` has options for all requests of the provider, without ``--local``.
+    """
     if options.local:
         with local_provider(options) as provider:
             yield provider
@@ -132,7 +137,7 @@ def selected_provider(
     )
     if options.debug:
         report(f"using {selection.provider}, because of {selection.reason}")
-    yield make_provider(selection, options.base_url)
+    yield make_provider(selection, options.base_url, **request)
 
 
 def serve(options: argparse.Namespace) -> int:

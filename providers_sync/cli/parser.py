@@ -11,6 +11,7 @@ from .. import PROVIDERS, __version__
 from ..printable import one_line
 from ..providers import PRESETS
 from . import commands, recordings
+from .batch_arguments import add_batch_arguments
 from .commands import DEFAULT_PORT
 
 NAMES = sorted({*PROVIDERS, *PRESETS})
@@ -64,29 +65,15 @@ def make_parser() -> argparse.ArgumentParser:
     chat.set_defaults(run=commands.chat)
 
     batch = subparsers.add_parser(
-        "batch", parents=[common], help="answer a file of prompts; can be resumed"
+        "batch",
+        parents=[common],
+        help="answer a file of prompts; can be resumed",
+        usage="%(prog)s IN OUT [options]",
     )
-    batch.add_argument(
-        "input",
-        metavar="IN",
-        help="file of prompts: .csv (column 'prompt'), .jsonl, or text, one prompt per line",
-    )
-    batch.add_argument(
-        "output",
-        metavar="OUT",
-        help="the ledger: file for the answers; rows answered in it are skipped",
-    )
-    _add_provider(batch, "for rows without a model; ")
-    batch.add_argument(
-        "--concurrency",
-        metavar="N",
-        type=int,
-        default=8,
-        help="number of concurrent requests (default: 8)",
-    )
-    batch.add_argument(
-        "--rate", metavar="N", type=float, help="maximum number of requests per minute"
-    )
+    _add_provider(batch, "for rows without one; ")
+    _add_request(batch)
+    _add_schema(batch)
+    add_batch_arguments(batch)
     batch.set_defaults(run=commands.batch, local=False)
 
     record = subparsers.add_parser(
@@ -284,6 +271,10 @@ def _add_content(command: argparse.ArgumentParser) -> None:
         default=[],
         help="send an image, PDF or sound, or its URL (repeatable)",
     )
+    _add_schema(command)
+
+
+def _add_schema(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--schema",
         metavar="SCHEMA",

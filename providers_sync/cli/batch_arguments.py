@@ -1,0 +1,27 @@
+"""The arguments of ``batch`` that no other sub-command has."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+
+def add_batch_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the files, and the options about rows, limits and the table."""
+    add = command.add_argument
+    add("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .json, or text, one per line")
+    add("output", metavar="OUT", help="the answers; also read, to resume")
+    add("--template", metavar="TEXT", help='the prompt of a row: "Translate: {column}"')
+    add("--table", metavar="FILE", help="write the results as .csv, .tsv or .parquet too")
+    add("--budget", metavar="N", type=float, help="stop after N tokens, or so much money")
+    add("--price", metavar="IN,OUT", type=_price, help="of a million tokens: 0.15,0.60")
+    add("--concurrency", metavar="N", type=int, default=8, help="requests at a time (default: 8)")
+    add("--rate", metavar="N", type=float, help="most requests per minute")
+    add("--skip-invalid", action="store_true", help="send the rest if some rows cannot be sent")
+
+
+def _price(text: str) -> tuple[float, float]:
+    with contextlib.suppress(ValueError):
+        read, written = map(float, text.split(","))
+        return read, written
+    raise argparse.ArgumentTypeError(f"must be two numbers, such as 0.15,0.60, not {text}")
