@@ -46,7 +46,7 @@ def bodies(script: Script, source: str, *more: str) -> list[dict[str, Any]]:
 MISTAKES = [
     {"custom_id": "a", "prompt": "one"},
     {"custom_id": "a", "prompt": "two"},
-    {"prompt": None},
+    {"prompt": " "},
     {"prompt": None},
     {"prompt": 5},
     {"custom_id": 7, "prompt": "x"},
@@ -69,7 +69,7 @@ def test_mistakes_are_listed_before_anything_is_sent(
     assert lines[:3] == [
         "providers-sync: 8 of 10 rows cannot be sent:",
         "  row 2: custom_id 'a' is that of row 1: it must be unique",
-        "  row 3 has no prompt (None or NaN): leave it out; and 1 more like it",
+        "  row 3 has no prompt (it is empty): leave it out; and 1 more like it",
     ]
     assert lines[3].startswith("  row 5: messages must be a string")
     assert lines[4].startswith("  row 6: custom_id must be text")

@@ -195,3 +195,14 @@ def test_role_beside_a_prompt_is_data(row: dict[str, Any], sent: str) -> None:
     assert (result.text, result.custom_id) == ("Hello", row.get("custom_id", "row-1"))
     (request,) = provider.requests
     assert request.json()["messages"] == [{"role": "user", "content": sent}]
+
+
+def test_empty_cell_of_a_csv_is_not_asked(tmp_path: Path) -> None:
+    """pandas would read it as NaN; a text in a program may be empty."""
+    path = tmp_path / "a.csv"
+    path.write_text("id,prompt\n1,Hi\n2,\n3, \n4\n")
+    provider = ScriptedProvider("Hello")
+    errors = [str(each.error) for each in batch.map(provider, batch.read(path), ordered=True)]
+    assert errors[0] == "None"
+    assert ["has no prompt" in error for error in errors] == [False, True, True, True]
+    assert [each.text for each in batch.map(provider, [""])] == ["Hello"]

@@ -70,7 +70,7 @@ def test_row_without_a_value_fails_alone_and_is_named(missing: Any) -> None:
     for inputs in (frame.prompt, frame, ["one", missing]):
         first, second = run(inputs)
         assert first.text == "one"
-        assert "row 2 has no prompt (None or NaN)" in str(second.error)
+        assert "row 2 has no prompt (it is empty)" in str(second.error)
     _, second = run(frame, template="Say {prompt}")
     assert "row 2 has no value in column 'prompt' (None or NaN)" in str(second.error)
 

@@ -50,7 +50,10 @@ def run(
         if checked is None:
             return WRONG_INPUT
         if checked.invalid and not skip_invalid:
-            _report("nothing was sent: correct the input, or send the rest with --skip-invalid")
+            rest = (
+                ", or send the rest with --skip-invalid" if checked.invalid < checked.rows else ""
+            )
+            _report(f"nothing was sent: correct the input{rest}")
             return WRONG_INPUT
         if checked.without_model:
             set_only_model(provider)

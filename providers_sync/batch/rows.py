@@ -93,8 +93,8 @@ def to_row(value: Any, number: int, template: Template | None = None) -> Row:
         elif isinstance(value, Mapping) and not is_message(value):
             custom_id = _custom_id(value)
             prompt, model, options = _request(value, where)
-        if prompt is None:
-            raise InvalidRequestError(f"{where} has no prompt (None or NaN): leave it out")
+        if prompt is None or (isinstance(value, Mapping) and _is_blank(prompt)):
+            raise InvalidRequestError(f"{where} has no prompt (it is empty): leave it out")
         messages = to_messages(prompt)
     except InvalidRequestError as invalid:
         # Without the traceback, whose frames would keep the row alive until a garbage collection.
@@ -139,6 +139,10 @@ def _columns(value: Any, where: str) -> Mapping[str, Any]:
 def is_message(value: Mapping[str, Any]) -> bool:
     """Return whether an input is one message; in a row with a prompt, ``role`` is data."""
     return "role" in value and not any(key in value for key in _REQUEST_KEYS)
+
+
+def _is_blank(prompt: Any) -> bool:
+    return isinstance(prompt, str) and not prompt.strip()
 
 
 def _custom_id(value: Mapping[str, Any]) -> str | None:
