@@ -15,7 +15,7 @@ import pytest
 
 from providers_sync.batch import progress_display
 from providers_sync.cli import main
-from providers_sync.testing import Request, Script, Server, serve, status, text, usage
+from providers_sync.testing import Request, Script, Server, pause, serve, status, text, usage
 
 
 def echo(request: Request) -> Any:
@@ -244,6 +244,18 @@ def test_parquet_takes_cells_of_any_kind(folder: Path) -> None:
     first, second = table_of("out.parquet")
     assert (first["x"], second["x"], second["y"]) == ("1", "one?", str(10**30))
     assert (first["b"], first["input_tokens"]) == (True, 1)
+
+
+def test_table_is_in_the_order_of_the_input(folder: Path) -> None:
+    """Whatever answer comes first."""
+    Path("in.txt").write_text("".join(f"{number}\n" for number in range(20)))
+
+    def script(request: Request) -> Any:
+        answer = echo(request)
+        return [pause(0.3), *answer] if answer[0] == text("0") else answer
+
+    bodies(script, "in.txt", "--table", "out.csv")
+    assert [row["text"] for row in table_of("out.csv")] == [str(number) for number in range(20)]
 
 
 def test_table_of_an_ended_batch_has_what_is_there(folder: Path) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from providers_sync import Failover, InvalidRequestError, OpenAICompatible, ProviderError, batch
+from providers_sync import (
+    APITimeoutError,
+    Failover,
+    InvalidRequestError,
+    OpenAICompatible,
+    ProviderError,
+    batch,
+)
+from providers_sync.batch.pacing import InFlight, RetryBudget
+from providers_sync.batch.rows import to_row
+from providers_sync.batch.stopping import LastingFailures
 from providers_sync.testing import Request, ScriptedProvider, serve, status, text, usage
 
 ROWS = [str(number) for number in range(40)]
@@ -128,6 +138,18 @@ def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
     assert len(results) == 10
     mixed = Failover([scripted(status(401, "No")), scripted(status(503, "Busy"))])
     assert len(list(batch.map(mixed, ROWS, concurrency=1))) == 40
+
+
+@pytest.mark.parametrize(("clock", "ends"), [("connect", True), ("first_token", False)])
+def test_host_that_does_not_answer_is_like_no_server(clock: str, ends: bool) -> None:
+    """Unlike a server that takes the request, and is slow."""
+    provider = ScriptedProvider()
+    failures = LastingFailures()
+    row = InFlight(to_row("Hi", 1), RetryBudget(provider))
+    error = APITimeoutError("Too late", clock=clock)
+    found = [failures.stop_after(row, error, answered=5) for _ in range(10)]
+    assert found[:9] == [None] * 9
+    assert (found[9] is not None) == ends
 
 
 def test_rows_that_are_not_sent_do_not_count(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_row_without_a_value_fails_alone_and_is_named(missing: Any) -> None:
     assert "row 2 has no value in column 'prompt' (None or NaN)" in str(second.error)
 
 
+def test_input_of_a_result_is_plain_python() -> None:
+    """NaN is ``None``, a text of numpy a text: what a result holds can be pickled and be JSON."""
+    frame = pandas.DataFrame({"prompt": [numpy.str_("one")], "n": [numpy.nan]}, dtype="object")
+    (result,) = run(frame)
+    assert result.input == {"prompt": "one", "n": None}
+    assert type(result.input["prompt"]) is str
+
+
 @pytest.mark.parametrize("frame", FRAMES)
 def test_data_frame_without_a_prompt_is_refused_at_once(frame: Any) -> None:
     """The names of its columns are not asked."""
@@ -128,6 +136,8 @@ def test_records_join_the_columns_of_the_input() -> None:
     assert list(found["label"]) == [1, 2]
     assert list(found["text"]) == ["one", "two"]
     assert list(found.columns)[:4] == ["custom_id", "input.text", "label", "prompt"]
+    (record,) = batch.to_records(run([{"prompt": "a", "text": 1, "input.text": 2}]))
+    assert (record["input.text"], record["input.input.text"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,6 @@ def plain_value(value: Any) -> Any:
         return value
     if kind.__name__ in _MISSING or (isinstance(value, float) and value != value):
         return None
-    if isinstance(value, str):
-        return str(value)
     if kind.__module__.partition(".")[0] == "numpy" and kind.__name__ != "datetime64":
         return value.tolist()
     return value
