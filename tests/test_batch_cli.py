@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ import pytest
 
 from providers_sync import OpenAICompatible, Outcome
 from providers_sync.batch import command
-from providers_sync.batch.progress_display import ProgressLine, progress
 from providers_sync.batch.results import Reply, to_result
 from providers_sync.batch.rows import to_row
 from providers_sync.batch.tally import Tally
@@ -35,14 +33,6 @@ from providers_sync.testing import (
 )
 
 ROOT = Path(__file__).parent.parent
-
-
-class Terminal(io.StringIO):
-    """A standard error that is a terminal."""
-
-    def isatty(self) -> bool:
-        """Return true."""
-        return True
 
 
 def echo(request: Request) -> Any:
@@ -224,55 +214,3 @@ def test_control_characters_in_the_file_name_are_escaped(
     with pytest.raises(KeyboardInterrupt):
         command.run(OpenAICompatible("m"), files[0], "out\x1b[2J")
     assert "Stopped. The finished rows are in out␛[2J:" in capsys.readouterr().err
-
-
-def tally(done: int, total: int) -> Tally:
-    """Return a tally that started a minute ago."""
-    result = Tally(total, answered=done)
-    result.started -= 60
-    return result
-
-
-def test_the_line_in_a_terminal_is_rewritten() -> None:
-    """Count, rate, failures and the time left, on one line until the end."""
-    out = Terminal()
-    line = ProgressLine(out)
-    line._shown_at -= 1
-    line.show(tally(120, 480))
-    line.show(tally(121, 480))  # too soon for another update
-    line.show(tally(480, 480))
-    first, last = out.getvalue().lstrip("\r").split("\r")
-    assert first.rstrip() == "120/480 25 % · 2.0 rows/s · 0 failed · 3:00 left"
-    assert last.startswith("480/480 100 %")
-    assert last.endswith("\n")
-
-
-def test_the_line_in_a_log_is_repeated_now_and_then() -> None:
-    """One line every ten seconds, without carriage returns."""
-    out = io.StringIO()
-    line = ProgressLine(out)
-    line.show(tally(1, 4))
-    line._shown_at -= 11
-    line.show(tally(2, 4))
-    line.show(tally(4, 4))
-    assert [each.split()[0] for each in out.getvalue().splitlines()] == ["2/4", "4/4"]
-    assert "\r" not in out.getvalue()
-
-
-def test_rich_draws_the_bar_where_it_is_installed() -> None:
-    """It has the same text next to it."""
-    pytest.importorskip("rich", reason="rich is not installed")
-    out = Terminal()
-    with progress(4, out) as bar:
-        assert not isinstance(bar, ProgressLine)
-        bar.show(tally(4, 4))
-    assert "4/4" in out.getvalue()
-    assert "0 failed" in out.getvalue()
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (65, "1:05"), (3725, "1:02:05")])
-def test_time_left_reads_like_a_clock(seconds: int, shown: str) -> None:
-    """Hours are shown only if there are any."""
-    tally = Tally(total=2, answered=1)
-    tally.started -= seconds
-    assert tally.time_left() == shown

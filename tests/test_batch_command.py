@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import stat
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import pandas
 import pytest
 
-from providers_sync.batch import progress_display
 from providers_sync.cli import main
 from providers_sync.testing import Request, Script, Server, pause, serve, status, text, usage
 
@@ -284,46 +282,3 @@ def test_parquet_without_its_packages_is_refused_first(
         assert run(server, "in.txt", "--table", "out.parquet") == 1
         assert server.requests == []
     assert "needs pandas and pyarrow: pip install pandas pyarrow" in capsys.readouterr().err
-
-
-# --- signs of life
-
-
-class Screen(io.StringIO):
-    """An output that may be a terminal."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__()
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        """Return whether it is one."""
-        return self._is_terminal
-
-
-@pytest.mark.parametrize(
-    ("is_terminal", "shown"),
-    [
-        (True, "\rchecking: 11 rows\rchecking: 12 rows\r" + " " * 17 + "\r"),
-        (False, "checking: 11 rows\n"),
-    ],
-)
-def test_reading_shows_how_far_it_is(
-    is_terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After two seconds in a terminal, where the line is removed; every ten seconds in a log."""
-    now = [0.0]
-    monkeypatch.setattr(progress_display, "monotonic", lambda: now[0])
-    out = Screen(is_terminal)
-    with progress_display.count_rows("checking", out) as show:
-        for count, seconds in ((1, 0.1), (2, 1.9), (11, 10.5), (12, 11.0)):
-            now[0] = seconds
-            show(count)
-    assert out.getvalue() == shown
-
-
-def test_short_reading_shows_nothing() -> None:
-    out = Screen(True)
-    with progress_display.count_rows("checking", out) as show:
-        show(1)
-    assert out.getvalue() == ""
