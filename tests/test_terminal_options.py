@@ -264,8 +264,8 @@ def test_what_is_missing_is_told_in_one_line(
         importlib.util, "find_spec", lambda name: object() if name in installed else None
     )
     assert what_is_missing() == told
-    if told:
-        assert main(["ask", "--local", "Hi"]) == 1
+    for command in (["ask", "--local", "Hi"], ["serve", "--engine", "local"]) if told else ():
+        assert main(command) == 1
         assert capsys.readouterr().err == f"providers-sync: {told}\n"
 
 

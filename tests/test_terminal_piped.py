@@ -154,6 +154,20 @@ def test_what_is_no_question_is_an_error(arguments: list[str], stdin: bytes, mes
         assert server.requests == []
 
 
+def test_pipe_that_never_ends_is_refused() -> None:
+    """As from a device; it is not read into memory for ever."""
+    with serve(["ok"]) as server:
+        line = command("ask", "Hi", url=server.url)
+        source = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
+        done = subprocess.run(
+            line, stdin=source.stdout, capture_output=True, env=environment(), timeout=30
+        )
+        source.kill()
+        source.communicate()
+        assert server.requests == []
+    assert done.stderr == b"providers-sync: standard input has more than 64 MB\n"
+
+
 @pytest.mark.parametrize(
     ("stdin", "sent"), [(b"\xef\xbb\xbfOne?\n", ["One?"]), (b"On\xff\nTwo?\n", ["Two?"])]
 )

@@ -143,6 +143,8 @@ def selected_provider(
 def serve(options: argparse.Namespace) -> int:
     if options.fault is not None:
         return _serve_fault(options)
+    if options.engine == "local" and (missing := what_is_missing(options.model)):
+        raise InvalidRequestError(missing)
     from ..gateway import find_token, serve
     from ..gateway_page import exports
     from ..terminal.spinner import show_spinner

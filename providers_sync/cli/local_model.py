@@ -8,7 +8,6 @@ import importlib.util
 from collections.abc import Iterator
 
 from .. import PROVIDERS, InvalidRequestError, Provider
-from ..local_server import find_weights
 
 PACKAGES = ("werkzeug", "waitress", "xllamacpp")
 """What the extra ``local`` installs."""
@@ -23,6 +22,8 @@ def what_is_missing(weights: str | None = None) -> str:
 
     ``weights`` is the path of a file of the user's own.
     """
+    from ..local_server import find_weights
+
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     commands = [INSTALL] if missing else []
     try:

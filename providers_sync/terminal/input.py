@@ -16,6 +16,8 @@ from ..printable import one_line, visible
 HISTORY_LINES = 1000
 SILENT_S = 2.0
 """How long piped input may stay silent: then a question given as an argument is sent without it."""
+PIPED_BYTES = 64 * 1024 * 1024
+"""Limit of piped input: a device may never end it."""
 FENCE = '"""'
 """Alone on a line, it starts and ends a message of several lines."""
 
@@ -58,7 +60,7 @@ def read_piped_input(*, may_skip: bool = False) -> str:
 
     With ``may_skip`` also ``""`` if nothing comes for two seconds: a program that is started by
     another one may inherit a pipe that nobody writes to or closes. Raise ``InvalidRequestError`` if
-    it is not UTF-8 text.
+    it is not UTF-8 text, or has more than 64 MB.
     """
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
@@ -75,7 +77,10 @@ def read_piped_input(*, may_skip: bool = False) -> str:
                 )
                 return ""
             note("reading standard input until it ends; Ctrl-C stops")
-    return _decode(sys.stdin.buffer.read())
+    data = sys.stdin.buffer.read(PIPED_BYTES + 1)
+    if len(data) > PIPED_BYTES:
+        raise InvalidRequestError(f"standard input has more than {PIPED_BYTES >> 20} MB")
+    return _decode(data)
 
 
 def _decode(data: bytes) -> str:
