@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 
 from providers_sync import (
     APITimeoutError,
+    AuthenticationError,
     Failover,
     InvalidRequestError,
     OpenAICompatible,
@@ -18,8 +20,9 @@ from providers_sync import (
     batch,
 )
 from providers_sync.batch.pacing import InFlight, RetryBudget
+from providers_sync.batch.results import failed_reply
 from providers_sync.batch.rows import to_row
-from providers_sync.batch.stopping import LastingFailures
+from providers_sync.batch.stopping import Stopping
 from providers_sync.testing import Request, ScriptedProvider, serve, status, text, usage
 
 ROWS = [str(number) for number in range(40)]
@@ -27,13 +30,25 @@ QUOTA = status(429, "No credit", type="insufficient_quota")
 MODEL = status(404, "There is no m", type="model_not_found")
 
 
-def run_until_error(
+def run_until_stopped(
     provider: Any, inputs: Any = ROWS, **options: Any
-) -> tuple[list[batch.Result], ProviderError]:
+) -> tuple[list[batch.Result], batch.NotSentError]:
+    """Return the results of the rows that were sent, and the error of all the others."""
+    results = list(batch.map(provider, inputs, **options))
+    assert len(results) == len(inputs)
+    sent = [each for each in results if not isinstance(each.error, batch.NotSentError)]
+    others = [each for each in results if each not in sent]
+    (error,) = {each.error for each in others}
+    assert isinstance(error, batch.NotSentError)
+    assert {each.attempts for each in others} == {0}
+    return sent, error
+
+
+def run_until_error(provider: Any, **options: Any) -> tuple[list[batch.Result], ProviderError]:
     """Return the results, and the error that ended the batch."""
     results = []
-    with pytest.raises(ProviderError) as caught:  # noqa: PT012 (the results before it count)
-        for result in batch.map(provider, inputs, **options):
+    with pytest.raises(batch.NotSentError) as caught:  # noqa: PT012 (the results before count)
+        for result in batch.map(provider, ROWS, concurrency=1, **options):
             results.append(result)
     return results, caught.value
 
@@ -49,9 +64,9 @@ def scripted(script: Any) -> ScriptedProvider:
     ids=["key", "quota", "model"],
 )
 def test_a_batch_that_cannot_work_ends_at_the_first_failure(answer: Any, reason: str) -> None:
-    """Its result comes first; the others have none."""
+    """The other rows have its error, too."""
     provider = scripted(answer)
-    results, error = run_until_error(provider, concurrency=1)
+    results, error = run_until_stopped(provider, concurrency=1)
     assert len(provider.requests) == 1
     (result,) = results
     assert error.__cause__ is result.error
@@ -60,12 +75,13 @@ def test_a_batch_that_cannot_work_ends_at_the_first_failure(answer: Any, reason:
 
 
 def test_no_more_than_the_requests_in_progress_are_sent(tmp_path: Path) -> None:
-    """The ledger keeps what is there; a rerun sends all rows."""
+    """The ledger has only these; a rerun sends all rows."""
     ledger = tmp_path / "answers.jsonl"
     with serve(status(401, "Wrong key")) as server:
         provider = OpenAICompatible("m", base_url=server.url)
-        results, _ = run_until_error(provider, concurrency=4, ledger=ledger)
+        results, _ = run_until_stopped(provider, concurrency=4, ledger=ledger)
         assert len(server.requests) == len(results) <= 4
+    assert ledger.read_bytes().count(b"\n") == len(results)
     provider = ScriptedProvider("Hi")
     assert len(list(batch.map(provider, ROWS, ledger=ledger))) == 40
     assert len(provider.requests) == 40
@@ -79,7 +95,7 @@ def test_no_more_than_the_requests_in_progress_are_sent(tmp_path: Path) -> None:
 def test_ten_failures_in_a_row_that_may_be_about_the_row_end_it(answer: Any) -> None:
     """A row may be forbidden, or name a model of its own."""
     rows = [{"body": {"messages": "Hi", "model": "x"}} for _ in range(40)]
-    results, error = run_until_error(scripted(answer), rows, concurrency=1)
+    results, error = run_until_stopped(scripted(answer), rows, concurrency=1)
     assert len(results) == 10
     assert str(error).startswith("10 rows in a row failed like this, so no more rows were sent: 40")
 
@@ -90,7 +106,7 @@ def test_no_server_ends_it_after_ten_rows() -> None:
         closed.bind(("127.0.0.1", 0))  # without listen()
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         provider = OpenAICompatible("m", base_url=url, retry=None)
-        results, error = run_until_error(provider, concurrency=1)
+        results, error = run_until_stopped(provider, concurrency=1)
     assert len(results) == 10
     assert error.reason == "connection"
 
@@ -119,20 +135,20 @@ def test_other_failures_do_not_end_it(answer: Any, numbers: Any) -> None:
 
 
 def test_a_key_that_is_revoked_ends_it_after_ten_rows() -> None:
-    results, _ = run_until_error(
+    results, _ = run_until_stopped(
         scripted(failing_at(range(3, 41), status(401, "No"))), concurrency=1
     )
     assert len(results) == 12
 
 
 def test_credit_that_runs_out_ends_it_at_once() -> None:
-    results, _ = run_until_error(scripted(failing_at(range(3, 41), QUOTA)), concurrency=1)
+    results, _ = run_until_stopped(scripted(failing_at(range(3, 41), QUOTA)), concurrency=1)
     assert len(results) == 3
 
 
 def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
     """A server that is busy may answer a later row."""
-    results, _ = run_until_error(
+    results, _ = run_until_stopped(
         Failover([scripted(status(401, "No")), scripted(QUOTA)]), concurrency=1
     )
     assert len(results) == 10
@@ -143,19 +159,65 @@ def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
 @pytest.mark.parametrize(("clock", "ends"), [("connect", True), ("first_token", False)])
 def test_host_that_does_not_answer_is_like_no_server(clock: str, ends: bool) -> None:
     """Unlike a server that takes the request, and is slow."""
-    provider = ScriptedProvider()
-    failures = LastingFailures()
-    row = InFlight(to_row("Hi", 1), RetryBudget(provider))
-    error = APITimeoutError("Too late", clock=clock)
-    found = [failures.stop_after(row, error, answered=5) for _ in range(10)]
-    assert found[:9] == [None] * 9
-    assert (found[9] is not None) == ends
+    stopping = Stopping(None, None, False)
+    row = InFlight(to_row("Hi", 1), RetryBudget(ScriptedProvider()))
+    reply = failed_reply(APITimeoutError("Too late", clock=clock))
+    for _ in range(9):
+        stopping.note(row, reply, answered=5)
+    assert stopping.error is None
+    stopping.note(row, reply, answered=5)
+    assert (stopping.error is not None) == ends
+
+
+def test_raise_raises_the_first_failure_itself() -> None:
+    provider = scripted(status(401, "Wrong key"))
+    with pytest.raises(AuthenticationError):
+        list(batch.map(provider, ROWS, concurrency=1, on_error="raise"))
+    assert len(provider.requests) == 1
+
+
+def test_stop_raises_after_the_results_so_far() -> None:
+    provider = scripted(failing_at(range(3, 41), QUOTA))
+    results, error = run_until_error(provider, on_error="stop")
+    assert len(results) == len(provider.requests) == 3
+    assert error.__cause__ is results[2].error
+
+
+def test_rows_that_wait_are_not_sent_either() -> None:
+    """One that was read ahead of its turn, and those that wait for a retry."""
+    failing = scripted(status(401, "No"))
+    run_until_stopped(failing, ROWS, rate=60)
+    assert len(failing.requests) == 1
+    later = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(50))
+
+    def script(request: Request) -> Any:
+        return status(500) if b'"0"' in request.body else status(401, "No")
+
+    with serve(script) as server:
+        provider = OpenAICompatible("m", base_url=server.url, retry=later)
+        results, _ = run_until_stopped(provider, ROWS, concurrency=1)
+    assert [each.input for each in results] == ["1"]
+
+
+def test_recorded_answers_are_yielded_where_no_row_can_be_answered(tmp_path: Path) -> None:
+    ledger = tmp_path / "answers.jsonl"
+    list(batch.map(ScriptedProvider("Hi"), ROWS, ledger=ledger))
+    rows = ["new", *ROWS[1:], "other"]
+    results, _ = run_until_stopped(
+        scripted(status(401, "No")), rows, concurrency=1, ledger=tmp_path / "none.jsonl"
+    )
+    assert len(results) == 1
+    named = [{"custom_id": f"n{number}", "prompt": text} for number, text in enumerate(rows)]
+    results, _ = run_until_stopped(
+        scripted(status(401, "No")), [*named, *rows[1:-1]], concurrency=1, ledger=ledger
+    )
+    assert len(results) == 1
 
 
 def test_rows_that_are_not_sent_do_not_count(tmp_path: Path) -> None:
     """An invalid row between the failures changes nothing."""
     rows = [row for number in range(20) for row in ({"prompt": None}, {"prompt": str(number)})]
-    results, _ = run_until_error(scripted(status(403, "No")), rows, concurrency=1)
+    results, _ = run_until_stopped(scripted(status(403, "No")), rows, concurrency=1)
     assert sum(each.attempts for each in results) == 10
 
 
@@ -182,7 +244,7 @@ def test_no_row_is_sent_after_the_budget(
     answer: Any, options: Any, rows: int, message: str
 ) -> None:
     """The answer that uses it up is kept."""
-    results, error = run_until_error(scripted(answer), concurrency=1, **options)
+    results, error = run_until_error(scripted(answer), **options)
     assert len(results) == rows
     assert str(error) == f"the budget is used up {message}, so no more rows were sent"
 

@@ -27,14 +27,14 @@ from .records import to_records
 from .results import Result
 from .rows import to_rows
 from .run import BatchRun
-from .stopping import Budget
+from .stopping import NotSentError, Stopping
 from .tables import rows_of
 from .templates import Template
 
 if TYPE_CHECKING:
     from ..typed import Target
 
-__all__ = ["CONCURRENCY", "LedgerError", "Result", "map", "read", "to_records"]
+__all__ = ["CONCURRENCY", "LedgerError", "NotSentError", "Result", "map", "read", "to_records"]
 
 CONCURRENCY = 8
 """Concurrent streams by default: within the limits of a new account and of any machine."""
@@ -52,7 +52,7 @@ def map(
     rate: float | None = None,
     budget: float | None = None,
     price: tuple[float, float] | None = None,
-    on_error: Literal["record", "raise"] = "record",
+    on_error: Literal["record", "raise", "stop"] = "record",
     into: Any = None,
     repairs: int | NotGiven = NOT_GIVEN,
     skip_invalid: bool = False,
@@ -86,6 +86,10 @@ def map(
       With ``skip_invalid=True`` the items of a list that do not validate are left out of it, and
       are in ``result.invalid``.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
+      Where no row can be answered (a wrong key, an unknown model, no credit, or ten rows in a row
+      that cannot reach the server), the others are not sent: their ``error`` is a ``NotSentError``,
+      and they are not in the ledger, so that a rerun sends them. ``stop`` is like ``record``, but
+      raises this ``NotSentError`` after the results so far.
 
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
     separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
@@ -94,12 +98,9 @@ def map(
 
     Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
     the first row lacks what is asked; ``LedgerError`` from the first ``next()`` if the ledger
-    cannot be used (the file is left unchanged), and later if it cannot be read or written; and
-    ``ProviderError`` if no thread can be started. After all results so far, also ``ProviderError``
-    if the budget is used up, or if no row can be answered: the key is wrong, the model unknown, no
-    credit is left, or ten rows in a row cannot reach the server. The first such failure is its
-    ``__cause__``, and ``reason`` says why. Rows that were not sent have no result: a rerun sends
-    them.
+    cannot be used (the file is left unchanged), and later if it cannot be read or written;
+    ``NotSentError`` after all results so far if the budget is used up; and ``ProviderError`` if no
+    thread can be started.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
@@ -109,8 +110,8 @@ def map(
         )
     if rate is not None and not _is_rate(rate):
         raise InvalidRequestError("rate must be a number of requests per minute above 0, or None")
-    if on_error not in ("record", "raise"):
-        raise InvalidRequestError("on_error must be 'record' or 'raise'")
+    if on_error not in ("record", "raise", "stop"):
+        raise InvalidRequestError("on_error must be 'record', 'raise' or 'stop'")
     filled = None if template is None else Template(template)
     typed: dict[str, Any] = {}
     if into is not None:
@@ -130,7 +131,7 @@ def map(
         ledger=ledger,
         ordered=ordered,
         rate=rate,
-        budget=Budget(budget, price),
+        stopping=Stopping(budget, price, on_error == "stop"),
         raise_errors=on_error == "raise",
         typed=typed,
     ).results()

@@ -43,7 +43,12 @@ def run(
     """
     written = None if table is None else ResultTable(table, (source, target))
     results = map(
-        provider, read(source), ledger=target, ordered=written is not None, **options
+        provider,
+        read(source),
+        ledger=target,
+        ordered=written is not None,
+        on_error="stop",
+        **options,
     )  # checks the options; it starts with the first result
     with contextlib.closing(results):
         checked = _check(provider, source, options.get("template"), options.get("into"))

@@ -128,11 +128,8 @@ class InFlight:
     answered_before: int = 0
     """Number of rows that had an answer when this one was sent."""
 
-
-def log_retry(
-    in_flight: InFlight, provider: Provider, error: ProviderError, seconds: float
-) -> None:
-    """Log that a row is sent again after so many seconds."""
-    text = "retrying row %d with %s in %.2f s after attempt %d: %s"
-    row, attempt, reason = in_flight.row.number, in_flight.attempts, call_log.reason(error)
-    call_log.write(call_log.INFO, text, row, describe(provider), seconds, attempt, reason)
+    def log_retry(self, provider: Provider, error: ProviderError, seconds: float) -> None:
+        """Log that the row is sent again after so many seconds."""
+        text = "retrying row %d with %s in %.2f s after attempt %d: %s"
+        row, attempt, reason = self.row.number, self.attempts, call_log.reason(error)
+        call_log.write(call_log.INFO, text, row, describe(provider), seconds, attempt, reason)

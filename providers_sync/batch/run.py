@@ -27,18 +27,11 @@ from .executor import DaemonThreadPool
 from .inbox import Inbox
 from .ledger import LedgerError
 from .ledger_records import LedgerRecords
-from .pacing import (
-    LONGEST_PAUSE_S,
-    InFlight,
-    RateLimiter,
-    RetryBudget,
-    log_retry,
-    pause_requested,
-)
+from .pacing import LONGEST_PAUSE_S, InFlight, RateLimiter, RetryBudget, pause_requested
 from .result_buffer import ResultBuffer
 from .results import Reply, Result, to_result
 from .rows import Row
-from .stopping import Budget, LastingFailures
+from .stopping import NotSentError, Stopping
 from .worker import reply_or_error, submit
 
 AHEAD = 2
@@ -61,7 +54,7 @@ class BatchRun:
         ledger: Any,
         ordered: bool,
         rate: float | None,
-        budget: Budget,
+        stopping: Stopping,
         raise_errors: bool,
         typed: Mapping[str, Any],
     ) -> None:
@@ -80,8 +73,7 @@ class BatchRun:
         # The following are shared with the recorder, under this lock.
         self._changed = threading.Condition()
         self._rate_limiter = RateLimiter(rate)
-        self._budget = budget
-        self._lasting_failures = LastingFailures()
+        self._stopping = stopping
         self._buffer = ResultBuffer(ordered)
         self._retries: list[tuple[float, int, InFlight]] = []
         self._read_early: InFlight | None = None  # a row that was read ahead of its turn
@@ -176,9 +168,9 @@ class BatchRun:
         """Read the next input; return ``None`` at the end, or if the result is known already."""
         try:
             row = next(self._rows, None)
-            known = None if row is None else self._records.find(row)
-            if row is not None and known is None and row.error is None:
-                self._budget.check()
+            known = (
+                None if row is None else self._records.find(row) or self._stopping.result_of(row)
+            )
         except Exception as error:  # noqa: BLE001 (from the caller's iterable; raised at the end)
             self._fail(error)
             return None
@@ -261,14 +253,13 @@ class BatchRun:
                 for _ in range(1, reply.attempts):
                     self._rate_limiter.note_start()
         if reply.error is None:
-            self._lasting_failures.note_answer()
             with self._changed:
                 self._answered += 1
         elif self._schedule_retry(in_flight, reply, reply.error):
             return None
-        elif stopped := self._lasting_failures.stop_after(in_flight, reply.error, self._answered):
-            self._fail(stopped)
-        self._budget.note(in_flight.row, reply)
+        self._stopping.note(in_flight, reply, self._answered)
+        if self._stopping.error is not None:
+            self._send_no_more(self._stopping.error)
         return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
 
     def _schedule_retry(self, in_flight: InFlight, reply: Reply, error: ProviderError) -> bool:
@@ -284,9 +275,9 @@ class BatchRun:
         delay = self._context.copy().run(
             in_flight.retry_budget.delay_before_retry, reply.started, error, progress
         )
-        if delay is None or self._failure is not None or self._halted:
+        if delay is None or self._failure or self._halted or self._stopping.error:
             return False
-        log_retry(in_flight, self._provider, error, max(delay, pause or 0.0))
+        in_flight.log_retry(self._provider, error, max(delay, pause or 0.0))
         with self._changed:
             if self._failure is not None or self._halted:
                 return False
@@ -295,6 +286,19 @@ class BatchRun:
         return True
 
     # --- ending
+
+    def _send_no_more(self, error: NotSentError) -> None:
+        """Give the rows that wait for their turn, or for a retry, the results of rows not sent."""
+        if self._stopping.raises:
+            self._fail(error)
+            return
+        with self._changed:
+            early = [] if self._read_early is None else [self._read_early]
+            for row in [each.row for each in (*early, *(item[2] for item in self._retries))]:
+                if (result := self._stopping.result_of(row)) is not None:
+                    self._buffer.put(row.number, result)
+            self._retries.clear()
+            self._read_early = None
 
     def _fail(self, error: BaseException, halt: bool = False) -> None:
         """Start no more requests; raise this after those in progress, or at once (``halt``)."""

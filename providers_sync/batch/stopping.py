@@ -15,7 +15,7 @@ from ..errors import (
 )
 from ..token_estimates import BYTES_PER_TOKEN, request_tokens, utf8_size
 from .pacing import InFlight
-from .results import Reply
+from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
 IN_A_ROW = 10
@@ -28,38 +28,66 @@ _LASTING = {
 }
 
 
-class LastingFailures:
-    """Tells from the failed rows whether the others can be answered at all."""
+class NotSentError(ProviderError):
+    """The row was not sent: no row can be answered, or the budget is used up; ``reason`` says why.
 
-    def __init__(self) -> None:
+    The failure that has ended the batch is its ``__cause__``.
+    """
+
+
+class Stopping:
+    """Decides from the rows so far whether the next one is sent.
+
+    ``raises``: whether ``result_of`` raises for a row that is not sent. The other arguments and the
+    errors are those of ``Budget``.
+    """
+
+    def __init__(
+        self, budget: float | None, price: tuple[float, float] | None, raises: bool
+    ) -> None:
+        self._budget = Budget(budget, price)
+        self.raises = raises
         self._in_a_row = 0
+        self.error: NotSentError | None = None
+        """That of the rows that are not sent; ``None`` while rows may be answered."""
 
-    def note_answer(self) -> None:
-        """Record that a row was answered."""
-        self._in_a_row = 0
+    def result_of(self, row: Row) -> Result | None:
+        """Return the result of a row that is not sent; ``None`` to send it.
 
-    def stop_after(
-        self, in_flight: InFlight, error: ProviderError, answered: int
-    ) -> ProviderError | None:
-        """Return the error that ends the batch after this failure of a row, if it is to end.
-
-        ``answered`` is the number of rows that this run has answered.
+        Raises ``NotSentError`` if the budget is used up, and as ``raises`` says.
         """
-        if not _is_lasting(error):
-            if not isinstance(error, InvalidRequestError):  # the server has seen the row
-                self._in_a_row = 0
+        if row.error is not None:
             return None
+        if self.error is None:
+            self._budget.check()
+            return None
+        if self.raises:
+            raise self.error
+        return to_result(row, failed_reply(self.error))
+
+    def note(self, in_flight: InFlight, reply: Reply, answered: int) -> None:
+        """Add the final reply to a row; ``answered`` is the number of rows with an answer."""
+        self._budget.note(in_flight.row, reply)
+        if reply.error is None:
+            self._in_a_row = 0
+        elif _is_lasting(reply.error):
+            self._note_lasting(in_flight, reply.error, answered)
+        elif not isinstance(reply.error, InvalidRequestError):  # the server has seen the row
+            self._in_a_row = 0
+
+    def _note_lasting(self, in_flight: InFlight, error: ProviderError, answered: int) -> None:
         self._in_a_row += 1
+        if self.error is not None:
+            return
         if _concerns_all(in_flight, error, answered):
             text = "no row can be answered"
         elif self._in_a_row >= IN_A_ROW:
             text = f"{IN_A_ROW} rows in a row failed like this"
         else:
-            return None
-        stopped = ProviderError(f"{text}, so no more rows were sent: {error}")
-        stopped.default_reason = error.reason
-        stopped.__cause__ = error
-        return stopped
+            return
+        self.error = NotSentError(f"{text}, so no more rows were sent: {error}")
+        self.error.default_reason = error.reason
+        self.error.__cause__ = error
 
 
 def _is_lasting(error: ProviderError) -> bool:
@@ -119,14 +147,14 @@ class Budget:
             self._used += (read * self._price[0] + written * self._price[1]) / 1e6
 
     def check(self) -> None:
-        """Raise ``ProviderError`` if the budget is used up."""
+        """Raise ``NotSentError`` if the budget is used up."""
         if self._limit is None or self._used < self._limit:
             return
         if self._price is None:
             used = f"{self._used:.0f} of {self._limit:.0f} tokens"
         else:
             used = f"{self._used:.2f} of {self._limit:.2f}"
-        raise ProviderError(f"the budget is used up ({used}), so no more rows were sent")
+        raise NotSentError(f"the budget is used up ({used}), so no more rows were sent")
 
 
 def _tokens(row: Row, reply: Reply) -> tuple[int, int]:
