@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,16 @@ def test_other_failures_do_not_end_it(answer: Any, numbers: Any) -> None:
     """Nine in a row, before and after an answer, and failures of the row or the moment."""
     results = list(batch.map(scripted(failing_at(numbers, answer)), ROWS, concurrency=1))
     assert sum(each.error is not None for each in results) == len(numbers)
-    assert len(results) == 40
+    assert [each.attempts for each in results] == [1] * 40
+
+
+def test_a_failure_of_another_kind_between_them_counts_anew() -> None:
+    """Nine rows are forbidden, and the tenth is invalid: the server does answer."""
+
+    def script(request: Request) -> Any:
+        return status(400 if request.number % 10 == 0 else 403, "No")
+
+    assert all(each.attempts for each in batch.map(scripted(script), ROWS, concurrency=1))
 
 
 def test_a_key_that_is_revoked_ends_it_after_ten_rows() -> None:
@@ -153,7 +163,7 @@ def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
     )
     assert len(results) == 10
     mixed = Failover([scripted(status(401, "No")), scripted(status(503, "Busy"))])
-    assert len(list(batch.map(mixed, ROWS, concurrency=1))) == 40
+    assert all(each.attempts for each in batch.map(mixed, ROWS, concurrency=1))
 
 
 @pytest.mark.parametrize(("clock", "ends"), [("connect", True), ("first_token", False)])
@@ -166,7 +176,10 @@ def test_host_that_does_not_answer_is_like_no_server(clock: str, ends: bool) -> 
         stopping.note(row, reply, answered=5)
     assert stopping.error is None
     stopping.note(row, reply, answered=5)
-    assert (stopping.error is not None) == ends
+    error = stopping.error
+    assert (error is not None) == ends
+    stopping.note(row, reply, answered=5)
+    assert stopping.error is error
 
 
 def test_raise_raises_the_first_failure_itself() -> None:
@@ -183,35 +196,52 @@ def test_stop_raises_after_the_results_so_far() -> None:
     assert error.__cause__ is results[2].error
 
 
-def test_rows_that_wait_are_not_sent_either() -> None:
-    """One that was read ahead of its turn, and those that wait for a retry."""
-    failing = scripted(status(401, "No"))
-    run_until_stopped(failing, ROWS, rate=60)
-    assert len(failing.requests) == 1
-    later = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(50))
+def retrying(url: str) -> OpenAICompatible:
+    """Return a provider that sends each row a second time, after a while."""
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(5))
+    return OpenAICompatible("m", base_url=url, retry=policy)
 
+
+def test_rows_that_wait_for_a_retry_are_not_sent_either() -> None:
     def script(request: Request) -> Any:
         return status(500) if b'"0"' in request.body else status(401, "No")
 
     with serve(script) as server:
-        provider = OpenAICompatible("m", base_url=server.url, retry=later)
-        results, _ = run_until_stopped(provider, ROWS, concurrency=1)
+        results, _ = run_until_stopped(retrying(server.url), concurrency=1)
+        assert len(server.requests) == 2
     assert [each.input for each in results] == ["1"]
+
+
+def test_rows_in_progress_are_not_sent_again() -> None:
+    """The second row fails after the first one has said that no row can be answered."""
+    stopped = threading.Event()
+
+    def script(request: Request) -> Any:
+        if b'"0"' in request.body:
+            return status(401, "No")
+        stopped.wait(10)
+        return status(500)
+
+    with serve(script) as server:
+        attempts = {}
+        for result in batch.map(retrying(server.url), ["0", "1"]):
+            attempts[result.input] = result.attempts
+            stopped.set()
+    assert attempts == {"0": 1, "1": 1}
 
 
 def test_recorded_answers_are_yielded_where_no_row_can_be_answered(tmp_path: Path) -> None:
     ledger = tmp_path / "answers.jsonl"
-    list(batch.map(ScriptedProvider("Hi"), ROWS, ledger=ledger))
-    rows = ["new", *ROWS[1:], "other"]
-    results, _ = run_until_stopped(
-        scripted(status(401, "No")), rows, concurrency=1, ledger=tmp_path / "none.jsonl"
+    known = [{"custom_id": row, "prompt": row} for row in ROWS]
+    list(batch.map(ScriptedProvider("Hi"), known, ledger=ledger))
+    inputs = ["new", *known, "other"]
+    first, *recorded, last = batch.map(
+        scripted(status(401, "No")), inputs, concurrency=1, ledger=ledger, ordered=True
     )
-    assert len(results) == 1
-    named = [{"custom_id": f"n{number}", "prompt": text} for number, text in enumerate(rows)]
-    results, _ = run_until_stopped(
-        scripted(status(401, "No")), [*named, *rows[1:-1]], concurrency=1, ledger=ledger
-    )
-    assert len(results) == 1
+    assert first.attempts == 1
+    assert len(recorded) == 40
+    assert all(each.recorded for each in recorded)
+    assert isinstance(last.error, batch.NotSentError)
 
 
 def test_rows_that_are_not_sent_do_not_count(tmp_path: Path) -> None:

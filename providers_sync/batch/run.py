@@ -288,17 +288,15 @@ class BatchRun:
     # --- ending
 
     def _send_no_more(self, error: NotSentError) -> None:
-        """Give the rows that wait for their turn, or for a retry, the results of rows not sent."""
+        """Give the rows that wait for a retry the results of rows that are not sent."""
         if self._stopping.raises:
             self._fail(error)
             return
         with self._changed:
-            early = [] if self._read_early is None else [self._read_early]
-            for row in [each.row for each in (*early, *(item[2] for item in self._retries))]:
-                if (result := self._stopping.result_of(row)) is not None:
-                    self._buffer.put(row.number, result)
+            for _, number, in_flight in self._retries:
+                if (result := self._stopping.result_of(in_flight.row)) is not None:
+                    self._buffer.put(number, result)
             self._retries.clear()
-            self._read_early = None
 
     def _fail(self, error: BaseException, halt: bool = False) -> None:
         """Start no more requests; raise this after those in progress, or at once (``halt``)."""
