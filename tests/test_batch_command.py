@@ -234,14 +234,16 @@ def test_schema_makes_columns(folder: Path) -> None:
 def test_parquet_takes_cells_of_any_kind(folder: Path) -> None:
     """Mixed types, large numbers, lone surrogates, and columns without a value."""
     rows: list[Any] = [
-        {"prompt": "a", "x": 1, "n": None, "\ud800": True, "b": True},
-        {"prompt": "b", "x": "one\ud800", "n": None, "y": 10**30, "b": False},
+        {"prompt": "a", "x": 1, "n": None, "\ud800": True, "b": True, "f": 1, "i": 1},
+        {"prompt": "b", "x": "one\ud800", "n": None, "y": 10**30, "b": False, "f": 1e300},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     bodies(echo, "in.jsonl", "--table", "out.parquet")
     first, second = table_of("out.parquet")
     assert (first["x"], second["x"], second["y"]) == ("1", "one?", str(10**30))
     assert (first["b"], first["input_tokens"]) == (True, 1)
+    assert (first["f"], second["f"], first["i"]) == (1.0, 1e300, 1)
+    assert pandas.read_parquet("out.parquet")["i"].isna().tolist() == [False, True]
 
 
 def test_table_is_in_the_order_of_the_input(folder: Path) -> None:
@@ -268,6 +270,8 @@ def test_table_of_no_rows_has_its_columns(folder: Path) -> None:
     Path("in.txt").write_text("")
     bodies(echo, "in.txt", "--table", "out.csv")
     assert Path("out.csv").read_text().startswith("custom_id,outcome,")
+    bodies(echo, "in.txt", "--table", "out.parquet")
+    assert list(pandas.read_parquet("out.parquet"))[:2] == ["custom_id", "outcome"]
 
 
 @pytest.mark.parametrize("package", ["pandas", "pyarrow"])

@@ -217,6 +217,8 @@ ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
+    "pandas": "batch.result_table",
+    "pyarrow": "batch.result_table",
     "requests": "transport",
     "socks": "transport.socks_proxy",
     "urllib3": "transport",
@@ -232,7 +234,7 @@ ONLY_IMPORTER = {
 """Foreign packages, and the only module or package that may import each."""
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
-    *("pydantic", "pydantic_core", "jsonschema"),
+    *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
     *("anyio", "httpx2", "mcp"),
 }
 """Not to be loaded by any module below the integrations."""

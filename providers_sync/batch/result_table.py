@@ -14,6 +14,7 @@ from .results import Result
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = ".parquet"
+_MAX_INT = 2**63 - 1
 
 
 class ResultTable:
@@ -60,20 +61,32 @@ class ResultTable:
     def _write_parquet(self, records: list[dict[str, Any]]) -> None:
         import pandas
 
-        cleaned = [
-            {_text(name): _text(cell) if isinstance(cell, str) else cell for name, cell in each}
-            for each in map(dict.items, records)
-        ]
-        frame = pandas.DataFrame(cleaned, dtype="object").convert_dtypes()
-        for name in frame.columns:
-            if frame[name].dtype in ("object", "string"):  # of several types, or all empty
-                frame[name] = frame[name].map(_text, na_action="ignore").astype("string")
+        columns = {
+            _text(name): _typed([record[name] for record in records])
+            for name in (records[0] if records else [*COLUMNS, "text"])
+        }
+        frame = pandas.DataFrame(
+            {name: pandas.array(cells, dtype=dtype) for name, (cells, dtype) in columns.items()}
+        )
         with open(self._path, "wb", opener=_open_private) as file:
             frame.to_parquet(file, index=False)
 
 
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _typed(cells: list[Any]) -> tuple[list[Any], str]:
+    """Return the cells of a column, and their type in pandas: text if they are of several types."""
+    kinds = {type(cell) for cell in cells if cell is not None}
+    is_small = all(abs(cell) <= _MAX_INT for cell in cells if type(cell) is int)
+    if kinds == {bool}:
+        return cells, "boolean"
+    if kinds == {int} and is_small:
+        return cells, "Int64"
+    if kinds and kinds <= {int, float} and is_small:
+        return cells, "Float64"
+    return [None if cell is None else _text(cell) for cell in cells], "string"
 
 
 def _text(cell: Any) -> str:
