@@ -78,6 +78,8 @@ def attachment_part(name: str) -> dict[str, Any]:
 
     Raises ``InvalidRequestError`` like ``load_file``, and for an address without a known type.
     """
+    if not name.strip():
+        raise InvalidRequestError("-a needs the name of a file, or a URL")
     if name[:8].lower().startswith(("http://", "https://", "data:")):
         source: object = name
     else:
@@ -104,9 +106,12 @@ def parse_schema(text: str) -> dict[str, Any]:
         return _json_schema(text, "--schema")
     if text.endswith(".json") or "/" in text.partition(":")[0] or "\\" in text:
         return _json_schema(_read(text), text)
-    properties = dict(_field(field) for field in text.split(",") if field.strip())
+    fields = [_field(field) for field in text.split(",") if field.strip()]
+    properties = dict(fields)
     if not properties:
         raise InvalidRequestError("--schema needs a file, a JSON schema, or fields: name, age int")
+    if len(properties) < len(fields):
+        raise InvalidRequestError("--schema has two fields of one name")
     return {
         "type": "object",
         "properties": properties,
@@ -134,19 +139,22 @@ def _json_schema(text: str, name: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{name} is not JSON: {error}") from error
     if not isinstance(schema, dict):
         raise InvalidRequestError(f"{name} is no JSON schema: it must be an object")
+    from .typed.targets import schema_validator  # late: few need it
+
+    schema_validator(schema, schema, name)
     return schema
 
 
 def _field(text: str) -> tuple[str, dict[str, str]]:
     words, _, description = text.partition(":")
     name, _, kind = words.strip().partition(" ")
-    kind = kind.strip() or "str"
-    if not re.fullmatch(r"\w[\w-]*", name) or kind not in _TYPES:
+    kind, description = kind.strip() or "str", description.strip()
+    if not re.fullmatch(r"\w[\w-]*", name) or kind not in _TYPES or description in _TYPES:
         raise InvalidRequestError(
-            f"--schema has a field {text.strip()[:60]!r}; a field is a name and one of "
-            "str, int, float, bool: name, age int"
+            f"--schema has a field {text.strip()[:60]!r}; a field is a name, then one of str, int, "
+            'float, bool, and a description without a comma after a colon: "age int: in years"'
         )
     field = {"type": _TYPES[kind]}
-    if description.strip():
-        field["description"] = description.strip()
+    if description:
+        field["description"] = description
     return name, field

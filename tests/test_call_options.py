@@ -116,8 +116,12 @@ def test_schema_in_json_and_in_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "--schema needs a file, a JSON schema, or fields: name, age int"),
-        ("age integr", "--schema has a field 'age integr'; a field is a name and one of"),
+        ("age integr", "--schema has a field 'age integr'; a field is a name, then one of"),
         ("a b c", "--schema has a field 'a b c'"),
+        ("age: int", "--schema has a field 'age: int'"),
+        ("bio: one sentence, no jokes at all", "a description without a comma"),
+        ("name, name int", "--schema has two fields of one name"),
+        ('{"type": 5}', "--schema is no valid JSON schema"),
         ('{"type": }', "--schema is not JSON"),
         ('{"maximum": NaN}', "--schema is not JSON: NaN is not a JSON number"),
         ("missing.json", "the schema missing.json cannot be read: No such file"),

@@ -255,7 +255,7 @@ def test_base_url_alone_means_openai_and_the_servers_model(
 class OneMessageKeyboard:
     """A keyboard on which one message is typed."""
 
-    is_terminal = False
+    is_terminal = can_ask = False
 
     def __init__(self) -> None:
         self._lines = ["Hi", "/quit"]

@@ -6,11 +6,14 @@ import base64
 import importlib.util
 import io
 import json
+import shlex
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_terminal_piped import run
+from test_terminal_piped import command, environment, run
 
 from providers_sync.cli import main
 from providers_sync.cli.local_model import what_is_missing
@@ -35,20 +38,25 @@ def test_options_go_into_the_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "code"),
     [
-        (["-o", "temperature"], "-o needs NAME=VALUE"),
-        (["-o", "model=x"], "-o model: use --model"),
-        (["-o", "timeout=5"], "timeouts="),
-        (["--max-tokens", "0"], "--max-tokens must be 1 or more"),
-        (["-a", "none.png"], "the attachment none.png cannot be read"),
-        (["--schema", "age integr"], "--schema has a field 'age integr'"),
-        (["--schema", "none.json"], "the schema none.json cannot be read"),
+        (["-o", "temperature"], "-o needs NAME=VALUE", 2),
+        (["-o", "model=x"], "-o model: use --model", 2),
+        (["-o", "timeout=5"], "timeouts=", 1),
+        (["--max-tokens", "0"], "--max-tokens must be 1 or more", 2),
+        (["-a", "none.png"], "the attachment none.png cannot be read", 2),
+        (["-a", ""], "-a needs the name of a file, or a URL", 2),
+        (["--schema", "age integr"], "--schema has a field 'age integr'", 2),
+        (["--schema", "none.json"], "the schema none.json cannot be read", 2),
+        (["--schema", '{"type": 5}'], "--schema is no valid JSON schema", 2),
+        (["again"], "unrecognized arguments: again: put the question in quotes", 2),
     ],
 )
-def test_wrong_options_are_found_before_anything_is_sent(options: list[str], message: str) -> None:
+def test_wrong_options_are_found_before_anything_is_sent(
+    options: list[str], message: str, code: int
+) -> None:
     with serve(["ok"]) as server:
-        _, stderr = run("ask", "Hi", *options, url=server.url, code=1)
+        _, stderr = run("ask", "Hi", *options, url=server.url, code=code)
         assert message in stderr
         assert stderr.count("\n") == 1
         assert server.requests == []
@@ -110,7 +118,31 @@ def test_text_of_a_typed_answer_that_fails(script: list[object], message: str) -
         stdout, stderr = run("ask", "Who?", "--schema", "name", url=server.url, code=1)
     assert stdout == b""
     assert message in stderr
-    assert "what the model has written: " in stderr
+    assert "there is no value; the model has written:\n" in stderr
+
+
+@pytest.mark.parametrize(("options", "asked"), [([], 2), (["--json"], 1), (["-o", "repairs=0"], 1)])
+def test_answer_that_does_not_fit_is_asked_for_again(options: list[str], asked: int) -> None:
+    """Not where its events are already printed."""
+    with serve([["no idea"], ['{"name": "Ann"}']]) as server:
+        code = 0 if asked == 2 else 1
+        stdout, _ = run("ask", "Who?", "--schema", "name", *options, url=server.url, code=code)
+        assert len(server.requests) == asked
+    assert (b'"Ann"' in stdout) == (asked == 2)
+
+
+def test_words_beside_the_value_are_told() -> None:
+    with serve(['{"name": "Ann"}\nBut do not trust this.']) as server:
+        stdout, stderr = run("ask", "Who?", "--schema", "name", url=server.url)
+    assert json.loads(stdout) == {"name": "Ann"}
+    assert "the model has written more than this value: --json prints all of it" in stderr
+
+
+def test_lines_of_a_failed_answer_stay_lines() -> None:
+    with serve(["def f():\n    return\x1b[2J"]) as server:
+        options = ["--schema", "name", "-o", "repairs=0"]
+        _, stderr = run("ask", "Who?", *options, url=server.url, code=1)
+    assert "\ndef f():\n    return␛[2J\n" in stderr
 
 
 def test_schema_without_jsonschema_is_told(tmp_path: Path) -> None:
@@ -168,17 +200,91 @@ def test_retry_asks_the_last_question_again() -> None:
     assert sent[4] == ["One", "B", "Two", "C", "Three"]
 
 
-def test_retry_that_gets_no_answer_keeps_the_old_one() -> None:
-    with serve([["A"], status(400, "no"), ["B"]]) as server:
-        stdin = b"One\n/retry\nTwo\n"
-        _, stderr = run("chat", url=server.url, stdin=stdin, code=1)
-        assert [t["content"] for t in server.requests[2].json()["messages"]] == ["One", "A", "Two"]
-    assert "400 Bad Request" in stderr
+def sent_turns(server: Any) -> list[list[str]]:
+    """Return the contents of the messages of each request."""
+    return [[turn["content"] for turn in each.json()["messages"]] for each in server.requests]
+
+
+@pytest.mark.parametrize(
+    ("failure", "printed"),
+    [(status(400, "no"), b"A\nB\n"), ([text("Half"), cut()], b"A\nHalf\nB\n")],
+)
+def test_retry_that_fails_keeps_the_old_answer(failure: Any, printed: bytes) -> None:
+    with serve([["A"], failure, ["B"]]) as server:
+        stdout, _ = run("chat", url=server.url, stdin=b"One\n/retry\nTwo\n", code=1)
+        assert sent_turns(server)[2] == ["One", "A", "Two"]
+    assert stdout == printed
+
+
+def test_retry_of_a_question_that_got_no_answer() -> None:
+    """It is asked again, and not the one before it."""
+    with serve([["A"], status(400, "no"), ["B"], ["C"]]) as server:
+        run("chat", url=server.url, stdin=b"One\nTwo\n/retry\nThree\n", code=1)
+        turns = sent_turns(server)
+    assert turns[2] == ["One", "A", "Two"]
+    assert turns[3] == ["One", "A", "Two", "B", "Three"]
+
+
+def test_retry_of_a_loaded_conversation(tmp_path: Path) -> None:
+    saved = tmp_path / "chat.json"
+    with serve([["A"], ["B"]]) as server:
+        run("chat", url=server.url, stdin=f"One\n/save {saved}\n".encode())
+        run("chat", "--load", str(saved), url=server.url, stdin=b"/retry\n")
+        assert sent_turns(server)[1] == ["One"]
 
 
 def test_retry_without_a_question() -> None:
     _, stderr = run("chat", url="http://x/v1", stdin=b"/retry\n", code=1)
     assert "there is no question to ask again" in stderr
+
+
+def test_command_with_too_much_after_it_is_refused() -> None:
+    _, stderr = run("chat", url="http://x/v1", stdin=b"/new y\n/help me\n", code=1)
+    assert "/new takes nothing after it" in stderr
+    assert "/help takes nothing after it" in stderr
+
+
+def test_other_files_are_not_replaced(tmp_path: Path) -> None:
+    """``/save`` writes a new file, or one with a conversation."""
+    notes, saved = tmp_path / "notes.txt", tmp_path / "chat.json"
+    notes.write_text("precious")
+    stdin = f"/save {notes}\n/save {saved}\n/save {saved}\n".encode()
+    _, stderr = run("chat", url="http://x/v1", stdin=stdin, code=1)
+    assert notes.read_text() == "precious"
+    assert "notes.txt is not a saved conversation" in stderr
+    assert stderr.count(f"Saved to {saved}") == 2
+
+
+def test_saved_half_answer_is_told(tmp_path: Path) -> None:
+    saved = tmp_path / "chat.json"
+    with serve([[text("Half"), cut()]]) as server:
+        stdin = f"One\n/save {saved}\n/load {saved}\n".encode()
+        _, stderr = run("chat", url=server.url, stdin=stdin, code=1)
+    assert stderr.count("0 messages, and an unfinished answer (/resume continues it)") == 2
+
+
+def test_undone_parts_are_told_by_their_kind(tmp_path: Path) -> None:
+    saved = tmp_path / "chat.json"
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": "data:x"}]
+    history = [{"role": "user", "content": parts}, {"role": "assistant", "content": "A cat."}]
+    chat = {"version": 1, "system": None, "history": history, "interrupted": None}
+    saved.write_text(json.dumps(chat))
+    _, stderr = run("chat", "--load", str(saved), url="http://x/v1", stdin=b"/undo\n")
+    assert stderr == "Removed: What is it? [image_url]\n"
+
+
+@pytest.mark.parametrize("name", ["provider", "path", "history", "repairs"])
+def test_settings_of_a_chat_are_no_options(name: str) -> None:
+    _, stderr = run("chat", "-o", f"{name}=1", url="http://x/v1", stdin=b"Hi\n", code=1)
+    assert f"-o {name}: this is no option of a chat" in stderr
+
+
+def test_chat_without_standard_input() -> None:
+    line = " ".join(map(shlex.quote, command("chat", url="http://x/v1")))
+    done = subprocess.run(
+        ["sh", "-c", f"{line} <&-"], env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_system_message_is_shown_and_set() -> None:
@@ -264,8 +370,8 @@ def test_what_is_missing_is_told_in_one_line(
         importlib.util, "find_spec", lambda name: object() if name in installed else None
     )
     assert what_is_missing() == told
-    for command in (["ask", "--local", "Hi"], ["serve", "--engine", "local"]) if told else ():
-        assert main(command) == 1
+    for line in (["ask", "--local", "Hi"], ["serve", "--engine", "local"]) if told else ():
+        assert main(line) == 1
         assert capsys.readouterr().err == f"providers-sync: {told}\n"
 
 
@@ -278,13 +384,13 @@ def test_own_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    "command",
+    "name",
     ["ask", "chat", "batch", "record", "replay", "serve", "doctor", "models", "providers"],
 )
 def test_help_fits_on_one_screen(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        main([command, "--help"])
-    assert len(capsys.readouterr().out.splitlines()) <= 40
+        main([name, "--help"])
+    assert len(capsys.readouterr().out.splitlines()) <= 32

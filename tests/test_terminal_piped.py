@@ -585,12 +585,13 @@ def test_chat_file_names_expand_a_tilde(tmp_path: Path) -> None:
 def test_invalid_file_name_is_reported(tmp_path: Path) -> None:
     """The conversation continues."""
     saved = tmp_path / "chat.json"
-    typed = f"/save a\0b\n/load a\0b\n/save {saved}\n".encode()
+    typed = f"/save\n/load\n/save a\0b\n/save {saved}\n".encode()
     _, stderr = run("chat", url="http://x/v1", stdin=typed, code=1)
     message = "providers-sync: {} needs a file name".format
     assert stderr.splitlines() == [
         message("/save"),
         message("/load"),
+        "providers-sync: line 3 of standard input is not UTF-8 text; it is not sent",
         f"Saved to {saved}: 0 messages.",
     ]
 

@@ -351,10 +351,11 @@ def test_unsaved_conversation_is_not_thrown_away_unasked(
         terminal.wait("> ")
         terminal.type("One", "Enter")
         terminal.wait(lambda seen: "ok." in seen and at_prompt(seen))
-        for number, keys in enumerate([("C-d",), ("exit", "Enter"), ("/new", "Enter")], 1):
+        asked = [("C-d",), ("exit", "Enter"), ("/new", "Enter")]
+        for number, keys in enumerate(asked, 1):
             terminal.type(*keys)
             terminal.wait(lambda seen, n=number: seen.count("[y/N]") == n)
-            terminal.type("Enter")
+            terminal.type("C-d" if keys[0] == "/new" else "Enter")  # Ctrl-D agrees to leaving only
             terminal.wait(at_prompt)
         terminal.type("Two", "Enter")
         assert len(server.wait_request(2).json()["messages"]) == 3
@@ -368,6 +369,49 @@ def test_unsaved_conversation_is_not_thrown_away_unasked(
         terminal.type("quit", "Enter")
         seen = terminal.wait("exit code 0")
     assert seen.count("[y/N]") == 3
+
+
+def test_keys_pressed_before_the_question_are_no_answer(terminal: Terminal) -> None:
+    """They do not throw the conversation away."""
+    go_on = threading.Event()
+    with serve([[text("Half "), wait(go_on), text("complete.")]]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One", "Enter")
+        terminal.wait("Half")
+        terminal.type("exit", "Enter", "y", "Enter")
+        go_on.set()
+        terminal.wait("all the same? [y/N]")
+        terminal.type("n", "Enter")
+        terminal.wait(lambda seen: "[y/N] n" in seen and at_prompt(seen))
+
+
+def test_interrupt_of_a_command_keeps_the_chat(terminal: Terminal, tmp_path: Path) -> None:
+    """Here of one that waits for a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with serve(["ok."]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One", "Enter")
+        terminal.wait(lambda seen: "ok." in seen and at_prompt(seen))
+        terminal.type(f"/load {tmp_path / 'pipe'}", "Enter")
+        terminal.wait(f"/load {tmp_path / 'pipe'}\n")
+        terminal.type("C-c")
+        terminal.wait(lambda seen: "stopped" in seen and at_prompt(seen))
+        terminal.type("Two", "Enter")
+        assert len(server.wait_request(2).json()["messages"]) == 3
+
+
+def test_code_has_the_colours_of_the_terminal(terminal: Terminal) -> None:
+    """No background, which would be dark in a light terminal; code of no language is coloured."""
+    code = "```python\ndef f():\n    return 1\n```\n\n```\nplain\n```\n"
+    with serve([code]) as server:
+        terminal.start("ask", "Hi", url=server.url)
+        terminal.wait("exit code 0")
+        seen = terminal.seen("-e")
+    assert "\x1b[35mdef" in seen
+    assert re.search(r"\x1b\[36mplain", seen)
+    assert not re.search(r"\x1b\[(?:[\d;]+;)?4[0-8]", seen)
 
 
 def test_typed_answer_in_a_terminal(terminal: Terminal) -> None:

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`
             setattr(sys, name, io.StringIO())
+    if sys.stdin is None:
+        sys.stdin = io.StringIO()
     options = make_parser().parse_args(arguments)
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):

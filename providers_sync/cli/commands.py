@@ -49,22 +49,39 @@ def ask_provider(provider: Provider, options: argparse.Namespace, call: dict[str
     """Ask the question of the command line, with what is piped in and attached."""
     from .. import terminal
 
-    question = terminal.question(options.question)
-    parts = [attachment_part(name) for name in options.attachment]
-    content = [{"type": "text", "text": question}, *parts] if parts else question
-    return terminal.ask(provider, content, **call, **display_options(options))
+    question: Any = terminal.question(options.question)
+    parts = call.pop("parts")
+    if parts:
+        question = [{"type": "text", "text": question}, *parts]
+    return terminal.ask(provider, question, **call, **display_options(options))
 
 
 def call_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of the request and the schema of the answer; raise for wrong ones."""
-    schema = None if options.schema is None else parse_schema(options.schema)
-    return {"options": parse_options(options.option, options.max_tokens), "into": schema}
+    """Return options of the request, attached parts and schema; exit with 2 if one is wrong."""
+    with usage_errors():
+        schema = None if options.schema is None else parse_schema(options.schema)
+        return {
+            "options": parse_options(options.option, options.max_tokens),
+            "parts": [attachment_part(name) for name in options.attachment],
+            "into": schema,
+        }
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Report what is wrong in the arguments as the parser does: one line, exit code 2."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        report(str(error))
+        raise SystemExit(2) from error
 
 
 def chat(options: argparse.Namespace) -> int:
     from .. import terminal
 
-    request = parse_options(options.option, options.max_tokens)
+    with usage_errors():
+        request = parse_options(options.option, options.max_tokens)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
         return terminal.chat(
             provider,

@@ -44,6 +44,8 @@ def local_provider(options: argparse.Namespace) -> Iterator[Provider]:
     """
     if options.base_url:
         raise InvalidRequestError("--local uses its own address; leave out --base-url")
+    if options.model:
+        raise InvalidRequestError("--local has one model; leave out --model")
     if missing := what_is_missing():
         raise InvalidRequestError(missing)
     from ..gateway import SERVED, serve
@@ -55,4 +57,4 @@ def local_provider(options: argparse.Namespace) -> Iterator[Provider]:
     with show_spinner("loading the model"):
         local = serve(engine="local")
     with local as gateway:
-        yield PROVIDERS[name](options.model, base_url=gateway.url(name))
+        yield PROVIDERS[name](base_url=gateway.url(name))

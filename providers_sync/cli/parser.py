@@ -25,6 +25,9 @@ class _CommandParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": formatter, **settings})
 
     def error(self, message: str) -> NoReturn:
+        words = message.removeprefix("unrecognized arguments: ")
+        if words != message and not words.startswith("-"):
+            message += ": put the question in quotes"
         self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
 
 

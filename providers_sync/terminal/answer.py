@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamCancelled
 from ..finish_reasons import is_whole
 from ..interrupt import InterruptHandler
-from ..printable import short_line
+from ..printable import short_line, visible
 from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..stream import CancelToken, Stream, explain
@@ -173,19 +176,41 @@ def _show(stream: Stream, screen: Screen, calls: _CallNotes) -> None:
 
 
 def _show_value(stream: Any, screen: Screen, calls: _CallNotes) -> None:
-    """Show the value of a typed answer; its text only to a program that reads events."""
+    """Show the value of a typed answer; its text only to a program that reads events.
+
+    Without events, an answer that does not fit is asked for again.
+    """
     reads_events = isinstance(screen, JsonScreen)
     try:
-        for event in _events_with_flushes(stream, screen):
-            if reads_events or not isinstance(event, TextDelta):
+        for event in _events_with_flushes(stream, screen) if reads_events else _calls_of(stream):
+            if reads_events:
                 screen.show(event)
             calls.see(event)
         screen.show_value(stream.value)
     except ProviderError:
         if stream.text and not reads_events:
             screen.pause()
-            note(f"what the model has written: {stream.text}")
+            note("there is no value; the model has written:")
+            print(visible(stream.text), file=sys.stderr, flush=True)
         raise
+    if not reads_events and not _is_json(stream.text):
+        note("the model has written more than this value: --json prints all of it", dim=True)
+
+
+def _calls_of(stream: Any) -> Iterator[Any]:
+    """Yield the events of a run; those of a stream are left for ``value``."""
+    if hasattr(stream, "rounds"):
+        yield from stream.events()
+
+
+def _is_json(text: str) -> bool:
+    """Return whether a text is JSON and nothing else, but for a code fence around it."""
+    fenced = re.fullmatch(r"\s*(```|~~~)\w*\n(.*)\n\s*\1\s*", text, re.DOTALL)
+    try:
+        json.loads(fenced[2] if fenced else text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _events_with_flushes(stream: Stream, screen: Screen) -> Iterator[Any]:

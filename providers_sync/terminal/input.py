@@ -117,11 +117,14 @@ def with_echo() -> contextlib.AbstractContextManager[None]:
 def _echo(*, on: bool) -> Iterator[None]:
     try:
         import termios
-
+    except ImportError:  # Windows
+        yield
+        return
+    try:
         terminal = sys.stdin.fileno()
         original = termios.tcgetattr(terminal)
         in_foreground = os.tcgetpgrp(terminal) == os.getpgrp()
-    except (ImportError, OSError, ValueError, AttributeError, termios.error):
+    except (OSError, ValueError, AttributeError, termios.error):
         yield
         return
     if not in_foreground:  # the kernel stops a background job that changes the terminal
@@ -168,17 +171,26 @@ class Keyboard:
                 lines += self._lines("… ")
         return "\n".join(lines)
 
-    def confirm(self, asked: str) -> bool:
-        """Ask a question in the terminal; only ``y``, ``yes`` and Ctrl-D agree."""
-        print(f"{visible(asked)} [y/N] ", end="", file=sys.stderr, flush=True)
-        try:
-            typed = sys.stdin.readline()
-        except KeyboardInterrupt:
-            typed = "\n"
-            print(file=sys.stderr)
-        if not typed:
-            print(file=sys.stderr)
-        return not typed or typed.strip().lower() in ("y", "yes")
+    @property
+    def can_ask(self) -> bool:
+        """Whether the user sees a question, and can answer it."""
+        return self.is_terminal and sys.stderr.isatty()
+
+    def confirm(self, asked: str, *, at_end: bool = False) -> bool:
+        """Ask a question; only ``y`` and ``yes`` agree, and ``at_end`` Ctrl-D.
+
+        What was typed before it is no answer to it.
+        """
+        with with_echo():
+            print(f"{visible(asked)} [y/N] ", end="", file=sys.stderr, flush=True)
+            try:
+                typed = sys.stdin.readline()
+            except KeyboardInterrupt:
+                typed = "n"
+                print(file=sys.stderr)
+            if not typed:
+                print(file=sys.stderr)
+        return at_end if not typed else typed.strip().lower() in ("y", "yes")
 
     def _block(self, lines: list[str]) -> list[str]:
         with contextlib.suppress(EOFError):
@@ -214,13 +226,13 @@ class Keyboard:
         if self.is_terminal:
             return as_text(line.removesuffix("\n"))
         self._number += 1
-        try:
+        with contextlib.suppress(UnicodeEncodeError):
             line.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequestError(
-                f"line {self._number} of standard input is not UTF-8 text; it is not sent"
-            ) from error
-        return line.removesuffix("\n")
+            if "\0" not in line:
+                return line.removesuffix("\n")
+        raise InvalidRequestError(
+            f"line {self._number} of standard input is not UTF-8 text; it is not sent"
+        )
 
 
 def _load_history() -> bool:

@@ -45,7 +45,7 @@ CODE_THEME = ANSISyntaxTheme(
     }
 )
 """The terminal's own colours and no background: readable whether the terminal is dark or light."""
-PLAIN_THEME = ANSISyntaxTheme({kinds.Token: Style(color="cyan")})
+PLAIN_THEME = ANSISyntaxTheme({kinds.Text: Style(color="cyan")})
 """For code of no language, which would look like prose."""
 MAX_WIDTH = 10_000
 """Width of the internal console: it prints finished lines and must never wrap or cut them."""

@@ -9,12 +9,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..chat import Chat
+from ..chat_file import InterruptedAnswer, read_chat
+from ..chat_history import exchanges
 from ..errors import InvalidRequestError, ProviderError, StreamCancelled
 from ..printable import visible
 from ..provider_selection import set_only_model
 from ..providers.base import Provider
 from ..providers.model_lists import ListsModels
 from ..stream import CancelToken, Stream
+from ..types import Messages
 from .answer import show_answer, tool_options
 from .input import Keyboard, note
 from .screens import Screen, choose_screen
@@ -39,6 +42,11 @@ Put """ alone on a line before and after a message of several lines.
 To send a message that begins with a slash, type two: //etc/hosts'''
 
 
+_WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/resume", "/help")
+_OF_CHAT = ("provider", "history", "budget", "path", "cls", "into", "repairs", "skip_invalid")
+"""Names of settings of ``Chat``, which are no options of a request."""
+
+
 def chat(
     provider: Provider,
     *,
@@ -59,6 +67,10 @@ def chat(
     local model answers, whatever name is sent; the other arguments are those of ``ask``. Raise
     ``InvalidRequestError`` if that file cannot be loaded.
     """
+    for name in (options or {}).keys() & set(_OF_CHAT):
+        raise InvalidRequestError(
+            f"-o {name}: this is no option of a chat; -o extra_body=JSON sends any other key"
+        )
     screen = choose_screen(as_json=as_json, plain=plain)
     settings = {**(options or {}), **tool_options(tools, screen, yes=yes)}
     try:
@@ -81,8 +93,12 @@ class Session:
         self, chat: Chat, screen: Screen, keyboard: Keyboard, *, stats: bool, is_local: bool
     ) -> None:
         self._chat = chat
-        self._saved = chat.history
-        """The history that is in a file."""
+        self._saved = self._state()
+        """What is in a file."""
+        self._file = ""
+        """The file that ``/save`` has written or ``/load`` has read."""
+        self._asked: Messages = []
+        """The last question, also if nothing came of it."""
         self._screen = screen
         self._keyboard = keyboard
         self._stats = stats
@@ -105,11 +121,21 @@ class Session:
         if self._keyboard.is_terminal:
             _print_status(WELCOME)
         try:
-            while self._turn():
+            while self._turn_or_interrupt():
                 pass
         finally:
             self._keyboard.close()
         return 1 if self._failed and not self._keyboard.is_terminal else 0
+
+    def _turn_or_interrupt(self) -> bool:
+        """Handle one message; Ctrl-C ends what it does, and never the chat."""
+        try:
+            return self._turn()
+        except KeyboardInterrupt:
+            if not self._keyboard.is_terminal:
+                raise
+            note("stopped")
+            return True
 
     def _turn(self) -> bool:
         try:
@@ -117,7 +143,7 @@ class Session:
         except EOFError:
             if self._keyboard.is_terminal:
                 _print_status("")
-            return not self._may_drop("Leave")
+            return not self._may_drop("Leave", at_end=True)
         except KeyboardInterrupt:
             if not self._keyboard.is_terminal:
                 raise
@@ -133,24 +159,31 @@ class Session:
         if typed.startswith("/") and not typed.startswith("//") and "\n" not in typed:
             return self._command(typed)
         message = typed.removeprefix("/") if typed.startswith("//") else typed
-        self._answer(lambda token: self._chat.send(message, cancel=token))
+        self._ask([{"role": "user", "content": message}])
         return True
 
     def _command(self, typed: str) -> bool:
         word, _, argument = typed.strip().partition(" ")
         if word in ("/quit", "/exit"):
-            return not self._may_drop("Leave")
+            return not self._may_drop("Leave", at_end=True)
         command = self._commands.get(word)
         if command is None:
             self._fail(
                 f"there is no command {word}; /help lists the commands; // sends a leading slash"
             )
             return True
+        if argument.strip() and word in _WITHOUT_ARGUMENT:
+            self._fail(f"{word} takes nothing after it")
+            return True
         try:
             command(argument.strip())
         except (ProviderError, OSError) as error:
             self._fail(_describe(error))
         return True
+
+    def _ask(self, question: Messages) -> None:
+        self._asked = question
+        self._answer(lambda token: self._chat.send(question, cancel=token))
 
     def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
         def with_model(token: CancelToken) -> Stream:
@@ -168,18 +201,26 @@ class Session:
             _print_status("")
 
     def _resume_hint(self) -> str:
-        has_text = self._chat.interrupted is not None and self._chat.interrupted.text
-        return "; /resume continues the answer, a new question discards it" if has_text else ""
+        if not _has_words(self._chat.interrupted):
+            return ""
+        return "; /resume continues the answer, a new question discards it"
 
-    def _may_drop(self, action: str) -> bool:
-        """Return whether the conversation may be dropped; ask in a terminal, if it is unsaved."""
-        interrupted = self._chat.interrupted
-        is_saved = self._chat.history == self._saved and not (interrupted and interrupted.text)
-        if is_saved or not self._keyboard.is_terminal:
+    def _may_drop(self, action: str, *, at_end: bool = False) -> bool:
+        """Return whether the conversation may be dropped; ask if it is unsaved and somebody can.
+
+        ``at_end``: the chat is left, so that Ctrl-D agrees.
+        """
+        history, interrupted = self._state()
+        has_words = bool(history) or _has_words(interrupted)
+        if not has_words or (history, interrupted) == self._saved or not self._keyboard.can_ask:
             return True
         return self._keyboard.confirm(
-            f"This conversation is not saved (/save FILE saves it). {action} all the same?"
+            f"This conversation is not saved (/save FILE saves it). {action} all the same?",
+            at_end=at_end,
         )
+
+    def _state(self) -> tuple[Messages, InterruptedAnswer | None]:
+        return self._chat.history, self._chat.interrupted
 
     def _fail(self, message: str) -> None:
         self._failed = True
@@ -192,19 +233,24 @@ class Session:
             return
         old = self._chat
         self._chat = Chat(old.provider, system=old.system, model=old.model, **old.options)
-        self._saved = []
+        self._saved, self._file, self._asked = self._state(), "", []
         _print_status("A new conversation begins.")
 
     def _retry(self, _: str) -> None:
-        before = {"history": self._chat.history, "interrupted": self._chat.interrupted}
-        last = self._chat.undo()
-        left = self._chat.history
-        question = list(takewhile(lambda message: message["role"] != "assistant", last))
+        chat, before = self._chat, self._state()
+        question = self._asked or _last_question(chat)
         if not question:
             raise InvalidRequestError("there is no question to ask again")
-        self._answer(lambda token: self._chat.send(question, cancel=token))
-        if self._chat.interrupted is None and self._chat.history == left:
-            vars(self._chat).update(before)  # there is no new answer: the old one stays
+        if _last_question(chat) == question:
+            chat.undo()  # else nothing has come of it, and it is not in the chat
+        left = chat.history
+        try:
+            self._ask(question)
+        finally:
+            if chat.history == left:  # no new answer: the old one stays
+                chat.history = before[0]
+                if not _has_words(chat.interrupted):
+                    chat.interrupted = before[1]
 
     def _system(self, text: str) -> None:
         if text:
@@ -240,27 +286,69 @@ class Session:
 
     def _save(self, path: str) -> None:
         path = _file_path(path, "/save")
+        if path != self._file and not self._may_replace(path):
+            return
         self._chat.save(path)
-        self._saved = self._chat.history
-        _print_status(f"Saved to {path}: {len(self._chat.history)} messages.")
+        self._saved, self._file = self._state(), path
+        _print_status(f"Saved to {path}: {self._contents()}.")
+
+    def _may_replace(self, path: str) -> bool:
+        """Return whether this file may be written; another one is not replaced unasked."""
+        if not os.path.exists(path):
+            return True
+        if os.path.isfile(path):
+            read_chat(path)  # raises for a file that is no saved conversation
+        return not self._keyboard.can_ask or self._keyboard.confirm(
+            f"{path} has another conversation. Replace it?"
+        )
+
+    def _contents(self) -> str:
+        history, interrupted = self._state()
+        also = "" if interrupted is None else ", and an unfinished answer (/resume continues it)"
+        return f"{len(history)} messages{also}"
 
     def _load(self, path: str) -> None:
         old, path = self._chat, _file_path(path, "/load")
         loaded = Chat.load(path, old.provider, model=old.model, **old.options)
         if not self._may_drop("Load another"):
             return
-        self._chat, self._saved = loaded, loaded.history
-        _print_status(f"Loaded from {path}: {len(self._chat.history)} messages.")
+        self._chat, self._file, self._asked = loaded, path, []
+        self._saved = self._state()
+        _print_status(f"Loaded from {path}: {self._contents()}.")
 
     def _undo(self, _: str) -> None:
         removed = self._chat.undo()
+        self._asked = []
         question = next((turn["content"] for turn in removed if turn["role"] == "user"), None)
-        _print_status("There is nothing to undo." if question is None else f"Removed: {question}")
+        _print_status(
+            "There is nothing to undo." if question is None else f"Removed: {_words(question)}"
+        )
 
     def _resume(self, _: str) -> None:
         if self._chat.interrupted is None:
             raise InvalidRequestError("there is no interrupted answer to resume")
         self._answer(lambda token: self._chat.resume(cancel=token))
+
+
+def _has_words(interrupted: InterruptedAnswer | None) -> bool:
+    """Return whether the model has said something in it, in an earlier round of a run, too."""
+    return interrupted is not None and bool(
+        interrupted.text or any(turn["role"] == "assistant" for turn in interrupted.question)
+    )
+
+
+def _last_question(chat: Chat) -> Messages:
+    """Return the last question that is in the chat, answered or not."""
+    interrupted = chat.interrupted
+    last = interrupted.question if interrupted else [[], *exchanges(chat.history)][-1]
+    return list(takewhile(lambda message: message["role"] != "assistant", last))
+
+
+def _words(content: Any) -> str:
+    """Return the text of a message; of its other parts, what they are."""
+    if isinstance(content, str):
+        return content
+    return " ".join(str(part.get("text") or f"[{part['type']}]") for part in content)
 
 
 def _file_path(path: str, command: str) -> str:
