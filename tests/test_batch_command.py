@@ -31,7 +31,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(server: Server, source: str, *more: str) -> int:
     """Run the command with the ledger ``out.jsonl``; return its exit code."""
     url = ["--provider", "openai", "--model", "m", "--base-url", server.url]
-    return main(["batch", source, "out.jsonl", *url, *more])
+    try:
+        return main(["batch", source, "out.jsonl", *url, *more])
+    except SystemExit as usage:
+        return int(usage.code or 0)
 
 
 def bodies(script: Script, source: str, *more: str) -> list[dict[str, Any]]:
@@ -140,7 +143,7 @@ def test_wrong_options_are_refused_before_the_input_is_read(
     folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serve(echo) as server:
-        assert run(server, "in.csv", *options) == 1  # in.csv does not even exist
+        assert run(server, "in.csv", *options) == 2  # in.csv does not even exist
         assert server.requests == []
     assert message in capsys.readouterr().err
 
@@ -283,6 +286,6 @@ def test_parquet_without_its_packages_is_refused_first(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with serve(echo) as server:
-        assert run(server, "in.txt", "--table", "out.parquet") == 1
+        assert run(server, "in.txt", "--table", "out.parquet") == 2
         assert server.requests == []
     assert "needs pandas and pyarrow: pip install pandas pyarrow" in capsys.readouterr().err

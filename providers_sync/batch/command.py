@@ -38,18 +38,22 @@ def run(
     - ``skip_invalid``: send the other rows if some cannot be sent
     - ``options``: arguments of ``map``
 
-    Returns 0 when every row has an answer, 2 if nothing was sent because rows cannot be sent, else
-    1. Raises what ``map`` raises.
+    Returns 0 when every row has an answer, 2 if an option or the input is wrong and nothing was
+    sent, else 1. Raises what ``map`` raises later.
     """
-    written = None if table is None else ResultTable(table, (source, target))
-    results = map(
-        provider,
-        read(source),
-        ledger=target,
-        ordered=written is not None,
-        on_error="stop",
-        **options,
-    )  # checks the options; it starts with the first result
+    try:
+        written = None if table is None else ResultTable(table, (source, target))
+        results = map(  # checks the options; it starts with the first result
+            provider,
+            read(source),
+            ledger=target,
+            ordered=written is not None,
+            on_error="stop",
+            **options,
+        )
+    except InvalidRequestError as error:
+        _report(str(error))
+        return WRONG_INPUT
     with contextlib.closing(results):
         checked = _check(provider, source, options.get("template"), options.get("into"))
         if checked is None:

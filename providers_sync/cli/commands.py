@@ -110,11 +110,12 @@ def chosen_tools(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def batch(options: argparse.Namespace) -> int:
     from ..batch.command import run
 
-    call = call_arguments(options)
-    request = call["options"]
-    for name in NOT_PER_CALL:
-        if name in request:
-            raise InvalidRequestError(f"-o {name}: this is no option of a request")
+    with usage_errors():
+        schema = None if options.schema is None else parse_schema(options.schema)
+        request = parse_options(options.option, options.max_tokens)
+        for name in NOT_PER_CALL:
+            if name in request:
+                raise InvalidRequestError(f"-o {name}: this is no option of a request")
     if options.system is not None:
         request["system"] = options.system
     with selected_provider(options, "--provider NAME", **request) as provider:
@@ -127,7 +128,7 @@ def batch(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             rate=options.rate,
             template=options.template,
-            into=call["into"],
+            into=schema,
             budget=options.budget,
             price=options.price,
         )
