@@ -27,8 +27,9 @@ LAYERS = [
     "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
+    "terminal.chat_command",
     "terminal.session",
-    "terminal.answer terminal.tools",
+    "terminal.answer terminal.tools terminal.conversation",
     "terminal.approval",
     "terminal.screens terminal.input",
     "terminal.markdown",
