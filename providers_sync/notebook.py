@@ -14,7 +14,6 @@ in a script, the text is printed as it arrives.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import shlex
 from collections.abc import Callable
@@ -161,9 +160,6 @@ def chat(line: str, cell: str) -> None:
         except ProviderError as error:
             if interrupt.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
-            # Show one line: the traceback contains none of the user's code.
-            lines = [visible(f"{type(error).__name__}: {error}")]
-            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # picklable
             raise
 
 

@@ -187,6 +187,7 @@ LAYERS = [
     "server_limits token_estimates",
     "config call_log",
     "errors",
+    "short_traceback",
     "types printable clock quota locked_file failure_reasons",
     "finish_reasons error_words",
     "server_json json_answer",
