@@ -40,7 +40,7 @@ try:
     from IPython.core.error import UsageError
     from IPython.core.getipython import get_ipython
 
-    from .notebook_output import PLACEHOLDER, make_output
+    from .notebook_output import make_output
 except ImportError as error:
     raise ImportError(
         "providers_sync.notebook needs IPython: pip install 'providers-sync[notebook]'"
@@ -102,7 +102,7 @@ def _stop_with(cancel: Callable[[], None]) -> Callable[[], None]:
 
 def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
     output = make_output()
-    output.update(PLACEHOLDER)
+    output.begin()
     try:
         for event in stream.events():
             output.see(event, stream)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -11,8 +11,8 @@ from IPython.display import display
 
 from . import Completion, Stream, ToolCall, ToolResult
 from .clock import monotonic
+from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, call_bundle
 from .printable import VisibleChunks, short_line, visible
-from .safe_markdown import make_safe
 from .stream import explain
 
 UPDATE_EVERY_S = 0.1
@@ -38,6 +38,9 @@ class PrintedOutput:
         self._chunks = VisibleChunks()
         self._calls = _ShownCalls()
 
+    def begin(self) -> None:
+        """Do nothing: printed text cannot be replaced."""
+
     def see(self, event: Any, stream: Stream) -> None:
         """Show an event that is no text."""
         if isinstance(event, ToolCall):
@@ -46,9 +49,6 @@ class PrintedOutput:
             self.refresh(stream)
             call, _ = self._calls.take(event)
             print(f"{self._chunks.end()}\n— {_line(call, event)}", flush=True)
-
-    def update(self, text: str) -> None:
-        """Do nothing: printed text cannot be replaced."""
 
     def refresh(self, stream: Stream) -> None:
         text = stream.text
@@ -60,14 +60,18 @@ class PrintedOutput:
         for call, _ in self._calls.open:
             print(f"{self._chunks.end()}\n— {_line_at_end(call, stream)}", flush=True)
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
-        print(f"{rest}\n— {_summary(stream)}", flush=True)
+        print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
 
     def mark_shown(self, answer: Completion) -> None:
         """Do nothing: the user may print the completion again."""
 
 
 class NotebookOutput(PrintedOutput):
-    """Output in a notebook: a display that is updated, and a dimmed line below it."""
+    """Output in a notebook: displays that are updated.
+
+    The last one is always that of the text to come, so that the line at the end is with it, also
+    where answers of several threads are in one cell.
+    """
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -78,44 +82,38 @@ class NotebookOutput(PrintedOutput):
         self._start = (0, 0)
         """How much of the text and of the refusal is in the displays before this one."""
 
+    def begin(self) -> None:
+        """Display a placeholder for the text to come."""
+        self._handle, self._displayed = _show(None, answer_bundle(PLACEHOLDER)), PLACEHOLDER
+
     def see(self, event: Any, stream: Stream) -> None:
         if isinstance(event, ToolCall):
-            line = f"{_line(event)} {PLACEHOLDER}"
-            self._calls.add(event, _show_line(self._take_placeholder(stream), line))
+            bundle = call_bundle(f"{_line(event)} {PLACEHOLDER}")
+            self._calls.add(event, self._show_apart(bundle, stream))
         elif isinstance(event, ToolResult):
             call, handle = self._calls.take(event)
+            bundle = call_bundle(_line(call, event))
             if handle is None:  # of a question that ends with calls
-                handle = self._take_placeholder(stream)
-            _show_line(handle, _line(call, event))
+                self._show_apart(bundle, stream)
+            else:
+                _show(handle, bundle)
 
-    def _take_placeholder(self, stream: Stream) -> Any:
-        """End the display of the text; return it if it has none."""
-        handle, self._handle = self._handle, None
+    def _show_apart(self, bundle: Bundle, stream: Stream) -> Any:
+        """Show something below the text so far; return its display."""
         text = self._text(stream)
         self._start = (len(stream.text), len(stream.refusal))
-        self._displayed = PLACEHOLDER  # of the next text
-        if handle is not None and text:
-            handle.update(_mime_bundle(text), raw=True)
-            return None
+        handle = self._handle
+        if text:
+            _show(handle, answer_bundle(text))
+            handle = None
+        handle = _show(handle, bundle)
+        self.begin()
         return handle
 
     def _text(self, stream: Stream) -> str:
         """Return what the current display has to show."""
         text, refusal = self._start
         return "\n\n".join(filter(None, [stream.text[text:], stream.refusal[refusal:]]))
-
-    def update(self, text: str) -> None:
-        started = monotonic()
-        if self._handle is None:
-            self._handle = _display(_mime_bundle(text), raw=True, display_id=True)
-        elif text != self._displayed:
-            self._handle.update(_mime_bundle(text), raw=True)
-        self._displayed = text
-        now = monotonic()
-        pause = max(
-            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
-        )
-        self._next_update_at = now + pause
 
     def refresh(self, stream: Stream) -> None:
         if self._displayed != PLACEHOLDER:  # the first text is shown at once
@@ -125,17 +123,24 @@ class NotebookOutput(PrintedOutput):
             time.sleep(max(0.0, wait))
         text = stream.text[self._start[0] :]
         if text:  # empty while the model is reasoning
-            self.update(text)
+            self._update(text, lambda: answer_bundle(text))
+
+    def _update(self, text: str, bundle: Callable[[], Bundle]) -> None:
+        if text == self._displayed:
+            return
+        started = monotonic()
+        _show(self._handle, bundle())
+        self._displayed = text
+        now = monotonic()
+        pause = max(
+            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
+        )
+        self._next_update_at = now + pause
 
     def end(self, stream: Stream) -> None:
-        text = self._text(stream)
-        if text or self._handle is not None:
-            self.update(text)
         for call, handle in self._calls.open:
-            _show_line(handle, _line_at_end(call, stream))
-        summary = _summary(stream)
-        markup = f'<small style="opacity: 0.6">{html.escape(summary)}</small>'
-        _display({"text/html": markup, "text/plain": summary}, raw=True)
+            _show(handle, call_bundle(_line_at_end(call, stream)))
+        _show(self._handle, answer_bundle(self._text(stream), _outcome_line(stream)))
 
     def mark_shown(self, answer: Completion) -> None:
         formatter = self._shell.display_formatter.ipython_display_formatter
@@ -154,7 +159,7 @@ class _CompletionFormatter:
         if answer is self._shown and self._shell.execution_count == self._cell:
             self._shown = None
             return
-        _display(_mime_bundle(_shown(answer)), raw=True)
+        _display(answer_bundle(_shown(answer)), raw=True)
 
 
 class _ShownCalls:
@@ -188,11 +193,8 @@ def _line_at_end(call: ToolCall, stream: Stream) -> str:
     return _line(call) + (": no result" if hasattr(stream, "rounds") else "")
 
 
-def _show_line(handle: Any, line: str) -> Any:
-    """Show a dimmed line in this display, or in a new one; return it."""
-    # In <code> nothing is taken for a formula.
-    markup = f'<small style="opacity: 0.6"><code>{html.escape(line)}</code></small>'
-    bundle = {"text/html": markup, "text/plain": line}
+def _show(handle: Any, bundle: Bundle) -> Any:
+    """Show this in a display, or in a new one; return it."""
     if handle is None:
         return _display(bundle, raw=True, display_id=True)
     handle.update(bundle, raw=True)
@@ -204,19 +206,31 @@ def make_output() -> PrintedOutput:
     return NotebookOutput(shell) if hasattr(shell, "kernel") else PrintedOutput()
 
 
-def _mime_bundle(text: str) -> dict[str, str]:
-    return {"text/markdown": make_safe(text), "text/plain": visible(text)}
-
-
 def _shown(answer: Stream | Completion) -> str:
     """Return what a reader sees of an answer: its text, and the model's refusal if it is apart."""
     return "\n\n".join(filter(None, [answer.text, answer.refusal]))
 
 
-def _summary(stream: Stream) -> str:
+def _outcome_line(stream: Stream) -> OutcomeLine:
     """Return the line under an answer: outcome, chunks, tool calls, seconds, and how it ended."""
     stats = stream.stats
-    facts = [str(stream.outcome), f"{stats.chunks} chunks", f"{stats.duration_s:.1f} s"]
-    if calls := len(stream.tool_calls):
-        facts.insert(2, f"{calls} tool call{'' if calls == 1 else 's'}")
-    return visible(" · ".join([*facts, *filter(None, [explain(stream)])]))
+    facts = [str(stream.outcome), _count(stats.chunks, "chunk")]
+    facts += [
+        _count(number, name)
+        for number, name in [
+            (len(stream.tool_calls), "tool call"),
+            (stats.joins, "break"),
+        ]
+        if number
+    ]
+    facts.append(f"{stats.duration_s:.1f} s")
+    return OutcomeLine(" · ".join(facts), explain(stream))
+
+
+def _count(number: int, name: str) -> str:
+    """Return a number with the name of what it counts.
+
+    >>> _count(1, "chunk"), _count(0, "chunk")
+    ('1 chunk', '0 chunks')
+    """
+    return f"{number} {name}{'' if number == 1 else 's'}"

@@ -55,8 +55,12 @@ class Cell:
 
     @property
     def plain(self) -> list[str]:
-        """The current plain text of the outputs."""
-        return [output["text/plain"] for output in self.outputs]
+        """The current plain text of the outputs, with the line at the end of an answer apart."""
+        found: list[str] = []
+        for output in self.outputs:
+            text, dash, line = output["text/plain"].rpartition("— ")
+            found += [text.removesuffix("\n\n"), line] if dash else [line]
+        return found
 
     def _next(self) -> bool:
         message = self._client.get_iopub_msg(timeout=WAIT_S)

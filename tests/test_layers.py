@@ -49,6 +49,7 @@ LAYERS = [
     # integrations
     "local notebook web testing",
     "notebook_output",
+    "notebook_bundles",
     # below local: its server with the child process, and its grammars
     "local_server local_grammar",
     "llama_server local_calls local_schemas",

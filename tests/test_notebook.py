@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from malicious_markdown import MALICIOUS, harm, mixed
-from notebook_kit import ROOT, Kernel, kernel, no_leaks
+from notebook_kit import ROOT, WAIT_S, Kernel, kernel, no_leaks
 
 from providers_sync.testing import (
     Server,
@@ -59,13 +59,16 @@ def test_answer_is_shown_while_it_streams(kernel: Kernel) -> None:
         go_on.set()
         cell.end()
         full_text = "# Title\n```py\nx = 1\n```\n$x^2$ costs \\(y\\)"
-        shown, summary = cell.outputs
-        assert shown["text/plain"] == full_text == kernel.value("answer.text")
+        (shown,) = cell.outputs
+        text, summary = cell.plain
+        assert text == full_text == kernel.value("answer.text")
+        assert summary.startswith("complete · 4 chunks · ")
+        assert shown["text/plain"] == f"{text}\n\n— {summary}"
         # Fences need empty lines, and formulas get Jupyter's delimiters.
-        assert shown["text/markdown"] == "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"
+        markdown, _, line = shown["text/markdown"].rpartition("\n\n")
+        assert markdown == "# Title\n\n```py\nx = 1\n```\n\n$x^2$ costs $y$"
+        assert html.unescape(re.sub("<[^>]*>", "", line)) == summary
         assert cell.states[0] == "…"
-        assert summary["text/plain"].startswith("complete · 4 chunks · ")
-        assert "<small" in summary["text/html"]
         assert kernel.value("answer.outcome.value, answer.stats.chunks") == ("complete", 4)
 
 
@@ -121,7 +124,7 @@ def test_completion_displays_itself_as_markdown_but_not_twice_in_one_cell(kernel
     with serve([text("Say "), text("**hi**")]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
         assert cell.plain[0] == "Say **hi**"
-        assert len(cell.outputs) == 2
+        assert len(cell.outputs) == 1
         again = kernel.run("answer")
         assert again.outputs == [{"text/markdown": "Say **hi**", "text/plain": "Say **hi**"}]
         other = kernel.run(f"openai({server.url!r}).complete('x')")
@@ -187,7 +190,7 @@ def test_broken_answer_is_shown_before_its_error(kernel: Kernel) -> None:
     with serve([text("Half"), cut()]) as server:
         cell = kernel.start(f"show(openai({server.url!r}).stream('x'))").end()
         assert cell.plain[0] == "Half"
-        assert cell.plain[1].startswith("cut · 1 chunks")
+        assert cell.plain[1].startswith("cut · 1 chunk · ")
         assert [error["ename"] for error in cell.errors] == ["StreamCut"]
 
 
@@ -202,9 +205,79 @@ def test_status_line_says_why_an_answer_is_not_whole(kernel: Kernel) -> None:
     assert [cell.plain[0] for cell in cells] == ["Hel", "", "I **won't**.", "Hi"]
     assert cells[0].plain[1].endswith(limit)
     assert cells[1].plain[1].endswith(odd)
-    assert html.escape(odd) in cells[1].outputs[1]["text/html"]
+    assert all(cell.plain[1] == line_of(cell.outputs[0]) for cell in cells)
     assert cells[2].plain[1].endswith(" s · the answer is a refusal (finish reason stop)")
     assert cells[3].plain[1].endswith(" s")
+
+
+@pytest.mark.parametrize("way", ["stream", "typed", "run", "%%chat"])
+def test_every_way_shows_that_an_answer_is_not_whole(kernel: Kernel, way: str) -> None:
+    """A limit, a filter, a refusal: below the text, and not dimmed as the numbers are."""
+    endings = {
+        "length": "was cut off by a limit on its length",
+        "content_filter": "was ended by a content filter",
+        "refusal": "was ended by a refusal",
+    }
+    code = {
+        "stream": "show(p.stream('x'))",
+        "typed": "show(p.stream('x', into=dict))",
+        "run": "show(p.run('x', tools=[lambda: 1]))",
+        "%%chat": "%%chat other\nx",
+    }[way]
+    kernel.run("def noop() -> int:\n    return 1")
+    with serve([['{"a": [1, ', finish(reason)] for reason in endings]) as server:
+        kernel.run(f"p = openai({server.url!r})\nother = Chat(p)")
+        for words in endings.values():
+            cell = kernel.start(code.replace("lambda: 1", "noop")).end()
+            assert [each["ename"] for each in cell.errors] == ["InvalidAnswer"] * (way == "typed")
+            assert words in cell.plain[-1]
+            markup = cell.outputs[-1].get("text/html") or cell.outputs[-1]["text/markdown"]
+            numbers, warning = markup.split("<strong")
+            assert "opacity" in numbers
+            assert words in warning
+            assert "opacity" not in warning
+        kernel.run("p.close()")
+
+
+def line_of(output: dict[str, Any]) -> str:
+    """Return the text of the last line of a Markdown output, whose punctuation is entities."""
+    line = output["text/markdown"].rpartition("\n\n")[2]
+    assert not re.search(r"[*_`$\\\[]", line)
+    return html.unescape(re.sub("<[^>]*>", "", line))
+
+
+def test_answers_of_threads_in_one_cell_keep_their_lines(kernel: Kernel) -> None:
+    """The line is in the display of its answer, whichever ends first."""
+    both, go_on = threading.Barrier(2), threading.Event()
+
+    def reply(request: Any) -> Any:
+        number = int(request.json()["messages"][0]["content"])
+        both.wait(WAIT_S)
+        return [text(f"answer {number}"), *([] if number else [wait(go_on)]), *["."] * number]
+
+    code = (
+        "def ask(n): show(p.stream(str(n)))\n"
+        "threads = [threading.Thread(target=ask, args=[n]) for n in range(2)]\n"
+        "for thread in threads: thread.start()\nfor thread in threads: thread.join()\np.close()"
+    )
+    with serve(reply) as server:
+        cell = kernel.start(f"p = openai({server.url!r})\n{code}")
+        cell.wait("answer 1.\n\n— complete")
+        go_on.set()
+        cell.end()
+    first, second = sorted(output["text/plain"] for output in cell.outputs)
+    assert first.startswith("answer 0\n\n— complete · 1 chunk · ")
+    assert second.startswith("answer 1.\n\n— complete · 2 chunks · ")
+
+
+def test_line_counts_the_breaks_of_an_answer(kernel: Kernel) -> None:
+    """An answer that broke and went on says so."""
+    with serve([[text("One two three "), cut()], ["four."]]) as server:
+        cell = kernel.run(
+            f"answer = show(openai({server.url!r}).stream('x', continue_after_break=1))"
+        )
+    assert cell.plain[0] == "One two three four."
+    assert " · 1 break · " in cell.plain[1]
 
 
 def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
@@ -323,7 +396,8 @@ def test_stop_button_while_a_function_runs(kernel: Kernel) -> None:
         assert time.monotonic() - started < 1
     assert [error["ename"] for error in cell.errors] == ["Stopped"]
     assert cell.plain[0] == 'slow({"a": 1, "b": 2}): no result'
-    assert cell.plain[1].startswith("cancelled · ")
+    assert cell.plain[1] == ""
+    assert cell.plain[2].startswith("cancelled · ")
 
 
 @pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user has declined")])
@@ -496,9 +570,8 @@ def check(book: Any) -> None:
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     assert [each for each in outputs if each.output_type == "error"] == []
     answers = [each.data for each in outputs if "text/markdown" in each.get("data", ())]
-    summaries = [each.data["text/plain"] for each in outputs if "text/html" in each.get("data", ())]
-    assert len(answers) == len(summaries) == 3
-    assert all(summary.startswith("complete · ") for summary in summaries)
+    assert len(answers) == 3
+    assert all("\n\n— complete · " in answer["text/plain"] for answer in answers)
     assert all(len(answer["text/plain"]) > 1 for answer in answers)
     plain = [each.data["text/plain"] for each in outputs if "data" in each]
     [fruit] = [each for each in plain if each.startswith("Fruit(")]
