@@ -121,7 +121,7 @@ def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
     if interrupt.pressed:  # the answer had ended already, but the cell must stop
         raise Stopped(stream.text)
     answer = stream.completion()
-    output.mark_shown(answer)
+    output.finish(answer, stream)
     return answer
 
 

@@ -7,10 +7,12 @@ as plain text made visible.
 from __future__ import annotations
 
 import html
+from typing import Any
 
 from .printable import visible
 from .safe_markdown import make_safe
 from .safe_markdown.escaping import escape
+from .value_table import html_table
 
 Bundle = dict[str, str]
 """MIME type → content; always with ``text/plain``."""
@@ -31,11 +33,20 @@ class OutcomeLine:
 
 def answer_bundle(text: str, line: OutcomeLine | None = None) -> Bundle:
     """Return an answer as Markdown, with the line at its end below it."""
-    markdown, plain = make_safe(text), visible(text)
+    markdown = make_safe(text)
     if line is not None:
         markdown = "\n\n".join(filter(None, [markdown, line.markup]))
-        plain = f"{plain}\n\n— {line.text}" if plain else f"— {line.text}"
-    return {"text/markdown": markdown, "text/plain": plain}
+    return {"text/markdown": markdown, "text/plain": _plain(text, line)}
+
+
+def table_bundle(value: Any, text: str, line: OutcomeLine | None = None) -> Bundle:
+    """Return the JSON value of a typed answer as a table; ``text`` is the answer itself."""
+    below = "" if line is None else f"<div>{line.markup}</div>"
+    return {"text/html": html_table(value) + below, "text/plain": _plain(text, line)}
+
+
+def _plain(text: str, line: OutcomeLine | None) -> str:
+    return "\n\n".join(filter(None, [visible(text), f"— {line.text}" if line else ""]))
 
 
 def call_bundle(line: str) -> Bundle:

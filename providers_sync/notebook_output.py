@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ from IPython.display import display
 
 from . import Completion, Stream, ToolCall, ToolResult
 from .clock import monotonic
-from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, call_bundle
+from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, call_bundle, table_bundle
 from .printable import VisibleChunks, short_line, visible
 from .stream import explain
+from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
 
 UPDATE_EVERY_S = 0.1
 """The shortest interval between updates; every update carries the full text so far."""
@@ -62,8 +64,8 @@ class PrintedOutput:
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
         print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
 
-    def mark_shown(self, answer: Completion) -> None:
-        """Do nothing: the user may print the completion again."""
+    def finish(self, answer: Completion, stream: Stream) -> None:
+        """Do nothing: the text has been printed, and the user may print the completion again."""
 
 
 class NotebookOutput(PrintedOutput):
@@ -123,7 +125,17 @@ class NotebookOutput(PrintedOutput):
             time.sleep(max(0.0, wait))
         text = stream.text[self._start[0] :]
         if text:  # empty while the model is reasoning
-            self._update(text, lambda: answer_bundle(text))
+            self._update(text, lambda: self._bundle(stream, text))
+
+    def _bundle(self, stream: Stream, text: str, line: OutcomeLine | None = None) -> Bundle:
+        """Return the text to be shown, or the table of what has arrived of a typed answer."""
+        if isinstance(stream, TypedStream):
+            value = plain_so_far(stream)
+            if value is not None:
+                return table_bundle(value, text, line)
+            if line is None and text.lstrip()[:1] in ("{", "["):  # it has just begun
+                return answer_bundle(PLACEHOLDER)
+        return answer_bundle(text, line)
 
     def _update(self, text: str, bundle: Callable[[], Bundle]) -> None:
         if text == self._displayed:
@@ -140,26 +152,33 @@ class NotebookOutput(PrintedOutput):
     def end(self, stream: Stream) -> None:
         for call, handle in self._calls.open:
             _show(handle, call_bundle(_line_at_end(call, stream)))
-        _show(self._handle, answer_bundle(self._text(stream), _outcome_line(stream)))
+        _show(self._handle, self._bundle(stream, self._text(stream), _outcome_line(stream)))
 
-    def mark_shown(self, answer: Completion) -> None:
+    def finish(self, answer: Completion, stream: Stream) -> None:
+        """Show the validated object of a typed answer; a completion is not displayed again."""
+        if isinstance(answer, TypedCompletion):
+            line = _outcome_line(stream, len(answer.invalid))
+            _show(self._handle, table_bundle(to_json(answer.value), self._text(stream), line))
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
 
 
 class _CompletionFormatter:
-    """Displays completions as Markdown, except the one that this cell has already shown."""
+    """Displays completions, except the one that this cell has already shown."""
 
     def __init__(self, shell: Any, shown: Completion) -> None:
         self._shell = shell
-        self._shown: Completion | None = shown
+        self._shown = weakref.ref(shown)  # else it would be kept until the next one
         self._cell = shell.execution_count
 
     def __call__(self, answer: Completion) -> None:
-        if answer is self._shown and self._shell.execution_count == self._cell:
-            self._shown = None
+        if answer is self._shown() and self._shell.execution_count == self._cell:
+            self._cell = None
             return
-        _display(answer_bundle(_shown(answer)), raw=True)
+        if isinstance(answer, TypedCompletion):
+            _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
+        else:
+            _display(answer_bundle(_shown(answer)), raw=True)
 
 
 class _ShownCalls:
@@ -211,20 +230,20 @@ def _shown(answer: Stream | Completion) -> str:
     return "\n\n".join(filter(None, [answer.text, answer.refusal]))
 
 
-def _outcome_line(stream: Stream) -> OutcomeLine:
-    """Return the line under an answer: outcome, chunks, tool calls, seconds, and how it ended."""
+def _outcome_line(stream: Stream, invalid: int = 0) -> OutcomeLine:
+    """Return the line under an answer: outcome, counts, seconds, and how it ended.
+
+    ``invalid`` is the number of items of a typed answer that were left out.
+    """
     stats = stream.stats
     facts = [str(stream.outcome), _count(stats.chunks, "chunk")]
-    facts += [
-        _count(number, name)
-        for number, name in [
-            (len(stream.tool_calls), "tool call"),
-            (stats.joins, "break"),
-        ]
-        if number
-    ]
-    facts.append(f"{stats.duration_s:.1f} s")
-    return OutcomeLine(" · ".join(facts), explain(stream))
+    others = {
+        "tool call": len(stream.tool_calls),
+        "break": stats.joins,
+        "invalid item": invalid,
+    }
+    facts += [_count(number, name) for name, number in others.items() if number]
+    return OutcomeLine(" · ".join([*facts, f"{stats.duration_s:.1f} s"]), explain(stream))
 
 
 def _count(number: int, name: str) -> str:

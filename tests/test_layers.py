@@ -140,7 +140,7 @@ LAYERS = [
     "typed.prepare",
     "typed.stream",
     "typed.reading typed.rounds",
-    "typed.targets",
+    "typed.targets typed.json_form",
     # core
     "transport decoding retry stream",
     # inside stream
@@ -188,7 +188,7 @@ LAYERS = [
     "server_limits token_estimates",
     "config call_log",
     "errors",
-    "short_traceback",
+    "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons",
     "finish_reasons error_words",
     "server_json json_answer",
