@@ -6,7 +6,6 @@ as plain text made visible.
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 from .printable import visible
@@ -17,7 +16,7 @@ from .value_table import html_table
 Bundle = dict[str, str]
 """MIME type → content; always with ``text/plain``."""
 
-_DIMMED = "opacity: 0.6; font-size: 85%"
+DIMMED = "opacity: 0.6; font-size: 85%"
 
 
 class OutcomeLine:
@@ -25,7 +24,7 @@ class OutcomeLine:
 
     def __init__(self, facts: str, warning: str) -> None:
         self.text = visible(" · ".join(filter(None, [facts, warning])))
-        self.markup = f'<span style="{_DIMMED}">{escape(visible(facts))}</span>'
+        self.markup = f'<span style="{DIMMED}">{escape(visible(facts))}</span>'
         """HTML that may stand in Markdown."""
         if warning:  # not dimmed: it must be seen
             self.markup += f' <strong style="font-size: 85%">· {escape(visible(warning))}</strong>'
@@ -47,10 +46,3 @@ def table_bundle(value: Any, text: str, line: OutcomeLine | None = None) -> Bund
 
 def _plain(text: str, line: OutcomeLine | None) -> str:
     return "\n\n".join(filter(None, [visible(text), f"— {line.text}" if line else ""]))
-
-
-def call_bundle(line: str) -> Bundle:
-    """Return a dimmed line about a tool call."""
-    # In <code> nothing is taken for a formula.
-    markup = f'<small style="opacity: 0.6"><code>{html.escape(line)}</code></small>'
-    return {"text/html": markup, "text/plain": line}

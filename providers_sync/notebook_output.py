@@ -12,8 +12,9 @@ from IPython.display import display
 
 from . import Completion, Stream, ToolCall, ToolResult
 from .clock import monotonic
-from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, call_bundle, table_bundle
-from .printable import VisibleChunks, short_line, visible
+from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
+from .notebook_calls import ShownCalls, call_bundle, call_line, ending_of
+from .printable import VisibleChunks, visible
 from .stream import explain
 from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
 
@@ -25,9 +26,6 @@ PAUSE_FACTOR = 9
 """The pause after an update, as a multiple of its duration: updates take a tenth of the time."""
 MAX_WAIT_S = 1.0
 """If the pause is longer, text that arrives during it is shown with the first text after it."""
-SHOWN_ARGUMENTS = 60
-SHOWN_RESULT = 100
-"""Characters of the arguments and of the result in the line about a tool call."""
 PLACEHOLDER = "…"
 _display: Any = display  # IPython's types differ between versions
 
@@ -38,7 +36,7 @@ class PrintedOutput:
     def __init__(self) -> None:
         self._printed = 0
         self._chunks = VisibleChunks()
-        self._calls = _ShownCalls()
+        self._calls = ShownCalls()
 
     def begin(self) -> None:
         """Do nothing: printed text cannot be replaced."""
@@ -50,7 +48,7 @@ class PrintedOutput:
         elif isinstance(event, ToolResult):
             self.refresh(stream)
             call, _ = self._calls.take(event)
-            print(f"{self._chunks.end()}\n— {_line(call, event)}", flush=True)
+            print(f"{self._chunks.end()}\n— {call_line(call, event)}", flush=True)
 
     def refresh(self, stream: Stream) -> None:
         text = stream.text
@@ -60,7 +58,9 @@ class PrintedOutput:
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
         for call, _ in self._calls.open:
-            print(f"{self._chunks.end()}\n— {_line_at_end(call, stream)}", flush=True)
+            print(
+                f"{self._chunks.end()}\n— {call_line(call, ending=ending_of(stream))}", flush=True
+            )
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
         print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
 
@@ -80,7 +80,7 @@ class NotebookOutput(PrintedOutput):
         self._handle: Any = None
         self._displayed = ""
         self._next_update_at = 0.0
-        self._calls = _ShownCalls()
+        self._calls = ShownCalls()
         self._start = (0, 0)
         """How much of the text and of the refusal is in the displays before this one."""
 
@@ -90,11 +90,11 @@ class NotebookOutput(PrintedOutput):
 
     def see(self, event: Any, stream: Stream) -> None:
         if isinstance(event, ToolCall):
-            bundle = call_bundle(f"{_line(event)} {PLACEHOLDER}")
+            bundle = call_bundle(event, ending=f" {PLACEHOLDER}")
             self._calls.add(event, self._show_apart(bundle, stream))
         elif isinstance(event, ToolResult):
             call, handle = self._calls.take(event)
-            bundle = call_bundle(_line(call, event))
+            bundle = call_bundle(call, event)
             if handle is None:  # of a question that ends with calls
                 self._show_apart(bundle, stream)
             else:
@@ -151,7 +151,7 @@ class NotebookOutput(PrintedOutput):
 
     def end(self, stream: Stream) -> None:
         for call, handle in self._calls.open:
-            _show(handle, call_bundle(_line_at_end(call, stream)))
+            _show(handle, call_bundle(call, ending=ending_of(stream)))
         _show(self._handle, self._bundle(stream, self._text(stream), _outcome_line(stream)))
 
     def finish(self, answer: Completion, stream: Stream) -> None:
@@ -179,37 +179,6 @@ class _CompletionFormatter:
             _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
         else:
             _display(answer_bundle(_shown(answer)), raw=True)
-
-
-class _ShownCalls:
-    """The tool calls that have no result yet, each with its display."""
-
-    def __init__(self) -> None:
-        self.open: list[tuple[ToolCall, Any]] = []
-
-    def add(self, call: ToolCall, handle: Any = None) -> None:
-        self.open.append((call, handle))
-
-    def take(self, result: ToolResult) -> tuple[ToolCall | None, Any]:
-        """Return the call of a result: by name, as the next round may use the same ids."""
-        for place, (call, _) in enumerate(self.open):
-            if call.name == result.name:
-                return self.open.pop(place)
-        return None, None
-
-
-def _line(call: ToolCall | None, result: ToolResult | None = None) -> str:
-    """Return the line about a call, or about its result, made visible and shortened."""
-    name = visible(result.name if result else call.name if call else "")
-    line = f"{name}({short_line(call.raw, SHOWN_ARGUMENTS) if call else '…'})"
-    if result is None:
-        return line
-    words = ("error: " if result.is_error else "") + result.content
-    return f"{line}: {short_line(words, SHOWN_RESULT)}"
-
-
-def _line_at_end(call: ToolCall, stream: Stream) -> str:
-    return _line(call) + (": no result" if hasattr(stream, "rounds") else "")
 
 
 def _show(handle: Any, bundle: Bundle) -> Any:

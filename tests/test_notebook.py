@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -378,8 +379,31 @@ def test_hostile_calls_are_text(kernel: Kernel) -> None:
     line, markup = cell.plain[0], cell.outputs[0]["text/html"]
     assert "<img src=x onerror=alert(1)>␛[2J <U+202E>" in line
     assert len(line) < 200
-    assert html.unescape(re.sub("</?(small|code)[^>]*>", "", markup)) == line
-    assert "<img" not in markup
+    assert set(re.findall(r"<(\w+)", markup)) == {"details", "summary", "code", "div", "pre"}
+    summary, arguments, result = re.findall("<(?:code|pre)>(.*?)</(?:code|pre)>", markup, re.S)
+    assert html.unescape(summary) == line
+    assert json.loads(html.unescape(arguments))["words"].startswith("<img src=x onerror=alert(1)>")
+    assert html.unescape(result).count("␛[2J\n<U+202E>") == 100
+    assert "\x1b" not in markup
+
+
+def test_a_call_unfolds_to_its_arguments_and_its_result(kernel: Kernel) -> None:
+    """Whole, or with the number of characters that are left out; an error is called one."""
+    kernel.run(
+        "def read(name: str) -> str:\n"
+        "    if name: raise ValueError('no such ' * 30)\n"
+        "    return 'a' * 20_007"
+    )
+    calls = [tool_call("read", {"name": name}) for name in ("", "x")]
+    with serve([calls, ["Done."]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[read]))")
+    whole, failed = (output["text/html"] for output in cell.outputs[:2])
+    assert "<pre>{\n  &quot;name&quot;: &quot;&quot;\n}</pre>" in whole
+    assert f"<pre>{'a' * 20_000}… (7 more characters)</pre>" in whole
+    assert ">result</div>" in whole
+    assert ">error</div>" in failed
+    assert "no such " * 29 in failed
+    assert len(cell.plain[1]) < 200
 
 
 def test_stop_button_while_a_function_runs(kernel: Kernel) -> None:
