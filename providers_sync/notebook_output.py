@@ -10,10 +10,11 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from . import Completion, Stream, ToolCall, ToolResult
+from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
 from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
 from .notebook_calls import ShownCalls, call_bundle, call_line, ending_of
+from .notebook_media import media_bundle
 from .printable import VisibleChunks, visible
 from .stream import explain
 from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
@@ -27,6 +28,8 @@ PAUSE_FACTOR = 9
 MAX_WAIT_S = 1.0
 """If the pause is longer, text that arrives during it is shown with the first text after it."""
 PLACEHOLDER = "…"
+SOUND = "audio"
+"""It comes in many pieces, so the line at the end tells of it."""
 _display: Any = display  # IPython's types differ between versions
 
 
@@ -49,6 +52,9 @@ class PrintedOutput:
             self.refresh(stream)
             call, _ = self._calls.take(event)
             print(f"{self._chunks.end()}\n— {call_line(call, event)}", flush=True)
+        elif isinstance(event, Media) and event.kind != SOUND:
+            self.refresh(stream)
+            print(f"{self._chunks.end()}\n— {media_bundle(event)['text/plain']}", flush=True)
 
     def refresh(self, stream: Stream) -> None:
         text = stream.text
@@ -99,6 +105,8 @@ class NotebookOutput(PrintedOutput):
                 self._show_apart(bundle, stream)
             else:
                 _show(handle, bundle)
+        elif isinstance(event, Media) and event.kind != SOUND:
+            self._show_apart(media_bundle(event), stream)
 
     def _show_apart(self, bundle: Bundle, stream: Stream) -> Any:
         """Show something below the text so far; return its display."""
@@ -212,6 +220,8 @@ def _outcome_line(stream: Stream, invalid: int = 0) -> OutcomeLine:
         "invalid item": invalid,
     }
     facts += [_count(number, name) for name, number in others.items() if number]
+    sound = sum(len(each.data or b"") for each in stream.media if each.kind == SOUND)
+    facts += [f"{sound / 1000:,.0f} KB of sound in media"] if sound else []
     return OutcomeLine(" · ".join([*facts, f"{stats.duration_s:.1f} s"]), explain(stream))
 
 

@@ -49,7 +49,7 @@ LAYERS = [
     # integrations
     "local notebook web testing",
     "notebook_output",
-    "notebook_calls",
+    "notebook_calls notebook_media",
     "notebook_bundles",
     # below local: its server with the child process, and its grammars
     "local_server local_grammar",
