@@ -46,7 +46,9 @@ def main() -> None:
     assert not any(file.startswith(("tests/", "examples/")) for file in files)
 
     missing(["serve", "--engine", "echo"], "pip install 'providers-sync[gateway]'")
-    missing(["ask", "--local", "Hello"], "pip install 'providers-sync[gateway]'")
+    missing(
+        ["ask", "--local", "Hello"], "pip install 'providers-sync[local]' && pip install --no-deps "
+    )
     local = "from providers_sync.local import LocalServer; LocalServer({!r})".format
     output = run([sys.executable, "-c", local(__file__)], code=1).splitlines()[-1]
     print(f"LocalServer() -> {output}")

@@ -24,7 +24,7 @@ LAYERS = [
     "cli.parser",
     "cli.recordings",
     "cli.commands cli.one_recording",
-    "cli.recording_list",
+    "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
     "terminal.session",
@@ -92,8 +92,8 @@ LAYERS = [
     "batch.records",
     "batch.results",
     "batch.rows",
-    # the default provider; name → class
-    "provider_selection",
+    # options of a command; the default provider; name → class
+    "provider_selection call_options",
     "providers",
     # the protocols, from both sides
     "providers.vitalentum providers.codelinkava providers.ai365vip providers.openai "

@@ -299,6 +299,7 @@ def test_local_needs_no_provider_and_ignores_the_variables(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The local model answers, whatever provider is configured."""
+    monkeypatch.setattr("providers_sync.cli.local_model.what_is_missing", lambda: "")
     monkeypatch.setattr("providers_sync.gateway.serve", lambda engine: gateway(engine="echo"))
     monkeypatch.setenv("PROVIDERS_SYNC_PROVIDER", "ollama")
     monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "qwen3")

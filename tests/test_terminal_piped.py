@@ -124,25 +124,64 @@ def test_closed_output_pipe_ends_the_command_quietly() -> None:
 
 
 def test_piped_input_is_the_context_of_the_question() -> None:
-    """``cat log | ask "what failed?"``; invalid UTF-8 is replaced."""
+    """``cat log | ask "what failed?"``; a byte order mark is no part of it."""
     with serve(["ok"]) as server:
-        run("ask", "What failed?", url=server.url, stdin=b"line 1\nerr\xff\n")
+        run("ask", "What failed?", url=server.url, stdin=b"\xef\xbb\xbfline 1\r\nerr\n")
         run("ask", url=server.url, stdin="Grüße?\n".encode())
         run("ask", "Alone?", url=server.url, stdin=b" \n")
         sent = [request.json()["messages"][-1]["content"] for request in server.requests]
-    assert sent == ["line 1\nerr\ufffd\n\nWhat failed?", "Grüße?\n", "Alone?"]
+    assert sent == ["line 1\r\nerr\n\nWhat failed?", "Grüße?\n", "Alone?"]
 
 
-def test_missing_question_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        ([], b"", "there is no question"),
+        ([""], b"context", "the question is empty: is the variable in it set?"),
+        ([" \n"], b"", "the question is empty"),
+        (["Hi"], "Größe\n5 µm".encode("latin1"), "line 1 has the byte 0xf6; .*iconv -f latin1"),
+        (["Hi"], b"one\n\xff", "line 2 has the byte 0xff"),
+        ([], "Hi".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
+        (["Hi"], b"one\na\0b", "line 2 has a NUL character; -a FILE sends an image"),
+    ],
+)
+def test_what_is_no_question_is_an_error(arguments: list[str], stdin: bytes, message: str) -> None:
     """Nothing is sent."""
     with serve(["ok"]) as server:
-        _, stderr = run("ask", url=server.url, code=1)
-        assert "there is no question" in stderr
+        _, stderr = run("ask", *arguments, url=server.url, stdin=stdin, code=1)
+        assert re.search(message, stderr)
+        assert stderr.count("\n") == 1
         assert server.requests == []
 
 
-def test_silent_pipe_is_reported() -> None:
-    """If nothing is written to the pipe, a notice says that the command is waiting for it."""
+def test_pipe_that_never_ends_is_refused() -> None:
+    """As from a device; it is not read into memory for ever."""
+    with serve(["ok"]) as server:
+        line = command("ask", "Hi", url=server.url)
+        source = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
+        done = subprocess.run(
+            line, stdin=source.stdout, capture_output=True, env=environment(), timeout=30
+        )
+        source.kill()
+        source.communicate()
+        assert server.requests == []
+    assert done.stderr == b"providers-sync: standard input has more than 64 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "sent"), [(b"\xef\xbb\xbfOne?\n", ["One?"]), (b"On\xff\nTwo?\n", ["Two?"])]
+)
+def test_piped_chat_reads_utf8(stdin: bytes, sent: list[str]) -> None:
+    """Without the byte order mark; a line that is not UTF-8 is not sent, and is told."""
+    with serve(["ok"]) as server:
+        _, stderr = run("chat", url=server.url, stdin=stdin, code=b"\xff" in stdin)
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert asked == sent
+    assert ("line 1 of standard input is not UTF-8 text" in stderr) == (b"\xff" in stdin)
+
+
+def test_pipe_that_stays_silent_is_not_waited_for() -> None:
+    """A question was given: it is sent after two seconds, and a line says without what."""
     with serve(["ok"]) as server:
         line = command("ask", "Hi", url=server.url)
         with subprocess.Popen(
@@ -153,8 +192,28 @@ def test_silent_pipe_is_reported() -> None:
             env=environment(),
         ) as process:
             assert process.stderr is not None
+            assert process.stdout is not None
+            assert b"nothing came for two seconds" in process.stderr.readline()
+            assert process.stdout.read() == b"ok\n"
+            assert process.stdin is not None
+            process.stdin.close()
+        assert server.requests[0].json()["messages"][-1]["content"] == "Hi"
+
+
+def test_silent_pipe_without_a_question_is_waited_for() -> None:
+    """A notice says so: the question comes from there."""
+    with serve(["ok"]) as server:
+        line = command("ask", url=server.url)
+        with subprocess.Popen(
+            line,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as process:
+            assert process.stderr is not None
             assert b"reading standard input" in process.stderr.readline()
-            assert process.communicate()[0] == b"ok\n"
+            assert process.communicate(b"Hi")[0] == b"ok\n"
 
 
 def test_system_message_and_stats() -> None:
@@ -363,13 +422,13 @@ def test_json_output_is_json_whatever_the_server_says() -> None:
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_locale_that_is_not_utf8_loses_nothing(locale: str) -> None:
-    """Characters that the locale cannot encode are escaped; input is decoded as UTF-8."""
+def test_pipes_are_utf8_whatever_the_locale(locale: str) -> None:
+    """Both the input and the output."""
     settings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     with serve(["Grüße 😀"]) as server:
         stdout, _ = run("ask", "Hé?", url=server.url, stdin="ö\n".encode(), **settings)
         assert server.requests[0].json()["messages"][-1]["content"] == "ö\n\nHé?"
-        assert stdout == b"Gr\\xfc\\xdfe \\U0001f600\n"
+        assert stdout == "Grüße 😀\n".encode()
         stdout, _ = run("chat", url=server.url, stdin="Hé?\n".encode(), **settings)
         assert server.requests[1].json()["messages"][-1]["content"] == "Hé?"
 

@@ -169,6 +169,8 @@ def test_words_about_the_end_are_dim_in_a_chat(terminal: Terminal) -> None:
         terminal.type("Hi", "Enter")
         seen = terminal.wait("limit on its length (finish reason length)")
         terminal.type("C-d")
+        terminal.wait("all the same? [y/N]")
+        terminal.type("C-d")
         terminal.wait("exit code 0")
     assert seen.index("Hel") < seen.index("providers-sync: the answer was cut off")
     assert re.search(DIM + "the answer was cut off", terminal.seen("-e"))
@@ -309,6 +311,8 @@ def test_interrupt_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("Again?", "Enter")
         terminal.wait(lambda seen: "Next." in seen and seen.rstrip().endswith(">"))
         terminal.type("C-d")
+        terminal.wait("This conversation is not saved")
+        terminal.type("y", "Enter")
         seen = terminal.wait("exit code 0")
         turns = [turn["content"] for turn in server.requests[4].json()["messages"]]
     assert turns == ["Question 3", "Half complete", "Again?"]
@@ -326,9 +330,57 @@ def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("Two", "Enter")
         terminal.wait("complete: 1 chunk,")
         terminal.type("/quit", "Enter")
+        terminal.wait("Leave all the same? [y/N]")
+        terminal.type("y", "Enter")
         seen = terminal.wait("exit code 0")
     assert "Roses **are\n" in seen
     assert "the connection broke" in seen
+
+
+def at_prompt(seen: str) -> bool:
+    return seen.rstrip().endswith(">")
+
+
+def test_unsaved_conversation_is_not_thrown_away_unasked(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """Ctrl-D, ``exit``, ``/new`` and ``/load`` ask; a saved or empty one needs no question."""
+    saved = tmp_path / "chat.json"
+    with serve(["ok."]) as server:
+        terminal.start("chat", url=server.url)
+        terminal.wait("> ")
+        terminal.type("One", "Enter")
+        terminal.wait(lambda seen: "ok." in seen and at_prompt(seen))
+        for number, keys in enumerate([("C-d",), ("exit", "Enter"), ("/new", "Enter")], 1):
+            terminal.type(*keys)
+            terminal.wait(lambda seen, n=number: seen.count("[y/N]") == n)
+            terminal.type("Enter")
+            terminal.wait(at_prompt)
+        terminal.type("Two", "Enter")
+        assert len(server.wait_request(2).json()["messages"]) == 3
+        terminal.wait(lambda seen: seen.count("ok.") == 2 and at_prompt(seen))
+        terminal.type(f"/save {saved}", "Enter")
+        terminal.wait(lambda seen: "Saved to" in seen and at_prompt(seen))
+        terminal.type("/new", "Enter")
+        terminal.wait(lambda seen: "A new conversation begins." in seen and at_prompt(seen))
+        terminal.type(f"/load {saved}", "Enter")
+        terminal.wait(lambda seen: "Loaded from" in seen and at_prompt(seen))
+        terminal.type("quit", "Enter")
+        seen = terminal.wait("exit code 0")
+    assert seen.count("[y/N]") == 3
+
+
+def test_typed_answer_in_a_terminal(terminal: Terminal) -> None:
+    """The spinner runs until the value is there; control characters are made visible."""
+    go_on = threading.Event()
+    value = '"name": "Ann \\u001b[2J"}'
+    with serve([text("{"), wait(go_on), text(value)]) as server:
+        terminal.start("ask", "Who?", "--schema", "name", url=server.url)
+        terminal.wait(lambda seen: any(frame in seen for frame in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"))
+        go_on.set()
+        seen = terminal.wait("exit code 0")
+    assert '{\n  "name": "Ann ' in seen
+    assert "⠋" not in seen
 
 
 # --- the keyboard
@@ -350,6 +402,8 @@ def test_messages_of_several_lines_and_history(terminal: Terminal) -> None:
         server.wait_request(3)
         sent = [request.json()["messages"][-1]["content"] for request in server.requests]
         terminal.wait(lambda seen: seen.count("ok.") == 3 and seen.rstrip().endswith(">"))
+        terminal.type("C-d")
+        terminal.wait("all the same? [y/N]")
         terminal.type("C-d")
         terminal.wait("exit code 0")
     assert sent == ["One \nline", "two\nlines", "two"]
@@ -377,6 +431,8 @@ def test_history_is_kept_and_private(terminal: Terminal, tmp_path: Path) -> None
         terminal.wait("> ")
         terminal.type("Remember me", "Enter")
         terminal.wait(lambda seen: "ok." in seen and seen.rstrip().endswith(">"))
+        terminal.type("C-d")
+        terminal.wait("all the same? [y/N]")
         terminal.type("C-d")
         terminal.wait("exit code 0")
         terminal.stop()

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests" / "web"))
 from rich.console import Console
-from rich.terminal_theme import DIMMED_MONOKAI
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI
 from rich.text import Text
 from running import ROOT, browser, free_port, running
 from selenium.webdriver import ActionChains
@@ -27,24 +27,19 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 FOLDER = Path(__file__).resolve().parent
-CHAT = """
-from providers_sync import Vitalentum
-from providers_sync.gateway import serve
-from providers_sync.terminal import chat
-
-with serve(engine="local") as gateway:
-    url = gateway.url("vitalentum")
-    chat(Vitalentum(base_url=url, temperature=0, max_tokens=120), stats=True)
-"""
-"""``providers-sync chat --local --stats`` at temperature 0."""
+CHAT = ["chat", "--local", "--stats", "-o", "temperature=0", "--max-tokens", "120"]
 QUESTIONS = [
     "Name three colours, as a list.",
     "Write a Python function that returns the sum of a list.",
 ]
 PAGE = (
-    '<body style="margin:0;padding:18px;background:#191919"><pre style="margin:0;color:#d4d4d4;'
+    '<body style="margin:0;padding:18px;background:{back}"><pre style="margin:0;color:{fore};'
     "font:15px/1.35 'DejaVu Sans Mono',monospace\">{code}</pre></body>"
 )
+THEMES = {
+    "dark": (DIMMED_MONOKAI, {"back": "#191919", "fore": "#d4d4d4"}),
+    "light": (DEFAULT_TERMINAL_THEME, {"back": "#ffffff", "fore": "#1f1f1f"}),
+}
 
 
 def main() -> None:
@@ -89,10 +84,11 @@ def take_page_screenshot(page: Any, cells: list[Any], image: Path) -> None:
 
 
 def terminal(folder: Path) -> None:
-    """Run a chat in a terminal of 84 columns and take a screenshot of it."""
+    """Run a chat in a terminal of 84 columns and take a screenshot of it, dark and light."""
     tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
     window = ["new-session", "-d", "-x", "84", "-y", "25", "--", "env", "TERM=xterm-256color"]
-    subprocess.run([*tmux, *window, sys.executable, "-c", CHAT], env=environment(), check=True)
+    command = [*tmux, *window, sys.executable, "-m", "providers_sync", *CHAT]
+    subprocess.run(command, env=environment(), check=True)
     try:
         for number, question in enumerate(["", *QUESTIONS]):
             if question:
@@ -106,11 +102,13 @@ def terminal(folder: Path) -> None:
                 time.sleep(0.2)
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
-    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(screen.rstrip()), crop=False)
-    code = console.export_html(inline_styles=True, code_format="{code}", theme=DIMMED_MONOKAI)
-    (folder / "terminal.html").write_text(PAGE.format(code=code), encoding="utf-8")
-    take_file_screenshot(folder / "terminal.html", FOLDER / "terminal.png", "820,390")
+    for name, (theme, colors) in THEMES.items():
+        console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
+        console.print(Text.from_ansi(screen.rstrip()), crop=False)
+        code = console.export_html(inline_styles=True, code_format="{code}", theme=theme)
+        page = folder / "terminal.html"
+        page.write_text(PAGE.format(code=code, **colors), encoding="utf-8")
+        take_file_screenshot(page, FOLDER / f"terminal-{name}.png", "820,420")
 
 
 def take_file_screenshot(page: Path, image: Path, size: str) -> None:

@@ -30,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
-            # Do not lose text that the terminal cannot encode.
-            output.reconfigure(errors="backslashreplace")
+            # A pipe or a file gets UTF-8, whatever the locale; a terminal loses no text that it
+            # cannot show.
+            encoding = None if output.isatty() else "utf-8"
+            output.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         code: int = options.run(options)
         sys.stdout.flush()

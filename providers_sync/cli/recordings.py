@@ -10,29 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 from .. import InvalidRequestError, Provider
 from ..printable import one_line
-from .commands import DEFAULT_PORT, chosen_tools, display_options, selected_provider, serve_script
+from .commands import (
+    DEFAULT_PORT,
+    ask_provider,
+    call_arguments,
+    chosen_tools,
+    display_options,
+    selected_provider,
+    serve_script,
+)
 
 if TYPE_CHECKING:
     from ..recording import Exchange
 
-_ASKING = ("provider", "model", "base_url", "system", "tool", "mcp", "yes")
+_ASKING = (
+    *("provider", "model", "base_url", "system", "tool", "mcp", "yes"),
+    *("option", "max_tokens", "attachment", "schema"),
+)
+_LETTERS = {"option": "-o", "attachment": "-a"}
 _SHOWING = ("plain", "json", "stats")
 SHOWN_MODELS = 8
 
 
 def record(options: argparse.Namespace) -> int:
-    from .. import terminal
     from ..recording import Recorded, RecordingError
     from ..recording.file import RecordingFile
 
     file = RecordingFile(options.file)
     file.check()
     file.load()  # raises for a file that holds something else
+    call = call_arguments(options)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
-        question = terminal.question(options.question)
         size = _size(options.file)
         recorded = Recorded(provider, options.file, "record")
-        code = terminal.ask(recorded, question, **tools, **display_options(options))
+        code = ask_provider(recorded, options, {**call, **tools})
     file.load()  # waits until everything is written
     if code == 0 and _size(options.file) == size:
         raise RecordingError(f"the answer is not in {options.file}: it could not be written")
@@ -70,24 +81,23 @@ def _check(options: argparse.Namespace) -> None:
     for names, fitting, what in needs:
         for name in () if any(fitting) else names:
             if getattr(options, name) not in (None, []) and getattr(options, name) is not False:
-                option = "--" + name.replace("_", "-")
+                option = _LETTERS.get(name, "--" + name.replace("_", "-"))
                 raise InvalidRequestError(f"{option} needs {what or '--serve'}")
 
 
 def _answer(options: argparse.Namespace, exchanges: list[Exchange]) -> int:
     """Answer a question from the file."""
-    from .. import terminal
     from ..recording import Recorded
 
+    call = call_arguments(options)
     with (
         chosen_tools(options) as tools,
         selected_provider(options, "--provider NAME, as for the recording") as provider,
     ):
-        question = terminal.question(options.question)
         _set_recorded_model(provider, exchanges)
         recorded = Recorded(provider, options.file, "replay", paced=options.paced)
         recorded.remedy = "use `providers-sync record`"
-        return terminal.ask(recorded, question, **tools, **display_options(options))
+        return ask_provider(recorded, options, {**call, **tools})
 
 
 def _set_recorded_model(provider: Provider, exchanges: list[Exchange]) -> None:

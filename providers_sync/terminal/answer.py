@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamCancelled
@@ -28,9 +29,11 @@ SHOWN_RESULT = 100
 
 def ask(
     provider: Provider,
-    question: str,
+    question: Any,
     *,
     system: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    into: Any = None,
     tools: Sequence[Tool] = (),
     yes: bool = False,
     as_json: bool = False,
@@ -42,24 +45,30 @@ def ask(
     An answer that is complete but not whole, such as one that reached a limit on its length, has
     the code 0 too: a line on standard error says in words how it ended.
 
-    ``system`` is the system message; ``tools`` are what the model may call, after the user has
-    agreed or ``yes``; ``as_json``, ``plain`` and ``stats`` are the options ``--json``, ``--plain``
-    and ``--stats``. If the answer fails, show the text that has arrived,
-    then raise its ``ProviderError``.
+    ``question`` is text or a list of parts; ``system`` is the system message; ``options`` are those
+    of the request; ``into`` is the type of a typed answer, of which the value is shown, as JSON, at
+    its end; ``tools`` are what the model may call, after the user has agreed or ``yes``;
+    ``as_json``, ``plain`` and ``stats`` are the options ``--json``, ``--plain`` and ``--stats``. If
+    the answer fails, show the text that has arrived, then raise its ``ProviderError``.
     """
     messages: Messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     screen = choose_screen(as_json=as_json, plain=plain)
-    options = tool_options(tools, screen, yes=yes)
+    of_run = tool_options(tools, screen, yes=yes)
+    call_options = dict(options or {})
+    if into is not None:
+        call_options["into"] = into
+        if importlib.util.find_spec("jsonschema") is None:
+            note("the answer is not checked by the schema: pip install jsonschema")
 
     def call(token: CancelToken) -> Stream:
         set_only_model(provider, token)
-        ask = provider.run if options else provider.stream
-        stream: Stream = ask(messages, cancel=token, **options)
+        ask: Any = provider.run if of_run else provider.stream
+        stream: Stream = ask(messages, cancel=token, **call_options, **of_run)
         return stream
 
     try:
-        show_answer(call, screen, stats=stats)
+        show_answer(call, screen, stats=stats, is_typed=into is not None)
     except StreamCancelled:
         note("stopped")
         return EXIT_INTERRUPTED
@@ -76,9 +85,13 @@ def tool_options(tools: Sequence[Tool], screen: Screen, *, yes: bool) -> dict[st
 
 
 def show_answer(
-    call: Callable[[CancelToken], Stream], screen: Screen, *, stats: bool = False
+    call: Callable[[CancelToken], Stream],
+    screen: Screen,
+    *,
+    stats: bool = False,
+    is_typed: bool = False,
 ) -> None:
-    """Show the answer that ``call`` returns.
+    """Show the answer that ``call`` returns; of a typed one its value, when it is whole.
 
     Raise its ``ProviderError`` if it fails; after Ctrl-C that is ``StreamCancelled``.
     """
@@ -90,7 +103,10 @@ def show_answer(
         try:
             stream = call(token)
             with stream:
-                _show(stream, screen, calls)
+                if is_typed:
+                    _show_value(stream, screen, calls)
+                else:
+                    _show(stream, screen, calls)
         except ProviderError as error:
             screen.end(stream, error)
             raise
@@ -153,6 +169,22 @@ def _show(stream: Stream, screen: Screen, calls: _CallNotes) -> None:
         remaining = stream.text[shown:]  # it had arrived, but was not read before the error
         if remaining:
             screen.show(TextDelta(remaining))
+        raise
+
+
+def _show_value(stream: Any, screen: Screen, calls: _CallNotes) -> None:
+    """Show the value of a typed answer; its text only to a program that reads events."""
+    reads_events = isinstance(screen, JsonScreen)
+    try:
+        for event in _events_with_flushes(stream, screen):
+            if reads_events or not isinstance(event, TextDelta):
+                screen.show(event)
+            calls.see(event)
+        screen.show_value(stream.value)
+    except ProviderError:
+        if stream.text and not reads_events:
+            screen.pause()
+            note(f"what the model has written: {stream.text}")
         raise
 
 

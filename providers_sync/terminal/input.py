@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidRequestError
-from ..printable import one_line
+from ..printable import one_line, visible
 
 HISTORY_LINES = 1000
-NOTICE_AFTER_S = 2.0
-"""How long piped input may stay silent before a notice says that the command is waiting for it."""
+SILENT_S = 2.0
+"""How long piped input may stay silent: then a question given as an argument is sent without it."""
+PIPED_BYTES = 64 * 1024 * 1024
+"""Limit of piped input: a device may never end it."""
 FENCE = '"""'
 """Alone on a line, it starts and ends a message of several lines."""
 
@@ -40,17 +42,26 @@ def as_text(typed: str) -> str:
 def question(given: str | None) -> str:
     """Return the prompt: piped input first, as context, then the question ``given`` as an argument.
 
-    Raise ``InvalidRequestError`` if there is neither.
+    If a question is given, a pipe that stays silent for two seconds is not read, and a line on
+    standard error says so. Raise ``InvalidRequestError`` if there is neither, for an empty
+    question, and for input that is no text.
     """
-    context = read_piped_input()
     text = as_text(given) if given is not None else ""
+    if given is not None and not text.strip():
+        raise InvalidRequestError("the question is empty: is the variable in it set?")
+    context = read_piped_input(may_skip=given is not None)
     if given is None and not context.strip():
         raise InvalidRequestError("there is no question: pass it as an argument, or pipe it in")
     return f"{context.rstrip()}\n\n{text}" if context.strip() and text else text or context
 
 
-def read_piped_input() -> str:
-    """Return all of standard input if it is a pipe, a socket or a file; otherwise ``""``."""
+def read_piped_input(*, may_skip: bool = False) -> str:
+    """Return all of standard input if it is a pipe, a socket or a file; otherwise ``""``.
+
+    With ``may_skip`` also ``""`` if nothing comes for two seconds: a program that is started by
+    another one may inherit a pipe that nobody writes to or closes. Raise ``InvalidRequestError`` if
+    it is not UTF-8 text, or has more than 64 MB.
+    """
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (AttributeError, OSError, ValueError):  # no standard input
@@ -58,9 +69,38 @@ def read_piped_input() -> str:
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
         return ""
     with contextlib.suppress(OSError):  # Windows cannot select on a pipe
-        if not select.select([sys.stdin], [], [], NOTICE_AFTER_S)[0]:
-            note("reading standard input until it ends; Ctrl-C stops, `< /dev/null` skips it")
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+        if not select.select([sys.stdin], [], [], SILENT_S)[0]:
+            if may_skip:
+                note(
+                    "standard input is a pipe, but nothing came for two seconds: the question is "
+                    "sent without it; to wait for it, pipe the question in, too"
+                )
+                return ""
+            note("reading standard input until it ends; Ctrl-C stops")
+    data = sys.stdin.buffer.read(PIPED_BYTES + 1)
+    if len(data) > PIPED_BYTES:
+        raise InvalidRequestError(f"standard input has more than {PIPED_BYTES >> 20} MB")
+    return _decode(data)
+
+
+def _decode(data: bytes) -> str:
+    """Return piped input as text; a byte order mark is no part of it."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
+        raise InvalidRequestError(
+            f"standard input is not UTF-8 text: line {line} has the byte 0x{data[error.start]:02x};"
+            f" convert it first, for example with iconv -f {encoding} -t utf-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InvalidRequestError(
+            f"standard input is not text: line {line} has a NUL character; -a FILE sends an image, "
+            "a PDF or sound"
+        )
+    return text
 
 
 def no_echo() -> contextlib.AbstractContextManager[None]:
@@ -100,13 +140,18 @@ def _echo(*, on: bool) -> Iterator[None]:
 class Keyboard:
     """Reads messages from standard input, with line editing and history in a terminal.
 
-    Reading raises ``EOFError`` at the end of the input and ``KeyboardInterrupt`` for Ctrl-C.
+    Reading raises ``EOFError`` at the end of the input, ``KeyboardInterrupt`` for Ctrl-C, and
+    ``InvalidRequestError`` for a line of a pipe that is not UTF-8.
     """
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdin.isatty()
+        self._number = 0
+        """Of the last line read."""
         if hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(errors="surrogateescape")  # undecodable bytes: see as_text()
+            # Piped input is UTF-8, whatever the locale. Undecodable bytes: see as_text(), _line().
+            encoding = None if self.is_terminal else "utf-8-sig"
+            sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape")
         self._edits = self.is_terminal and sys.stdout.isatty() and _load_history()
 
     def read(self) -> str:
@@ -122,6 +167,18 @@ class Keyboard:
                 lines[-1] = lines[-1][:-1]
                 lines += self._lines("… ")
         return "\n".join(lines)
+
+    def confirm(self, asked: str) -> bool:
+        """Ask a question in the terminal; only ``y``, ``yes`` and Ctrl-D agree."""
+        print(f"{visible(asked)} [y/N] ", end="", file=sys.stderr, flush=True)
+        try:
+            typed = sys.stdin.readline()
+        except KeyboardInterrupt:
+            typed = "\n"
+            print(file=sys.stderr)
+        if not typed:
+            print(file=sys.stderr)
+        return not typed or typed.strip().lower() in ("y", "yes")
 
     def _block(self, lines: list[str]) -> list[str]:
         with contextlib.suppress(EOFError):
@@ -154,7 +211,16 @@ class Keyboard:
         line = sys.stdin.readline()
         if not line:
             raise EOFError
-        return as_text(line.removesuffix("\n"))
+        if self.is_terminal:
+            return as_text(line.removesuffix("\n"))
+        self._number += 1
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                f"line {self._number} of standard input is not UTF-8 text; it is not sent"
+            ) from error
+        return line.removesuffix("\n")
 
 
 def _load_history() -> bool:

@@ -15,9 +15,11 @@ from typing import TextIO
 
 import rich.markdown
 from markdown_it.token import Token
+from pygments import token as kinds  # type: ignore[import-untyped]
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment, Segments
-from rich.syntax import Syntax
+from rich.style import Style
+from rich.syntax import ANSISyntaxTheme, Syntax
 from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
@@ -26,7 +28,25 @@ from ..printable import visible
 from .live import ScreenLine
 from .markdown_blocks import Block, parser, split_lines
 
-CODE_THEME = "monokai"
+CODE_THEME = ANSISyntaxTheme(
+    {
+        kinds.Comment: Style(dim=True),
+        kinds.Keyword: Style(color="magenta"),
+        kinds.Operator.Word: Style(color="magenta"),
+        kinds.Name.Builtin: Style(color="cyan"),
+        kinds.Name.Function: Style(color="cyan"),
+        kinds.Name.Class: Style(color="cyan"),
+        kinds.Name.Decorator: Style(color="yellow"),
+        kinds.Name.Tag: Style(color="magenta"),
+        kinds.String: Style(color="green"),
+        kinds.Number: Style(color="yellow"),
+        kinds.Generic.Deleted: Style(color="red"),
+        kinds.Generic.Inserted: Style(color="green"),
+    }
+)
+"""The terminal's own colours and no background: readable whether the terminal is dark or light."""
+PLAIN_THEME = ANSISyntaxTheme({kinds.Token: Style(color="cyan")})
+"""For code of no language, which would look like prose."""
 MAX_WIDTH = 10_000
 """Width of the internal console: it prints finished lines and must never wrap or cut them."""
 MIN_COLUMN = 6
@@ -156,7 +176,10 @@ class Renderer:
 
 
 def _syntax(code: str, language: str) -> Syntax:
-    return Syntax(code.removesuffix("\n"), language or "text", theme=CODE_THEME, word_wrap=True)
+    syntax = Syntax(code.removesuffix("\n"), language or "text", theme=CODE_THEME, word_wrap=True)
+    if syntax.lexer is None or syntax.lexer.name == "Text only":
+        return Syntax(syntax.code, "text", theme=PLAIN_THEME, word_wrap=True)
+    return syntax
 
 
 def _preserve(token: Token) -> Token:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..clock import monotonic
 from ..errors import ProviderError
-from ..printable import VisibleChunks
+from ..printable import VisibleChunks, visible
 from ..stream import Stream, explain
 from ..types import (
     Citation,
     Event,
     Extra,
     Finish,
+    Join,
     Media,
     ReasoningDelta,
     Refusal,
@@ -54,6 +55,9 @@ class Screen:
     def show(self, event: Event) -> None:
         """Add an event of the answer."""
 
+    def show_value(self, value: Any) -> None:
+        """Add the value of a typed answer, after its events."""
+
     def flush(self) -> None:
         """Show the events added so far: the next one has not arrived yet."""
 
@@ -82,6 +86,9 @@ class PlainScreen(Screen):
             self.out.write(event.text)
             self._last = event.text
 
+    def show_value(self, value: Any) -> None:
+        self.out.write(_to_json(value, indent=2, ensure_ascii=False) + "\n")
+
     def flush(self) -> None:
         self.out.flush()
 
@@ -93,13 +100,19 @@ class PlainScreen(Screen):
 
 
 class JsonScreen(Screen):
-    """Writes a JSON object per line: events with their ``type``, then ``end`` with the outcome."""
+    """Writes a JSON object per line: events with their ``type``, then ``end`` with the outcome.
+
+    Before ``end`` comes the ``value`` of a typed answer.
+    """
 
     def show(self, event: Event) -> None:
         fields = dict(event.__dict__)
         if isinstance(event, Media) and event.data is not None:
             fields["data"] = base64.b64encode(event.data).decode("ascii")
         self._write(_TYPES[type(event)], fields)
+
+    def show_value(self, value: Any) -> None:
+        self._write("value", {"value": value})
 
     def flush(self) -> None:
         self.out.flush()
@@ -124,14 +137,16 @@ class JsonScreen(Screen):
         self.out.write(_to_json({"type": kind, **fields}) + "\n")
 
 
-def _to_json(fields: dict[str, Any]) -> str:
-    """Return fields as JSON; what a server sends may hold what JSON lacks, or be nested deeply."""
+def _to_json(value: Any, **layout: Any) -> str:
+    """Return a value as JSON; what a server sends may hold what JSON lacks, or be nested deeply."""
     try:
-        return json.dumps(fields, allow_nan=False)
+        return json.dumps(value, allow_nan=False, **layout)
     except ValueError:  # NaN or infinity: as text
-        return json.dumps(json.loads(json.dumps(fields), parse_constant=str))
+        return json.dumps(json.loads(json.dumps(value), parse_constant=str), **layout)
     except RecursionError:
-        return json.dumps({name: _shortened(value) for name, value in fields.items()})
+        if not isinstance(value, dict):
+            return json.dumps(_shortened(value), **layout)
+        return json.dumps({name: _shortened(item) for name, item in value.items()}, **layout)
 
 
 def _shortened(value: object) -> object:
@@ -149,6 +164,7 @@ _TYPES: dict[type, str] = {
     Extra: "extra",
     Usage: "usage",
     Finish: "finish",
+    Join: "join",
 }
 
 
@@ -175,6 +191,10 @@ class TerminalScreen(PlainScreen):
             self.write(self._chunks.feed(event.text))
         elif isinstance(event, ReasoningDelta) and self._spinner:
             self._spinner.label = "thinking"
+
+    def show_value(self, value: Any) -> None:
+        self.close()
+        self.out.write(visible(_to_json(value, indent=2, ensure_ascii=False)) + "\n")
 
     def write(self, text: str) -> None:
         """Add text that is safe for a terminal."""
