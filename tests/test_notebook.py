@@ -296,6 +296,39 @@ def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
         assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
 
 
+def test_chat_magic_remembers_options(kernel: Kernel) -> None:
+    """``-o`` sets them for all later cells; one that is refused is not kept."""
+    with serve(["Yes."]) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        kernel.run(f"%%chat --new {options} -o temperature=0.2 -o stop='[\"END\"]'\nOne")
+        kernel.run("%%chat -o temperature=1 -o seed=7\nTwo")
+        cell = kernel.start("%%chat -o api_version=3\nThree").end()
+        assert [error["ename"] for error in cell.errors] == ["InvalidRequestError"]
+        kernel.run("%%chat -o stop=null\nThree")
+        kernel.run(f"%%chat --new {options}\nOne")
+        names = ("temperature", "stop", "seed")
+        sent = [[each.json().get(name) for name in names] for each in server.requests]
+    assert sent == [[0.2, ["END"], None], [1, ["END"], 7], [1, None, 7], [None] * 3]
+
+
+def test_chat_magic_calls_functions_of_the_notebook(kernel: Kernel) -> None:
+    """``--tool`` names them; they stay, in the form that the notebook has last defined."""
+    kernel.run(TOOLS)
+    with serve([[ADD], ["It is 3."], [ADD], ["It is 4."]]) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        cell = kernel.run(f"%%chat --new {options} --tool add --tool slow\nOne and two?")
+        assert cell.plain[:2] == ['add({"a": 1, "b": 2}): 3', "It is 3."]
+        kernel.run("def add(a: int, b: int) -> int:\n    'Add, and one.'\n    return a + b + 1")
+        assert kernel.run("%%chat\nAgain?").plain[0] == 'add({"a": 1, "b": 2}): 4'
+        before = kernel.value("id(chat), len(chat.history)")
+        for line in ("--new --tool nobody", "--tool time"):
+            assert "has no function" in kernel.run(f"%%chat {line}\nHi").printed
+        assert kernel.value("id(chat), len(chat.history)") == before
+        for request in server.requests:
+            tools = [tool["function"]["name"] for tool in request.json()["tools"]]
+            assert tools == ["add", "slow"]
+
+
 @pytest.mark.parametrize(
     ("script", "shown"),
     [
@@ -321,6 +354,9 @@ def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, sho
         ("--provider nobody", "invalid choice: 'nobody'"),
         ("--provider openai", "needs a model"),
         ("--base-url x --provider openai --model m", "http://"),
+        ("--provider openai --model m --base-url http://x -o temperature", "NAME=VALUE"),
+        ("--provider openai --model m --base-url http://x -o model=b", "use --model"),
+        ("--provider openai --model m --base-url http://x --tool nobody", "no function of this"),
     ],
 )
 def test_chat_magic_reports_incorrect_usage(kernel: Kernel, line: str, expected: str) -> None:
