@@ -13,7 +13,9 @@ import pytest
 from nbconvert import HTMLExporter
 from notebook_kit import Kernel, kernel, no_leaks
 
-from providers_sync import Media
+from providers_sync import Media, ToolCall, ToolResult
+from providers_sync.notebook_bundles import OutcomeLine, table_bundle
+from providers_sync.notebook_calls import call_bundle
 from providers_sync.notebook_media import MAX_IMAGE_BYTES, media_bundle
 from providers_sync.testing import Step, raw, serve, text
 
@@ -127,12 +129,18 @@ def test_what_is_no_small_image_is_a_line(media: Media) -> None:
     assert "\x1b" not in str(bundle)
 
 
-def test_exported_page_shows_the_images() -> None:
+def test_exported_page_shows_images_tables_and_calls() -> None:
     """A saved notebook holds them, and nbconvert puts them into the page."""
+    hostile = "<script>ran = 1</script>"
     bundles = [media_bundle(Media("image", None, data)) for data in (png(), GIF)]
+    bundles.append(table_bundle([{hostile: hostile}], "[]", OutcomeLine(hostile, hostile)))
+    bundles.append(call_bundle(ToolCall("1", "f", None, hostile), ToolResult("1", "f", hostile)))
     outputs = [nbformat.v4.new_output("display_data", bundle) for bundle in bundles]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     nbformat.validate(book)
     page = HTMLExporter().from_notebook_node(book)[0]
     for data, kind in ((png(), "image/png"), (GIF, "image/gif")):
         assert f'src="{data_url(data, kind)}"' in page
+    assert page.count("<table>") == page.count("<details><summary") == 1
+    assert "ran = 1" in page
+    assert hostile not in page
