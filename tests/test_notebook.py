@@ -638,7 +638,7 @@ def check(book: Any) -> None:
     (table,) = [each["text/html"] for each in data if "<table>" in each.get("text/html", "")]
     assert re.search("<tr>.*name.*colour.*</tr><tr>.*(red|green|yellow).*</tr>", table)
     (call,) = [each["text/plain"] for each in data if "<details>" in each.get("text/html", "")]
-    assert call.endswith(': It rains in Oslo, at 8 °C.')
+    assert call.endswith(": It rains in Oslo, at 8 °C.")
     assert any(each["text/plain"].startswith("Fruit(name=") for each in data)
 
 
