@@ -25,8 +25,8 @@ def render(error: BaseException) -> list[str]:
     """Return what IPython shows of an error, as its ``_render_traceback_`` does; raises nothing.
 
     These are the frames of the user's own code, as IPython shows them, and the error's message. An
-    error that caused it is shown if it has such frames, too. In any mode but IPython's ``Context``
-    (``%tb Plain``, ``%xmode Verbose``), all of the traceback is shown in that mode.
+    error that caused it is shown if it has such frames, too. That is IPython's mode ``Context``; in
+    ``Minimal`` it is the message alone, in others (``%tb Plain``) all of the traceback.
     """
     try:
         return _in_mode(error)
@@ -42,6 +42,8 @@ def _in_mode(error: BaseException) -> list[str]:
     if formatter.mode == "Plain":
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return visible("".join(lines)).splitlines(keepends=True)
+    if formatter.mode == "Minimal":
+        return [_headline(error)]
     if formatter.mode != "Context":
         found: list[str] = formatter.structured_traceback(
             type(error), error, error.__traceback__, tb_offset=0

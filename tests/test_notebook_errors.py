@@ -68,6 +68,7 @@ def test_all_of_the_traceback_is_shown_on_demand(kernel: Kernel) -> None:
         found = shown(kernel.start(code))
         assert "urllib3" in found
         assert "ConnectionRefusedError" in found
+    assert shown(kernel.start("%tb Minimal")) == REFUSED
     kernel.run("%xmode Context")
     assert "urllib3" not in shown(kernel.start("%tb"))
 
