@@ -24,10 +24,13 @@ class OutcomeLine:
 
     def __init__(self, facts: str, warning: str) -> None:
         self.text = visible(" · ".join(filter(None, [facts, warning])))
-        self.markup = f'<span style="{DIMMED}">{escape(visible(facts))}</span>'
+        self.markup = ""
         """HTML that may stand in Markdown."""
+        if facts:
+            dot = " · " if warning else ""
+            self.markup += f'<span style="{DIMMED}">{escape(visible(facts))}{dot}</span>'
         if warning:  # not dimmed: it must be seen
-            self.markup += f' <strong style="font-size: 85%">· {escape(visible(warning))}</strong>'
+            self.markup += f'<strong style="font-size: 85%">{escape(visible(warning))}</strong>'
 
 
 def answer_bundle(text: str, line: OutcomeLine | None = None) -> Bundle:

@@ -12,11 +12,11 @@ from IPython.display import display
 
 from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
+from .finish_reasons import explain
 from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
 from .notebook_calls import ShownCalls, call_bundle, call_line, ending_of
 from .notebook_media import media_bundle
 from .printable import VisibleChunks, visible
-from .stream import explain
 from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
 
 UPDATE_EVERY_S = 0.1
@@ -186,7 +186,9 @@ class _CompletionFormatter:
         if isinstance(answer, TypedCompletion):
             _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
         else:
-            _display(answer_bundle(_shown(answer)), raw=True)
+            words = explain(answer)
+            line = OutcomeLine("", words) if words else None
+            _display(answer_bundle(_shown(answer), line), raw=True)
 
 
 def _show(handle: Any, bundle: Bundle) -> Any:

@@ -132,6 +132,18 @@ def test_completion_displays_itself_as_markdown_but_not_twice_in_one_cell(kernel
         assert other.outputs[0]["text/markdown"] == "Say **hi**"
 
 
+def test_completion_that_is_not_whole_says_so(kernel: Kernel) -> None:
+    """At the end of a cell, after a ``show`` of another one, and by its own method."""
+    with serve([["Whole."], *[["Half", finish("length")]] * 2]) as server:
+        kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+        (output,) = kernel.run(f"openai({server.url!r}).complete('x')").outputs
+        markdown = kernel.value(f"openai({server.url!r}).complete('x')._repr_markdown_()")
+    words = "the answer was cut off by a limit on its length (finish reason length)"
+    assert output["text/plain"] == f"Half\n\n— {words}"
+    assert line_of(output) == words
+    assert markdown == f"Half\n\n**{words}**"
+
+
 def test_stop_button_during_the_text_keeps_the_text_and_the_kernel(kernel: Kernel) -> None:
     """Run, interrupt, run again: it stops at once, and the partial text is kept and shown."""
     with serve([[text("Half "), text("an **ans"), stall()], ["Complete."]]) as server:
@@ -590,7 +602,9 @@ def test_without_a_notebook_the_refusal_and_the_end_are_printed(
         r"the answer is a refusal \(finish reason stop\)\n",
         capsys.readouterr().out,
     )
-    assert answer._repr_markdown_() == "I␛ won't."
+    text, words = answer._repr_markdown_().split("\n\n")
+    assert text == "I␛ won't."
+    assert words == "**the answer is a refusal (finish reason stop)**"
 
 
 def notebook_stream(server: Server) -> Stream:
