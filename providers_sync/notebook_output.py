@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Callable
@@ -166,7 +167,9 @@ class NotebookOutput(PrintedOutput):
         """Show the validated object of a typed answer; a completion is not displayed again."""
         if isinstance(answer, TypedCompletion):
             line = _outcome_line(stream, len(answer.invalid))
-            _show(self._handle, table_bundle(to_json(answer.value), self._text(stream), line))
+            with contextlib.suppress(Exception):  # of a serializer of the user's: it stays as it is
+                value = to_json(answer.value)
+                _show(self._handle, table_bundle(value, self._text(stream), line))
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
 

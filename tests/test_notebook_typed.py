@@ -10,7 +10,7 @@ import pytest
 from notebook_kit import Kernel, kernel, no_leaks
 
 from providers_sync import notebook
-from providers_sync.testing import cut, serve, text, tool_call, wait
+from providers_sync.testing import cut, serve, stall, text, tool_call, wait
 from providers_sync.value_table import MAX_CELL, MAX_COLUMNS, MAX_HTML, MAX_ROWS, html_table
 
 __all__ = ["kernel", "no_leaks"]
@@ -86,6 +86,31 @@ def test_broken_or_invalid_answer_keeps_its_partial_table(kernel: Kernel) -> Non
             found = rows(cell.outputs[0]["text/html"])
             assert found == (expected or [["name", "Soup"], ["minutes", "x"]])
             assert [error["ename"] for error in cell.errors] == [name]
+
+
+def test_serializer_that_fails_loses_no_answer(kernel: Kernel) -> None:
+    """A type of the user's that cannot be made JSON again keeps the table of what arrived."""
+    kernel.run(
+        f"{RECIPE}\nfrom pydantic import field_serializer\nclass Odd(Recipe):\n"
+        "    @field_serializer('name')\n    def fail(self, name): raise KeyError(name)"
+    )
+    with serve(['{"name": "Soup", "minutes": 20}']) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', into=Odd))")
+    assert rows(cell.outputs[0]["text/html"]) == [["name", "Soup"], ["minutes", "20"]]
+    assert kernel.value("answer.value.name") == "Soup"
+
+
+def test_stop_button_keeps_the_partial_table(kernel: Kernel) -> None:
+    """And the text, as with any answer."""
+    kernel.run(RECIPE)
+    with serve([text('{"name": "So'), stall()]) as server:
+        kernel.run(f"stream = openai({server.url!r}).stream('x', into=Recipe)")
+        cell = kernel.start("show(stream)").wait('"So')
+        kernel.interrupt()
+        cell.end()
+        assert [error["ename"] for error in cell.errors] == ["Stopped"]
+        assert rows(cell.outputs[0]["text/html"]) == [["name", "So"]]
+        assert cell.plain[1].startswith("cancelled · ")
 
 
 def test_items_left_out_are_counted(kernel: Kernel) -> None:
