@@ -31,6 +31,8 @@ MAX_WAIT_S = 1.0
 PLACEHOLDER = "…"
 SOUND = "audio"
 """It comes in many pieces, so the line at the end tells of it."""
+MAX_IMAGES = 50
+"""More are counted in the line at the end."""
 _display: Any = display  # IPython's types differ between versions
 
 
@@ -106,7 +108,7 @@ class NotebookOutput(PrintedOutput):
                 self._show_apart(bundle, stream)
             else:
                 _show(handle, bundle)
-        elif isinstance(event, Media) and event.kind != SOUND:
+        elif isinstance(event, Media) and event.kind != SOUND and len(stream.media) <= MAX_IMAGES:
             self._show_apart(media_bundle(event), stream)
 
     def _show_apart(self, bundle: Bundle, stream: Stream) -> Any:
@@ -221,6 +223,7 @@ def _outcome_line(stream: Stream, invalid: int = 0) -> OutcomeLine:
     facts = [str(stream.outcome), _count(stats.chunks, "chunk")]
     others = {
         "tool call": len(stream.tool_calls),
+        "image": sum(each.kind == "image" for each in stream.media),
         "break": stats.joins,
         "invalid item": invalid,
     }

@@ -17,6 +17,7 @@ from providers_sync import Media, ToolCall, ToolResult
 from providers_sync.notebook_bundles import OutcomeLine, table_bundle
 from providers_sync.notebook_calls import call_bundle
 from providers_sync.notebook_media import MAX_IMAGE_BYTES, media_bundle
+from providers_sync.notebook_output import MAX_IMAGES
 from providers_sync.testing import Step, raw, serve, text
 
 __all__ = ["kernel", "no_leaks"]
@@ -70,6 +71,15 @@ def test_image_is_an_output_between_the_texts(kernel: Kernel) -> None:
     alone, line = cells[1].outputs
     assert "image/png" in alone
     assert line["text/plain"].startswith("— complete · ")
+
+
+def test_many_images_are_counted(kernel: Kernel) -> None:
+    """A page with thousands of outputs would be of no use."""
+    with serve([[*[image("https://example.org/a.png")] * (MAX_IMAGES + 9), text("Hi")]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    assert len(cell.outputs) == MAX_IMAGES + 1
+    assert cell.plain[-2] == "Hi"
+    assert f" · {MAX_IMAGES + 9} images · " in cell.plain[-1]
 
 
 def test_sound_is_told_of_at_the_end(kernel: Kernel) -> None:
