@@ -50,6 +50,8 @@ LAYERS = [
     # integrations
     "local notebook web testing",
     "notebook_output",
+    "notebook_calls notebook_media",
+    "notebook_bundles",
     # below local: its server with the child process, and its grammars
     "local_server local_grammar",
     "llama_server local_calls local_schemas",
@@ -140,7 +142,7 @@ LAYERS = [
     "typed.prepare",
     "typed.stream",
     "typed.reading typed.rounds",
-    "typed.targets",
+    "typed.targets typed.json_form",
     # core
     "transport decoding retry stream",
     # inside stream
@@ -188,6 +190,7 @@ LAYERS = [
     "server_limits token_estimates",
     "config call_log",
     "errors",
+    "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons",
     "finish_reasons error_words",
     "server_json json_answer",
