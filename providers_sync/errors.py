@@ -58,6 +58,12 @@ class ProviderError(Exception):
         self.partial = ""
         self.outcome = self.default_outcome
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and Jupyter show in place of the traceback."""
+        from .short_traceback import render  # only they need it
+
+        return render(self)
+
     def __reduce__(self) -> tuple[Callable[..., ProviderError], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, self.__dict__)
 

@@ -125,7 +125,7 @@ def load_file(value: object, name: str) -> File:
     if isinstance(value, str):
         return _from_url(value, name)
     data = value if isinstance(value, (bytes, bytearray)) else _read_file(value, name)
-    media_type = _media_type(data)
+    media_type = recognized_type(data)
     if media_type is None:
         raise InvalidRequestError(f"{name} is {'not' if data else 'empty, not'} {_KINDS}")
     if len(data) > (limit := _limit(media_type)):
@@ -180,7 +180,8 @@ def _file(
     return File(kind, media_type, url, data, name or f"file.{extension}" if extension else "file")
 
 
-def _media_type(data: _Data) -> str | None:
+def recognized_type(data: _Data) -> str | None:
+    """Return the MIME type that a file begins like, if it is one that messages may hold."""
     return next((kind for kind, magic in _MAGIC.items() if re.match(magic, data, re.DOTALL)), None)
 
 
@@ -197,7 +198,7 @@ def _read_file(path: object, name: str) -> _Data:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             data: _Data = (file.read(_MAGIC_BYTES) or b"") if is_regular else b""
             if is_regular:
-                data += file.read(_limit(_media_type(data)) + 1 - len(data)) or b""
+                data += file.read(_limit(recognized_type(data)) + 1 - len(data)) or b""
     except (OSError, ValueError, TypeError) as error:
         raise InvalidRequestError(f"{name} cannot be read: {error}") from error
     if not is_regular:

@@ -8,6 +8,8 @@ Generation Inference (``eos_token``).
 
 from __future__ import annotations
 
+from typing import Any
+
 _OWN_ENDS = frozenset(
     {
         *("stop", "end_turn", "stop_sequence", "eos_token", "eos", "completed", "complete"),
@@ -123,6 +125,21 @@ def explain_end(
     answers = "the answer" if count is None else f"{count} answer{'' if count == 1 else 's'}"
     words = ending.format_map(_ONE if count in (None, 1) else _MANY)
     return f"{answers} {words} ({_stated(reason)})"
+
+
+def explain(answer: Any) -> str:
+    """Return in words why a complete answer is not whole, or empty; ``""`` if it is neither.
+
+    ``answer`` is a ``Stream`` or a ``Completion``.
+    """
+    usage = answer.usage
+    return explain_end(
+        answer.outcome,
+        answer.finish_reason,
+        is_empty=not (answer.text.strip() or answer.tool_calls or answer.media),
+        refusal=answer.refusal,
+        has_reasoning=bool(answer.reasoning or (usage and usage.reasoning_tokens)),
+    )
 
 
 def _normalized(reason: str) -> str:

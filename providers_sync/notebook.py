@@ -14,9 +14,9 @@ in a script, the text is printed as it arrives.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import shlex
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -29,7 +29,8 @@ from . import (
     ProviderError,
     Stream,
 )
-from .errors import StreamCancelled
+from .call_options import parse_options
+from .errors import InvalidRequestError, StreamCancelled
 from .interrupt import InterruptHandler
 from .printable import visible
 from .provider_selection import make_provider, select_provider, set_only_model
@@ -41,13 +42,15 @@ try:
     from IPython.core.error import UsageError
     from IPython.core.getipython import get_ipython
 
-    from .notebook_output import PLACEHOLDER, make_output
+    from .notebook_output import make_output
 except ImportError as error:
     raise ImportError(
         "providers_sync.notebook needs IPython: pip install 'providers-sync[notebook]'"
     ) from error
 
 _shell: Any = get_ipython  # IPython's types differ between versions
+_tool_names: weakref.WeakKeyDictionary[Chat, list[str]] = weakref.WeakKeyDictionary()
+"""The functions that ``--tool`` has named for a conversation."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -103,7 +106,7 @@ def _stop_with(cancel: Callable[[], None]) -> Callable[[], None]:
 
 def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
     output = make_output()
-    output.update(PLACEHOLDER)
+    output.begin()
     try:
         for event in stream.events():
             output.see(event, stream)
@@ -122,7 +125,7 @@ def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
     if interrupt.pressed:  # the answer had ended already, but the cell must stop
         raise Stopped(stream.text)
     answer = stream.completion()
-    output.mark_shown(answer)
+    output.finish(answer, stream)
     return answer
 
 
@@ -134,25 +137,40 @@ class _MagicParser(argparse.ArgumentParser):
         raise UsageError(f"%%chat: {message}")
 
 
-def _options(line: str) -> argparse.Namespace:
+def _options(line: str, variables: dict[str, Any]) -> argparse.Namespace:
     parser = _MagicParser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
     parser.add_argument("--provider", type=str.lower, choices=sorted({*PROVIDERS, *PRESETS}))
     parser.add_argument("--model")
     parser.add_argument("--base-url")
+    parser.add_argument("-o", "--option", action="append", default=[])
+    parser.add_argument("--tool", action="append", default=[])
     parser.add_argument("--new", action="store_true")
-    return parser.parse_args(shlex.split(line))
+    options = parser.parse_args(shlex.split(line))
+    try:
+        options.option = parse_options(options.option)
+    except InvalidRequestError as error:
+        parser.error(visible(str(error)))
+    for name in options.tool:
+        if not callable(variables.get(name)):
+            parser.error(f"--tool {name}: the notebook has no function of this name")
+    return options
 
 
 def chat(line: str, cell: str) -> None:
     """Send the cell's text as the next message of a conversation that is kept in a variable.
 
-    ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [--new]``: the variable NAME
-    (default ``chat``) holds a ``Chat``. Settings stay until you change them; ``--new`` starts a
-    new conversation without them. A stopped answer is in ``chat.interrupted``.
+    ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [-o NAME=VALUE] [--tool NAME]
+    [--new]``: the variable NAME (default ``chat``) holds a ``Chat``. ``-o`` sets an option of every
+    request, ``--tool`` names a function of the notebook that the model may call; both may be
+    repeated. Settings stay until you change them; ``--new`` starts a new conversation without them.
+    A stopped answer is in ``chat.interrupted``.
     """
-    shell = _shell()
-    conversation = _conversation(shell.user_ns, _options(line))
+    variables = _shell().user_ns
+    settings = _options(line, variables)
+    conversation = _conversation(variables, settings)
+    before = conversation.options
+    conversation.options = _call_options(conversation, settings, variables)
     token = CancelToken()
     with InterruptHandler(_stop_with(token.cancel)) as interrupt:
         try:
@@ -161,9 +179,9 @@ def chat(line: str, cell: str) -> None:
         except ProviderError as error:
             if interrupt.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
-            # Show one line: the traceback contains none of the user's code.
-            lines = [visible(f"{type(error).__name__}: {error}")]
-            vars(error)["_render_traceback_"] = functools.partial(list, lines)  # picklable
+            if isinstance(error, InvalidRequestError):  # else every later cell would fail, too
+                conversation.options = before
+                _tool_names.pop(conversation, None)
             raise
 
 
@@ -186,6 +204,16 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
         raise UsageError(visible(str(error))) from error
     variables[options.name] = conversation
     return conversation
+
+
+def _call_options(chat: Chat, settings: Any, variables: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a conversation with those of this cell."""
+    options = {**chat.options, **settings.option}
+    names = settings.tool or _tool_names.get(chat)
+    if names:  # looked up in each cell: a function may have been defined anew
+        _tool_names[chat] = names
+        options["tools"] = [variables[name] for name in names if callable(variables.get(name))]
+    return options
 
 
 def _provider(options: Any) -> Provider:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import html
+import contextlib
 import time
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from . import Completion, Stream, ToolCall, ToolResult
+from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
-from .printable import VisibleChunks, short_line, visible
-from .safe_markdown import make_safe
-from .stream import explain
+from .finish_reasons import explain
+from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
+from .notebook_calls import ShownCalls, call_bundle, call_line, ending_of
+from .notebook_media import media_bundle
+from .printable import VisibleChunks, visible
+from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
 
 UPDATE_EVERY_S = 0.1
 """The shortest interval between updates; every update carries the full text so far."""
@@ -23,10 +28,11 @@ PAUSE_FACTOR = 9
 """The pause after an update, as a multiple of its duration: updates take a tenth of the time."""
 MAX_WAIT_S = 1.0
 """If the pause is longer, text that arrives during it is shown with the first text after it."""
-SHOWN_ARGUMENTS = 60
-SHOWN_RESULT = 100
-"""Characters of the arguments and of the result in the line about a tool call."""
 PLACEHOLDER = "…"
+SOUND = "audio"
+"""It comes in many pieces, so the line at the end tells of it."""
+MAX_IMAGES = 50
+"""More are counted in the line at the end."""
 _display: Any = display  # IPython's types differ between versions
 
 
@@ -36,7 +42,10 @@ class PrintedOutput:
     def __init__(self) -> None:
         self._printed = 0
         self._chunks = VisibleChunks()
-        self._calls = _ShownCalls()
+        self._calls = ShownCalls()
+
+    def begin(self) -> None:
+        """Do nothing: printed text cannot be replaced."""
 
     def see(self, event: Any, stream: Stream) -> None:
         """Show an event that is no text."""
@@ -45,10 +54,10 @@ class PrintedOutput:
         elif isinstance(event, ToolResult):
             self.refresh(stream)
             call, _ = self._calls.take(event)
-            print(f"{self._chunks.end()}\n— {_line(call, event)}", flush=True)
-
-    def update(self, text: str) -> None:
-        """Do nothing: printed text cannot be replaced."""
+            print(f"{self._chunks.end()}\n— {call_line(call, event)}", flush=True)
+        elif isinstance(event, Media) and event.kind != SOUND:
+            self.refresh(stream)
+            print(f"{self._chunks.end()}\n— {media_bundle(event)['text/plain']}", flush=True)
 
     def refresh(self, stream: Stream) -> None:
         text = stream.text
@@ -58,64 +67,66 @@ class PrintedOutput:
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
         for call, _ in self._calls.open:
-            print(f"{self._chunks.end()}\n— {_line_at_end(call, stream)}", flush=True)
+            print(
+                f"{self._chunks.end()}\n— {call_line(call, ending=ending_of(stream))}", flush=True
+            )
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
-        print(f"{rest}\n— {_summary(stream)}", flush=True)
+        print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
 
-    def mark_shown(self, answer: Completion) -> None:
-        """Do nothing: the user may print the completion again."""
+    def finish(self, answer: Completion, stream: Stream) -> None:
+        """Do nothing: the text has been printed, and the user may print the completion again."""
 
 
 class NotebookOutput(PrintedOutput):
-    """Output in a notebook: a display that is updated, and a dimmed line below it."""
+    """Output in a notebook: displays that are updated.
+
+    The last one is always that of the text to come, so that the line at the end is with it, also
+    where answers of several threads are in one cell.
+    """
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._handle: Any = None
         self._displayed = ""
         self._next_update_at = 0.0
-        self._calls = _ShownCalls()
+        self._calls = ShownCalls()
         self._start = (0, 0)
         """How much of the text and of the refusal is in the displays before this one."""
 
+    def begin(self) -> None:
+        """Display a placeholder for the text to come."""
+        self._handle, self._displayed = _show(None, answer_bundle(PLACEHOLDER)), PLACEHOLDER
+
     def see(self, event: Any, stream: Stream) -> None:
         if isinstance(event, ToolCall):
-            line = f"{_line(event)} {PLACEHOLDER}"
-            self._calls.add(event, _show_line(self._take_placeholder(stream), line))
+            bundle = call_bundle(event, ending=f" {PLACEHOLDER}")
+            self._calls.add(event, self._show_apart(bundle, stream))
         elif isinstance(event, ToolResult):
             call, handle = self._calls.take(event)
+            bundle = call_bundle(call, event)
             if handle is None:  # of a question that ends with calls
-                handle = self._take_placeholder(stream)
-            _show_line(handle, _line(call, event))
+                self._show_apart(bundle, stream)
+            else:
+                _show(handle, bundle)
+        elif isinstance(event, Media) and event.kind != SOUND and len(stream.media) <= MAX_IMAGES:
+            self._show_apart(media_bundle(event), stream)
 
-    def _take_placeholder(self, stream: Stream) -> Any:
-        """End the display of the text; return it if it has none."""
-        handle, self._handle = self._handle, None
+    def _show_apart(self, bundle: Bundle, stream: Stream) -> Any:
+        """Show something below the text so far; return its display."""
         text = self._text(stream)
         self._start = (len(stream.text), len(stream.refusal))
-        self._displayed = PLACEHOLDER  # of the next text
-        if handle is not None and text:
-            handle.update(_mime_bundle(text), raw=True)
-            return None
+        handle = self._handle
+        if text:
+            _show(handle, answer_bundle(text))
+            handle = None
+        handle = _show(handle, bundle)
+        self.begin()
         return handle
 
     def _text(self, stream: Stream) -> str:
         """Return what the current display has to show."""
         text, refusal = self._start
         return "\n\n".join(filter(None, [stream.text[text:], stream.refusal[refusal:]]))
-
-    def update(self, text: str) -> None:
-        started = monotonic()
-        if self._handle is None:
-            self._handle = _display(_mime_bundle(text), raw=True, display_id=True)
-        elif text != self._displayed:
-            self._handle.update(_mime_bundle(text), raw=True)
-        self._displayed = text
-        now = monotonic()
-        pause = max(
-            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
-        )
-        self._next_update_at = now + pause
 
     def refresh(self, stream: Stream) -> None:
         if self._displayed != PLACEHOLDER:  # the first text is shown at once
@@ -125,74 +136,68 @@ class NotebookOutput(PrintedOutput):
             time.sleep(max(0.0, wait))
         text = stream.text[self._start[0] :]
         if text:  # empty while the model is reasoning
-            self.update(text)
+            self._update(text, lambda: self._bundle(stream, text))
+
+    def _bundle(self, stream: Stream, text: str, line: OutcomeLine | None = None) -> Bundle:
+        """Return the text to be shown, or the table of what has arrived of a typed answer."""
+        if isinstance(stream, TypedStream):
+            value = plain_so_far(stream)
+            if value is not None:
+                return table_bundle(value, text, line)
+            if line is None and text.lstrip()[:1] in ("{", "["):  # it has just begun
+                return answer_bundle(PLACEHOLDER)
+        return answer_bundle(text, line)
+
+    def _update(self, text: str, bundle: Callable[[], Bundle]) -> None:
+        if text == self._displayed:
+            return
+        started = monotonic()
+        _show(self._handle, bundle())
+        self._displayed = text
+        now = monotonic()
+        pause = max(
+            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
+        )
+        self._next_update_at = now + pause
 
     def end(self, stream: Stream) -> None:
-        text = self._text(stream)
-        if text or self._handle is not None:
-            self.update(text)
         for call, handle in self._calls.open:
-            _show_line(handle, _line_at_end(call, stream))
-        summary = _summary(stream)
-        markup = f'<small style="opacity: 0.6">{html.escape(summary)}</small>'
-        _display({"text/html": markup, "text/plain": summary}, raw=True)
+            _show(handle, call_bundle(call, ending=ending_of(stream)))
+        _show(self._handle, self._bundle(stream, self._text(stream), _outcome_line(stream)))
 
-    def mark_shown(self, answer: Completion) -> None:
+    def finish(self, answer: Completion, stream: Stream) -> None:
+        """Show the validated object of a typed answer; a completion is not displayed again."""
+        if isinstance(answer, TypedCompletion):
+            line = _outcome_line(stream, len(answer.invalid))
+            with contextlib.suppress(Exception):  # of a serializer of the user's: it stays as it is
+                value = to_json(answer.value)
+                _show(self._handle, table_bundle(value, self._text(stream), line))
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
 
 
 class _CompletionFormatter:
-    """Displays completions as Markdown, except the one that this cell has already shown."""
+    """Displays completions, except the one that this cell has already shown."""
 
     def __init__(self, shell: Any, shown: Completion) -> None:
         self._shell = shell
-        self._shown: Completion | None = shown
+        self._shown = weakref.ref(shown)  # else it would be kept until the next one
         self._cell = shell.execution_count
 
     def __call__(self, answer: Completion) -> None:
-        if answer is self._shown and self._shell.execution_count == self._cell:
-            self._shown = None
+        if answer is self._shown() and self._shell.execution_count == self._cell:
+            self._cell = None
             return
-        _display(_mime_bundle(_shown(answer)), raw=True)
+        if isinstance(answer, TypedCompletion):
+            _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
+        else:
+            words = explain(answer)
+            line = OutcomeLine("", words) if words else None
+            _display(answer_bundle(_shown(answer), line), raw=True)
 
 
-class _ShownCalls:
-    """The tool calls that have no result yet, each with its display."""
-
-    def __init__(self) -> None:
-        self.open: list[tuple[ToolCall, Any]] = []
-
-    def add(self, call: ToolCall, handle: Any = None) -> None:
-        self.open.append((call, handle))
-
-    def take(self, result: ToolResult) -> tuple[ToolCall | None, Any]:
-        """Return the call of a result: by name, as the next round may use the same ids."""
-        for place, (call, _) in enumerate(self.open):
-            if call.name == result.name:
-                return self.open.pop(place)
-        return None, None
-
-
-def _line(call: ToolCall | None, result: ToolResult | None = None) -> str:
-    """Return the line about a call, or about its result, made visible and shortened."""
-    name = visible(result.name if result else call.name if call else "")
-    line = f"{name}({short_line(call.raw, SHOWN_ARGUMENTS) if call else '…'})"
-    if result is None:
-        return line
-    words = ("error: " if result.is_error else "") + result.content
-    return f"{line}: {short_line(words, SHOWN_RESULT)}"
-
-
-def _line_at_end(call: ToolCall, stream: Stream) -> str:
-    return _line(call) + (": no result" if hasattr(stream, "rounds") else "")
-
-
-def _show_line(handle: Any, line: str) -> Any:
-    """Show a dimmed line in this display, or in a new one; return it."""
-    # In <code> nothing is taken for a formula.
-    markup = f'<small style="opacity: 0.6"><code>{html.escape(line)}</code></small>'
-    bundle = {"text/html": markup, "text/plain": line}
+def _show(handle: Any, bundle: Bundle) -> Any:
+    """Show this in a display, or in a new one; return it."""
     if handle is None:
         return _display(bundle, raw=True, display_id=True)
     handle.update(bundle, raw=True)
@@ -204,19 +209,34 @@ def make_output() -> PrintedOutput:
     return NotebookOutput(shell) if hasattr(shell, "kernel") else PrintedOutput()
 
 
-def _mime_bundle(text: str) -> dict[str, str]:
-    return {"text/markdown": make_safe(text), "text/plain": visible(text)}
-
-
 def _shown(answer: Stream | Completion) -> str:
     """Return what a reader sees of an answer: its text, and the model's refusal if it is apart."""
     return "\n\n".join(filter(None, [answer.text, answer.refusal]))
 
 
-def _summary(stream: Stream) -> str:
-    """Return the line under an answer: outcome, chunks, tool calls, seconds, and how it ended."""
+def _outcome_line(stream: Stream, invalid: int = 0) -> OutcomeLine:
+    """Return the line under an answer: outcome, counts, seconds, and how it ended.
+
+    ``invalid`` is the number of items of a typed answer that were left out.
+    """
     stats = stream.stats
-    facts = [str(stream.outcome), f"{stats.chunks} chunks", f"{stats.duration_s:.1f} s"]
-    if calls := len(stream.tool_calls):
-        facts.insert(2, f"{calls} tool call{'' if calls == 1 else 's'}")
-    return visible(" · ".join([*facts, *filter(None, [explain(stream)])]))
+    facts = [str(stream.outcome), _count(stats.chunks, "chunk")]
+    others = {
+        "tool call": len(stream.tool_calls),
+        "image": sum(each.kind == "image" for each in stream.media),
+        "break": stats.joins,
+        "invalid item": invalid,
+    }
+    facts += [_count(number, name) for name, number in others.items() if number]
+    sound = sum(len(each.data or b"") for each in stream.media if each.kind == SOUND)
+    facts += [f"{sound / 1000:,.0f} KB of sound in media"] if sound else []
+    return OutcomeLine(" · ".join([*facts, f"{stats.duration_s:.1f} s"]), explain(stream))
+
+
+def _count(number: int, name: str) -> str:
+    """Return a number with the name of what it counts.
+
+    >>> _count(1, "chunk"), _count(0, "chunk")
+    ('1 chunk', '0 chunks')
+    """
+    return f"{number} {name}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
-from .finish_reasons import is_whole
+from .finish_reasons import explain, is_whole
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -317,8 +317,11 @@ class Completion:
     def _repr_markdown_(self) -> str:
         """Return Markdown for a notebook, without the model's HTML, images and unsafe links.
 
-        It is the text, and the model's refusal if the server sends that separately.
+        It is the text, the model's refusal if the server sends that separately, and in words why
+        the answer is not whole, if it is not.
         """
         from .safe_markdown import make_safe  # only notebooks need it
 
-        return make_safe("\n\n".join(filter(None, [self.text, self.refusal])))
+        shown = make_safe("\n\n".join(filter(None, [self.text, self.refusal])))
+        words = explain(self)
+        return "\n\n".join(filter(None, [shown, words and f"**{make_safe(words)}**"]))

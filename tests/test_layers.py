@@ -27,8 +27,9 @@ LAYERS = [
     "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
+    "terminal.chat_command",
     "terminal.session",
-    "terminal.answer terminal.tools",
+    "terminal.answer terminal.tools terminal.conversation",
     "terminal.approval",
     "terminal.screens terminal.input",
     "terminal.markdown",
@@ -49,6 +50,8 @@ LAYERS = [
     # integrations
     "local notebook web testing",
     "notebook_output",
+    "notebook_calls notebook_media",
+    "notebook_bundles",
     # below local: its server with the child process, and its grammars
     "local_server local_grammar",
     "llama_server local_calls local_schemas",
@@ -145,7 +148,7 @@ LAYERS = [
     "typed.prepare",
     "typed.stream",
     "typed.reading typed.rounds",
-    "typed.targets",
+    "typed.targets typed.json_form",
     # core
     "transport decoding retry stream",
     # inside stream
@@ -193,6 +196,7 @@ LAYERS = [
     "server_limits token_estimates",
     "config call_log",
     "errors",
+    "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons",
     "finish_reasons error_words",
     "server_json json_answer",

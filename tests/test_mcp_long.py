@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_notebook import Kernel
+from notebook_kit import Kernel
 
 ROOT = Path(__file__).parent.parent
 SERVER = Path(__file__).with_name("mcp_server.py")

@@ -240,7 +240,7 @@ def test_base_url_alone_means_openai_and_the_servers_model(
     with serve(models("qwen"), protocol="openai") as server:
         url = ["--base-url", server.url]
         assert main(["ask", "Hi", *url]) == 0
-        monkeypatch.setattr("providers_sync.terminal.session.Keyboard", OneMessageKeyboard)
+        monkeypatch.setattr("providers_sync.terminal.chat_command.Keyboard", OneMessageKeyboard)
         assert main(["chat", *url]) == 0
         assert main(["batch", str(source), str(target), *url]) == 0
         monkeypatch.setenv("PROVIDERS_SYNC_MODEL", "llama")

@@ -12,7 +12,7 @@ from providers_sync.testing import Request, serve, tool_call
 pytest.importorskip("ipykernel")
 pytest.importorskip("nbclient")
 
-from test_notebook import Kernel
+from notebook_kit import Kernel
 
 pytestmark = pytest.mark.filterwarnings("default:::jupyter_client", "default:::zmq")
 

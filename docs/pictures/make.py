@@ -1,12 +1,13 @@
 """Take the notebook and terminal screenshots for the docs: ``python make.py``.
 
-Needs the small model, tmux, chromium, Jupyter (``notebook``) and the project's ``test`` extra.
+Needs the small model, tmux, chromium and the project's ``test`` extra.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -43,43 +44,65 @@ THEMES = {
 
 
 def main() -> None:
-    """Take both screenshots."""
+    """Take all screenshots."""
     with tempfile.TemporaryDirectory() as folder:
-        notebook(Path(folder))
+        for colours in ("light", "dark"):
+            (inside := Path(folder) / colours).mkdir()
+            notebook(inside, colours)
         terminal(Path(folder))
 
 
-def notebook(folder: Path) -> None:
-    """Run the example in Jupyter and take a screenshot down to the second answer."""
+def notebook(folder: Path, colours: str) -> None:
+    """Run the example in Jupyter and take screenshots of its first and of its last answers."""
     shutil.copy(ROOT / "examples" / "notebook.ipynb", folder)
+    settings = folder / "settings" / "@jupyterlab"
+    for name, value in {
+        "apputils-extension/themes": {"theme": f"JupyterLab {colours.title()}"},
+        "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are on the page
+    }.items():
+        path = settings / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
     port = free_port()
     options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token="]
+    options += [f"--LabApp.user_settings_dir={folder / 'settings'}", "--LabApp.news_url="]
     directories = {
         name: str(folder / "home") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "HOME")
     }
-    command = [sys.executable, "-m", "notebook", *options]
+    command = [sys.executable, "-m", "jupyterlab", *options]
     with running(command, port, folder, **directories) as url, browser(folder / "profile") as page:
-        metrics = {"width": 860, "height": 2000, "deviceScaleFactor": 1, "mobile": False}
+        metrics = {"width": 960, "height": 5000, "deviceScaleFactor": 1, "mobile": False}
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        page.get(f"{url}/notebooks/notebook.ipynb")
-        wait = WebDriverWait(page, 60)
-        wait.until(lambda _: "gateway.close()" in page.find_element(By.TAG_NAME, "body").text)
-        cells = page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")
-        for number, cell in enumerate(cells, 1):
-            while f"[{number}]:" not in cell.text:  # ignored while the kernel is still starting
-                cell.click()
-                ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ENTER).perform()
-                wait.until(lambda _, cell=cell: "[*]:" not in cell.text)
-                time.sleep(0.5)
-        take_page_screenshot(page, cells, FOLDER / "notebook.png")
+        page.get(f"{url}/doc/tree/notebook.ipynb")
+        run_cells(page)
+        if colours == "light":
+            image = FOLDER / "notebook.png"
+            take_cells_screenshot(page, "Answers in a notebook", "colours, as a list", image)
+        image = FOLDER / f"notebook-answers-{colours}.png"
+        take_cells_screenshot(page, "Objects instead of text", "nobody.complete", image)
 
 
-def take_page_screenshot(page: Any, cells: list[Any], image: Path) -> None:
-    """Take a screenshot of the page from its top to the cell with the list of colours."""
-    last = next(cell for cell in cells if "colours, as a list" in cell.text)
-    bottom = last.rect["y"] + last.rect["height"] + 2
-    clip = {"x": 0, "y": 0, "width": 860, "height": bottom, "scale": 1}
-    screenshot = page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+def run_cells(page: Any) -> None:
+    """Run one cell after the other, from the top."""
+    wait = WebDriverWait(page, 60)
+    wait.until(lambda _: "gateway.close()" in page.find_element(By.TAG_NAME, "body").text)
+    for number, cell in enumerate(page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell"), 1):
+        while f"[{number}]:" not in cell.text:  # ignored while the kernel is still starting
+            cell.click()
+            ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ENTER).perform()
+            wait.until(lambda _, cell=cell: "[*]:" not in cell.text)
+            time.sleep(0.5)
+
+
+def take_cells_screenshot(page: Any, first: str, last: str, image: Path) -> None:
+    """Take a screenshot from the cell with one text to the cell with another."""
+    cells = page.find_elements(By.CSS_SELECTOR, ".jp-Cell")
+    start, end = (next(cell for cell in cells if text in cell.text).rect for text in (first, last))
+    height = end["y"] + end["height"] - start["y"]
+    clip = {"x": start["x"], "y": start["y"], "width": start["width"], "height": height}
+    screenshot = page.execute_cdp_cmd(
+        "Page.captureScreenshot", {"format": "png", "clip": {**clip, "scale": 1}}
+    )
     image.write_bytes(base64.b64decode(screenshot["data"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -84,24 +83,13 @@ def _records(result: Result) -> list[dict[str, Any]]:
     }
     if result.value is None:
         return [{**about, "text": result.text}]
-    value = _to_json(result.value)
+    from ..typed import to_json  # loaded already
+
+    value = to_json(result.value)
     if not isinstance(value, list):
         return [{**about, **_fields(value)}]
     items = [{**about, "item": number, **_fields(item)} for number, item in enumerate(value)]
     return items or [{**about, "item": None}]
-
-
-def _to_json(value: Any) -> Any:
-    """Return the JSON of an object that ``into=`` has made."""
-    try:
-        from pydantic_core import to_jsonable_python
-    except ImportError:  # then it is JSON already: ``into=`` was a schema
-        return value
-    convert = functools.partial(to_jsonable_python, by_alias=False, serialize_unknown=True)
-    try:
-        return convert(value)
-    except ValueError:  # bytes that are no text
-        return convert(value, bytes_mode="base64")
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ reference the channel and never the ``Stream``, so dropping the last reference t
 releases everything else.
 """
 
+from ..finish_reasons import explain
 from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel
 from .contexts import in_context
@@ -27,7 +28,6 @@ from .transcript import (
     GOOD_OUTCOMES,
     added_messages,
     current_batch,
-    explain,
     read_batch,
     running_functions,
 )

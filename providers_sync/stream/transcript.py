@@ -10,7 +10,7 @@ from typing import Any
 
 from ..clock import monotonic
 from ..errors import ProviderFailure
-from ..finish_reasons import explain_end, is_whole
+from ..finish_reasons import is_whole
 from ..returned_messages import assistant_message
 from ..types import (
     Citation,
@@ -295,15 +295,3 @@ def running_functions(stream: Transcript) -> list[str]:
     The run adds their results to its messages.
     """
     return stream._running_functions()
-
-
-def explain(stream: Transcript) -> str:
-    """Return in words why a complete answer is not whole, or empty; ``""`` if it is neither."""
-    usage = stream.usage
-    return explain_end(
-        stream.outcome,
-        stream.finish_reason,
-        is_empty=not (stream.text.strip() or stream.tool_calls or stream.media),
-        refusal=stream.refusal,
-        has_reasoning=bool(stream.reasoning or (usage and usage.reasoning_tokens)),
-    )

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from ..chat import Chat
 from ..chat_file import InterruptedAnswer, read_chat
-from ..chat_history import exchanges
 from ..errors import InvalidRequestError, ProviderError, StreamCancelled
 from ..printable import visible
 from ..provider_selection import set_only_model
-from ..providers.base import Provider
 from ..providers.model_lists import ListsModels
 from ..stream import CancelToken, Stream
 from ..types import Messages
-from .answer import show_answer, tool_options
+from .answer import show_answer
+from .conversation import has_words, last_question, shown_words
 from .input import Keyboard, note
-from .screens import Screen, choose_screen
-
-if TYPE_CHECKING:
-    from ..tools import Tool
+from .screens import Screen
 
 WELCOME = "Ctrl-C stops an answer, Ctrl-D exits, /help shows the commands."
 HELP = '''\
@@ -43,59 +37,25 @@ To send a message that begins with a slash, type two: //etc/hosts'''
 
 
 _WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/resume", "/help")
-_OF_CHAT = ("provider", "history", "budget", "path", "cls", "into", "repairs", "skip_invalid")
-"""Names of settings of ``Chat``, which are no options of a request."""
-
-
-def chat(
-    provider: Provider,
-    *,
-    system: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    load: str | None = None,
-    is_local: bool = False,
-    tools: Sequence[Tool] = (),
-    yes: bool = False,
-    as_json: bool = False,
-    plain: bool = False,
-    stats: bool = False,
-) -> int:
-    """Run a chat until the input ends and return the exit code.
-
-    It is 1 if the input is not a terminal and an answer or a command failed, otherwise 0.
-    ``load`` names the file of a saved conversation to continue; ``is_local`` says that the one
-    local model answers, whatever name is sent; the other arguments are those of ``ask``. Raise
-    ``InvalidRequestError`` if that file cannot be loaded.
-    """
-    for name in (options or {}).keys() & set(_OF_CHAT):
-        raise InvalidRequestError(
-            f"-o {name}: this is no option of a chat; -o extra_body=JSON sends any other key"
-        )
-    screen = choose_screen(as_json=as_json, plain=plain)
-    settings = {**(options or {}), **tool_options(tools, screen, yes=yes)}
-    try:
-        conversation = (
-            Chat.load(load, provider, system=system, **settings)
-            if load
-            else Chat(provider, system=system, **settings)
-        )
-    except OSError as error:
-        raise InvalidRequestError(
-            f"the conversation cannot be loaded: {_describe(error)}"
-        ) from error
-    return Session(conversation, screen, Keyboard(), stats=stats, is_local=is_local).run()
 
 
 class Session:
     """Runs one conversation: each message that is typed goes to the model or to a command."""
 
     def __init__(
-        self, chat: Chat, screen: Screen, keyboard: Keyboard, *, stats: bool, is_local: bool
+        self,
+        chat: Chat,
+        screen: Screen,
+        keyboard: Keyboard,
+        *,
+        stats: bool,
+        is_local: bool,
+        file: str | None,
     ) -> None:
         self._chat = chat
         self._saved = self._state()
         """What is in a file."""
-        self._file = ""
+        self._file = file
         """The file that ``/save`` has written or ``/load`` has read."""
         self._asked: Messages = []
         """The last question, also if nothing came of it."""
@@ -178,7 +138,7 @@ class Session:
         try:
             command(argument.strip())
         except (ProviderError, OSError) as error:
-            self._fail(_describe(error))
+            self._fail(describe(error))
         return True
 
     def _ask(self, question: Messages) -> None:
@@ -201,7 +161,7 @@ class Session:
             _print_status("")
 
     def _resume_hint(self) -> str:
-        if not _has_words(self._chat.interrupted):
+        if not has_words(self._chat.interrupted):
             return ""
         return "; /resume continues the answer, a new question discards it"
 
@@ -211,8 +171,8 @@ class Session:
         ``at_end``: the chat is left, so that Ctrl-D agrees.
         """
         history, interrupted = self._state()
-        has_words = bool(history) or _has_words(interrupted)
-        if not has_words or (history, interrupted) == self._saved or not self._keyboard.can_ask:
+        is_empty = not history and not has_words(interrupted)
+        if is_empty or (history, interrupted) == self._saved or not self._keyboard.can_ask:
             return True
         return self._keyboard.confirm(
             f"This conversation is not saved (/save FILE saves it). {action} all the same?",
@@ -233,24 +193,25 @@ class Session:
             return
         old = self._chat
         self._chat = Chat(old.provider, system=old.system, model=old.model, **old.options)
-        self._saved, self._file, self._asked = self._state(), "", []
+        self._saved, self._file, self._asked = self._state(), None, []
         _print_status("A new conversation begins.")
 
     def _retry(self, _: str) -> None:
         chat, before = self._chat, self._state()
-        question = self._asked or _last_question(chat)
+        question = self._asked or last_question(chat)
         if not question:
             raise InvalidRequestError("there is no question to ask again")
-        if _last_question(chat) == question:
+        if last_question(chat) == question:
             chat.undo()  # else nothing has come of it, and it is not in the chat
         left = chat.history
         try:
             self._ask(question)
         finally:
-            if chat.history == left:  # no new answer: the old one stays
-                chat.history = before[0]
-                if not _has_words(chat.interrupted):
-                    chat.interrupted = before[1]
+            if chat.history == left and before[0] != left:
+                chat.history, chat.interrupted = before
+                note("the earlier answer stays")
+            elif chat.history == left and not has_words(chat.interrupted):
+                chat.interrupted = before[1]
 
     def _system(self, text: str) -> None:
         if text:
@@ -321,7 +282,7 @@ class Session:
         self._asked = []
         question = next((turn["content"] for turn in removed if turn["role"] == "user"), None)
         _print_status(
-            "There is nothing to undo." if question is None else f"Removed: {_words(question)}"
+            "There is nothing to undo." if question is None else f"Removed: {shown_words(question)}"
         )
 
     def _resume(self, _: str) -> None:
@@ -330,34 +291,13 @@ class Session:
         self._answer(lambda token: self._chat.resume(cancel=token))
 
 
-def _has_words(interrupted: InterruptedAnswer | None) -> bool:
-    """Return whether the model has said something in it, in an earlier round of a run, too."""
-    return interrupted is not None and bool(
-        interrupted.text or any(turn["role"] == "assistant" for turn in interrupted.question)
-    )
-
-
-def _last_question(chat: Chat) -> Messages:
-    """Return the last question that is in the chat, answered or not."""
-    interrupted = chat.interrupted
-    last = interrupted.question if interrupted else [[], *exchanges(chat.history)][-1]
-    return list(takewhile(lambda message: message["role"] != "assistant", last))
-
-
-def _words(content: Any) -> str:
-    """Return the text of a message; of its other parts, what they are."""
-    if isinstance(content, str):
-        return content
-    return " ".join(str(part.get("text") or f"[{part['type']}]") for part in content)
-
-
 def _file_path(path: str, command: str) -> str:
     if not path or "\0" in path:
         raise InvalidRequestError(f"{command} needs a file name")
     return os.path.expanduser(path)
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)

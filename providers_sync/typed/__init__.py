@@ -1,9 +1,10 @@
 """Typed answers: ``provider.complete("A pancake recipe", into=Recipe).value`` is a ``Recipe``."""
 
+from .json_form import to_json
 from .prepare import prepare_typed, typed_arguments
 from .reading import read_value
 from .rounds import TypedCompletion
-from .stream import TypedStream, item_steps, partial_steps, value_steps
+from .stream import TypedStream, item_steps, partial_steps, plain_so_far, value_steps
 from .targets import Target
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "TypedStream",
     "item_steps",
     "partial_steps",
+    "plain_so_far",
     "prepare_typed",
     "read_value",
+    "to_json",
     "typed_arguments",
     "value_steps",
 ]

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from ..errors import InvalidAnswer
 from ..stream import Channel, PreparedCall, Reading, Source
 from ..types import Completion, Messages
+from .json_form import to_json
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -21,6 +22,12 @@ class TypedCompletion(Completion, Generic[T_co]):
     """The object: an instance of the type that ``into=`` names."""
     invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
     """With ``skip_invalid=True`` the items that do not validate, each as an error."""
+
+    def _repr_html_(self) -> str:
+        """Return a table of the object for a notebook, in which everything is text."""
+        from ..value_table import html_table  # only notebooks need it
+
+        return html_table(to_json(self.value))
 
 
 def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:

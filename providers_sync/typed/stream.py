@@ -308,3 +308,8 @@ def item_steps(stream: TypedStream[Any]) -> Iterator[tuple[Any, ...]]:
 def partial_steps(stream: TypedStream[Any]) -> Iterator[tuple[Any, ...]]:
     """Yield each partial object in a tuple, and an empty tuple before each wait for a batch."""
     return stream._object_steps(PartialReader(stream._target))
+
+
+def plain_so_far(stream: TypedStream[Any]) -> Any:
+    """Return the plain object as far as it has been handed over; ``None`` if nothing of it has."""
+    return partial_value(stream._target, stream._answer_text())

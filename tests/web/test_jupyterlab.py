@@ -19,6 +19,10 @@ pytest.importorskip("selenium")
 pytest.importorskip("jupyterlab")
 from selenium.webdriver.support.ui import WebDriverWait
 
+from providers_sync import ToolCall, ToolResult
+from providers_sync.notebook_bundles import OutcomeLine, table_bundle
+from providers_sync.notebook_calls import call_bundle
+
 WAIT_S = 50.0
 TOKEN = "a-token-for-the-test"
 SETTINGS = {"windowingMode": "none", "maxNumberOutputs": 5000}
@@ -34,6 +38,31 @@ from providers_sync import Completion, Outcome
 from providers_sync.types import Stats
 Completion({source!r}, None, None, None, Outcome.COMPLETE, Stats(None, 0.0, 1, 1, 1))
 """
+ANSWERS = """
+import base64, json
+from pydantic import BaseModel
+from providers_sync.notebook import show
+from providers_sync.testing import ScriptedProvider, finish, raw, text, tool_call
+class Place(BaseModel):
+    name: str
+    n: int
+def find(words: str) -> str:
+    return words
+hostile = HOSTILE
+places = json.dumps({"items": [{"name": hostile, "n": 1}]})
+picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,PNG"}}
+image = json.dumps({"choices": [{"delta": {"images": [picture]}}]})
+rounds = [
+    [tool_call("find", {"words": hostile})],
+    [raw(f"data: {image}\\n\\n".encode()), text("Half"), finish("length")],
+]
+show(ScriptedProvider(places).stream("?", into=list[Place]))
+show(ScriptedProvider(rounds).run("?", tools=[find]))
+"""
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGMwaDiAFTEMLQkAztVcAX2XhiIAAAAA"
+    "SUVORK5CYII="
+)
 CONTROL = """
 from IPython.display import Markdown
 Markdown({source!r})
@@ -53,22 +82,15 @@ class Lab:
         self._driver = driver
         self.requested = requested
         """The paths that were requested from the image server."""
-        self._host = host
+        self.host = host
 
     def run(self, *cells: str, outputs: int) -> list[str]:
         """Run cells in a new notebook until this many Markdown outputs are rendered.
 
         Return the HTML of the outputs.
         """
-        name = f"book{len(list(self._folder.glob('*.ipynb')))}.ipynb"
-        sources = [cell.replace(HOST, self._host) for cell in cells]
-        (self._folder / name).write_text(json.dumps(_notebook([*sources, "'The ' + 'end'"])))
-        self._driver.get(f"{self._url}/lab/tree/{name}?token={TOKEN}&reset")
-        self._wait(
-            "const panel = window.jupyterapp?.shell.currentWidget;"
-            "const kernel = panel?.sessionContext?.session?.kernel;"
-            "return panel?.context?.isReady && kernel?.status == 'idle'"
-        )
+        sources = [cell.replace(HOST, self.host) for cell in cells]
+        name = self._open(_notebook([*sources, "'The ' + 'end'"]))
         self._script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self._wait(
             "const outputs = [...document.querySelectorAll('.jp-OutputArea-output')];"
@@ -80,6 +102,33 @@ class Lab:
         self._wait_for_requests(name)
         return list(self._script(_OUTPUTS))
 
+    def show_unsigned(self, bundles: list[dict[str, str]]) -> None:
+        """Open a notebook with these outputs that somebody else has run: Jupyter sanitizes them."""
+        outputs = [
+            {"output_type": "display_data", "metadata": {}, "data": bundle} for bundle in bundles
+        ]
+        book = _notebook(["1"])
+        book["cells"][0].update(outputs=outputs, execution_count=1)
+        self._open(book)
+        shown = "return document.querySelectorAll('.jp-OutputArea-output').length"
+        self._wait(f"{shown} == {len(bundles)}")
+
+    def _open(self, book: dict[str, Any]) -> str:
+        """Open a notebook, and wait for its kernel; return the name of its file."""
+        name = f"book{len(list(self._folder.glob('*.ipynb')))}.ipynb"
+        (self._folder / name).write_text(json.dumps(book))
+        self._driver.get(f"{self._url}/lab/tree/{name}?token={TOKEN}&reset")
+        self._wait(
+            "const panel = window.jupyterapp?.shell.currentWidget;"
+            "const kernel = panel?.sessionContext?.session?.kernel;"
+            "return panel?.context?.isReady && kernel?.status == 'idle'"
+        )
+        return name
+
+    def find(self, selector: str) -> list[Any]:
+        """Return the elements in outputs that match a CSS selector."""
+        return list(self._driver.find_elements("css selector", f".jp-OutputArea-output {selector}"))
+
     def ran(self) -> bool:
         """Return whether a script from the model's text has run."""
         return bool(self._script("return 'ran' in window"))
@@ -90,7 +139,7 @@ class Lab:
 
     def _wait_for_requests(self, name: str) -> None:
         """Request one more image and wait for it: the page's earlier requests have then arrived."""
-        self._script(f"new Image().src = {self._host!r} + '/last-{name}'")
+        self._script(f"new Image().src = {self.host!r} + '/last-{name}'")
         self._wait_for(lambda: f"/last-{name}" in self.requested)
         self.requested.remove(f"/last-{name}")
 
@@ -203,7 +252,8 @@ def test_text_is_displayed_in_jupyterlab_as_intended(lab: Lab) -> None:
     }
     lab.run(SHOW.format(sources=list(expected)), outputs=len(expected))
     for source, text in zip(expected, lab.texts(), strict=True):
-        assert "".join(text.split()) == "".join(expected[source].split()), source
+        shown = text.partition("complete · ")[0]  # the line at the end
+        assert "".join(shown.split()) == "".join(expected[source].split()), source
 
 
 def test_a_completion_is_harmless_in_jupyterlab(lab: Lab) -> None:
@@ -214,6 +264,50 @@ def test_a_completion_is_harmless_in_jupyterlab(lab: Lab) -> None:
     assert not lab.ran()
     assert lab.requested[before:] == []
     assert lab.texts()[0].endswith("> <b> $5 or $6")
+
+
+def test_tables_calls_and_images_of_an_answer_in_jupyterlab(lab: Lab) -> None:
+    """All of it is text except the image; a click unfolds a call; the warning is not dimmed."""
+    hostile = f"{IMAGE} $\\href{{javascript:window.ran=1}}{{x}}$"
+    before = len(lab.requested)
+    hostile = hostile.replace(HOST, lab.host)
+    lab.run(ANSWERS.replace("HOSTILE", repr(hostile)).replace("PNG", PNG), outputs=1)
+    check_answers(lab, hostile)
+    (warning,) = lab.find("strong")
+    assert "cut off by a limit" in warning.text
+    assert float(warning.value_of_css_property("opacity")) == 1
+    assert lab.find("img[src^='data:image/png']")[0].size["width"] == 8
+    assert lab.requested[before:] == []
+
+
+def test_outputs_that_jupyterlab_sanitizes(lab: Lab) -> None:
+    """A notebook that somebody else has run looks the same."""
+    hostile = f"{IMAGE} $x$".replace(HOST, lab.host)
+    call = ToolCall("1", "find", {"words": hostile}, json.dumps({"words": hostile}))
+    lab.show_unsigned(
+        [
+            table_bundle([{"name": hostile, "n": 1}], "[]", OutcomeLine("complete", "")),
+            call_bundle(call, ToolResult("1", "find", hostile)),
+        ]
+    )
+    check_answers(lab, hostile)
+
+
+def check_answers(lab: Lab, hostile: str) -> None:
+    """Check a table and a call with this text in them."""
+    cells = lab.find("td")
+    assert [cell.text for cell in cells] == [hostile, "1"]
+    assert cells[1].value_of_css_property("text-align") == "left"
+    (summary,), (arguments, result) = lab.find("summary"), lab.find("details pre")
+    assert summary.text.startswith("find(")
+    assert not result.is_displayed()
+    summary.click()
+    assert result.is_displayed()
+    assert json.loads(arguments.text) == {"words": hostile}
+    assert result.text == hostile
+    assert lab.find("mjx-container") == []
+    assert lab.find("img:not([src^='data:image/png'])") == []
+    assert not lab.ran()
 
 
 def test_these_tests_would_detect_a_script(lab: Lab) -> None:
