@@ -312,12 +312,12 @@ def test_notebook_uses_the_same_defaults(monkeypatch: pytest.MonkeyPatch) -> Non
     notebook = pytest.importorskip("providers_sync.notebook", reason="IPython is not installed")
     with serve(models("qwen"), protocol="openai") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        provider = notebook._provider(notebook._options(""))
+        provider = notebook._provider(notebook._options("", {}))
         assert (type(provider), provider.model) == (OpenAICompatible, "qwen")
-        assert notebook._provider(notebook._options("--provider ollama --model m")).model == "m"
+        assert notebook._provider(notebook._options("--provider ollama --model m", {})).model == "m"
     monkeypatch.delenv("OPENAI_BASE_URL")
     with pytest.raises(InvalidRequestError, match="use --provider NAME, or set"):
-        notebook._provider(notebook._options(""))
+        notebook._provider(notebook._options("", {}))
 
 
 def test_unreachable_server_is_reported_with_its_address(
