@@ -18,14 +18,16 @@ Streamable = Union[Stream, PreparedCall]
 
 _NO_BUFFERING = {
     "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would delay text
+    # "Not compressed", so middleware leaves it alone: compressed, it waits for a full buffer.
+    "Content-Encoding": "identity",
     "X-Accel-Buffering": "no",  # for nginx and proxies that copy it
     "X-Content-Type-Options": "nosniff",  # the model's text is never rendered as HTML
 }
 # Dicts, not read-only mappings: Werkzeug 3.0 mistakes those for lists of pairs.
 SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_NO_BUFFERING}
-"""Headers for a response whose body is ``sse(…)``; they disable proxy buffering."""
+"""Headers for a response whose body is ``sse(…)``; they disable buffering and compression."""
 PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_NO_BUFFERING}
-"""Headers for a response whose body is ``plain(…)``; they disable proxy buffering."""
+"""Headers for a response whose body is ``plain(…)``; they disable buffering and compression."""
 
 _EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
