@@ -22,6 +22,7 @@ a ``Stream`` (from ``provider.stream()``, or ``run()``). A prepared call is sent
 first read, and errors are reported in the body. ``stream()`` returns when the model's server has
 answered, so the view can still choose the response status, but a browser that disconnects before
 then goes unnoticed. When the WSGI server closes or drops the body, the answer is cancelled at once.
+``on_end(completion)`` is called once, however the answer ends, to store what the model has said.
 
 ``sse`` sends server-sent events, each with a name and a JSON object as its data:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from flask import Response, request
 
-from providers_sync import CancelToken, OpenAICompatible, Timeouts
+from providers_sync import CancelToken, Completion, OpenAICompatible, Timeouts
 from providers_sync.stream import PreparedCall
 from providers_sync.types import Message
 from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, plain, question, sse
@@ -42,6 +43,18 @@ app = example.app
 def plain_text() -> Response:
     """Answer in plain text."""
     return Response(plain(DEFAULT.stream(question(request.get_json()))), headers=PLAIN_HEADERS)
+
+
+@app.post("/saved")
+def saved() -> Response:
+    """Answer; the question is the file that the answer is saved in."""
+    messages = question(request.get_json())
+
+    def save(answer: Completion) -> None:
+        with Path(messages[-1]["content"]).open("a") as file:
+            file.write(json.dumps([answer.outcome, answer.text]) + "\n")
+
+    return Response(sse(DEFAULT.prepare(messages), on_end=save), headers=SSE_HEADERS)
 
 
 def hang(path: str, cancel: CancelToken) -> None:
