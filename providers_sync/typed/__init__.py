@@ -3,7 +3,7 @@
 from .prepare import prepare_typed, typed_arguments
 from .reading import read_value
 from .rounds import TypedCompletion
-from .stream import TypedStream, item_steps, partial_steps, value_steps
+from .stream import TypedStream, item_steps, partial_steps, plain_value, value_steps
 from .targets import Target
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "TypedStream",
     "item_steps",
     "partial_steps",
+    "plain_value",
     "prepare_typed",
     "read_value",
     "typed_arguments",

@@ -300,6 +300,11 @@ def value_steps(stream: TypedStream[T_co]) -> Generator[None, None, T_co]:
     return stream._value_steps()
 
 
+def plain_value(stream: TypedStream[Any]) -> Any:
+    """Return ``value`` as JSON; raise what it raises."""
+    return stream._target.plain(stream.value)
+
+
 def item_steps(stream: TypedStream[Any]) -> Iterator[tuple[Any, ...]]:
     """Yield each item in a tuple, and an empty tuple before each wait for a batch."""
     return stream._item_steps()

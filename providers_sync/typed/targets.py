@@ -98,6 +98,14 @@ class Target(Generic[T]):
         """Return the object of a plain value. Raises ``InvalidValue``."""
         return typing.cast(T, self._validate(value))
 
+    def plain(self, value: T) -> Any:
+        """Return an object as JSON again; a number that JSON lacks becomes ``None``."""
+        if not isinstance(self.into, Mapping):
+            from pydantic_core import to_jsonable_python
+
+            value = to_jsonable_python(value, fallback=str, bytes_mode="base64")
+        return json.loads(json.dumps(value), parse_constant=lambda name: None)
+
     def prepare_items(self, wanted: str) -> None:
         """Raise ``InvalidRequestError`` if the value has no items to be validated one at a time."""
         if not self.has_items:

@@ -33,9 +33,12 @@ then goes unnoticed. When the WSGI server closes or drops the body, the answer i
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
 ``tool_result`` ``{"id", "name", "content", "is_error", "seconds"}``: of a run, what the model is
                 told about a call
+``citation``    ``{"url", "title", "text"}``: a source; the URL is one of the web or null
+``media``       ``{"kind", "url"}``: an image, as a URL of the web, a ``data:`` URL or null
+``join``        ``{"outcome"}``: the answer broke here, and goes on
 ``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
 ``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",
-                "stats"}``: always the last event
+                "stats"}``: always the last event; of a typed answer also ``value``
 =============== ==========================================================================
 
 If ``done`` is missing, the connection to the browser itself was cut. ``is_whole`` is true if the

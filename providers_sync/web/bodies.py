@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Union
 
 from ..config import KEEP_ALIVE_S
-from ..errors import ProviderError, StreamCancelled
-from ..stream import PreparedCall, Stream, current_batch, ended_completion, fetch_batch
+from ..errors import InvalidAnswer, ProviderError, StreamCancelled
+from ..stream import (
+    GOOD_OUTCOMES,
+    PreparedCall,
+    Stream,
+    current_batch,
+    ended_completion,
+    fetch_batch,
+)
+from ..typed import TypedStream, plain_value
 from ..types import Completion, Outcome
 from .events import COMMENT, encode, encode_event, outcome_data
 from .public_errors import report_error, report_unsaved
@@ -50,7 +59,7 @@ class _AtEnd:
         except IndexError:
             return None
         try:
-            context.run(on_end, ended_completion(stream))
+            context.run(on_end, _completion(stream))
         except Exception as error:  # noqa: BLE001 (it is of the app, and must not end the body)
             return report_unsaved(error)
         return None
@@ -168,7 +177,16 @@ def plain(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     return _Plain(answer, on_end)
 
 
+def _completion(stream: Stream) -> Completion:
+    """Return what has been said; of a typed answer that is valid a ``TypedCompletion``."""
+    if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
+        with contextlib.suppress(InvalidAnswer):
+            return stream.completion()
+    return ended_completion(stream)
+
+
 def _encode_stream(stream: Stream, at_end: _AtEnd) -> Iterator[bytes]:
+    value = {}
     try:
         more = True
         while more:
@@ -179,13 +197,15 @@ def _encode_stream(stream: Stream, at_end: _AtEnd) -> Iterator[bytes]:
             while not stream.wait(KEEP_ALIVE_S):
                 yield COMMENT
             more = fetch_batch(stream, batch)
+        if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
+            value["value"] = plain_value(stream)
         failure = report_error(_cancelled()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
         failure = report_error(error, stream.request_id)
     unsaved = at_end(stream)
     if failure := failure or unsaved:
         yield encode_event("error", failure)
-    yield encode_event("done", outcome_data(stream))
+    yield encode_event("done", {**outcome_data(stream), **value})
 
 
 def _cancelled() -> StreamCancelled:
