@@ -15,7 +15,8 @@
     return sse(answer)
 
 ``question`` checks what a browser has posted. ``error_data`` returns what a browser may know about
-an error; the details go to the logger ``providers_sync``.
+an error; the details go to the logger ``providers_sync``. ``with_write_timeout`` ends the
+connection of a browser that has stopped reading.
 
 ``sse`` and ``plain`` take a ``PreparedCall`` (from ``provider.prepare()``, or ``prepare_run()``) or
 a ``Stream`` (from ``provider.stream()``, or ``run()``). A prepared call is sent when the body is
@@ -52,6 +53,7 @@ from __future__ import annotations
 from .bodies import PLAIN_HEADERS, SSE_HEADERS, Streamable, WSGIBody, plain, sse
 from .browser_input import QuestionError, question
 from .public_errors import error_data
+from .write_timeout import with_write_timeout
 
 __all__ = [
     "PLAIN_HEADERS",
@@ -63,4 +65,5 @@ __all__ = [
     "plain",
     "question",
     "sse",
+    "with_write_timeout",
 ]

@@ -13,7 +13,7 @@ from flask import Response, request
 from providers_sync import CancelToken, Completion, OpenAICompatible, Timeouts
 from providers_sync.stream import PreparedCall
 from providers_sync.types import Message
-from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, plain, question, sse
+from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, plain, question, sse, with_write_timeout
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "flask_chat"))
 import app as example
@@ -75,6 +75,9 @@ def run() -> Response:
     messages = question(request.get_json())
     return Response(sse(DEFAULT.prepare_run(messages, tools=[hang, weather])), headers=SSE_HEADERS)
 
+
+if seconds := os.environ.get("WRITE_TIMEOUT"):
+    app.wsgi_app = with_write_timeout(app.wsgi_app, float(seconds))
 
 if __name__ == "__main__":
     app.run(port=int(os.environ["PORT"]))

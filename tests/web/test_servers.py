@@ -26,21 +26,26 @@ SERVERS = ["waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "
 
 
 def run_on(
-    name: str, upstream: Upstream, app: str = "flask_test_app", folder: Path = FOLDER
+    name: str,
+    upstream: Upstream,
+    app: str = "flask_test_app",
+    folder: Path = FOLDER,
+    threads: int | None = None,
+    **settings: str,
 ) -> contextlib.AbstractContextManager[str]:
     """Run a Flask app on a server: by default the example chat."""
     port = free_port()
     program, _, worker = name.partition(" ")
     address = f"127.0.0.1:{port}"
     if program == "waitress":
-        options = [f"--listen={address}"]
+        options = [f"--listen={address}", f"--threads={threads or 4}"]
     else:
-        options = ["-b", address, "-k", worker, "--threads", str(CLIENTS)]
+        options = ["-b", address, "-k", worker, "--threads", str(threads or CLIENTS)]
         options = options[: 6 if worker == "gthread" else 4]
     for module in {program, worker if worker == "gevent" else program, "flask"}:
         pytest.importorskip(module)
     command = [sys.executable, "-m", program, *options, f"{app}:app"]
-    return running(command, port, folder, **SETTINGS, **env(upstream.url))
+    return running(command, port, folder, **SETTINGS, **settings, **env(upstream.url))
 
 
 @pytest.fixture(scope="module")
