@@ -22,7 +22,12 @@ WAIT_S = 10.0
 CLIENTS = 100
 FOLDER = Path(__file__).parent
 SETTINGS = {"UNREACHABLE_URL": "http://127.0.0.1:9"}
-SERVERS = ["waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "runserver", "nginx"]
+SERVERS = [
+    *("waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uwsgi", "runserver"),
+    "nginx",
+]
+NO_FRAMING = ("runserver", "uwsgi")
+"""Servers whose bodies end when the connection closes, so that a cut one seems complete."""
 
 
 def run_on(
@@ -37,6 +42,8 @@ def run_on(
     port = free_port()
     program, _, worker = name.partition(" ")
     address = f"127.0.0.1:{port}"
+    if program == "uwsgi":
+        return run_on_uwsgi(upstream, app, folder, threads or 4)
     if program == "waitress":
         options = [f"--listen={address}", f"--threads={threads or 4}"]
     else:
@@ -46,6 +53,18 @@ def run_on(
         pytest.importorskip(module)
     command = [sys.executable, "-m", program, *options, f"{app}:app"]
     return running(command, port, folder, **SETTINGS, **settings, **env(upstream.url))
+
+
+def run_on_uwsgi(
+    upstream: Upstream, app: str, folder: Path, threads: int
+) -> contextlib.AbstractContextManager[str]:
+    """Run a Flask app on uWSGI."""
+    pytest.importorskip("pyuwsgi")
+    port = free_port()
+    options = ["--http11-socket", f"127.0.0.1:{port}", "--master", "--need-app", "--die-on-term"]
+    options += ["--enable-threads", f"--threads={threads}", "--lazy-apps", f"--module={app}:app"]
+    command = [Path(sys.executable).with_name("uwsgi"), *options]
+    return running(command, port, folder, **SETTINGS, **env(upstream.url))
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +179,8 @@ def test_a_cut_answer_never_looks_complete(
     with post(url, "Hi") as response:
         sent = [(name, data.get("outcome")) for name, data in events([response.read()])]
     assert sent == [("delta", None), ("error", "cut"), ("done", "cut")]
-    if request.node.callspec.params["url"] == "runserver":
-        return  # no plain view, and no chunks: its bodies end when the connection closes
+    if request.node.callspec.params["url"] in NO_FRAMING:
+        return
     with post(url, "Hi", "/plain") as response:
         assert read_until(response, b"Hello ") == b"Hello "
         with pytest.raises(http.client.IncompleteRead):
