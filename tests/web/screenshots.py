@@ -34,6 +34,8 @@ Sunlight holds **every colour**. Air scatters the short waves far more than the 
 | blue | 450 nm | 4.4 times |
 | red | 650 nm | once |
 
+$$I \\propto \\frac{1}{\\lambda^4}$$
+
 So blue reaches your eyes from *everywhere*, and that is the sky.
 """
 CODE = """\
