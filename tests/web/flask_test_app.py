@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from flask import Response, request
+from flask import Flask, Response, request
 
 from providers_sync import CancelToken, Completion, OpenAICompatible, Timeouts
 from providers_sync.stream import PreparedCall
@@ -77,7 +78,8 @@ def run() -> Response:
 
 
 if seconds := os.environ.get("WRITE_TIMEOUT"):
-    app.wsgi_app = with_write_timeout(app.wsgi_app, float(seconds))
+    plain_app = functools.partial(Flask.wsgi_app, app)  # without the limit of the example
+    app.wsgi_app = with_write_timeout(plain_app, float(seconds))
 
 if __name__ == "__main__":
     app.run(port=int(os.environ["PORT"]))

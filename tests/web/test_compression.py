@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from running import CANCEL_S, Upstream, events
-from test_servers import WAIT_S, post, read_until, run_on
+from servers import run_on
+from test_servers import WAIT_S, post, read_until
 
 from providers_sync.testing import cut, pause, repeat, stall, text, wait
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from running import CANCEL_S, Upstream, events
-from test_servers import post, read_until, run_on
+from servers import run_on
+from test_servers import post, read_until
 
 from providers_sync import CancelToken, Completion, OpenAICompatible, Pause, ProviderError
 from providers_sync.testing import (

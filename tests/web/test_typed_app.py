@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from running import CANCEL_S, ROOT, Upstream, events, free_port, running
-from test_servers import WAIT_S, read_until, run_on
+from servers import run_on
+from test_servers import WAIT_S, read_until
 
 from providers_sync.testing import cut, pause, repeat, text, wait
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from running import ROOT, Upstream, env, free_port, running
-from test_servers import FOLDER, SETTINGS, WAIT_S, post, run_on
+from servers import FOLDER, SETTINGS, run_on
+from test_servers import WAIT_S, post
 
 from providers_sync import InvalidRequestError
 from providers_sync.testing import repeat, text, wait
