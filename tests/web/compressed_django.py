@@ -11,7 +11,8 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 
-from providers_sync.web import PLAIN_HEADERS, plain, question
+from providers_sync import Completion
+from providers_sync.web import PLAIN_HEADERS, SSE_HEADERS, plain, question, sse
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "django_chat"))
 import app as example
@@ -23,7 +24,19 @@ def plain_text(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(plain(answer), headers=PLAIN_HEADERS)
 
 
-example.urlpatterns.append(path("plain", plain_text))
+def saved(request: HttpRequest) -> StreamingHttpResponse:
+    """Answer; the question is the file that the answer is saved in."""
+    messages = question(json.loads(request.body))
+
+    def save(answer: Completion) -> None:
+        with Path(messages[-1]["content"]).open("a") as file:
+            file.write(json.dumps([answer.outcome, answer.text]) + "\n")
+
+    answer = example.provider().prepare(messages)
+    return StreamingHttpResponse(sse(answer, on_end=save), headers=SSE_HEADERS)
+
+
+example.urlpatterns += [path("plain", plain_text), path("saved", saved)]
 settings.MIDDLEWARE = [
     "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

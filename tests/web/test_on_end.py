@@ -236,10 +236,17 @@ def test_anything_but_a_function_is_refused_at_once() -> None:
         sse(openai(server).prepare("Hi"), on_end="save")  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=["waitress", "gunicorn gthread", "gunicorn sync"])
+SITES = [
+    *[(server, "flask_test_app") for server in ("waitress", "gunicorn gthread", "gunicorn sync")],
+    ("gunicorn gthread", "compressed_django"),
+]
+
+
+@pytest.fixture(scope="module", params=SITES, ids=" ".join)
 def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
-    """The test app on real servers."""
-    with run_on(request.param, upstream) as url:
+    """Flask and Django on real servers."""
+    server, app = request.param
+    with run_on(server, upstream, app) as url:
         yield url
 
 
