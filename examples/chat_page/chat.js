@@ -2,12 +2,13 @@
 // Only complete answers join the conversation; others stay visible and can be retried.
 
 import { events } from "./events.js";
-import { show } from "./markdown.js";
+import { link, show } from "./markdown.js";
 
 const RENDER_MS = 40;  // a timer, not an animation frame: tabs in the background keep rendering
 const RENDER_SHARE = 4;  // after a slow rendering, pause for this many times its duration
 const NEAR_PX = 80;    // if scrolled up further than this, the user is reading earlier text
 const START_S = 60;    // until the first bytes: a busy site lets a request wait
+const SOURCES = 50;    // maximum shown under an answer
 const SILENCE_S = 15;  // after that: the site sends something four times a second
 const TITLES = {
   cut: "The answer broke off",
@@ -75,6 +76,7 @@ async function receive(exchange, messages, signal, watch) {
   for await (const { name, data } of readEvents(response, watch)) {
     if (name === "delta" || name === "refusal") exchange.addText(data.text);
     else if (name === "reasoning") exchange.addReasoning(data.text);
+    else if (name === "citation") exchange.addSource(data);
     else if (name === "error") throw data;
     else if (name === "done") return data;
   }
@@ -126,7 +128,10 @@ function startExchange(text) {
   box.append(prompt, answer);
   conversation.append(box);
   box.scrollIntoView({ block: "end" });
-  return withRendering({ box, answer, waiting, reasoning, body, text: "" });
+  const sources = make("ol", "sources");
+  sources.hidden = true;
+  answer.append(sources);
+  return withRendering({ box, answer, waiting, reasoning, body, sources, text: "" });
 }
 
 // Adds the methods that collect streamed text, and render it at intervals.
@@ -151,6 +156,18 @@ function withRendering(exchange) {
     reasoningText += text;
     exchange.reasoning.hidden = false;
     schedule();
+  };
+  const known = new Set();
+  exchange.addSource = ({ url, title }) => {
+    const name = title || url;
+    if (!name || known.has(url ?? name) || known.size === SOURCES) return;
+    known.add(url ?? name);
+    const [item, node] = [make("li", ""), url ? link(url, url) : new Text()];
+    node.textContent = name;
+    node.title = url;
+    item.append(node);
+    exchange.sources.append(item);
+    exchange.sources.hidden = false;
   };
   return exchange;
 }

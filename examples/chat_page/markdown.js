@@ -345,7 +345,7 @@ function inlineNode({ 0: source, groups }) {
 
 // Only the web and mail: javascript: and data: URLs stay text. An image becomes a link, since
 // loading it would reveal to its server that this answer was read.
-function link(target, label, source = target) {
+export function link(target, label, source = target) {
   if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(source);
   const node = document.createElement("a");
   node.href = target;

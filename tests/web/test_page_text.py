@@ -1,4 +1,4 @@
-"""Tests of the chat page's code and formulas in a real browser: colours, source text, and time."""
+"""Tests of the chat page's code, formulas and sources in a real browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from running import Upstream
+
+from providers_sync.testing import event, text
 
 pytest.importorskip("selenium")
 from test_browser import LARGE, Tab, render
@@ -26,8 +29,8 @@ def code_of(page: Tab, language: str, code: str) -> str:
     found = re.search(r"<code>(.*)</code>", html, re.S)
     assert found is not None
     script = "const box = document.createElement('p'); box.innerHTML = arguments[0];"
-    text = page.activate().execute_script(script + "return box.textContent", found[1])
-    assert text == code
+    shown = page.activate().execute_script(script + "return box.textContent", found[1])
+    assert shown == code
     return found[1]
 
 
@@ -92,6 +95,29 @@ def test_code_takes_linear_time(page: Tab, language: str) -> None:
         render(page, f"```{language}\n{unit * (49_000 // len(unit))}")
         assert float(page.activate().execute_script("return took")) < 1000, unit
     assert "<span class=" not in code_of(page, language, "if 'a' " * LARGE)
+
+
+def test_sources_are_links_below_the_answer(page: Tab, upstream: Upstream) -> None:
+    """Each once, with its title as text; only addresses on the web become links."""
+    sources = [
+        *({"url": "https://a.example/x", "title": "**A** <b>"},) * 2,
+        {"url": "https://b.example/"},
+        {"url": "javascript:alert(1)", "title": "C"},
+    ]
+    annotations = [{"type": "url_citation", "url_citation": source} for source in sources]
+    chunk = {"choices": [{"index": 0, "delta": {"annotations": annotations}}]}
+    upstream.set_answer("Sources?", text("Hello"), event(chunk))
+    page.ask("Sources?")
+    page.wait_for("complete", ".exchange:last-child .outcome")
+    script = (
+        "return [...document.querySelectorAll('.exchange:last-child .sources li')].map(item =>"
+        " [item.textContent, item.querySelector('a')?.href ?? null])"
+    )
+    assert page.activate().execute_script(script) == [
+        ["**A** <b>", "https://a.example/x"],
+        ["https://b.example/", "https://b.example/"],
+        ["C", None],
+    ]
 
 
 INLINE = '<code class="formula" title="Formula">{}</code>'
