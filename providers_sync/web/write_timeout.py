@@ -14,6 +14,8 @@ from ..errors import InvalidRequestError
 
 WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+_OWN_TIMEOUT = "uwsgi.version"
+"""uWSGI disconnects such a client by itself (``--socket-timeout``, 4 s)."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
 _log = logging.getLogger("providers_sync")
 
@@ -30,7 +32,7 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     thread of the server, and the call to the model, as long as it likes. The system keeps the
     timeout (``TCP_USER_TIMEOUT``): it ends the connection, the server's write fails, and the server
     closes the body. That needs Linux, and gunicorn, waitress, or Werkzeug's server (``flask run``);
-    elsewhere a warning is logged once, and nothing changes.
+    uWSGI has a timeout of its own. Elsewhere a warning is logged once, and nothing changes.
 
     Raises ``InvalidRequestError`` if ``seconds`` is not a positive, finite number.
     """
@@ -54,7 +56,9 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
 
 
 def _limit(environ: Mapping[str, Any], milliseconds: int) -> bool:
-    """Set the timeout of the connection that a request came from; return whether that worked."""
+    """Set the timeout of the connection that a request came from; return whether there is one."""
+    if _OWN_TIMEOUT in environ:
+        return True
     connection = next(filter(None, map(environ.get, _SOCKET_KEYS)), None)
     if connection is None:  # waitress names a method of the object that has the socket
         channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
