@@ -17,6 +17,7 @@ _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _OWN_TIMEOUT = "uwsgi.version"
 """uWSGI disconnects such a client by itself (``--socket-timeout``, 4 s)."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
+_LONGEST_MS = 2**31 - 1
 _log = logging.getLogger("providers_sync")
 
 
@@ -39,17 +40,18 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not (is_number and math.isfinite(seconds) and seconds > 0):
         raise InvalidRequestError(f"seconds must be a positive number, not {seconds!r:.40}")
-    milliseconds, warnings = math.ceil(seconds * 1000), ["once"]
+    milliseconds = math.ceil(min(seconds * 1000, _LONGEST_MS))
+    has_warned = False
 
     def limited(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if not _limit(environ, milliseconds) and warnings:
-            with contextlib.suppress(IndexError):  # another thread has warned
-                warnings.pop()
-                _log.warning(
-                    "with_write_timeout has no effect on this server (%s): its sockets cannot be "
-                    "reached; set its own timeout for writes",
-                    str(environ.get("SERVER_SOFTWARE"))[:80],
-                )
+        nonlocal has_warned
+        if not _limit(environ, milliseconds) and not has_warned:
+            has_warned = True
+            _log.warning(
+                "with_write_timeout has no effect on this server (%s): the system is not Linux, or "
+                "the server does not tell its sockets; set the server's own timeout for writes",
+                str(environ.get("SERVER_SOFTWARE"))[:80],
+            )
         return app(environ, start_response)
 
     return limited

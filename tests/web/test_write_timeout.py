@@ -116,6 +116,16 @@ def test_server_with_a_timeout_of_its_own(caplog: Any) -> None:
     assert caplog.records == []
 
 
+def test_any_positive_limit_can_be_set() -> None:
+    """From the shortest that the system knows to the longest."""
+    with socket.socket() as client:
+        for seconds, milliseconds in ((1e-9, 1), (30, 30_000), (1e300, 2**31 - 1)):
+            limited = with_write_timeout(lambda environ, start_response: [], seconds)
+            assert limited({"gunicorn.socket": client}, None) == []
+            option = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert option == milliseconds
+
+
 def test_unix_socket_is_left_alone(caplog: Any) -> None:
     """A proxy is behind it, which has a timeout of its own."""
     here, there = socket.socketpair()
