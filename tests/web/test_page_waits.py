@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from running import CANCEL_S, ROOT, Upstream
 
-from providers_sync.testing import stall, text
+from providers_sync.testing import stall, text, wait
 
 pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By
@@ -20,6 +21,9 @@ from test_browser import SEND, WAIT_S, Tab
 
 FASTER = 20
 """The page's clock: its limits of 15 and 60 seconds are tested in one and three."""
+SHORT_SECONDS = (
+    f"const real = setInterval; window.setInterval = (call, ms) => real(call, ms / {FASTER})"
+)
 DELTA = b'event: delta\ndata: {"text":"Hello "}\n\n'
 DONE = (
     b"event: done\ndata: "
@@ -89,9 +93,7 @@ def site() -> Iterator[Site]:
 def tab(chromium: Any, site: Site) -> Iterator[Tab]:
     """The page of that site, whose seconds are short."""
     tab = Tab(chromium, f"http://127.0.0.1:{site.server_port}/")
-    tab.activate().execute_script(
-        f"const real = setInterval; window.setInterval = (call, ms) => real(call, ms / {FASTER})"
-    )
+    tab.activate().execute_script(SHORT_SECONDS)
     yield tab
     tab.close()
 
@@ -168,6 +170,26 @@ def test_page_that_is_left_and_shown_again(
         tab.ask("Next")
         tab.wait_for("Yes.")
     finally:
+        tab.close()
+
+
+def test_page_that_sleeps(chromium: Any, flask_url: str, upstream: Upstream) -> None:
+    """The seconds in which a phone sleeps are no silence of the site: the answer goes on."""
+    go = threading.Event()
+    upstream.set_answer("Long", text("Once "), wait(go), text("upon a time."))
+    tab = Tab(chromium, flask_url)
+    try:
+        tab.driver.execute_script(SHORT_SECONDS)
+        tab.ask("Long")
+        tab.wait_for("Once")
+        tab.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "frozen"})
+        time.sleep(2 * 15 / FASTER)
+        tab.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "active"})
+        go.set()
+        tab.wait_for("complete", ".outcome")
+        assert tab.see(".answer .text") == "Once upon a time."
+    finally:
+        go.set()
         tab.close()
 
 
