@@ -94,6 +94,9 @@ THREAD_WAIT_S = 1.0
 KEEP_ALIVE_S = 0.25
 """Between two comments to a browser. After it has disconnected, the first write is answered with a
 reset, the second fails, and waitress reports it with the third only: all well within a second."""
+WRITE_TIMEOUT_S = 30.0
+"""While a browser takes no data. A phone that changes its network needs seconds; a tab in the
+background goes on reading."""
 
 
 class NotGiven(enum.Enum):

@@ -65,7 +65,7 @@ LAYERS = [
     "testing.base_encoders testing.records testing.stoppable_socket",
     # inside web
     "web.bodies",
-    "web.public_errors",
+    "web.public_errors web.events web.write_timeout",
     "web.browser_input",
     # Ctrl-C handling of the integrations
     "interrupt",

@@ -2,11 +2,14 @@
 // Only complete answers join the conversation; others stay visible and can be retried.
 
 import { events } from "./events.js";
-import { show } from "./markdown.js";
+import { link, show } from "./markdown.js";
 
 const RENDER_MS = 40;  // a timer, not an animation frame: tabs in the background keep rendering
 const RENDER_SHARE = 4;  // after a slow rendering, pause for this many times its duration
 const NEAR_PX = 80;    // if scrolled up further than this, the user is reading earlier text
+const START_S = 60;    // until the first bytes: a busy site lets a request wait
+const SOURCES = 50;    // maximum shown under an answer
+const SILENCE_S = 15;  // after that: the site sends something four times a second
 const TITLES = {
   cut: "The answer broke off",
   truncated: "The answer is incomplete",
@@ -16,6 +19,8 @@ const TITLES = {
   failed: "The answer failed",
 };
 const STOPPED = { outcome: "cancelled", message: "Not part of the conversation." };
+const LOST = { outcome: "cut", message: "The connection to this site was lost." };
+const NO_START = { outcome: "failed", message: "This site does not answer." };
 
 const $ = (selector) => document.querySelector(selector);
 const [conversation, form, question, go] = ["#conversation", "#ask", "#question", "#go"].map($);
@@ -36,39 +41,53 @@ function make(tag, className, text = "") {
 async function ask(text) {
   const controller = running = new AbortController();
   const exchange = startExchange(text);
+  const watch = startWatch(controller);
   const message = { role: "user", content: text };
   document.body.classList.add("running");
   updateButton();
   try {
-    const outcome = await receive(exchange, [...history, message], controller.signal);
+    const outcome = await receive(exchange, [...history, message], controller.signal, watch);
     showOutcome(exchange, outcome);
     if (controller === running) history.push(message, { role: "assistant", content: exchange.text });
   } catch (error) {
-    if (controller.signal.aborted) error = STOPPED;
+    if (controller.signal.aborted) error = controller.signal.reason;
     showFailure(exchange, error, text);
   } finally {
+    watch.end();
     exchange.answer.removeAttribute("aria-busy");
     if (controller === running) becomeIdle();  // first: the page stays usable whatever fails below
     exchange.render();
   }
 }
 
-async function receive(exchange, messages, signal) {
+// Stops an answer when no more bytes come: the browser would wait for them as long as it is open.
+// It counts seconds in which the page runs, so a phone that wakes up has time to read what it has.
+function startWatch(controller) {
+  let [silent, limit, error] = [0, START_S, NO_START];
+  const timer = setInterval(() => {
+    if (++silent >= limit) controller.abort(error);
+  }, 1000);
+  const received = () => { [silent, limit, error] = [0, SILENCE_S, LOST]; };
+  return { received, end: () => clearInterval(timer) };
+}
+
+async function receive(exchange, messages, signal, watch) {
   const response = await send(messages, signal);
-  for await (const { name, data } of readEvents(response)) {
+  for await (const { name, data } of readEvents(response, watch)) {
     if (name === "delta" || name === "refusal") exchange.addText(data.text);
     else if (name === "reasoning") exchange.addReasoning(data.text);
+    else if (name === "citation") exchange.addSource(data);
     else if (name === "error") throw data;
     else if (name === "done") return data;
   }
-  throw { outcome: "cut", message: "The connection to this site was lost." };
+  throw LOST;
 }
 
-async function* readEvents(response) {
+async function* readEvents(response, watch) {
   try {
-    yield* events(response.body);
+    yield* events(response.body, watch.received);
   } catch {
-    throw { outcome: "cut", message: "The connection to this site was lost." };
+    throw LOST;
   }
 }
 
@@ -109,7 +128,10 @@ function startExchange(text) {
   box.append(prompt, answer);
   conversation.append(box);
   box.scrollIntoView({ block: "end" });
-  return withRendering({ box, answer, waiting, reasoning, body, text: "" });
+  const sources = make("ol", "sources");
+  sources.hidden = true;
+  answer.append(sources);
+  return withRendering({ box, answer, waiting, reasoning, body, sources, text: "" });
 }
 
 // Adds the methods that collect streamed text, and render it at intervals.
@@ -134,6 +156,18 @@ function withRendering(exchange) {
     reasoningText += text;
     exchange.reasoning.hidden = false;
     schedule();
+  };
+  const known = new Set();
+  exchange.addSource = ({ url, title }) => {
+    const name = title || url;
+    if (!name || known.has(url ?? name) || known.size === SOURCES) return;
+    known.add(url ?? name);
+    const [item, node] = [make("li", ""), url ? link(url, url) : new Text()];
+    node.textContent = name;
+    node.title = url;
+    item.append(node);
+    exchange.sources.append(item);
+    exchange.sources.hidden = false;
   };
   return exchange;
 }
@@ -212,7 +246,7 @@ function resizeInput() {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (running) running.abort();
+  if (running) running.abort(STOPPED);
   else submit();
   focusInput();
 });
@@ -223,10 +257,12 @@ question.addEventListener("keydown", (event) => {
   submit();  // while an answer is running, the next question stays in the input
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") running?.abort();
+  if (event.key === "Escape") running?.abort(STOPPED);
 });
+// A page that the browser keeps for "Back" would wait for an answer that does not come.
+addEventListener("pagehide", () => running?.abort(STOPPED));
 newChat.addEventListener("click", () => {
-  running?.abort();
+  running?.abort(STOPPED);
   becomeIdle();
   history = [];
   for (const box of document.querySelectorAll(".exchange")) box.remove();

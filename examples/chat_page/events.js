@@ -1,18 +1,28 @@
 // Parses server-sent events from the body of a fetch(): EventSource cannot post a question, and
 // would send it again whenever the connection ends.
 
-export async function* events(body) {
+// `received` is called whenever bytes have come, also those of a comment.
+export async function* events(body, received = () => {}) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (buffer + value).split("\n\n");
-    buffer = blocks.pop();
-    for (const block of blocks) {
-      const event = parse(block);
-      if (event) yield event;
+  let parts = [];  // of the block that has not ended: an image is one of many megabytes
+  let held = "";   // a line break that may be the first of two
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      received();
+      const text = held + value;
+      held = text.endsWith("\n") && !text.endsWith("\n\n") ? "\n" : "";
+      const [first, ...others] = text.slice(0, text.length - held.length).split("\n\n");
+      parts.push(first);
+      for (const next of others) {
+        const event = parse(parts.join(""));
+        parts = [next];
+        if (event) yield event;
+      }
     }
+  } finally {
+    reader.cancel().catch(() => {});  // a body that goes on would hold one of six connections
   }
 }
 

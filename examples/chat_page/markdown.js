@@ -1,8 +1,12 @@
 // Renders streamed Markdown as DOM elements. Text becomes text nodes, so a model's HTML stays text.
+// Formulas are shown as their source.
+
+import { highlight } from "./highlight.js";
 
 const DEPTH = 20;      // of nested quotes and lists; deeper levels are shown as typed
 const COLUMNS = 100;   // maximum in a table
 const SPAN = 1000;     // maximum characters of emphasis: limits each search for a closing delimiter
+const FORMULA_LINES = 50;  // maximum of a formula: limits each search for its end
 
 // Shows `source` in `box`; replaces only the blocks that have changed since the last call.
 // If rendering fails, the plain text is shown.
@@ -43,6 +47,7 @@ const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/s;
 const THEMATIC_BREAK = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/s;
+const FORMULA = /^ {0,3}(?:\\\[|\$\$)/;
 const COLUMN_DELIMITER = /^:?-+:?$/;
 
 function isTable(line, next) {
@@ -54,7 +59,7 @@ function isTable(line, next) {
 
 const startsBlock = (line) =>
   FENCE.test(line) || HEADING.test(line) || THEMATIC_BREAK.test(line) || QUOTE.test(line) ||
-  /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
+  FORMULA.test(line) || /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
 
 function split(lines, depth = 0) {
   const blocks = [];
@@ -71,6 +76,7 @@ function blockAt(lines, at, depth) {
   const line = lines[at];
   let match;
   if (FENCE.test(line)) return code(lines, at);
+  if (FORMULA.test(line)) return formula(lines, at) ?? paragraph(lines, at);
   if (THEMATIC_BREAK.test(line)) return [{ kind: "hr" }, at + 1];
   if ((match = HEADING.exec(line))) {
     return [{ kind: "h" + match[1].length, text: withoutClosingHashes(match[2] ?? "") }, at + 1];
@@ -94,6 +100,23 @@ function code(lines, at) {
   }
   const language = info.trim().split(/\s+/)[0];
   return [{ kind: "pre", language, text: inner.join("\n") }, at + 1];
+}
+
+// A formula on lines of its own; without its end, which may not have arrived yet, it is text.
+function formula(lines, at) {
+  const start = lines[at].trim().slice(0, 2);
+  const end = start === "$$" ? "$$" : "\\]";
+  const inner = [];
+  for (const last = at + FORMULA_LINES; at < lines.length && at < last && lines[at].trim(); at++) {
+    const line = inner.length ? lines[at] : lines[at].trim().slice(2);
+    const found = line.indexOf(end);
+    inner.push(found < 0 ? line : line.slice(0, found));
+    if (found < 0) continue;
+    const rest = line.slice(found + 2).trim();
+    if (rest.length > 1 || /\w/.test(rest)) return null;  // a formula in a sentence
+    return [{ kind: "formula", text: inner.join("\n").trim() + rest }, at + 1];
+  }
+  return null;
 }
 
 function quote(lines, at, depth) {
@@ -181,6 +204,7 @@ function paragraph(lines, at) {
 // --- elements: turns a block into a DOM node
 
 function element(block) {
+  if (block.kind === "formula") return formulaBox(block.text);
   const node = document.createElement(block.kind);
   if (block.kind === "pre") return codeBox(node, block);
   if (block.kind === "table") return tableBox(node, block);
@@ -188,6 +212,21 @@ function element(block) {
   if (block.items) appendAll(node, block.items.map((item) => itemNode(item, block.loose)));
   if (block.start !== undefined && block.start !== 1) node.start = block.start;
   if (block.text !== undefined) inline(node, block.text.trimEnd());
+  return node;
+}
+
+function formulaBox(text) {
+  const box = document.createElement("p");
+  box.className = "formula";
+  box.append(formulaNode(text));
+  return box;
+}
+
+function formulaNode(text) {
+  const node = document.createElement("code");
+  node.className = "formula";
+  node.title = "Formula";
+  node.textContent = text;
   return node;
 }
 
@@ -220,7 +259,7 @@ function codeBox(pre, { language, text }) {
     }
     setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   });
-  code.textContent = text;
+  highlight(code, text, language);
   pre.tabIndex = 0;  // lets the keyboard scroll it
   bar.append(name, copy);
   pre.append(code);
@@ -262,6 +301,7 @@ function tableBox(node, { head, alignments, rows }) {
 // In order of precedence: of the matches at the earliest position, the first wins.
 const INLINE = new RegExp(
   [
+    /\\\((?<formula>[^]{1,SPAN}?)\\\)|\\\[(?<formula2>[^]{1,SPAN}?)\\\]|\$\$(?<formula3>[^$]{1,SPAN})\$\$/,
     /\\(?<escaped>[!-/:-@[-`{-~])/,
     /(?<!`)(?<ticks>`+)(?!`)(?<code>[^]*?[^`])\k<ticks>(?!`)/,
     /(?<image>!)?\[(?<label>(?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\((?<target><[^<>\n]*>|(?:[^\s()]|\([^\s()]*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\)/,
@@ -287,6 +327,8 @@ function inline(node, text) {
 
 function inlineNode({ 0: source, groups }) {
   const { escaped, code, label, target, auto, bare, line } = groups;
+  const formula = groups.formula ?? groups.formula2 ?? groups.formula3;
+  if (formula !== undefined) return formulaNode(formula.trim());
   if (escaped !== undefined) return escaped;
   if (line !== undefined) return source === "\n" ? "\n" : document.createElement("br");
   if (code !== undefined) {
@@ -303,7 +345,7 @@ function inlineNode({ 0: source, groups }) {
 
 // Only the web and mail: javascript: and data: URLs stay text. An image becomes a link, since
 // loading it would reveal to its server that this answer was read.
-function link(target, label, source = target) {
+export function link(target, label, source = target) {
   if (!/^(?:https?:\/\/|mailto:)/i.test(target)) return document.createTextNode(source);
   const node = document.createElement("a");
   node.href = target;

@@ -25,7 +25,14 @@ from django.views.static import serve as serve_file
 from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
 from providers_sync.providers import get_provider
-from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
+from providers_sync.web import (
+    SSE_HEADERS,
+    QuestionError,
+    error_data,
+    question,
+    sse,
+    with_write_timeout,
+)
 
 PAGE = Path(__file__).parent.parent / "chat_page"
 
@@ -90,7 +97,7 @@ settings.configure(
     SECRET_KEY=os.environ.get("SECRET_KEY", "signs nothing here"),
     USE_TZ=True,
 )
-application = get_wsgi_application()
+application = with_write_timeout(get_wsgi_application())
 
 if __name__ == "__main__":
     execute_from_command_line(sys.argv)

@@ -16,13 +16,22 @@ from flask import Flask, Response, abort, request, send_from_directory
 from providers_sync import OpenAICompatible, Provider, ProviderError
 from providers_sync.gateway import serve
 from providers_sync.providers import get_provider
-from providers_sync.web import SSE_HEADERS, QuestionError, error_data, question, sse
+from providers_sync.web import (
+    SSE_HEADERS,
+    QuestionError,
+    error_data,
+    question,
+    sse,
+    with_write_timeout,
+)
 
 PAGE = Path(__file__).parent.parent / "chat_page"
 
 app = Flask(__name__, static_folder=PAGE, static_url_path="/page")
 app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
 app.config["TRUSTED_HOSTS"] = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(",")
+
+app.wsgi_app = with_write_timeout(app.wsgi_app)
 
 
 @functools.cache

@@ -1,9 +1,10 @@
-"""Typed answers from Flask: an object as JSON, and a list line by line while it is written.
+"""Typed answers from Flask: an object as JSON or as events, and a list line by line.
 
 ::
 
     python examples/flask_typed/app.py
     curl 127.0.0.1:5000/recipe --json '"A pancake recipe"'
+    curl 127.0.0.1:5000/recipe-events --no-buffer --json '"A pancake recipe"'
     curl 127.0.0.1:5000/recipes --no-buffer --json '"Ten recipes"'
 
 ``CHAT_PROVIDER``, ``CHAT_MODEL`` and ``PORT`` are those of ``flask_chat``.
@@ -21,7 +22,14 @@ from pydantic import BaseModel
 from providers_sync import OpenAICompatible, Provider, ProviderError, TypedStream
 from providers_sync.gateway import serve
 from providers_sync.providers import get_provider
-from providers_sync.web import PLAIN_HEADERS, QuestionError, error_data, question
+from providers_sync.web import (
+    PLAIN_HEADERS,
+    SSE_HEADERS,
+    QuestionError,
+    error_data,
+    question,
+    sse,
+)
 
 
 class Recipe(BaseModel):
@@ -47,6 +55,13 @@ def recipe() -> Response:
     """Return one object."""
     messages = question(request.get_json())
     return jsonify(provider().complete(messages, into=Recipe).value.model_dump())
+
+
+@app.post("/recipe-events")
+def recipe_events() -> Response:
+    """Stream the text of one object; ``done`` has the object."""
+    answer = provider().prepare(question(request.get_json()), into=Recipe)
+    return Response(sse(answer), headers=SSE_HEADERS)
 
 
 @app.post("/recipes")

@@ -297,6 +297,10 @@ class Stream(Transcript):
     def completion(self) -> Completion:
         """Read the rest and return the complete answer; raises like ``next``."""
         self.read()
+        return self._completion()
+
+    def _completion(self) -> Completion:
+        """Return what has been said, of an answer that has ended in whatever way."""
         assert self._outcome is not None
         return Completion(
             text=self.text,
@@ -346,6 +350,11 @@ def fetch_batch(stream: Stream, read: Iterator[Delta]) -> bool:
     meanwhile is kept.
     """
     return stream._fetch_batch(read)
+
+
+def ended_completion(stream: Stream) -> Completion:
+    """Return what has been said, of a stream that has ended in whatever way; raise nothing."""
+    return stream._completion()
 
 
 def has_turn(stream: Stream) -> bool:

@@ -15,13 +15,15 @@
     return sse(answer)
 
 ``question`` checks what a browser has posted. ``error_data`` returns what a browser may know about
-an error; the details go to the logger ``providers_sync``.
+an error; the details go to the logger ``providers_sync``. ``with_write_timeout`` ends the
+connection of a browser that has stopped reading.
 
 ``sse`` and ``plain`` take a ``PreparedCall`` (from ``provider.prepare()``, or ``prepare_run()``) or
 a ``Stream`` (from ``provider.stream()``, or ``run()``). A prepared call is sent when the body is
 first read, and errors are reported in the body. ``stream()`` returns when the model's server has
 answered, so the view can still choose the response status, but a browser that disconnects before
 then goes unnoticed. When the WSGI server closes or drops the body, the answer is cancelled at once.
+``on_end(completion)`` is called once, however the answer ends, to store what the model has said.
 
 ``sse`` sends server-sent events, each with a name and a JSON object as its data:
 
@@ -32,9 +34,12 @@ then goes unnoticed. When the WSGI server closes or drops the body, the answer i
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
 ``tool_result`` ``{"id", "name", "content", "is_error", "seconds"}``: of a run, what the model is
                 told about a call
+``citation``    ``{"url", "title", "text"}``: a source; the URL is one of the web or null
+``media``       ``{"kind", "url"}``: an image, as a URL of the web, a ``data:`` URL or null
+``join``        ``{"outcome"}``: the answer broke here, and goes on
 ``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
 ``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",
-                "stats"}``: always the last event
+                "stats"}``: always the last event; of a typed answer also ``value``
 =============== ==========================================================================
 
 If ``done`` is missing, the connection to the browser itself was cut. ``is_whole`` is true if the
@@ -48,6 +53,7 @@ from __future__ import annotations
 from .bodies import PLAIN_HEADERS, SSE_HEADERS, Streamable, WSGIBody, plain, sse
 from .browser_input import QuestionError, question
 from .public_errors import error_data
+from .write_timeout import with_write_timeout
 
 __all__ = [
     "PLAIN_HEADERS",
@@ -59,4 +65,5 @@ __all__ = [
     "plain",
     "question",
     "sse",
+    "with_write_timeout",
 ]

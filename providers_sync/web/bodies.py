@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any, Union
 
 from ..config import KEEP_ALIVE_S
-from ..errors import ProviderError, StreamCancelled
-from ..stream import PreparedCall, Stream, current_batch, explain, fetch_batch
-from ..types import Event, Outcome, ReasoningDelta, Refusal, TextDelta, ToolCall, ToolResult
-from .public_errors import report_error
+from ..errors import InvalidAnswer, ProviderError, StreamCancelled
+from ..stream import (
+    GOOD_OUTCOMES,
+    PreparedCall,
+    Stream,
+    current_batch,
+    ended_completion,
+    fetch_batch,
+)
+from ..typed import TypedStream, to_json
+from ..types import Completion, Outcome
+from .events import COMMENT, encode, encode_event, outcome_data
+from .public_errors import report_error, report_unsaved
 
 Streamable = Union[Stream, PreparedCall]
 """What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``; of a run:
@@ -18,29 +29,51 @@ Streamable = Union[Stream, PreparedCall]
 
 _NO_BUFFERING = {
     "Cache-Control": "no-cache, no-transform",  # no-transform: a proxy's gzip would delay text
+    # "Not compressed", so middleware leaves it alone: compressed, it waits for a full buffer.
+    "Content-Encoding": "identity",
     "X-Accel-Buffering": "no",  # for nginx and proxies that copy it
     "X-Content-Type-Options": "nosniff",  # the model's text is never rendered as HTML
 }
 # Dicts, not read-only mappings: Werkzeug 3.0 mistakes those for lists of pairs.
 SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_NO_BUFFERING}
-"""Headers for a response whose body is ``sse(…)``; they disable proxy buffering."""
+"""Headers for a response whose body is ``sse(…)``; they disable buffering and compression."""
 PLAIN_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_NO_BUFFERING}
-"""Headers for a response whose body is ``plain(…)``; they disable proxy buffering."""
+"""Headers for a response whose body is ``plain(…)``; they disable buffering and compression."""
 
-_EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
-_COUNTS = ("input_tokens", "output_tokens", "total_tokens")
-_COMMENT = b":\n\n"
-_TOOL_FAILURE = "The function was not called, or has failed."
+
+OnEnd = Callable[[Completion], object]
+"""Called with what the model has said, once the answer has ended."""
+
+
+class _AtEnd:
+    """Calls ``on_end`` once, in the context of the view that has made the body."""
+
+    def __init__(self, on_end: OnEnd | None) -> None:
+        if on_end is not None and not callable(on_end):
+            raise TypeError(f"on_end must be a function of the completion, not {on_end!r:.40}")
+        self._calls = [] if on_end is None else [(copy_context(), on_end)]
+
+    def __call__(self, stream: Stream) -> dict[str, str] | None:
+        """Call it, if nobody has; return what a browser may know about its failure."""
+        try:
+            context, on_end = self._calls.pop()  # in one step: another thread may close the body
+        except IndexError:
+            return None
+        try:
+            context.run(on_end, _completion(stream))
+        except Exception as error:  # noqa: BLE001 (it is of the app, and must not end the body)
+            return report_unsaved(error)
+        return None
 
 
 class WSGIBody(Iterator[bytes]):
     """A WSGI body that streams an answer; made by ``sse()`` and ``plain()``.
 
     ``close()`` cancels the answer, from any thread, whether or not the body has been read.
-    Dropping the body does the same.
+    Dropping the body does the same, but does not call ``on_end``.
     """
 
-    def __init__(self, answer: Streamable) -> None:
+    def __init__(self, answer: Streamable, on_end: OnEnd | None = None) -> None:
         if not isinstance(answer, (Stream, PreparedCall)):
             raise TypeError(
                 "pass provider.stream(…) or provider.prepare(…), "
@@ -49,6 +82,12 @@ class WSGIBody(Iterator[bytes]):
         self._answer = answer
         self._stream = answer if isinstance(answer, Stream) else None
         self._closed = False
+        self._at_end = _AtEnd(on_end)
+
+    @property
+    def stream(self) -> Stream | None:
+        """The answer; of a prepared call ``None`` until the body is read or closed."""
+        return self._stream
 
     def __next__(self) -> bytes:
         if not self._closed:
@@ -71,8 +110,11 @@ class WSGIBody(Iterator[bytes]):
     def close(self) -> None:
         """Cancel the answer now and end the body."""
         self._closed = True
-        if self._stream is not None:
-            self._stream.close()
+        if self._stream is None:  # nothing was sent
+            assert isinstance(self._answer, PreparedCall)
+            self._stream = self._answer.unstarted()
+        self._stream.close()
+        self._at_end(self._stream)
 
 
 class _Plain(WSGIBody):
@@ -81,6 +123,7 @@ class _Plain(WSGIBody):
         try:
             text = next(stream, None)
         except ProviderError as error:
+            self._at_end(stream)
             report_error(error, stream.request_id)  # only to the log: the body is pure text
             if isinstance(error, OSError):
                 # Werkzeug takes an OSError for a disconnected browser and leaves the response open.
@@ -88,62 +131,87 @@ class _Plain(WSGIBody):
             raise
         if text is not None:
             return text.encode("utf-8", "replace")
+        self._at_end(stream)
         if stream.outcome is Outcome.CANCELLED and not self._closed:  # by other code
             raise _cancelled()
         raise StopIteration
 
 
 class _Events(WSGIBody):
-    def __init__(self, answer: Streamable) -> None:
-        super().__init__(answer)
+    def __init__(self, answer: Streamable, on_end: OnEnd | None = None) -> None:
+        super().__init__(answer, on_end)
         self._chunks: Iterator[bytes] | None = None
 
     def _next(self) -> bytes:
         if self._chunks is None:
-            self._chunks = _encode_stream(self._start_stream())
-            return _COMMENT  # servers hold the headers back until the first bytes
+            self._chunks = _encode_stream(self._start_stream(), self._at_end)
+            return COMMENT  # servers hold the headers back until the first bytes
         return next(self._chunks)
 
 
-def sse(answer: Streamable) -> WSGIBody:
+def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
     Reading it raises nothing, except what ``approve`` of a run raises: a failure is sent as an
     ``error`` event, and ``done`` is always last. While the model is silent, and while functions
     run, a comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
+
+    ``on_end(completion)`` is called once with what the model has said, however the answer ends,
+    also when the browser leaves (``completion.outcome`` is ``cancelled`` then) or nothing was sent:
+    to store it. The thread that reads or closes the body calls it, in the view's context, before
+    ``done`` is sent. If it raises, that is logged, and the browser gets an ``error`` event.
     """
-    return _Events(answer)
+    return _Events(answer, on_end)
 
 
-def plain(answer: Streamable) -> WSGIBody:
+def plain(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     """Return the answer as plain text in UTF-8, for a response with ``PLAIN_HEADERS``.
 
     If the answer fails, the iterator raises a ``ProviderError``: the WSGI server aborts the body,
     so HTTP's framing tells the client that the text is incomplete. That needs a chunked response,
     hence HTTP/1.1 on every hop. A browser that disconnects is noticed only when the next text is
     sent.
+
+    ``on_end`` is that of ``sse``, called before the body ends; if it raises, that is only logged.
     """
-    return _Plain(answer)
+    return _Plain(answer, on_end)
 
 
-def _encode_stream(stream: Stream) -> Iterator[bytes]:
+def _completion(stream: Stream) -> Completion:
+    """Return what has been said; of a typed answer that is valid a ``TypedCompletion``."""
+    if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
+        with contextlib.suppress(InvalidAnswer):
+            return stream.completion()
+    return ended_completion(stream)
+
+
+def _encode_stream(stream: Stream, at_end: _AtEnd) -> Iterator[bytes]:
+    value = {}
     try:
         more = True
         while more:
             batch = current_batch(stream)
-            events = b"".join(map(_encode, stream.ready_events()))
+            events = b"".join(map(encode, stream.ready_events()))
             if events:
                 yield events
             while not stream.wait(KEEP_ALIVE_S):
-                yield _COMMENT
+                yield COMMENT
             more = fetch_batch(stream, batch)
+        if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
+            value["value"] = _without_nan(to_json(stream.value))
         failure = report_error(_cancelled()) if stream.outcome is Outcome.CANCELLED else None
     except ProviderError as error:
         failure = report_error(error, stream.request_id)
-    if failure:
-        yield _event("error", failure)
-    yield _event("done", _outcome(stream))
+    unsaved = at_end(stream)
+    if failure := failure or unsaved:
+        yield encode_event("error", failure)
+    yield encode_event("done", {**outcome_data(stream), **value})
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a value with ``None`` for numbers that JSON lacks."""
+    return json.loads(json.dumps(value), parse_constant=lambda name: None)
 
 
 def _cancelled() -> StreamCancelled:
@@ -154,32 +222,3 @@ def _without_oserror(error: ProviderError) -> ProviderError:
     copy = ProviderError(str(error))
     copy.partial, copy.outcome = error.partial, error.outcome
     return copy
-
-
-def _encode(event: Event) -> bytes:
-    if isinstance(event, (TextDelta, ReasoningDelta, Refusal)):
-        return _event(_EVENT_NAMES[type(event)], {"text": event.text})
-    if isinstance(event, ToolCall):  # raw: parsed, it may hold values that JSON lacks, such as NaN
-        return _event("tool_call", {"id": event.id, "name": event.name, "raw": event.raw})
-    if isinstance(event, ToolResult):
-        # The text of an exception may hold anything, such as the address of a database.
-        shown = {"content": _TOOL_FAILURE} if event.is_error else {}
-        return _event("tool_result", {**vars(event), **shown})
-    return b""  # usage and finish reason are sent with ``done``
-
-
-def _outcome(stream: Stream) -> dict[str, Any]:
-    return {
-        "outcome": stream.outcome,
-        "finish_reason": stream.finish_reason,
-        "is_whole": stream.is_whole,
-        "note": explain(stream) or None,
-        "model": stream.model,
-        "usage": stream.usage and {name: getattr(stream.usage, name) for name in _COUNTS},
-        "stats": vars(stream.stats),
-    }
-
-
-def _event(name: str, data: Mapping[str, Any]) -> bytes:
-    text = json.dumps(data, separators=(",", ":"))
-    return f"event: {name}\ndata: {text}\n\n".encode("ascii")

@@ -82,6 +82,18 @@ def report_error(error: ProviderError, request_id: str | None = None) -> dict[st
     }
 
 
+def report_unsaved(error: Exception) -> dict[str, str]:
+    """Log an error of ``on_end``; return what a browser may know about it."""
+    reference = os.urandom(4).hex()
+    log.error("on_end of an answer failed (reference %s)", reference, exc_info=error)
+    return {
+        "message": "This site could not save the answer.",
+        "kind": "SaveError",
+        "outcome": str(Outcome.FAILED),
+        "reference": reference,
+    }
+
+
 def _message(error: ProviderError) -> str:
     if isinstance(error, QuestionError):
         return str(error)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from running import Upstream, browser, django_app, flask_app, short_timeouts_app
 
-collect_ignore = ["flask_test_app.py", "screenshots.py"]  # programs, not tests
+collect_ignore = [
+    *("flask_test_app.py", "compressed_flask.py", "compressed_django.py", "screenshots.py")
+]  # programs, not tests
 
 
 @pytest.fixture(scope="session")

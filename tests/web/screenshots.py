@@ -19,7 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from providers_sync.testing import Step, cut, pause, reasoning, stall, text
+from providers_sync.testing import Step, cut, event, pause, reasoning, stall, text
 
 FOLDER = ROOT / "docs" / "pictures"
 IN_DOCS = {
@@ -34,8 +34,11 @@ Sunlight holds **every colour**. Air scatters the short waves far more than the 
 | blue | 450 nm | 4.4 times |
 | red | 650 nm | once |
 
+$$I \\propto \\frac{1}{\\lambda^4}$$
+
 So blue reaches your eyes from *everywhere*, and that is the sky.
 """
+SOURCE = {"url": "https://example.org/rayleigh", "title": "Rayleigh scattering, an introduction"}
 CODE = """\
 `Counter` does it in one line:
 
@@ -55,8 +58,12 @@ SIZES = {"desktop": (1000, 960, 1), "phone": (390, 780, 1.5)}
 def main() -> None:
     """Hold a conversation, with screenshots in both sizes and both colour schemes."""
     upstream = Upstream()
+    citation = {"type": "url_citation", "url_citation": SOURCE}
     upstream.set_answer(
-        "Why is the sky blue?", reasoning("Rayleigh scattering …"), *word_by_word(SKY)
+        "Why is the sky blue?",
+        reasoning("Rayleigh scattering …"),
+        *word_by_word(SKY),
+        event({"choices": [{"index": 0, "delta": {"annotations": [citation]}}]}),
     )
     upstream.set_answer("Count the words of a text in Python", *word_by_word(CODE), stall())
     upstream.set_answer("And in Rust?", *word_by_word("In Rust, a `HashMap` does the"), cut())

@@ -14,33 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import CANCEL_S, ROOT, Upstream, env, events, free_port, needs, running
+from running import CANCEL_S, ROOT, Upstream, events, free_port, running
+from servers import CLIENTS, FOLDER, nginx, run_on, run_on_uwsgi
 
 from providers_sync.testing import cut, pause, repeat, stall, text, tool_call, wait
 
 WAIT_S = 10.0
-CLIENTS = 100
-FOLDER = Path(__file__).parent
-SETTINGS = {"UNREACHABLE_URL": "http://127.0.0.1:9"}
-SERVERS = ["waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "runserver", "nginx"]
-
-
-def run_on(
-    name: str, upstream: Upstream, app: str = "flask_test_app", folder: Path = FOLDER
-) -> contextlib.AbstractContextManager[str]:
-    """Run a Flask app on a server: by default the example chat."""
-    port = free_port()
-    program, _, worker = name.partition(" ")
-    address = f"127.0.0.1:{port}"
-    if program == "waitress":
-        options = [f"--listen={address}"]
-    else:
-        options = ["-b", address, "-k", worker, "--threads", str(CLIENTS)]
-        options = options[: 6 if worker == "gthread" else 4]
-    for module in {program, worker if worker == "gevent" else program, "flask"}:
-        pytest.importorskip(module)
-    command = [sys.executable, "-m", program, *options, f"{app}:app"]
-    return running(command, port, folder, **SETTINGS, **env(upstream.url))
+SERVERS = [
+    *("waitress", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uwsgi", "runserver"),
+    *("nginx", "nginx uwsgi"),
+]
+NO_FRAMING = ("runserver", "uwsgi", "nginx uwsgi")
+"""Servers whose bodies end when the connection closes, so that a cut one seems complete."""
 
 
 @pytest.fixture(scope="module")
@@ -51,35 +36,37 @@ def gthread_url(upstream: Upstream) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def nginx_url(gthread_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """nginx, with default settings, in front of gunicorn; /plain needs HTTP/1.1 for its chunks."""
-    program, port = needs("nginx"), free_port()
-    folder = tmp_path_factory.mktemp("nginx")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temp_paths = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        f"""
-        daemon off; master_process off; pid {folder}/pid; error_log stderr;
-        events {{ }}
-        http {{
-            access_log off; {temp_paths}
-            server {{
-                listen 127.0.0.1:{port};
-                location / {{ proxy_pass {gthread_url}; }}
-                location /plain {{ proxy_pass {gthread_url}; proxy_http_version 1.1; }}
-            }}
-        }}
-        """
-    )
-    command = [program, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"]
-    with running(command, port, ROOT) as url:
+def nginx_url(gthread_url: str) -> Iterator[str]:
+    """nginx in front of gunicorn; /plain needs HTTP/1.1 for its chunks, and ``gzip`` is on."""
+    locations = [
+        f"location / {{ proxy_pass {gthread_url}; }}",
+        f"location /plain {{ proxy_pass {gthread_url}; proxy_http_version 1.1; }}",
+    ]
+    gzip = "gzip on; gzip_types *; gzip_proxied any; gzip_http_version 1.0; gzip_min_length 1;"
+    with nginx(*locations, settings=gzip) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def nginx_uwsgi_url(upstream: Upstream) -> Iterator[str]:
+    """nginx in front of uWSGI, in its own protocol."""
+    with run_on_uwsgi(upstream, "flask_test_app", FOLDER, 4, "socket") as inner:
+        address = inner.removeprefix("http://")
+        names = ("REQUEST_METHOD", "CONTENT_TYPE", "CONTENT_LENGTH", "QUERY_STRING", "REQUEST_URI")
+        names += ("SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR")
+        parameters = " ".join(f"uwsgi_param {name} ${name.lower()};" for name in names)
+        path = "uwsgi_param PATH_INFO $document_uri;"
+        with nginx(f"location / {{ {parameters} {path} uwsgi_pass {address}; }}") as url:
+            yield url
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
     """The app on each server."""
-    fixtures = {"runserver": "django_url", "nginx": "nginx_url", "gunicorn gthread": "gthread_url"}
+    fixtures = {
+        **{"runserver": "django_url", "nginx": "nginx_url", "gunicorn gthread": "gthread_url"},
+        "nginx uwsgi": "nginx_uwsgi_url",
+    }
     if request.param in fixtures:
         yield request.getfixturevalue(fixtures[request.param])
     else:
@@ -104,7 +91,8 @@ def post(
         first.read()
         cookie = (first.getheader("Set-Cookie") or "").partition(";")[0]
         all_headers = {"Cookie": cookie, "X-CSRFToken": cookie.partition("=")[2]}
-        all_headers |= {"Content-Type": "application/json", **(headers or {})}
+        all_headers |= {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
+        all_headers |= headers or {}
         body = body or json.dumps([{"role": "user", "content": question}])
         connection.request("POST", path, body, all_headers)
         with connection.getresponse() as response:
@@ -155,8 +143,8 @@ def test_a_cut_answer_never_looks_complete(
     with post(url, "Hi") as response:
         sent = [(name, data.get("outcome")) for name, data in events([response.read()])]
     assert sent == [("delta", None), ("error", "cut"), ("done", "cut")]
-    if request.node.callspec.params["url"] == "runserver":
-        return  # no plain view, and no chunks: its bodies end when the connection closes
+    if request.node.callspec.params["url"] in NO_FRAMING:
+        return
     with post(url, "Hi", "/plain") as response:
         assert read_until(response, b"Hello ") == b"Hello "
         with pytest.raises(http.client.IncompleteRead):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import CANCEL_S, ROOT, Upstream, free_port, running
-from test_servers import WAIT_S, read_until, run_on
+from running import CANCEL_S, ROOT, Upstream, events, free_port, running
+from servers import run_on
+from test_servers import WAIT_S, read_until
 
 from providers_sync.testing import cut, pause, repeat, text, wait
 
@@ -42,6 +43,13 @@ def test_object_is_the_response(url: str, upstream: Upstream) -> None:
     upstream.set_answer("Soup?", json.dumps(SOUP))
     with post(url, "/recipe", "Soup?") as response:
         assert (response.status, json.loads(response.read())) == (200, SOUP)
+
+
+def test_object_comes_with_the_last_event(url: str, upstream: Upstream) -> None:
+    upstream.set_answer("Soup?", json.dumps(SOUP))
+    with post(url, "/recipe-events", "Soup?") as response:
+        *_, (name, data) = events([response.read()])
+    assert (name, data["value"]) == ("done", SOUP)
 
 
 def test_failures_have_a_status(url: str, upstream: Upstream) -> None:

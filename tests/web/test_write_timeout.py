@@ -1,0 +1,141 @@
+"""Tests that a browser which has stopped reading holds neither a server's thread nor the model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from running import ROOT, Upstream, env, free_port, running
+from servers import FOLDER, SETTINGS, run_on
+from test_servers import WAIT_S, post
+
+from providers_sync import InvalidRequestError
+from providers_sync.testing import repeat, text, wait
+from providers_sync.web import with_write_timeout
+
+LIMIT_S = 1.0
+SLACK_S = 5.0
+"""How much later than the limit the connection may end: uWSGI's own is 4 s."""
+SERVERS = ["waitress", "gunicorn gthread", "gunicorn sync", "gunicorn gevent", "flask", "uwsgi"]
+FULL = repeat(text("x" * 5000))
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
+    """The test app with a write timeout; one thread, so that a thread that is held is noticed."""
+    limit = {"WRITE_TIMEOUT": str(LIMIT_S)}
+    if request.param == "flask":
+        pytest.importorskip("flask")
+        port = free_port()
+        more = {"PORT": str(port), **limit, **SETTINGS, **env(upstream.url)}
+        server = running([sys.executable, FOLDER / "flask_test_app.py"], port, ROOT, **more)
+    else:
+        server = run_on(request.param, upstream, threads=1, **limit)
+    with server as url:
+        yield url
+
+
+@contextlib.contextmanager
+def unread(url: str, question: str) -> Iterator[socket.socket]:
+    """Post a question and read nothing; the buffers are small."""
+    address = urlsplit(url)
+    body = json.dumps(question).encode()
+    head = (
+        f"POST /chat HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(WAIT_S)
+        client.connect((address.hostname, address.port))
+        client.sendall(head.encode() + body)
+        yield client
+
+
+def test_browser_that_does_not_read(url: str, upstream: Upstream) -> None:
+    """The model is stopped, and the thread answers the next question."""
+    upstream.set_answer("Next", text("Yes."))
+    turn = upstream.set_answer("Hi", FULL)
+    with unread(url, "Hi"):
+        assert upstream.wait_closed(turn, WAIT_S) < LIMIT_S + SLACK_S
+        with post(url, "Next") as response:
+            assert b'"Yes."' in response.read()
+
+
+def test_browser_that_reads_slowly(url: str, upstream: Upstream) -> None:
+    """It gets the complete answer, however long that takes: the limit is on standing still."""
+    upstream.set_answer("Hi", *[text("x" * 5000)] * 100)
+    seen, started = b"", time.monotonic()
+    with unread(url, "Hi") as client:
+        while b"event: done" not in seen:
+            time.sleep(LIMIT_S / 20)
+            more = client.recv(8192)
+            assert more, "the connection was closed"
+            seen += more
+    assert time.monotonic() - started > 2 * LIMIT_S
+    assert seen.count(b"x" * 5000) == 100
+
+
+def test_model_that_is_silent(url: str, upstream: Upstream) -> None:
+    """The limit is not on the model."""
+    go = threading.Event()
+    timer = threading.Timer(2 * LIMIT_S, go.set)
+    upstream.set_answer("Hi", text("Hello "), wait(go), text("there."))
+    timer.start()
+    with post(url, "Hi") as response:
+        assert b'"there."' in response.read()
+    timer.join()
+
+
+def test_server_without_a_socket(caplog: Any) -> None:
+    """The app works, and its operator is told, once."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        return [b"Hello"]
+
+    limited = with_write_timeout(app)
+    with caplog.at_level(logging.WARNING, "providers_sync"):
+        for _ in range(3):
+            assert limited({"SERVER_SOFTWARE": "Some/1.0"}, None) == [b"Hello"]
+    (record,) = caplog.records
+    assert "Some/1.0" in record.getMessage()
+
+
+def test_server_with_a_timeout_of_its_own(caplog: Any) -> None:
+    limited = with_write_timeout(lambda environ, start_response: [b"Hello"])
+    assert limited({"uwsgi.version": b"2.0"}, None) == [b"Hello"]
+    assert caplog.records == []
+
+
+def test_any_positive_limit_can_be_set() -> None:
+    """From the shortest that the system knows to the longest."""
+    with socket.socket() as client:
+        for seconds, milliseconds in ((1e-9, 1), (30, 30_000), (1e300, 2**31 - 1)):
+            limited = with_write_timeout(lambda environ, start_response: [], seconds)
+            assert limited({"gunicorn.socket": client}, None) == []
+            option = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert option == milliseconds
+
+
+def test_unix_socket_is_left_alone(caplog: Any) -> None:
+    """A proxy is behind it, which has a timeout of its own."""
+    here, there = socket.socketpair()
+    with here, there:
+        limited = with_write_timeout(lambda environ, start_response: [b"Hello"])
+        assert limited({"gunicorn.socket": here}, None) == [b"Hello"]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "30", None, float("nan"), float("inf")])
+def test_invalid_limit_is_refused_at_once(seconds: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="seconds must be a positive number"):
+        with_write_timeout(lambda environ, start_response: [], seconds)
