@@ -46,6 +46,11 @@ LAYERS = [
     "doctor.network",
     "doctor.examination",
     "doctor.finding",
+    # integrations: the models of the command llm
+    "llm_plugin",
+    "llm_plugin.model",
+    "llm_plugin.answer",
+    "llm_plugin.messages llm_plugin.model_names",
     # integrations
     "local notebook web testing",
     "notebook_output",
@@ -209,6 +214,8 @@ the user's modules, for ``--tool``."""
 
 ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",
+    "click": "llm_plugin",
+    "llm": "llm_plugin",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
     "requests": "transport",

@@ -1,0 +1,34 @@
+"""The models of the ``llm`` plugin: one for each provider, and those whose names are known.
+
+``llm`` knows a model only after a plugin has registered it. No server is asked for its models: a
+name is registered if it stands in the command, in the settings of ``llm``, or has answered before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..providers import CLASSES, PRESETS
+from .model import ProviderModel
+from .model_names import PREFIX, known_names
+
+__all__ = ["model", "models"]
+
+
+def models() -> Iterator[ProviderModel]:
+    """Yield the models to register; nothing is sent."""
+    providers = dict.fromkeys([*CLASSES, *PRESETS])
+    yield from map(ProviderModel, providers)
+    for name in dict.fromkeys(known_names()):
+        provider, _, rest = name.partition("/")
+        if provider in providers and rest:
+            yield ProviderModel(provider, rest)
+
+
+def model(name: str) -> ProviderModel:
+    """Return the model called ``name``: ``openai/qwen3``, or ``openai`` for that of the server.
+
+    Raises ``InvalidRequestError`` for an unknown provider.
+    """
+    provider, _, rest = name.removeprefix(PREFIX).partition("/")
+    return ProviderModel(provider, rest or None)
