@@ -26,6 +26,6 @@ def get_model(name: str) -> Any:
 
     Raises ``InvalidRequestError`` for an unknown provider.
     """
-    from providers_sync.llm_plugin import model
+    from providers_sync.llm_plugin import make_model
 
-    return model(name)
+    return make_model(name)

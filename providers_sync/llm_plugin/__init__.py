@@ -12,7 +12,7 @@ from ..providers import CLASSES, PRESETS
 from .model import ProviderModel
 from .model_names import PREFIX, known_names
 
-__all__ = ["model", "models"]
+__all__ = ["make_model", "models"]
 
 
 def models() -> Iterator[ProviderModel]:
@@ -25,7 +25,7 @@ def models() -> Iterator[ProviderModel]:
             yield ProviderModel(provider, rest)
 
 
-def model(name: str) -> ProviderModel:
+def make_model(name: str) -> ProviderModel:
     """Return the model called ``name``: ``openai/qwen3``, or ``openai`` for that of the server.
 
     Raises ``InvalidRequestError`` for an unknown provider.
