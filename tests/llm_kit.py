@@ -35,10 +35,9 @@ class Llm:
             [sys.executable, "-m", "llm", *arguments],
             env=self.environment,
             cwd=self.folder,
-            stdin=subprocess.DEVNULL,
+            **{"stdin": subprocess.DEVNULL, **options},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **options,
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:

@@ -234,7 +234,7 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema"),
-    *("anyio", "httpx2", "mcp"),
+    *("anyio", "httpx2", "mcp", "llm", "click"),
 }
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 from llm_kit import WAIT_S, Llm
 
+from providers_sync import PROVIDERS
+from providers_sync.gateway import SERVED
 from providers_sync.testing import (
     Request,
     answer,
     cut,
+    event,
     finish,
     json_body,
     reasoning,
@@ -27,7 +30,6 @@ from providers_sync.testing import (
     status,
     text,
     tool_call,
-    usage,
     wait,
 )
 
@@ -35,6 +37,8 @@ MODEL = "providers-sync/openai/qwen3"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+CACHED = {"prompt_tokens_details": {"cached_tokens": 3}}
+CACHE = '{"cached_tokens": 3}'
 SECRET = "sk-secret-of-the-test"
 ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GEMINI_BASE_URL", "OLLAMA_BASE_URL")
 PROTOCOLS = ("openai", "responses", "anthropic", "gemini", "ollama")
@@ -157,6 +161,31 @@ def test_listing_models_sends_nothing(tmp_path):
 # --- the answer
 
 
+def test_every_provider_answers_over_the_gateway(tmp_path, echo):
+    """Also those whose services are gone."""
+    addresses = {PROVIDERS[name].base_url_variable: echo.url(name) for name in SERVED}
+    addresses["OPENAI_BASE_URL"] = echo.url("openai")
+    llm = Llm(tmp_path, **addresses)
+    for name in SERVED:
+        model = f"providers-sync/{name}" + ("/echo" if PROVIDERS[name].sends_model else "")
+        if PROVIDERS[name].models:
+            model = f"providers-sync/{name}"
+        assert llm.run("-m", model, "Hi")[0] == "You said: Hi\n", name
+
+
+def test_a_chat_goes_on_in_one_process(tmp_path):
+    """``llm chat`` sends what was said before."""
+    with (
+        serve([answer("One"), answer("Two")]) as server,
+        llm_at(tmp_path, server.url).start("chat", "-m", MODEL, stdin=subprocess.PIPE) as process,
+    ):
+        out, _ = process.communicate(b"Hi\nMore\nexit\n", timeout=WAIT_S)
+    assert b"One" in out
+    assert b"Two" in out
+    sent = [message["content"] for message in server.requests[1].json()["messages"]]
+    assert sent == ["Hi", "One", "More"]
+
+
 def test_chunks_are_printed_while_the_answer_runs(tmp_path):
     """The first word is there while the server holds back the second one."""
     go_on = threading.Event()
@@ -229,13 +258,15 @@ def test_server_words_in_errors_control_no_terminal(tmp_path):
 
 def test_options_usage_and_reasoning(tmp_path):
     """What ``-o`` sets is sent; what the server counts and thinks is shown and logged."""
-    with serve([reasoning("Hm."), text("Hello"), usage(5, 7)]) as server:
+    counts = {"prompt_tokens": 5, "completion_tokens": 7}
+    counted = event({"choices": [], "usage": {**counts, **CACHED}})
+    with serve([reasoning("Hm."), text("Hello"), finish(), counted]) as server:
         llm = llm_at(tmp_path, server.url)
         options = {"temperature": "0.2", "max_tokens": "9", "extra_body": '{"top_k": 5}'}
         flags = [word for name, value in options.items() for word in ("-o", name, value)]
         out, error = llm.run("-m", MODEL, "-s", "Be brief.", "Hi", "-u", *flags)
         log = llm.logs()[0]
-    assert (out, error) == ("Hello\n", "Hm.\nToken usage: 5 input, 7 output\n")
+    assert (out, error) == ("Hello\n", f"Hm.\nToken usage: 5 input, 7 output, {CACHE}\n")
     body = server.requests[0].json()
     assert (body["temperature"], body["max_tokens"], body["top_k"]) == (0.2, 9, 5)
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -248,6 +279,8 @@ def test_options_usage_and_reasoning(tmp_path):
         (("extra_body", "[1]"), "extra_body must be a JSON object"),
         (("extra_body", "{"), "extra_body is no JSON"),
         (("timeout", "-1"), "timeouts"),
+        (("retry", "0"), "retry"),
+        (("base_url", ""), "base_url"),
         (("base_url", "https://a:b@example.org"), "must not contain a user"),
         (("temprature", "1"), "Extra inputs are not permitted"),
     ],

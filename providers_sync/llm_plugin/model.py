@@ -133,10 +133,10 @@ class ProviderModel(llm.KeyModel):
             remember(f"{self.provider}/{self.name}")
 
     def _make_provider(self, options: dict[str, Any], key: str | None) -> Provider:
-        given = {"base_url": options.get("base_url"), "retry": options.get("retry")}
-        settings: dict[str, Any] = {name: value for name, value in given.items() if value}
-        if "timeout" in options:
-            settings["timeouts"] = options["timeout"]
+        names = {"base_url": "base_url", "retry": "retry", "timeout": "timeouts"}
+        settings: dict[str, Any] = {
+            setting: options[name] for name, setting in names.items() if name in options
+        }
         if "extra_body" in options:
             settings["extra_body"] = _json_object(options["extra_body"])
         if key and self._may_receive(key, options.get("base_url")):
