@@ -199,14 +199,19 @@ def test_chunks_are_printed_while_the_answer_runs(tmp_path):
         assert process.communicate(timeout=WAIT_S)[0] == b" two\n"
 
 
-def test_ctrl_c_stops_the_model(tmp_path):
+@pytest.mark.parametrize(
+    "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
+)
+def test_ctrl_c_stops_the_model(tmp_path, script):
     """The server sees the connection closed within a second."""
     with (
-        serve(["One", stall()]) as server,
+        serve([script]) as server,
         llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", start_new_session=True) as process,
     ):
         assert process.stdout is not None
-        assert os.read(process.stdout.fileno(), 100) == b"One"
+        server.wait_request(timeout=WAIT_S)
+        if isinstance(script, list):
+            assert os.read(process.stdout.fileno(), 100) == b"One"
         os.killpg(process.pid, signal.SIGINT)
         assert server.wait_closed() < 1
         assert server.connections[0].closed_by == "client"
@@ -220,9 +225,16 @@ def test_a_cut_answer_is_an_error_after_its_text(tmp_path):
         llm = llm_at(tmp_path, server.url)
         out, error = llm.run("-m", MODEL, "Hi", code=1)
         assert out == "Hello"
-        assert error.startswith("Error: ")
-        assert "connection" in error
+        assert error.startswith("\nError: the connection broke")
         assert llm.logs() == []
+
+
+def test_the_text_of_a_cut_answer_is_not_lost_without_streaming(tmp_path):
+    """Standard output is for a whole answer then, so it goes to the other one."""
+    with serve([text("Hel\x1b[2Jlo"), cut()]) as server:
+        out, error = llm_at(tmp_path, server.url).run("-m", MODEL, "Hi", "--no-stream", code=1)
+    assert out == ""
+    assert error.startswith("Hel␛[2Jlo\nError: the connection broke")
 
 
 def test_an_answer_that_a_limit_has_ended_says_so(tmp_path):

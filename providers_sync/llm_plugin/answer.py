@@ -12,7 +12,7 @@ from llm.parts import StreamEvent
 
 from ..errors import ProviderError
 from ..finish_reasons import explain_end
-from ..printable import one_line
+from ..printable import one_line, visible
 from ..returned_messages import RETURNED
 from ..stream import Stream
 from ..typed import TypedStream
@@ -36,6 +36,12 @@ def read_answer(answer: Stream, response: llm.Response) -> Iterator[str | Stream
         for call in answer.tool_calls:
             response.add_tool_call(_call(call))
     _complete(answer, response)
+
+
+def show_partial(error: ProviderError, *, is_printed: bool) -> None:
+    """Print what had arrived before an error, if ``llm`` has not; or else end its line."""
+    if error.partial and click.get_current_context(silent=True) is not None:
+        click.echo("" if is_printed else visible(error.partial), err=True)
 
 
 def _pieces(answer: Stream) -> Iterator[str | StreamEvent]:

@@ -15,7 +15,7 @@ from ..errors import AuthenticationError, InvalidRequestError, ProviderError
 from ..printable import visible
 from ..provider_selection import select_provider, set_only_model
 from ..providers import CLASSES, PRESETS, get_provider
-from .answer import read_answer
+from .answer import read_answer, show_partial
 from .messages import to_messages, to_tools
 from .model_names import PREFIX, remember
 
@@ -123,6 +123,7 @@ class ProviderModel(llm.KeyModel):
                 with provider.stream(to_messages(prompt), **settings) as answer:
                     yield from read_answer(answer, response)
         except ProviderError as error:
+            show_partial(error, is_printed=stream)
             hint = ""
             if isinstance(error, AuthenticationError) and key is None:
                 hint = f"; use --key, or: llm keys set {self.needs_key}"
