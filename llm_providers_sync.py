@@ -17,8 +17,8 @@ def register_models(register: Callable[..., None]) -> None:
     """Register a model for each provider, and for each model of one that is named somewhere."""
     from providers_sync.llm_plugin import models
 
-    for model in models():
-        register(model)
+    for model, async_model in models():
+        register(model, async_model)
 
 
 def get_model(name: str) -> Any:

@@ -49,7 +49,7 @@ LAYERS = [
     # integrations: the models of the command llm
     "llm_plugin",
     "llm_plugin.model",
-    "llm_plugin.answer",
+    "llm_plugin.answer llm_plugin.settings",
     "llm_plugin.messages llm_plugin.model_names",
     # integrations
     "local notebook web testing",

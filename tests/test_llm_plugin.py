@@ -39,6 +39,8 @@ PNG = base64.b64decode(
 )
 CACHED = {"prompt_tokens_details": {"cached_tokens": 3}}
 CACHE = '{"cached_tokens": 3}'
+OWN = {"start_new_session": True}
+"""A process group of its own, which gets Ctrl-C."""
 SECRET = "sk-secret-of-the-test"
 ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GEMINI_BASE_URL", "OLLAMA_BASE_URL")
 PROTOCOLS = ("openai", "responses", "anthropic", "gemini", "ollama")
@@ -186,12 +188,13 @@ def test_a_chat_goes_on_in_one_process(tmp_path):
     assert sent == ["Hi", "One", "More"]
 
 
-def test_chunks_are_printed_while_the_answer_runs(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--async"]], ids=["", "async"])
+def test_chunks_are_printed_while_the_answer_runs(tmp_path, more):
     """The first word is there while the server holds back the second one."""
     go_on = threading.Event()
     with (
         serve(["One", wait(go_on), " two"]) as server,
-        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi") as process,
+        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", *more) as process,
     ):
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 100) == b"One"
@@ -199,14 +202,15 @@ def test_chunks_are_printed_while_the_answer_runs(tmp_path):
         assert process.communicate(timeout=WAIT_S)[0] == b" two\n"
 
 
+@pytest.mark.parametrize("more", [[], ["--async"]], ids=["", "async"])
 @pytest.mark.parametrize(
     "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
 )
-def test_ctrl_c_stops_the_model(tmp_path, script):
+def test_ctrl_c_stops_the_model(tmp_path, script, more):
     """The server sees the connection closed within a second."""
     with (
         serve([script]) as server,
-        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", start_new_session=True) as process,
+        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", *more, **OWN) as process,
     ):
         assert process.stdout is not None
         server.wait_request(timeout=WAIT_S)

@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..providers import CLASSES, PRESETS
-from .model import ProviderModel
+from .model import AsyncProviderModel, ProviderModel
 from .model_names import PREFIX, known_names
 
 __all__ = ["make_model", "models"]
 
 
-def models() -> Iterator[ProviderModel]:
-    """Yield the models to register; nothing is sent."""
+def models() -> Iterator[tuple[ProviderModel, AsyncProviderModel]]:
+    """Yield the models to register, each for both kinds of programs; nothing is sent."""
     providers = dict.fromkeys([*CLASSES, *PRESETS])
-    yield from map(ProviderModel, providers)
-    for name in dict.fromkeys(known_names()):
-        provider, _, rest = name.partition("/")
-        if provider in providers and rest:
-            yield ProviderModel(provider, rest)
+    for name in dict.fromkeys([*providers, *known_names()]):
+        provider, slash, rest = name.partition("/")
+        if provider in providers and (rest or not slash):
+            yield ProviderModel(provider, rest or None), AsyncProviderModel(provider, rest or None)
 
 
 def make_model(name: str) -> ProviderModel:

@@ -19,9 +19,15 @@ from ..typed import TypedStream
 from ..types import ReasoningDelta, Refusal, TextDelta, ToolCall, Usage
 from .messages import BROKEN_ARGUMENTS
 
+AnyResponse = llm.Response | llm.AsyncResponse
 
-def read_answer(answer: Stream, response: llm.Response) -> Iterator[str | StreamEvent]:
+
+def read_answer(
+    answer: Stream, response: AnyResponse, *, in_command: bool
+) -> Iterator[str | StreamEvent]:
     """Yield the pieces of an answer, and put everything else that ``llm`` keeps into ``response``.
+
+    ``in_command``: tell on standard error what ``llm`` has no place for.
 
     Raises what ``next`` raises, and ``InvalidAnswer`` if JSON of a schema was asked for.
     """
@@ -36,11 +42,13 @@ def read_answer(answer: Stream, response: llm.Response) -> Iterator[str | Stream
         for call in answer.tool_calls:
             response.add_tool_call(_call(call))
     _complete(answer, response)
+    if in_command and (note := _note(answer)):
+        click.echo(f"\nproviders-sync: {one_line(note)}", err=True)
 
 
 def show_partial(error: ProviderError, *, is_printed: bool) -> None:
     """Print what had arrived before an error, if ``llm`` has not; or else end its line."""
-    if error.partial and click.get_current_context(silent=True) is not None:
+    if error.partial:
         click.echo("" if is_printed else visible(error.partial), err=True)
 
 
@@ -84,7 +92,7 @@ def _call(call: ToolCall) -> llm.ToolCall:
     return llm.ToolCall(name=call.name, arguments=arguments, tool_call_id=call.id or None)
 
 
-def _complete(answer: Stream, response: llm.Response) -> None:
+def _complete(answer: Stream, response: AnyResponse) -> None:
     if answer.model:
         response.set_resolved_model(answer.model)
     if (usage := answer.usage) is not None:
@@ -97,6 +105,10 @@ def _complete(answer: Stream, response: llm.Response) -> None:
         "request_id": answer.request_id,
         "citations": [{"url": each.url, "title": each.title} for each in answer.citations],
     }
+
+
+def _note(answer: Stream) -> str:
+    """Return in words what ``llm`` does not show: why an answer is not whole, and what is left."""
     notes = [
         explain_end(
             answer.outcome,
@@ -110,15 +122,9 @@ def _complete(answer: Stream, response: llm.Response) -> None:
         notes.append("its tool calls are not made")
     if answer.media:
         notes.append("llm cannot show the images or the sound of the answer")
-    _tell("; ".join(filter(None, notes)))
+    return "; ".join(filter(None, notes))
 
 
 def _details(usage: Usage) -> dict[str, int] | None:
     names = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
     return {name: getattr(usage, name) for name in names if getattr(usage, name)} or None
-
-
-def _tell(note: str) -> None:
-    """Print a note to standard error, in a command: ``llm`` itself keeps none."""
-    if note and click.get_current_context(silent=True) is not None:
-        click.echo(f"\nproviders-sync: {one_line(note)}", err=True)

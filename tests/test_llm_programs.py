@@ -1,0 +1,126 @@
+"""The models of the ``llm`` plugin in programs that import ``llm``, blocking and async."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import llm
+import pytest
+
+from llm_providers_sync import get_model
+from providers_sync import InvalidRequestError, StreamCut
+from providers_sync.llm_plugin import models
+from providers_sync.llm_plugin.model import AsyncProviderModel
+from providers_sync.testing import answer, cut, finish, serve, stall, text, tool_call, wait
+
+SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes the models of a server."""
+
+    def both(url: str) -> tuple[llm.KeyModel, llm.AsyncKeyModel]:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        return get_model("openai/m"), AsyncProviderModel("openai", "m")
+
+    return both
+
+
+def test_a_model_is_made_by_its_name() -> None:
+    """With or without the prefix; an unknown provider is an error that names the known ones."""
+    assert get_model("openai/org/m").model_id == "providers-sync/openai/org/m"
+    assert get_model("providers-sync/groq").model_id == "providers-sync/groq"
+    with pytest.raises(InvalidRequestError, match=r"'opnai'; choose one of .*groq"):
+        get_model("opnai/m")
+
+
+def test_every_model_is_offered_for_both_kinds_of_programs() -> None:
+    """Under one name."""
+    pairs = list(models())
+    assert "providers-sync/anthropic" in [model.model_id for model, _ in pairs]
+    assert all(model.model_id == other.model_id for model, other in pairs)
+    assert {model.key_env_var for model, _ in pairs} >= {"OPENAI_API_KEY", "GROQ_API_KEY", None}
+
+
+def test_leaving_the_loop_stops_the_model(at: Any) -> None:
+    """As soon as the response is released."""
+    with serve(["One", stall()]) as server:
+        response = iter(at(server.url)[0].prompt("Hi"))
+        assert next(response) == "One"
+        del response
+        server.wait_closed(timeout=1)
+
+
+def test_a_program_gets_errors_and_no_output(at: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """The notes on standard error are for the command."""
+    with serve([[text("Hel"), finish("length")], [text("Hel"), cut()]]) as server:
+        model = at(server.url)[0]
+        response = model.prompt("Hi")
+        assert response.text() == "Hel"
+        assert response.json()["finish_reason"] == "length"
+        with pytest.raises(StreamCut) as caught:
+            model.prompt("Hi").text()
+    assert caught.value.partial == "Hel"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
+    """The event loop runs while the server holds back a piece."""
+    go_on = threading.Event()
+
+    async def read(model: llm.AsyncKeyModel) -> list[str]:
+        found = []
+        async for chunk in model.prompt("Hi"):
+            found.append(chunk)
+            go_on.set()
+        return found
+
+    with serve(["One", wait(go_on), " two"]) as server:
+        assert asyncio.run(read(at(server.url)[1])) == ["One", " two"]
+
+
+def test_leaving_an_async_loop_stops_the_model(at: Any) -> None:
+    """Also where the task is cancelled that waits for the next piece."""
+
+    async def read(model: llm.AsyncKeyModel, arrived: asyncio.Event) -> None:
+        async for _ in model.prompt("Hi"):
+            arrived.set()
+
+    async def cancel(model: llm.AsyncKeyModel) -> None:
+        arrived = asyncio.Event()
+        task = asyncio.create_task(read(model, arrived))
+        await arrived.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    with serve(["One", stall()]) as server:
+        asyncio.run(cancel(at(server.url)[1]))
+        server.wait_closed(timeout=1)
+        assert server.connections[0].closed_by == "client"
+
+
+def test_async_schemas_and_tools(at: Any) -> None:
+    """They work as in the command."""
+
+    def add(a: int) -> int:
+        return a + 1
+
+    async def ask(model: llm.AsyncKeyModel) -> tuple[str, str]:
+        first = await model.prompt("How old?", schema=SCHEMA).text()
+        return first, await model.chain("1 + 1?", tools=[add]).text()
+
+    script = ['{"age": 3}'], [tool_call("add", {"a": 1})], ["Two."]
+    with serve([answer(*each) for each in script]) as server:
+        assert asyncio.run(ask(at(server.url)[1])) == ('{"age": 3}', "Two.")
+        assert server.requests[2].json()["messages"][-1]["content"] == "2"
