@@ -34,8 +34,8 @@ def remember(name: str) -> None:
     names = _answered()
     if PREFIX + name in names:
         return
-    path = _file(ANSWERED)
     with contextlib.suppress(OSError):
+        path = _file(ANSWERED)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         with open(handle, "w", encoding="utf-8") as file:
             json.dump([*names, PREFIX + name], file, indent=1)
