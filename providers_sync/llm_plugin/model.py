@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
-from typing import ClassVar
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, ClassVar, TypeVar
 
 import click
 import llm
 from llm.parts import StreamEvent
 
 from .. import PROVIDERS, CancelToken
+from ..config import MAIN_THREAD_WAIT_S
 from ..errors import AuthenticationError, InvalidRequestError, ProviderError
 from ..printable import visible
 from ..provider_selection import set_only_model
@@ -21,6 +22,7 @@ from .messages import to_messages
 from .model_names import PREFIX, remember
 from .settings import ModelOptions, call_options, make_provider
 
+T = TypeVar("T")
 _TEXT_ONLY = ("vitalentum", "codelinkava", "ai365vip")
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF = frozenset({"application/pdf"})
@@ -136,12 +138,26 @@ class AsyncProviderModel(_Answering, llm.AsyncKeyModel):  # type: ignore[misc, o
         cancel = CancelToken()
         pieces = self._answer(prompt, stream, response, key, _is_in_command(), cancel)
         try:
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            while (piece := await _wait(asyncio.to_thread(next, pieces, None))) is not None:
                 yield piece
         finally:
             cancel.cancel()
             with contextlib.suppress(ValueError):  # the thread still runs it, and will end it
                 pieces.close()  # type: ignore[attr-defined]
+
+
+async def _wait(step: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a step, without missing Ctrl-C.
+
+    A signal just before the event loop falls asleep would wait for whatever wakes it next.
+    """
+    task = asyncio.create_task(step)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=MAIN_THREAD_WAIT_S)
+    finally:
+        task.cancel()
+    return task.result()
 
 
 def _is_in_command() -> bool:
