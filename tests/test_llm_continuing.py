@@ -11,6 +11,7 @@ from llm_kit import Llm
 
 from providers_sync.testing import event, reasoning, serve, tool_call
 
+pytestmark = pytest.mark.timeout(180)
 ADD = "def add(a: int) -> int:\n    return a + 1"
 SIGNED = {"type": "signature_delta", "signature": "SEALED"}
 CALL = {"functionCall": {"name": "add", "args": {"a": 1}}, "thoughtSignature": "SEALED"}

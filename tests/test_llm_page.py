@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from llm_kit import Llm
 
 from providers_sync.testing import Request, serve, text, tool_call
@@ -35,6 +36,7 @@ def answer(request: Request) -> list[Any]:
     return SAYS[content if isinstance(content, str) else content[0]["text"]]
 
 
+@pytest.mark.timeout(240)
 def test_commands_and_program_print_what_the_page_shows(tmp_path: Path) -> None:
     """One after the other, in one folder, with one set of files of ``llm``."""
     (tmp_path / "cat.png").write_bytes(PIXEL)

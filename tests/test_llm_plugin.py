@@ -33,6 +33,8 @@ from providers_sync.testing import (
     wait,
 )
 
+pytestmark = pytest.mark.timeout(180)
+"""Each command starts a Python of its own, which a busy machine delays."""
 MODEL = "providers-sync/openai/qwen3"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -110,6 +112,9 @@ def test_without_a_name_the_only_model_of_the_server_answers(tmp_path):
         models = json_body({"data": [{"id": "m1"}]})
         assert llm.run("-m", "providers-sync/openai", "Hi")[0] == "Hello\n"
         models = json_body({"data": [{"id": "m1"}, {"id": "m2"}]})
+        chosen = {"PROVIDERS_SYNC_PROVIDER": "openai", "PROVIDERS_SYNC_MODEL": "m2"}
+        llm_at(tmp_path, server.url, **chosen).run("-m", "providers-sync/openai", "Hi")
+        assert server.requests[-1].json()["model"] == "m2"
         error = llm.run("-m", "providers-sync/openai", "Hi", code=1)[1]
     assert "use -m providers-sync/openai/NAME" in error
     assert "m1, m2" in error

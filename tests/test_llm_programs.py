@@ -9,6 +9,7 @@ from typing import Any
 
 import llm
 import pytest
+from llm.parts import ToolCallPart
 
 from llm_providers_sync import get_model
 from providers_sync import InvalidRequestError, StreamCut
@@ -72,6 +73,41 @@ def test_a_program_gets_errors_and_no_output(at: Any, capfd: pytest.CaptureFixtu
             model.prompt("Hi").text()
     assert caught.value.partial == "Hel"
     assert capfd.readouterr() == ("", "")
+
+
+def test_files_go_where_the_protocol_has_them(at: Any, tmp_path: Path) -> None:
+    """PDF and sound, by path and as bytes; what the provider does not take is an error before."""
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 x")
+    files = [
+        llm.Attachment(path=str(tmp_path / "a.pdf")),
+        llm.Attachment(type="audio/wav", content=b"RIFF\0\0\0\0WAVEfmt "),
+    ]
+    with serve(["Yes."]) as server:
+        assert at(server.url)[0].prompt("What is it?", attachments=files).text() == "Yes."
+        words, pdf, sound = server.requests[0].json()["messages"][0]["content"]
+    assert words == {"type": "text", "text": "What is it?"}
+    assert (pdf["type"], pdf["file"]["filename"]) == ("file", "a.pdf")
+    assert (sound["type"], sound["input_audio"]["format"]) == ("input_audio", "wav")
+    with pytest.raises(ValueError, match="does not support attachments of type 'audio/wav'"):
+        get_model("ollama/m").prompt("Hi", attachments=files[1:])
+
+
+def test_messages_of_a_program_are_sent_as_they_are(at: Any) -> None:
+    """With the files that a tool has returned, and a system prompt apart from them."""
+    picture = llm.Attachment(type="image/png", url="http://example.org/p")
+    result = llm.ToolResult(name="draw", output="done", tool_call_id="c1", attachments=[picture])
+    call = ToolCallPart(name="draw", arguments={}, tool_call_id="c1")
+    history = [llm.user("Draw"), llm.assistant("I draw.", call)]
+    with serve(["Here."]) as server:
+        model = at(server.url)[0]
+        model.prompt(messages=history, tool_results=[result], system="Be brief.").text()
+        system, user, said, tool, files = server.requests[0].json()["messages"]
+    assert (system["content"], user["content"], said["content"]) == (
+        *("Be brief.", "Draw", "I draw."),
+    )
+    assert said["tool_calls"][0]["id"] == tool["tool_call_id"] == "c1"
+    assert tool["content"] == "done"
+    assert files["content"][0]["image_url"]["url"] == "http://example.org/p"
 
 
 def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
