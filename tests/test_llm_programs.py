@@ -15,7 +15,7 @@ from llm_providers_sync import get_model
 from providers_sync import InvalidRequestError, StreamCut
 from providers_sync.llm_plugin import models
 from providers_sync.llm_plugin.model import AsyncProviderModel
-from providers_sync.testing import answer, cut, finish, serve, stall, text, tool_call, wait
+from providers_sync.testing import Server, answer, cut, finish, serve, stall, text, tool_call, wait
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
@@ -110,6 +110,20 @@ def test_messages_of_a_program_are_sent_as_they_are(at: Any) -> None:
     assert files["content"][0]["image_url"]["url"] == "http://example.org/p"
 
 
+def test_beside_tools_a_schema_gets_calls_or_json(at: Any) -> None:
+    """A call is no answer that fails to validate."""
+
+    def add(a: int) -> int:
+        return a + 1
+
+    script = [tool_call("add", {"a": 1})], ["Two."], ["So: ", '{"age": 2}']
+    with serve([answer(*each) for each in script]) as server:
+        model = at(server.url)[0]
+        assert model.chain("1 + 1?", tools=[add], schema=SCHEMA).text() == "Two."
+        assert model.prompt("1 + 1?", tools=[add], schema=SCHEMA).text() == '{"age": 2}'
+        assert len(server.requests) == 3
+
+
 def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
     """The event loop runs while the server holds back a piece."""
     go_on = threading.Event()
@@ -125,23 +139,28 @@ def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
         assert asyncio.run(read(at(server.url)[1])) == ["One", " two"]
 
 
-def test_leaving_an_async_loop_stops_the_model(at: Any) -> None:
-    """Also where the task is cancelled that waits for the next piece."""
+@pytest.mark.parametrize(
+    "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
+)
+def test_cancelling_an_async_answer_stops_the_model(at: Any, script: Any) -> None:
+    """Whether its thread waits or not."""
 
     async def read(model: llm.AsyncKeyModel, arrived: asyncio.Event) -> None:
         async for _ in model.prompt("Hi"):
             arrived.set()
 
-    async def cancel(model: llm.AsyncKeyModel) -> None:
+    async def cancel(server: Server) -> None:
         arrived = asyncio.Event()
-        task = asyncio.create_task(read(model, arrived))
-        await arrived.wait()
+        task = asyncio.create_task(read(at(server.url)[1], arrived))
+        await asyncio.to_thread(server.wait_request)
+        if isinstance(script, list):
+            await arrived.wait()
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
 
-    with serve(["One", stall()]) as server:
-        asyncio.run(cancel(at(server.url)[1]))
+    with serve([script]) as server:
+        asyncio.run(cancel(server))
         server.wait_closed(timeout=1)
         assert server.connections[0].closed_by == "client"
 
