@@ -41,7 +41,8 @@ def main() -> None:
     print(f"providers-sync --version prints {version}")
 
     files = {str(file) for file in importlib.metadata.files("providers-sync") or ()}
-    assert {"providers_sync/py.typed", "pytest_providers_sync.py"} <= files
+    expected = {"providers_sync/py.typed", "pytest_providers_sync.py", "llm_providers_sync.py"}
+    assert expected <= files
     assert any(file.endswith("LICENSE") for file in files)
     assert not any(file.startswith(("tests/", "examples/")) for file in files)
 

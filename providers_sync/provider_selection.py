@@ -120,12 +120,14 @@ def make_provider(selection: Selection, base_url: str | None = None, **options: 
         raise InvalidRequestError(f"{selection.model_variable}: {error}") from error
 
 
-def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> None:
+def set_only_model(
+    provider: Provider, cancel: CancelToken | None = None, *, option: str = "--model NAME"
+) -> None:
     """Give ``provider`` the only model of its server, if it has no model yet.
 
     Sends a request only if the protocol has a list of models, and waits at most ten seconds. Raises
-    ``InvalidRequestError`` if the server lists several models or none, and what ``list_models``
-    raises if it fails.
+    ``InvalidRequestError`` if the server lists several models or none, suggesting ``option``, and
+    what ``list_models`` raises if it fails.
     """
     provider = getattr(provider, "provider", provider)  # that of a Recorded
     if not isinstance(provider, ListsModels):
@@ -138,8 +140,7 @@ def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> Non
         raise
     except ProviderError as error:
         error.args = (
-            "a request needs a model: use --model NAME; listing the server's models failed: "
-            f"{error}",
+            f"a request needs a model: use {option}; listing the server's models failed: {error}",
         )
         raise
     names = list(dict.fromkeys(filter(None, listed)))
@@ -149,7 +150,7 @@ def set_only_model(provider: Provider, cancel: CancelToken | None = None) -> Non
     shown = ", ".join(name[:SHOWN_LENGTH] for name in names[:SHOWN_MODELS])
     more = ", …" if len(names) > SHOWN_MODELS else ""
     raise InvalidRequestError(
-        f"a request needs a model: use --model NAME; {provider.base_url} lists "
+        f"a request needs a model: use {option}; {provider.base_url} lists "
         + (f"{len(names)}: {shown}{more}" if names else "none")
         + (f"; {provider.models_note}" if provider.models_note else "")
     )

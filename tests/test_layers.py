@@ -47,6 +47,11 @@ LAYERS = [
     "doctor.network",
     "doctor.examination",
     "doctor.finding",
+    # integrations: the models of the command llm
+    "llm_plugin",
+    "llm_plugin.model",
+    "llm_plugin.answer llm_plugin.settings",
+    "llm_plugin.messages llm_plugin.model_names",
     # integrations
     "local notebook web testing",
     "notebook_output",
@@ -219,6 +224,8 @@ the user's modules, for ``--tool``."""
 
 ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",
+    "click": "llm_plugin",
+    "llm": "llm_plugin",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
     "pandas": "batch.result_table",
@@ -239,7 +246,7 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
-    *("anyio", "httpx2", "mcp"),
+    *("anyio", "httpx2", "mcp", "llm", "click"),
 }
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}

@@ -1,0 +1,56 @@
+"""Runs the real ``llm`` command with this project's plugin and a user folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 40.0
+"""Timeout of one command: it loads for half a second on an idle machine."""
+KEYS = ("_API_KEY", "_BASE_URL", "_TOKEN", "_ENDPOINT")
+
+
+class Llm:
+    """``llm`` with its settings and logs in ``folder``, and no key of the person who tests."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        own = {name: value for name, value in os.environ.items() if not name.endswith(KEYS)}
+        self.environment = {
+            **own,
+            "LLM_USER_PATH": str(folder / "llm"),
+            # Other plugins may be installed here without what they import.
+            "LLM_LOAD_PLUGINS": "providers-sync",
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command; its output comes in pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "llm", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            **{"stdin": subprocess.DEVNULL, **options},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Run a command that must exit with ``code``; return its two outputs."""
+        with self.start(*arguments) as process:
+            try:
+                out, err = process.communicate(timeout=WAIT_S)
+            finally:
+                process.kill()
+        assert process.returncode == code, f"{arguments}: {out!r} {err!r}"
+        return out.decode(), err.decode()
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the log, newest first."""
+        entries: list[dict[str, Any]] = json.loads(self.run("logs", "--json", "-n", "0")[0])
+        return entries

@@ -1,0 +1,181 @@
+"""The models of the ``llm`` plugin in programs that import ``llm``, blocking and async."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import llm
+import pytest
+from llm.parts import ToolCallPart
+
+from llm_providers_sync import get_model
+from providers_sync import InvalidRequestError, StreamCut
+from providers_sync.llm_plugin import models
+from providers_sync.llm_plugin.model import AsyncProviderModel
+from providers_sync.testing import Server, answer, cut, finish, serve, stall, text, tool_call, wait
+
+SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes the models of a server."""
+
+    def both(url: str) -> tuple[llm.KeyModel, llm.AsyncKeyModel]:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        return get_model("openai/m"), AsyncProviderModel("openai", "m")
+
+    return both
+
+
+def test_a_model_is_made_by_its_name() -> None:
+    """With or without the prefix; an unknown provider is an error that names the known ones."""
+    assert get_model("openai/org/m").model_id == "providers-sync/openai/org/m"
+    assert get_model("providers-sync/groq").model_id == "providers-sync/groq"
+    with pytest.raises(InvalidRequestError, match=r"'opnai'; choose one of .*groq"):
+        get_model("opnai/m")
+
+
+def test_every_model_is_offered_for_both_kinds_of_programs() -> None:
+    """Under one name."""
+    pairs = list(models())
+    assert "providers-sync/anthropic" in [model.model_id for model, _ in pairs]
+    assert all(model.model_id == other.model_id for model, other in pairs)
+    assert {model.key_env_var for model, _ in pairs} >= {"OPENAI_API_KEY", "GROQ_API_KEY", None}
+
+
+def test_leaving_the_loop_stops_the_model(at: Any) -> None:
+    """As soon as the response is released."""
+    with serve(["One", stall()]) as server:
+        response = iter(at(server.url)[0].prompt("Hi"))
+        assert next(response) == "One"
+        del response
+        server.wait_closed(timeout=1)
+
+
+def test_a_program_gets_errors_and_no_output(at: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """The notes on standard error are for the command."""
+    with serve([[text("Hel"), finish("length")], [text("Hel"), cut()]]) as server:
+        model = at(server.url)[0]
+        response = model.prompt("Hi")
+        assert response.text() == "Hel"
+        assert response.json()["finish_reason"] == "length"
+        with pytest.raises(StreamCut) as caught:
+            model.prompt("Hi").text()
+    assert caught.value.partial == "Hel"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_go_where_the_protocol_has_them(at: Any, tmp_path: Path) -> None:
+    """PDF and sound, by path and as bytes; what the provider does not take is an error before."""
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 x")
+    files = [
+        llm.Attachment(path=str(tmp_path / "a.pdf")),
+        llm.Attachment(type="audio/wav", content=b"RIFF\0\0\0\0WAVEfmt "),
+    ]
+    with serve(["Yes."]) as server:
+        assert at(server.url)[0].prompt("What is it?", attachments=files).text() == "Yes."
+        words, pdf, sound = server.requests[0].json()["messages"][0]["content"]
+    assert words == {"type": "text", "text": "What is it?"}
+    assert (pdf["type"], pdf["file"]["filename"]) == ("file", "a.pdf")
+    assert (sound["type"], sound["input_audio"]["format"]) == ("input_audio", "wav")
+    with pytest.raises(ValueError, match="does not support attachments of type 'audio/wav'"):
+        get_model("ollama/m").prompt("Hi", attachments=files[1:])
+
+
+def test_messages_of_a_program_are_sent_as_they_are(at: Any) -> None:
+    """With the files that a tool has returned, and a system prompt apart from them."""
+    picture = llm.Attachment(type="image/png", url="http://example.org/p")
+    result = llm.ToolResult(name="draw", output="done", tool_call_id="c1", attachments=[picture])
+    call = ToolCallPart(name="draw", arguments={}, tool_call_id="c1")
+    history = [llm.user("Draw"), llm.assistant("I draw.", call)]
+    with serve(["Here."]) as server:
+        model = at(server.url)[0]
+        model.prompt(messages=history, tool_results=[result], system="Be brief.").text()
+        system, user, said, tool, files = server.requests[0].json()["messages"]
+    assert (system["content"], user["content"], said["content"]) == (
+        *("Be brief.", "Draw", "I draw."),
+    )
+    assert said["tool_calls"][0]["id"] == tool["tool_call_id"] == "c1"
+    assert tool["content"] == "done"
+    assert files["content"][0]["image_url"]["url"] == "http://example.org/p"
+
+
+def test_beside_tools_a_schema_gets_calls_or_json(at: Any) -> None:
+    """A call is no answer that fails to validate."""
+
+    def add(a: int) -> int:
+        return a + 1
+
+    script = [tool_call("add", {"a": 1})], ["Two."], ["So: ", '{"age": 2}']
+    with serve([answer(*each) for each in script]) as server:
+        model = at(server.url)[0]
+        assert model.chain("1 + 1?", tools=[add], schema=SCHEMA).text() == "Two."
+        assert model.prompt("1 + 1?", tools=[add], schema=SCHEMA).text() == '{"age": 2}'
+        assert len(server.requests) == 3
+
+
+def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
+    """The event loop runs while the server holds back a piece."""
+    go_on = threading.Event()
+
+    async def read(model: llm.AsyncKeyModel) -> list[str]:
+        found = []
+        async for chunk in model.prompt("Hi"):
+            found.append(chunk)
+            go_on.set()
+        return found
+
+    with serve(["One", wait(go_on), " two"]) as server:
+        assert asyncio.run(read(at(server.url)[1])) == ["One", " two"]
+
+
+@pytest.mark.parametrize(
+    "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
+)
+def test_cancelling_an_async_answer_stops_the_model(at: Any, script: Any) -> None:
+    """Whether its thread waits or not."""
+
+    async def read(model: llm.AsyncKeyModel, arrived: asyncio.Event) -> None:
+        async for _ in model.prompt("Hi"):
+            arrived.set()
+
+    async def cancel(server: Server) -> None:
+        arrived = asyncio.Event()
+        task = asyncio.create_task(read(at(server.url)[1], arrived))
+        await asyncio.to_thread(server.wait_request)
+        if isinstance(script, list):
+            await arrived.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    with serve([script]) as server:
+        asyncio.run(cancel(server))
+        server.wait_closed(timeout=1)
+        assert server.connections[0].closed_by == "client"
+
+
+def test_async_schemas_and_tools(at: Any) -> None:
+    """They work as in the command."""
+
+    def add(a: int) -> int:
+        return a + 1
+
+    async def ask(model: llm.AsyncKeyModel) -> tuple[str, str]:
+        first = await model.prompt("How old?", schema=SCHEMA).text()
+        return first, await model.chain("1 + 1?", tools=[add]).text()
+
+    script = ['{"age": 3}'], [tool_call("add", {"a": 1})], ["Two."]
+    with serve([answer(*each) for each in script]) as server:
+        assert asyncio.run(ask(at(server.url)[1])) == ('{"age": 3}', "Two.")
+        assert server.requests[2].json()["messages"][-1]["content"] == "2"
