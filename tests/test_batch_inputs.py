@@ -66,7 +66,7 @@ def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows
         ),
         ("a.tsv", b"id\tprompt\n1\ta\tb\n", "line 2 of .*more cells .* a tab into"),
         ("a.jsonl", b'"one"\n{"prompt": \n', "line 2 of .*a.jsonl is not JSON"),
-        ("a.json", b"[\n1,\n]", "a.json is not a JSON array: .*line 3"),
+        ("a.json", b"[\n1,\n]", "a.json is not a JSON array: .*line [23]"),
         ("a.json", b"[1] x\n", "line 1 of .*one value per line"),
         ("a.json", b"[" * 100_000, "a.json is not a JSON array"),
         ("a.txt", b"one\n\xff\n", "line 2 of .*a.txt is not UTF-8"),
