@@ -48,7 +48,7 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_serve_recordings.py tests/test_session.py tests/test_session_hooks.py \
     tests/test_session_processes.py tests/test_session_streams.py \
     tests/test_shared_state.py tests/test_speed.py tests/test_speed_long.py \
-    tests/test_terminal_piped.py tests/test_terminal_tmux.py \
+    tests/test_terminal_options.py tests/test_terminal_piped.py tests/test_terminal_tmux.py \
     tests/test_terminal_tools_long.py tests/test_text_property.py tests/test_thrown.py \
     tests/test_tool_journal_long.py tests/test_tracing.py tests/web
 
