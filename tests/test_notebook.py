@@ -472,6 +472,41 @@ def test_stop_button_while_a_function_runs(kernel: Kernel) -> None:
     assert cell.plain[2].startswith("cancelled · ")
 
 
+def test_many_calls_are_one_output(kernel: Kernel) -> None:
+    """The first ones have their own; the answer is shown, with few messages, whatever the rest."""
+    kernel.run("def find(n: int) -> str:\n    return f'<{n}>'")
+    calls = [tool_call("find", {"n": n}) for n in range(1100)]
+    rounds = [[text("Begin."), *calls], [text("So:"), tool_call("find", {"n": -1})]]
+    with serve([*rounds, ["The answer."]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[find]))")
+    own = [f'find({{"n": {n}}}): <{n}>' for n in range(notebook_output.MAX_CALLS)]
+    assert [output["text/plain"] for output in cell.outputs[1:-2]] == own
+    others = cell.outputs[-2]
+    number = 1101 - len(own)
+    assert others["text/plain"].startswith(f"{number:,} more tool calls:\n")
+    assert f'find({{"n": {len(own)}}}): <{len(own)}>\n' in others["text/plain"]
+    assert others["text/plain"].splitlines()[-1].startswith("… and ")
+    assert "…\n" not in others["text/plain"]
+    assert len(others["text/html"]) < 310_000
+    assert cell.plain[-2] == "So:\n\nThe answer."
+    assert " · 1101 tool calls · " in cell.plain[-1]
+    assert len(cell.states) < 200
+
+
+def test_stop_button_ends_the_line_of_each_call(kernel: Kernel) -> None:
+    """Also of those that are shown together."""
+    kernel.run(TOOLS)
+    calls = [tool_call("slow", {"a": n, "b": 2}) for n in range(notebook_output.MAX_CALLS + 3)]
+    with serve([calls]) as server:
+        cell = kernel.start(f"show(openai({server.url!r}).run('x', tools=[slow], parallel=99))")
+        cell.wait("3 more tool calls")
+        kernel.interrupt()
+        cell.end()
+    assert all(": no result" in output["text/plain"] for output in cell.outputs[:-1])
+    assert cell.outputs[-2]["text/plain"].count(": no result") == 3
+    assert "…" not in str(cell.outputs)
+
+
 @pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user has declined")])
 def test_approval_by_input(kernel: Kernel, typed: str, result: str) -> None:
     """``input()`` works in ``approve=``: it is called in the thread of the cell."""
@@ -561,7 +596,7 @@ def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
     output._handle, output._displayed = Handle(), "a"
     monkeypatch.setattr(notebook_output, "monotonic", lambda: clock[0])
     monkeypatch.setattr(notebook_output.time, "sleep", slept.append)
-    stream = SimpleNamespace(text="")
+    stream = SimpleNamespace(text="", refusal="")
     for _ in range(1000):
         stream.text += "b"
         clock[0] += 0.1
