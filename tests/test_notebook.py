@@ -6,7 +6,9 @@ import html
 import importlib.util
 import json
 import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -40,7 +42,13 @@ nbclient = pytest.importorskip("nbclient")
 
 from nbconvert.filters import markdown2html  # noqa: E402
 
-from providers_sync import OpenAICompatible, Stream, notebook, notebook_output  # noqa: E402
+from providers_sync import (  # noqa: E402
+    InvalidRequestError,
+    OpenAICompatible,
+    Stream,
+    notebook,
+    notebook_output,
+)
 from providers_sync.notebook import markdown  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "notebook.ipynb"
@@ -184,6 +192,51 @@ def test_stop_button_before_the_first_text(kernel: Kernel, phase: str) -> None:
         assert kernel.run("%%chat early\nTwo").plain[0] == "Complete."
 
 
+def test_stop_button_before_the_response_of_a_prepared_call(kernel: Kernel) -> None:
+    """``show`` opens it itself, so the stop button works and shows one line."""
+    with serve([answer(before=[stall()]), ["Complete."], ["[1]"]]) as server:
+        kernel.run(f"p = openai({server.url!r})")
+        cell = kernel.start("show(p.prepare('x'))").wait("…")
+        server.wait_request()
+        kernel.interrupt()
+        cell.end()
+        assert server.wait_closed() < 1
+        (error,) = cell.errors
+        assert (error["ename"], len(error["traceback"])) == ("Stopped", 1)
+        assert kernel.run("show(p.prepare('x'))").plain[0] == "Complete."
+        assert kernel.value("show(p.prepare('x', into=list[int])).value") == [1]
+        kernel.run("p.close()")
+
+
+def test_stop_button_during_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is pressed: the whole text and the outcome are shown first."""
+    ended = []
+
+    class Output(notebook_output.PrintedOutput):
+        def end(self, stream: Stream) -> None:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            ended.append(stream.text)
+
+    monkeypatch.setattr(notebook, "make_output", Output)
+    with serve(["Complete."]) as server, pytest.raises(notebook.Stopped):
+        notebook.show(notebook_stream(server))
+    assert ended == ["Complete."]
+
+
+def test_stopped_does_not_print_the_text_of_the_model() -> None:
+    """A script that ends with it would print it a second time, with its control characters."""
+    stopped = pickle.loads(pickle.dumps(notebook.Stopped("a\x1b[2J")))
+    assert stopped.partial == "a\x1b[2J"
+    assert str(stopped) == "the answer was stopped; what had arrived of it is in .partial"
+
+
+@pytest.mark.parametrize("value", ["x", None, ["x"]])
+def test_show_says_what_it_takes(value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"show\(provider\.stream\(…\)\), and not"):
+        notebook.show(value)
+
+
 def test_stop_button_ends_a_loop_over_answers(kernel: Kernel) -> None:
     """One press stops the cell, not only the current answer."""
     with serve([text("Half"), stall()]) as server:
@@ -323,6 +376,46 @@ def test_chat_magic_remembers_options(kernel: Kernel) -> None:
     assert sent == [[0.2, ["END"], None], [1, ["END"], 7], [1, None, 7], [None] * 3]
 
 
+def test_chat_magic_does_not_keep_what_a_server_refuses(kernel: Kernel) -> None:
+    """The next cell has the options and the functions of before, as they are defined now."""
+    kernel.run("def f(a: int) -> str:\n    'v1'\n    return ''")
+
+    def reply(request: Any) -> Any:
+        hot = request.json().get("temperature") == 99
+        return status(400, "too hot") if hot else ["Yes."]
+
+    with serve(reply) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        kernel.run(f"%%chat --new {options} -o seed=7 --tool f\nOne")
+        for line in ("-o temperature=99 --tool slow", "-o timeout=abc --no-tools"):
+            kernel.run("def slow(a: int) -> str:\n    'slow'\n    return ''")
+            assert kernel.start(f"%%chat {line}\nTwo").end().errors
+        kernel.run("def f(a: int) -> str:\n    'v2'\n    return ''")
+        kernel.run("%%chat\nThree")
+        sent = server.requests[-1].json()
+        (tool,) = sent["tools"]
+        assert (sent["seed"], tool["function"]["description"]) == (7, "v2")
+        assert "temperature" not in sent
+        kernel.run("%%chat --no-tools\nFour")
+        kernel.run("%%chat\nFive")
+        assert [each.json().get("tools") for each in server.requests[-2:]] == [None] * 2
+
+
+def test_chat_magic_takes_json_with_and_without_quotes(kernel: Kernel) -> None:
+    """What is in the JSON is the same."""
+    with serve(["Yes."]) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        for value in (
+            """x={"type":"json_object"} -o stop=["it's"]""",
+            """x='{"type": "json_object"}' -o 'stop=["it'"'"'s"]'""",
+            r'''"x={\"type\": \"json_object\"}" -o stop="it's"''',
+        ):
+            kernel.run(f"%%chat --new {options} -o {value}\nOne")
+        sent = [(each.json()["x"], each.json()["stop"]) for each in server.requests]
+    form = {"type": "json_object"}
+    assert sent == [(form, ["it's"]), (form, ["it's"]), (form, "it's")]
+
+
 def test_chat_magic_calls_functions_of_the_notebook(kernel: Kernel) -> None:
     """``--tool`` names them; they stay, in the form that the notebook has last defined."""
     kernel.run(TOOLS)
@@ -363,6 +456,11 @@ def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, sho
     ("line", "expected"),
     [
         ("taken", "the variable taken is not a Chat"),
+        ("my-cats", "my-cats is no name of a variable"),
+        ("it's", "a quotation mark or a backslash"),
+        ('-o x={"a": 1}', "put all of it in quotes: -o 'x={…'"),
+        ("-o into=5", "use show(chat.send("),
+        ("-o system=x", "Chat(provider, system=…)"),
         ("--provider nobody", "invalid choice: 'nobody'"),
         ("--provider openai", "needs a model"),
         ("--base-url x --provider openai --model m", "http://"),
