@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidAnswer
 from ..stream import Channel, PreparedCall, Reading, Source
@@ -23,11 +23,19 @@ class TypedCompletion(Completion, Generic[T_co]):
     invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
     """With ``skip_invalid=True`` the items that do not validate, each as an error."""
 
-    def _repr_html_(self) -> str:
+    def shown_value(self) -> Any:
+        """Return the object as JSON, to be shown; ``None`` if a serializer of its type fails."""
+        try:
+            return to_json(self.value)
+        except Exception:  # noqa: BLE001 (it is the user's code)
+            return None
+
+    def _repr_html_(self) -> str | None:
         """Return a table of the object for a notebook, in which everything is text."""
         from ..value_table import html_table  # only notebooks need it
 
-        return html_table(to_json(self.value))
+        value = self.shown_value()
+        return None if value is None else html_table(value)
 
 
 def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:
