@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import weakref
 from typing import Any
@@ -17,7 +16,7 @@ from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
 from .notebook_calls import ShownCall, ShownCalls, call_line, ending_of, together
 from .notebook_media import MAX_IMAGE_BYTES, media_bundle
 from .printable import VisibleChunks, visible
-from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
+from .typed import TypedCompletion, TypedStream, plain_so_far, shown_value
 
 UPDATE_EVERY_S = 0.1
 """The shortest interval between updates; every update carries the full text so far."""
@@ -214,31 +213,45 @@ class NotebookOutput(PrintedOutput):
         """Show the validated object of a typed answer; a completion is not displayed again."""
         if isinstance(answer, TypedCompletion):
             line = _outcome_line(stream, len(answer.invalid))
-            with contextlib.suppress(Exception):  # of a serializer of the user's: it stays as it is
-                value = to_json(answer.value)
+            value = shown_value(answer)
+            if value is not None:  # else it stays the table of what has arrived
                 _show(self._handle, table_bundle(value, self._text(stream), line))
         formatter = self._shell.display_formatter.ipython_display_formatter
-        formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
+        previous = formatter.lookup_by_type(Completion) if Completion in formatter else None
+        if not isinstance(previous, _CompletionFormatter) or not previous.is_of_this_cell():
+            previous = _CompletionFormatter(self._shell)
+            formatter.for_type(Completion, previous)
+        previous.add(answer)
 
 
 class _CompletionFormatter:
-    """Displays completions, except the one that this cell has already shown."""
+    """Displays completions, except those that this cell has already shown."""
 
-    def __init__(self, shell: Any, shown: Completion) -> None:
+    def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._shown = weakref.ref(shown)  # else it would be kept until the next one
         self._cell = shell.execution_count
+        self._shown: list[weakref.ref[Completion]] = []  # else they would be kept
+
+    def is_of_this_cell(self) -> bool:
+        return bool(self._shell.execution_count == self._cell)
+
+    def add(self, answer: Completion) -> None:
+        """Do not display this one again in this cell."""
+        self._shown.append(weakref.ref(answer))
 
     def __call__(self, answer: Completion) -> None:
-        if answer is self._shown() and self._shell.execution_count == self._cell:
-            self._cell = None
+        if self.is_of_this_cell() and any(each() is answer for each in self._shown):
+            self._shown = [each for each in self._shown if each() is not answer]
             return
+        words, value = explain(answer), None
+        facts = ""
         if isinstance(answer, TypedCompletion):
-            _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
-        else:
-            words = explain(answer)
-            line = OutcomeLine("", words) if words else None
-            _display(answer_bundle(_shown(answer), line), raw=True)
+            value = shown_value(answer)
+            facts = _count(len(answer.invalid), "invalid item") if answer.invalid else ""
+        line = OutcomeLine(facts, words) if facts or words else None
+        text = _shown(answer)
+        bundle = answer_bundle(text, line) if value is None else table_bundle(value, text, line)
+        _display(bundle, raw=True)
 
 
 def _lengths(stream: Stream) -> tuple[int, int]:

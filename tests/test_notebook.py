@@ -134,6 +134,9 @@ def test_completion_displays_itself_as_markdown_but_not_twice_in_one_cell(kernel
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
         assert cell.plain[0] == "Say **hi**"
         assert len(cell.outputs) == 1
+        two = f"one, two = (show(openai({server.url!r}).stream('x')) for _ in 'ab')"
+        assert len(kernel.run(f"{two}\ndisplay(one)\ntwo").outputs) == 2
+        assert len(kernel.run("display(one)\ntwo").outputs) == 2
         again = kernel.run("answer")
         assert again.outputs == [{"text/markdown": "Say **hi**", "text/plain": "Say **hi**"}]
         other = kernel.run(f"openai({server.url!r}).complete('x')")
