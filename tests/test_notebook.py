@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -337,6 +338,23 @@ def test_answers_of_threads_in_one_cell_keep_their_lines(kernel: Kernel) -> None
     first, second = sorted(output["text/plain"] for output in cell.outputs)
     assert first.startswith("answer 0\n\n— complete · 1 chunk · ")
     assert second.startswith("answer 1.\n\n— complete · 2 chunks · ")
+
+
+def test_stop_button_ends_the_answers_of_threads_by_their_token(kernel: Kernel) -> None:
+    """As the docs page shows it."""
+    page = (ROOT / "docs" / "notebook.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n( *token = .*?)```", page, re.S)
+    kernel.run("from concurrent.futures import ThreadPoolExecutor\nquestions = ['a', 'b']")
+    with serve([[text("Half"), stall()]] * 2) as server:
+        kernel.run(f"p = openai({server.url!r})")
+        cell = kernel.start(textwrap.dedent(code))
+        while sum("Half" in output["text/plain"] for output in cell.outputs) < 2:
+            assert not cell._next()
+        kernel.interrupt()
+        cell.end()
+        kernel.run("p.close()")
+    assert [error["ename"] for error in cell.errors] == ["KeyboardInterrupt"]
+    assert [line.partition(" · ")[0] for line in cell.plain] == ["Half", "cancelled"] * 2
 
 
 def test_line_counts_the_breaks_of_an_answer(kernel: Kernel) -> None:
