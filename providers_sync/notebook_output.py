@@ -12,7 +12,13 @@ from IPython.display import display
 from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
 from .finish_reasons import explain
-from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
+from .notebook_bundles import (
+    Bundle,
+    OutcomeLine,
+    answer_bundle,
+    growing_table_bundle,
+    table_bundle,
+)
 from .notebook_calls import ShownCall, ShownCalls, call_line, ending_of, together
 from .notebook_media import MAX_IMAGE_BYTES, media_bundle
 from .printable import VisibleChunks, visible
@@ -194,9 +200,12 @@ class NotebookOutput(PrintedOutput):
         """Return the text to be shown, or the table of what has arrived of a typed answer."""
         if isinstance(stream, TypedStream):
             value = plain_so_far(stream)
+            is_growing = line is None and text.lstrip()[:1] in ("{", "[")
+            if value is not None and is_growing:
+                return growing_table_bundle(value, text)
             if value is not None:
                 return table_bundle(value, text, line)
-            if line is None and text.lstrip()[:1] in ("{", "["):  # it has just begun
+            if is_growing:
                 return answer_bundle(PLACEHOLDER)
         return answer_bundle(text, line)
 

@@ -30,7 +30,7 @@ _FORMULA_SIGNS = {ord(sign): f"<span>&#{ord(sign)};</span>" for sign in "$\\"}
 def html_answer(value: Any, text: str) -> str:
     """Return the JSON value of an answer as a table, with all else that its text says around it.
 
-    The JSON itself unfolds below it, if it has more fields or items than the value.
+    The JSON itself unfolds below it, if it has more fields or items than the value, or a mistake.
     """
     kinds = {"lists": not isinstance(value, dict), "scalars": not isinstance(value, (dict, list))}
     reader = AnswerReader(report_depth=0, **kinds)
@@ -43,7 +43,10 @@ def html_answer(value: Any, text: str) -> str:
     before, after = text[:begin], text[end:]
     if _FENCE.search(before):
         before, after = _FENCE.sub("", before), _FENCE_END.sub("", after)
-    raw = "" if _shows(value, reader.partial()) else _unfolding("all of the JSON", text[begin:end])
+    is_whole = reader.is_complete or end == len(text)  # else there is a mistake in it
+    raw = ""
+    if not is_whole or not _shows(value, reader.partial()):
+        raw = _unfolding("all of the JSON", text[begin:end])
     return _prose(before) + html_table(value) + raw + _prose(after)
 
 

@@ -137,6 +137,8 @@ def test_stop_button_keeps_the_partial_table(kernel: Kernel) -> None:
          ["Careful:", "Do <b>not</b>."], False),
         ([text('{"name": "a", "minutes": 1}'), refusal("I $won't$.")], ["I $won't$."], True),
         ([text('{"name": "a", "minutes": 1} So I'), finish("length")], ["So I"], True),
+        ([text('{"name": "a", "minutes": 1, "tags": x} Sorry')],
+         ['all of the JSON{"name": "a", "minutes": 1, "tags": ', "x} Sorry"], True),
         ([text('[note] {"name": "a", "minutes": 1, "hint": "hot"}')],
          ["[note]", 'all of the JSON{"name": "a", "minutes": 1, "hint": "hot"}'], False),
     ],
