@@ -37,7 +37,8 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_llm_continuing.py tests/test_llm_page.py tests/test_llm_plugin.py \
     tests/test_local_typed.py tests/test_long_timeouts.py tests/test_many_streams.py \
     tests/test_mcp.py tests/test_mcp_long.py tests/test_mock_servers.py \
-    tests/test_mocking.py tests/test_notebook.py tests/test_notebook_errors.py \
+    tests/test_mocking.py tests/test_notebook.py tests/test_notebook_calls.py \
+    tests/test_notebook_chat.py tests/test_notebook_errors.py \
     tests/test_notebook_media.py tests/test_notebook_typed.py \
     tests/test_other_protocols_property.py \
     tests/test_plugin.py tests/test_processes.py tests/test_rate_limit.py \

@@ -25,6 +25,8 @@ class InterruptHandler:
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.pressed = False
+        self.raises = True
+        """Whether a second Ctrl-C raises: not while the end is shown, which must not break off."""
         self._stop = stop
         self._previous: Any = None
 
@@ -46,7 +48,7 @@ class InterruptHandler:
             signal.signal(signal.SIGINT, self._previous)
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
+        if self.pressed and self.raises:
             raise KeyboardInterrupt
         self.pressed = True
         self._stop()

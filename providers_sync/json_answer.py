@@ -50,6 +50,8 @@ class AnswerReader:
     ) -> None:
         self._position = 0
         """Of the piece that is being read."""
+        self.begin = 0
+        """Characters before the value, once it has begun."""
         self._report_depth = report_depth
         brackets = "{" * objects + r"\[" * lists
         self._bracket = re.compile(f"[{brackets}]") if brackets else _NOTHING
@@ -137,7 +139,7 @@ class AnswerReader:
         end = reader.error.position if reader.error else reader.position
         if not reader.has_begun or end < begin + len(scalar) or scalar[0] in "{[":
             return []
-        self._reader = reader
+        self._reader, self.begin = reader, begin
         return closed
 
     def _read(self, text: str) -> list[tuple[Path, Any]]:
@@ -166,9 +168,8 @@ class AnswerReader:
         if match is None:
             return len(piece)
         self._is_reading = True
-        self._reader = JSONReader(
-            report_depth=self._report_depth, position=self._position + match.start()
-        )
+        self.begin = self._position + match.start()
+        self._reader = JSONReader(report_depth=self._report_depth, position=self.begin)
         return match.start()
 
     def _give_up(self, reader: JSONReader) -> None:

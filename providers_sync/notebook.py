@@ -14,7 +14,9 @@ in a script, the text is printed as it arrives.
 from __future__ import annotations
 
 import argparse
+import keyword
 import os
+import re
 import shlex
 import weakref
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from . import (
     CancelToken,
     Chat,
     Completion,
+    PreparedCall,
     Provider,
     ProviderError,
     Stream,
@@ -51,6 +54,14 @@ except ImportError as error:
 _shell: Any = get_ipython  # IPython's types differ between versions
 _tool_names: weakref.WeakKeyDictionary[Chat, list[str]] = weakref.WeakKeyDictionary()
 """The functions that ``--tool`` has named for a conversation."""
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
+_JSON_OPTION = re.compile(r"""[^\s"']*=[{\[]""")
+_NO_OPTIONS = {
+    "into": "for a typed answer use show(chat.send(question, into=…))",
+    "system": "give it to the conversation: chat = Chat(provider, system=…)",
+}
+_REFUSED = (400, 422)
+"""The statuses of a request that a server does not take."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -60,7 +71,7 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, partial: str = "") -> None:
-        super().__init__(partial)
+        super().__init__("the answer was stopped; what had arrived of it is in .partial")
         self.partial = partial
 
     def _render_traceback_(self) -> list[str]:
@@ -80,8 +91,11 @@ def markdown(text: str) -> str:
     return make_safe(text)
 
 
-def show(stream: Stream) -> Completion:
+def show(stream: Stream | PreparedCall) -> Completion:
     """Show an answer while it streams, and return it as a ``Completion``.
+
+    ``stream`` is a ``Stream``, or a call that ``prepare()`` has made: then the stop button works
+    while the server has not responded, too. Raises ``InvalidRequestError`` for anything else.
 
     The stop button cancels it at once and raises ``Stopped``. If the answer fails, its
     ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
@@ -91,6 +105,13 @@ def show(stream: Stream) -> Completion:
     Of a run each tool call is a line, to which the result is added. The stop button also ends a
     function of ``approve=`` that waits for ``input()``.
     """
+    if isinstance(stream, PreparedCall):
+        stream = stream.begin()
+    if not isinstance(stream, Stream):
+        raise InvalidRequestError(
+            "show() takes an answer that streams, such as show(provider.stream(…)), and not "
+            f"a value of type {type(stream).__name__}"
+        )
     with InterruptHandler(_stop_with(stream.cancel)) as interrupt:
         return _show_stream(stream, interrupt)
 
@@ -121,7 +142,9 @@ def _show_stream(stream: Stream, interrupt: InterruptHandler) -> Completion:
         stream.close()
         raise Stopped(stream.text) from None
     finally:
+        interrupt.raises = False
         output.end(stream)
+        interrupt.raises = True
     if interrupt.pressed:  # the answer had ended already, but the cell must stop
         raise Stopped(stream.text)
     answer = stream.completion()
@@ -137,6 +160,34 @@ class _MagicParser(argparse.ArgumentParser):
         raise UsageError(f"%%chat: {message}")
 
 
+def _words(line: str) -> list[str]:
+    """Return the arguments in a line, as a shell does, but JSON after ``NAME=`` keeps its quotes.
+
+    >>> _words('''cats -o stop=["END"] -o user="a b"''')
+    ['cats', '-o', 'stop=["END"]', '-o', 'user=a b']
+    """
+    if _WORD.sub("", line).strip():
+        raise UsageError("%%chat: a quotation mark or a backslash in the line stands alone")
+    return [
+        word if _JSON_OPTION.match(word) else "".join(shlex.split(word))
+        for word in _WORD.findall(line)
+    ]
+
+
+def _request_options(texts: list[str]) -> dict[str, Any]:
+    for text in texts:
+        if instead := _NO_OPTIONS.get(text.partition("=")[0].strip()):
+            raise InvalidRequestError(f"-o {text[:60]}: {instead}")
+    options = parse_options(texts)
+    for name, value in options.items():
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            raise InvalidRequestError(
+                f"-o {name}: the value begins like JSON but is none; with spaces in it, put all of "
+                f"it in quotes: -o '{name}={value[0]}…'"
+            )
+    return options
+
+
 def _options(line: str, variables: dict[str, Any]) -> argparse.Namespace:
     parser = _MagicParser(prog="%%chat", add_help=False)
     parser.add_argument("name", nargs="?", default="chat")
@@ -145,12 +196,15 @@ def _options(line: str, variables: dict[str, Any]) -> argparse.Namespace:
     parser.add_argument("--base-url")
     parser.add_argument("-o", "--option", action="append", default=[])
     parser.add_argument("--tool", action="append", default=[])
+    parser.add_argument("--no-tools", action="store_true")
     parser.add_argument("--new", action="store_true")
-    options = parser.parse_args(shlex.split(line))
     try:
-        options.option = parse_options(options.option)
+        options = parser.parse_args(_words(line))
+        options.option = _request_options(options.option)
     except InvalidRequestError as error:
         parser.error(visible(str(error)))
+    if not options.name.isidentifier() or keyword.iskeyword(options.name):
+        parser.error(f"{options.name} is no name of a variable, such as chat")
     for name in options.tool:
         if not callable(variables.get(name)):
             parser.error(f"--tool {name}: the notebook has no function of this name")
@@ -161,15 +215,16 @@ def chat(line: str, cell: str) -> None:
     """Send the cell's text as the next message of a conversation that is kept in a variable.
 
     ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [-o NAME=VALUE] [--tool NAME]
-    [--new]``: the variable NAME (default ``chat``) holds a ``Chat``. ``-o`` sets an option of every
-    request, ``--tool`` names a function of the notebook that the model may call; both may be
-    repeated. Settings stay until you change them; ``--new`` starts a new conversation without them.
+    [--no-tools] [--new]``: the variable NAME (default ``chat``) holds a ``Chat``. ``-o`` sets an
+    option of every request, ``--tool`` names a function of the notebook that the model may call;
+    both may be repeated. ``--no-tools`` takes the functions away. Settings stay until you change
+    them; ``--new`` starts a new conversation without them.
     A stopped answer is in ``chat.interrupted``.
     """
     variables = _shell().user_ns
     settings = _options(line, variables)
     conversation = _conversation(variables, settings)
-    before = conversation.options
+    before = conversation.options, _tool_names.get(conversation, [])
     conversation.options = _call_options(conversation, settings, variables)
     token = CancelToken()
     with InterruptHandler(_stop_with(token.cancel)) as interrupt:
@@ -179,9 +234,10 @@ def chat(line: str, cell: str) -> None:
         except ProviderError as error:
             if interrupt.pressed and isinstance(error, StreamCancelled):
                 raise Stopped from None
-            if isinstance(error, InvalidRequestError):  # else every later cell would fail, too
-                conversation.options = before
-                _tool_names.pop(conversation, None)
+            if isinstance(error, InvalidRequestError) or (
+                getattr(error, "status_code", None) in _REFUSED
+            ):  # else every later cell would fail, too
+                conversation.options, _tool_names[conversation] = before
             raise
 
 
@@ -209,6 +265,9 @@ def _conversation(variables: dict[str, Any], options: Any) -> Chat:
 def _call_options(chat: Chat, settings: Any, variables: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a conversation with those of this cell."""
     options = {**chat.options, **settings.option}
+    if settings.no_tools:
+        _tool_names.pop(chat, None)
+        options.pop("tools", None)
     names = settings.tool or _tool_names.get(chat)
     if names:  # looked up in each cell: a function may have been defined anew
         _tool_names[chat] = names

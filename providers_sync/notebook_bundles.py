@@ -11,7 +11,7 @@ from typing import Any
 from .printable import visible
 from .safe_markdown import make_safe
 from .safe_markdown.escaping import escape
-from .value_table import html_table
+from .value_table import html_answer, html_table
 
 Bundle = dict[str, str]
 """MIME type → content; always with ``text/plain``."""
@@ -42,9 +42,14 @@ def answer_bundle(text: str, line: OutcomeLine | None = None) -> Bundle:
 
 
 def table_bundle(value: Any, text: str, line: OutcomeLine | None = None) -> Bundle:
-    """Return the JSON value of a typed answer as a table; ``text`` is the answer itself."""
+    """Return the JSON value of a typed answer as a table, amid what else is in its text."""
     below = "" if line is None else f"<div>{line.markup}</div>"
-    return {"text/html": html_table(value) + below, "text/plain": _plain(text, line)}
+    return {"text/html": html_answer(value, text) + below, "text/plain": _plain(text, line)}
+
+
+def growing_table_bundle(value: Any, text: str) -> Bundle:
+    """Return the same for an answer that has begun with its JSON and has not ended."""
+    return {"text/html": html_table(value), "text/plain": _plain(text, None)}
 
 
 def _plain(text: str, line: OutcomeLine | None) -> str:

@@ -4,34 +4,76 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import Stream, ToolCall, ToolResult
 from .notebook_bundles import DIMMED, Bundle
 from .printable import short_line, visible
 
-SHOWN_ARGUMENTS = 60
+SHOWN_NAME = SHOWN_ARGUMENTS = 60
 SHOWN_RESULT = 100
-"""Characters of the arguments and of the result in the line about a tool call."""
+"""Characters of the name, the arguments and the result in the line about a tool call."""
 UNFOLDED = 20_000
 """Characters of the arguments and of the result below the line."""
+TOGETHER = 300_000
+"""Characters of HTML of many calls that are shown together; the others are counted."""
+
+
+@dataclass
+class ShownCall:
+    """A tool call on the page; ``call`` is ``None`` if only its result is known."""
+
+    call: ToolCall | None
+    result: ToolResult | None = None
+    display: Any = None
+    """Its own display; ``None``: it is shown together with others."""
+
+    def bundle(self, ending: str = "") -> Bundle:
+        """Return its line, which unfolds to the arguments and the result.
+
+        ``ending`` follows where there is no result.
+        """
+        return call_bundle(self.call, self.result, ending)
 
 
 class ShownCalls:
-    """The tool calls that have no result yet, each with its display."""
+    """The tool calls that have no result yet."""
 
     def __init__(self) -> None:
-        self.open: list[tuple[ToolCall, Any]] = []
+        self.open: list[ShownCall] = []
 
-    def add(self, call: ToolCall, handle: Any = None) -> None:
-        self.open.append((call, handle))
+    def add(self, shown: ShownCall) -> None:
+        self.open.append(shown)
 
-    def take(self, result: ToolResult) -> tuple[ToolCall | None, Any]:
+    def take(self, result: ToolResult) -> ShownCall | None:
         """Return the call of a result: by name, as the next round may use the same ids."""
-        for place, (call, _) in enumerate(self.open):
-            if call.name == result.name:
+        for place, shown in enumerate(self.open):
+            if shown.call is not None and shown.call.name == result.name:
+                shown.result = result
                 return self.open.pop(place)
-        return None, None
+        return None
+
+
+def together(calls: Sequence[ShownCall], ending: str = "") -> Bundle:
+    """Return many calls as one output: a line with their number, which unfolds to all of them."""
+    parts: list[str] = []
+    lines: list[str] = []
+    size = 0
+    for shown in calls:
+        bundle = shown.bundle(ending)
+        size += len(bundle["text/html"])
+        if size > TOGETHER and parts:
+            lines.append(f"… and {len(calls) - len(parts):,} more")
+            break
+        parts.append(bundle["text/html"])
+        lines.append(bundle["text/plain"])
+    title = f"{len(calls):,} more tool call{'' if len(calls) == 1 else 's'}"
+    summary = f'<summary style="{DIMMED}">{title}</summary>'
+    rest = f'<div style="{DIMMED}">{lines[-1]}</div>' if len(lines) > len(parts) else ""
+    markup = f"<details>{summary}{''.join(parts)}{rest}</details>"
+    return {"text/html": markup, "text/plain": "\n".join([f"{title}:", *lines])}
 
 
 def call_line(call: ToolCall | None, result: ToolResult | None = None, ending: str = "") -> str:
@@ -39,7 +81,7 @@ def call_line(call: ToolCall | None, result: ToolResult | None = None, ending: s
 
     ``call`` is ``None`` if only the result is known; ``ending`` follows where there is no result.
     """
-    name = visible(result.name if result else call.name if call else "")
+    name = short_line(result.name if result else call.name if call else "", SHOWN_NAME)
     line = f"{name}({short_line(call.raw, SHOWN_ARGUMENTS) if call else '…'})"
     if result is None:
         return line + ending

@@ -12,16 +12,17 @@ from .printable import short_line
 from .safe_markdown.links import safe_destination
 
 MAX_IMAGE_BYTES = 2_000_000
-"""Jupyter drops outputs of more than three million characters, and an image is sent as base64."""
+"""A larger image would make the notebook's file large, in which it is base64."""
 _OF_JUPYTER = ("image/png", "image/jpeg")
 """What nbconvert shows as an output of its own; other images stand in HTML."""
 _IN_HTML = ("image/gif", "image/webp")
 _SHOWN_URL = 200
 
 
-def media_bundle(media: Media) -> Bundle:
+def media_bundle(media: Media, limit: int = MAX_IMAGE_BYTES) -> Bundle:
     """Return an image, a link to what the answer names by its URL, or a line that names it.
 
+    A line stands for an image of more than ``limit`` bytes.
     The type is that of the bytes, not what the server says it is; a URL is never fetched.
     """
     kind = short_line(media.mime_type or media.kind, 40)
@@ -32,7 +33,7 @@ def media_bundle(media: Media) -> Bundle:
     if found not in (*_OF_JUPYTER, *_IN_HTML):
         return _line(f"[{kind}, {size}: no image that a notebook shows; it is in media]")
     line = f"[{found}, {size}]"
-    if len(media.data) > MAX_IMAGE_BYTES:
+    if len(media.data) > limit:
         return _line(f"[{found}, {size}: too large for an output; it is in media]")
     data = base64.b64encode(media.data).decode("ascii")
     if found in _OF_JUPYTER:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -14,11 +12,17 @@ from IPython.display import display
 from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
 from .finish_reasons import explain
-from .notebook_bundles import Bundle, OutcomeLine, answer_bundle, table_bundle
-from .notebook_calls import ShownCalls, call_bundle, call_line, ending_of
-from .notebook_media import media_bundle
+from .notebook_bundles import (
+    Bundle,
+    OutcomeLine,
+    answer_bundle,
+    growing_table_bundle,
+    table_bundle,
+)
+from .notebook_calls import ShownCall, ShownCalls, call_line, ending_of, together
+from .notebook_media import MAX_IMAGE_BYTES, media_bundle
 from .printable import VisibleChunks, visible
-from .typed import TypedCompletion, TypedStream, plain_so_far, to_json
+from .typed import TypedCompletion, TypedStream, plain_so_far, shown_value
 
 UPDATE_EVERY_S = 0.1
 """The shortest interval between updates; every update carries the full text so far."""
@@ -31,8 +35,11 @@ MAX_WAIT_S = 1.0
 PLACEHOLDER = "…"
 SOUND = "audio"
 """It comes in many pieces, so the line at the end tells of it."""
-MAX_IMAGES = 50
-"""More are counted in the line at the end."""
+MAX_CALLS = MAX_IMAGES = 10
+"""Outputs of calls and of images, with a text before each: JupyterLab hides outputs from the 51st
+of a cell. More calls are shown together in one more output, more images are counted at the end."""
+MAX_BYTES = 10_000_000
+"""Of all images of an answer; those that follow are named in a line each."""
 _display: Any = display  # IPython's types differ between versions
 
 
@@ -50,11 +57,12 @@ class PrintedOutput:
     def see(self, event: Any, stream: Stream) -> None:
         """Show an event that is no text."""
         if isinstance(event, ToolCall):
-            self._calls.add(event)
+            self._calls.add(ShownCall(event))
         elif isinstance(event, ToolResult):
             self.refresh(stream)
-            call, _ = self._calls.take(event)
-            print(f"{self._chunks.end()}\n— {call_line(call, event)}", flush=True)
+            shown = self._calls.take(event)
+            line = call_line(shown.call if shown else None, event)
+            print(f"{self._chunks.end()}\n— {line}", flush=True)
         elif isinstance(event, Media) and event.kind != SOUND:
             self.refresh(stream)
             print(f"{self._chunks.end()}\n— {media_bundle(event)['text/plain']}", flush=True)
@@ -66,10 +74,9 @@ class PrintedOutput:
 
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
-        for call, _ in self._calls.open:
-            print(
-                f"{self._chunks.end()}\n— {call_line(call, ending=ending_of(stream))}", flush=True
-            )
+        for shown in self._calls.open:
+            line = call_line(shown.call, ending=ending_of(stream))
+            print(f"{self._chunks.end()}\n— {line}", flush=True)
         rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
         print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
 
@@ -90,8 +97,17 @@ class NotebookOutput(PrintedOutput):
         self._displayed = ""
         self._next_update_at = 0.0
         self._calls = ShownCalls()
-        self._start = (0, 0)
-        """How much of the text and of the refusal is in the displays before this one."""
+        self._others: list[ShownCall] = []
+        """The calls that are shown together, in one display."""
+        self._others_display: Any = None
+        self._others_have_changed = False
+        self._own_calls = 0
+        """Calls with a display of their own."""
+        self._images = 0
+        self._image_bytes = 0
+        self._starts = [(0, 0)]
+        """How much of the text and of the refusal is in the displays before this one, and then
+        before each paragraph in it."""
 
     def begin(self) -> None:
         """Display a placeholder for the text to come."""
@@ -99,22 +115,45 @@ class NotebookOutput(PrintedOutput):
 
     def see(self, event: Any, stream: Stream) -> None:
         if isinstance(event, ToolCall):
-            bundle = call_bundle(event, ending=f" {PLACEHOLDER}")
-            self._calls.add(event, self._show_apart(bundle, stream))
+            shown = ShownCall(event)
+            self._show_call(shown, stream)
+            self._calls.add(shown)
         elif isinstance(event, ToolResult):
-            call, handle = self._calls.take(event)
-            bundle = call_bundle(call, event)
-            if handle is None:  # of a question that ends with calls
-                self._show_apart(bundle, stream)
+            found = self._calls.take(event)
+            if found is None:  # of a question that ends with calls
+                self._show_call(ShownCall(None, event), stream)
+            elif found.display is None:
+                self._others_have_changed = True
             else:
-                _show(handle, bundle)
-        elif isinstance(event, Media) and event.kind != SOUND and len(stream.media) <= MAX_IMAGES:
-            self._show_apart(media_bundle(event), stream)
+                _show(found.display, found.bundle())
+        elif isinstance(event, Media) and event.kind != SOUND and self._images < MAX_IMAGES:
+            self._show_image(event, stream)
 
-    def _show_apart(self, bundle: Bundle, stream: Stream) -> Any:
-        """Show something below the text so far; return its display."""
-        text = self._text(stream)
-        self._start = (len(stream.text), len(stream.refusal))
+    def _show_call(self, shown: ShownCall, stream: Stream) -> None:
+        if self._own_calls < MAX_CALLS:
+            self._own_calls += 1
+            shown.display = self._show_apart(shown.bundle(f" {PLACEHOLDER}"), stream)
+            return
+        self._others.append(shown)
+        if self._others_display is None:
+            self._others_display = self._show_apart(together(self._others), stream)
+        else:
+            self._starts.append(_lengths(stream))
+        self._others_have_changed = True
+
+    def _show_image(self, media: Media, stream: Stream) -> None:
+        limit = min(MAX_IMAGE_BYTES, MAX_BYTES - self._image_bytes)
+        size = len(media.data or b"")
+        self._images += 1
+        self._image_bytes += size if size <= limit else 0
+        is_table = isinstance(stream, TypedStream) and plain_so_far(stream) is not None
+        self._show_apart(media_bundle(media, limit), stream, splits_text=not is_table)
+
+    def _show_apart(self, bundle: Bundle, stream: Stream, splits_text: bool = True) -> Any:
+        """Show something below the text so far, or above all of it; return its display."""
+        text = self._text(stream) if splits_text else ""
+        if splits_text:
+            self._starts = [_lengths(stream)]
         handle = self._handle
         if text:
             _show(handle, answer_bundle(text))
@@ -125,75 +164,107 @@ class NotebookOutput(PrintedOutput):
 
     def _text(self, stream: Stream) -> str:
         """Return what the current display has to show."""
-        text, refusal = self._start
-        return "\n\n".join(filter(None, [stream.text[text:], stream.refusal[refusal:]]))
+        ends = [*self._starts[1:], _lengths(stream)]
+        texts = []
+        for (text, refusal), (text_end, refusal_end) in zip(self._starts, ends, strict=True):
+            texts += [stream.text[text:text_end], stream.refusal[refusal:refusal_end]]
+        return "\n\n".join(filter(None, texts))
 
     def refresh(self, stream: Stream) -> None:
-        if self._displayed != PLACEHOLDER:  # the first text is shown at once
-            wait = self._next_update_at - monotonic()
+        if self._displayed != PLACEHOLDER or self._others_have_changed:
+            wait = self._next_update_at - monotonic()  # else the first text is shown at once
             if wait > MAX_WAIT_S:
                 return
             time.sleep(max(0.0, wait))
-        text = stream.text[self._start[0] :]
-        if text:  # empty while the model is reasoning
-            self._update(text, lambda: self._bundle(stream, text))
+        started, sent = monotonic(), self._show_others(f" {PLACEHOLDER}")
+        text = self._text(stream)
+        if text and text != self._displayed:  # it is empty while the model is reasoning
+            _show(self._handle, self._bundle(stream, text))
+            self._displayed = text
+            sent += len(text)
+        if sent:
+            now = monotonic()
+            pause = max(UPDATE_EVERY_S, sent / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started))
+            self._next_update_at = now + pause
+
+    def _show_others(self, ending: str) -> int:
+        """Show the calls that have no display of their own; return the characters sent."""
+        if not self._others_have_changed:
+            return 0
+        self._others_have_changed = False
+        bundle = together(self._others, ending)
+        _show(self._others_display, bundle)
+        return sum(map(len, bundle.values()))
 
     def _bundle(self, stream: Stream, text: str, line: OutcomeLine | None = None) -> Bundle:
         """Return the text to be shown, or the table of what has arrived of a typed answer."""
         if isinstance(stream, TypedStream):
             value = plain_so_far(stream)
+            is_growing = line is None and text.lstrip()[:1] in ("{", "[")
+            if value is not None and is_growing:
+                return growing_table_bundle(value, text)
             if value is not None:
                 return table_bundle(value, text, line)
-            if line is None and text.lstrip()[:1] in ("{", "["):  # it has just begun
+            if is_growing:
                 return answer_bundle(PLACEHOLDER)
         return answer_bundle(text, line)
 
-    def _update(self, text: str, bundle: Callable[[], Bundle]) -> None:
-        if text == self._displayed:
-            return
-        started = monotonic()
-        _show(self._handle, bundle())
-        self._displayed = text
-        now = monotonic()
-        pause = max(
-            UPDATE_EVERY_S, len(text) / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started)
-        )
-        self._next_update_at = now + pause
-
     def end(self, stream: Stream) -> None:
-        for call, handle in self._calls.open:
-            _show(handle, call_bundle(call, ending=ending_of(stream)))
+        ending = ending_of(stream)
+        for shown in self._calls.open:
+            if shown.display is not None:
+                _show(shown.display, shown.bundle(ending))
+        self._others_have_changed = bool(self._others)
+        self._show_others(ending)
         _show(self._handle, self._bundle(stream, self._text(stream), _outcome_line(stream)))
 
     def finish(self, answer: Completion, stream: Stream) -> None:
         """Show the validated object of a typed answer; a completion is not displayed again."""
         if isinstance(answer, TypedCompletion):
             line = _outcome_line(stream, len(answer.invalid))
-            with contextlib.suppress(Exception):  # of a serializer of the user's: it stays as it is
-                value = to_json(answer.value)
+            value = shown_value(answer)
+            if value is not None:  # else it stays the table of what has arrived
                 _show(self._handle, table_bundle(value, self._text(stream), line))
         formatter = self._shell.display_formatter.ipython_display_formatter
-        formatter.for_type(Completion, _CompletionFormatter(self._shell, answer))
+        previous = formatter.lookup_by_type(Completion) if Completion in formatter else None
+        if not isinstance(previous, _CompletionFormatter) or not previous.is_of_this_cell():
+            previous = _CompletionFormatter(self._shell)
+            formatter.for_type(Completion, previous)
+        previous.add(answer)
 
 
 class _CompletionFormatter:
-    """Displays completions, except the one that this cell has already shown."""
+    """Displays completions, except those that this cell has already shown."""
 
-    def __init__(self, shell: Any, shown: Completion) -> None:
+    def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._shown = weakref.ref(shown)  # else it would be kept until the next one
         self._cell = shell.execution_count
+        self._shown: list[weakref.ref[Completion]] = []  # else they would be kept
+
+    def is_of_this_cell(self) -> bool:
+        return bool(self._shell.execution_count == self._cell)
+
+    def add(self, answer: Completion) -> None:
+        """Do not display this one again in this cell."""
+        self._shown.append(weakref.ref(answer))
 
     def __call__(self, answer: Completion) -> None:
-        if answer is self._shown() and self._shell.execution_count == self._cell:
-            self._cell = None
+        if self.is_of_this_cell() and any(each() is answer for each in self._shown):
+            self._shown = [each for each in self._shown if each() is not answer]
             return
+        words, value = explain(answer), None
+        facts = ""
         if isinstance(answer, TypedCompletion):
-            _display(table_bundle(to_json(answer.value), _shown(answer)), raw=True)
-        else:
-            words = explain(answer)
-            line = OutcomeLine("", words) if words else None
-            _display(answer_bundle(_shown(answer), line), raw=True)
+            value = shown_value(answer)
+            facts = _count(len(answer.invalid), "invalid item") if answer.invalid else ""
+        line = OutcomeLine(facts, words) if facts or words else None
+        text = _shown(answer)
+        bundle = answer_bundle(text, line) if value is None else table_bundle(value, text, line)
+        _display(bundle, raw=True)
+
+
+def _lengths(stream: Stream) -> tuple[int, int]:
+    return len(stream.text), len(stream.refusal)
 
 
 def _show(handle: Any, bundle: Bundle) -> Any:

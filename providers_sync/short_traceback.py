@@ -39,16 +39,20 @@ def _in_mode(error: BaseException) -> list[str]:
 
     shell: Any = get_ipython()  # type: ignore[no-untyped-call,unused-ignore]
     formatter = shell.InteractiveTB
+    try:
+        return _lines(error, formatter)
+    finally:
+        formatter.tb = error.__traceback__  # where ``%debug`` begins, in some versions
+
+
+def _lines(error: BaseException, formatter: Any) -> list[str]:
     if formatter.mode == "Plain":
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return visible("".join(lines)).splitlines(keepends=True)
     if formatter.mode == "Minimal":
         return [_headline(error)]
     if formatter.mode != "Context":
-        found: list[str] = formatter.structured_traceback(
-            type(error), error, error.__traceback__, tb_offset=0
-        )
-        return found
+        return _formatted(_visible_chain(error), error.__traceback__, formatter)
     return [*_short(error, formatter), HINT]
 
 
@@ -56,9 +60,9 @@ def _short(error: BaseException, formatter: Any) -> list[str]:
     lines: list[str] = []
     for cause, link in _causes(error):
         if (trace := _own_frames(cause)) is not None:
-            lines += [*_formatted(cause, trace, formatter), f"\n{link}\n"]
+            lines += [*_formatted(_visible(cause), trace, formatter), f"\n{link}\n"]
     if (trace := _own_frames(error)) is not None:
-        return [*lines, *_formatted(error, trace, formatter)]
+        return [*lines, *_formatted(_visible(error), trace, formatter)]
     return [*lines, _headline(error)]
 
 
@@ -76,13 +80,31 @@ def _causes(error: BaseException) -> list[tuple[BaseException, str]]:
         error = before
 
 
-def _formatted(error: BaseException, trace: TracebackType, formatter: Any) -> list[str]:
-    """Return the lines of IPython's own formatter, for these frames and no cause."""
-    stand_in = type(type(error).__name__, (Exception,), {})(visible(str(error)))
+def _formatted(error: BaseException, trace: TracebackType | None, formatter: Any) -> list[str]:
+    """Return the lines of IPython's own formatter, for these frames."""
+    lines: list[str] = formatter.structured_traceback(type(error), error, trace, tb_offset=0)
+    return lines
+
+
+def _visible_chain(error: BaseException) -> BaseException:
+    """Return a stand-in with a visible message, after stand-ins for what led to the error."""
+    stand_in, before, link = _visible(error), None, ""
+    for each, next_link in [*_causes(error), (error, "")]:
+        stand_in = _visible(each).with_traceback(each.__traceback__)
+        if link == _CAUSE:
+            stand_in.__cause__ = before
+        else:
+            stand_in.__context__ = before
+        before, link = stand_in, next_link
+    return stand_in
+
+
+def _visible(error: BaseException) -> Exception:
+    """Return an exception of the same name with a message that is made visible."""
+    stand_in: Exception = type(type(error).__name__, (Exception,), {})(visible(str(error)))
     if notes := getattr(error, "__notes__", None):
         vars(stand_in)["__notes__"] = [visible(str(note)) for note in notes]
-    lines: list[str] = formatter.structured_traceback(type(stand_in), stand_in, trace, tb_offset=0)
-    return lines
+    return stand_in
 
 
 def _headline(error: BaseException) -> str:

@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
+import re
 from typing import Any
 
+from .json_answer import AnswerReader
+from .json_reader import InvalidJSON
 from .printable import visible
 
 MAX_ROWS = 100
 MAX_COLUMNS = 30
 MAX_CELL = 300
-"""Characters of one cell, and of the name of a column."""
+"""Characters of one cell, the rest of which unfolds, and of the name of a column."""
+UNFOLDED = 20_000
+"""Characters that unfold."""
 MAX_HTML = 500_000
-"""Characters of the rows; Jupyter drops outputs of more than some three million."""
+"""Characters of the rows: with more, a notebook becomes slow."""
 _STYLE = "text-align: left; vertical-align: top; white-space: pre-wrap; max-width: 40em"
+_FENCE = re.compile(r"```\w*\s*$")
+_FENCE_END = re.compile(r"^\s*```")
 _FORMULA_SIGNS = {ord(sign): f"<span>&#{ord(sign)};</span>" for sign in "$\\"}
 """Jupyter's MathJax does not match a formula across elements."""
+
+
+def html_answer(value: Any, text: str) -> str:
+    """Return the JSON value of an answer as a table, with all else that its text says around it.
+
+    The JSON itself unfolds below it, if it has more fields or items than the value, or a mistake.
+    """
+    kinds = {"lists": not isinstance(value, dict), "scalars": not isinstance(value, (dict, list))}
+    reader = AnswerReader(report_depth=0, **kinds)
+    reader.feed(text)
+    with contextlib.suppress(InvalidJSON):
+        reader.end()
+    if not reader.has_begun:
+        return _prose(text) + html_table(value)
+    begin, end = reader.begin, reader.position
+    before, after = text[:begin], text[end:]
+    if _FENCE.search(before):
+        before, after = _FENCE.sub("", before), _FENCE_END.sub("", after)
+    is_whole = reader.is_complete or end == len(text)  # else there is a mistake in it
+    raw = ""
+    if not is_whole or not _shows(value, reader.partial()):
+        raw = _unfolding("all of the JSON", text[begin:end])
+    return _prose(before) + html_table(value) + raw + _prose(after)
+
+
+def _prose(text: str) -> str:
+    text = text.strip()
+    return f'<div style="white-space: pre-wrap">{html_text(text)}</div>' if text else ""
+
+
+def _shows(value: Any, plain: Any) -> bool:
+    """Return whether a value has all fields and items of the JSON that it was made of."""
+    if isinstance(plain, dict) and len(plain) == 1 and not isinstance(value, dict):
+        plain = next(iter(plain.values()))  # an object around the list or the number
+    if isinstance(plain, dict):
+        return isinstance(value, dict) and all(
+            name in value and _shows(value[name], each) for name, each in plain.items()
+        )
+    if isinstance(plain, list):
+        return (
+            isinstance(value, list) and len(value) >= len(plain) and all(map(_shows, value, plain))
+        )
+    return True
 
 
 def html_table(value: Any) -> str:
@@ -31,7 +82,8 @@ def html_table(value: Any) -> str:
         pairs = [_cell(key, "th") + _cell(each) for key, each in _first(value.items())]
         return _table("", pairs, len(value), "field")
     if not isinstance(value, list):
-        return f"<span>{_text(value)}</span>"
+        text = value if isinstance(value, str) else _compact(value)
+        return f'<span style="white-space: pre-wrap">{html_text(_cut(text, MAX_HTML))}</span>'
     items = list(_first(value))
     if not items or not all(isinstance(each, dict) for each in items):
         return _table("", [_cell(each) for each in items], len(value), "row")
@@ -67,14 +119,26 @@ def _left_out(number: int, name: str) -> str:
 
 
 def _cell(value: Any, tag: str = "td") -> str:
-    return f'<{tag} style="{_STYLE}">{_text(value)}</{tag}>'
-
-
-def _text(value: Any) -> str:
-    """Return the text of a cell, as HTML."""
     text = value if isinstance(value, str) else _compact(value)
-    if len(text) > MAX_CELL:
-        text = f"{text[:MAX_CELL]}… ({len(text) - MAX_CELL:,} more characters)"
+    if len(text) <= MAX_CELL or tag == "th":
+        content = html_text(_cut(text, MAX_CELL))
+    else:
+        content = _unfolding(text[:MAX_CELL] + "…", text[MAX_CELL:])
+    return f'<{tag} style="{_STYLE}">{content}</{tag}>'
+
+
+def _unfolding(summary: str, text: str) -> str:
+    rest = f'<div style="white-space: pre-wrap">{html_text(_cut(text, UNFOLDED))}</div>'
+    return f"<details><summary>{html_text(summary)}</summary>{rest}</details>"
+
+
+def _cut(text: str, limit: int) -> str:
+    rest = len(text) - limit
+    return text if rest <= 0 else f"{text[:limit]}… ({rest:,} more characters)"
+
+
+def html_text(text: str) -> str:
+    """Return text as HTML that shows it as it is, with control characters made visible."""
     return html.escape(visible(text)).translate(_FORMULA_SIGNS)
 
 

@@ -13,8 +13,23 @@ import pytest
 pytest.importorskip("ipykernel")
 from jupyter_client.manager import KernelManager
 
+from providers_sync.testing import tool_call
+
 ROOT = Path(__file__).parent.parent
 WAIT_S = 20.0
+TOOLS = """
+import time
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+def slow(a: int, b: int, cancel: CancelToken) -> None:
+    print("begun", flush=True)
+    while not cancel.cancelled:
+        time.sleep(0.01)
+def ask(call):
+    return input(f"{call.name}? ") == "y"
+"""
+ADD = tool_call("add", {"a": 1, "b": 2})
 
 
 class Cell:

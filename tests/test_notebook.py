@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import json
 import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -30,7 +32,6 @@ from providers_sync.testing import (
     stall,
     status,
     text,
-    tool_call,
     wait,
 )
 
@@ -40,7 +41,13 @@ nbclient = pytest.importorskip("nbclient")
 
 from nbconvert.filters import markdown2html  # noqa: E402
 
-from providers_sync import OpenAICompatible, Stream, notebook, notebook_output  # noqa: E402
+from providers_sync import (  # noqa: E402
+    InvalidRequestError,
+    OpenAICompatible,
+    Stream,
+    notebook,
+    notebook_output,
+)
 from providers_sync.notebook import markdown  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "notebook.ipynb"
@@ -126,6 +133,9 @@ def test_completion_displays_itself_as_markdown_but_not_twice_in_one_cell(kernel
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))\nanswer")
         assert cell.plain[0] == "Say **hi**"
         assert len(cell.outputs) == 1
+        two = f"one, two = (show(openai({server.url!r}).stream('x')) for _ in 'ab')"
+        assert len(kernel.run(f"{two}\ndisplay(one)\ntwo").outputs) == 2
+        assert len(kernel.run("display(one)\ntwo").outputs) == 2
         again = kernel.run("answer")
         assert again.outputs == [{"text/markdown": "Say **hi**", "text/plain": "Say **hi**"}]
         other = kernel.run(f"openai({server.url!r}).complete('x')")
@@ -182,6 +192,51 @@ def test_stop_button_before_the_first_text(kernel: Kernel, phase: str) -> None:
         assert server.wait_closed() < 1
         assert kernel.value("early.history") == []
         assert kernel.run("%%chat early\nTwo").plain[0] == "Complete."
+
+
+def test_stop_button_before_the_response_of_a_prepared_call(kernel: Kernel) -> None:
+    """``show`` opens it itself, so the stop button works and shows one line."""
+    with serve([answer(before=[stall()]), ["Complete."], ["[1]"]]) as server:
+        kernel.run(f"p = openai({server.url!r})")
+        cell = kernel.start("show(p.prepare('x'))").wait("…")
+        server.wait_request()
+        kernel.interrupt()
+        cell.end()
+        assert server.wait_closed() < 1
+        (error,) = cell.errors
+        assert (error["ename"], len(error["traceback"])) == ("Stopped", 1)
+        assert kernel.run("show(p.prepare('x'))").plain[0] == "Complete."
+        assert kernel.value("show(p.prepare('x', into=list[int])).value") == [1]
+        kernel.run("p.close()")
+
+
+def test_stop_button_during_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is pressed: the whole text and the outcome are shown first."""
+    ended = []
+
+    class Output(notebook_output.PrintedOutput):
+        def end(self, stream: Stream) -> None:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            ended.append(stream.text)
+
+    monkeypatch.setattr(notebook, "make_output", Output)
+    with serve(["Complete."]) as server, pytest.raises(notebook.Stopped):
+        notebook.show(notebook_stream(server))
+    assert ended == ["Complete."]
+
+
+def test_stopped_does_not_print_the_text_of_the_model() -> None:
+    """A script that ends with it would print it a second time, with its control characters."""
+    stopped = pickle.loads(pickle.dumps(notebook.Stopped("a\x1b[2J")))
+    assert stopped.partial == "a\x1b[2J"
+    assert str(stopped) == "the answer was stopped; what had arrived of it is in .partial"
+
+
+@pytest.mark.parametrize("value", ["x", None, ["x"]])
+def test_show_says_what_it_takes(value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"show\(provider\.stream\(…\)\), and not"):
+        notebook.show(value)
 
 
 def test_stop_button_ends_a_loop_over_answers(kernel: Kernel) -> None:
@@ -283,6 +338,23 @@ def test_answers_of_threads_in_one_cell_keep_their_lines(kernel: Kernel) -> None
     assert second.startswith("answer 1.\n\n— complete · 2 chunks · ")
 
 
+def test_stop_button_ends_the_answers_of_threads_by_their_token(kernel: Kernel) -> None:
+    """As the docs page shows it."""
+    page = (ROOT / "docs" / "notebook.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n( *token = .*?)```", page, re.S)
+    kernel.run("from concurrent.futures import ThreadPoolExecutor\nquestions = ['a', 'b']")
+    with serve([[text("Half"), stall()]] * 2) as server:
+        kernel.run(f"p = openai({server.url!r})")
+        cell = kernel.start(textwrap.dedent(code))
+        while sum("Half" in output["text/plain"] for output in cell.outputs) < 2:
+            assert not cell._next()
+        kernel.interrupt()
+        cell.end()
+        kernel.run("p.close()")
+    assert [error["ename"] for error in cell.errors] == ["KeyboardInterrupt"]
+    assert [line.partition(" · ")[0] for line in cell.plain] == ["Half", "cancelled"] * 2
+
+
 def test_line_counts_the_breaks_of_an_answer(kernel: Kernel) -> None:
     """An answer that broke and went on says so."""
     with serve([[text("One two three "), cut()], ["four."]]) as server:
@@ -291,235 +363,6 @@ def test_line_counts_the_breaks_of_an_answer(kernel: Kernel) -> None:
         )
     assert cell.plain[0] == "One two three four."
     assert " · 1 break · " in cell.plain[1]
-
-
-def test_chat_magic_keeps_a_named_conversation(kernel: Kernel) -> None:
-    """Settings stay, each name is a separate conversation, and the variable is a ``Chat``."""
-    with serve(lambda request: [f"**{len(request.json()['messages'])}**"]) as server:
-        options = f"--provider openai --model m --base-url {server.url}"
-        assert kernel.run(f"%%chat {options}\nOne\ntwo").plain[0] == "**1**"
-        assert kernel.run("%%chat\nThree").plain[0] == "**3**"
-        assert kernel.run(f"%%chat other {options}\nOne").plain[0] == "**1**"
-        assert kernel.run("%%chat --model big\nFour").plain[0] == "**5**"
-        assert server.requests[0].json()["messages"][0]["content"] == "One\ntwo"
-        assert server.requests[3].json()["model"] == "big"
-        preset = options.replace("openai", "ollama")
-        assert kernel.run(f"%%chat --new {preset}\nOne").plain[0] == "**1**"
-        assert kernel.value("len(chat.history), len(other.history), len(chat.undo())") == (2, 2, 2)
-
-
-def test_chat_magic_remembers_options(kernel: Kernel) -> None:
-    """``-o`` sets them for all later cells; one that is refused is not kept."""
-    with serve(["Yes."]) as server:
-        options = f"--provider openai --model m --base-url {server.url}"
-        kernel.run(f"%%chat --new {options} -o temperature=0.2 -o stop='[\"END\"]'\nOne")
-        kernel.run("%%chat -o temperature=1 -o seed=7\nTwo")
-        cell = kernel.start("%%chat -o api_version=3\nThree").end()
-        assert [error["ename"] for error in cell.errors] == ["InvalidRequestError"]
-        kernel.run("%%chat -o stop=null\nThree")
-        kernel.run(f"%%chat --new {options}\nOne")
-        names = ("temperature", "stop", "seed")
-        sent = [[each.json().get(name) for name in names] for each in server.requests]
-    assert sent == [[0.2, ["END"], None], [1, ["END"], 7], [1, None, 7], [None] * 3]
-
-
-def test_chat_magic_calls_functions_of_the_notebook(kernel: Kernel) -> None:
-    """``--tool`` names them; they stay, in the form that the notebook has last defined."""
-    kernel.run(TOOLS)
-    with serve([[ADD], ["It is 3."], [ADD], ["It is 4."]]) as server:
-        options = f"--provider openai --model m --base-url {server.url}"
-        cell = kernel.run(f"%%chat --new {options} --tool add --tool slow\nOne and two?")
-        assert cell.plain[:2] == ['add({"a": 1, "b": 2}): 3', "It is 3."]
-        kernel.run("def add(a: int, b: int) -> int:\n    'Add, and one.'\n    return a + b + 1")
-        assert kernel.run("%%chat\nAgain?").plain[0] == 'add({"a": 1, "b": 2}): 4'
-        before = kernel.value("id(chat), len(chat.history)")
-        for line in ("--new --tool nobody", "--tool time"):
-            assert "has no function" in kernel.run(f"%%chat {line}\nHi").printed
-        assert kernel.value("id(chat), len(chat.history)") == before
-        for request in server.requests:
-            tools = [tool["function"]["name"] for tool in request.json()["tools"]]
-            assert tools == ["add", "slow"]
-
-
-@pytest.mark.parametrize(
-    ("script", "shown"),
-    [
-        ([text("Half"), cut()], "StreamCut: the connection broke"),
-        (status(401, "No such key"), "AuthenticationError: 401 Unauthorized from http"),
-    ],
-)
-def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, shown: str) -> None:
-    """The error is the library's own; its traceback contains no user code and is not shown."""
-    with serve(script) as server:
-        options = f"--provider openai --model m --base-url {server.url}"
-        cell = kernel.start(f"%%chat early {options} --new\nOne").end()
-    (error,) = cell.errors
-    assert error["ename"] == shown.partition(":")[0]
-    line, _hint = error["traceback"]
-    assert line.startswith(shown)
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("taken", "the variable taken is not a Chat"),
-        ("--provider nobody", "invalid choice: 'nobody'"),
-        ("--provider openai", "needs a model"),
-        ("--base-url x --provider openai --model m", "http://"),
-        ("--provider openai --model m --base-url http://x -o temperature", "NAME=VALUE"),
-        ("--provider openai --model m --base-url http://x -o model=b", "use --model"),
-        ("--provider openai --model m --base-url http://x --tool nobody", "no function of this"),
-    ],
-)
-def test_chat_magic_reports_incorrect_usage(kernel: Kernel, line: str, expected: str) -> None:
-    """It prints one line, as IPython's own magics do."""
-    kernel.run("taken = 3")
-    cell = kernel.start(f"%%chat {line} --new\nHi" if "taken" not in line else f"%%chat {line}\nHi")
-    output = cell.end().printed + str(cell.errors)
-    assert expected in output
-
-
-# --- runs
-
-TOOLS = """
-import time
-def add(a: int, b: int) -> int:
-    "Add two numbers."
-    return a + b
-def slow(a: int, b: int, cancel: CancelToken) -> None:
-    print("begun", flush=True)
-    while not cancel.cancelled:
-        time.sleep(0.01)
-def ask(call):
-    return input(f"{call.name}? ") == "y"
-"""
-ADD = tool_call("add", {"a": 1, "b": 2})
-
-
-def test_calls_of_a_run_are_lines_between_its_texts(kernel: Kernel) -> None:
-    """In their order; each gets its result, and the last line counts them."""
-    kernel.run(TOOLS)
-    rounds = [[text("Let *me* see."), ADD], [ADD], ["It is 3."]]
-    with serve(rounds) as server:
-        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[add]))")
-    line = 'add({"a": 1, "b": 2})'
-    assert cell.plain[:4] == ["Let *me* see.", f"{line}: 3", f"{line}: 3", "It is 3."]
-    assert cell.plain[4].startswith("complete · 2 chunks · 2 tool calls · ")
-    assert len(cell.plain) == 5
-    assert f"{line} …" in cell.states
-    assert kernel.value("answer.text") == "Let *me* see.It is 3."
-
-
-def test_a_call_takes_the_place_of_the_placeholder(kernel: Kernel) -> None:
-    """A round without text leaves no empty output."""
-    kernel.run(TOOLS)
-    with serve([[ADD], ["It is 3."]]) as server:
-        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[add]))")
-    assert cell.plain[:2] == ['add({"a": 1, "b": 2}): 3', "It is 3."]
-
-
-def test_hostile_calls_are_text(kernel: Kernel) -> None:
-    """Arguments and results are escaped, made visible, and one short line each."""
-    hostile = "<img src=x onerror=alert(1)>\x1b[2J\n\u202e$\\\\href{x}{y}$"
-    kernel.run("def say(words: str) -> str:\n    return words * 100")
-    with serve([[tool_call("say", {"words": hostile})], ["Done."]]) as server:
-        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[say]))")
-    line, markup = cell.plain[0], cell.outputs[0]["text/html"]
-    assert "<img src=x onerror=alert(1)>␛[2J <U+202E>" in line
-    assert len(line) < 200
-    assert set(re.findall(r"<(\w+)", markup)) == {"details", "summary", "code", "div", "pre"}
-    summary, arguments, result = re.findall("<(?:code|pre)>(.*?)</(?:code|pre)>", markup, re.S)
-    assert html.unescape(summary) == line
-    assert json.loads(html.unescape(arguments))["words"].startswith("<img src=x onerror=alert(1)>")
-    assert html.unescape(result).count("␛[2J\n<U+202E>") == 100
-    assert "\x1b" not in markup
-
-
-def test_a_call_unfolds_to_its_arguments_and_its_result(kernel: Kernel) -> None:
-    """Whole, or with the number of characters that are left out; an error is called one."""
-    kernel.run(
-        "def read(name: str) -> str:\n"
-        "    if name: raise ValueError('no such ' * 30)\n"
-        "    return 'a' * 20_007"
-    )
-    calls = [tool_call("read", {"name": name}) for name in ("", "x")]
-    with serve([calls, ["Done."]]) as server:
-        cell = kernel.run(f"answer = show(openai({server.url!r}).run('x', tools=[read]))")
-    whole, failed = (output["text/html"] for output in cell.outputs[:2])
-    assert "<pre>{\n  &quot;name&quot;: &quot;&quot;\n}</pre>" in whole
-    assert f"<pre>{'a' * 20_000}… (7 more characters)</pre>" in whole
-    assert ">result</div>" in whole
-    assert ">error</div>" in failed
-    assert "no such " * 29 in failed
-    assert len(cell.plain[1]) < 200
-
-
-def test_stop_button_while_a_function_runs(kernel: Kernel) -> None:
-    """It stops at once, and the function's token is cancelled."""
-    kernel.run(TOOLS)
-    with serve([[tool_call("slow", {"a": 1, "b": 2})]]) as server:
-        kernel.run(f"run = openai({server.url!r}).run('x', tools=[slow])")
-        cell = kernel.start("show(run)")
-        while "begun" not in cell.printed:
-            assert not cell._next()
-        started = time.monotonic()
-        kernel.interrupt()
-        cell.end()
-        assert time.monotonic() - started < 1
-    assert [error["ename"] for error in cell.errors] == ["Stopped"]
-    assert cell.plain[0] == 'slow({"a": 1, "b": 2}): no result'
-    assert cell.plain[1] == ""
-    assert cell.plain[2].startswith("cancelled · ")
-
-
-@pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user has declined")])
-def test_approval_by_input(kernel: Kernel, typed: str, result: str) -> None:
-    """``input()`` works in ``approve=``: it is called in the thread of the cell."""
-    kernel.run(TOOLS)
-    with serve([[ADD], ["Done."]]) as server:
-        code = f"answer = show(openai({server.url!r}).run('x', tools=[add], approve=ask))"
-        cell = kernel.start(code)
-        assert cell.wait_input() == "add? "
-        cell.type(typed)
-        cell.end()
-    assert cell.plain[0].startswith(f'add({{"a": 1, "b": 2}}): {result}')
-    assert not cell.errors
-
-
-@pytest.mark.parametrize("way", ["show", "%%chat"])
-def test_stop_button_at_the_question(kernel: Kernel, way: str) -> None:
-    """``input()`` ends at the first press, nothing is called, and the kernel goes on."""
-    kernel.run(TOOLS)
-    with serve([[ADD], ["Next."]]) as server:
-        provider, tools = f"openai({server.url!r})", "tools=[add], approve=ask"
-        if way == "show":
-            cell = kernel.start(f"show({provider}.run('x', {tools}))")
-        else:
-            kernel.run(f"chat = Chat({provider}, {tools})")
-            cell = kernel.start("%%chat\nx")
-        cell.wait_input()
-        started = time.monotonic()
-        kernel.interrupt()
-        cell.end()
-        assert time.monotonic() - started < 1
-        assert [error["ename"] for error in cell.errors] == ["Stopped"]
-        assert cell.plain[0] == 'add({"a": 1, "b": 2}): no result'
-        assert len(server.requests) == 1
-        if way == "%%chat":
-            assert kernel.run("%%chat\nNext?").plain[0] == "Next."
-
-
-def test_run_in_a_script(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a notebook the lines are printed."""
-
-    def add(a: int, b: int) -> int:
-        return a + b
-
-    with serve([answer(text("Let me see."), ADD), answer(text("It is 3."))]) as server:
-        notebook.show(OpenAICompatible("m", base_url=server.url).run("x", tools=[add]))
-    first, second, third, last = capsys.readouterr().out.splitlines()
-    assert (first, second, third) == ("Let me see.", '— add({"a": 1, "b": 2}): 3', "It is 3.")
-    assert last.startswith("— complete · 2 chunks · 1 tool call · ")
 
 
 # --- the Markdown (more in test_safe_markdown.py, and in web/test_jupyterlab.py)
@@ -561,7 +404,7 @@ def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
     output._handle, output._displayed = Handle(), "a"
     monkeypatch.setattr(notebook_output, "monotonic", lambda: clock[0])
     monkeypatch.setattr(notebook_output.time, "sleep", slept.append)
-    stream = SimpleNamespace(text="")
+    stream = SimpleNamespace(text="", refusal="")
     for _ in range(1000):
         stream.text += "b"
         clock[0] += 0.1

@@ -73,6 +73,16 @@ def test_all_of_the_traceback_is_shown_on_demand(kernel: Kernel) -> None:
     assert "urllib3" not in shown(kernel.start("%tb"))
 
 
+@pytest.mark.parametrize("mode", ["Context", "Minimal", "Plain", "Verbose"])
+def test_debug_begins_at_the_error(kernel: Kernel, mode: str) -> None:
+    """With all of its frames, whatever was shown of it."""
+    kernel.run(f"%xmode {mode}")
+    shown(kernel.start(f"{NOBODY}nobody.complete('x')"))
+    kernel.run("%xmode Context")
+    formatter = "get_ipython().InteractiveTB"
+    assert kernel.value(f"{formatter}.tb is sys.last_value.__traceback__")
+
+
 def test_error_that_is_raised_again_shows_the_lines_of_its_cell(kernel: Kernel) -> None:
     """Python keeps the frames of the first time, too."""
     with serve([text("Half"), cut()]) as server:
@@ -104,6 +114,19 @@ def test_message_is_made_visible(kernel: Kernel) -> None:
         found = kernel.start(f"openai({server.url!r}, api_key='sk-secret-1234').complete('x')")
         assert "No␛[2J key<U+202E>" in shown(found)
         plain = shown(kernel.start("%tb Plain"))
+        call = f"openai({server.url!r}).complete('x')"
+        for mode in ("Verbose", "Docs"):  # IPython's mode Docs fails if there is a cause
+            kernel.run(f"%xmode {mode}")
+            alone = kernel.start(
+                f"try:\n    {call}\nexcept Exception as e:\n    kept = e; raise"
+            ).end()
+            cause = kernel.start("raise StreamCut('b\\x1b[2J') from kept").end()
+            for cell, message in ((alone, "No␛[2J"), (cause, "b␛[2J")):
+                lines = "".join(cell.errors[0]["traceback"])
+                assert message in lines
+                assert "\x1b[2J" not in lines
+                assert ("No␛[2J" in lines) == (cell is alone or mode == "Verbose")
+        kernel.run("del kept\n%xmode Context")
     assert "No␛[2J key<U+202E>" in plain
     assert plain.count("sk-secret-1234") == plain.count("api_key='sk-secret-1234'")
 

@@ -17,7 +17,7 @@ from providers_sync import Media, ToolCall, ToolResult
 from providers_sync.notebook_bundles import OutcomeLine, table_bundle
 from providers_sync.notebook_calls import call_bundle
 from providers_sync.notebook_media import MAX_IMAGE_BYTES, media_bundle
-from providers_sync.notebook_output import MAX_IMAGES
+from providers_sync.notebook_output import MAX_BYTES, MAX_IMAGES
 from providers_sync.testing import Step, raw, serve, text
 
 __all__ = ["kernel", "no_leaks"]
@@ -80,6 +80,35 @@ def test_many_images_are_counted(kernel: Kernel) -> None:
     assert len(cell.outputs) == MAX_IMAGES + 1
     assert cell.plain[-2] == "Hi"
     assert f" · {MAX_IMAGES + 9} images · " in cell.plain[-1]
+
+
+def test_images_are_limited_to_ten_megabytes_together(kernel: Kernel) -> None:
+    """The others are named; the notebook's file stays of a size that can be opened."""
+    large = png() + bytes(1_500_000)
+    with serve([[*[image(data_url(large))] * 8, text("Hi")]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    shown = ["image/png" in output for output in cell.outputs]
+    assert shown == [True] * (MAX_BYTES // len(large)) + [False] * 3
+    assert "too large" in cell.outputs[-2]["text/plain"]
+
+
+def test_image_after_sound_is_shown(kernel: Kernel) -> None:
+    """Pieces of sound do not count as images."""
+    piece = base64.b64encode(b"\0" * 300).decode()
+    sound = [event(audio={"id": "a", "data": piece})] * (MAX_IMAGES + 1)
+    with serve([[*sound, image(data_url(png()))]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    assert "image/png" in cell.outputs[0]
+
+
+def test_image_in_a_typed_answer_is_above_its_table(kernel: Kernel) -> None:
+    """The JSON is not torn apart."""
+    with serve([[text('{"a": '), image(data_url(png())), text("1}")]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', into=dict[str, int]))")
+    picture, table = cell.outputs
+    assert "image/png" in picture
+    assert "<table>" in table["text/html"]
+    assert table["text/plain"].startswith('{"a": 1}')
 
 
 def test_sound_is_told_of_at_the_end(kernel: Kernel) -> None:

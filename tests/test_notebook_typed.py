@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import threading
+from typing import Any
 
 import pytest
 from notebook_kit import Kernel, kernel, no_leaks
 
 from providers_sync import notebook
-from providers_sync.testing import cut, serve, stall, text, tool_call, wait
-from providers_sync.value_table import MAX_CELL, MAX_COLUMNS, MAX_HTML, MAX_ROWS, html_table
+from providers_sync.testing import cut, finish, refusal, serve, stall, text, tool_call, wait
+from providers_sync.value_table import (
+    MAX_CELL,
+    MAX_COLUMNS,
+    MAX_HTML,
+    MAX_ROWS,
+    html_answer,
+    html_table,
+)
 
 __all__ = ["kernel", "no_leaks"]
 """Fixtures."""
@@ -36,6 +45,10 @@ def rows(markup: str) -> list[list[str]]:
         ]
         for row in re.findall("<tr>(.*?)</tr>", table)
     ]
+
+
+def text_of(markup: str) -> str:
+    return html.unescape(re.sub("<[^>]*>", "", markup))
 
 
 def test_list_is_a_table_that_grows(kernel: Kernel) -> None:
@@ -97,6 +110,10 @@ def test_serializer_that_fails_loses_no_answer(kernel: Kernel) -> None:
     with serve(['{"name": "Soup", "minutes": 20}']) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', into=Odd))")
     assert rows(cell.outputs[0]["text/html"]) == [["name", "Soup"], ["minutes", "20"]]
+    again = kernel.run("answer")
+    assert kernel.value("answer._repr_html_()") is None
+    assert again.outputs[0]["text/plain"] == '{"name": "Soup", "minutes": 20}'
+    assert again.printed == ""
     assert kernel.value("answer.value.name") == "Soup"
 
 
@@ -113,6 +130,40 @@ def test_stop_button_keeps_the_partial_table(kernel: Kernel) -> None:
         assert cell.plain[1].startswith("cancelled · ")
 
 
+@pytest.mark.parametrize(
+    ("script", "shown", "fails"),
+    [
+        ([text('Careful:\n```json\n{"name": "a", "minutes": 1}\n```\nDo <b>not</b>.')],
+         ["Careful:", "Do <b>not</b>."], False),
+        ([text('{"name": "a", "minutes": 1}'), refusal("I $won't$.")], ["I $won't$."], True),
+        ([text('{"name": "a", "minutes": 1} So I'), finish("length")], ["So I"], True),
+        ([text('{"name": "a", "minutes": 1, "tags": x} Sorry')],
+         ['all of the JSON{"name": "a", "minutes": 1, "tags": ', "x} Sorry"], True),
+        ([text('[note] {"name": "a", "minutes": 1, "hint": "hot"}')],
+         ["[note]", 'all of the JSON{"name": "a", "minutes": 1, "hint": "hot"}'], False),
+    ],
+)  # fmt: skip
+def test_what_is_said_around_the_object_is_shown(
+    kernel: Kernel, script: list[Any], shown: list[str], fails: bool
+) -> None:
+    """Above and below the table, as text: a warning must not get lost."""
+    kernel.run(RECIPE)
+    with serve([script]) as server:
+        ways = (
+            f"answer = show(openai({server.url!r}).stream('x', into=Recipe))",
+            f"openai({server.url!r}).complete('x', into=Recipe)",
+            f"from IPython.display import HTML\n"
+            f"HTML(openai({server.url!r}).complete('x', into=Recipe)._repr_html_())",
+        )
+        for way in ways[:1] if fails else ways:  # one that fails shows what had arrived
+            markup = kernel.start(way).end().outputs[0]["text/html"]
+            assert rows(markup)[:2] == [["name", "a"], ["minutes", "1"]]
+            around = text_of(re.sub("<table>.*</table>", "|", markup, flags=re.S))
+            positions = [around.index(each) for each in shown]
+            assert positions == sorted(positions)
+            assert "```" not in around
+
+
 def test_items_left_out_are_counted(kernel: Kernel) -> None:
     """With ``skip_invalid=True`` the table has the good ones."""
     items = '{"items": [{"name": "a", "minutes": 1}, {"name": "b"}]}'
@@ -120,6 +171,10 @@ def test_items_left_out_are_counted(kernel: Kernel) -> None:
     with serve([items]) as server:
         options = "into=list[Recipe], skip_invalid=True"
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', {options}))")
+    again = kernel.run("display(answer)").outputs[0]
+    assert "1 invalid item" in again["text/html"]
+    assert again["text/plain"].endswith("— 1 invalid item")
+    assert "{&quot;name&quot;: &quot;b&quot;}" in again["text/html"]
     assert [row[0] for row in rows(cell.outputs[0]["text/html"])] == ["name", "a"]
     assert " · 1 invalid item · " in cell.plain[1]
 
@@ -154,13 +209,22 @@ def test_typed_answer_in_a_script_is_its_json(capsys: pytest.CaptureFixture[str]
 def test_table_of_hostile_values_is_text() -> None:
     """No markup, no formula, no control character, in names and in cells."""
     hostile = "<img src=x onerror=alert(1)>&lt;\x1b[2J\u202e$\\href{javascript:f()}{y}$"
-    for value in ({hostile: hostile}, [{hostile: [hostile]}], [hostile], hostile):
-        markup = html_table(value)
-        assert set(re.findall(r"<(\w+)", markup)) <= {"table", "tr", "th", "td", "span"}
-        text = html.unescape(re.sub("<[^>]*>", "", markup))
-        assert "<img src=x onerror=alert(1)>&lt;␛[2J<U+202E>$" in text or "\\u" in text
-        assert "$" not in markup
-        assert "\\" not in markup
+    shown = hostile.replace("\x1b", "␛").replace("\u202e", "<U+202E>")
+    nested = [hostile, "a" * MAX_CELL]
+    folded = json.dumps([shown, nested[1]], ensure_ascii=False).replace("␛", "\\u001b")
+    tables = {
+        html_table({hostile: hostile}): [[shown, shown]],
+        html_table([{hostile: hostile}]): [[shown], [shown]],
+        html_table([hostile, nested]): [[shown], [folded]],
+    }
+    alone = html_table(hostile)
+    amid = html_answer({"a": 1}, f'{hostile} {{"a": 1, "b": 2}} {hostile}')
+    for markup in (*tables, alone, amid):
+        tags = {"table", "tr", "th", "td", "span", "div", "details", "summary"}
+        assert set(re.findall(r"<(\w+)", markup)) <= tags
+        assert not {"$", "\\", "\x1b"} & {*markup}
+    assert [rows(markup.replace("…", "")) for markup in tables] == list(tables.values())
+    assert text_of(alone) == shown
 
 
 def test_large_table_says_what_is_left_out() -> None:
@@ -170,7 +234,7 @@ def test_large_table_says_what_is_left_out() -> None:
     wide = html_table([{str(n): n for n in range(MAX_COLUMNS + 2)}])
     assert wide.endswith("<div>… 2 more columns</div>")
     assert html_table({str(n): n for n in range(MAX_ROWS + 3)}).endswith("… 3 more fields</div>")
-    assert rows(html_table(["a" * (MAX_CELL + 7)])) == [["a" * MAX_CELL + "… (7 more characters)"]]
+    assert rows(html_table(["a" * (MAX_CELL + 7)])) == [["a" * MAX_CELL + "…" + "a" * 7]]
     huge = html_table([{str(n): "$" * MAX_CELL for n in range(MAX_COLUMNS)}] * MAX_ROWS)
     assert len(huge) < MAX_HTML + 1000
     shown = len(rows(huge)) - 1
@@ -194,5 +258,6 @@ def test_table_of(value: object, expected: list[list[str]]) -> None:
 
 
 def test_value_that_is_no_container_is_itself() -> None:
-    assert html_table(False) == "<span>false</span>"
-    assert html_table("a\nb") == "<span>a\nb</span>"
+    """A long text is whole."""
+    for value, shown in ((False, "false"), ("a\nb" * MAX_CELL, "a\nb" * MAX_CELL)):
+        assert text_of(html_table(value)) == shown

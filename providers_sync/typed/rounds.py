@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidAnswer
+from ..finish_reasons import explain
 from ..stream import Channel, PreparedCall, Reading, Source
 from ..types import Completion, Messages
 from .json_form import to_json
@@ -23,11 +24,27 @@ class TypedCompletion(Completion, Generic[T_co]):
     invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
     """With ``skip_invalid=True`` the items that do not validate, each as an error."""
 
-    def _repr_html_(self) -> str:
-        """Return a table of the object for a notebook, in which everything is text."""
-        from ..value_table import html_table  # only notebooks need it
+    def _repr_html_(self) -> str | None:
+        """Return a table of the object for a notebook, in which everything is text.
 
-        return html_table(to_json(self.value))
+        What the answer says around it is there, too, and why it is not whole, if it is not.
+        """
+        from ..value_table import html_answer, html_text  # only notebooks need it
+
+        value = shown_value(self)
+        if value is None:  # then it is shown as text
+            return None
+        text = "\n\n".join(filter(None, [self.text, self.refusal]))
+        words = explain(self)
+        return html_answer(value, text) + (f"<strong>{html_text(words)}</strong>" if words else "")
+
+
+def shown_value(answer: TypedCompletion[Any]) -> Any:
+    """Return the object as JSON, to be shown; ``None`` if a serializer of its type fails."""
+    try:
+        return to_json(answer.value)
+    except Exception:  # noqa: BLE001 (it is the user's code)
+        return None
 
 
 def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:

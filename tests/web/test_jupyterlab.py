@@ -22,11 +22,14 @@ from selenium.webdriver.support.ui import WebDriverWait
 from providers_sync import ToolCall, ToolResult
 from providers_sync.notebook_bundles import OutcomeLine, table_bundle
 from providers_sync.notebook_calls import call_bundle
+from providers_sync.notebook_output import MAX_CALLS, MAX_IMAGES
 
 WAIT_S = 50.0
 TOKEN = "a-token-for-the-test"
-SETTINGS = {"windowingMode": "none", "maxNumberOutputs": 5000}
-"""These keep all cells and outputs on the page, whatever the scroll position."""
+SETTINGS = {"windowingMode": "none"}
+"""This keeps all cells on the page, whatever the scroll position; all else is the default."""
+MAX_OUTPUTS = 50
+"""JupyterLab hides the outputs of a cell that follow."""
 SHOW = """
 from providers_sync.notebook import show
 from providers_sync.testing import ScriptedProvider, text
@@ -58,6 +61,15 @@ rounds = [
 ]
 show(ScriptedProvider(places).stream("?", into=list[Place]))
 show(ScriptedProvider(rounds).run("?", tools=[find]))
+"""
+MANY = """
+from providers_sync.testing import raw, tool_call
+def find(n: int) -> str:
+    return "found"
+pictures = [raw(f"data: {image}\\n\\n".encode()), text("A picture.")] * 60
+rounds = [[text("A remark."), tool_call("find", {"n": n})] for n in range(60)]
+show(ScriptedProvider([*rounds, [*pictures, text("The answer.")]]).run(
+    "?", tools=[find], max_rounds=99))
 """
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGMwaDiAFTEMLQkAztVcAX2XhiIAAAAA"
@@ -224,7 +236,11 @@ def test_malicious_markdown_is_harmless_in_jupyterlab(lab: Lab) -> None:
     """No script runs, no image is requested, and the page contains nothing harmful."""
     sources = [f"{source}\n\n---\n" for source in [*MALICIOUS, *mixed(200)]]
     before = len(lab.requested)
-    found = lab.run(SHOW.format(sources=sources), outputs=len(sources))
+    cells = [
+        SHOW.format(sources=sources[start : start + MAX_OUTPUTS])
+        for start in range(0, len(sources), MAX_OUTPUTS)
+    ]
+    found = lab.run(*cells, outputs=len(sources))
     harms = {source: harm(page) for source, page in zip(sources, found, strict=True)}
     assert {source: items for source, items in harms.items() if items} == {}
     assert not lab.ran()
@@ -278,6 +294,19 @@ def test_tables_calls_and_images_of_an_answer_in_jupyterlab(lab: Lab) -> None:
     assert float(warning.value_of_css_property("opacity")) == 1
     assert lab.find("img[src^='data:image/png']")[0].size["width"] == 8
     assert lab.requested[before:] == []
+
+
+def test_end_of_an_answer_with_many_outputs_is_shown(lab: Lab) -> None:
+    """JupyterLab hides none of them: not the answer, and not its outcome."""
+    imports = ANSWERS.partition("show(")[0].replace("HOSTILE", "''").replace("PNG", PNG)
+    lab.run(imports + MANY, outputs=MAX_CALLS + MAX_IMAGES + 2)
+    assert lab.texts()[-1].startswith("A picture.")
+    assert "The answer." in lab.texts()[-1]
+    assert "complete · " in lab.texts()[-1]
+    assert len(lab.find("img")) == MAX_IMAGES
+    (others,) = [each for each in lab.find("summary") if "more tool calls" in each.text]
+    others.click()
+    assert len([each for each in lab.find("summary") if each.is_displayed()]) == 61
 
 
 def test_outputs_that_jupyterlab_sanitizes(lab: Lab) -> None:
