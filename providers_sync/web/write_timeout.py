@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -43,7 +44,8 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     Elsewhere a warning is logged once, and nothing changes.
 
     A slow reader is not disconnected, except on waitress and gunicorn's gevent workers, whose
-    sockets do not block: there a client must read about 20 KB a second.
+    sockets do not block, and where the server itself speaks TLS: there a client must read about
+    20 KB a second.
 
     Raises ``InvalidRequestError`` if ``seconds`` is not a positive, finite number.
     """
@@ -80,10 +82,12 @@ def _limit(environ: Mapping[str, Any], milliseconds: int) -> bool:
     # Fails on a Unix socket, behind which is a proxy, and if the client has left already.
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        if os.get_blocking(connection.fileno()):  # the limit is on a write that sends nothing
+        # Python repeats a write of TLS that has timed out.
+        if os.get_blocking(connection.fileno()) and not isinstance(connection, ssl.SSLSocket):
+            # The limit is on a write that sends nothing.
             seconds, rest = divmod(milliseconds, 1000)
             timeout = struct.pack("ll", seconds, rest * 1000)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-        else:  # on the time until the client takes the next packet, which may be 64 KB
+        else:  # The limit is on the time until the next packet, which may be 64 KB, fits.
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
     return True

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -147,6 +148,16 @@ def test_any_positive_limit_can_be_set() -> None:
             assert app({"gunicorn.socket": client}, None) == []
             option = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             assert option == milliseconds
+
+
+def test_tls_of_the_server_itself() -> None:
+    """Python repeats its write for ever after ``SO_SNDTIMEO``, so it has the other limit."""
+    app = with_write_timeout(lambda environ, start_response: [])
+    context = ssl.create_default_context()
+    with context.wrap_socket(socket.socket(), server_hostname="localhost") as client:
+        assert app({"gunicorn.socket": client}, None) == []
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16) == bytes(16)
 
 
 def test_unix_socket_is_left_alone(caplog: Any) -> None:
