@@ -171,7 +171,6 @@ function withRendering(exchange) {
   };
   exchange.addText = (text) => { exchange.begin(); exchange.text += text; schedule(); };
   exchange.addReasoning = (text) => {
-    exchange.begin();
     reasoningText += text;
     exchange.reasoning.hidden = false;
     schedule();
@@ -237,7 +236,7 @@ function retry({ box, old, text: said }, button, text) {
 
 function startAgain(text) {
   newChat.click();
-  question.value = text;
+  question.value ||= text;  // unless the next question is there already
   resizeInput();
   updateButton();
 }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from running import ROOT, Upstream
 
-from providers_sync.testing import cut, event, finish, status, text, wait
+from providers_sync.testing import cut, event, finish, reasoning, status, text, wait
 from providers_sync.testing import tool_call as call
 
 pytest.importorskip("selenium")
@@ -68,11 +68,14 @@ def test_partial_answer_stays_until_the_next_begins(tab: Tab, upstream: Upstream
     upstream.set_answer("Again", text("Hello"), cut())
     tab.ask("Again")
     tab.wait_for("The answer broke off", ".note strong")
-    upstream.set_answer("Again", status(401))
-    for _ in range(2):
+    for script, title in [
+        ([status(401)], "The answer failed"),
+        ([reasoning("Hm."), cut()], "The answer broke off"),
+    ]:
+        upstream.set_answer("Again", *script)
         tab.click(TRY_AGAIN)
         tab.wait(lambda: tab.activate().find_elements(By.XPATH, SEND))
-        tab.wait_for("The answer failed", f"{LAST} .note strong")
+        tab.wait_for(title, f"{LAST} .note strong")
         assert tab.see(".exchange.old .text") == "Hello"
         assert len(tab.activate().find_elements(By.CSS_SELECTOR, ".exchange")) == 2
         assert len(tab.driver.find_elements(By.XPATH, TRY_AGAIN)) == 1
