@@ -140,7 +140,7 @@ function startExchange(text, old) {
   answer.append(reasoning, body, waiting);
   box.append(prompt, answer);
   conversation.append(box);
-  box.scrollIntoView({ block: "end" });
+  document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
   const sources = make("ol", "sources");
   sources.hidden = true;
   answer.append(sources);

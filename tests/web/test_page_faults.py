@@ -88,6 +88,22 @@ def test_partial_answer_stays_until_the_next_begins(tab: Tab, upstream: Upstream
     tab.wait_for("complete", ".outcome")
 
 
+def test_end_of_a_long_page_stays_in_view(tab: Tab, upstream: Upstream) -> None:
+    """Also what comes below a new question: the input does not cover it."""
+    upstream.set_answer("Long", text("a\n\n" * 100))
+    upstream.set_answer("Fail", status(401))
+    tab.ask("Long")
+    tab.wait_for("complete", ".outcome")
+    tab.ask("Fail")
+    tab.wait_for("The answer failed", ".note strong")
+    script = (
+        "const bottom = (name) => document.querySelector(name).getBoundingClientRect().bottom;"
+        "return [bottom('.note'), document.querySelector('form').getBoundingClientRect().top]"
+    )
+    note, form = tab.activate().execute_script(script)
+    assert note <= form
+
+
 def test_conversation_that_is_too_long(tab: Tab, upstream: Upstream) -> None:
     """To try again would fail again: a new chat is offered, with the question in its input."""
     upstream.set_answer("Long", text("z " * 99_999))
