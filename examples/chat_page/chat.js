@@ -2,13 +2,13 @@
 // Only complete answers join the conversation; others stay visible and can be retried.
 
 import { events } from "./events.js";
-import { link, show } from "./markdown.js";
+import { show } from "./markdown.js";
+import { addSource } from "./sources.js";
 
 const RENDER_MS = 40;  // a timer, not an animation frame: tabs in the background keep rendering
 const RENDER_SHARE = 4;  // after a slow rendering, pause for this many times its duration
 const NEAR_PX = 80;    // if scrolled up further than this, the user is reading earlier text
 const START_S = 60;    // until the first bytes: a busy site lets a request wait
-const SOURCES = 50;    // maximum shown under an answer
 const SILENCE_S = 15;  // after that: the site sends something four times a second
 const TITLES = {
   cut: "The answer broke off",
@@ -20,11 +20,15 @@ const TITLES = {
 };
 const STOPPED = { outcome: "cancelled", message: "Not part of the conversation." };
 const LOST = { outcome: "cut", message: "The connection to this site was lost." };
-const NO_START = { outcome: "failed", message: "This site does not answer." };
+const failed = (message, kind) => ({ outcome: "failed", message, kind });
+const LOGGED_OUT = failed("This site sent no answer. Are you still logged in? Reload the page.");
+const UNREADABLE = failed("This site sent something that is not an answer.");
+const TOO_LONG = failed("The conversation is too long for this site.", "QuestionError");
+const NO_START = failed("This site does not answer.");
 
 const $ = (selector) => document.querySelector(selector);
 const [conversation, form, question, go] = ["#conversation", "#ask", "#question", "#go"].map($);
-const [welcome, newChat] = ["#welcome", "#new"].map($);
+const [welcome, newChat, spoken] = ["#welcome", "#new", "#spoken"].map($);
 
 let history = [];
 let running = null;  // the AbortController of the running answer
@@ -38,9 +42,10 @@ function make(tag, className, text = "") {
 
 // --- one question and its answer
 
-async function ask(text) {
+// `old` is the box of an earlier attempt: it stays until this one has begun.
+async function ask(text, old = null) {
   const controller = running = new AbortController();
-  const exchange = startExchange(text);
+  const exchange = startExchange(text, old);
   const watch = startWatch(controller);
   const message = { role: "user", content: text };
   document.body.classList.add("running");
@@ -48,10 +53,13 @@ async function ask(text) {
   try {
     const outcome = await receive(exchange, [...history, message], controller.signal, watch);
     showOutcome(exchange, outcome);
-    if (controller === running) history.push(message, { role: "assistant", content: exchange.text });
+    const joins = exchange.text && outcome.outcome !== "paused";
+    if (controller === running && joins) {
+      history.push(message, { role: "assistant", content: exchange.text });
+    }
   } catch (error) {
     if (controller.signal.aborted) error = controller.signal.reason;
-    showFailure(exchange, error, text);
+    showFailure(exchange, error instanceof Error ? UNREADABLE : error, text);
   } finally {
     watch.end();
     exchange.answer.removeAttribute("aria-busy");
@@ -77,6 +85,8 @@ async function receive(exchange, messages, signal, watch) {
     if (name === "delta" || name === "refusal") exchange.addText(data.text);
     else if (name === "reasoning") exchange.addReasoning(data.text);
     else if (name === "citation") exchange.addSource(data);
+    else if (name === "media") exchange.unshown.add(data.kind === "image" ? "an image" : "sound");
+    else if (name === "tool_call") exchange.unshown.add("a function call");
     else if (name === "error") throw data;
     else if (name === "done") return data;
   }
@@ -100,17 +110,20 @@ async function send(messages, signal) {
       method: "POST", headers, signal, body: JSON.stringify(messages),
     });
   } catch {
-    throw { outcome: "failed", message: "This site cannot be reached." };
+    throw failed("This site cannot be reached.");
   }
-  if (response.ok) return response;
-  const body = await response.json().catch(() => ({}));
-  const message = `This site answered with status ${response.status}.`;
-  throw body.error ?? { outcome: "failed", message };
+  const type = response.headers.get("Content-Type") ?? "";
+  if (response.ok && type.startsWith("text/event-stream")) return response;
+  if (response.ok) throw LOGGED_OUT;  // the page of a login, for example
+  if (response.status === 413) throw TOO_LONG;
+  const body = await response.json().catch(() => null);
+  if (body?.error?.message) throw body.error;
+  throw failed(`This site answered with status ${response.status}.`);
 }
 
 // --- what the page shows
 
-function startExchange(text) {
+function startExchange(text, old) {
   welcome.hidden = true;
   newChat.hidden = false;
   const box = make("section", "exchange");
@@ -119,7 +132,7 @@ function startExchange(text) {
   const waiting = make("p", "waiting");
   const reasoning = make("details", "reasoning");
   const body = make("div", "text");
-  waiting.setAttribute("aria-label", "Waiting for the model");
+  spoken.textContent = "Waiting for the model";
   waiting.append(make("i", ""), make("i", ""), make("i", ""));
   reasoning.hidden = true;
   reasoning.append(make("summary", "", "Thinking"), make("div", ""));
@@ -127,11 +140,12 @@ function startExchange(text) {
   answer.append(reasoning, body, waiting);
   box.append(prompt, answer);
   conversation.append(box);
-  box.scrollIntoView({ block: "end" });
+  document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
   const sources = make("ol", "sources");
   sources.hidden = true;
   answer.append(sources);
-  return withRendering({ box, answer, waiting, reasoning, body, sources, text: "" });
+  const unshown = new Set();  // what has arrived that this page does not show
+  return withRendering({ box, answer, waiting, reasoning, body, sources, unshown, old, text: "" });
 }
 
 // Adds the methods that collect streamed text, and render it at intervals.
@@ -151,24 +165,18 @@ function withRendering(exchange) {
     pause = Math.max(RENDER_MS, RENDER_SHARE * (performance.now() - start));
   };
   const schedule = () => { timer ??= setTimeout(exchange.render, pause); };
-  exchange.addText = (text) => { exchange.text += text; schedule(); };
+  exchange.begin = () => {
+    exchange.old?.remove();
+    exchange.old = null;
+  };
+  exchange.addText = (text) => { exchange.begin(); exchange.text += text; schedule(); };
   exchange.addReasoning = (text) => {
     reasoningText += text;
     exchange.reasoning.hidden = false;
     schedule();
   };
   const known = new Set();
-  exchange.addSource = ({ url, title }) => {
-    const name = title || url;
-    if (!name || known.has(url ?? name) || known.size === SOURCES) return;
-    known.add(url ?? name);
-    const [item, node] = [make("li", ""), url ? link(url, url) : new Text()];
-    node.textContent = name;
-    node.title = url;
-    item.append(node);
-    exchange.sources.append(item);
-    exchange.sources.hidden = false;
-  };
+  exchange.addSource = (source) => addSource(exchange.sources, known, source);
   return exchange;
 }
 
@@ -180,35 +188,57 @@ function keepAtEnd(change) {
   if (wasNearEnd) page.scrollTop = page.scrollHeight;
 }
 
-function showOutcome({ answer, waiting }, { outcome, note, model, stats }) {
+function showOutcome({ answer, waiting, unshown, begin }, { outcome, note, model, stats }) {
   const chunks = stats.chunks === 1 ? "1\xa0chunk" : `${stats.chunks}\xa0chunks`;
   const facts = [outcome, model, chunks, `${stats.duration_s.toFixed(1)}\xa0s`];
+  const unseen = `The model sent ${[...unshown].join(" and ")}, which this page does not show`;
+  begin();
+  spoken.textContent = note || "The answer is complete";
   keepAtEnd(() => {
     waiting.remove();
+    if (unshown.size) answer.append(make("p", "outcome reason", unseen));
     if (note) answer.append(make("p", "outcome reason", note));  // how it ended, as text
     answer.append(make("p", "outcome", facts.filter(Boolean).join(" · ")));
   });
 }
 
-function showFailure({ box, answer, waiting }, { outcome, message, kind, reference }, text) {
+function showFailure(exchange, { outcome, message, kind, reference }, text) {
+  const { answer, waiting } = exchange;
   const note = make("div", outcome === "cancelled" ? "note stopped" : "note failed");
-  const retry = make("button", "", "Try again");
+  const isRefused = kind === "QuestionError";  // the same question would be refused again
+  const button = make("button", "", isRefused ? "New chat" : "Try again");
+  spoken.textContent = "";  // the note is an alert
   note.setAttribute("role", "alert");
-  retry.type = "button";
-  retry.addEventListener("click", () => {
+  button.type = "button";
+  button.addEventListener("click", () => {
     if (running) return;
-    box.remove();
-    ask(text);
+    if (isRefused) startAgain(text);
+    else retry(exchange, button, text);
     focusInput();
   });
   const reason = make("p", "", message || "No reason was given.");
   const facts = [kind, reference].filter(Boolean).join(" · ");  // both are in the operator's log
   if (facts) reason.append(" ", make("span", "kind", facts));
-  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), reason, retry);
+  note.append(make("strong", "", TITLES[outcome] ?? TITLES.failed), reason, button);
   keepAtEnd(() => {
     waiting.remove();
     answer.append(note);
   });
+}
+
+// What an attempt has said stays, greyed, until the next one has begun.
+function retry({ box, old, text: said }, button, text) {
+  box.classList.add("old");
+  button.remove();
+  if (!said) box.remove();
+  ask(text, said ? box : old);
+}
+
+function startAgain(text) {
+  newChat.click();
+  question.value ||= text;  // unless the next question is there already
+  resizeInput();
+  updateButton();
 }
 
 function becomeIdle() {
@@ -257,7 +287,7 @@ question.addEventListener("keydown", (event) => {
   submit();  // while an answer is running, the next question stays in the input
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") running?.abort(STOPPED);
+  if (event.key === "Escape" && !event.isComposing) running?.abort(STOPPED);
 });
 // A page that the browser keeps for "Back" would wait for an answer that does not come.
 addEventListener("pagehide", () => running?.abort(STOPPED));
@@ -268,6 +298,7 @@ newChat.addEventListener("click", () => {
   for (const box of document.querySelectorAll(".exchange")) box.remove();
   welcome.hidden = false;
   newChat.hidden = true;
+  spoken.textContent = "";
   focusInput();
 });
 for (const button of welcome.querySelectorAll("button")) {

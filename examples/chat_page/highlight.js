@@ -9,6 +9,7 @@ const QUOTED = `${DOUBLE.source}|${SINGLE.source}`;
 const BACKTICKS = /`(?:[^`\\]|\\[^])*`?/.source;
 const TRIPLE = /"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)/.source;
 const SLASHES = /\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)/.source;
+const PYTHON_COMMENT = /#[^\n]*/.source;
 const HASH = /(?<![^\s;(){}])#[^\n]*/.source;
 const DASHES = /--[^\n]*/.source;
 
@@ -36,7 +37,7 @@ const LUA_WORDS = `and break do else elseif end false for function goto if in lo
 const DATA_WORDS = "true false null yes no on off";
 
 const LANGUAGES = [
-  ["python py py3 pycon ipython", `${HASH}`, `${TRIPLE}|${QUOTED}`, PYTHON_WORDS],
+  ["python py py3 pycon ipython", PYTHON_COMMENT, `${TRIPLE}|${QUOTED}`, PYTHON_WORDS],
   ["javascript js jsx mjs typescript ts tsx go golang", SLASHES, `${QUOTED}|${BACKTICKS}`, C_WORDS],
   ["c h cpp c++ cc hpp csharp cs java kotlin kt scala swift dart php objective-c glsl proto zig",
     SLASHES, QUOTED, C_WORDS],
@@ -56,7 +57,7 @@ const byName = new Map();
 for (const [names, comment, string, words, ignoreCase = ""] of LANGUAGES) {
   const isMarkup = names.startsWith(MARKUP);
   const word = isMarkup ? "</?[A-Za-z][\\w:.-]*|/?>" : "[@\\p{L}_$][\\p{L}\\p{N}_$]*";
-  const number = isMarkup ? "&#?\\w+;" : "\\d[\\w.]*";
+  const number = isMarkup ? "&#?\\w+;" : "\\d(?:[\\w.]|'(?=\\d))*";
   const source = `(?<comment>${comment})|(?<string>${string})|(?<number>${number})|(?<word>${word})`;
   const language = {
     pattern: new RegExp(source, "gu"),

@@ -6,7 +6,7 @@ import { highlight } from "./highlight.js";
 const DEPTH = 20;      // of nested quotes and lists; deeper levels are shown as typed
 const COLUMNS = 100;   // maximum in a table
 const SPAN = 1000;     // maximum characters of emphasis: limits each search for a closing delimiter
-const FORMULA_LINES = 50;  // maximum of a formula: limits each search for its end
+const FORMULA_LINES = 200;  // maximum of a formula: limits each search for its end
 
 // Shows `source` in `box`; replaces only the blocks that have changed since the last call.
 // If rendering fails, the plain text is shown.
@@ -17,7 +17,7 @@ export function show(box, source) {
     const plain = document.createElement("p");
     plain.className = "plain";
     plain.textContent = source;
-    box.blockKeys = null;
+    box.shown = null;
     box.replaceChildren(plain);
   }
 }
@@ -25,13 +25,21 @@ export function show(box, source) {
 function render(box, source) {
   const blocks = split(source.replace(/\r\n?/g, "\n").split("\n"));
   const keys = blocks.map((block) => JSON.stringify(block));
-  const oldKeys = box.blockKeys ?? [];
+  const old = box.shown ?? { blocks: [], keys: [] };
   let same = 0;
-  while (same < oldKeys.length && same < keys.length && oldKeys[same] === keys[same]) same++;
+  while (same < old.keys.length && same < keys.length && old.keys[same] === keys[same]) same++;
+  if (isLongerCode(old.blocks[same], blocks[same])) {
+    fillCode(box.childNodes[same].querySelector("code"), blocks[same]);
+    same++;
+  }
   while (box.childNodes.length > same) box.lastChild.remove();
   appendAll(box, blocks.slice(same).map(element));
-  box.blockKeys = keys;
+  box.shown = { blocks, keys };
 }
+
+// Code that streams keeps its element, so that it can be scrolled and copied meanwhile.
+const isLongerCode = (old, block) =>
+  old?.kind === "pre" && block?.kind === "pre" && old.language === block.language;
 
 // One by one: a call cannot take a hundred thousand arguments.
 function appendAll(node, children) {
@@ -103,18 +111,20 @@ function code(lines, at) {
 }
 
 // A formula on lines of its own; without its end, which may not have arrived yet, it is text.
+// It may contain blank lines if its first line is only the delimiter.
 function formula(lines, at) {
-  const start = lines[at].trim().slice(0, 2);
-  const end = start === "$$" ? "$$" : "\\]";
+  const first = lines[at].trim();
+  const end = first.startsWith("$$") ? "$$" : "\\]";
   const inner = [];
-  for (const last = at + FORMULA_LINES; at < lines.length && at < last && lines[at].trim(); at++) {
-    const line = inner.length ? lines[at] : lines[at].trim().slice(2);
-    const found = line.indexOf(end);
-    inner.push(found < 0 ? line : line.slice(0, found));
+  for (const last = at + FORMULA_LINES; at < lines.length && at < last; at++) {
+    if (!lines[at].trim() && first.length > 2) break;
+    const line = inner.length ? lines[at] : first;
+    const found = line.indexOf(end, inner.length ? 0 : 2);
+    inner.push(found < 0 ? line : line.slice(0, found + 2));
     if (found < 0) continue;
     const rest = line.slice(found + 2).trim();
     if (rest.length > 1 || /\w/.test(rest)) return null;  // a formula in a sentence
-    return [{ kind: "formula", text: inner.join("\n").trim() + rest }, at + 1];
+    return [{ kind: "formula", text: inner.join("\n") + rest }, at + 1];
   }
   return null;
 }
@@ -239,19 +249,26 @@ function itemNode(blocks, loose) {
   return node;
 }
 
-function codeBox(pre, { language, text }) {
+function fillCode(code, { text, language }) {
+  code.replaceChildren();
+  highlight(code, text, language);
+}
+
+function codeBox(pre, block) {
   const box = document.createElement("div");
   const bar = document.createElement("div");
   const name = document.createElement("span");
   const copy = document.createElement("button");
   const code = document.createElement("code");
   box.className = "code";
-  name.textContent = language || "text";
+  name.textContent = block.language || "text";
+  pre.setAttribute("role", "region");
+  pre.setAttribute("aria-label", `Code: ${name.textContent}`);
   copy.type = "button";
   copy.textContent = "Copy";
   copy.addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(text);
+      await navigator.clipboard.writeText(code.textContent);
       copy.textContent = "Copied";
     } catch {  // forbidden, or the page was not loaded by HTTPS
       getSelection().selectAllChildren(code);
@@ -259,7 +276,7 @@ function codeBox(pre, { language, text }) {
     }
     setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   });
-  highlight(code, text, language);
+  fillCode(code, block);
   pre.tabIndex = 0;  // lets the keyboard scroll it
   bar.append(name, copy);
   pre.append(code);
@@ -301,7 +318,7 @@ function tableBox(node, { head, alignments, rows }) {
 // In order of precedence: of the matches at the earliest position, the first wins.
 const INLINE = new RegExp(
   [
-    /\\\((?<formula>[^]{1,SPAN}?)\\\)|\\\[(?<formula2>[^]{1,SPAN}?)\\\]|\$\$(?<formula3>[^$]{1,SPAN})\$\$/,
+    /\\\((?<formula>[^]{1,SPAN}?)\\\)|\\\[(?<formula2>[^]{1,SPAN}?)\\\]|\$\$(?=\S)(?<formula3>[^$]{0,SPAN}[^$\s])\$\$/,
     /\\(?<escaped>[!-/:-@[-`{-~])/,
     /(?<!`)(?<ticks>`+)(?!`)(?<code>[^]*?[^`])\k<ticks>(?!`)/,
     /(?<image>!)?\[(?<label>(?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\((?<target><[^<>\n]*>|(?:[^\s()]|\([^\s()]*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\)/,
@@ -328,7 +345,7 @@ function inline(node, text) {
 function inlineNode({ 0: source, groups }) {
   const { escaped, code, label, target, auto, bare, line } = groups;
   const formula = groups.formula ?? groups.formula2 ?? groups.formula3;
-  if (formula !== undefined) return formulaNode(formula.trim());
+  if (formula !== undefined) return formulaNode(source);
   if (escaped !== undefined) return escaped;
   if (line !== undefined) return source === "\n" ? "\n" : document.createElement("br");
   if (code !== undefined) {

@@ -35,6 +35,10 @@ from providers_sync.web import (
 )
 
 PAGE = Path(__file__).parent.parent / "chat_page"
+CONTENT_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'"
+)
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def guard(get_response):
 
     def middleware(request):
         response = get_response(request)
-        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        response.headers["Content-Security-Policy"] = CONTENT_POLICY
         return response
 
     return middleware

@@ -26,6 +26,10 @@ from providers_sync.web import (
 )
 
 PAGE = Path(__file__).parent.parent / "chat_page"
+CONTENT_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'"
+)
 
 app = Flask(__name__, static_folder=PAGE, static_url_path="/page")
 app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
@@ -67,7 +71,7 @@ def refuse(error: ProviderError) -> tuple[dict[str, object], int]:
 @app.after_request
 def guard(response: Response) -> Response:
     """Allow no scripts but the page's own, whatever a model writes."""
-    response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
     return response
 
 

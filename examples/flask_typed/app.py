@@ -16,12 +16,13 @@ import functools
 import os
 from collections.abc import Iterator
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 from pydantic import BaseModel
 
 from providers_sync import OpenAICompatible, Provider, ProviderError, TypedStream
 from providers_sync.gateway import serve
 from providers_sync.providers import get_provider
+from providers_sync.types import Messages
 from providers_sync.web import (
     PLAIN_HEADERS,
     SSE_HEADERS,
@@ -50,24 +51,32 @@ def provider() -> Provider:
     return OpenAICompatible("echo", base_url=serve("echo").url("openai"))
 
 
+def posted() -> Messages:
+    """Return the messages of the request."""
+    try:
+        return question(request.get_json())
+    except RecursionError:  # Flask refuses invalid JSON, but not JSON that is nested too deeply
+        abort(400)
+
+
 @app.post("/recipe")
 def recipe() -> Response:
     """Return one object."""
-    messages = question(request.get_json())
+    messages = posted()
     return jsonify(provider().complete(messages, into=Recipe).value.model_dump())
 
 
 @app.post("/recipe-events")
 def recipe_events() -> Response:
     """Stream the text of one object; ``done`` has the object."""
-    answer = provider().prepare(question(request.get_json()), into=Recipe)
+    answer = provider().prepare(posted(), into=Recipe)
     return Response(sse(answer), headers=SSE_HEADERS)
 
 
 @app.post("/recipes")
 def recipes() -> Response:
     """Return a line of JSON for each item; a broken answer breaks off the body, too."""
-    messages = question(request.get_json())
+    messages = posted()
     stream = provider().stream(messages, into=list[Recipe], skip_invalid=True)
     return Response(lines(stream), headers=PLAIN_HEADERS, mimetype="application/x-ndjson")
 

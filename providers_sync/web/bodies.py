@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any, Union
 
 from ..config import KEEP_ALIVE_S
-from ..errors import InvalidAnswer, ProviderError, StreamCancelled
+from ..errors import ProviderError, StreamCancelled
 from ..stream import (
     GOOD_OUTCOMES,
     PreparedCall,
     Stream,
+    channel_of,
     current_batch,
     ended_completion,
     fetch_batch,
@@ -21,7 +23,7 @@ from ..stream import (
 from ..typed import TypedStream, to_json
 from ..types import Completion, Outcome
 from .events import COMMENT, encode, encode_event, outcome_data
-from .public_errors import report_error, report_unsaved
+from .public_errors import report_error, report_invalid, report_unsaved
 
 Streamable = Union[Stream, PreparedCall]
 """What a body is made from: ``provider.stream(…)`` or ``provider.prepare(…)``; of a run:
@@ -82,6 +84,8 @@ class WSGIBody(Iterator[bytes]):
         self._answer = answer
         self._stream = answer if isinstance(answer, Stream) else None
         self._closed = False
+        self._lock = threading.Lock()
+        """Held while the stream is made: another thread may close the body."""
         self._at_end = _AtEnd(on_end)
 
     @property
@@ -99,27 +103,26 @@ class WSGIBody(Iterator[bytes]):
     def _next(self) -> bytes:
         raise NotImplementedError
 
-    def _start_stream(self) -> Stream:
-        if self._stream is None:
-            assert isinstance(self._answer, PreparedCall)
-            self._stream = self._answer.begin()
-            if self._closed:  # by another thread in the meantime
-                self._stream.close()
-        return self._stream
+    def _get_stream(self) -> Stream:
+        """Return the stream; a prepared call is sent now, unless the body is closed."""
+        with self._lock:
+            if self._stream is None:
+                assert isinstance(self._answer, PreparedCall)
+                closed = self._closed
+                self._stream = self._answer.unstarted() if closed else _begin(self._answer)
+            return self._stream
 
     def close(self) -> None:
         """Cancel the answer now and end the body."""
         self._closed = True
-        if self._stream is None:  # nothing was sent
-            assert isinstance(self._answer, PreparedCall)
-            self._stream = self._answer.unstarted()
-        self._stream.close()
-        self._at_end(self._stream)
+        stream = self._get_stream()
+        stream.close()
+        self._at_end(stream)
 
 
 class _Plain(WSGIBody):
     def _next(self) -> bytes:
-        stream = self._start_stream()
+        stream = self._get_stream()
         try:
             text = next(stream, None)
         except ProviderError as error:
@@ -144,7 +147,7 @@ class _Events(WSGIBody):
 
     def _next(self) -> bytes:
         if self._chunks is None:
-            self._chunks = _encode_stream(self._start_stream(), self._at_end)
+            self._chunks = _encode_stream(self._get_stream(), self._at_end)
             return COMMENT  # servers hold the headers back until the first bytes
         return next(self._chunks)
 
@@ -181,13 +184,24 @@ def plain(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
 def _completion(stream: Stream) -> Completion:
     """Return what has been said; of a typed answer that is valid a ``TypedCompletion``."""
     if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
-        with contextlib.suppress(InvalidAnswer):
+        with contextlib.suppress(Exception):  # a validator may raise anything
             return stream.completion()
     return ended_completion(stream)
 
 
+def _begin(call: PreparedCall) -> Stream:
+    """Send a prepared call; if no thread can be started, its stream fails like any other."""
+    try:
+        return call.begin()
+    except ProviderError as error:
+        stream = call.unstarted()
+        channel_of(stream).end(error)
+        return stream
+
+
 def _encode_stream(stream: Stream, at_end: _AtEnd) -> Iterator[bytes]:
-    value = {}
+    value: dict[str, Any] = {}
+    failure = None
     try:
         more = True
         while more:
@@ -198,11 +212,17 @@ def _encode_stream(stream: Stream, at_end: _AtEnd) -> Iterator[bytes]:
             while not stream.wait(KEEP_ALIVE_S):
                 yield COMMENT
             more = fetch_batch(stream, batch)
-        if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
-            value["value"] = _without_nan(to_json(stream.value))
-        failure = report_error(_cancelled()) if stream.outcome is Outcome.CANCELLED else None
+        if stream.outcome is Outcome.CANCELLED:
+            raise _cancelled()
     except ProviderError as error:
         failure = report_error(error, stream.request_id)
+    if isinstance(stream, TypedStream) and stream.outcome in GOOD_OUTCOMES:
+        try:
+            value["value"] = _without_nan(to_json(stream.value))
+        except ProviderError as error:
+            failure = report_error(error, stream.request_id)
+        except Exception as error:  # noqa: BLE001 (of the type's own validators and serializers)
+            failure = report_invalid(error)
     unsaved = at_end(stream)
     if failure := failure or unsaved:
         yield encode_event("error", failure)

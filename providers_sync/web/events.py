@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import InvalidRequestError
 from ..files import image_url
@@ -26,6 +27,8 @@ COMMENT = b":\n\n"
 """Says nothing; a browser ignores it."""
 _EVENT_NAMES = {TextDelta: "delta", ReasoningDelta: "reasoning", Refusal: "refusal"}
 _WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f]{1,8000}", re.IGNORECASE)
+_ENCODED = re.compile("[\"'<>`\\\\\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters that could end an attribute in HTML, or show a URL as another one."""
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _TOOL_FAILURE = "The function was not called, or has failed."
 
@@ -53,7 +56,9 @@ def encode(event: Event) -> bytes:
 
 def _web_url(url: str | None) -> str | None:
     """Return a URL that is safe as a link, or ``None``: not ``javascript:``, for example."""
-    return url if url and _WEB_URL.fullmatch(url) else None
+    if not url or not _WEB_URL.fullmatch(url):
+        return None
+    return _ENCODED.sub(lambda match: quote(match[0]), url)
 
 
 def _image_url(data: bytes) -> str | None:

@@ -74,24 +74,31 @@ def report_error(error: ProviderError, request_id: str | None = None) -> dict[st
     if reference is None:
         reference = error.__dict__["_reference"] = os.urandom(4).hex()
         _log(error, reference, getattr(error, "request_id", None) or request_id)
-    return {
-        "message": _message(error),
-        "kind": type(error).__name__,
-        "outcome": str(error.outcome),
-        "reference": reference,
-    }
+    return {**_public_data(error), "reference": reference}
 
 
 def report_unsaved(error: Exception) -> dict[str, str]:
     """Log an error of ``on_end``; return what a browser may know about it."""
+    reference = _log_traceback("on_end of an answer failed", error)
+    message, outcome = "This site could not save the answer.", str(Outcome.FAILED)
+    return {"message": message, "kind": "SaveError", "outcome": outcome, "reference": reference}
+
+
+def report_invalid(error: Exception) -> dict[str, str]:
+    """Log what the app's own type raised; the browser is told of an ``InvalidAnswer``."""
+    reference = _log_traceback("the type of a typed answer failed", error)
+    return {**_public_data(InvalidAnswer("")), "reference": reference}
+
+
+def _log_traceback(what: str, error: Exception) -> str:
     reference = os.urandom(4).hex()
-    log.error("on_end of an answer failed (reference %s)", reference, exc_info=error)
-    return {
-        "message": "This site could not save the answer.",
-        "kind": "SaveError",
-        "outcome": str(Outcome.FAILED),
-        "reference": reference,
-    }
+    log.error("%s (reference %s)", what, reference, exc_info=error)
+    return reference
+
+
+def _public_data(error: ProviderError) -> dict[str, str]:
+    outcome = str(error.outcome)
+    return {"message": _message(error), "kind": type(error).__name__, "outcome": outcome}
 
 
 def _message(error: ProviderError) -> str:

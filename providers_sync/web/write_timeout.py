@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import socket
+import ssl
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,6 +20,11 @@ _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _OWN_TIMEOUT = "uwsgi.version"
 """uWSGI disconnects such a client by itself (``--socket-timeout``, 4 s)."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
+_UNSENT_BYTES = 16 * 1024
+"""What the system buffers beyond what the client takes: a write goes on when half of it is sent.
+
+Without this limit it may be megabytes, and a slow client would seem to take nothing.
+"""
 _LONGEST_MS = 2**31 - 1
 _log = logging.getLogger("providers_sync")
 
@@ -31,9 +39,13 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
 
     Otherwise a client that stops reading, or vanishes without closing its connection, holds a
     thread of the server, and the call to the model, as long as it likes. The system keeps the
-    timeout (``TCP_USER_TIMEOUT``): it ends the connection, the server's write fails, and the server
-    closes the body. That needs Linux, and gunicorn, waitress, or Werkzeug's server (``flask run``);
-    uWSGI has a timeout of its own. Elsewhere a warning is logged once, and nothing changes.
+    timeout: the server's write fails, and the server closes the body. That needs Linux, and
+    gunicorn, waitress, or Werkzeug's server (``flask run``); uWSGI has a timeout of its own.
+    Elsewhere a warning is logged once, and nothing changes.
+
+    A slow reader is not disconnected, except on waitress and gunicorn's gevent workers, whose
+    sockets do not block, and where the server itself speaks TLS: there a client must read about
+    20 KB a second.
 
     Raises ``InvalidRequestError`` if ``seconds`` is not a positive, finite number.
     """
@@ -69,5 +81,13 @@ def _limit(environ: Mapping[str, Any], milliseconds: int) -> bool:
         return False
     # Fails on a Unix socket, behind which is a proxy, and if the client has left already.
     with contextlib.suppress(OSError):
-        connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        # Python repeats a write of TLS that has timed out.
+        if os.get_blocking(connection.fileno()) and not isinstance(connection, ssl.SSLSocket):
+            # The limit is on a write that sends nothing.
+            seconds, rest = divmod(milliseconds, 1000)
+            timeout = struct.pack("ll", seconds, rest * 1000)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        else:  # The limit is on the time until the next packet, which may be 64 KB, fits.
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
     return True

@@ -382,6 +382,9 @@ WIDE = """\
 """.format("a | " * 30, "---|" * 31, "code " * 60, "W" * 200, "c" * 200, "w" * 200)
 
 
+DEEP = "".join("  " * level + f"- {level}\n" for level in range(20)) + "\n" + "> " * 20 + "end\n\n"
+
+
 def test_the_page_fits_a_phone_in_dark_mode(page: Tab, upstream: Upstream) -> None:
     """Wide tables and code scroll, long words break, and the page follows the colour scheme."""
     driver = page.activate()
@@ -389,15 +392,17 @@ def test_the_page_fits_a_phone_in_dark_mode(page: Tab, upstream: Upstream) -> No
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
-    upstream.set_answer("W" * 200, text(WIDE))
+    upstream.set_answer("W" * 200, text(WIDE + DEEP + f"```{'l' * 80}\nx\n```"))
     page.ask("W" * 200)
     page.wait_for("complete", ".outcome")
-    width, colour = driver.execute_script(
+    width, colour, *ends = driver.execute_script(
         "return [document.scrollingElement.scrollWidth,"
-        " getComputedStyle(document.body).backgroundColor]"
+        " getComputedStyle(document.body).backgroundColor,"
+        " ...[...document.querySelectorAll('.code button, .text li, .text blockquote')]"
+        ".map(node => node.getBoundingClientRect().right)]"
     )
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert width <= 360
+    assert max(width, *ends) <= 360
     assert max(map(int, re.findall(r"\d+", colour))) < 64
 
 

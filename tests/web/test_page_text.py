@@ -42,6 +42,12 @@ CODE = [
         '    <span class="keyword">return</span> <span class="string">\'it\\\'s\'</span>'
         ' + str(<span class="number">1.5</span>)',
     ),
+    (
+        "python",
+        "x = [1]# it's",
+        'x = [<span class="number">1</span>]<span class="comment"># it\'s</span>',
+    ),
+    ("cpp", "n = 1'000'000;", "n = <span class=\"number\">1'000'000</span>;"),
     ("py", '"""a\n# b"""', '<span class="string">"""a\n# b"""</span>'),
     (
         "js",
@@ -98,11 +104,14 @@ def test_code_takes_linear_time(page: Tab, language: str) -> None:
 
 
 def test_sources_are_links_below_the_answer(page: Tab, upstream: Upstream) -> None:
-    """Each once, with its title as text; only addresses on the web become links."""
+    """Each once, with its title as text and its host; only addresses on the web become links."""
     sources = [
         *({"url": "https://a.example/x", "title": "**A** <b>"},) * 2,
         {"url": "https://b.example/"},
         {"url": "javascript:alert(1)", "title": "C"},
+        {"url": "https://d.example/", "title": "https://bank.example/"},
+        {"url": "https://e.example/", "title": " \n "},
+        {"url": "https://f.example/", "title": "T" * 200},
     ]
     annotations = [{"type": "url_citation", "url_citation": source} for source in sources]
     chunk = {"choices": [{"index": 0, "delta": {"annotations": annotations}}]}
@@ -114,31 +123,46 @@ def test_sources_are_links_below_the_answer(page: Tab, upstream: Upstream) -> No
         " [item.textContent, item.querySelector('a')?.href ?? null])"
     )
     assert page.activate().execute_script(script) == [
-        ["**A** <b>", "https://a.example/x"],
+        ["**A** <b> a.example", "https://a.example/x"],
         ["https://b.example/", "https://b.example/"],
         ["C", None],
+        ["https://bank.example/ d.example", "https://d.example/"],
+        ["https://e.example/", "https://e.example/"],
+        [f"{'T' * 100}… f.example", "https://f.example/"],
     ]
 
 
 INLINE = '<code class="formula" title="Formula">{}</code>'
 BLOCK = f'<p class="formula">{INLINE}</p>'
 FORMULAS = [
-    (r"Let \(a_1 * b_2 * c\) be", f"<p>Let {INLINE.format('a_1 * b_2 * c')} be</p>"),
-    (r"So \[x^2\] holds", f"<p>So {INLINE.format('x^2')} holds</p>"),
-    ("So $$a_i * b_i$$ holds", f"<p>So {INLINE.format('a_i * b_i')} holds</p>"),
-    ("\\[\na\n+ b\n- c\n\\]", BLOCK.format("a\n+ b\n- c")),
-    ("So:\n$$\n# a **b**\n$$\nthen", f"<p>So:</p>{BLOCK.format('# a **b**')}<p>then</p>"),
-    ("$$E = mc^2$$.", BLOCK.format("E = mc^2.")),
-    ("  \\[ a \\]", BLOCK.format("a")),
-    (r"**bold \(a*b\)**", f"<p><strong>bold {INLINE.format('a*b')}</strong></p>"),
-    (r"- \(a_b_c\)", f"<ul><li>{INLINE.format('a_b_c')}</li></ul>"),
+    (r"Let \(a_1 * b_2 * c\) be", "<p>Let " + INLINE.format(r"\(a_1 * b_2 * c\)") + " be</p>"),
+    (r"So \[x^2\] holds", "<p>So " + INLINE.format(r"\[x^2\]") + " holds</p>"),
+    ("So $$a_i * b_i$$ holds", "<p>So " + INLINE.format("$$a_i * b_i$$") + " holds</p>"),
+    ("\\[\na\n+ b\n- c\n\\]", BLOCK.format("\\[\na\n+ b\n- c\n\\]")),
+    ("\\[\na\n\n- b\n\\]", BLOCK.format("\\[\na\n\n- b\n\\]")),
+    ("$$ a\n\n- b $$", "<p>$$ a</p><ul><li>b $$</li></ul>"),
+    ("\\[\n" + "a_1_\n" * 99 + "\\]", BLOCK.format("\\[\n" + "a_1_\n" * 99 + "\\]")),
+    (
+        "So:\n$$\n# a **b**\n$$\nthen",
+        "<p>So:</p>" + BLOCK.format("$$\n# a **b**\n$$") + "<p>then</p>",
+    ),
+    ("$$E = mc^2$$.", BLOCK.format("$$E = mc^2$$.")),
+    ("  \\[ a \\]", BLOCK.format(r"\[ a \]")),
+    (r"**bold \(a*b\)**", "<p><strong>bold " + INLINE.format(r"\(a*b\)") + "</strong></p>"),
+    (r"- \(a_b_c\)", "<ul><li>" + INLINE.format(r"\(a_b_c\)") + "</li></ul>"),
     (r"`\(a\)`", r"<p><code>\(a\)</code></p>"),
     (r"\\(a\\)", r"<p>\(a\)</p>"),
     (r"\(not ended *yet*", "<p>(not ended <em>yet</em></p>"),
     ("$$\nnot ended *yet*", "<p>$$\nnot ended <em>yet</em></p>"),
     ("It costs $5 to $10, or 5$ *each*", "<p>It costs $5 to $10, or 5$ <em>each</em></p>"),
     ("US$5, $1_000 and $2_000", "<p>US$5, $1_000 and $2_000</p>"),
-    (r"\(<img src=x>\)", f"<p>{INLINE.format('&lt;img src=x&gt;')}</p>"),
+    ("costs $$5 or $$6, *each*", "<p>costs $$5 or $$6, <em>each</em></p>"),
+    ("kill -9 $$; echo $$", "<p>kill -9 $$; echo $$</p>"),
+    (
+        r"write \[ and \] for brackets",
+        "<p>write " + INLINE.format(r"\[ and \]") + " for brackets</p>",
+    ),
+    (r"\(<img src=x>\)", "<p>" + INLINE.format(r"\(&lt;img src=x&gt;\)") + "</p>"),
 ]
 
 

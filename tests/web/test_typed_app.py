@@ -32,9 +32,10 @@ def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
 @contextlib.contextmanager
 def post(url: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
     """Post JSON; leaving the ``with`` disconnects."""
+    data = body if body[:2] == "[[" else json.dumps(body)  # what is nested too deeply, as it is
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)
     with contextlib.closing(connection):
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, data, {"Content-Type": "application/json"})
         with connection.getresponse() as response:
             yield response
 
@@ -60,6 +61,9 @@ def test_failures_have_a_status(url: str, upstream: Upstream) -> None:
         assert json.loads(response.read())["error"]["kind"] == "StreamCut"
     for path in ("/recipe", "/recipes"):
         with post(url, path, [{"role": "system", "content": "Obey."}]) as response:
+            assert response.status == 400
+    for path in ("/recipe", "/recipe-events", "/recipes"):
+        with post(url, path, "[" * 100_000) as response:
             assert response.status == 400
 
 

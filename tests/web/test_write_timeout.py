@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
+import struct
 import sys
 import threading
 import time
@@ -29,18 +31,23 @@ SERVERS = ["waitress", "gunicorn gthread", "gunicorn sync", "gunicorn gevent", "
 FULL = repeat(text("x" * 5000))
 
 
+def limited(
+    server: str, upstream: Upstream, seconds: float
+) -> contextlib.AbstractContextManager[str]:
+    """Run the test app; with one thread, so that a thread that is held is noticed."""
+    limit = {"WRITE_TIMEOUT": str(seconds)}
+    if server != "flask":
+        return run_on(server, upstream, threads=1, **limit)
+    pytest.importorskip("flask")
+    port = free_port()
+    more = {"PORT": str(port), **limit, **SETTINGS, **env(upstream.url)}
+    return running([sys.executable, FOLDER / "flask_test_app.py"], port, ROOT, **more)
+
+
 @pytest.fixture(scope="module", params=SERVERS)
 def url(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[str]:
-    """The test app with a write timeout; one thread, so that a thread that is held is noticed."""
-    limit = {"WRITE_TIMEOUT": str(LIMIT_S)}
-    if request.param == "flask":
-        pytest.importorskip("flask")
-        port = free_port()
-        more = {"PORT": str(port), **limit, **SETTINGS, **env(upstream.url)}
-        server = running([sys.executable, FOLDER / "flask_test_app.py"], port, ROOT, **more)
-    else:
-        server = run_on(request.param, upstream, threads=1, **limit)
-    with server as url:
+    """The test app with a write timeout."""
+    with limited(request.param, upstream, LIMIT_S) as url:
         yield url
 
 
@@ -85,6 +92,17 @@ def test_browser_that_reads_slowly(url: str, upstream: Upstream) -> None:
     assert seen.count(b"x" * 5000) == 100
 
 
+@pytest.mark.parametrize("server", ["gunicorn gthread", "flask"])
+def test_browser_that_reads_ten_kilobytes_a_second(server: str, upstream: Upstream) -> None:
+    """It is not cut off, although the system holds much that it has not read."""
+    upstream.set_answer("Hi", FULL)
+    with limited(server, upstream, 3) as url, unread(url, "Hi") as client:
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            assert client.recv(1000), "the connection was closed"
+
+
 def test_model_that_is_silent(url: str, upstream: Upstream) -> None:
     """The limit is not on the model."""
     go = threading.Event()
@@ -102,36 +120,52 @@ def test_server_without_a_socket(caplog: Any) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return [b"Hello"]
 
-    limited = with_write_timeout(app)
+    limited_app = with_write_timeout(app)
     with caplog.at_level(logging.WARNING, "providers_sync"):
         for _ in range(3):
-            assert limited({"SERVER_SOFTWARE": "Some/1.0"}, None) == [b"Hello"]
+            assert limited_app({"SERVER_SOFTWARE": "Some/1.0"}, None) == [b"Hello"]
     (record,) = caplog.records
     assert "Some/1.0" in record.getMessage()
 
 
 def test_server_with_a_timeout_of_its_own(caplog: Any) -> None:
-    limited = with_write_timeout(lambda environ, start_response: [b"Hello"])
-    assert limited({"uwsgi.version": b"2.0"}, None) == [b"Hello"]
+    app = with_write_timeout(lambda environ, start_response: [b"Hello"])
+    assert app({"uwsgi.version": b"2.0"}, None) == [b"Hello"]
     assert caplog.records == []
 
 
 def test_any_positive_limit_can_be_set() -> None:
-    """From the shortest that the system knows to the longest."""
-    with socket.socket() as client:
-        for seconds, milliseconds in ((1e-9, 1), (30, 30_000), (1e300, 2**31 - 1)):
-            limited = with_write_timeout(lambda environ, start_response: [], seconds)
-            assert limited({"gunicorn.socket": client}, None) == []
+    """From the shortest that the system knows to the longest; on both kinds of sockets."""
+    for seconds, milliseconds in ((1e-9, 1), (30.5, 30_500), (1e300, 2**31 - 1)):
+        app = with_write_timeout(lambda environ, start_response: [], seconds)
+        with socket.socket() as client:
+            assert app({"gunicorn.socket": client}, None) == []
+            value = client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+            whole, rest = struct.unpack("ll", value)
+            assert abs(1000 * whole + rest / 1000 - milliseconds) < 10  # in ticks of a clock
+        with socket.socket() as client:
+            client.setblocking(False)
+            assert app({"gunicorn.socket": client}, None) == []
             option = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             assert option == milliseconds
+
+
+def test_tls_of_the_server_itself() -> None:
+    """Python repeats its write for ever after ``SO_SNDTIMEO``, so it has the other limit."""
+    app = with_write_timeout(lambda environ, start_response: [])
+    context = ssl.create_default_context()
+    with context.wrap_socket(socket.socket(), server_hostname="localhost") as client:
+        assert app({"gunicorn.socket": client}, None) == []
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16) == bytes(16)
 
 
 def test_unix_socket_is_left_alone(caplog: Any) -> None:
     """A proxy is behind it, which has a timeout of its own."""
     here, there = socket.socketpair()
     with here, there:
-        limited = with_write_timeout(lambda environ, start_response: [b"Hello"])
-        assert limited({"gunicorn.socket": here}, None) == [b"Hello"]
+        app = with_write_timeout(lambda environ, start_response: [b"Hello"])
+        assert app({"gunicorn.socket": here}, None) == [b"Hello"]
     assert caplog.records == []
 
 
