@@ -94,7 +94,8 @@ LAYERS = [
     "circuit_breaker",
     # inside batch
     "batch.run",
-    "batch.inbox batch.stopping",
+    "batch.inbox batch.waiting",
+    "batch.stopping",
     "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs batch.tables "
     "batch.input_check",
     "batch.ledger",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _FORBIDDEN_OPTIONS = (
 """Arguments of ``Provider.stream`` that a body must not contain."""
 _REQUEST_KEYS = ("prompt", "messages", "body")
 """Keys for what is asked; a row has one of them, unless it is a single message."""
+_POSITION = re.compile(r"row-([1-9][0-9]{0,17})")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
@@ -64,6 +66,26 @@ class Row:
         except (TypeError, ValueError, RecursionError):  # it cannot be sent either
             text = json.dumps([self.custom_id])
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+class RowNames:
+    """The names of the rows of an input, to find one that is there twice."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, int] = {}
+        self._unnamed = bytearray()  # of each row, whether its name is row-N by its position
+
+    def earlier(self, row: Row) -> int | None:
+        """Return the number of an earlier row with this name, if any; call it for each in turn."""
+        found = self._named.get(row.custom_id)
+        if found is None and row.named and (match := _POSITION.fullmatch(row.custom_id)):
+            position = int(match[1])
+            if position <= len(self._unnamed) and self._unnamed[position - 1]:
+                found = position
+        self._unnamed.append(not row.named)
+        if row.named:
+            self._named.setdefault(row.custom_id, row.number)
+        return found
 
 
 def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
