@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from test_batch_stopping import ROWS, run_until_error, run_until_stopped, scripted
 
@@ -83,6 +84,7 @@ def test_failed_rows_count_only_if_something_had_arrived() -> None:
         ({"budget": True}, "above 0"),
         ({"budget": float("nan")}, "above 0"),
         ({"budget": "5"}, "above 0"),
+        ({"budget": 10**400}, "above 0"),
         ({"budget": 2.5}, "for money, say with price="),
         ({"price": (1, 2)}, "needs budget="),
         ({"budget": 1, "price": (0, 0)}, "two numbers"),
@@ -109,3 +111,8 @@ def test_stop_says_so_where_only_retries_are_left() -> None:
         assert [next(results).attempts, next(results).attempts] == [1, 1]
         with pytest.raises(batch.NotSentError, match="the budget is used up"):
             next(results)
+
+
+def test_a_number_of_numpy_is_a_budget() -> None:
+    results, _ = run_until_stopped(scripted(counted(3, 7)), budget=numpy.int64(20), concurrency=1)
+    assert len(results) == 2

@@ -23,7 +23,8 @@ LAYERS = [
     "cli",
     "cli.parser",
     "cli.recordings",
-    "cli.commands cli.one_recording cli.batch_arguments",
+    "cli.commands cli.one_recording",
+    "cli.batch_arguments",
     "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
