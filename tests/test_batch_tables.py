@@ -279,7 +279,7 @@ def test_what_is_blank_is_missing(missing: Any) -> None:
 @pytest.mark.parametrize(
     ("cell", "shown"),
     [
-        (numpy.datetime64("2024-01-02"), "2024-01-02"),
+        (numpy.datetime64("2024-01-02T03:04:05", "ns"), "2024-01-02T03:04:05.000000000"),
         (numpy.timedelta64(5, "ns"), "5 nanoseconds"),
         ([numpy.int64(3), {"a": numpy.float64(0.5)}], '[3, {"a": 0.5}]'),
         (numpy.array([1, 2]), "[1, 2]"),
