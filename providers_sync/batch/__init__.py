@@ -109,7 +109,7 @@ def map(
             "executor must be a concurrent.futures.Executor; for dask, client.get_executor()"
         )
     if rate is not None and not _is_rate(rate):
-        raise InvalidRequestError("rate must be a number of requests per minute above 0, or None")
+        raise InvalidRequestError("rate must be a number of requests per minute above 0")
     if on_error not in ("record", "raise", "stop"):
         raise InvalidRequestError("on_error must be 'record', 'raise' or 'stop'")
     filled = None if template is None else Template(template)

@@ -173,7 +173,7 @@ class Budget:
 
     def __init__(self, limit: float | None, price: tuple[float, float] | None) -> None:
         if limit is not None and not _is_number(limit):
-            raise InvalidRequestError("budget must be a number above 0, or None")
+            raise InvalidRequestError("budget must be a number above 0")
         if price is None:
             if limit is not None and limit != int(limit):
                 raise InvalidRequestError(
