@@ -67,6 +67,11 @@ _WORDS = (
         "credit balance is too low|reached your specified api usage limits|insufficient balance",
     ),
     (
+        AUTHENTICATION,
+        # Gemini, status 400; xAI, status 400
+        r"(^|: )(api key (is )?(not valid|invalid|expired)|(invalid|incorrect) api key\b)",
+    ),
+    (
         CONTEXT_LENGTH,
         # OpenAI, vLLM, Mistral; Anthropic; Gemini; xAI; Moonshot; DashScope
         r"context (length|window|size|limit)|(prompt|input) is too long|too many (input )?tokens"

@@ -253,7 +253,7 @@ def test_an_invalid_row_fails_alone() -> None:
         5,
         {"question": "x"},
         "good",
-        {"custom_id": 5, "prompt": "x"},
+        {"custom_id": 5.5, "prompt": "x"},
         {"custom_id": "u", "url": "/v1/embeddings", "body": {"input": "x"}},
         {"custom_id": "h", "body": {"messages": "x", "headers": {"X": "y"}}},
         {"custom_id": "t", "body": {"messages": "x", "timeout": 5}},
@@ -266,7 +266,7 @@ def test_an_invalid_row_fails_alone() -> None:
     assert errors[1].startswith("row 2 needs a 'prompt', 'messages', OpenAI's 'body', or a ")
     assert errors[1].endswith("; it has 'question'")
     assert errors[2] == "None"
-    assert errors[3] == "custom_id must be text, not int"
+    assert errors[3] == "custom_id must be text, not float"
     assert errors[4].startswith("row 5 requests POST /v1/embeddings; only POST ")
     assert errors[5] == "row 6 has 'headers' in its 'body', which is not an option"
     assert "timeouts=" in errors[6]

@@ -167,7 +167,7 @@ def test_the_input_as_output_is_refused(
 ) -> None:
     """The file of prompts is unchanged."""
     with serve(echo) as server:
-        assert main(batch_arguments(server, (files[0], files[0]))) == 1
+        assert main(batch_arguments(server, (files[0], files[0]))) == 2
     assert "cannot be used as a ledger: line 1 is not a line" in capsys.readouterr().err
     assert Path(files[0]).read_text() == "one\ntwo\nthree\nfour\n"
 

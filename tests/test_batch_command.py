@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ MISTAKES = [
     {"prompt": " "},
     {"prompt": None},
     {"prompt": 5},
-    {"custom_id": 7, "prompt": "x"},
+    {"custom_id": 7.5, "prompt": "x"},
     {"body": {"messages": "x", "self": 1}},
     {"body": {"messages": [{"role": "user"}]}},
     {"body": {"messages": "x", "model": [1]}},
@@ -131,8 +132,8 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["-o", "temperature"], "-o needs NAME=VALUE"),
         (["--template", "Hello"], "names no column"),
         (["--budget", "0"], "budget must be a number above 0"),
-        (["--budget", "2.5"], "for money, say with price="),
-        (["--price", "1,2"], "price= needs budget="),
+        (["--budget", "2.5"], "for money, say with --price what"),
+        (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
         (["--table", "out.xlsx"], "a table is .csv, .tsv or .parquet, not out.xlsx"),
         (["--table", "none/out.csv"], "cannot write none/out.csv"),
@@ -289,3 +290,35 @@ def test_parquet_without_its_packages_is_refused_first(
         assert run(server, "in.txt", "--table", "out.parquet") == 2
         assert server.requests == []
     assert "needs pandas and pyarrow: pip install pandas pyarrow" in capsys.readouterr().err
+
+
+def test_a_pipe_as_input_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is read twice."""
+    os.mkfifo("in.txt")
+    with serve(echo) as server:
+        assert run(server, "in.txt") == 2
+    assert "in.txt is no regular file, but it is read twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["none/out.jsonl", "ledger.txt"], ids=["folder", "text"])
+def test_a_ledger_that_cannot_be_used_is_a_wrong_option(
+    folder: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to resume."""
+    Path("in.txt").write_text("Hi\n")
+    Path("ledger.txt").write_text("no ledger\n")
+    with serve(echo) as server:
+        url = ["--provider", "openai", "--model", "m", "--base-url", server.url]
+        assert main(["batch", "in.txt", output, *url]) == 2
+        assert server.requests == []
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("providers-sync: ")
+    assert output in error
+    assert "resume" not in error
+
+
+def test_a_wrong_address_is_a_wrong_option(folder: Path) -> None:
+    Path("in.txt").write_text("Hi\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["batch", "in.txt", "out.jsonl", "--provider", "openai", "--base-url", "nowhere"])
+    assert caught.value.code == 2

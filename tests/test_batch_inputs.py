@@ -197,12 +197,58 @@ def test_role_beside_a_prompt_is_data(row: dict[str, Any], sent: str) -> None:
     assert request.json()["messages"] == [{"role": "user", "content": sent}]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['prompt\none\n"two\nthree\nfour\n', 'prompt\none\n"two\n"three" x\n'],
+    ids=["end", "later"],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_quote_that_is_not_closed_is_refused(tmp_path: Path, suffix: str, text: str) -> None:
+    """It would take the rows that follow into its cell."""
+    path = tmp_path / f"a{suffix}"
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match="the row that begins in line 3 of"):
+        list(batch.read(path))
+
+
+def test_blanks_around_the_names_of_columns_are_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt, custom_id \nHi,a\n")
+    assert list(batch.read(path)) == [{"prompt": "Hi", "custom_id": "a"}]
+
+
+def test_one_conversation_is_no_list_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    messages = [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]
+    path.write_text(json.dumps(messages))
+    with pytest.raises(InvalidRequestError, match="brackets of its own"):
+        list(batch.read(path))
+    path.write_text(json.dumps([messages]))
+    assert list(batch.read(path)) == [messages]
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_name_that_another_row_has_by_its_position_is_there_twice(
+    tmp_path: Path, named_first: bool
+) -> None:
+    named: dict[str, Any] = {"prompt": "two", "custom_id": f"row-{2 if named_first else 1}"}
+    rows = [named, "one"] if named_first else ["one", named]
+    results = list(
+        batch.map(ScriptedProvider("Hi"), rows, ledger=tmp_path / "out.jsonl", ordered=True)
+    )
+    assert "is in the input twice" in str(results[1].error)
+    kept = [{"prompt": "a", "custom_id": "row-7"}, {"prompt": "b", "custom_id": "row-1"}]
+    results = list(batch.map(ScriptedProvider("Hi"), kept, ledger=tmp_path / "other.jsonl"))
+    assert {each.error for each in results} == {None}
+
+
 def test_empty_cell_of_a_csv_is_not_asked(tmp_path: Path) -> None:
-    """pandas would read it as NaN; a text in a program may be empty."""
+    """pandas would read it as NaN; nor is a blank text of a list."""
     path = tmp_path / "a.csv"
     path.write_text("id,prompt\n1,Hi\n2,\n3, \n4\n")
     provider = ScriptedProvider("Hello")
     errors = [str(each.error) for each in batch.map(provider, batch.read(path), ordered=True)]
     assert errors[0] == "None"
     assert ["has no prompt" in error for error in errors] == [False, True, True, True]
-    assert [each.text for each in batch.map(provider, [""])] == ["Hello"]
+    (blank,) = batch.map(provider, [" "])
+    assert "row 1 has no prompt" in str(blank.error)

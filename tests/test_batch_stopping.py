@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,20 @@ import pytest
 import tenacity
 
 from providers_sync import (
+    APIConnectionError,
+    APIStatusError,
     APITimeoutError,
     AuthenticationError,
     Failover,
-    InvalidRequestError,
     OpenAICompatible,
     ProviderError,
     batch,
 )
-from providers_sync.batch.pacing import InFlight, RetryBudget
+from providers_sync.batch.pacing import InFlight, RateLimiter, RetryBudget
 from providers_sync.batch.results import failed_reply
 from providers_sync.batch.rows import to_row
 from providers_sync.batch.stopping import Stopping
-from providers_sync.testing import Request, ScriptedProvider, serve, status, text, usage
+from providers_sync.testing import Request, ScriptedProvider, serve, status
 
 ROWS = [str(number) for number in range(40)]
 QUOTA = status(429, "No credit", type="insufficient_quota")
@@ -49,7 +52,7 @@ def run_until_error(provider: Any, **options: Any) -> tuple[list[batch.Result], 
     """Return the results, and the error that ended the batch."""
     results = []
     with pytest.raises(batch.NotSentError) as caught:  # noqa: PT012 (the results before count)
-        for result in batch.map(provider, ROWS, concurrency=1, **options):
+        for result in batch.map(provider, ROWS, concurrency=1, on_error="stop", **options):
             results.append(result)
     return results, caught.value
 
@@ -88,21 +91,101 @@ def test_no_more_than_the_requests_in_progress_are_sent(tmp_path: Path) -> None:
     assert len(provider.requests) == 40
 
 
+OWN_MODEL = [{"body": {"messages": row, "model": "x"}} for row in ROWS]
+OWN_OPTIONS = [{"body": {"messages": row, "max_tokens": 9}} for row in ROWS]
+
+
 @pytest.mark.parametrize(
-    "answer",
-    [status(403, "No"), status(404, "Not Found"), MODEL],
-    ids=["forbidden", "address", "model"],
+    ("answer", "rows"),
+    [
+        (status(404, "Not Found"), ROWS),
+        (status(405, "Method Not Allowed"), ROWS),
+        (status(401, "No"), OWN_MODEL),
+        (status(401, "No"), OWN_OPTIONS),
+        (status(402, "Too few credits"), OWN_OPTIONS),
+    ],
+    ids=["address", "method", "key", "key-options", "credit"],
 )
-def test_ten_failures_in_a_row_that_may_be_about_the_row_end_it(answer: Any) -> None:
-    """A row may be forbidden, or name a model of its own."""
-    rows = [{"body": {"messages": "Hi", "model": "x"}} for _ in range(40)]
+def test_ten_failures_in_a_row_that_may_be_about_the_row_end_it(answer: Any, rows: Any) -> None:
+    """A row may have a model or options of its own, which the key or the credit excludes."""
     results, error = run_until_stopped(scripted(answer), rows, concurrency=1)
     assert len(results) == 10
     assert str(error).startswith("10 rows in a row failed like this, so no more rows were sent: 40")
 
 
-def test_no_server_ends_it_after_ten_rows() -> None:
-    """Each of them is retried first, as the provider says."""
+def test_one_row_with_a_model_of_its_own_ends_nothing() -> None:
+    def script(request: Request) -> Any:
+        return status(401, "Not for you") if request.json()["model"] == "x" else "Hi"
+
+    first, *others = batch.map(scripted(script), [OWN_MODEL[0], *ROWS], concurrency=1)
+    assert isinstance(first.error, AuthenticationError)
+    assert {each.error for each in others} == {None}
+
+
+@pytest.mark.parametrize("answer", [MODEL, status(404, "Not Found")], ids=["name", "status"])
+def test_a_model_that_rows_name_ends_only_these_rows(answer: Any) -> None:
+    """After ten in a row; rows of other models between them do not count."""
+
+    def script(request: Request) -> Any:
+        return answer if request.json()["model"] == "x" else "Hi"
+
+    mixed = [row for pair in zip(OWN_MODEL, ROWS, strict=True) for row in pair]
+    provider = scripted(script)
+    results = list(batch.map(provider, mixed, concurrency=1))
+    assert len(provider.requests) == 50
+    assert sum(each.error is None for each in results) == 40
+    (error,) = {each.error for each in results if isinstance(each.error, batch.NotSentError)}
+    assert str(error).startswith("10 rows in a row with this model failed like this, so no more of")
+
+
+def test_a_model_that_answers_between_is_not_given_up() -> None:
+    script = failing_at([*range(1, 10), *range(11, 20)], MODEL)
+    assert all(each.attempts for each in batch.map(scripted(script), OWN_MODEL, concurrency=1))
+
+
+def test_forbidden_rows_end_nothing() -> None:
+    """A rerun sends them first again: it would never come to the others."""
+    results = list(
+        batch.map(scripted(failing_at(range(1, 31), status(403, "Flagged"))), ROWS, concurrency=1)
+    )
+    assert sum(each.error is None for each in results) == 10
+
+
+@pytest.mark.parametrize("code", [401, 404])
+def test_failures_that_are_faster_than_answers_end_nothing(code: int) -> None:
+    """Up to twice as many rows as there are requests at a time may fail between two answers."""
+    stopping = Stopping(None, None, False, 32)
+    row = InFlight(to_row(OWN_OPTIONS[0], 1), RetryBudget(ScriptedProvider()))
+    error = APIStatusError("No", status_code=code)
+    for _ in range(63):
+        stopping.note(row, failed_reply(error), answered=0)
+    assert stopping.error is None
+    stopping.note(row, failed_reply(error), answered=0)
+    assert stopping.error is not None
+
+
+def test_missing_things_end_nothing_once_rows_have_answers() -> None:
+    script = failing_at(range(2, 41), status(404, "No such file"))
+    assert all(each.attempts for each in batch.map(scripted(script), ROWS, concurrency=1))
+
+
+def test_a_key_that_is_wrong_by_its_words_ends_it_at_once() -> None:
+    """Gemini says it with status 400."""
+    answer = status(400, "API key not valid. Please pass a valid API key.")
+    results, error = run_until_stopped(scripted(answer), concurrency=1)
+    assert len(results) == 1
+    assert error.reason == "authentication"
+
+
+def unreachable() -> tuple[InFlight, Any]:
+    """Return a row, and the reply to it from no server."""
+    row = InFlight(to_row("Hi", 1), RetryBudget(ScriptedProvider()))
+    return row, failed_reply(APIConnectionError("Refused"))
+
+
+def test_no_server_ends_it_after_ten_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them is retried first, as the provider says; there is nothing to pause for."""
+    monkeypatch.delattr(RateLimiter, "pause_for_outage")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # without listen()
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
@@ -122,24 +205,24 @@ def failing_at(numbers: Any, answer: Any) -> Callable[[Request], Any]:
     [
         (status(401, "No"), range(2, 11)),
         (MODEL, range(2, 11)),
-        (status(403, "No"), [*range(1, 10), *range(11, 20)]),
+        (status(404, "No"), [*range(1, 10), *range(11, 20)]),
         (status(400, "No"), range(1, 40)),
         (status(500, "No"), range(1, 41)),
     ],
     ids=["key", "model", "forbidden", "invalid", "server"],
 )
 def test_other_failures_do_not_end_it(answer: Any, numbers: Any) -> None:
-    """Nine in a row, before and after an answer, and failures of the row or the moment."""
+    """Nine in a row before and after an answer, and failures of the row or the moment."""
     results = list(batch.map(scripted(failing_at(numbers, answer)), ROWS, concurrency=1))
     assert sum(each.error is not None for each in results) == len(numbers)
     assert [each.attempts for each in results] == [1] * 40
 
 
 def test_a_failure_of_another_kind_between_them_counts_anew() -> None:
-    """Nine rows are forbidden, and the tenth is invalid: the server does answer."""
+    """Nine rows find nothing, and the tenth is invalid: the server does answer."""
 
     def script(request: Request) -> Any:
-        return status(400 if request.number % 10 == 0 else 403, "No")
+        return status(400 if request.number % 10 == 0 else 404, "No")
 
     assert all(each.attempts for each in batch.map(scripted(script), ROWS, concurrency=1))
 
@@ -156,6 +239,18 @@ def test_credit_that_runs_out_ends_it_at_once() -> None:
     assert len(results) == 3
 
 
+def test_credit_that_pays_for_other_rows_does_not_end_it() -> None:
+    """Another row was answered since this one was sent."""
+    row, reply = unreachable()
+    stopping = Stopping(None, None, False, 1)
+    error = APIStatusError("No credit", status_code=402)
+    stopping.note(row, replace(reply, error=error), answered=1)
+    assert stopping.error is None
+    row.answered_before = 1
+    stopping.note(row, replace(reply, error=error), answered=1)
+    assert stopping.error is not None
+
+
 def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
     """A server that is busy may answer a later row."""
     results, _ = run_until_stopped(
@@ -169,16 +264,16 @@ def test_a_failover_ends_it_if_none_of_its_providers_can_work() -> None:
 @pytest.mark.parametrize(("clock", "ends"), [("connect", True), ("first_token", False)])
 def test_host_that_does_not_answer_is_like_no_server(clock: str, ends: bool) -> None:
     """Unlike a server that takes the request, and is slow."""
-    stopping = Stopping(None, None, False)
+    stopping = Stopping(None, None, False, 4)
     row = InFlight(to_row("Hi", 1), RetryBudget(ScriptedProvider()))
     reply = failed_reply(APITimeoutError("Too late", clock=clock))
     for _ in range(9):
-        stopping.note(row, reply, answered=5)
+        stopping.note(row, reply, answered=0)
     assert stopping.error is None
-    stopping.note(row, reply, answered=5)
+    stopping.note(row, reply, answered=0)
     error = stopping.error
     assert (error is not None) == ends
-    stopping.note(row, reply, answered=5)
+    stopping.note(row, reply, answered=0)
     assert stopping.error is error
 
 
@@ -191,7 +286,7 @@ def test_raise_raises_the_first_failure_itself() -> None:
 
 def test_stop_raises_after_the_results_so_far() -> None:
     provider = scripted(failing_at(range(3, 41), QUOTA))
-    results, error = run_until_error(provider, on_error="stop")
+    results, error = run_until_error(provider)
     assert len(results) == len(provider.requests) == 3
     assert error.__cause__ is results[2].error
 
@@ -202,14 +297,27 @@ def retrying(url: str) -> OpenAICompatible:
     return OpenAICompatible("m", base_url=url, retry=policy)
 
 
-def test_rows_that_wait_for_a_retry_are_not_sent_either() -> None:
+@pytest.mark.parametrize("on_error", ["record", "stop"])
+def test_rows_that_wait_for_a_retry_are_not_sent_again(on_error: Any) -> None:
+    """They keep their own failure."""
+
     def script(request: Request) -> Any:
         return status(500) if b'"0"' in request.body else status(401, "No")
 
     with serve(script) as server:
-        results, _ = run_until_stopped(retrying(server.url), concurrency=1)
+        results = batch.map(
+            retrying(server.url), ROWS[:3], concurrency=1, on_error=on_error, ordered=True
+        )
+        first, second = next(results), next(results)
+        if on_error == "record":
+            assert isinstance(next(results).error, batch.NotSentError)
+        else:
+            with pytest.raises(batch.NotSentError):
+                next(results)
         assert len(server.requests) == 2
-    assert [each.input for each in results] == ["1"]
+    assert isinstance(first.error, APIStatusError)
+    assert first.error.status_code == 500
+    assert first.attempts == second.attempts == 1
 
 
 def test_rows_in_progress_are_not_sent_again() -> None:
@@ -244,70 +352,38 @@ def test_recorded_answers_are_yielded_where_no_row_can_be_answered(tmp_path: Pat
     assert isinstance(last.error, batch.NotSentError)
 
 
+def test_stop_yields_the_recorded_answers_that_follow(tmp_path: Path) -> None:
+    """And reads no more when it has them all."""
+    ledger = tmp_path / "answers.jsonl"
+    known = [{"custom_id": row, "prompt": row} for row in ROWS]
+    list(batch.map(ScriptedProvider("Hi"), known, ledger=ledger))
+
+    def inputs() -> Any:
+        yield from ["new", "newer", *known]
+        yield from itertools.repeat("other")
+
+    results = []
+    with pytest.raises(batch.NotSentError):  # noqa: PT012 (the results before count)
+        for result in batch.map(
+            scripted(status(401, "No")),
+            inputs(),
+            concurrency=1,
+            ledger=ledger,
+            ordered=True,
+            on_error="stop",
+        ):
+            results.append(result)
+    assert [each.recorded for each in results] == [False] + [True] * 40
+
+
+def test_stop_raises_only_if_a_row_is_not_sent() -> None:
+    """The tenth failure is that of the last row."""
+    results = batch.map(scripted(status(404, "No")), ROWS[:10], concurrency=1, on_error="stop")
+    assert [each.attempts for each in results] == [1] * 10
+
+
 def test_rows_that_are_not_sent_do_not_count(tmp_path: Path) -> None:
     """An invalid row between the failures changes nothing."""
     rows = [row for number in range(20) for row in ({"prompt": None}, {"prompt": str(number)})]
-    results, _ = run_until_stopped(scripted(status(403, "No")), rows, concurrency=1)
+    results, _ = run_until_stopped(scripted(status(404, "No")), rows, concurrency=1)
     assert sum(each.attempts for each in results) == 10
-
-
-# --- the budget
-
-
-def counted(read: int | None, written: int | None) -> Any:
-    """Return a script whose answers cost so many tokens."""
-    return [text("x" * 40), usage(read, written)]
-
-
-@pytest.mark.parametrize(
-    ("answer", "options", "rows", "message"),
-    [
-        (counted(3, 7), {"budget": 50}, 5, "(50 of 50 tokens)"),
-        (counted(3, 7), {"budget": 51}, 6, "(60 of 51 tokens)"),
-        ("x" * 40, {"budget": 100}, 6, "(108 of 100 tokens)"),
-        (counted(10_000, 0), {"budget": 0.07, "price": (2, 0)}, 4, "(0.08 of 0.07)"),
-        (counted(0, 10_000), {"budget": 0.07, "price": (0, 2.0)}, 4, "(0.08 of 0.07)"),
-    ],
-    ids=["tokens", "more", "estimated", "input", "output"],
-)
-def test_no_row_is_sent_after_the_budget(
-    answer: Any, options: Any, rows: int, message: str
-) -> None:
-    """The answer that uses it up is kept."""
-    results, error = run_until_error(scripted(answer), **options)
-    assert len(results) == rows
-    assert str(error) == f"the budget is used up {message}, so no more rows were sent"
-
-
-def test_a_batch_within_its_budget_ends_without_an_error(tmp_path: Path) -> None:
-    """Also one that uses it up with its last row; recorded answers and invalid rows are free."""
-    ledger = tmp_path / "answers.jsonl"
-    provider = scripted(counted(3, 7))
-    assert len(list(batch.map(provider, ROWS, concurrency=1, budget=400, ledger=ledger))) == 40
-    rows = [*ROWS, "one", {"prompt": None}]
-    again = list(batch.map(provider, rows, concurrency=1, budget=1, ledger=ledger))
-    assert len(again) == 42
-    assert len(provider.requests) == 41
-
-
-def test_failed_rows_count_only_if_something_had_arrived() -> None:
-    assert len(list(batch.map(scripted(status(400, "No")), ROWS, budget=1))) == 40
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"budget": 0}, "above 0"),
-        ({"budget": True}, "above 0"),
-        ({"budget": float("nan")}, "above 0"),
-        ({"budget": "5"}, "above 0"),
-        ({"budget": 2.5}, "for money, say with price="),
-        ({"price": (1, 2)}, "needs budget="),
-        ({"budget": 1, "price": (0, 0)}, "two numbers"),
-        ({"budget": 1, "price": (1, -2)}, "two numbers"),
-        ({"budget": 1, "price": 3}, "two numbers"),
-    ],
-)
-def test_invalid_budgets_are_refused_at_once(options: Any, message: str) -> None:
-    with pytest.raises(InvalidRequestError, match=message):
-        batch.map(ScriptedProvider(), ROWS, **options)

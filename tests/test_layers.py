@@ -23,7 +23,8 @@ LAYERS = [
     "cli",
     "cli.parser",
     "cli.recordings",
-    "cli.commands cli.one_recording cli.batch_arguments",
+    "cli.commands cli.one_recording",
+    "cli.batch_arguments",
     "cli.recording_list cli.local_model",
     # integrations: the terminal, used by the command line
     "terminal",
@@ -94,7 +95,8 @@ LAYERS = [
     "circuit_breaker",
     # inside batch
     "batch.run",
-    "batch.inbox batch.stopping",
+    "batch.inbox batch.waiting",
+    "batch.stopping",
     "batch.ledger_records batch.pacing batch.result_buffer batch.worker batch.inputs batch.tables "
     "batch.input_check",
     "batch.ledger",

@@ -87,9 +87,10 @@ def map(
       are in ``result.invalid``.
     - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
       Where no row can be answered (a wrong key, an unknown model, no credit, or ten rows in a row
-      that cannot reach the server), the others are not sent: their ``error`` is a ``NotSentError``,
-      and they are not in the ledger, so that a rerun sends them. ``stop`` is like ``record``, but
-      raises this ``NotSentError`` after the results so far.
+      that cannot reach the server), or the budget is used up, the others are not sent: their
+      ``error`` is a ``NotSentError``, and they are not in the ledger, so that a rerun sends them.
+      ``stop`` is like ``record``, but raises this ``NotSentError`` after all other results, those
+      from the ledger included.
 
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
     separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
@@ -98,9 +99,8 @@ def map(
 
     Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
     the first row lacks what is asked; ``LedgerError`` from the first ``next()`` if the ledger
-    cannot be used (the file is left unchanged), and later if it cannot be read or written;
-    ``NotSentError`` after all results so far if the budget is used up; and ``ProviderError`` if no
-    thread can be started.
+    cannot be used (the file is left unchanged), and later if it cannot be read or written; and
+    ``ProviderError`` if no thread can be started.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")
@@ -109,7 +109,7 @@ def map(
             "executor must be a concurrent.futures.Executor; for dask, client.get_executor()"
         )
     if rate is not None and not _is_rate(rate):
-        raise InvalidRequestError("rate must be a number of requests per minute above 0, or None")
+        raise InvalidRequestError("rate must be a number of requests per minute above 0")
     if on_error not in ("record", "raise", "stop"):
         raise InvalidRequestError("on_error must be 'record', 'raise' or 'stop'")
     filled = None if template is None else Template(template)
@@ -131,7 +131,7 @@ def map(
         ledger=ledger,
         ordered=ordered,
         rate=rate,
-        stopping=Stopping(budget, price, on_error == "stop"),
+        stopping=Stopping(budget, price, on_error == "stop", concurrency),
         raise_errors=on_error == "raise",
         typed=typed,
     ).results()

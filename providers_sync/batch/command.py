@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -13,6 +14,7 @@ from ..provider_selection import set_only_model
 from ..providers import Provider
 from . import map, read
 from .input_check import InputCheck
+from .ledger import UnusableLedgerError
 from .progress_display import count_rows, progress
 from .result_table import ResultTable
 from .results import Result
@@ -47,7 +49,6 @@ def run(
             provider,
             read(source),
             ledger=target,
-            ordered=written is not None,
             on_error="stop",
             **options,
         )
@@ -55,6 +56,9 @@ def run(
         _report(str(error))
         return WRONG_INPUT
     with contextlib.closing(results):
+        if not os.path.isfile(source) and os.path.exists(source):
+            _report(f"{source} is no regular file, but it is read twice: save it as a file first")
+            return WRONG_INPUT
         checked = _check(provider, source, options.get("template"), options.get("into"))
         if checked is None:
             return WRONG_INPUT
@@ -67,10 +71,14 @@ def run(
         if checked.without_model:
             set_only_model(provider)
         tally = Tally(total=checked.rows)
-        if written is None:
-            _show(results, tally, target)
-        else:
-            _show_and_write(results, tally, target, written)
+        try:
+            if written is None:
+                _show(results, tally, target)
+            else:
+                _show_and_write(results, tally, target, written)
+        except UnusableLedgerError as error:
+            _report(str(error))
+            return WRONG_INPUT
     return 0 if tally.answered + tally.recorded == tally.total else 1
 
 

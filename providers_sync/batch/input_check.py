@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ProviderError
 from ..providers import Provider
-from .rows import Row, to_row
+from .rows import Row, RowNames, to_row
 from .templates import Template
 
 KINDS_SHOWN = 5
@@ -28,7 +28,7 @@ class InputCheck:
         self._provider = provider
         self._template = template
         self._typed = typed
-        self._named: dict[str, int] = {}
+        self._names = RowNames()
         self._kinds: dict[str, list[Any]] = {}  # the first mistake of its kind, and how many
         self.rows = 0
         self.invalid = 0
@@ -59,11 +59,8 @@ class InputCheck:
         return [*lines, f"and {others} more"] if others else lines
 
     def _mistake(self, row: Row) -> str | None:
-        name = row.custom_id
-        if name in self._named:
-            return f"custom_id {name!r} is that of row {self._named[name]}: it must be unique"
-        if row.named:
-            self._named[name] = row.number
+        if (earlier := self._names.earlier(row)) is not None:
+            return f"custom_id {row.custom_id!r} is that of row {earlier}: it must be unique"
         if row.error is not None:
             return str(row.error)
         provider = self._provider

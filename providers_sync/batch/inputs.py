@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from ..errors import InvalidRequestError
+from .rows import is_message
 from .templates import first_twice
 
 LINE_CHARACTERS = 256 * 1024 * 1024
@@ -81,10 +82,16 @@ def _text(file: TextIO, path: str) -> Iterator[str]:
 def _csv(file: TextIO, path: str, delimiter: str = ",") -> Iterator[dict[str, str]]:
     # A prompt may exceed the default limit of 128 KiB per cell; the limit is global to the module.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader: csv.DictReader[str] = csv.DictReader(_lines(file, path), delimiter=delimiter)
+    reader: csv.DictReader[str] = csv.DictReader(
+        _lines(file, path), delimiter=delimiter, strict=True
+    )
+    start = 1
     try:
-        _check_header(reader.fieldnames or [], path)
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        _check_header(reader.fieldnames, path)
+        start = reader.line_num + 1
         for row in reader:
+            start = reader.line_num + 1
             if any(row.pop(None, ())):  # cells without a column
                 raise InvalidRequestError(
                     f"the row that ends in line {reader.line_num} of {path} has more cells than "
@@ -93,7 +100,10 @@ def _csv(file: TextIO, path: str, delimiter: str = ",") -> Iterator[dict[str, st
                 )
             yield row
     except csv.Error as error:
-        raise InvalidRequestError(f"line {reader.line_num} of {path}: {error}") from error
+        raise InvalidRequestError(
+            f"the row that begins in line {start} of {path} cannot be read ({error}): a cell that "
+            "begins with a double quote ends with one, and has two for each one inside"
+        ) from error
 
 
 _MARKS = {",": "comma", "\t": "tab"}
@@ -124,6 +134,12 @@ def _json_file(file: TextIO, path: str) -> Iterator[Any]:
         if getattr(error, "msg", "") != "Extra data":
             raise InvalidRequestError(f"{path} is not a JSON array: {error}") from error
         values = _json_lines(io.StringIO(text), path)
+    else:
+        if len(values) > 1 and all(isinstance(each, dict) and is_message(each) for each in values):
+            raise InvalidRequestError(
+                f"{path} is one list of messages, but a .json file is a list of rows: put a "
+                "conversation into brackets of its own, and a prompt as text"
+            )
     yield from values
 
 

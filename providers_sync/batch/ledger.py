@@ -33,6 +33,10 @@ class LedgerError(ProviderError, OSError):
     """The ledger cannot be opened, read or written; the recorded answers are safe."""
 
 
+class UnusableLedgerError(LedgerError):
+    """The ledger cannot be opened, or is none: nothing was sent, and the file is unchanged."""
+
+
 class Ledger:
     """An open, locked ledger; a missing file is created with mode 0600.
 
@@ -195,8 +199,10 @@ def _failed(action: str, path: str, error: Exception) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
     reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
-    return LedgerError(f"cannot {action} the ledger {path}: {reason}; {_REMEDY}")
+    kind = UnusableLedgerError if action in ("open", "use") else LedgerError
+    remedy = f"; {_REMEDY}" if os.path.exists(path) else ""
+    return kind(f"cannot {action} the ledger {path}: {reason}{remedy}")
 
 
 def _refused(path: str, reason: str) -> LedgerError:
-    return LedgerError(f"{path} cannot be used as a ledger: {reason}")
+    return UnusableLedgerError(f"{path} cannot be used as a ledger: {reason}")

@@ -13,7 +13,7 @@ from ..typed import Target, read_value
 from .ledger import Ledger, LedgerError
 from .ledger_lines import format_line
 from .results import Reply, Result, failed_reply, to_result
-from .rows import Row
+from .rows import Row, RowNames
 
 
 class LedgerRecords:
@@ -26,7 +26,9 @@ class LedgerRecords:
         self._target: Target[Any] | None = typed.get("into")
         self._skip_invalid = typed.get("skip_invalid", False)
         self._ledger = None if path is None else Ledger(path)
-        self._names: set[str] = set()
+        self._names = RowNames()
+        self.left = 0 if self._ledger is None else len(self._ledger)
+        """How many recorded answers no row has asked for yet."""
 
     @property
     def path(self) -> str | None:
@@ -41,14 +43,13 @@ class LedgerRecords:
         if self._ledger is None:
             return None
         name = row.custom_id
-        if name in self._names:
+        if self._names.earlier(row) is not None:
             error = LedgerError(f"custom_id {name!r} is in the input twice: it must be unique")
             return to_result(row, failed_reply(error))
-        if row.named:
-            self._names.add(name)
         record = self._ledger.recorded(name)
         if record is None or record.reply is None:
             return None
+        self.left -= 1
         if record.id != row.fingerprint:
             error = LedgerError(
                 f"{self.path} holds an answer to a different input under {name!r}: use another "

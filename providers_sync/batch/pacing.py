@@ -15,12 +15,15 @@ from ..providers import Provider
 from ..providers.base import describe
 from ..providers.settings import retry_policy_of
 from ..retry import allows_retry, attempts, is_retryable, may_retry
+from .results import Reply
 from .rows import Row
 
 CATCH_UP_S = 0.05
 """How late a request may start without delaying the next ones; more would cause a burst."""
 PAUSE_S = 1.0
 """Pause after a 429 without ``Retry-After``."""
+LONGEST_OUTAGE_PAUSE_S = 8.0
+"""The pauses while a server cannot be reached are 1, 2, 4 and 8 s: it is restarted, perhaps."""
 LONGEST_PAUSE_S = 3600.0
 """A longer ``Retry-After`` ends the batch, so that the user can decide when to resume."""
 
@@ -32,6 +35,7 @@ class RateLimiter:
         self._interval = 60.0 / rate if rate else 0.0
         self._next = 0.0
         self._paused_until = 0.0
+        self._outage_pause = PAUSE_S
 
     def next_start(self) -> float:
         """Return when the next request may start, by ``monotonic()``."""
@@ -44,6 +48,16 @@ class RateLimiter:
     def pause(self, seconds: float) -> None:
         """Start no request for this many seconds."""
         self._paused_until = max(self._paused_until, monotonic() + seconds)
+
+    def pause_for_outage(self) -> None:
+        """Start no request for a while, as the server cannot be reached; each time for longer."""
+        if monotonic() >= self._paused_until:  # else the request was sent before the pause
+            self.pause(self._outage_pause)
+            self._outage_pause = min(2 * self._outage_pause, LONGEST_OUTAGE_PAUSE_S)
+
+    def note_answer(self) -> None:
+        """Record that the server answers."""
+        self._outage_pause = PAUSE_S
 
 
 def pause_requested(error: ProviderError) -> float | None:
@@ -125,6 +139,8 @@ class InFlight:
     retry_budget: RetryBudget
     attempts: int = 0
     seconds: float = 0.0
+    failed: Reply | None = None
+    """The reply to the last attempt, if the row is sent again."""
     answered_before: int = 0
     """Number of rows that had an answer when this one was sent."""
 

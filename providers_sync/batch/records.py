@@ -15,8 +15,8 @@ COLUMNS = (
     *("input_tokens", "output_tokens", "attempts", "seconds"),
 )
 _KEYS = {*COLUMNS, "text", "item"}
-_ASKED = {"custom_id", "messages", "body", "method", "url"}
-"""Keys of an input that are no columns of a table: the name, and what is asked."""
+_BATCH_LINE = {"body", "method", "url"}
+"""Keys of a line of OpenAI's batch input, which are no columns of a table."""
 
 
 def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
@@ -53,11 +53,21 @@ def _columns(value: Any) -> dict[str, Any]:
     """Return the columns of an input that is a row of a table, with scalars in the cells."""
     if not isinstance(value, Mapping) or is_message(value):
         return {}
-    cells = {str(key): plain_value(cell) for key, cell in value.items() if key not in _ASKED}
-    return {
-        key: cell_text(cell) if isinstance(cell, (dict, list)) else cell
-        for key, cell in cells.items()
-    }
+    left_out = {"custom_id"}
+    if isinstance(value.get("body"), Mapping):
+        left_out |= _BATCH_LINE
+    if isinstance(value.get("messages"), (list, tuple)):
+        left_out.add("messages")
+    return {str(key): _scalar(cell) for key, cell in value.items() if key not in left_out}
+
+
+def _scalar(cell: Any) -> Any:
+    """Return a cell without numpy's types, lists and objects as JSON."""
+    try:
+        cell = plain_value(cell)
+        return cell_text(cell) if isinstance(cell, (dict, list)) else cell
+    except Exception:  # noqa: BLE001 (of the cell's class; an answer must not be lost for it)
+        return f"<{type(cell).__name__}>"
 
 
 def _input_names(keys: Iterable[str], taken: set[str]) -> dict[str, str]:

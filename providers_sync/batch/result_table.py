@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, ProviderError
 from .records import COLUMNS, to_records
 from .results import Result
 
@@ -34,6 +37,8 @@ class ResultTable:
         folder = os.path.dirname(os.path.abspath(path))
         if not os.access(folder, os.W_OK) or os.path.isdir(path):
             raise InvalidRequestError(f"cannot write {path}: is there such a folder?")
+        if os.path.exists(path) and not (os.access(path, os.W_OK) and os.path.isfile(path)):
+            raise InvalidRequestError(f"cannot write {path}: it is read-only, or no file")
         if self._suffix == _PARQUET:
             try:
                 import pandas  # noqa: F401
@@ -44,36 +49,62 @@ class ResultTable:
                 ) from error
 
     def write(self, results: Iterable[Result]) -> None:
-        """Write the records of the results, replacing an older table. Raises ``OSError``."""
-        records = to_records(results)
-        if self._suffix == _PARQUET:
-            self._write_parquet(records)
-            return
-        names = list(records[0]) if records else [*COLUMNS, "text"]
-        with open(
-            self._path, "w", encoding="utf-8", errors="replace", newline="", opener=_open_private
-        ) as file:
-            delimiter = _DELIMITERS[self._suffix]
-            writer = csv.DictWriter(file, names, delimiter=delimiter, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(records)
+        """Write the records in the order of the input, replacing an older table only at the end.
 
-    def _write_parquet(self, records: list[dict[str, Any]]) -> None:
-        import pandas
+        Raises ``ProviderError`` if it cannot be written.
+        """
+        records = to_records(sorted(results, key=lambda result: result.number))
+        path = os.path.realpath(self._path)
+        temporary = None
+        try:
+            fd, temporary = tempfile.mkstemp(".new", ".", os.path.dirname(path))
+            with open(fd, "wb") as file:
+                if self._suffix == _PARQUET:
+                    _write_parquet(records, file)
+                else:
+                    _write_lines(records, file, _DELIMITERS[self._suffix])
+            if os.path.exists(path):
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
+            os.replace(temporary, path)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+            raise ProviderError(
+                f"cannot write the table {self._path}: {error.strerror or error}; the answers are "
+                "in the ledger: run the same command again to write it"
+            ) from error
 
-        columns = {
-            _text(name): _typed([record[name] for record in records])
-            for name in (records[0] if records else [*COLUMNS, "text"])
-        }
-        frame = pandas.DataFrame(
-            {name: pandas.array(cells, dtype=dtype) for name, (cells, dtype) in columns.items()}
-        )
-        with open(self._path, "wb", opener=_open_private) as file:
-            frame.to_parquet(file, index=False)
+
+def _write_lines(records: list[dict[str, Any]], file: BinaryIO, delimiter: str) -> None:
+    names = list(records[0]) if records else [*COLUMNS, "text"]
+    # With this line end, csv quotes a cell that has any part of it; the lines have a plain one.
+    writer = csv.DictWriter(_Lines(file), names, delimiter=delimiter, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(records)
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+class _Lines:
+    """Writes the lines of ``csv`` with a plain line feed at their ends."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(f"{line.removesuffix(chr(13) + chr(10))}\n".encode("utf-8", "replace"))
+
+
+def _write_parquet(records: list[dict[str, Any]], file: BinaryIO) -> None:
+    import pandas
+
+    columns = {
+        _text(name): _typed([record[name] for record in records])
+        for name in (records[0] if records else [*COLUMNS, "text"])
+    }
+    frame = pandas.DataFrame(
+        {name: pandas.array(cells, dtype=dtype) for name, (cells, dtype) in columns.items()}
+    )
+    frame.to_parquet(file, index=False)
 
 
 def _typed(cells: list[Any]) -> tuple[list[Any], str]:

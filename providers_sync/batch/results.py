@@ -62,6 +62,8 @@ class Result:
     """With ``into=`` the object, an instance of that type; ``None`` with an error."""
     invalid: tuple[InvalidAnswer, ...] = ()
     """With ``skip_invalid=True`` the items that are left out of ``value``, each as an error."""
+    number: int = 0
+    """Position in the input, from 1."""
 
     @property
     def is_whole(self) -> bool:
@@ -86,6 +88,7 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
         recorded=recorded,
         value=reply.value,
         invalid=reply.invalid,
+        number=row.number,
     )
 
 

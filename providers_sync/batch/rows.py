@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import Any
 from ..errors import InvalidRequestError
 from ..messages import to_messages
 from ..types import Messages
-from .cells import plain_value
+from .cells import is_blank, plain_value
 from .templates import Template, shown_names
 
 _PATH = "/chat/completions"
@@ -35,6 +36,7 @@ _FORBIDDEN_OPTIONS = (
 """Arguments of ``Provider.stream`` that a body must not contain."""
 _REQUEST_KEYS = ("prompt", "messages", "body")
 """Keys for what is asked; a row has one of them, unless it is a single message."""
+_POSITION = re.compile(r"row-([1-9][0-9]{0,17})")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
@@ -61,9 +63,29 @@ class Row:
         content = [self.custom_id, self.messages, self.model, self.options]
         try:
             text = json.dumps(content, sort_keys=True, default=repr)
-        except (TypeError, ValueError, RecursionError):  # it cannot be sent either
+        except Exception:  # noqa: BLE001 (of an object inside: it cannot be sent either)
             text = json.dumps([self.custom_id])
         return f"batch_req_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+class RowNames:
+    """The names of the rows of an input, to find one that is there twice."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, int] = {}
+        self._unnamed = bytearray()  # of each row, whether its name is row-N by its position
+
+    def earlier(self, row: Row) -> int | None:
+        """Return the number of an earlier row with this name, if any; call it for each in turn."""
+        found = self._named.get(row.custom_id)
+        if found is None and row.named and (match := _POSITION.fullmatch(row.custom_id)):
+            position = int(match[1])
+            if position <= len(self._unnamed) and self._unnamed[position - 1]:
+                found = position
+        self._unnamed.append(not row.named)
+        if row.named:
+            self._named.setdefault(row.custom_id, row.number)
+        return found
 
 
 def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
@@ -93,7 +115,7 @@ def to_row(value: Any, number: int, template: Template | None = None) -> Row:
         elif isinstance(value, Mapping) and not is_message(value):
             custom_id = _custom_id(value)
             prompt, model, options = _request(value, where)
-        if prompt is None or (isinstance(value, Mapping) and _is_blank(prompt)):
+        if is_blank(prompt):
             raise InvalidRequestError(f"{where} has no prompt (it is empty): leave it out")
         messages = to_messages(prompt)
     except InvalidRequestError as invalid:
@@ -141,14 +163,12 @@ def is_message(value: Mapping[str, Any]) -> bool:
     return "role" in value and not any(key in value for key in _REQUEST_KEYS)
 
 
-def _is_blank(prompt: Any) -> bool:
-    return isinstance(prompt, str) and not prompt.strip()
-
-
 def _custom_id(value: Mapping[str, Any]) -> str | None:
-    custom_id = value.get("custom_id")
+    custom_id = plain_value(value.get("custom_id"))
     if custom_id is None or custom_id == "":
         return None
+    if isinstance(custom_id, int) and not isinstance(custom_id, bool):
+        return str(custom_id)  # pandas makes numbers of them when reading a CSV
     if not isinstance(custom_id, str):
         raise InvalidRequestError(f"custom_id must be text, not {type(custom_id).__name__}")
     return custom_id

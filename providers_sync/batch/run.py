@@ -7,7 +7,6 @@ that have finished to the disk together: 64 workers share one ``fsync``.
 
 from __future__ import annotations
 
-import heapq
 import math
 import threading
 import uuid
@@ -31,7 +30,8 @@ from .pacing import LONGEST_PAUSE_S, InFlight, RateLimiter, RetryBudget, pause_r
 from .result_buffer import ResultBuffer
 from .results import Reply, Result, to_result
 from .rows import Row
-from .stopping import NotSentError, Stopping
+from .stopping import Stopping, is_unreachable
+from .waiting import WaitingRows
 from .worker import reply_or_error, submit
 
 AHEAD = 2
@@ -75,8 +75,7 @@ class BatchRun:
         self._rate_limiter = RateLimiter(rate)
         self._stopping = stopping
         self._buffer = ResultBuffer(ordered)
-        self._retries: list[tuple[float, int, InFlight]] = []
-        self._read_early: InFlight | None = None  # a row that was read ahead of its turn
+        self._waiting = WaitingRows()
         self._in_flight: set[Future[Reply]] = set()
         self._unsettled = 0
         self._undelivered = 0
@@ -84,6 +83,7 @@ class BatchRun:
         self._more_inputs = True
         self._failure: BaseException | None = None
         self._halted = False
+        self._has_unsent = False  # of the caller's thread
 
     def results(self) -> Generator[Result, None, None]:
         """Yield every row's result; closing the generator stops all requests."""
@@ -96,11 +96,17 @@ class BatchRun:
         try:
             start_thread(recorder)
             while (result := self._next_result(executor)) is not None:
+                if self._stopping.raises and result.error is self._stopping.error is not None:
+                    self._has_unsent = True
+                    self._end_reading()
+                    continue
                 if result.error is not None and self._raise_errors:
                     raise result.error
                 yield result
             if self._failure is not None:
                 raise self._failure
+            if self._has_unsent and self._stopping.raises and self._stopping.error is not None:
+                raise self._stopping.error
         except KeyboardInterrupt as interrupt:
             if records.path is not None:
                 interrupt.args = (RESUME_HINT.format(records.path),)
@@ -121,11 +127,10 @@ class BatchRun:
             while (in_flight := self._next_to_send()) is not None:
                 self._start(in_flight, executor)
             with self._changed:
-                result = self._buffer.take()
-                if result is not None:
+                if (result := self._buffer.take()) is not None:
                     self._undelivered -= 1
                     return result
-                pending = self._unsettled or self._retries or self._read_early or self._more_inputs
+                pending = self._unsettled or self._waiting or self._more_inputs
                 if self._halted or not pending:
                     return None
                 wait = self._seconds_until_start()
@@ -138,23 +143,20 @@ class BatchRun:
         """Return the seconds until a request may start; infinity while none may."""
         if self._failure is not None or len(self._in_flight) >= self._concurrency:
             return math.inf
-        due = self._retries[0][0] if self._retries else math.inf
-        if self._read_early is not None or (
-            self._more_inputs and self._undelivered < self._max_undelivered
-        ):
-            due = 0.0
+        may_read = self._more_inputs and self._undelivered < self._max_undelivered
+        due = 0.0 if may_read else self._waiting.due()
         return max(due, self._rate_limiter.next_start()) - monotonic()
 
     def _next_to_send(self) -> InFlight | None:
-        """Return the row to send now, if any; retries go first."""
+        """Return the row to send now, if any."""
         while True:
             with self._changed:
+                for number, result in self._waiting.drop(self._stopping):
+                    self._buffer.put(number, result)
+                    self._has_unsent = True
                 is_time = self._seconds_until_start() <= 0
-                if is_time and self._retries and self._retries[0][0] <= monotonic():
-                    return heapq.heappop(self._retries)[2]
-                if is_time and self._read_early is not None:
-                    early, self._read_early = self._read_early, None
-                    return early
+                if is_time and (waiting := self._waiting.take()) is not None:
+                    return waiting
                 # With nothing in progress, read ahead to see whether there is another row at all.
                 if not is_time and (self._undelivered or not self._more_inputs):
                     return None
@@ -162,7 +164,7 @@ class BatchRun:
             if in_flight is not None and (is_time or in_flight.row.error is not None):
                 return in_flight
             with self._changed:
-                self._read_early = in_flight if self._failure is None else None
+                self._waiting.add_early(in_flight if self._failure is None else None)
 
     def _read_row(self) -> InFlight | None:
         """Read the next input; return ``None`` at the end, or if the result is known already."""
@@ -255,11 +257,11 @@ class BatchRun:
         if reply.error is None:
             with self._changed:
                 self._answered += 1
+                self._rate_limiter.note_answer()
         elif self._schedule_retry(in_flight, reply, reply.error):
             return None
-        self._stopping.note(in_flight, reply, self._answered)
-        if self._stopping.error is not None:
-            self._send_no_more(self._stopping.error)
+        with self._changed:
+            self._stopping.note(in_flight, reply, self._answered)
         return replace(reply, attempts=in_flight.attempts, seconds=in_flight.seconds)
 
     def _schedule_retry(self, in_flight: InFlight, reply: Reply, error: ProviderError) -> bool:
@@ -270,6 +272,9 @@ class BatchRun:
         elif pause is not None:
             with self._changed:
                 self._rate_limiter.pause(pause)
+        elif self._answered and is_unreachable(error):
+            with self._changed:
+                self._rate_limiter.pause_for_outage()
         # Without the lock: a lent policy is the caller's code, and so is a handler of the logger.
         progress = self._answered > in_flight.answered_before
         delay = self._context.copy().run(
@@ -277,26 +282,21 @@ class BatchRun:
         )
         if delay is None or self._failure or self._halted or self._stopping.error:
             return False
+        in_flight.failed = reply
         in_flight.log_retry(self._provider, error, max(delay, pause or 0.0))
         with self._changed:
             if self._failure is not None or self._halted:
                 return False
-            retry = monotonic() + delay, in_flight.row.number, in_flight
-            heapq.heappush(self._retries, retry)
+            self._waiting.add_retry(in_flight, delay)
         return True
 
     # --- ending
 
-    def _send_no_more(self, error: NotSentError) -> None:
-        """Give the rows that wait for a retry the results of rows that are not sent."""
-        if self._stopping.raises:
-            self._fail(error)
-            return
-        with self._changed:
-            for _, number, in_flight in self._retries:
-                if (result := self._stopping.result_of(in_flight.row)) is not None:
-                    self._buffer.put(number, result)
-            self._retries.clear()
+    def _end_reading(self) -> None:
+        """Read no more inputs, unless some of them have answers in the ledger."""
+        if not self._records.left:
+            with self._changed:
+                self._more_inputs = False
 
     def _fail(self, error: BaseException, halt: bool = False) -> None:
         """Start no more requests; raise this after those in progress, or at once (``halt``)."""
@@ -304,8 +304,7 @@ class BatchRun:
             if halt or self._failure is None:
                 self._failure = error
             self._more_inputs = False
-            self._read_early = None
-            self._retries.clear()
+            self._waiting.clear()
             self._buffer.release_order()
             self._halted = self._halted or halt
             self._changed.notify_all()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
+from collections import Counter
 from typing import Any
 
 from .. import failure_reasons
+from ..clock import monotonic
 from ..errors import (
-    APIStatusError,
     APITimeoutError,
     FailoverError,
     InvalidRequestError,
@@ -20,16 +22,21 @@ from .rows import Row
 
 IN_A_ROW = 10
 """So many rows that fail for a lasting reason, without an answer between them, end the batch."""
+OUTAGE_S = 30.0
+"""A server that has answered rows of this batch may be away for so long: it is restarted."""
+_ADDRESS = "address"
+_ADDRESS_STATUSES = (301, 302, 307, 308, 404, 405)
 _LASTING = {
     failure_reasons.AUTHENTICATION,
     failure_reasons.QUOTA,
     failure_reasons.UNKNOWN_MODEL,
     failure_reasons.CONNECTION,
 }
+_MODEL_OR_ADDRESS = {failure_reasons.UNKNOWN_MODEL, _ADDRESS}
 
 
 class NotSentError(ProviderError):
-    """The row was not sent: no row can be answered, or the budget is used up; ``reason`` says why.
+    """The row was not sent: it cannot be answered, or the budget is used up; ``reason`` says why.
 
     The failure that has ended the batch is its ``__cause__``.
     """
@@ -38,77 +45,123 @@ class NotSentError(ProviderError):
 class Stopping:
     """Decides from the rows so far whether the next one is sent.
 
-    ``raises``: whether ``result_of`` raises for a row that is not sent. The other arguments and the
-    errors are those of ``Budget``.
+    ``raises``: whether the batch raises ``error`` where a row is not sent. ``concurrency`` is the
+    number of requests at a time. The other arguments and the errors are those of ``Budget``.
     """
 
     def __init__(
-        self, budget: float | None, price: tuple[float, float] | None, raises: bool
+        self,
+        budget: float | None,
+        price: tuple[float, float] | None,
+        raises: bool,
+        concurrency: int,
     ) -> None:
         self._budget = Budget(budget, price)
         self.raises = raises
+        self._concurrency = concurrency
         self._in_a_row = 0
+        self._answered_at = 0.0
+        self._unknown_models: Counter[str] = Counter()  # of rows, in a row for each model
+        self._model_errors: dict[str, NotSentError] = {}
         self.error: NotSentError | None = None
         """That of the rows that are not sent; ``None`` while rows may be answered."""
 
     def result_of(self, row: Row) -> Result | None:
-        """Return the result of a row that is not sent; ``None`` to send it.
-
-        Raises ``NotSentError`` if the budget is used up, and as ``raises`` says.
-        """
+        """Return the result of a row that is not sent; ``None`` to send it."""
         if row.error is not None:
             return None
-        if self.error is None:
-            self._budget.check()
-            return None
-        if self.raises:
-            raise self.error
-        return to_result(row, failed_reply(self.error))
+        error = self.error or self._model_errors.get(repr(row.model))
+        return None if error is None else to_result(row, failed_reply(error))
 
     def note(self, in_flight: InFlight, reply: Reply, answered: int) -> None:
         """Add the final reply to a row; ``answered`` is the number of rows with an answer."""
-        self._budget.note(in_flight.row, reply)
+        row = in_flight.row
+        self._budget.note(row, reply)
+        if self.error is None and (used := self._budget.used_up()) is not None:
+            self.error = NotSentError(f"the budget is used up ({used}), so no more rows were sent")
         if reply.error is None:
             self._in_a_row = 0
-        elif _is_lasting(reply.error):
-            self._note_lasting(in_flight, reply.error, answered)
+            self._answered_at = monotonic()
+            self._unknown_models.pop(repr(row.model), None)
+            return
+        reasons = _lasting_reasons(reply.error)
+        is_model = bool(reasons) and reasons <= _MODEL_OR_ADDRESS
+        if is_model and row.model is not None:
+            self._note_unknown_model(repr(row.model), reply.error)
+        elif reasons and not (is_model and answered):
+            self._note_lasting(in_flight, reply.error, reasons, answered)
         elif not isinstance(reply.error, InvalidRequestError):  # the server has seen the row
             self._in_a_row = 0
 
-    def _note_lasting(self, in_flight: InFlight, error: ProviderError, answered: int) -> None:
+    def _note_unknown_model(self, model: str, error: ProviderError) -> None:
+        """Send no more rows that name this model, after ten."""
+        self._in_a_row = 0
+        self._unknown_models[model] += 1
+        if self._unknown_models[model] == IN_A_ROW:
+            text = f"{IN_A_ROW} rows in a row with this model failed like this, so no more of them"
+            self._model_errors[model] = _not_sent(text, error)
+
+    def _note_lasting(
+        self, in_flight: InFlight, error: ProviderError, reasons: set[str], answered: int
+    ) -> None:
         self._in_a_row += 1
         if self.error is not None:
             return
-        if _concerns_all(in_flight, error, answered):
-            text = "no row can be answered"
-        elif self._in_a_row >= IN_A_ROW:
-            text = f"{IN_A_ROW} rows in a row failed like this"
-        else:
-            return
-        self.error = NotSentError(f"{text}, so no more rows were sent: {error}")
-        self.error.default_reason = error.reason
-        self.error.__cause__ = error
+        if _concerns_all(in_flight, reasons, answered):
+            self.error = _not_sent("no row can be answered, so no more rows", error)
+        elif self._is_enough(reasons, answered):
+            text = f"{self._in_a_row} rows in a row failed like this, so no more rows"
+            self.error = _not_sent(text, error)
+
+    def _is_enough(self, reasons: set[str], answered: int) -> bool:
+        """Return whether so many rows in a row have failed that the others would, too."""
+        if failure_reasons.CONNECTION not in reasons:
+            # Failures may be much faster than answers: many may come before the next answer.
+            return self._in_a_row >= max(IN_A_ROW, 2 * self._concurrency)
+        is_away = not answered or monotonic() - self._answered_at >= OUTAGE_S
+        return is_away and self._in_a_row >= IN_A_ROW
 
 
-def _is_lasting(error: ProviderError) -> bool:
+def is_unreachable(error: ProviderError) -> bool:
+    """Return whether the server could not be reached."""
+    return failure_reasons.CONNECTION in _lasting_reasons(error)
+
+
+def _not_sent(text: str, error: ProviderError) -> NotSentError:
+    not_sent = NotSentError(f"{text} were sent: {error}")
+    not_sent.default_reason = error.reason
+    not_sent.__cause__ = error
+    return not_sent
+
+
+def _lasting_reasons(error: ProviderError) -> set[str]:
+    """Return why a row failed, if other rows may fail for it too: one reason, or a Failover's."""
     if isinstance(error, FailoverError) and error.attempts:
-        return all(_is_lasting(each.error) for each in error.attempts)
+        each = [_lasting_reasons(attempt.error) for attempt in error.attempts]
+        return set().union(*each) if all(each) else set()
     if isinstance(error, APITimeoutError):
-        return error.clock == "connect"
-    is_missing = isinstance(error, APIStatusError) and error.status_code == 404  # a wrong address
-    return is_missing or error.reason in _LASTING
+        return {failure_reasons.CONNECTION} if error.clock == "connect" else set()
+    status = getattr(error, "status_code", None)
+    if status == 403 and error.reason == failure_reasons.AUTHENTICATION:  # it is about the row
+        return set()
+    if error.reason not in _LASTING and status in _ADDRESS_STATUSES:
+        return {_ADDRESS}
+    return {error.reason} & _LASTING
 
 
-def _concerns_all(in_flight: InFlight, error: ProviderError, answered: int) -> bool:
+def _concerns_all(in_flight: InFlight, reasons: set[str], answered: int) -> bool:
     """Return whether one such failure says that no other row can be answered either.
 
-    A 403 may be about the row, and so is a model that the row names.
+    That of a row with its own model or options may be about these.
     """
-    if error.reason == failure_reasons.QUOTA:
+    if in_flight.row.model is not None or in_flight.row.options:
+        return False
+    if reasons == {failure_reasons.QUOTA}:
         return answered == in_flight.answered_before
-    if error.reason == failure_reasons.UNKNOWN_MODEL:
-        return not answered and in_flight.row.model is None
-    return not answered and isinstance(error, APIStatusError) and error.status_code == 401
+    return not answered and reasons in (
+        {failure_reasons.UNKNOWN_MODEL},
+        {failure_reasons.AUTHENTICATION},
+    )
 
 
 class Budget:
@@ -120,7 +173,7 @@ class Budget:
 
     def __init__(self, limit: float | None, price: tuple[float, float] | None) -> None:
         if limit is not None and not _is_number(limit):
-            raise InvalidRequestError("budget must be a number above 0, or None")
+            raise InvalidRequestError("budget must be a number above 0")
         if price is None:
             if limit is not None and limit != int(limit):
                 raise InvalidRequestError(
@@ -146,15 +199,13 @@ class Budget:
         else:
             self._used += (read * self._price[0] + written * self._price[1]) / 1e6
 
-    def check(self) -> None:
-        """Raise ``NotSentError`` if the budget is used up."""
+    def used_up(self) -> str | None:
+        """Return what was used of what, in words, if the budget is used up."""
         if self._limit is None or self._used < self._limit:
-            return
+            return None
         if self._price is None:
-            used = f"{self._used:.0f} of {self._limit:.0f} tokens"
-        else:
-            used = f"{self._used:.2f} of {self._limit:.2f}"
-        raise NotSentError(f"the budget is used up ({used}), so no more rows were sent")
+            return f"{self._used:.0f} of {self._limit:.0f} tokens"
+        return f"{self._used:.2f} of {self._limit:.2f}"
 
 
 def _tokens(row: Row, reply: Reply) -> tuple[int, int]:
@@ -170,12 +221,12 @@ def _tokens(row: Row, reply: Reply) -> tuple[int, int]:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and value > 0
-        and math.isfinite(value)
-    )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return 0 < float(value) < math.inf
+    except OverflowError:
+        return False
 
 
 def _is_price(price: Any) -> bool:

@@ -27,7 +27,9 @@ def rows_of(inputs: Any, template: Template | None) -> Iterable[Any]:
     if isinstance(inputs, Mapping):
         raise InvalidRequestError("inputs must be rows, such as a list, not one dict")
     if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
-        raise InvalidRequestError("inputs must be an iterable of prompts, such as a list")
+        raise InvalidRequestError(
+            "inputs must be an iterable of prompts, such as a list; batch.read(path) reads a file"
+        )
     return inputs
 
 
@@ -43,8 +45,4 @@ def _frame_rows(frame: Any, method: str, template: Template | None) -> Iterator[
 
 def _dicts(names: list[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     for cells in rows:
-        row = dict(zip(names, map(plain_value, cells), strict=True))
-        custom_id = row.get("custom_id")
-        if isinstance(custom_id, int) and not isinstance(custom_id, bool):
-            row["custom_id"] = str(custom_id)  # pandas makes numbers of them when reading a CSV
-        yield row
+        yield dict(zip(names, map(plain_value, cells), strict=True))

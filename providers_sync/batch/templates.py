@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from string import Formatter
 from typing import Any
 
 from ..errors import InvalidRequestError
-from .cells import cell_text, plain_value
+from .cells import cell_text, is_blank, plain_value
 
 COLUMNS_SHOWN = 10
 NAME_CHARACTERS = 40
+_PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def shown_names(names: Iterable[Any]) -> str:
@@ -52,7 +53,7 @@ class Template:
         if not isinstance(text, str):
             raise InvalidRequestError(f"template must be text, not {type(text).__name__}")
         try:
-            self._parts = [_part(*part) for part in Formatter().parse(text)]
+            self._parts = list(_parts(text))
         except ValueError as error:
             raise InvalidRequestError(
                 f"the template is not valid: {error}; write {{{{ and }}}} for braces"
@@ -66,42 +67,59 @@ class Template:
 
     def check(self, names: Iterable[Any], where: str) -> None:
         """Raise ``InvalidRequestError`` if a column of the template is not among ``names``."""
-        found = list(names)
+        found = dict.fromkeys(names)
         for column in self.columns:
             if column not in found:
                 raise InvalidRequestError(
-                    f"{where} has no column {column[:NAME_CHARACTERS]!r}, which the template "
+                    f"{where} has no column {_shown(column)}, which the template "
                     f"names; it has {shown_names(found)}"
                 )
 
     def fill(self, row: Mapping[str, Any], where: str) -> str:
         """Return the prompt of a row, which ``where`` names in errors.
 
-        Raises ``InvalidRequestError`` for a column that is missing, or has no value.
+        Raises ``InvalidRequestError`` for a column that is missing, is blank, or cannot be text.
         """
-        self.check(row, where)
+        if any(column not in row for column in self.columns):
+            self.check(row, where)
         texts = []
         for before, column in self._parts:
             texts.append(before)
             if column is not None:
-                value = plain_value(row[column])
-                if value is None:
-                    raise InvalidRequestError(
-                        f"{where} has no value in column {column[:NAME_CHARACTERS]!r} "
-                        "(None or NaN): fill it, or leave the row out"
-                    )
-                texts.append(cell_text(value))
+                texts.append(_text(row[column], f"{where} has {{}} in column {_shown(column)}"))
         return "".join(texts)
 
 
-def _part(
-    text: str, name: str | None, form: str | None, conversion: str | None
-) -> tuple[str, str | None]:
-    if name == "":
-        raise ValueError("it has {} without the name of a column")
-    if form or conversion:
-        raise ValueError(
-            f"{{{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}}} is "
-            "more than the name of a column"
+def _parts(text: str) -> Iterator[tuple[str, str | None]]:
+    """Yield each piece of text with the name of the column that follows it, if any."""
+    end = 0
+    for found in _PARTS.finditer(text):
+        before, end = text[end : found.start()], found.end()
+        if (name := found[1]) is not None:
+            if not name:
+                raise ValueError("it has {} without the name of a column")
+            yield before, name
+        elif len(found[0]) == 2:
+            yield before + found[0][0], None
+        else:
+            raise ValueError(f"it has a single {found[0]}")
+    yield text[end:], None
+
+
+def _shown(column: str) -> str:
+    return repr(column[:NAME_CHARACTERS])
+
+
+def _text(cell: Any, problem: str) -> str:
+    try:
+        value = plain_value(cell)
+        text = None if value is None else cell_text(value)
+    except Exception as error:  # of the cell's class
+        kind = type(error).__name__
+        problem = problem.format(f"what cannot be made text ({kind})")
+        raise InvalidRequestError(problem) from error
+    if text is None or is_blank(text):
+        raise InvalidRequestError(
+            f"{problem.format('no value')} (blank, None or NaN): fill it, or leave the row out"
         )
-    return text, name
+    return text

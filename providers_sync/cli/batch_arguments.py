@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 
+from ..errors import InvalidRequestError
+
 
 def add_batch_arguments(command: argparse.ArgumentParser) -> None:
     """Add the files, and the options about rows, limits and the table."""
@@ -13,11 +15,27 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
     add("output", metavar="OUT", help="the answers; also read, to resume")
     add("--template", metavar="TEXT", help='the prompt of a row: "Translate: {column}"')
     add("--table", metavar="FILE", help="write the results as .csv, .tsv or .parquet too")
-    add("--budget", metavar="N", type=float, help="stop after N tokens, or so much money")
-    add("--price", metavar="IN,OUT", type=_price, help="of a million tokens: 0.15,0.60")
+    add(
+        "--budget",
+        metavar="N",
+        type=float,
+        help="stop after N tokens; with --price, after so much money",
+    )
+    add("--price", metavar="IN,OUT", type=_price, help="of a million tokens in and out: 0.15,0.60")
     add("--concurrency", metavar="N", type=int, default=8, help="requests at a time (default: 8)")
     add("--rate", metavar="N", type=float, help="most requests per minute")
     add("--skip-invalid", action="store_true", help="send the rest if some rows cannot be sent")
+
+
+def check_limits(options: argparse.Namespace) -> None:
+    """Raise ``InvalidRequestError`` for a price without a budget, or a budget that needs one."""
+    if options.price is not None and options.budget is None:
+        raise InvalidRequestError("--price needs --budget, the money that may be used")
+    if options.price is None and options.budget is not None and options.budget % 1:
+        raise InvalidRequestError(
+            "--budget is a number of tokens; for money, say with --price what a million tokens "
+            "cost: --price 0.15,0.60"
+        )
 
 
 def _price(text: str) -> tuple[float, float]:

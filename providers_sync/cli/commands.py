@@ -21,6 +21,7 @@ from ..provider_selection import (
 )
 from ..providers import PRESETS
 from ..providers.calls import NOT_PER_CALL
+from .batch_arguments import check_limits
 from .local_model import local_provider, what_is_missing
 
 if TYPE_CHECKING:
@@ -116,9 +117,13 @@ def batch(options: argparse.Namespace) -> int:
         for name in NOT_PER_CALL:
             if name in request:
                 raise InvalidRequestError(f"-o {name}: this is no option of a request")
+        check_limits(options)
     if options.system is not None:
         request["system"] = options.system
-    with selected_provider(options, "--provider NAME", **request) as provider:
+    with contextlib.ExitStack() as stack:
+        with usage_errors():
+            selected = selected_provider(options, "--provider NAME", **request)
+            provider = stack.enter_context(selected)
         return run(
             provider,
             options.input,
