@@ -409,6 +409,8 @@ def test_the_page_fits_a_phone_in_dark_mode(page: Tab, upstream: Upstream) -> No
 def test_the_page_loads_only_from_its_own_origin(tab: Tab, url: str) -> None:
     """Everything it loads comes from the app, and the console reports no error."""
     driver = tab.activate()
+    driver.get_log("browser")  # of the tests before
+    driver.refresh()
     loaded = driver.execute_script("return performance.getEntries().map(e => e.name)")
     addresses = [name for name in loaded if "://" in name]
     assert len(addresses) >= 4
