@@ -70,7 +70,7 @@ def test_any_model_is_asked_by_its_name_and_found_again(tmp_path):
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "And now?"},
     ]
-    assert "org/new-model" in (tmp_path / "llm/providers-sync-models.json").read_text()
+    assert "org/new-model" in (tmp_path / "llm/providers-sync-models.txt").read_text()
 
 
 def test_a_name_that_has_not_answered_is_not_remembered(tmp_path):
@@ -95,9 +95,9 @@ def test_aliases_and_the_default_name_models(tmp_path):
 def test_broken_files_of_names_stop_no_command(tmp_path):
     """The plugin ignores what it cannot read: ``llm`` must go on working."""
     (tmp_path / "llm").mkdir()
-    (tmp_path / "llm/providers-sync-models.json").write_text("{")
+    (tmp_path / "llm/providers-sync-models.txt").write_text("{")
     assert "providers-sync/openai\n" in Llm(tmp_path).run("models")[0]
-    (tmp_path / "llm/providers-sync-models.json").write_text('[1, "x", "providers-sync/y/z"]')
+    (tmp_path / "llm/providers-sync-models.txt").write_text('[1, "x", "providers-sync/y/z"]')
     assert "providers-sync/y/z" not in Llm(tmp_path).run("models")[0]
 
 
@@ -193,13 +193,12 @@ def test_a_chat_goes_on_in_one_process(tmp_path):
     assert sent == ["Hi", "One", "More"]
 
 
-@pytest.mark.parametrize("more", [[], ["--async"]], ids=["", "async"])
-def test_chunks_are_printed_while_the_answer_runs(tmp_path, more):
+def test_chunks_are_printed_while_the_answer_runs(tmp_path):
     """The first word is there while the server holds back the second one."""
     go_on = threading.Event()
     with (
         serve(["One", wait(go_on), " two"]) as server,
-        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", *more) as process,
+        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi") as process,
     ):
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 100) == b"One"
@@ -207,15 +206,14 @@ def test_chunks_are_printed_while_the_answer_runs(tmp_path, more):
         assert process.communicate(timeout=WAIT_S)[0] == b" two\n"
 
 
-@pytest.mark.parametrize("more", [[], ["--async"]], ids=["", "async"])
 @pytest.mark.parametrize(
     "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
 )
-def test_ctrl_c_stops_the_model(tmp_path, script, more):
+def test_ctrl_c_stops_the_model(tmp_path, script):
     """The server sees the connection closed within a second."""
     with (
         serve([script]) as server,
-        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", *more, **OWN) as process,
+        llm_at(tmp_path, server.url).start("-m", MODEL, "Hi", **OWN) as process,
     ):
         assert process.stdout is not None
         server.wait_request(timeout=WAIT_S)
