@@ -7,11 +7,12 @@ from typing import Any
 
 import llm
 import pytest
-from llm.parts import ToolCallPart
+from llm.parts import ReasoningPart, ToolCallPart
 
 from llm_providers_sync import get_model
 from providers_sync import InvalidRequestError, StreamCut
-from providers_sync.testing import answer, cut, finish, serve, stall, text, tool_call
+from providers_sync.returned_messages import RETURNED
+from providers_sync.testing import answer, cut, finish, reasoning, serve, stall, text, tool_call
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
@@ -110,3 +111,32 @@ def test_beside_tools_a_schema_gets_calls_or_json(at: Any) -> None:
         assert model.chain("1 + 1?", tools=[add], schema=SCHEMA).text() == "Two."
         assert model.prompt("1 + 1?", tools=[add], schema=SCHEMA).text() == '{"age": 2}'
         assert len(server.requests) == 3
+
+
+def test_a_key_of_the_model_is_sent(at: Any) -> None:
+    """``llm`` lets programs set it."""
+    with serve(["Yes."]) as server:
+        model = at(server.url)
+        model.key = "own"
+        model.prompt("Hi").text()
+    assert server.requests[0].headers["Authorization"] == "Bearer own"
+
+
+def test_what_others_have_logged_is_left_out(at: Any) -> None:
+    """Calls that another vendor has made itself, and what another version wants back."""
+    done = ToolCallPart(name="search", arguments={}, tool_call_id="s1", server_executed=True)
+    other = {RETURNED: {"version": 999, "fields": {}}}
+    sealed = ReasoningPart(text="", provider_metadata=other)
+    history = [llm.user("Hi"), llm.assistant("Hello", done, sealed), llm.user("More")]
+    with serve(["Yes."]) as server:
+        assert at(server.url).prompt(messages=history).text() == "Yes."
+        said = server.requests[0].json()["messages"][1]
+    assert said == {"role": "assistant", "content": "Hello"}
+
+
+def test_a_typed_answer_has_its_reasoning(at: Any) -> None:
+    """Beside its JSON."""
+    with serve([[reasoning("Hm."), text('{"age": 2}')]]) as server:
+        response = at(server.url).prompt("How old?", schema=SCHEMA)
+        events = [(each.type, each.chunk) for each in response.stream_events() if each.chunk]
+    assert events == [("reasoning", "Hm."), ("text", '{"age": 2}')]

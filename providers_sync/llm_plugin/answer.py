@@ -104,7 +104,7 @@ def _show_unprinted(
 ) -> None:
     """Print on standard error what the model has said and ``llm`` has not printed."""
     if is_streamed and not prompt.schema:
-        if answer is not None and answer.text and isinstance(error, ProviderError):
+        if answer and (answer.text or answer.reasoning) and isinstance(error, ProviderError):
             click.echo(err=True)  # ends the line of what has been printed
         return
     said = [] if is_streamed else _earlier_rounds(prompt)
