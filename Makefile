@@ -34,7 +34,8 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_framing.py tests/test_gateway_hostile.py tests/test_handmade_mocks.py \
     tests/test_import.py tests/test_json_reader.py tests/test_llamacpp.py \
     tests/test_local.py tests/test_local_grammar.py tests/test_local_runs.py \
-    tests/test_llm_continuing.py tests/test_llm_page.py tests/test_llm_plugin.py \
+    tests/test_llm_continuing.py tests/test_llm_errors.py tests/test_llm_names.py \
+    tests/test_llm_page.py tests/test_llm_plugin.py \
     tests/test_local_typed.py tests/test_long_timeouts.py tests/test_many_streams.py \
     tests/test_mcp.py tests/test_mcp_long.py tests/test_mock_servers.py \
     tests/test_mocking.py tests/test_notebook.py tests/test_notebook_calls.py \

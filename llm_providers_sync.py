@@ -14,11 +14,11 @@ import llm
 
 @llm.hookimpl
 def register_models(register: Callable[..., None]) -> None:
-    """Register a model for each provider, and for each model of one that is named somewhere."""
+    """Register the models of ours that the command or a file of ``llm`` names."""
     from providers_sync.llm_plugin import models
 
-    for model, async_model in models():
-        register(model, async_model)
+    for model in models():
+        register(model)
 
 
 def get_model(name: str) -> Any:

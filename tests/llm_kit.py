@@ -11,6 +11,10 @@ from typing import Any
 
 WAIT_S = 40.0
 """Timeout of one command: it loads for half a second on an idle machine."""
+MODEL = "providers-sync/openai/qwen3"
+ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GEMINI_BASE_URL", "OLLAMA_BASE_URL")
+OWN = {"start_new_session": True}
+"""A process group of its own, which gets Ctrl-C."""
 KEYS = ("_API_KEY", "_BASE_URL", "_TOKEN", "_ENDPOINT")
 
 
@@ -54,3 +58,8 @@ class Llm:
         """Return the log, newest first."""
         entries: list[dict[str, Any]] = json.loads(self.run("logs", "--json", "-n", "0")[0])
         return entries
+
+
+def llm_at(folder: Path, url: str, **environment: str) -> Llm:
+    """Return an ``llm`` whose providers of every protocol have this address."""
+    return Llm(folder, **dict.fromkeys(ADDRESSES, url), **environment)

@@ -51,7 +51,8 @@ LAYERS = [
     # integrations: the models of the command llm
     "llm_plugin",
     "llm_plugin.model",
-    "llm_plugin.answer llm_plugin.settings",
+    "llm_plugin.answer",
+    "llm_plugin.settings",
     "llm_plugin.messages llm_plugin.model_names",
     # integrations
     "local notebook web testing",
@@ -238,13 +239,13 @@ ONLY_IMPORTER = {
     "sseclient": "decoding.sse",
     "tenacity": "retry",
     "jsonschema": "typed.targets",
-    "pydantic": "typed.targets",
+    "pydantic": "typed.targets llm_plugin.model",
     "referencing": "typed.targets",
     "waitress": "serving",
     "werkzeug": "wsgi",
     "xllamacpp": "llama_server",
 }
-"""Foreign packages, and the only module or package that may import each."""
+"""Foreign packages, and the only modules or packages that may import each."""
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
@@ -354,7 +355,10 @@ def wrong_importers(found: Iterable[Import]) -> list[str]:
         f"{one} (allowed only in {ONLY_IMPORTER[one.target]})"
         for one in found
         if not one.inside
-        and not (one.module + ".").startswith(ONLY_IMPORTER.get(one.target, one.module) + ".")
+        and not any(
+            f"{one.module}.".startswith(f"{importer}.")
+            for importer in ONLY_IMPORTER.get(one.target, one.module).split()
+        )
     ]
 
 

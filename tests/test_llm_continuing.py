@@ -77,3 +77,32 @@ def test_arguments_that_are_no_json_go_back_as_they_came(tmp_path: Path) -> None
         call, result = server.requests[1].json()["messages"][1:]
     assert call["tool_calls"][0]["function"]["arguments"] == "{oops"
     assert result["content"].startswith("Error:")
+
+
+def test_a_conversation_stays_at_the_address_of_its_option(tmp_path: Path) -> None:
+    """A private server's conversation does not go to the vendor with ``-c``."""
+    private = ("-o", "base_url")
+    with serve(lambda _: ["Yes."]) as server:
+        llm = llm_at(tmp_path, "openai", server.url)
+        llm.run("keys", "set", "openai", "--value", "vendor-key")
+        llm.run("Diary", *private, server.url + "/private", "--key", "own")
+        llm.run("-c", "More")
+        llm.run("-c", "More", *private, server.url + "/other")
+        llm.run("-c", "More", "-m", "providers-sync/openai/m-2")
+        llm.run("-c", "More", "-m", "providers-sync/responses/m-1")
+        llm.run("New")
+    sent = [request.path.rsplit("/", 2)[0] for request in server.requests]
+    assert sent[:4] == ["/private", "/private", "/other", "/other"]
+    assert "/other" not in sent[4:]
+    keys = [request.headers.get("Authorization") for request in server.requests]
+    assert keys == ["Bearer own", None, None, None, "Bearer vendor-key", "Bearer vendor-key"]
+
+
+def test_a_new_system_prompt_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    """For the question that it comes with."""
+    with serve(lambda _: ["Yes."]) as server:
+        llm = llm_at(tmp_path, "openai", server.url)
+        llm.run("Hi", "-s", "Be brief.")
+        llm.run("-c", "More", "-s", "Be verbose.")
+    messages = server.requests[1].json()["messages"]
+    assert [message["content"] for message in messages] == ["Be verbose.", "Hi", "Yes.", "More"]

@@ -1,21 +1,18 @@
-"""The models of the ``llm`` plugin in programs that import ``llm``, blocking and async."""
+"""The models of the ``llm`` plugin in programs that import ``llm``."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from pathlib import Path
 from typing import Any
 
 import llm
 import pytest
-from llm.parts import ToolCallPart
+from llm.parts import ReasoningPart, ToolCallPart
 
 from llm_providers_sync import get_model
 from providers_sync import InvalidRequestError, StreamCut
-from providers_sync.llm_plugin import models
-from providers_sync.llm_plugin.model import AsyncProviderModel
-from providers_sync.testing import Server, answer, cut, finish, serve, stall, text, tool_call, wait
+from providers_sync.returned_messages import RETURNED
+from providers_sync.testing import answer, cut, finish, reasoning, serve, stall, text, tool_call
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
@@ -28,13 +25,13 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that makes the models of a server."""
+    """Return a function that makes a model of a server."""
 
-    def both(url: str) -> tuple[llm.KeyModel, llm.AsyncKeyModel]:
+    def model(url: str) -> llm.KeyModel:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
-        return get_model("openai/m"), AsyncProviderModel("openai", "m")
+        return get_model("openai/m")
 
-    return both
+    return model
 
 
 def test_a_model_is_made_by_its_name() -> None:
@@ -45,18 +42,10 @@ def test_a_model_is_made_by_its_name() -> None:
         get_model("opnai/m")
 
 
-def test_every_model_is_offered_for_both_kinds_of_programs() -> None:
-    """Under one name."""
-    pairs = list(models())
-    assert "providers-sync/anthropic" in [model.model_id for model, _ in pairs]
-    assert all(model.model_id == other.model_id for model, other in pairs)
-    assert {model.key_env_var for model, _ in pairs} >= {"OPENAI_API_KEY", "GROQ_API_KEY", None}
-
-
 def test_leaving_the_loop_stops_the_model(at: Any) -> None:
     """As soon as the response is released."""
     with serve(["One", stall()]) as server:
-        response = iter(at(server.url)[0].prompt("Hi"))
+        response = iter(at(server.url).prompt("Hi"))
         assert next(response) == "One"
         del response
         server.wait_closed(timeout=1)
@@ -65,7 +54,7 @@ def test_leaving_the_loop_stops_the_model(at: Any) -> None:
 def test_a_program_gets_errors_and_no_output(at: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """The notes on standard error are for the command."""
     with serve([[text("Hel"), finish("length")], [text("Hel"), cut()]]) as server:
-        model = at(server.url)[0]
+        model = at(server.url)
         response = model.prompt("Hi")
         assert response.text() == "Hel"
         assert response.json()["finish_reason"] == "length"
@@ -83,7 +72,7 @@ def test_files_go_where_the_protocol_has_them(at: Any, tmp_path: Path) -> None:
         llm.Attachment(type="audio/wav", content=b"RIFF\0\0\0\0WAVEfmt "),
     ]
     with serve(["Yes."]) as server:
-        assert at(server.url)[0].prompt("What is it?", attachments=files).text() == "Yes."
+        assert at(server.url).prompt("What is it?", attachments=files).text() == "Yes."
         words, pdf, sound = server.requests[0].json()["messages"][0]["content"]
     assert words == {"type": "text", "text": "What is it?"}
     assert (pdf["type"], pdf["file"]["filename"]) == ("file", "a.pdf")
@@ -99,7 +88,7 @@ def test_messages_of_a_program_are_sent_as_they_are(at: Any) -> None:
     call = ToolCallPart(name="draw", arguments={}, tool_call_id="c1")
     history = [llm.user("Draw"), llm.assistant("I draw.", call)]
     with serve(["Here."]) as server:
-        model = at(server.url)[0]
+        model = at(server.url)
         model.prompt(messages=history, tool_results=[result], system="Be brief.").text()
         system, user, said, tool, files = server.requests[0].json()["messages"]
     assert (system["content"], user["content"], said["content"]) == (
@@ -118,64 +107,36 @@ def test_beside_tools_a_schema_gets_calls_or_json(at: Any) -> None:
 
     script = [tool_call("add", {"a": 1})], ["Two."], ["So: ", '{"age": 2}']
     with serve([answer(*each) for each in script]) as server:
-        model = at(server.url)[0]
+        model = at(server.url)
         assert model.chain("1 + 1?", tools=[add], schema=SCHEMA).text() == "Two."
         assert model.prompt("1 + 1?", tools=[add], schema=SCHEMA).text() == '{"age": 2}'
         assert len(server.requests) == 3
 
 
-def test_async_answers_arrive_piece_by_piece(at: Any) -> None:
-    """The event loop runs while the server holds back a piece."""
-    go_on = threading.Event()
-
-    async def read(model: llm.AsyncKeyModel) -> list[str]:
-        found = []
-        async for chunk in model.prompt("Hi"):
-            found.append(chunk)
-            go_on.set()
-        return found
-
-    with serve(["One", wait(go_on), " two"]) as server:
-        assert asyncio.run(read(at(server.url)[1])) == ["One", " two"]
+def test_a_key_of_the_model_is_sent(at: Any) -> None:
+    """``llm`` lets programs set it."""
+    with serve(["Yes."]) as server:
+        model = at(server.url)
+        model.key = "own"
+        model.prompt("Hi").text()
+    assert server.requests[0].headers["Authorization"] == "Bearer own"
 
 
-@pytest.mark.parametrize(
-    "script", [["One", stall()], answer(before=[stall()])], ids=["answering", "before its headers"]
-)
-def test_cancelling_an_async_answer_stops_the_model(at: Any, script: Any) -> None:
-    """Whether its thread waits or not."""
-
-    async def read(model: llm.AsyncKeyModel, arrived: asyncio.Event) -> None:
-        async for _ in model.prompt("Hi"):
-            arrived.set()
-
-    async def cancel(server: Server) -> None:
-        arrived = asyncio.Event()
-        task = asyncio.create_task(read(at(server.url)[1], arrived))
-        await asyncio.to_thread(server.wait_request)
-        if isinstance(script, list):
-            await arrived.wait()
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
-    with serve([script]) as server:
-        asyncio.run(cancel(server))
-        server.wait_closed(timeout=1)
-        assert server.connections[0].closed_by == "client"
+def test_what_others_have_logged_is_left_out(at: Any) -> None:
+    """Calls that another vendor has made itself, and what another version wants back."""
+    done = ToolCallPart(name="search", arguments={}, tool_call_id="s1", server_executed=True)
+    other = {RETURNED: {"version": 999, "fields": {}}}
+    sealed = ReasoningPart(text="", provider_metadata=other)
+    history = [llm.user("Hi"), llm.assistant("Hello", done, sealed), llm.user("More")]
+    with serve(["Yes."]) as server:
+        assert at(server.url).prompt(messages=history).text() == "Yes."
+        said = server.requests[0].json()["messages"][1]
+    assert said == {"role": "assistant", "content": "Hello"}
 
 
-def test_async_schemas_and_tools(at: Any) -> None:
-    """They work as in the command."""
-
-    def add(a: int) -> int:
-        return a + 1
-
-    async def ask(model: llm.AsyncKeyModel) -> tuple[str, str]:
-        first = await model.prompt("How old?", schema=SCHEMA).text()
-        return first, await model.chain("1 + 1?", tools=[add]).text()
-
-    script = ['{"age": 3}'], [tool_call("add", {"a": 1})], ["Two."]
-    with serve([answer(*each) for each in script]) as server:
-        assert asyncio.run(ask(at(server.url)[1])) == ('{"age": 3}', "Two.")
-        assert server.requests[2].json()["messages"][-1]["content"] == "2"
+def test_a_typed_answer_has_its_reasoning(at: Any) -> None:
+    """Beside its JSON."""
+    with serve([[reasoning("Hm."), text('{"age": 2}')]]) as server:
+        response = at(server.url).prompt("How old?", schema=SCHEMA)
+        events = [(each.type, each.chunk) for each in response.stream_events() if each.chunk]
+    assert events == [("reasoning", "Hm."), ("text", '{"age": 2}')]

@@ -1,27 +1,39 @@
-"""The models of the ``llm`` plugin: one for each provider, and those whose names are known.
+"""The models of the ``llm`` plugin: those whose names stand in a command or a file of ``llm``.
 
-``llm`` knows a model only after a plugin has registered it. No server is asked for its models: a
-name is registered if it stands in the command, in the settings of ``llm``, or has answered before.
+``llm`` knows a model only after a plugin has registered it. No server is asked for its models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..providers import CLASSES, PRESETS
-from .model import AsyncProviderModel, ProviderModel
-from .model_names import PREFIX, known_names
+import click
+
+from ..errors import InvalidRequestError
+from .model import ProviderModel, provider_names
+from .model_names import PREFIX, known_names, name_to_ask
 
 __all__ = ["make_model", "models"]
 
 
-def models() -> Iterator[tuple[ProviderModel, AsyncProviderModel]]:
-    """Yield the models to register, each for both kinds of programs; nothing is sent."""
-    providers = dict.fromkeys([*CLASSES, *PRESETS])
-    for name in dict.fromkeys([*providers, *known_names()]):
+def models() -> Iterator[ProviderModel]:
+    """Yield the models to register; nothing is sent.
+
+    Raises ``click.ClickException`` if the command asks a provider that does not exist.
+    """
+    providers = provider_names()
+    names = list(known_names())
+    if "" in names:  # ``llm models -q providers-sync``
+        names += providers
+    for name in dict.fromkeys(names):
         provider, slash, rest = name.partition("/")
         if provider in providers and (rest or not slash):
-            yield ProviderModel(provider, rest or None), AsyncProviderModel(provider, rest or None)
+            yield ProviderModel(provider, rest or None)
+    if (asked := name_to_ask()) is not None:
+        try:
+            make_model(asked)
+        except InvalidRequestError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def make_model(name: str) -> ProviderModel:

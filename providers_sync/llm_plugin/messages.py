@@ -16,6 +16,8 @@ from ..types import Message, Messages
 
 BROKEN_ARGUMENTS = "_raw"
 """Where ``llm`` keeps the arguments of a call that are no JSON object."""
+_ADDRESS = "providers_sync_address"
+"""Where an answer keeps the address that ``-o`` gave it."""
 
 
 def to_messages(prompt: llm.models.Prompt) -> Messages:
@@ -25,9 +27,29 @@ def to_messages(prompt: llm.models.Prompt) -> Messages:
     """
     turns = prompt.messages
     messages = [message for turn in turns for message in _messages_of(turn)]
-    if prompt.system and not any(turn.role == "system" for turn in turns):
-        messages.insert(0, {"role": "system", "content": prompt.system})
+    if prompt.system:  # with ``-c`` it takes the place of that which the conversation had
+        has_one = bool(messages) and messages[0]["role"] == "system"
+        messages[: int(has_one)] = [{"role": "system", "content": prompt.system}]
     return messages
+
+
+def address_kept(provider: str, address: str | None) -> dict[str, Any]:
+    """Return what an answer keeps of the address of ``-o``."""
+    return {} if address is None else {_ADDRESS: {"provider": provider, "base_url": address}}
+
+
+def address_before(prompt: llm.models.Prompt, provider: str) -> str | None:
+    """Return the address that the last answer of the conversation has kept for this provider.
+
+    A conversation with a server that ``-o`` has named must not go to another one unasked.
+    """
+    answers = [turn for turn in prompt.messages if turn.role == "assistant"]
+    for part in answers[-1].parts if answers else ():
+        kept = (getattr(part, "provider_metadata", None) or {}).get(_ADDRESS)
+        if isinstance(kept, dict) and kept.get("provider") == provider:
+            address: str | None = kept.get("base_url")
+            return address
+    return None
 
 
 def _messages_of(turn: llm.Message) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""What ``-o`` sets, and the provider and the call that are made of it."""
+"""The provider and the call that are made of ``-o`` and the keys of ``llm``."""
 
 from __future__ import annotations
 
@@ -13,41 +13,15 @@ from ..errors import InvalidRequestError
 from ..provider_selection import select_provider
 from ..providers import CLASSES, PRESETS, get_provider
 from .messages import to_tools
+from .model_names import key_name
 
 _SETTINGS = ("timeout", "retry", "base_url", "extra_body")
 
 
-class ModelOptions(llm.Options):
-    """What ``-o NAME VALUE`` sets."""
-
-    model_config = {"use_attribute_docstrings": True}
-
-    temperature: float | None = None
-    """How random the answer is."""
-    top_p: float | None = None
-    """The share of the likeliest tokens that the model chooses from."""
-    max_tokens: int | None = None
-    """The limit of the answer, in tokens."""
-    stop: str | None = None
-    """A text that ends the answer."""
-    seed: int | None = None
-    """The same seed may give the same answer."""
-    reasoning_effort: str | None = None
-    """How much the model reasons: low, medium, high, or what it knows."""
-    timeout: float | None = None
-    """Seconds for the whole answer, over all attempts; 600 by default."""
-    retry: int | None = None
-    """How many requests may be made before the first word arrives; 3 by default."""
-    base_url: str | None = None
-    """The address of the server, if it is not that of the vendor or the environment."""
-    extra_body: dict[str, Any] | str | None = None
-    """JSON that is added to the request as it is, such as {"top_k": 5}."""
-
-
 def make_provider(
-    provider: str, model: str | None, options: dict[str, Any], key: str | None, key_name: str
+    provider: str, model: str | None, options: dict[str, Any], key: str | None
 ) -> Provider:
-    """Return the provider with its key; ``key_name`` is the name of the vendor's key in ``llm``.
+    """Return the provider with its key: ``key``, or that which ``llm`` keeps for it.
 
     Raises ``InvalidRequestError`` for values that cannot work.
     """
@@ -57,7 +31,9 @@ def make_provider(
     }
     if "extra_body" in options:
         settings["extra_body"] = _json_object(options["extra_body"])
-    if key and (key != llm.get_key(alias=key_name) or _is_vendors(provider, options)):
+    if key is None and _is_vendors(provider, options):
+        key = llm.get_key(alias=key_name(provider))
+    if key:
         settings["api_key"] = key
     selection = select_provider(os.environ, provider=provider, model=model)
     return get_provider(provider, selection.model, **settings)
@@ -74,14 +50,39 @@ def _is_vendors(provider: str, options: dict[str, Any]) -> bool:
     return PRESETS[provider].owns(address)
 
 
+def key_advice(text: str, provider: str, options: dict[str, Any]) -> str:
+    """Return the text of an ``AuthenticationError`` with the remedy of this command."""
+    if llm.get_key(alias=key_name(provider)) is None:
+        remedy = f"use --key or llm keys set {key_name(provider)}"
+        return text.replace("pass it as api_key=", "use --key").replace("use api_key=", remedy)
+    if _is_vendors(provider, options):
+        return text
+    held_back = (
+        f"the key that llm keeps for {key_name(provider)} is not sent to this address: use --key"
+    )
+    return f"{text.partition('; no key was ')[0]}; {held_back}"
+
+
 def call_options(prompt: llm.models.Prompt, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of ``Provider.stream``: those of ``-o``, the tools and the schema."""
     settings = {name: value for name, value in options.items() if name not in _SETTINGS}
+    if "stop" in settings:
+        settings["stop"] = _texts(settings["stop"])
     if prompt.tools:
         settings["tools"] = to_tools(prompt.tools)
     if prompt.schema:
         settings["into"] = prompt.schema
     return settings
+
+
+def _texts(value: list[str] | str) -> list[str] | str:
+    """Return the texts of a JSON list; any other text is one."""
+    try:
+        texts = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    is_list = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    return texts if is_list else value
 
 
 def _json_object(value: dict[str, Any] | str) -> dict[str, Any]:
