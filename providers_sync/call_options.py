@@ -83,7 +83,7 @@ def attachment_part(name: str) -> dict[str, Any]:
     if name[:8].lower().startswith(("http://", "https://", "data:")):
         source: object = name
     else:
-        source = Path(name).expanduser()
+        source = Path(os.path.expanduser(name))
     file = load_file(source, f"the attachment {name[:200]}")
     if file.kind == "":
         raise InvalidRequestError(

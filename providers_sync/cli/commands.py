@@ -83,6 +83,7 @@ def chat(options: argparse.Namespace) -> int:
 
     with usage_errors():
         request = parse_options(options.option, options.max_tokens)
+        terminal.check_chat_options(request)
     with chosen_tools(options) as tools, selected_provider(options) as provider:
         return terminal.chat(
             provider,

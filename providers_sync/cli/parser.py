@@ -24,10 +24,16 @@ class _CommandParser(argparse.ArgumentParser):
         formatter = functools.partial(argparse.HelpFormatter, max_help_position=26)
         super().__init__(**{"formatter_class": formatter, **settings})
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options; of words that are too many, say what may have been meant."""
+        options, words = self.parse_known_args(args, namespace)
+        if words:
+            is_question = getattr(options, "question", None) and not words[0].startswith("-")
+            hint = ": put the question in quotes" if is_question else ""
+            self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+        return options
+
     def error(self, message: str) -> NoReturn:
-        words = message.removeprefix("unrecognized arguments: ")
-        if words != message and not words.startswith("-"):
-            message += ": put the question in quotes"
         self.exit(2, f"providers-sync: {one_line(message)}; see {self.prog} --help\n")
 
 

@@ -10,13 +10,13 @@ import click
 import llm
 from llm.parts import ReasoningPart, StreamEvent, TextPart
 
-from ..errors import AuthenticationError, InvalidAnswer, ProviderError
+from ..errors import AuthenticationError, ProviderError
 from ..finish_reasons import explain_end
 from ..printable import one_line, visible
 from ..provider_selection import set_only_model
 from ..returned_messages import RETURNED
 from ..stream import Stream
-from ..typed import TypedStream
+from ..typed import TypedStream, rejected_texts
 from ..types import ReasoningDelta, Refusal, TextDelta, ToolCall, Usage
 from .messages import BROKEN_ARGUMENTS, address_before, address_kept, to_messages
 from .model_names import PREFIX, command, remember
@@ -108,9 +108,7 @@ def _show_unprinted(
             click.echo(err=True)  # ends the line of what has been printed
         return
     said = [] if is_streamed else _earlier_rounds(prompt)
-    invalid = error.__context__
-    if isinstance(invalid, InvalidAnswer):  # the answer that was asked for again
-        said.append(invalid.partial)
+    said += rejected_texts(error)
     if answer is not None:
         said += [answer.reasoning if not prompt.hide_reasoning else "", answer.text]
     for text in dict.fromkeys(filter(None, said)):

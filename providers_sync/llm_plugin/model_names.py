@@ -15,6 +15,8 @@ import llm
 
 PREFIX = "providers-sync/"
 """What the names begin with in ``llm``."""
+_MODEL = re.compile(r"""^model:[ \t]+["']?(.+?)["']?[ \t]*(?:[ \t]#.*)?$""", re.M)
+"""The line of a template that names its model."""
 ANSWERED = "providers-sync-models.txt"
 """The file of the models that have answered, one a line: ``llm -c`` goes on with one of them."""
 
@@ -75,7 +77,8 @@ def _values(value: Any) -> Iterable[object]:
 def _template_models(names: Iterable[object]) -> Iterator[str]:
     for name in filter(None, names):
         for path in (Path(str(name)), _file(f"templates/{name}.yaml")):
-            yield from re.findall(r"^model: *['\"]?([^'\"\s]+)", _read(path), re.M)
+            if path.is_file():  # not a pipe, which ``llm`` will read
+                yield from _MODEL.findall(_read(path))
 
 
 def _aliased() -> list[object]:

@@ -79,7 +79,7 @@ def _texts(value: list[str] | str) -> list[str] | str:
     """Return the texts of a JSON list; any other text is one."""
     try:
         texts = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     is_list = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
     return texts if is_list else value
@@ -88,7 +88,7 @@ def _texts(value: list[str] | str) -> list[str] | str:
 def _json_object(value: dict[str, Any] | str) -> dict[str, Any]:
     try:
         value = json.loads(value) if isinstance(value, str) else value
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"extra_body is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequestError('extra_body must be a JSON object such as {"top_k": 5}')

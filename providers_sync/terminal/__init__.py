@@ -5,7 +5,7 @@ the output formats (plain text, JSON events, Markdown), and ``input`` reads what
 """
 
 from .answer import ask
-from .chat_command import chat
+from .chat_command import chat, check_chat_options
 from .input import question
 
-__all__ = ["ask", "chat", "question"]
+__all__ = ["ask", "chat", "check_chat_options", "question"]

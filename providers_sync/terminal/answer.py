@@ -187,11 +187,14 @@ def _show_value(stream: Any, screen: Screen, calls: _CallNotes) -> None:
                 screen.show(event)
             calls.see(event)
         screen.show_value(stream.value)
-    except ProviderError:
-        if stream.text and not reads_events:
+    except ProviderError as error:
+        from ..typed import rejected_texts  # loaded already
+
+        texts = dict.fromkeys(filter(None, [*rejected_texts(error), stream.text]))
+        if texts and not reads_events:
             screen.pause()
             note("there is no value; the model has written:")
-            print(visible(stream.text), file=sys.stderr, flush=True)
+            print(*map(visible, texts), sep="\n\n", file=sys.stderr, flush=True)
         raise
     if not reads_events and not _is_json(stream.text):
         note("the model has written more than this value: --json prints all of it", dim=True)

@@ -20,6 +20,15 @@ _OF_CHAT = ("provider", "history", "budget", "path", "cls", "into", "repairs", "
 """Names of settings of ``Chat``, which are no options of a request."""
 
 
+def check_chat_options(options: Mapping[str, Any]) -> None:
+    """Raise ``InvalidRequestError`` for an option that would be a setting of ``Chat``."""
+    for name in _OF_CHAT:
+        if name in options:
+            raise InvalidRequestError(
+                f"-o {name}: this is no option of a chat; -o extra_body=JSON sends any other key"
+            )
+
+
 def chat(
     provider: Provider,
     *,
@@ -40,10 +49,6 @@ def chat(
     local model answers, whatever name is sent; the other arguments are those of ``ask``. Raise
     ``InvalidRequestError`` if that file cannot be loaded.
     """
-    for name in (options or {}).keys() & set(_OF_CHAT):
-        raise InvalidRequestError(
-            f"-o {name}: this is no option of a chat; -o extra_body=JSON sends any other key"
-        )
     screen = choose_screen(as_json=as_json, plain=plain)
     settings = {**(options or {}), **tool_options(tools, screen, yes=yes)}
     try:

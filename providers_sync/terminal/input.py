@@ -144,13 +144,15 @@ class Keyboard:
     """Reads messages from standard input, with line editing and history in a terminal.
 
     Reading raises ``EOFError`` at the end of the input, ``KeyboardInterrupt`` for Ctrl-C, and
-    ``InvalidRequestError`` for a line of a pipe that is not UTF-8.
+    ``InvalidRequestError`` for a message of a pipe that is not UTF-8.
     """
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdin.isatty()
         self._number = 0
         """Of the last line read."""
+        self._wrong_line = 0
+        """The first line of the message that is no text, if any."""
         if hasattr(sys.stdin, "reconfigure"):
             # Piped input is UTF-8, whatever the locale. Undecodable bytes: see as_text(), _line().
             encoding = None if self.is_terminal else "utf-8-sig"
@@ -162,6 +164,16 @@ class Keyboard:
 
         If the input ends within a message, return what there is of it.
         """
+        self._wrong_line = 0
+        message = self._message()
+        if self._wrong_line:
+            raise InvalidRequestError(
+                f"line {self._wrong_line} of standard input is not UTF-8 text; its message is not "
+                "sent"
+            )
+        return message
+
+    def _message(self) -> str:
         lines = self._lines("> ")
         if lines[0].strip() == FENCE:
             return "\n".join(self._block(lines[1:]))
@@ -226,13 +238,14 @@ class Keyboard:
         if self.is_terminal:
             return as_text(line.removesuffix("\n"))
         self._number += 1
-        with contextlib.suppress(UnicodeEncodeError):
+        try:
+            is_text = "\0" not in line
             line.encode()
-            if "\0" not in line:
-                return line.removesuffix("\n")
-        raise InvalidRequestError(
-            f"line {self._number} of standard input is not UTF-8 text; it is not sent"
-        )
+        except UnicodeEncodeError:
+            is_text = False
+        if not is_text:
+            self._wrong_line = self._wrong_line or self._number
+        return as_text(line.removesuffix("\n"))
 
 
 def _load_history() -> bool:

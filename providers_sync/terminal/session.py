@@ -58,7 +58,7 @@ class Session:
         self._file = file
         """The file that ``/save`` has written or ``/load`` has read."""
         self._asked: Messages = []
-        """The last question, also if nothing came of it."""
+        """The last question, if nothing has come of it: it is not in the chat."""
         self._screen = screen
         self._keyboard = keyboard
         self._stats = stats
@@ -141,11 +141,14 @@ class Session:
             self._fail(describe(error))
         return True
 
-    def _ask(self, question: Messages) -> None:
-        self._asked = question
-        self._answer(lambda token: self._chat.send(question, cancel=token))
+    def _ask(self, question: Messages, *, may_resume: bool = True) -> None:
+        before = self._state()
+        try:
+            self._answer(lambda token: self._chat.send(question, cancel=token), may_resume)
+        finally:
+            self._asked = question if self._state() == before else []
 
-    def _answer(self, call: Callable[[CancelToken], Stream]) -> None:
+    def _answer(self, call: Callable[[CancelToken], Stream], may_resume: bool = True) -> None:
         def with_model(token: CancelToken) -> Stream:
             if not self._chat.model:
                 set_only_model(self._chat.provider, token)
@@ -154,9 +157,9 @@ class Session:
         try:
             show_answer(with_model, self._screen, stats=self._stats)
         except StreamCancelled:
-            note("stopped" + self._resume_hint())
+            note("stopped" + (self._resume_hint() if may_resume else ""))
         except ProviderError as error:
-            self._fail(str(error) + self._resume_hint())
+            self._fail(str(error) + (self._resume_hint() if may_resume else ""))
         if self._keyboard.is_terminal:
             _print_status("")
 
@@ -201,14 +204,15 @@ class Session:
         question = self._asked or last_question(chat)
         if not question:
             raise InvalidRequestError("there is no question to ask again")
-        if last_question(chat) == question:
-            chat.undo()  # else nothing has come of it, and it is not in the chat
+        if not self._asked:
+            chat.undo()
         left = chat.history
+        has_answer = before[0] != left
         try:
-            self._ask(question)
+            self._ask(question, may_resume=not has_answer)
         finally:
-            if chat.history == left and before[0] != left:
-                chat.history, chat.interrupted = before
+            if chat.history == left and has_answer:
+                (chat.history, chat.interrupted), self._asked = before, []
                 note("the earlier answer stays")
             elif chat.history == left and not has_words(chat.interrupted):
                 chat.interrupted = before[1]
@@ -278,7 +282,7 @@ class Session:
         _print_status(f"Loaded from {path}: {self._contents()}.")
 
     def _undo(self, _: str) -> None:
-        removed = self._chat.undo()
+        removed = self._asked or self._chat.undo()
         self._asked = []
         question = next((turn["content"] for turn in removed if turn["role"] == "user"), None)
         _print_status(

@@ -47,6 +47,19 @@ def shown_value(answer: TypedCompletion[Any]) -> Any:
         return None
 
 
+def rejected_texts(error: BaseException) -> list[str]:
+    """Return what the model wrote before it was asked again, of an answer that ends in ``error``.
+
+    Those are the texts that did not validate, the first one first.
+    """
+    texts: list[str] = []
+    before = error.__context__
+    while isinstance(before, InvalidAnswer):
+        texts.insert(0, before.partial)
+        before = before.__context__
+    return texts
+
+
 def asking(repair: Callable[[Messages], PreparedCall], messages: Messages) -> Source:
     """Return a source that prepares its request in the worker thread: it may read large files."""
 

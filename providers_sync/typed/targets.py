@@ -284,6 +284,10 @@ def _check(validator: Any, name: str, value: Any) -> Any:
 
     try:
         errors = [_as_dict(each) for each in islice(validator.iter_errors(value), MAX_ERRORS)]
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        message = "NaN and infinity are no numbers of JSON"
+        raise InvalidValue([{"type": "number", "loc": (), "msg": message}]) from error
     except referencing.exceptions.Unresolvable as error:
         raise InvalidRequestError(f"{name} has a $ref that leads nowhere: {error}") from error
     except RecursionError as error:
