@@ -13,6 +13,8 @@ WAIT_S = 40.0
 """Timeout of one command: it loads for half a second on an idle machine."""
 MODEL = "providers-sync/openai/qwen3"
 ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GEMINI_BASE_URL", "OLLAMA_BASE_URL")
+ADD = "def add(a: int) -> int:\n    return a + 1"
+"""A function for ``--functions``."""
 OWN = {"start_new_session": True}
 """A process group of its own, which gets Ctrl-C."""
 KEYS = ("_API_KEY", "_BASE_URL", "_TOKEN", "_ENDPOINT")

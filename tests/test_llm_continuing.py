@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_kit import Llm
+from llm_kit import ADD, Llm
 
 from providers_sync.testing import event, reasoning, serve, tool_call
 
 pytestmark = pytest.mark.timeout(180)
-ADD = "def add(a: int) -> int:\n    return a + 1"
 SIGNED = {"type": "signature_delta", "signature": "SEALED"}
 CALL = {"functionCall": {"name": "add", "args": {"a": 1}}, "thoughtSignature": "SEALED"}
 ITEMS = [
@@ -36,7 +35,7 @@ ROUNDS: dict[str, list[Any]] = {
 """A protocol's first answer: a call of ``add``, with what the protocol wants back."""
 
 
-def llm_at(folder: Path, protocol: str, url: str) -> Llm:
+def llm_of(folder: Path, protocol: str, url: str) -> Llm:
     addresses = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GEMINI_BASE_URL")
     return Llm(folder, LLM_MODEL=f"providers-sync/{protocol}/m-1", **dict.fromkeys(addresses, url))
 
@@ -45,7 +44,7 @@ def llm_at(folder: Path, protocol: str, url: str) -> Llm:
 def test_sealed_reasoning_goes_back(tmp_path: Path, protocol: str) -> None:
     """With the result of a tool in the same command, and with the next question in another one."""
     with serve([ROUNDS[protocol], ["Two."], ["Yes."]]) as server:
-        llm = llm_at(tmp_path, protocol, server.url)
+        llm = llm_of(tmp_path, protocol, server.url)
         assert llm.run("1 + 1?", "--functions", ADD)[0].endswith("Two.\n")
         assert llm.run("-c", "Sure?")[0] == "Yes.\n"
     first, second, third = (json.dumps(request.json()) for request in server.requests)
@@ -57,7 +56,7 @@ def test_sealed_reasoning_goes_back(tmp_path: Path, protocol: str) -> None:
 def test_sealed_reasoning_stays_with_its_protocol(tmp_path: Path) -> None:
     """Another model gets the conversation without it."""
     with serve([ROUNDS["anthropic"], ["Two."], ["Yes."]]) as server:
-        llm = llm_at(tmp_path, "anthropic", server.url)
+        llm = llm_of(tmp_path, "anthropic", server.url)
         llm.run("1 + 1?", "--functions", ADD)
         llm.run("-c", "-m", "providers-sync/openai/other", "Sure?")
         messages = server.requests[2].json()["messages"]
@@ -72,7 +71,7 @@ def test_sealed_reasoning_stays_with_its_protocol(tmp_path: Path) -> None:
 def test_arguments_that_are_no_json_go_back_as_they_came(tmp_path: Path) -> None:
     """``llm`` tells the model that the call has failed, and the model sees what it had said."""
     with serve([[tool_call("add", "{oops", id="call_1")], ["Sorry."]]) as server:
-        llm = llm_at(tmp_path, "openai", server.url)
+        llm = llm_of(tmp_path, "openai", server.url)
         assert llm.run("1 + 1?", "--functions", ADD)[0].endswith("Sorry.\n")
         call, result = server.requests[1].json()["messages"][1:]
     assert call["tool_calls"][0]["function"]["arguments"] == "{oops"
@@ -83,7 +82,7 @@ def test_a_conversation_stays_at_the_address_of_its_option(tmp_path: Path) -> No
     """A private server's conversation does not go to the vendor with ``-c``."""
     private = ("-o", "base_url")
     with serve(lambda _: ["Yes."]) as server:
-        llm = llm_at(tmp_path, "openai", server.url)
+        llm = llm_of(tmp_path, "openai", server.url)
         llm.run("keys", "set", "openai", "--value", "vendor-key")
         llm.run("Diary", *private, server.url + "/private", "--key", "own")
         llm.run("-c", "More")
@@ -101,7 +100,7 @@ def test_a_conversation_stays_at_the_address_of_its_option(tmp_path: Path) -> No
 def test_a_new_system_prompt_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     """For the question that it comes with."""
     with serve(lambda _: ["Yes."]) as server:
-        llm = llm_at(tmp_path, "openai", server.url)
+        llm = llm_of(tmp_path, "openai", server.url)
         llm.run("Hi", "-s", "Be brief.")
         llm.run("-c", "More", "-s", "Be verbose.")
     messages = server.requests[1].json()["messages"]

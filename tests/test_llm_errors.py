@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from llm_kit import MODEL, OWN, WAIT_S, Llm, llm_at
+from llm_kit import ADD, MODEL, OWN, WAIT_S, Llm, llm_at
 
 from providers_sync.testing import (
     answer,
@@ -24,7 +24,6 @@ from providers_sync.testing import (
 )
 
 pytestmark = pytest.mark.timeout(180)
-ADD = "def add(a: int) -> int:\n    return a + 1"
 SCHEMA = ("--schema", "name str")
 
 

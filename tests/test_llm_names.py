@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,22 @@ def test_a_template_names_its_model(tmp_path):
         assert llm.run("-t", "short", "Hi")[0] == "Joy.\n"
         (tmp_path / "own.yaml").write_text("model: 'providers-sync/openai/other'\n")
         assert llm.run("-t", "own.yaml", "Hi")[0] == "Joy.\n"
-    assert [request.json()["model"] for request in server.requests] == ["new", "other"]
+        (tmp_path / "own.yaml").write_text("model: providers-sync/openai/with space  # mine\n")
+        assert llm.run("-t", "own.yaml", "Hi")[0] == "Joy.\n"
+    models = [request.json()["model"] for request in server.requests]
+    assert models == ["new", "other", "with space"]
+
+
+def test_a_template_that_is_a_pipe_is_left_to_llm(tmp_path):
+    """As with ``-t <(make-template)``: what the plugin has read, ``llm`` cannot read any more."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("system: Be brief.\n",))
+    writer.start()
+    with serve([answer("Joy.")]) as server:
+        llm_at(tmp_path, server.url).run("-m", MODEL, "-t", str(pipe), "Hi")
+    writer.join()
+    assert server.requests[0].json()["messages"][0]["content"] == "Be brief."
 
 
 def test_without_a_name_the_only_model_of_the_server_answers(tmp_path):

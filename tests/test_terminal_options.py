@@ -50,6 +50,8 @@ def test_options_go_into_the_request() -> None:
         (["--schema", "none.json"], "the schema none.json cannot be read", 2),
         (["--schema", '{"type": 5}'], "--schema is no valid JSON schema", 2),
         (["again"], "unrecognized arguments: again: put the question in quotes", 2),
+        (["--again"], "unrecognized arguments: --again; see", 2),
+        (["-a", "~nobody-of-this-name/x.png"], "cannot be read", 2),
     ],
 )
 def test_wrong_options_are_found_before_anything_is_sent(
@@ -129,6 +131,23 @@ def test_answer_that_does_not_fit_is_asked_for_again(options: list[str], asked: 
         stdout, _ = run("ask", "Who?", "--schema", "name", *options, url=server.url, code=code)
         assert len(server.requests) == asked
     assert (b'"Ann"' in stdout) == (asked == 2)
+
+
+@pytest.mark.parametrize("second", [status(400, "refused"), ["neither"], [text("Hal"), cut()]])
+def test_first_answer_is_told_if_the_second_fails_too(second: Any) -> None:
+    with serve([["no idea"], second]) as server:
+        _, stderr = run("ask", "Who?", "--schema", "name", url=server.url, code=1)
+    assert "the model has written:\nno idea\n" in stderr
+    assert ("neither" in stderr) == (second == ["neither"])
+
+
+def test_value_is_json() -> None:
+    """A number that JSON lacks does not fit."""
+    with serve(['{"n": 1e400}']) as server:
+        options = ["--schema", "n float", "-o", "repairs=0"]
+        stdout, stderr = run("ask", "n?", *options, url=server.url, code=1)
+    assert stdout == b""
+    assert "NaN and infinity are no numbers of JSON" in stderr
 
 
 def test_words_beside_the_value_are_told() -> None:
@@ -211,9 +230,11 @@ def sent_turns(server: Any) -> list[list[str]]:
 )
 def test_retry_that_fails_keeps_the_old_answer(failure: Any, printed: bytes) -> None:
     with serve([["A"], failure, ["B"]]) as server:
-        stdout, _ = run("chat", url=server.url, stdin=b"One\n/retry\nTwo\n", code=1)
+        stdout, stderr = run("chat", url=server.url, stdin=b"One\n/retry\nTwo\n", code=1)
         assert sent_turns(server)[2] == ["One", "A", "Two"]
     assert stdout == printed
+    assert "the earlier answer stays" in stderr
+    assert "/resume" not in stderr  # the broken answer is not kept
 
 
 def test_retry_of_a_question_that_got_no_answer() -> None:
@@ -223,6 +244,17 @@ def test_retry_of_a_question_that_got_no_answer() -> None:
         turns = sent_turns(server)
     assert turns[2] == ["One", "A", "Two"]
     assert turns[3] == ["One", "A", "Two", "B", "Three"]
+
+
+def test_failed_question_is_not_taken_for_an_equal_one_before_it() -> None:
+    """Neither by ``/retry`` nor by ``/undo``."""
+    with serve([["A"], status(400, "no"), ["B"], status(400, "no"), ["C"]]) as server:
+        stdin = b"One\nOne\n/retry\nOne\n/undo\nTwo\n"
+        _, stderr = run("chat", url=server.url, stdin=stdin, code=1)
+        turns = sent_turns(server)
+    assert turns[2] == ["One", "A", "One"]
+    assert turns[4] == ["One", "A", "One", "B", "Two"]
+    assert "Removed: One" in stderr
 
 
 def test_retry_of_a_loaded_conversation(tmp_path: Path) -> None:
@@ -275,7 +307,7 @@ def test_undone_parts_are_told_by_their_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["provider", "path", "history", "repairs"])
 def test_settings_of_a_chat_are_no_options(name: str) -> None:
-    _, stderr = run("chat", "-o", f"{name}=1", url="http://x/v1", stdin=b"Hi\n", code=1)
+    _, stderr = run("chat", "-o", f"{name}=1", url="http://x/v1", stdin=b"Hi\n", code=2)
     assert f"-o {name}: this is no option of a chat" in stderr
 
 

@@ -34,6 +34,7 @@ from providers_sync.testing import (
 from providers_sync.types import Extra
 
 ROOT = Path(__file__).parent.parent
+PIPES: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 COMMAND = [sys.executable, "-W", "error", "-m", "providers_sync"]
 
 
@@ -180,16 +181,21 @@ def test_piped_chat_reads_utf8(stdin: bytes, sent: list[str]) -> None:
     assert ("line 1 of standard input is not UTF-8 text" in stderr) == (b"\xff" in stdin)
 
 
+@pytest.mark.parametrize("typed", [b'"""\none\nb\xffd\nthree\n"""', b"one\\\nb\xffd\\\nthree"])
+def test_message_with_a_line_that_is_no_text_is_not_sent(typed: bytes) -> None:
+    """No part of it; the next message is."""
+    with serve(["ok"]) as server:
+        _, stderr = run("chat", url=server.url, stdin=typed + b"\nNext\n", code=1)
+        asked = [request.json()["messages"][-1]["content"] for request in server.requests]
+    assert asked == ["Next"]
+    assert stderr.count("is not UTF-8 text; its message is not sent") == 1
+
+
 def test_pipe_that_stays_silent_is_not_waited_for() -> None:
     """A question was given: it is sent after two seconds, and a line says without what."""
     with serve(["ok"]) as server:
-        line = command("ask", "Hi", url=server.url)
         with subprocess.Popen(
-            line,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
+            command("ask", "Hi", url=server.url), env=environment(), **PIPES
         ) as process:
             assert process.stderr is not None
             assert process.stdout is not None
@@ -202,18 +208,13 @@ def test_pipe_that_stays_silent_is_not_waited_for() -> None:
 
 def test_silent_pipe_without_a_question_is_waited_for() -> None:
     """A notice says so: the question comes from there."""
-    with serve(["ok"]) as server:
-        line = command("ask", url=server.url)
-        with subprocess.Popen(
-            line,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
-        ) as process:
-            assert process.stderr is not None
-            assert b"reading standard input" in process.stderr.readline()
-            assert process.communicate(b"Hi")[0] == b"ok\n"
+    with (
+        serve(["ok"]) as server,
+        subprocess.Popen(command("ask", url=server.url), env=environment(), **PIPES) as process,
+    ):
+        assert process.stderr is not None
+        assert b"reading standard input" in process.stderr.readline()
+        assert process.communicate(b"Hi")[0] == b"ok\n"
 
 
 def test_system_message_and_stats() -> None:
@@ -591,7 +592,7 @@ def test_invalid_file_name_is_reported(tmp_path: Path) -> None:
     assert stderr.splitlines() == [
         message("/save"),
         message("/load"),
-        "providers-sync: line 3 of standard input is not UTF-8 text; it is not sent",
+        "providers-sync: line 3 of standard input is not UTF-8 text; its message is not sent",
         f"Saved to {saved}: 0 messages.",
     ]
 
