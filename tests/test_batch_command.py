@@ -96,6 +96,30 @@ def test_skip_invalid_sends_the_rest(folder: Path, capsys: pytest.CaptureFixture
     assert "failed           8\n" in shown.out
 
 
+@pytest.mark.parametrize("template", [[], ["--template", "{prompt}"]], ids=["prompt", "template"])
+def test_skip_invalid_sends_the_rest_where_the_first_row_is_invalid(
+    folder: Path, template: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.jsonl").write_text('{"q": "x"}\n"Hello"\n"World"\n')
+    with serve(echo) as server:
+        assert run(server, "in.jsonl", "--skip-invalid", *template) == 1
+        assert len(server.requests) == 2
+    shown = capsys.readouterr()
+    assert "providers-sync: 1 of 3 rows cannot be sent:\n  row 1 " in shown.err
+    assert "answered         2\nfrom the ledger  0\nfailed           1\n" in shown.out
+
+
+def test_skip_invalid_sends_nothing_where_no_row_is_valid(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the wrong input: the ledger stays as it is."""
+    Path("in.jsonl").write_text('{"q": "x"}\n' * 2)
+    with serve(echo) as server:
+        assert run(server, "in.jsonl", "--skip-invalid") == 2
+    assert capsys.readouterr().err.endswith("nothing was sent: correct the input\n")
+    assert not Path("out.jsonl").exists()
+
+
 def test_what_the_provider_refuses_is_found_before_anything_is_sent(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,14 +88,24 @@ class RowNames:
         return found
 
 
+class CheckedInputs:
+    """Inputs whose rows were all checked before: the first one may fail alone, like any other."""
+
+    def __init__(self, inputs: Iterable[Any]) -> None:
+        self._inputs = inputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._inputs)
+
+
 def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
     """Convert inputs to rows, lazily.
 
-    Raises ``InvalidRequestError`` if the first one lacks what is asked: it is the wrong input.
+    Raises ``InvalidRequestError`` if the first row has nothing to send: it is the wrong input.
     """
     for number, value in enumerate(inputs, 1):
         row = to_row(value, number, template)
-        if number == 1:
+        if number == 1 and not isinstance(inputs, CheckedInputs):
             _check_first(row, template)
         yield row
 
