@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +26,7 @@ from .records import to_records
 from .results import Result
 from .rows import to_rows
 from .run import BatchRun
-from .stopping import NotSentError, Stopping
+from .stopping import NotSentError, Stopping, is_above_zero
 from .tables import rows_of
 from .templates import Template
 
@@ -108,7 +107,7 @@ def map(
         raise InvalidRequestError(
             "executor must be a concurrent.futures.Executor; for dask, client.get_executor()"
         )
-    if rate is not None and not _is_rate(rate):
+    if rate is not None and not is_above_zero(rate):
         raise InvalidRequestError("rate must be a number of requests per minute above 0")
     if on_error not in ("record", "raise", "stop"):
         raise InvalidRequestError("on_error must be 'record', 'raise' or 'stop'")
@@ -150,9 +149,3 @@ def _check_pickling(target: Target[Any], executor: Executor) -> None:
             f"into={target.name} cannot be sent to another process: define it at the top level of "
             f"a module, or use threads ({error})"
         ) from error
-
-
-def _is_rate(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return 0 < value <= sys.float_info.max
