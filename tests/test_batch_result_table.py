@@ -76,6 +76,19 @@ def test_an_older_table_keeps_its_mode_and_stays_where_the_new_one_fails(
     assert stat.S_IMODE(os.stat("t.csv").st_mode) == 0o640
 
 
+def test_both_errors_are_shown_where_the_table_of_an_ended_batch_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line says why the batch has ended."""
+    Path("in.txt").write_text("one\ntwo\n")
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left")))
+    with serve(status(401, "Wrong key")) as server:
+        assert run(server, "in.txt", "--table", "t.csv", "--concurrency", "1") == 1
+    table, batch = capsys.readouterr().err.splitlines()[-2:]
+    assert "cannot write the table t.csv: No space left" in table
+    assert "no row can be answered, so no more rows were sent: 401" in batch
+
+
 def test_a_table_that_is_no_file_is_refused_first(folder: Path) -> None:
     """As is a read-only one."""
     Path("in.txt").write_text("Hi\n")

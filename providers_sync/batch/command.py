@@ -140,6 +140,9 @@ def _show_and_write(
         _show(results, tally, target, kept)
     except ProviderError:
         if kept:
-            table.write(kept)
+            try:
+                table.write(kept)
+            except ProviderError as error:
+                _report(str(error))
         raise
     table.write(kept)
