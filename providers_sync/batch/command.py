@@ -121,7 +121,7 @@ def _show(
                     kept.append(result)
     except KeyboardInterrupt:
         print(
-            f"\nStopped. The finished rows are in {one_line(target)}: "
+            f"Stopped. The finished rows are in {one_line(target)}: "
             "run the same command again to resume.",
             file=sys.stderr,
         )
