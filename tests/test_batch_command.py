@@ -262,15 +262,25 @@ def test_schema_makes_columns(folder: Path) -> None:
 def test_parquet_takes_cells_of_any_kind(folder: Path) -> None:
     """Mixed types, large numbers, lone surrogates, and columns without a value."""
     rows: list[Any] = [
-        {"prompt": "a", "x": 1, "n": None, "\ud800": True, "b": True, "f": 1, "i": 1},
-        {"prompt": "b", "x": "one\ud800", "n": None, "y": 10**30, "b": False, "f": 1e300},
+        {
+            "prompt": "a",
+            "x": 1,
+            "g": 2**53 + 1,
+            "n": None,
+            "\ud800": True,
+            "b": True,
+            "f": 2**53,
+            "i": 1,
+        },
+        {"prompt": "b", "x": "one\ud800", "g": 0.5, "n": None, "y": 10**30, "b": False, "f": 1e300},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     bodies(echo, "in.jsonl", "--table", "out.parquet")
     first, second = table_of("out.parquet")
     assert (first["x"], second["x"], second["y"]) == ("1", "one?", str(10**30))
     assert (first["b"], first["input_tokens"]) == (True, 1)
-    assert (first["f"], second["f"], first["i"]) == (1.0, 1e300, 1)
+    assert (first["g"], second["g"]) == (str(2**53 + 1), "0.5")
+    assert (first["f"], second["f"], first["i"]) == (2.0**53, 1e300, 1)
     assert pandas.read_parquet("out.parquet")["i"].isna().tolist() == [False, True]
 
 
