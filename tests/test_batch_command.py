@@ -120,6 +120,24 @@ def test_skip_invalid_sends_nothing_where_no_row_is_valid(
     assert not Path("out.jsonl").exists()
 
 
+def test_long_names_are_shortened(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the mistakes, in the errors of the rows and in the summary."""
+    name = "n" * 300_000
+    row = json.dumps({"custom_id": name, "prompt": "Hi"}) + "\n"
+    changed = json.dumps({"custom_id": name, "prompt": "Ho"}) + "\n"
+    other = json.dumps({"custom_id": "o" * 300_000, "prompt": "Hi"}) + "\n"
+    with serve(lambda each: status(400) if each.number > 1 else echo(each)) as server:
+        for rows in (row, row + row, changed, other):
+            Path("in.jsonl").write_text(rows)
+            run(server, "in.jsonl", "--skip-invalid")
+    shown = capsys.readouterr()
+    assert len(shown.out) + len(shown.err) < 5000
+    assert f"custom_id '{'n' * 40}' is that of row 1" in shown.err
+    assert f"custom_id '{'n' * 40}' is in the input twice" in shown.out
+    assert f"a different input under '{'n' * 40}'" in shown.out
+    assert f"for example {'o' * 40}: 400 " in shown.out
+
+
 def test_what_the_provider_refuses_is_found_before_anything_is_sent(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
