@@ -60,9 +60,8 @@ class InputCheck:
 
     def _mistake(self, row: Row) -> str | None:
         if (earlier := self._names.earlier(row)) is not None:
-            return (
-                f"custom_id {shown_name(row.custom_id)} is that of row {earlier}: it must be unique"
-            )
+            name = shown_name(row.custom_id)
+            return f"custom_id {name} is that of row {earlier}: it must be unique"
         if row.error is not None:
             return str(row.error)
         provider = self._provider

@@ -43,11 +43,9 @@ class LedgerRecords:
         """
         if self._ledger is None:
             return None
-        name = row.custom_id
+        name, shown = row.custom_id, shown_name(row.custom_id)
         if self._names.earlier(row) is not None:
-            error = LedgerError(
-                f"custom_id {shown_name(name)} is in the input twice: it must be unique"
-            )
+            error = LedgerError(f"custom_id {shown} is in the input twice: it must be unique")
             return to_result(row, failed_reply(error))
         record = self._ledger.recorded(name)
         if record is None or record.reply is None:
@@ -55,7 +53,7 @@ class LedgerRecords:
         self.left -= 1
         if record.id != row.fingerprint:
             error = LedgerError(
-                f"{self.path} holds an answer to a different input under {shown_name(name)}: use another "
+                f"{self.path} holds an answer to a different input under {shown}: use another "
                 "ledger, or the input that this one was made from"
             )
             return to_result(row, failed_reply(error))
