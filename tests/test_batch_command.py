@@ -14,7 +14,7 @@ import pandas
 import pytest
 
 from providers_sync.cli import main
-from providers_sync.testing import Request, Script, Server, pause, serve, status, text, usage
+from providers_sync.testing import Request, Script, Server, serve, status, text, usage
 
 
 def echo(request: Request) -> Any:
@@ -174,6 +174,8 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["-o", "temperature"], "-o needs NAME=VALUE"),
         (["--template", "Hello"], "names no column"),
         (["--budget", "0"], "budget must be a number above 0"),
+        (["--budget", "inf"], "budget must be a number above 0"),
+        (["--budget", "nan"], "budget must be a number above 0"),
         (["--budget", "2.5"], "for money, say with --price what"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
@@ -300,18 +302,6 @@ def test_parquet_takes_cells_of_any_kind(folder: Path) -> None:
     assert (first["g"], second["g"]) == (str(2**53 + 1), "0.5")
     assert (first["f"], second["f"], first["i"]) == (2.0**53, 1e300, 1)
     assert pandas.read_parquet("out.parquet")["i"].isna().tolist() == [False, True]
-
-
-def test_table_is_in_the_order_of_the_input(folder: Path) -> None:
-    """Whatever answer comes first."""
-    Path("in.txt").write_text("".join(f"{number}\n" for number in range(20)))
-
-    def script(request: Request) -> Any:
-        answer = echo(request)
-        return [pause(0.3), *answer] if answer[0] == text("0") else answer
-
-    bodies(script, "in.txt", "--table", "out.csv")
-    assert [row["text"] for row in table_of("out.csv")] == [str(number) for number in range(20)]
 
 
 def test_table_of_an_ended_batch_has_what_is_there(folder: Path) -> None:

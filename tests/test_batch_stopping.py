@@ -184,7 +184,7 @@ def unreachable() -> tuple[InFlight, Any]:
 
 
 def test_no_server_ends_it_after_ten_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them is retried first, as the provider says; there is nothing to pause for."""
+    """There is nothing to pause for."""
     monkeypatch.delattr(RateLimiter, "pause_for_outage")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # without listen()
