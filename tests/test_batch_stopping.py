@@ -376,6 +376,25 @@ def test_stop_yields_the_recorded_answers_that_follow(tmp_path: Path) -> None:
     assert [each.recorded for each in results] == [False] + [True] * 40
 
 
+def test_a_batch_that_ends_early_closes_its_input() -> None:
+    """At once, while its error is still there."""
+    closed = []
+
+    def inputs() -> Any:
+        try:
+            yield from ROWS
+        finally:
+            closed.append(True)
+
+    results = batch.map(
+        scripted(status(401, "No")), inputs(), concurrency=1, on_error="stop", ordered=True
+    )
+    assert next(results).attempts == 1
+    with pytest.raises(batch.NotSentError):
+        next(results)
+    assert closed == [True]
+
+
 def test_stop_raises_only_if_a_row_is_not_sent() -> None:
     """The tenth failure is that of the last row."""
     results = batch.map(scripted(status(404, "No")), ROWS[:10], concurrency=1, on_error="stop")

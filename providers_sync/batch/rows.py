@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,7 +98,7 @@ class CheckedInputs:
         return iter(self._inputs)
 
 
-def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
+def to_rows(inputs: Iterable[Any], template: Template | None) -> Generator[Row, None, None]:
     """Convert inputs to rows, lazily.
 
     Raises ``InvalidRequestError`` if the first row has nothing to send: it is the wrong input.
