@@ -62,7 +62,7 @@ def map(
       turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line
       of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame gives its
       rows as dicts, a Series its values. A row that cannot be sent fails alone; but if the first
-      one lacks what is asked, such as the column ``prompt``, nothing is sent.
+      row has nothing to send, because it lacks the column ``prompt``, nothing is sent.
     - ``template``: the prompt of each row, with ``{column}`` for the text in a column:
       ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text has it
       in the column ``prompt``.
@@ -97,7 +97,7 @@ def map(
     answers are discarded.
 
     Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
-    the first row lacks what is asked; ``LedgerError`` from the first ``next()`` if the ledger
+    the first row has nothing to send; ``LedgerError`` from the first ``next()`` if the ledger
     cannot be used (the file is left unchanged), and later if it cannot be read or written; and
     ``ProviderError`` if no thread can be started.
     """

@@ -21,9 +21,10 @@ from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
 IN_A_ROW = 10
-"""So many rows that fail for a lasting reason, without an answer between them, end the batch."""
+"""This many rows that fail in a row for a lasting reason end the batch."""
 OUTAGE_S = 30.0
-"""A server that has answered rows of this batch may be away for so long: it is restarted."""
+"""A server that has answered rows of this batch may be unreachable for this long, for example while
+it restarts."""
 _ADDRESS = "address"
 _ADDRESS_STATUSES = (301, 302, 307, 308, 404, 405)
 _LASTING = {
