@@ -257,6 +257,7 @@ def test_an_invalid_row_fails_alone() -> None:
         {"custom_id": "u", "url": "/v1/embeddings", "body": {"input": "x"}},
         {"custom_id": "h", "body": {"messages": "x", "headers": {"X": "y"}}},
         {"custom_id": "t", "body": {"messages": "x", "timeout": 5}},
+        {"custom_id": 10**5000, "prompt": "x"},
     ]
     with serve(echo) as server:
         results = list(batch.map(provider_of(server), inputs, ordered=True))
@@ -270,7 +271,8 @@ def test_an_invalid_row_fails_alone() -> None:
     assert errors[4].startswith("row 5 requests POST /v1/embeddings; only POST ")
     assert errors[5] == "row 6 has 'headers' in its 'body', which is not an option"
     assert "timeouts=" in errors[6]
-    assert [each.attempts for each in results] == [0, 0, 1, 0, 0, 0, 0]
+    assert errors[7] == "custom_id has too many digits: make it text"
+    assert [each.attempts for each in results] == [0, 0, 1, 0, 0, 0, 0, 0]
 
 
 def test_an_error_of_the_inputs_is_raised_after_the_answers() -> None:

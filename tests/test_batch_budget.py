@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from test_batch_stopping import ROWS, run_until_error, run_until_stopped, scripted
 
 from providers_sync import InvalidRequestError, OpenAICompatible, batch
+from providers_sync.batch import stopping
 from providers_sync.testing import Request, ScriptedProvider, serve, status, text, usage
 
 
@@ -74,7 +77,9 @@ def test_the_budget_holds_for_retries() -> None:
 
 
 def test_failed_rows_count_only_if_something_had_arrived() -> None:
-    assert len(list(batch.map(scripted(status(400, "No")), ROWS, budget=1))) == 40
+    provider = scripted(status(400, "No"))
+    list(batch.map(provider, ROWS, budget=1))
+    assert len(provider.requests) == 40
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,21 @@ def test_stop_says_so_where_only_retries_are_left() -> None:
             next(results)
 
 
-def test_a_number_of_numpy_is_a_budget() -> None:
-    results, _ = run_until_stopped(scripted(counted(3, 7)), budget=numpy.int64(20), concurrency=1)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": numpy.int64(20)},
+        {"budget": Fraction(20)},
+        {"budget": 1e-5, "price": (Decimal(0), 1.0)},
+        {"budget": 20, "price": (Fraction(10**6), numpy.float32(10**6))},
+    ],
+    ids=["numpy", "fraction", "decimal", "mixed"],
+)
+def test_any_type_of_numbers_is_a_budget(options: Any) -> None:
+    results, _ = run_until_stopped(scripted(counted(3, 7)), concurrency=1, **options)
     assert len(results) == 2
+
+
+def test_tokens_are_not_estimated_without_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(stopping, "request_tokens")
+    assert [each.text for each in batch.map(scripted("Hi"), ["one"])] == ["Hi"]

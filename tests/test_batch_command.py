@@ -14,7 +14,7 @@ import pandas
 import pytest
 
 from providers_sync.cli import main
-from providers_sync.testing import Request, Script, Server, pause, serve, status, text, usage
+from providers_sync.testing import Request, Script, Server, serve, status, text, usage
 
 
 def echo(request: Request) -> Any:
@@ -96,6 +96,48 @@ def test_skip_invalid_sends_the_rest(folder: Path, capsys: pytest.CaptureFixture
     assert "failed           8\n" in shown.out
 
 
+@pytest.mark.parametrize("template", [[], ["--template", "{prompt}"]], ids=["prompt", "template"])
+def test_skip_invalid_sends_the_rest_where_the_first_row_is_invalid(
+    folder: Path, template: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.jsonl").write_text('{"q": "x"}\n"Hello"\n"World"\n')
+    with serve(echo) as server:
+        assert run(server, "in.jsonl", "--skip-invalid", *template) == 1
+        assert len(server.requests) == 2
+    shown = capsys.readouterr()
+    assert "providers-sync: 1 of 3 rows cannot be sent:\n  row 1 " in shown.err
+    assert "answered         2\nfrom the ledger  0\nfailed           1\n" in shown.out
+
+
+def test_skip_invalid_sends_nothing_where_no_row_is_valid(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the wrong input: the ledger stays as it is."""
+    Path("in.jsonl").write_text('{"q": "x"}\n' * 2)
+    with serve(echo) as server:
+        assert run(server, "in.jsonl", "--skip-invalid") == 2
+    assert capsys.readouterr().err.endswith("nothing was sent: correct the input\n")
+    assert not Path("out.jsonl").exists()
+
+
+def test_long_names_are_shortened(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the mistakes, in the errors of the rows and in the summary."""
+    name = "n" * 300_000
+    row = json.dumps({"custom_id": name, "prompt": "Hi"}) + "\n"
+    changed = json.dumps({"custom_id": name, "prompt": "Ho"}) + "\n"
+    other = json.dumps({"custom_id": "o" * 300_000, "prompt": "Hi"}) + "\n"
+    with serve(lambda each: status(400) if each.number > 1 else echo(each)) as server:
+        for rows in (row, row + row, changed, other):
+            Path("in.jsonl").write_text(rows)
+            run(server, "in.jsonl", "--skip-invalid")
+    shown = capsys.readouterr()
+    assert len(shown.out) + len(shown.err) < 5000
+    assert f"custom_id '{'n' * 40}' is that of row 1" in shown.err
+    assert f"custom_id '{'n' * 40}' is in the input twice" in shown.out
+    assert f"a different input under '{'n' * 40}'" in shown.out
+    assert f"for example {'o' * 40}: 400 " in shown.out
+
+
 def test_what_the_provider_refuses_is_found_before_anything_is_sent(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +174,8 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["-o", "temperature"], "-o needs NAME=VALUE"),
         (["--template", "Hello"], "names no column"),
         (["--budget", "0"], "budget must be a number above 0"),
+        (["--budget", "inf"], "budget must be a number above 0"),
+        (["--budget", "nan"], "budget must be a number above 0"),
         (["--budget", "2.5"], "for money, say with --price what"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
@@ -238,28 +282,26 @@ def test_schema_makes_columns(folder: Path) -> None:
 def test_parquet_takes_cells_of_any_kind(folder: Path) -> None:
     """Mixed types, large numbers, lone surrogates, and columns without a value."""
     rows: list[Any] = [
-        {"prompt": "a", "x": 1, "n": None, "\ud800": True, "b": True, "f": 1, "i": 1},
-        {"prompt": "b", "x": "one\ud800", "n": None, "y": 10**30, "b": False, "f": 1e300},
+        {
+            "prompt": "a",
+            "x": 1,
+            "g": 2**53 + 1,
+            "n": None,
+            "\ud800": True,
+            "b": True,
+            "f": 2**53,
+            "i": 1,
+        },
+        {"prompt": "b", "x": "one\ud800", "g": 0.5, "n": None, "y": 10**30, "b": False, "f": 1e300},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     bodies(echo, "in.jsonl", "--table", "out.parquet")
     first, second = table_of("out.parquet")
     assert (first["x"], second["x"], second["y"]) == ("1", "one?", str(10**30))
     assert (first["b"], first["input_tokens"]) == (True, 1)
-    assert (first["f"], second["f"], first["i"]) == (1.0, 1e300, 1)
+    assert (first["g"], second["g"]) == (str(2**53 + 1), "0.5")
+    assert (first["f"], second["f"], first["i"]) == (2.0**53, 1e300, 1)
     assert pandas.read_parquet("out.parquet")["i"].isna().tolist() == [False, True]
-
-
-def test_table_is_in_the_order_of_the_input(folder: Path) -> None:
-    """Whatever answer comes first."""
-    Path("in.txt").write_text("".join(f"{number}\n" for number in range(20)))
-
-    def script(request: Request) -> Any:
-        answer = echo(request)
-        return [pause(0.3), *answer] if answer[0] == text("0") else answer
-
-    bodies(script, "in.txt", "--table", "out.csv")
-    assert [row["text"] for row in table_of("out.csv")] == [str(number) for number in range(20)]
 
 
 def test_table_of_an_ended_batch_has_what_is_there(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tenacity
+from numpy import int64
 
 from providers_sync import OpenAICompatible, RateLimitError, batch
 from providers_sync.testing import (
@@ -45,6 +46,12 @@ def test_rate_spaces_requests_over_all_workers() -> None:
         times = [request.at for request in server.requests]
     assert times[-1] - times[0] >= 8 * 0.05  # the first may have been late, the last early
     assert all(later - sooner > 0.01 for sooner, later in zip(times, times[2:], strict=False))
+
+
+def test_any_type_of_numbers_is_a_rate() -> None:
+    assert [each.text for each in batch.map(ScriptedProvider("Hi"), ["one"], rate=int64(60))] == [
+        "Hi"
+    ]
 
 
 def test_rate_counts_retries_too() -> None:

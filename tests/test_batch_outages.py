@@ -50,6 +50,8 @@ def test_the_pauses_while_it_is_away_grow(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_server_that_goes_away_ends_it_after_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[RateLimiter] = []
+    answers: list[RateLimiter] = []
+    monkeypatch.setattr(RateLimiter, "note_answer", lambda each: answers.append(each))
     monkeypatch.setattr(RateLimiter, "pause_for_outage", lambda each: pauses.append(each))
     monkeypatch.setattr("providers_sync.batch.stopping.OUTAGE_S", 0.0)
     with contextlib.ExitStack() as stack:
@@ -61,3 +63,4 @@ def test_a_server_that_goes_away_ends_it_after_pauses(monkeypatch: pytest.Monkey
         sent = [each for each in results if not isinstance(each.error, batch.NotSentError)]
     failed = [each for each in sent if each.error is not None]
     assert len(failed) == len(pauses) == 10
+    assert len(answers) == len(sent) - len(failed) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
@@ -38,6 +39,18 @@ def test_the_line_in_a_terminal_is_rewritten() -> None:
     assert first.rstrip() == "120/480 25 % · 2.0 rows/s · 0 failed · 3:00 left"
     assert last.startswith("480/480 100 %")
     assert last.endswith("\n")
+
+
+@pytest.mark.parametrize("done", [2, 4])
+def test_the_line_in_a_terminal_ends_once(done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the batch ends early, so that what is printed next has its own line."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    out = Terminal()
+    with pytest.raises(KeyError), progress(4, out) as line:  # noqa: PT012 (it is shown before)
+        line.show(tally(done, 4))
+        raise KeyError
+    assert out.getvalue().startswith(f"\r{done}/4")
+    assert out.getvalue().index("\n") == len(out.getvalue()) - 1
 
 
 def test_the_line_in_a_log_is_repeated_now_and_then() -> None:

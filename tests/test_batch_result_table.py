@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 from test_batch_command import echo, folder, run
 
+from providers_sync.batch.result_table import ResultTable
 from providers_sync.testing import Request, serve, status, text, usage
 
 __all__ = ["folder"]
@@ -74,6 +75,40 @@ def test_an_older_table_keeps_its_mode_and_stays_where_the_new_one_fails(
         assert run(server, "in.txt", "--table", "t.csv") == 0
     assert "Hi" in Path("t.csv").read_text()
     assert stat.S_IMODE(os.stat("t.csv").st_mode) == 0o640
+
+
+def test_both_errors_are_shown_where_the_table_of_an_ended_batch_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line says why the batch has ended."""
+    Path("in.txt").write_text("one\ntwo\n")
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left")))
+    with serve(status(401, "Wrong key")) as server:
+        assert run(server, "in.txt", "--table", "t.csv", "--concurrency", "1") == 1
+    table, batch = capsys.readouterr().err.splitlines()[-2:]
+    assert "cannot write the table t.csv: No space left" in table
+    assert "no row can be answered, so no more rows were sent: 401" in batch
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
+def test_nothing_is_left_behind_where_writing_a_table_is_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(os, "replace", Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        ResultTable("t.csv", ()).write([])
+    assert os.listdir() == []
+
+
+def test_a_link_to_a_missing_folder_is_refused_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.txt").write_text("Hi\n")
+    os.symlink("none/t.csv", "t.csv")
+    with serve(echo) as server:
+        assert run(server, "in.txt", "--table", "t.csv") == 2
+        assert server.requests == []
+    assert "cannot write t.csv: is there such a folder?" in capsys.readouterr().err
 
 
 def test_a_table_that_is_no_file_is_refused_first(folder: Path) -> None:

@@ -184,7 +184,7 @@ def unreachable() -> tuple[InFlight, Any]:
 
 
 def test_no_server_ends_it_after_ten_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them is retried first, as the provider says; there is nothing to pause for."""
+    """There is nothing to pause for."""
     monkeypatch.delattr(RateLimiter, "pause_for_outage")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # without listen()
@@ -374,6 +374,25 @@ def test_stop_yields_the_recorded_answers_that_follow(tmp_path: Path) -> None:
         ):
             results.append(result)
     assert [each.recorded for each in results] == [False] + [True] * 40
+
+
+def test_a_batch_that_ends_early_closes_its_input() -> None:
+    """At once, while its error is still there."""
+    closed = []
+
+    def inputs() -> Any:
+        try:
+            yield from ROWS
+        finally:
+            closed.append(True)
+
+    results = batch.map(
+        scripted(status(401, "No")), inputs(), concurrency=1, on_error="stop", ordered=True
+    )
+    assert next(results).attempts == 1
+    with pytest.raises(batch.NotSentError):
+        next(results)
+    assert closed == [True]
 
 
 def test_stop_raises_only_if_a_row_is_not_sent() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +26,7 @@ from .records import to_records
 from .results import Result
 from .rows import to_rows
 from .run import BatchRun
-from .stopping import NotSentError, Stopping
+from .stopping import NotSentError, Stopping, is_above_zero
 from .tables import rows_of
 from .templates import Template
 
@@ -63,7 +62,7 @@ def map(
       turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line
       of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame gives its
       rows as dicts, a Series its values. A row that cannot be sent fails alone; but if the first
-      one lacks what is asked, such as the column ``prompt``, nothing is sent.
+      row has nothing to send, because it lacks the column ``prompt``, nothing is sent.
     - ``template``: the prompt of each row, with ``{column}`` for the text in a column:
       ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text has it
       in the column ``prompt``.
@@ -98,7 +97,7 @@ def map(
     answers are discarded.
 
     Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
-    the first row lacks what is asked; ``LedgerError`` from the first ``next()`` if the ledger
+    the first row has nothing to send; ``LedgerError`` from the first ``next()`` if the ledger
     cannot be used (the file is left unchanged), and later if it cannot be read or written; and
     ``ProviderError`` if no thread can be started.
     """
@@ -108,7 +107,7 @@ def map(
         raise InvalidRequestError(
             "executor must be a concurrent.futures.Executor; for dask, client.get_executor()"
         )
-    if rate is not None and not _is_rate(rate):
+    if rate is not None and not is_above_zero(rate):
         raise InvalidRequestError("rate must be a number of requests per minute above 0")
     if on_error not in ("record", "raise", "stop"):
         raise InvalidRequestError("on_error must be 'record', 'raise' or 'stop'")
@@ -150,9 +149,3 @@ def _check_pickling(target: Target[Any], executor: Executor) -> None:
             f"into={target.name} cannot be sent to another process: define it at the top level of "
             f"a module, or use threads ({error})"
         ) from error
-
-
-def _is_rate(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return 0 < value <= sys.float_info.max

@@ -18,6 +18,7 @@ from .ledger import UnusableLedgerError
 from .progress_display import count_rows, progress
 from .result_table import ResultTable
 from .results import Result
+from .rows import CheckedInputs
 from .tally import Tally
 from .templates import Template
 
@@ -47,7 +48,7 @@ def run(
         written = None if table is None else ResultTable(table, (source, target))
         results = map(  # checks the options; it starts with the first result
             provider,
-            read(source),
+            CheckedInputs(read(source)),  # by _check, before the first result
             ledger=target,
             on_error="stop",
             **options,
@@ -62,7 +63,7 @@ def run(
         checked = _check(provider, source, options.get("template"), options.get("into"))
         if checked is None:
             return WRONG_INPUT
-        if checked.invalid and not skip_invalid:
+        if checked.invalid and (not skip_invalid or checked.invalid == checked.rows):
             rest = (
                 ", or send the rest with --skip-invalid" if checked.invalid < checked.rows else ""
             )
@@ -120,7 +121,7 @@ def _show(
                     kept.append(result)
     except KeyboardInterrupt:
         print(
-            f"\nStopped. The finished rows are in {one_line(target)}: "
+            f"Stopped. The finished rows are in {one_line(target)}: "
             "run the same command again to resume.",
             file=sys.stderr,
         )
@@ -139,6 +140,9 @@ def _show_and_write(
         _show(results, tally, target, kept)
     except ProviderError:
         if kept:
-            table.write(kept)
+            try:
+                table.write(kept)
+            except ProviderError as error:
+                _report(str(error))
         raise
     table.write(kept)

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import ProviderError
 from ..providers import Provider
 from .rows import Row, RowNames, to_row
-from .templates import Template
+from .templates import Template, shown_name
 
 KINDS_SHOWN = 5
 """How many kinds of mistakes are kept: each row of a wrong file may have its own."""
@@ -60,7 +60,8 @@ class InputCheck:
 
     def _mistake(self, row: Row) -> str | None:
         if (earlier := self._names.earlier(row)) is not None:
-            return f"custom_id {row.custom_id!r} is that of row {earlier}: it must be unique"
+            name = shown_name(row.custom_id)
+            return f"custom_id {name} is that of row {earlier}: it must be unique"
         if row.error is not None:
             return str(row.error)
         provider = self._provider

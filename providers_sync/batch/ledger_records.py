@@ -14,6 +14,7 @@ from .ledger import Ledger, LedgerError
 from .ledger_lines import format_line
 from .results import Reply, Result, failed_reply, to_result
 from .rows import Row, RowNames
+from .templates import shown_name
 
 
 class LedgerRecords:
@@ -42,9 +43,9 @@ class LedgerRecords:
         """
         if self._ledger is None:
             return None
-        name = row.custom_id
+        name, shown = row.custom_id, shown_name(row.custom_id)
         if self._names.earlier(row) is not None:
-            error = LedgerError(f"custom_id {name!r} is in the input twice: it must be unique")
+            error = LedgerError(f"custom_id {shown} is in the input twice: it must be unique")
             return to_result(row, failed_reply(error))
         record = self._ledger.recorded(name)
         if record is None or record.reply is None:
@@ -52,7 +53,7 @@ class LedgerRecords:
         self.left -= 1
         if record.id != row.fingerprint:
             error = LedgerError(
-                f"{self.path} holds an answer to a different input under {name!r}: use another "
+                f"{self.path} holds an answer to a different input under {shown}: use another "
                 "ledger, or the input that this one was made from"
             )
             return to_result(row, failed_reply(error))

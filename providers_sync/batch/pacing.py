@@ -23,7 +23,7 @@ CATCH_UP_S = 0.05
 PAUSE_S = 1.0
 """Pause after a 429 without ``Retry-After``."""
 LONGEST_OUTAGE_PAUSE_S = 8.0
-"""The pauses while a server cannot be reached are 1, 2, 4 and 8 s: it is restarted, perhaps."""
+"""The pauses while a server is unreachable, for example while it restarts, are 1, 2, 4 and 8 s."""
 LONGEST_PAUSE_S = 3600.0
 """A longer ``Retry-After`` ends the batch, so that the user can decide when to resume."""
 

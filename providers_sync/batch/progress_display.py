@@ -30,6 +30,7 @@ class ProgressLine:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_terminal = out.isatty()
+        self._is_open = False
         # The first line in a terminal comes at once: reading a large ledger takes a while.
         self._shown_at = monotonic() - (TERMINAL_INTERVAL_S if self._is_terminal else 0)
 
@@ -46,10 +47,17 @@ class ProgressLine:
                 f"{tally.done}/{tally.total} {percent} % · {tally.rate()} · "
                 f"{tally.failed} failed · {tally.time_left()} left"
             )
-            end = "\n" if last or not self._is_terminal else ""
+            self._is_open = self._is_terminal and not last
+            end = "" if self._is_open else "\n"
             print(
                 f"\r{text:<70}" if self._is_terminal else text, end=end, file=self._out, flush=True
             )
+
+    def end(self) -> None:
+        """End the line, if it is to be rewritten: the batch has ended early."""
+        if self._is_open:
+            print(file=self._out, flush=True)
+            self._is_open = False
 
 
 @contextlib.contextmanager
@@ -61,7 +69,11 @@ def progress(total: int, out: TextIO) -> Iterator[ProgressDisplay]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
-        yield ProgressLine(out)
+        line = ProgressLine(out)
+        try:
+            yield line
+        finally:
+            line.end()
         return
     columns = [BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}")]
     with Progress(*columns, console=Console(file=out)) as bar:

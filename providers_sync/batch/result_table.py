@@ -18,6 +18,8 @@ from .results import Result
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = ".parquet"
 _MAX_INT = 2**63 - 1
+_MAX_WHOLE_FLOAT = 2**53
+"""Not every larger integer is a float."""
 
 
 class ResultTable:
@@ -34,7 +36,7 @@ class ResultTable:
             raise InvalidRequestError(f"a table is .csv, .tsv or .parquet, not {path}")
         if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
             raise InvalidRequestError(f"{path} is already the input or the ledger of this batch")
-        folder = os.path.dirname(os.path.abspath(path))
+        folder = os.path.dirname(os.path.realpath(path))  # of its target, if it is a link
         if not os.access(folder, os.W_OK) or os.path.isdir(path):
             raise InvalidRequestError(f"cannot write {path}: is there such a folder?")
         if os.path.exists(path) and not (os.access(path, os.W_OK) and os.path.isfile(path)):
@@ -66,14 +68,16 @@ class ResultTable:
             if os.path.exists(path):
                 os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
             os.replace(temporary, path)
+            temporary = None
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
             raise ProviderError(
                 f"cannot write the table {self._path}: {error.strerror or error}; the answers are "
                 "in the ledger: run the same command again to write it"
             ) from error
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
 
 
 def _write_lines(records: list[dict[str, Any]], file: BinaryIO, delimiter: str) -> None:
@@ -110,12 +114,12 @@ def _write_parquet(records: list[dict[str, Any]], file: BinaryIO) -> None:
 def _typed(cells: list[Any]) -> tuple[list[Any], str]:
     """Return the cells of a column, and their type in pandas: text if they are of several types."""
     kinds = {type(cell) for cell in cells if cell is not None}
-    is_small = all(abs(cell) <= _MAX_INT for cell in cells if type(cell) is int)
+    largest = max((abs(cell) for cell in cells if type(cell) is int), default=0)
     if kinds == {bool}:
         return cells, "boolean"
-    if kinds == {int} and is_small:
+    if kinds == {int} and largest <= _MAX_INT:
         return cells, "Int64"
-    if kinds and kinds <= {int, float} and is_small:
+    if kinds and kinds <= {int, float} and largest <= _MAX_WHOLE_FLOAT:
         return cells, "Float64"
     return [None if cell is None else _text(cell) for cell in cells], "string"
 

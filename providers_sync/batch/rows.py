@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,14 +88,24 @@ class RowNames:
         return found
 
 
-def to_rows(inputs: Iterable[Any], template: Template | None) -> Iterator[Row]:
+class CheckedInputs:
+    """Inputs whose rows were all checked before: the first one may fail alone, like any other."""
+
+    def __init__(self, inputs: Iterable[Any]) -> None:
+        self._inputs = inputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._inputs)
+
+
+def to_rows(inputs: Iterable[Any], template: Template | None) -> Generator[Row, None, None]:
     """Convert inputs to rows, lazily.
 
-    Raises ``InvalidRequestError`` if the first one lacks what is asked: it is the wrong input.
+    Raises ``InvalidRequestError`` if the first row has nothing to send: it is the wrong input.
     """
     for number, value in enumerate(inputs, 1):
         row = to_row(value, number, template)
-        if number == 1:
+        if number == 1 and not isinstance(inputs, CheckedInputs):
             _check_first(row, template)
         yield row
 
@@ -168,7 +178,10 @@ def _custom_id(value: Mapping[str, Any]) -> str | None:
     if custom_id is None or custom_id == "":
         return None
     if isinstance(custom_id, int) and not isinstance(custom_id, bool):
-        return str(custom_id)  # pandas makes numbers of them when reading a CSV
+        try:
+            return str(custom_id)  # pandas makes numbers of them when reading a CSV
+        except ValueError as error:
+            raise InvalidRequestError("custom_id has too many digits: make it text") from error
     if not isinstance(custom_id, str):
         raise InvalidRequestError(f"custom_id must be text, not {type(custom_id).__name__}")
     return custom_id

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import replace
@@ -47,7 +47,7 @@ class BatchRun:
     def __init__(
         self,
         provider: Provider,
-        rows: Iterator[Row],
+        rows: Generator[Row, None, None],
         *,
         concurrency: int,
         executor: Executor | None,
@@ -113,6 +113,7 @@ class BatchRun:
             raise
         finally:
             self._stop()
+            self._rows.close()  # and with it a file that ``read`` has opened
             if own is not None:
                 own.shutdown()
             if recorder.ident is None:  # it was never started

@@ -21,9 +21,10 @@ from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
 IN_A_ROW = 10
-"""So many rows that fail for a lasting reason, without an answer between them, end the batch."""
+"""This many rows that fail in a row for a lasting reason end the batch."""
 OUTAGE_S = 30.0
-"""A server that has answered rows of this batch may be away for so long: it is restarted."""
+"""A server that has answered rows of this batch may be unreachable for this long, for example while
+it restarts."""
 _ADDRESS = "address"
 _ADDRESS_STATUSES = (301, 302, 307, 308, 404, 405)
 _LASTING = {
@@ -172,7 +173,7 @@ class Budget:
     """
 
     def __init__(self, limit: float | None, price: tuple[float, float] | None) -> None:
-        if limit is not None and not _is_number(limit):
+        if limit is not None and not is_above_zero(limit):
             raise InvalidRequestError("budget must be a number above 0")
         if price is None:
             if limit is not None and limit != int(limit):
@@ -187,12 +188,14 @@ class Budget:
                 "price must be two numbers, what a million tokens of input and of output cost, "
                 "such as (0.15, 0.60)"
             )
-        self._limit = limit
-        self._price = price
+        self._limit = None if limit is None else float(limit)
+        self._price = None if price is None else tuple(map(float, price))
         self._used = 0.0
 
     def note(self, row: Row, reply: Reply) -> None:
         """Add what a row has used; estimated where the server does not say it."""
+        if self._limit is None:
+            return
         read, written = _tokens(row, reply)
         if self._price is None:
             self._used += read + written
@@ -220,7 +223,8 @@ def _tokens(row: Row, reply: Reply) -> tuple[int, int]:
     return request_tokens({"messages": row.messages}), written // BYTES_PER_TOKEN + 1
 
 
-def _is_number(value: Any) -> bool:
+def is_above_zero(value: Any) -> bool:
+    """Return whether a value is a finite number above 0, of any type of numbers but ``bool``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:
@@ -233,6 +237,6 @@ def _is_price(price: Any) -> bool:
     return (
         isinstance(price, (tuple, list))
         and len(price) == 2
-        and all(each == 0 or _is_number(each) for each in price)
+        and all(each == 0 or is_above_zero(each) for each in price)
         and any(price)
     )

@@ -10,6 +10,7 @@ from ..clock import monotonic
 from ..finish_reasons import explain_end
 from ..printable import one_line
 from .results import Result
+from .templates import NAME_CHARACTERS
 
 ENDINGS_SHOWN = 10
 """How many kinds of endings the summary names: a server may give a new reason each time."""
@@ -67,7 +68,7 @@ class Tally:
         else:
             name = type(result.error).__name__
             self.errors[name] += 1
-            self.examples.setdefault(name, f"{result.custom_id}: {result.error}")
+            self.examples.setdefault(name, f"{result.custom_id[:NAME_CHARACTERS]}: {result.error}")
         if result.usage is not None:
             self.tokens["in"] += result.usage.input_tokens or 0
             self.tokens["out"] += result.usage.output_tokens or 0

@@ -32,6 +32,11 @@ def shown_names(names: Iterable[Any]) -> str:
     return ", ".join(shown) or "none"
 
 
+def shown_name(name: str) -> str:
+    """Return a name of a column or a row, shortened, for an error."""
+    return repr(name[:NAME_CHARACTERS])
+
+
 def first_twice(names: Iterable[str]) -> str | None:
     """Return the first name that has been there before, if any."""
     seen: set[str] = set()
@@ -71,7 +76,7 @@ class Template:
         for column in self.columns:
             if column not in found:
                 raise InvalidRequestError(
-                    f"{where} has no column {_shown(column)}, which the template "
+                    f"{where} has no column {shown_name(column)}, which the template "
                     f"names; it has {shown_names(found)}"
                 )
 
@@ -86,7 +91,7 @@ class Template:
         for before, column in self._parts:
             texts.append(before)
             if column is not None:
-                texts.append(_text(row[column], f"{where} has {{}} in column {_shown(column)}"))
+                texts.append(_text(row[column], f"{where} has {{}} in column {shown_name(column)}"))
         return "".join(texts)
 
 
@@ -104,10 +109,6 @@ def _parts(text: str) -> Iterator[tuple[str, str | None]]:
         else:
             raise ValueError(f"it has a single {found[0]}")
     yield text[end:], None
-
-
-def _shown(column: str) -> str:
-    return repr(column[:NAME_CHARACTERS])
 
 
 def _text(cell: Any, problem: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 
 from ..errors import InvalidRequestError
 
@@ -31,7 +32,7 @@ def check_limits(options: argparse.Namespace) -> None:
     """Raise ``InvalidRequestError`` for a price without a budget, or a budget that needs one."""
     if options.price is not None and options.budget is None:
         raise InvalidRequestError("--price needs --budget, the money that may be used")
-    if options.price is None and options.budget is not None and options.budget % 1:
+    if options.price is None and 0 < (options.budget or 0) < math.inf and options.budget % 1:
         raise InvalidRequestError(
             "--budget is a number of tokens; for money, say with --price what a million tokens "
             "cost: --price 0.15,0.60"
