@@ -90,8 +90,7 @@ class BatchRun:
         own = DaemonThreadPool(self._concurrency) if self._executor is None else None
         executor = own or self._executor
         assert executor is not None
-        name = "providers-sync-recorder"
-        recorder = threading.Thread(target=self._record, name=name)
+        recorder = threading.Thread(target=self._record, name="providers-sync-recorder")
         records = self._records = LedgerRecords(self._ledger, self._typed)
         try:
             start_thread(recorder)
