@@ -206,6 +206,43 @@ def test_typed_answer_in_a_script_is_its_json(capsys: pytest.CaptureFixture[str]
 # --- the table
 
 
+ITEM = {"name": "a", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "shown"),
+    [
+        ([ITEM], '{"warning": "raw!"}\n{"items": [{"name": "a", "n": "1"}]} So',
+         '{"warning": "raw!"}|So'),
+        ([ITEM], '[1] says: {"items": [{"name": "a", "n": 1.0}]}', "[1] says:|"),
+        (ITEM, '{"q": 11}\n\n```json\n{"name": "a", "n": 1}\n```', '{"q": 11}|'),
+        (ITEM, '{"name": "a"} {"n": 1, "name": "a"}', '{"name": "a"}|'),
+        (ITEM, '{"warning": "raw!"} {"Name": "a"}', '{"warning": "raw!"} {"Name": "a"}|'),
+        ([ITEM], '{"items": [{"name": "a", "n": 1}, 2]}',
+         '|all of the JSON{"items": [{"name": "a", "n": 1}, 2]}'),
+        ([ITEM], '{"items": [{"name": "b", "n": 1}]}',
+         '|all of the JSON{"items": [{"name": "b", "n": 1}]}'),
+        ([], '{"warning": []}', '|all of the JSON{"warning": []}'),
+        ({"a": {"b": 1}}, '{"a": "{\\"b\\": 1}"}', "|"),
+    ],
+)  # fmt: skip
+def test_table_is_in_the_place_of_its_json(value: Any, text: str, shown: str) -> None:
+    """Not of another one, whose text would be lost; without one, it is below all of the text."""
+    around = re.sub("<table>.*</table>", "|", html_answer(value, text), flags=re.S)
+    assert text_of(around) == shown
+
+
+def test_remark_that_is_json_stays(kernel: Kernel) -> None:
+    """The object is made of the first JSON that validates."""
+    kernel.run(RECIPE)
+    items = '{"items": [{"name": "a", "minutes": 1}]}'
+    for into, last in (("list[Recipe]", items), ("int", '{"value": 5}')):
+        with serve([f'{{"warning": "raw!"}} {last}']) as server:
+            cell = kernel.run(f"openai({server.url!r}).complete('x', into={into})")
+        assert text_of(cell.outputs[0]["text/html"]).startswith('{"warning": "raw!"}')
+        assert "all of" not in cell.outputs[0]["text/html"]
+
+
 def test_table_of_hostile_values_is_text() -> None:
     """No markup, no formula, no control character, in names and in cells."""
     hostile = "<img src=x onerror=alert(1)>&lt;\x1b[2J\u202e$\\href{javascript:f()}{y}$"
