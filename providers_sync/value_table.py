@@ -10,7 +10,7 @@ from typing import Any
 
 from .json_answer import MAX_VALUES, AnswerReader
 from .json_reader import InvalidJSON
-from .printable import visible
+from .printable import counted, visible
 
 MAX_ROWS = 100
 MAX_COLUMNS = 30
@@ -135,7 +135,7 @@ def _table(header: str, rows: list[str], count: int, name: str) -> str:
 
 
 def _left_out(number: int, name: str) -> str:
-    return f"<div>… {number:,} more {name}{'' if number == 1 else 's'}</div>" if number else ""
+    return f"<div>… {counted(number, f'more {name}')}</div>" if number else ""
 
 
 def _cell(value: Any, tag: str = "td") -> str:

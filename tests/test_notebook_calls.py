@@ -121,7 +121,7 @@ def test_many_calls_are_one_output(kernel: Kernel) -> None:
     assert "…\n" not in others["text/plain"]
     assert len(others["text/html"]) < 310_000
     assert cell.plain[-2] == "So:\n\nThe answer."
-    assert " · 1101 tool calls · " in cell.plain[-1]
+    assert " · 1,101 tool calls · " in cell.plain[-1]
     assert len(cell.states) < 200
 
 

@@ -173,6 +173,7 @@ def test_items_left_out_are_counted(kernel: Kernel) -> None:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', {options}))")
     again = kernel.run("display(answer)").outputs[0]
     assert "1 invalid item" in again["text/html"]
+    assert kernel.value("answer._repr_html_()").endswith("<strong>1 invalid item</strong>")
     assert again["text/plain"].endswith("— 1 invalid item")
     assert "{&quot;name&quot;: &quot;b&quot;}" in again["text/html"]
     assert [row[0] for row in rows(cell.outputs[0]["text/html"])] == ["name", "a"]

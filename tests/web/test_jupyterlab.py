@@ -315,7 +315,7 @@ def test_outputs_that_jupyterlab_sanitizes(lab: Lab) -> None:
     call = ToolCall("1", "find", {"words": hostile}, json.dumps({"words": hostile}))
     lab.show_unsigned(
         [
-            table_bundle([{"name": hostile, "n": 1}], "[]", OutcomeLine("complete", "")),
+            table_bundle([{"name": hostile, "n": 1}], "", OutcomeLine("complete", "")),
             call_bundle(call, ToolResult("1", "find", hostile)),
         ]
     )
