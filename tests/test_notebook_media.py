@@ -92,6 +92,14 @@ def test_images_are_limited_to_ten_megabytes_together(kernel: Kernel) -> None:
     assert "too large" in cell.outputs[-2]["text/plain"]
 
 
+def test_large_images_that_are_only_named_leave_room_for_others(kernel: Kernel) -> None:
+    """They do not count."""
+    large = image(data_url(png() + bytes(MAX_IMAGE_BYTES)))
+    with serve([[*[large] * (MAX_BYTES // MAX_IMAGE_BYTES), image(data_url(png()))]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    assert ["image/png" in output for output in cell.outputs[:-1]] == [False] * 5 + [True]
+
+
 def test_image_after_sound_is_shown(kernel: Kernel) -> None:
     """Pieces of sound do not count as images."""
     piece = base64.b64encode(b"\0" * 300).decode()

@@ -13,6 +13,7 @@ from notebook_kit import Kernel, kernel, no_leaks
 
 from providers_sync import notebook
 from providers_sync.testing import cut, finish, refusal, serve, stall, text, tool_call, wait
+from providers_sync.typed import to_json
 from providers_sync.value_table import (
     MAX_CELL,
     MAX_COLUMNS,
@@ -76,6 +77,25 @@ def test_list_is_a_table_that_grows(kernel: Kernel) -> None:
         assert kernel.value("answer.value[1].minutes") == 5
         again = kernel.run("answer")
         assert rows(again.outputs[0]["text/html"]) == rows(output["text/html"])
+
+
+def test_json_that_has_only_begun_is_not_shown(kernel: Kernel) -> None:
+    """A placeholder stands for it; and an escape that has begun is no mistake in the JSON."""
+    begun, escape = threading.Event(), threading.Event()
+    script = [text('{"ite'), wait(begun), 'ms": ["a", "b\\', wait(escape), 'n"]}']
+    with serve(script) as server:
+        cell = kernel.start(f"answer = show(openai({server.url!r}).stream('x', into=list[str]))")
+        while len(cell.states) < 2:
+            assert not cell._next()
+        assert cell.states == ["…", "…"]
+        begun.set()
+        cell.wait('"b')
+        markup = cell.outputs[0]["text/html"]
+        escape.set()
+        cell.end()
+    assert rows(markup) == [["a"], ["b"]]
+    assert "all of the JSON" not in markup
+    assert rows(cell.outputs[0]["text/html"]) == [["a"], ["b\\n"]]
 
 
 def test_object_is_a_table_of_its_fields(kernel: Kernel) -> None:
@@ -293,6 +313,11 @@ def test_large_table_says_what_is_left_out() -> None:
 def test_table_of(value: object, expected: list[list[str]]) -> None:
     """Missing fields are empty, what is nested is compact JSON."""
     assert rows(html_table(value)) == expected
+
+
+def test_bytes_that_are_no_text_are_base64() -> None:
+    """A field of a user's type may hold them."""
+    assert to_json({"a": b"b", "c": b"\xff"}) == {"a": "Yg==", "c": "_w=="}
 
 
 def test_value_that_is_no_container_is_itself() -> None:
