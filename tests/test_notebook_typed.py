@@ -82,7 +82,7 @@ def test_list_is_a_table_that_grows(kernel: Kernel) -> None:
 def test_json_that_has_only_begun_is_not_shown(kernel: Kernel) -> None:
     """A placeholder stands for it; and an escape that has begun is no mistake in the JSON."""
     begun, escape = threading.Event(), threading.Event()
-    script = [text('{"ite'), wait(begun), 'ms": ["a", "b\\', wait(escape), 'n"]}']
+    script = [text('{"ite'), wait(begun), 'ms": ["a", "b\\', wait(escape), 'u00e9"]}']
     with serve(script) as server:
         cell = kernel.start(f"answer = show(openai({server.url!r}).stream('x', into=list[str]))")
         while len(cell.states) < 2:
@@ -95,7 +95,7 @@ def test_json_that_has_only_begun_is_not_shown(kernel: Kernel) -> None:
         cell.end()
     assert rows(markup) == [["a"], ["b"]]
     assert "all of the JSON" not in markup
-    assert rows(cell.outputs[0]["text/html"]) == [["a"], ["b\\n"]]
+    assert rows(cell.outputs[0]["text/html"]) == [["a"], ["bé"]]
 
 
 def test_object_is_a_table_of_its_fields(kernel: Kernel) -> None:
