@@ -127,6 +127,14 @@ def explain_end(
     return f"{answers} {words} ({_stated(reason)})"
 
 
+def shown_text(answer: Any) -> str:
+    """Return what a reader sees of an answer: its text, and the model's refusal if it is apart.
+
+    ``answer`` is a ``Stream`` or a ``Completion``.
+    """
+    return "\n\n".join(filter(None, [answer.text, answer.refusal]))
+
+
 def explain(answer: Any) -> str:
     """Return in words why a complete answer is not whole, or empty; ``""`` if it is neither.
 

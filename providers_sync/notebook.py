@@ -14,6 +14,7 @@ in a script, the text is printed as it arrives.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import keyword
 import os
 import re
@@ -39,6 +40,7 @@ from .printable import visible
 from .provider_selection import make_provider, select_provider, set_only_model
 from .providers import PRESETS
 from .safe_markdown import make_safe
+from .tools import RunSettings
 from .tools.deciding import is_asking
 
 try:
@@ -54,6 +56,9 @@ except ImportError as error:
 _shell: Any = get_ipython  # IPython's types differ between versions
 _tool_names: weakref.WeakKeyDictionary[Chat, list[str]] = weakref.WeakKeyDictionary()
 """The functions that ``--tool`` has named for a conversation."""
+_run_options: weakref.WeakKeyDictionary[Chat, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""``approve=`` and the like of a conversation, kept by ``--no-tools`` for the next ``--tool``."""
+_OF_RUNS = [field.name for field in dataclasses.fields(RunSettings)]
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 _JSON_OPTION = re.compile(r"""[^\s"']*=[{\[]""")
 _NO_OPTIONS = {
@@ -167,7 +172,7 @@ def _words(line: str) -> list[str]:
     ['cats', '-o', 'stop=["END"]', '-o', 'user=a b']
     """
     if _WORD.sub("", line).strip():
-        raise UsageError("%%chat: a quotation mark or a backslash in the line stands alone")
+        raise UsageError("%%chat: unmatched quotation mark, or a backslash at the end")
     return [
         word if _JSON_OPTION.match(word) else "".join(shlex.split(word))
         for word in _WORD.findall(line)
@@ -182,8 +187,8 @@ def _request_options(texts: list[str]) -> dict[str, Any]:
     for name, value in options.items():
         if isinstance(value, str) and value[:1] in ("{", "["):
             raise InvalidRequestError(
-                f"-o {name}: the value begins like JSON but is none; with spaces in it, put all of "
-                f"it in quotes: -o '{name}={value[0]}…'"
+                f"-o {name}: the value looks like JSON but is not valid; if it contains spaces, "
+                f"quote the whole argument: -o '{name}={value[0]}…'"
             )
     return options
 
@@ -204,7 +209,7 @@ def _options(line: str, variables: dict[str, Any]) -> argparse.Namespace:
     except InvalidRequestError as error:
         parser.error(visible(str(error)))
     if not options.name.isidentifier() or keyword.iskeyword(options.name):
-        parser.error(f"{options.name} is no name of a variable, such as chat")
+        parser.error(f"{options.name} is not a valid variable name")
     for name in options.tool:
         if not callable(variables.get(name)):
             parser.error(f"--tool {name}: the notebook has no function of this name")
@@ -217,7 +222,7 @@ def chat(line: str, cell: str) -> None:
     ``%%chat [NAME] [--provider NAME] [--model NAME] [--base-url URL] [-o NAME=VALUE] [--tool NAME]
     [--no-tools] [--new]``: the variable NAME (default ``chat``) holds a ``Chat``. ``-o`` sets an
     option of every request, ``--tool`` names a function of the notebook that the model may call;
-    both may be repeated. ``--no-tools`` takes the functions away. Settings stay until you change
+    both may be repeated. ``--no-tools`` removes the functions. Settings stay until you change
     them; ``--new`` starts a new conversation without them.
     A stopped answer is in ``chat.interrupted``.
     """
@@ -268,11 +273,19 @@ def _call_options(chat: Chat, settings: Any, variables: dict[str, Any]) -> dict[
     if settings.no_tools:
         _tool_names.pop(chat, None)
         options.pop("tools", None)
+        kept = {name: options.pop(name) for name in _OF_RUNS if name in options}
+        _run_options[chat] = {**_run_options.get(chat, {}), **kept}
     names = settings.tool or _tool_names.get(chat)
-    if names:  # looked up in each cell: a function may have been defined anew
-        _tool_names[chat] = names
-        options["tools"] = [variables[name] for name in names if callable(variables.get(name))]
-    return options
+    if not names:
+        return options
+    functions = [variables.get(name) for name in names]  # in each cell: it may be defined anew
+    for name, function in zip(names, functions, strict=True):
+        if not callable(function):
+            raise UsageError(
+                f"%%chat: the notebook no longer has a function {name}; use --tool or --no-tools"
+            )
+    _tool_names[chat] = names
+    return {**_run_options.get(chat, {}), **options, "tools": functions}
 
 
 def _provider(options: Any) -> Provider:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import Stream, ToolCall, ToolResult
 from .notebook_bundles import DIMMED, Bundle
-from .printable import short_line, visible
+from .printable import counted, short_line, visible
 
 SHOWN_NAME = SHOWN_ARGUMENTS = 60
 SHOWN_RESULT = 100
@@ -35,7 +35,17 @@ class ShownCall:
 
         ``ending`` follows where there is no result.
         """
-        return call_bundle(self.call, self.result, ending)
+        line = call_line(self.call, self.result, ending)
+        parts = []
+        if self.call is not None:
+            parts.append(_part("arguments", _arguments(self.call)))
+        if self.result is not None:
+            name = "error" if self.result.is_error else "result"
+            parts.append(_part(name, self.result.content))
+        # In <code> and <pre> nothing is taken for a formula.
+        summary = f'<summary style="{DIMMED}"><code>{html.escape(line)}</code></summary>'
+        markup = f"<details>{summary}{''.join(parts)}</details>"
+        return {"text/html": markup, "text/plain": line}
 
 
 class ShownCalls:
@@ -69,7 +79,7 @@ def together(calls: Sequence[ShownCall], ending: str = "") -> Bundle:
             break
         parts.append(bundle["text/html"])
         lines.append(bundle["text/plain"])
-    title = f"{len(calls):,} more tool call{'' if len(calls) == 1 else 's'}"
+    title = counted(len(calls), "more tool call")
     summary = f'<summary style="{DIMMED}">{title}</summary>'
     rest = f'<div style="{DIMMED}">{lines[-1]}</div>' if len(lines) > len(parts) else ""
     markup = f"<details>{summary}{''.join(parts)}{rest}</details>"
@@ -92,21 +102,6 @@ def call_line(call: ToolCall | None, result: ToolResult | None = None, ending: s
 def ending_of(stream: Stream) -> str:
     """Return what follows a call that has no result when the answer has ended."""
     return ": no result" if hasattr(stream, "rounds") else ""
-
-
-def call_bundle(
-    call: ToolCall | None, result: ToolResult | None = None, ending: str = ""
-) -> Bundle:
-    """Return the same line, which unfolds to the arguments and the result."""
-    line = call_line(call, result, ending)
-    parts = []
-    if call is not None:
-        parts.append(_part("arguments", _arguments(call)))
-    if result is not None:
-        parts.append(_part("error" if result.is_error else "result", result.content))
-    # In <code> and <pre> nothing is taken for a formula.
-    summary = f'<summary style="{DIMMED}"><code>{html.escape(line)}</code></summary>'
-    return {"text/html": f"<details>{summary}{''.join(parts)}</details>", "text/plain": line}
 
 
 def _arguments(call: ToolCall) -> str:

@@ -11,7 +11,7 @@ from IPython.display import display
 
 from . import Completion, Media, Stream, ToolCall, ToolResult
 from .clock import monotonic
-from .finish_reasons import explain
+from .finish_reasons import explain, shown_text
 from .notebook_bundles import (
     Bundle,
     OutcomeLine,
@@ -20,8 +20,8 @@ from .notebook_bundles import (
     table_bundle,
 )
 from .notebook_calls import ShownCall, ShownCalls, call_line, ending_of, together
-from .notebook_media import MAX_IMAGE_BYTES, media_bundle
-from .printable import VisibleChunks, visible
+from .notebook_media import MAX_IMAGE_BYTES, media_bundle, media_line
+from .printable import VisibleChunks, counted, visible
 from .typed import TypedCompletion, TypedStream, plain_so_far, shown_value
 
 UPDATE_EVERY_S = 0.1
@@ -39,7 +39,7 @@ MAX_CALLS = MAX_IMAGES = 10
 """Outputs of calls and of images, with a text before each: JupyterLab hides outputs from the 51st
 of a cell. More calls are shown together in one more output, more images are counted at the end."""
 MAX_BYTES = 10_000_000
-"""Of all images of an answer; those that follow are named in a line each."""
+"""Of all images of an answer; one that would take the total above it is only named."""
 _display: Any = display  # IPython's types differ between versions
 
 
@@ -48,6 +48,7 @@ class PrintedOutput:
 
     def __init__(self) -> None:
         self._printed = 0
+        self._is_at_line_start = True
         self._chunks = VisibleChunks()
         self._calls = ShownCalls()
 
@@ -55,30 +56,38 @@ class PrintedOutput:
         """Do nothing: printed text cannot be replaced."""
 
     def see(self, event: Any, stream: Stream) -> None:
-        """Show an event that is no text."""
+        """Show an event that is not text."""
         if isinstance(event, ToolCall):
             self._calls.add(ShownCall(event))
         elif isinstance(event, ToolResult):
             self.refresh(stream)
             shown = self._calls.take(event)
             line = call_line(shown.call if shown else None, event)
-            print(f"{self._chunks.end()}\n— {line}", flush=True)
+            self._print_line(line)
         elif isinstance(event, Media) and event.kind != SOUND:
             self.refresh(stream)
-            print(f"{self._chunks.end()}\n— {media_bundle(event)['text/plain']}", flush=True)
+            self._print_line(media_line(event))
 
     def refresh(self, stream: Stream) -> None:
         text = stream.text
-        print(self._chunks.feed(text[self._printed :]), end="", flush=True)
+        self._print(self._chunks.feed(text[self._printed :]))
         self._printed = len(text)
 
     def end(self, stream: Stream) -> None:
         self.refresh(stream)
         for shown in self._calls.open:
-            line = call_line(shown.call, ending=ending_of(stream))
-            print(f"{self._chunks.end()}\n— {line}", flush=True)
-        rest = self._chunks.end() + visible(_shown(stream).removeprefix(stream.text))
-        print(f"{rest}\n— {_outcome_line(stream).text}", flush=True)
+            self._print_line(call_line(shown.call, ending=ending_of(stream)))
+        self._print(self._chunks.end() + visible(shown_text(stream).removeprefix(stream.text)))
+        self._print_line(_outcome_line(stream).text)
+
+    def _print(self, text: str) -> None:
+        if text:
+            print(text, end="", flush=True)
+            self._is_at_line_start = text.endswith("\n")
+
+    def _print_line(self, line: str) -> None:
+        self._print(self._chunks.end())
+        self._print(f"— {line}\n" if self._is_at_line_start else f"\n— {line}\n")
 
     def finish(self, answer: Completion, stream: Stream) -> None:
         """Do nothing: the text has been printed, and the user may print the completion again."""
@@ -179,9 +188,10 @@ class NotebookOutput(PrintedOutput):
         started, sent = monotonic(), self._show_others(f" {PLACEHOLDER}")
         text = self._text(stream)
         if text and text != self._displayed:  # it is empty while the model is reasoning
-            _show(self._handle, self._bundle(stream, text))
+            bundle = self._bundle(stream, text)
+            _show(self._handle, bundle)
             self._displayed = text
-            sent += len(text)
+            sent += _size(bundle)
         if sent:
             now = monotonic()
             pause = max(UPDATE_EVERY_S, sent / MAX_CHARACTERS_PER_S, PAUSE_FACTOR * (now - started))
@@ -194,7 +204,7 @@ class NotebookOutput(PrintedOutput):
         self._others_have_changed = False
         bundle = together(self._others, ending)
         _show(self._others_display, bundle)
-        return sum(map(len, bundle.values()))
+        return _size(bundle)
 
     def _bundle(self, stream: Stream, text: str, line: OutcomeLine | None = None) -> Bundle:
         """Return the text to be shown, or the table of what has arrived of a typed answer."""
@@ -256,15 +266,19 @@ class _CompletionFormatter:
         facts = ""
         if isinstance(answer, TypedCompletion):
             value = shown_value(answer)
-            facts = _count(len(answer.invalid), "invalid item") if answer.invalid else ""
+            facts = counted(len(answer.invalid), "invalid item") if answer.invalid else ""
         line = OutcomeLine(facts, words) if facts or words else None
-        text = _shown(answer)
+        text = shown_text(answer)
         bundle = answer_bundle(text, line) if value is None else table_bundle(value, text, line)
         _display(bundle, raw=True)
 
 
 def _lengths(stream: Stream) -> tuple[int, int]:
     return len(stream.text), len(stream.refusal)
+
+
+def _size(bundle: Bundle) -> int:
+    return sum(map(len, bundle.values()))
 
 
 def _show(handle: Any, bundle: Bundle) -> Any:
@@ -280,34 +294,20 @@ def make_output() -> PrintedOutput:
     return NotebookOutput(shell) if hasattr(shell, "kernel") else PrintedOutput()
 
 
-def _shown(answer: Stream | Completion) -> str:
-    """Return what a reader sees of an answer: its text, and the model's refusal if it is apart."""
-    return "\n\n".join(filter(None, [answer.text, answer.refusal]))
-
-
 def _outcome_line(stream: Stream, invalid: int = 0) -> OutcomeLine:
     """Return the line under an answer: outcome, counts, seconds, and how it ended.
 
     ``invalid`` is the number of items of a typed answer that were left out.
     """
     stats = stream.stats
-    facts = [str(stream.outcome), _count(stats.chunks, "chunk")]
+    facts = [str(stream.outcome), counted(stats.chunks, "chunk")]
     others = {
         "tool call": len(stream.tool_calls),
         "image": sum(each.kind == "image" for each in stream.media),
         "break": stats.joins,
         "invalid item": invalid,
     }
-    facts += [_count(number, name) for name, number in others.items() if number]
+    facts += [counted(number, name) for name, number in others.items() if number]
     sound = sum(len(each.data or b"") for each in stream.media if each.kind == SOUND)
     facts += [f"{sound / 1000:,.0f} KB of sound in media"] if sound else []
     return OutcomeLine(" · ".join([*facts, f"{stats.duration_s:.1f} s"]), explain(stream))
-
-
-def _count(number: int, name: str) -> str:
-    """Return a number with the name of what it counts.
-
-    >>> _count(1, "chunk"), _count(0, "chunk")
-    ('1 chunk', '0 chunks')
-    """
-    return f"{number} {name}{'' if number == 1 else 's'}"

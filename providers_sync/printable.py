@@ -63,6 +63,15 @@ def short_line(text: str, limit: int) -> str:
     return line if len(line) <= limit and len(text) <= 2 * limit else f"{line[:limit]}…"
 
 
+def counted(number: int, name: str) -> str:
+    """Return a number with the name of what it counts.
+
+    >>> counted(1, "chunk"), counted(0, "chunk"), counted(1200, "more row")
+    ('1 chunk', '0 chunks', '1,200 more rows')
+    """
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
 class VisibleChunks:
     r"""Does for text that arrives in chunks what ``visible`` does for the complete text.
 

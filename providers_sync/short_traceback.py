@@ -71,12 +71,16 @@ def _causes(error: BaseException) -> list[tuple[BaseException, str]]:
     causes: list[tuple[BaseException, str]] = []
     seen = {id(error)}
     while True:
-        is_cause = error.__cause__ is not None
-        before = error.__cause__ if is_cause or error.__suppress_context__ else error.__context__
-        if before is None or id(before) in seen:
+        if error.__cause__ is not None:
+            before, link = error.__cause__, _CAUSE
+        elif error.__context__ is not None and not error.__suppress_context__:
+            before, link = error.__context__, _CONTEXT
+        else:
+            return causes[::-1]
+        if id(before) in seen:
             return causes[::-1]
         seen.add(id(before))
-        causes.append((before, _CAUSE if is_cause else _CONTEXT))
+        causes.append((before, link))
         error = before
 
 
@@ -88,15 +92,15 @@ def _formatted(error: BaseException, trace: TracebackType | None, formatter: Any
 
 def _visible_chain(error: BaseException) -> BaseException:
     """Return a stand-in with a visible message, after stand-ins for what led to the error."""
-    stand_in, before, link = _visible(error), None, ""
-    for each, next_link in [*_causes(error), (error, "")]:
-        stand_in = _visible(each).with_traceback(each.__traceback__)
+    causes = _causes(error)
+    stand_ins = [_visible(each).with_traceback(each.__traceback__) for each, _ in causes]
+    stand_ins.append(_visible(error).with_traceback(error.__traceback__))
+    for (_, link), before, after in zip(causes, stand_ins, stand_ins[1:], strict=False):
         if link == _CAUSE:
-            stand_in.__cause__ = before
+            after.__cause__ = before
         else:
-            stand_in.__context__ = before
-        before, link = stand_in, next_link
-    return stand_in
+            after.__context__ = before
+    return stand_ins[-1]
 
 
 def _visible(error: BaseException) -> Exception:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
-from .finish_reasons import explain, is_whole
+from .finish_reasons import explain, is_whole, shown_text
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -322,6 +322,6 @@ class Completion:
         """
         from .safe_markdown import make_safe  # only notebooks need it
 
-        shown = make_safe("\n\n".join(filter(None, [self.text, self.refusal])))
+        shown = make_safe(shown_text(self))
         words = explain(self)
         return "\n\n".join(filter(None, [shown, words and f"**{make_safe(words)}**"]))

@@ -8,9 +8,9 @@ import json
 import re
 from typing import Any
 
-from .json_answer import AnswerReader
+from .json_answer import MAX_VALUES, AnswerReader
 from .json_reader import InvalidJSON
-from .printable import visible
+from .printable import counted, visible
 
 MAX_ROWS = 100
 MAX_COLUMNS = 30
@@ -20,6 +20,8 @@ UNFOLDED = 20_000
 """Characters that unfold."""
 MAX_HTML = 500_000
 """Characters of the rows: with more, a notebook becomes slow."""
+_WRAPPERS = ("items", "value")
+"""Under which key a list, or anything else that is no object, travels."""
 _STYLE = "text-align: left; vertical-align: top; white-space: pre-wrap; max-width: 40em"
 _FENCE = re.compile(r"```\w*\s*$")
 _FENCE_END = re.compile(r"^\s*```")
@@ -30,44 +32,62 @@ _FORMULA_SIGNS = {ord(sign): f"<span>&#{ord(sign)};</span>" for sign in "$\\"}
 def html_answer(value: Any, text: str) -> str:
     """Return the JSON value of an answer as a table, with all else that its text says around it.
 
-    The JSON itself unfolds below it, if it has more fields or items than the value, or a mistake.
+    The table takes the place of the JSON that it shows all of, the longest if there are several. If
+    there is none, it follows the text; a text with one JSON has the table in its place, too, and
+    the JSON unfolds below it: it has more fields or items than the value, or a mistake.
     """
-    kinds = {"lists": not isinstance(value, dict), "scalars": not isinstance(value, (dict, list))}
-    reader = AnswerReader(report_depth=0, **kinds)
-    reader.feed(text)
-    with contextlib.suppress(InvalidJSON):
-        reader.end()
-    if not reader.has_begun:
+    places = _places(value, text)
+    shown = [(begin, end) for begin, end, is_shown in places if is_shown]
+    if not shown and len(places) != 1:
         return _prose(text) + html_table(value)
-    begin, end = reader.begin, reader.position
+    begin, end = max(shown or [places[0][:2]], key=lambda place: place[1] - place[0])
     before, after = text[:begin], text[end:]
     if _FENCE.search(before):
         before, after = _FENCE.sub("", before), _FENCE_END.sub("", after)
-    is_whole = reader.is_complete or end == len(text)  # else there is a mistake in it
-    raw = ""
-    if not is_whole or not _shows(value, reader.partial()):
-        raw = _unfolding("all of the JSON", text[begin:end])
+    raw = "" if shown else _unfolding("all of the JSON", text[begin:end])
     return _prose(before) + html_table(value) + raw + _prose(after)
+
+
+def _places(value: Any, text: str) -> list[tuple[int, int, bool]]:
+    """Return begin and end of each JSON in a text, and whether the value has all that is in it."""
+    kinds = {"lists": not isinstance(value, dict), "scalars": not isinstance(value, (dict, list))}
+    places: list[tuple[int, int, bool]] = []
+    at = 0
+    while len(places) < MAX_VALUES:
+        reader = AnswerReader(report_depth=0, **kinds)
+        reader.feed(text[at:])
+        with contextlib.suppress(InvalidJSON):
+            reader.end()
+        if not reader.has_begun:
+            break
+        begin, at = at + reader.begin, at + reader.position
+        is_whole = reader.is_complete or at == len(text)  # else there is a mistake in it
+        places.append((begin, at, is_whole and _covers_answer(value, reader.partial())))
+        if not reader.is_complete:
+            break
+    return places
+
+
+def _covers_answer(value: Any, plain: Any) -> bool:
+    """Return whether a value has all fields and items of the JSON of an answer."""
+    if isinstance(plain, dict) and len(plain) == 1:
+        (name,) = plain
+        if name in _WRAPPERS and _covers(value, plain[name]):
+            return True
+    return _covers(value, plain)
+
+
+def _covers(value: Any, plain: Any) -> bool:
+    if isinstance(plain, dict) and isinstance(value, dict):
+        return all(name in value and _covers(value[name], each) for name, each in plain.items())
+    if isinstance(plain, list) and isinstance(value, list):
+        return len(value) == len(plain) and all(map(_covers, value, plain))
+    return bool(value == plain) or _shown(value) == _shown(plain)
 
 
 def _prose(text: str) -> str:
     text = text.strip()
     return f'<div style="white-space: pre-wrap">{html_text(text)}</div>' if text else ""
-
-
-def _shows(value: Any, plain: Any) -> bool:
-    """Return whether a value has all fields and items of the JSON that it was made of."""
-    if isinstance(plain, dict) and len(plain) == 1 and not isinstance(value, dict):
-        plain = next(iter(plain.values()))  # an object around the list or the number
-    if isinstance(plain, dict):
-        return isinstance(value, dict) and all(
-            name in value and _shows(value[name], each) for name, each in plain.items()
-        )
-    if isinstance(plain, list):
-        return (
-            isinstance(value, list) and len(value) >= len(plain) and all(map(_shows, value, plain))
-        )
-    return True
 
 
 def html_table(value: Any) -> str:
@@ -82,8 +102,8 @@ def html_table(value: Any) -> str:
         pairs = [_cell(key, "th") + _cell(each) for key, each in _first(value.items())]
         return _table("", pairs, len(value), "field")
     if not isinstance(value, list):
-        text = value if isinstance(value, str) else _compact(value)
-        return f'<span style="white-space: pre-wrap">{html_text(_cut(text, MAX_HTML))}</span>'
+        text = _cut(_shown(value), MAX_HTML)
+        return f'<span style="white-space: pre-wrap">{html_text(text)}</span>'
     items = list(_first(value))
     if not items or not all(isinstance(each, dict) for each in items):
         return _table("", [_cell(each) for each in items], len(value), "row")
@@ -115,11 +135,11 @@ def _table(header: str, rows: list[str], count: int, name: str) -> str:
 
 
 def _left_out(number: int, name: str) -> str:
-    return f"<div>… {number:,} more {name}{'' if number == 1 else 's'}</div>" if number else ""
+    return f"<div>… {counted(number, f'more {name}')}</div>" if number else ""
 
 
 def _cell(value: Any, tag: str = "td") -> str:
-    text = value if isinstance(value, str) else _compact(value)
+    text = _shown(value)
     if len(text) <= MAX_CELL or tag == "th":
         content = html_text(_cut(text, MAX_CELL))
     else:
@@ -142,8 +162,9 @@ def html_text(text: str) -> str:
     return html.escape(visible(text)).translate(_FORMULA_SIGNS)
 
 
-def _compact(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Return a text as it is, all else as compact JSON."""
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except ValueError:  # an integer with more digits than Python writes
         return "…"

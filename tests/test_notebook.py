@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import json
 import os
 import pickle
 import re
@@ -45,6 +46,7 @@ from providers_sync import (  # noqa: E402
     InvalidRequestError,
     OpenAICompatible,
     Stream,
+    ToolCall,
     notebook,
     notebook_output,
 )
@@ -411,6 +413,44 @@ def test_updates_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
         output.refresh(stream)
     assert 2.0 * len(shown) <= clock[0] / 10 + 2.0
     assert max(slept) <= notebook_output.MAX_WAIT_S
+
+
+def test_updates_wait_for_the_size_of_all_that_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HTML of a table is much longer than its JSON."""
+    sent: list[dict[str, str]] = []
+    handle = SimpleNamespace(update=lambda bundle, raw: sent.append(bundle))
+    monkeypatch.setattr(notebook_output, "monotonic", lambda: 0.0)
+    output = notebook_output.NotebookOutput(None)
+    output._handle = handle
+    with serve([json.dumps({str(n): "$" * 300 for n in range(60)})]) as server:
+        stream = OpenAICompatible("m", base_url=server.url).stream("x", into=dict[str, str])
+        stream.read()
+        output.refresh(stream)
+    size = sum(map(len, sent[0].values()))
+    assert size > 300_000
+    assert output._next_update_at == size / notebook_output.MAX_CHARACTERS_PER_S
+
+
+def test_updates_of_many_calls_wait_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although no text has arrived."""
+    clock = [0.0]
+    sent: list[dict[str, str]] = []
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    handle = SimpleNamespace(update=lambda bundle, raw: sent.append(bundle))
+    monkeypatch.setattr(notebook_output, "_display", lambda bundle, **more: handle)
+    monkeypatch.setattr(notebook_output, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(notebook_output.time, "sleep", sleep)
+    output = notebook_output.NotebookOutput(None)
+    stream: Any = SimpleNamespace(text="", refusal="")
+    for number in range(100):
+        output.see(ToolCall(str(number), "f", {}, "{}"), stream)
+        output.refresh(stream)
+    updates = sum("more tool call" in bundle["text/plain"] for bundle in sent)
+    assert updates > 80
+    assert clock[0] > (updates - 3) * notebook_output.UPDATE_EVERY_S
 
 
 # --- without a notebook

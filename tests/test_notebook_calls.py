@@ -121,7 +121,7 @@ def test_many_calls_are_one_output(kernel: Kernel) -> None:
     assert "…\n" not in others["text/plain"]
     assert len(others["text/html"]) < 310_000
     assert cell.plain[-2] == "So:\n\nThe answer."
-    assert " · 1101 tool calls · " in cell.plain[-1]
+    assert " · 1,101 tool calls · " in cell.plain[-1]
     assert len(cell.states) < 200
 
 
@@ -187,3 +187,17 @@ def test_run_in_a_script(capsys: pytest.CaptureFixture[str]) -> None:
     first, second, third, last = capsys.readouterr().out.splitlines()
     assert (first, second, third) == ("Let me see.", '— add({"a": 1, "b": 2}): 3', "It is 3.")
     assert last.startswith("— complete · 2 chunks · 1 tool call · ")
+
+
+def test_output_in_a_script_has_no_empty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """After text that ends its line, and where a call is still open at the end."""
+    with serve([["Let me see.\n", ADD, "Bye."], [ADD]]) as server:
+        provider = OpenAICompatible("m", base_url=server.url)
+        for schema in [{"name": "add", "parameters": {"type": "object"}}] * 2:
+            tool = {"type": "function", "function": schema}
+            notebook.show(provider.stream("x", tools=[tool]))
+    lines = capsys.readouterr().out.splitlines()
+    line = '— add({"a": 1, "b": 2})'
+    assert [each.partition(" · ")[0] for each in lines] == [
+        *("Let me see.", "Bye.", line, "— complete", line, "— complete")
+    ]

@@ -52,13 +52,16 @@ def test_chat_magic_does_not_keep_what_a_server_refuses(kernel: Kernel) -> None:
     kernel.run("def f(a: int) -> str:\n    'v1'\n    return ''")
 
     def reply(request: Any) -> Any:
-        hot = request.json().get("temperature") == 99
-        return status(400, "too hot") if hot else ["Yes."]
+        code = {99: 400, 98: 422}.get(request.json().get("temperature"))
+        return status(code, "too hot") if code else ["Yes."]
 
     with serve(reply) as server:
         options = f"--provider openai --model m --base-url {server.url}"
         kernel.run(f"%%chat --new {options} -o seed=7 --tool f\nOne")
-        for line in ("-o temperature=99 --tool slow", "-o timeout=abc --no-tools"):
+        for line in (
+            *("-o temperature=99 --tool slow", "-o temperature=98 --tool slow"),
+            "-o timeout=abc --no-tools",
+        ):
             kernel.run("def slow(a: int) -> str:\n    'slow'\n    return ''")
             assert kernel.start(f"%%chat {line}\nTwo").end().errors
         kernel.run("def f(a: int) -> str:\n    'v2'\n    return ''")
@@ -105,6 +108,33 @@ def test_chat_magic_calls_functions_of_the_notebook(kernel: Kernel) -> None:
             assert tools == ["add", "slow"]
 
 
+def test_chat_magic_removes_functions_that_need_approval(kernel: Kernel) -> None:
+    """What says how they are called goes with them, and is back with the next function."""
+    kernel.run(TOOLS)
+    with serve([["One."], ["Two."], [ADD], ["Three."]]) as server:
+        kernel.run(f"chat = Chat(openai({server.url!r}), tools=[add], approve=ask, parallel=2)")
+        assert kernel.run("%%chat --no-tools\nHi").plain[0] == "One."
+        assert kernel.run("%%chat\nHi").plain[0] == "Two."
+        assert not {"tools", "approve", "parallel"} & {*server.requests[-1].json()}
+        cell = kernel.start("%%chat --tool add\nHi")
+        assert cell.wait_input() == "add? "
+        cell.type("y")
+        assert cell.end().plain[1] == "Three."
+
+
+def test_chat_magic_says_that_a_function_is_gone(kernel: Kernel) -> None:
+    """Instead of asking without it."""
+    kernel.run(f"{TOOLS}\ndef other(): pass")
+    with serve(["Yes."]) as server:
+        options = f"--provider openai --model m --base-url {server.url}"
+        kernel.run(f"%%chat --new {options} --tool add --tool other\nHi")
+        kernel.run("del other")
+        printed = kernel.run("%%chat\nHi").printed
+        assert "no longer has a function other; use --tool or --no-tools" in printed
+        assert len(server.requests) == 1
+        kernel.run("%%chat --no-tools\nHi")
+
+
 @pytest.mark.parametrize(
     ("script", "shown"),
     [
@@ -127,9 +157,9 @@ def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, sho
     ("line", "expected"),
     [
         ("taken", "the variable taken is not a Chat"),
-        ("my-cats", "my-cats is no name of a variable"),
-        ("it's", "a quotation mark or a backslash"),
-        ('-o x={"a": 1}', "put all of it in quotes: -o 'x={…'"),
+        ("my-cats", "my-cats is not a valid variable name"),
+        ("it's", "unmatched quotation mark, or a backslash"),
+        ('-o x={"a": 1}', "quote the whole argument: -o 'x={…'"),
         ("-o into=5", "use show(chat.send("),
         ("-o system=x", "Chat(provider, system=…)"),
         ("--provider nobody", "invalid choice: 'nobody'"),

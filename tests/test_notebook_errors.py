@@ -108,6 +108,25 @@ def test_cause_in_the_users_own_code_is_shown(kernel: Kernel) -> None:
     assert "providers_sync" not in found.partition("direct cause")[2]
 
 
+def test_errors_that_cause_each_other_are_shown_once(kernel: Kernel) -> None:
+    """Python lets a program say so."""
+    code = (
+        "first = StreamCut('one')\ndef fail(): raise first\n"
+        "try: fail()\nexcept StreamCut as error: second = ValueError('two'); raised = error\n"
+        "raised.__cause__, second.__cause__ = second, raised\nraise raised"
+    )
+    found = shown(kernel.start(code))
+    kernel.run("del first, second, raised")
+    assert found.count("StreamCut: one") == 1
+
+
+def test_notes_are_made_visible(kernel: Kernel) -> None:
+    """What ``add_note`` adds, from Python 3.11 on."""
+    found = shown(kernel.start("e = StreamCut('a')\ne.__notes__ = ['b\x1b[2J']\nraise e"))
+    kernel.run("del e")
+    assert ("b␛[2J" in found) == (sys.version_info >= (3, 11))
+
+
 def test_message_is_made_visible(kernel: Kernel) -> None:
     """Also where all of the traceback is shown."""
     with serve(status(401, "No\x1b[2J key\u202e")) as server:

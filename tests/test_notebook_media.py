@@ -15,7 +15,7 @@ from notebook_kit import Kernel, kernel, no_leaks
 
 from providers_sync import Media, ToolCall, ToolResult
 from providers_sync.notebook_bundles import OutcomeLine, table_bundle
-from providers_sync.notebook_calls import call_bundle
+from providers_sync.notebook_calls import ShownCall
 from providers_sync.notebook_media import MAX_IMAGE_BYTES, media_bundle
 from providers_sync.notebook_output import MAX_BYTES, MAX_IMAGES
 from providers_sync.testing import Step, raw, serve, text
@@ -90,6 +90,14 @@ def test_images_are_limited_to_ten_megabytes_together(kernel: Kernel) -> None:
     shown = ["image/png" in output for output in cell.outputs]
     assert shown == [True] * (MAX_BYTES // len(large)) + [False] * 3
     assert "too large" in cell.outputs[-2]["text/plain"]
+
+
+def test_large_images_that_are_only_named_leave_room_for_others(kernel: Kernel) -> None:
+    """They do not count."""
+    large = image(data_url(png() + bytes(MAX_IMAGE_BYTES)))
+    with serve([[*[large] * (MAX_BYTES // MAX_IMAGE_BYTES), image(data_url(png()))]]) as server:
+        cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
+    assert ["image/png" in output for output in cell.outputs[:-1]] == [False] * 5 + [True]
 
 
 def test_image_after_sound_is_shown(kernel: Kernel) -> None:
@@ -172,8 +180,10 @@ def test_exported_page_shows_images_tables_and_calls() -> None:
     """A saved notebook holds them, and nbconvert puts them into the page."""
     hostile = "<script>ran = 1</script>"
     bundles = [media_bundle(Media("image", None, data)) for data in (png(), GIF)]
-    bundles.append(table_bundle([{hostile: hostile}], "[]", OutcomeLine(hostile, hostile)))
-    bundles.append(call_bundle(ToolCall("1", "f", None, hostile), ToolResult("1", "f", hostile)))
+    bundles.append(table_bundle([{hostile: hostile}], "", OutcomeLine(hostile, hostile)))
+    bundles.append(
+        ShownCall(ToolCall("1", "f", None, hostile), ToolResult("1", "f", hostile)).bundle()
+    )
     outputs = [nbformat.v4.new_output("display_data", bundle) for bundle in bundles]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     nbformat.validate(book)

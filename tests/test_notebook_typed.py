@@ -13,6 +13,7 @@ from notebook_kit import Kernel, kernel, no_leaks
 
 from providers_sync import notebook
 from providers_sync.testing import cut, finish, refusal, serve, stall, text, tool_call, wait
+from providers_sync.typed import to_json
 from providers_sync.value_table import (
     MAX_CELL,
     MAX_COLUMNS,
@@ -76,6 +77,25 @@ def test_list_is_a_table_that_grows(kernel: Kernel) -> None:
         assert kernel.value("answer.value[1].minutes") == 5
         again = kernel.run("answer")
         assert rows(again.outputs[0]["text/html"]) == rows(output["text/html"])
+
+
+def test_json_that_has_only_begun_is_not_shown(kernel: Kernel) -> None:
+    """A placeholder stands for it; and an escape that has begun is no mistake in the JSON."""
+    begun, escape = threading.Event(), threading.Event()
+    script = [text('{"ite'), wait(begun), 'ms": ["a", "b\\', wait(escape), 'u00e9"]}']
+    with serve(script) as server:
+        cell = kernel.start(f"answer = show(openai({server.url!r}).stream('x', into=list[str]))")
+        while len(cell.states) < 2:
+            assert not cell._next()
+        assert cell.states == ["…", "…"]
+        begun.set()
+        cell.wait('"b')
+        markup = cell.outputs[0]["text/html"]
+        escape.set()
+        cell.end()
+    assert rows(markup) == [["a"], ["b"]]
+    assert "all of the JSON" not in markup
+    assert rows(cell.outputs[0]["text/html"]) == [["a"], ["bé"]]
 
 
 def test_object_is_a_table_of_its_fields(kernel: Kernel) -> None:
@@ -173,6 +193,7 @@ def test_items_left_out_are_counted(kernel: Kernel) -> None:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x', {options}))")
     again = kernel.run("display(answer)").outputs[0]
     assert "1 invalid item" in again["text/html"]
+    assert kernel.value("answer._repr_html_()").endswith("<strong>1 invalid item</strong>")
     assert again["text/plain"].endswith("— 1 invalid item")
     assert "{&quot;name&quot;: &quot;b&quot;}" in again["text/html"]
     assert [row[0] for row in rows(cell.outputs[0]["text/html"])] == ["name", "a"]
@@ -204,6 +225,43 @@ def test_typed_answer_in_a_script_is_its_json(capsys: pytest.CaptureFixture[str]
 
 
 # --- the table
+
+
+ITEM = {"name": "a", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "shown"),
+    [
+        ([ITEM], '{"warning": "raw!"}\n{"items": [{"name": "a", "n": "1"}]} So',
+         '{"warning": "raw!"}|So'),
+        ([ITEM], '[1] says: {"items": [{"name": "a", "n": 1.0}]}', "[1] says:|"),
+        (ITEM, '{"q": 11}\n\n```json\n{"name": "a", "n": 1}\n```', '{"q": 11}|'),
+        (ITEM, '{"name": "a"} {"n": 1, "name": "a"}', '{"name": "a"}|'),
+        (ITEM, '{"warning": "raw!"} {"Name": "a"}', '{"warning": "raw!"} {"Name": "a"}|'),
+        ([ITEM], '{"items": [{"name": "a", "n": 1}, 2]}',
+         '|all of the JSON{"items": [{"name": "a", "n": 1}, 2]}'),
+        ([ITEM], '{"items": [{"name": "b", "n": 1}]}',
+         '|all of the JSON{"items": [{"name": "b", "n": 1}]}'),
+        ([], '{"warning": []}', '|all of the JSON{"warning": []}'),
+        ({"a": {"b": 1}}, '{"a": "{\\"b\\": 1}"}', "|"),
+    ],
+)  # fmt: skip
+def test_table_is_in_the_place_of_its_json(value: Any, text: str, shown: str) -> None:
+    """Not of another one, whose text would be lost; without one, it is below all of the text."""
+    around = re.sub("<table>.*</table>", "|", html_answer(value, text), flags=re.S)
+    assert text_of(around) == shown
+
+
+def test_remark_that_is_json_stays(kernel: Kernel) -> None:
+    """The object is made of the first JSON that validates."""
+    kernel.run(RECIPE)
+    items = '{"items": [{"name": "a", "minutes": 1}]}'
+    for into, last in (("list[Recipe]", items), ("int", '{"value": 5}')):
+        with serve([f'{{"warning": "raw!"}} {last}']) as server:
+            cell = kernel.run(f"openai({server.url!r}).complete('x', into={into})")
+        assert text_of(cell.outputs[0]["text/html"]).startswith('{"warning": "raw!"}')
+        assert "all of" not in cell.outputs[0]["text/html"]
 
 
 def test_table_of_hostile_values_is_text() -> None:
@@ -255,6 +313,11 @@ def test_large_table_says_what_is_left_out() -> None:
 def test_table_of(value: object, expected: list[list[str]]) -> None:
     """Missing fields are empty, what is nested is compact JSON."""
     assert rows(html_table(value)) == expected
+
+
+def test_bytes_that_are_no_text_are_base64() -> None:
+    """A field of a user's type may hold them."""
+    assert to_json({"a": b"b", "c": b"\xff"}) == {"a": "Yg==", "c": "_w=="}
 
 
 def test_value_that_is_no_container_is_itself() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..clock import monotonic
 from ..errors import ProviderError
-from ..printable import VisibleChunks, visible
+from ..printable import VisibleChunks, counted, visible
 from ..stream import Stream, explain
 from ..types import (
     Citation,
@@ -288,7 +288,7 @@ def choose_screen(*, as_json: bool = False, plain: bool = False) -> Screen:
 def summary(stream: Stream) -> str:
     """Return the line that ``--stats`` prints: outcome, chunks, times, tokens."""
     stats: Stats = stream.stats
-    parts = [f"{stream.outcome}: {stats.chunks} chunk{'' if stats.chunks == 1 else 's'}"]
+    parts = [f"{stream.outcome}: {counted(stats.chunks, 'chunk')}"]
     if stats.first_chunk_s is not None:
         parts.append(f"the first after {stats.first_chunk_s:.2f} s")
     parts.append(f"{stats.duration_s:.2f} s in all")

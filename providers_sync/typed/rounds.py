@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidAnswer
-from ..finish_reasons import explain
+from ..finish_reasons import explain, shown_text
+from ..printable import counted
 from ..stream import Channel, PreparedCall, Reading, Source
 from ..types import Completion, Messages
 from .json_form import to_json
@@ -27,16 +28,20 @@ class TypedCompletion(Completion, Generic[T_co]):
     def _repr_html_(self) -> str | None:
         """Return a table of the object for a notebook, in which everything is text.
 
-        What the answer says around it is there, too, and why it is not whole, if it is not.
+        What the answer says around it is there, too, how many items are invalid, and why it is not
+        whole, if it is not.
         """
         from ..value_table import html_answer, html_text  # only notebooks need it
 
         value = shown_value(self)
         if value is None:  # then it is shown as text
             return None
-        text = "\n\n".join(filter(None, [self.text, self.refusal]))
-        words = explain(self)
-        return html_answer(value, text) + (f"<strong>{html_text(words)}</strong>" if words else "")
+        number = len(self.invalid)
+        words = " · ".join(
+            filter(None, [counted(number, "invalid item") if number else "", explain(self)])
+        )
+        line = f"<strong>{html_text(words)}</strong>" if words else ""
+        return html_answer(value, shown_text(self)) + line
 
 
 def shown_value(answer: TypedCompletion[Any]) -> Any:

@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from providers_sync import ToolCall, ToolResult
 from providers_sync.notebook_bundles import OutcomeLine, table_bundle
-from providers_sync.notebook_calls import call_bundle
+from providers_sync.notebook_calls import ShownCall
 from providers_sync.notebook_output import MAX_CALLS, MAX_IMAGES
 
 WAIT_S = 50.0
@@ -315,8 +315,8 @@ def test_outputs_that_jupyterlab_sanitizes(lab: Lab) -> None:
     call = ToolCall("1", "find", {"words": hostile}, json.dumps({"words": hostile}))
     lab.show_unsigned(
         [
-            table_bundle([{"name": hostile, "n": 1}], "[]", OutcomeLine("complete", "")),
-            call_bundle(call, ToolResult("1", "find", hostile)),
+            table_bundle([{"name": hostile, "n": 1}], "", OutcomeLine("complete", "")),
+            ShownCall(call, ToolResult("1", "find", hostile)).bundle(),
         ]
     )
     check_answers(lab, hostile)
