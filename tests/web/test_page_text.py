@@ -69,7 +69,11 @@ CODE = [
     ),
     ("rust", "f<'a>('b')", "f&lt;'a&gt;(<span class=\"string\">'b'</span>)"),
     ("c", "int a; /* not ended", None),
-    ("bash", "cd '\\' # b", """cd <span class="string">'\\'</span> <span class="comment"># b</span>"""),
+    (
+        "bash",
+        "cd '\\' # b",
+        """cd <span class="string">'\\'</span> <span class="comment"># b</span>""",
+    ),
     ("sql", "'\\' -- b", """<span class="string">'\\'</span> <span class="comment">-- b</span>"""),
     ("bash", "echo $# # b", 'echo $# <span class="comment"># b</span>'),
     ("", "if a: return 1  # b", "if a: return 1  # b"),
