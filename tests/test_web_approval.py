@@ -25,6 +25,7 @@ class Site:
     def __init__(self) -> None:
         self.booked: list[str] = []
         self.failure: Any = None
+        self.asked: list[Any] = []
         self.server = serve(self._answer)
 
     def run(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +55,7 @@ class Site:
         return response.status_code, response.get_data(as_text=True)
 
     def _answer(self, request: Request) -> Any:
+        self.asked.append(request.json()["messages"][0]["content"])
         script: Any = [text("I will."), tool_call("book", {"place": "Oslo"})]
         if any(message["role"] == "tool" for message in request.json()["messages"]):
             script = self.failure or [text("It is booked.")]
@@ -94,6 +96,17 @@ def test_decisions_that_are_none(site: Site, body: Any) -> None:
     site.post("/chat", "Book")
     assert site.post("/approve", body)[0] == 400
     assert "It is booked." in site.post("/approve", {"call_1": True})[1]
+
+
+def test_old_answer_that_ends_after_a_new_question(site: Site) -> None:
+    """Its call cannot be approved any more."""
+    response = site.client.post("/chat", json="Old", buffered=False)
+    next(response.iter_encoded())
+    site.post("/chat", "New")
+    response.close()
+    site.asked.clear()
+    assert "It is booked." in site.post("/approve", {"call_1": True})[1]
+    assert set(site.asked) == {"New"}
 
 
 def test_nothing_is_paused(site: Site) -> None:

@@ -87,7 +87,7 @@ async function receive(exchange, messages, signal, watch) {
     else if (name === "citation") exchange.addSource(data);
     else if (name === "media") exchange.unshown.add(data.kind === "image" ? "an image" : "sound");
     else if (name === "tool_call") exchange.unshown.add("a function call");
-    else if (name === "error") throw data;
+    else if (name === "error") throw data ?? UNREADABLE;
     else if (name === "done") return data;
   }
   throw LOST;
@@ -96,8 +96,8 @@ async function receive(exchange, messages, signal, watch) {
 async function* readEvents(response, watch) {
   try {
     yield* events(response.body, watch.received);
-  } catch {
-    throw LOST;
+  } catch (error) {
+    throw error instanceof SyntaxError ? UNREADABLE : LOST;  // of JSON, or of the network
   }
 }
 

@@ -6,6 +6,7 @@ const LONGEST = 50_000;  // characters; longer code is shown without colours
 const DOUBLE = /"(?:[^"\\\n]|\\[^])*"?/;
 const SINGLE = /'(?:[^'\\\n]|\\[^])*'?/;
 const QUOTED = `${DOUBLE.source}|${SINGLE.source}`;
+const UNESCAPED = `${DOUBLE.source}|'[^']*'?`;  // single quotes in which a backslash is text
 const BACKTICKS = /`(?:[^`\\]|\\[^])*`?/.source;
 const TRIPLE = /"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)/.source;
 const SLASHES = /\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)/.source;
@@ -43,11 +44,11 @@ const LANGUAGES = [
     SLASHES, QUOTED, C_WORDS],
   ["rust rs", SLASHES, `${DOUBLE.source}|'(?:\\\\[^]|[^\\\\'\\n])'`, C_WORDS],
   ["css scss less", SLASHES, QUOTED, "@import @media @supports @keyframes @layer"],
-  ["bash sh shell zsh console fish dockerfile make makefile", HASH, QUOTED, SHELL_WORDS],
+  ["bash sh shell zsh console fish dockerfile make makefile", HASH, UNESCAPED, SHELL_WORDS],
   ["ruby rb elixir ex perl pl r julia jl", HASH, QUOTED, RUBY_WORDS],
   ["yaml yml toml ini conf properties", HASH, QUOTED, DATA_WORDS],
   ["json jsonc json5", SLASHES, QUOTED, DATA_WORDS],
-  ["sql postgresql mysql sqlite plsql", `${DASHES}|${SLASHES}`, QUOTED, SQL_WORDS, "i"],
+  ["sql postgresql mysql sqlite plsql", `${DASHES}|${SLASHES}`, UNESCAPED, SQL_WORDS, "i"],
   ["lua", DASHES, QUOTED, LUA_WORDS],
   ["html xml svg vue xhtml", "<!--[^]*?(?:-->|$)", "(?<==)(?:\"[^\"]*\"?|'[^']*'?)", ""],
 ];

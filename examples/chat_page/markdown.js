@@ -28,7 +28,7 @@ function render(box, source) {
   const old = box.shown ?? { blocks: [], keys: [] };
   let same = 0;
   while (same < old.keys.length && same < keys.length && old.keys[same] === keys[same]) same++;
-  if (isLongerCode(old.blocks[same], blocks[same])) {
+  if (isSameCode(old.blocks[same], blocks[same])) {
     fillCode(box.childNodes[same].querySelector("code"), blocks[same]);
     same++;
   }
@@ -37,8 +37,8 @@ function render(box, source) {
   box.shown = { blocks, keys };
 }
 
-// Code that streams keeps its element, so that it can be scrolled and copied meanwhile.
-const isLongerCode = (old, block) =>
+// Code that streams keeps its element and its Copy button, so that it can be scrolled.
+const isSameCode = (old, block) =>
   old?.kind === "pre" && block?.kind === "pre" && old.language === block.language;
 
 // One by one: a call cannot take a hundred thousand arguments.
@@ -65,9 +65,12 @@ function isTable(line, next) {
     cells(line).length === delimiters.length;
 }
 
-const startsBlock = (line) =>
-  FENCE.test(line) || HEADING.test(line) || THEMATIC_BREAK.test(line) || QUOTE.test(line) ||
-  FORMULA.test(line) || /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
+function startsBlock(lines, at) {
+  const line = lines[at];
+  return FENCE.test(line) || HEADING.test(line) || THEMATIC_BREAK.test(line) || QUOTE.test(line) ||
+    /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line) ||
+    FORMULA.test(line) && formula(lines, at) !== null;
+}
 
 function split(lines, depth = 0) {
   const blocks = [];
@@ -132,7 +135,7 @@ function formula(lines, at) {
 function quote(lines, at, depth) {
   const inner = [];
   for (; at < lines.length && lines[at].trim(); at++) {
-    if (!QUOTE.test(lines[at]) && startsBlock(lines[at])) break;
+    if (!QUOTE.test(lines[at]) && startsBlock(lines, at)) break;
     inner.push(lines[at].replace(QUOTE, ""));
   }
   return [{ kind: "blockquote", blocks: split(inner, depth + 1) }, at];
@@ -174,7 +177,7 @@ function item(lines, at, [, indent, marker, first]) {
       inner.push("");
     } else if (indentation >= width) {
       inner.push(line.slice(Math.min(indentation, indent.length + marker.length + 1)));
-    } else if (ITEM.test(line) || startsBlock(line) || !lines[at - 1].trim()) {
+    } else if (ITEM.test(line) || startsBlock(lines, at) || !lines[at - 1].trim()) {
       break;
     } else {
       inner.push(line.trimStart());
@@ -204,7 +207,7 @@ function table(lines, at) {
 
 function paragraph(lines, at) {
   const inner = [lines[at]];
-  for (at++; at < lines.length && lines[at].trim() && !startsBlock(lines[at]); at++) {
+  for (at++; at < lines.length && lines[at].trim() && !startsBlock(lines, at); at++) {
     if (isTable(lines[at], lines[at + 1])) break;
     inner.push(lines[at]);
   }

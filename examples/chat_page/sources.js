@@ -15,15 +15,15 @@ export function addSource(list, known, { url, title }) {
   node.textContent = words.length > LONGEST ? `${words.slice(0, LONGEST)}…` : words;
   if (url) node.title = url;
   item.append(node);
-  if (url && words !== url) item.append(" ", host(url));
+  if (url && words !== url) item.append(" ", host(node));
   list.append(item);
   list.hidden = false;
 }
 
 // Where a link leads: its title, which the model chose, may look like another address.
-function host(url) {
+function host(link) {
   const node = document.createElement("span");
   node.className = "host";
-  node.textContent = URL.canParse(url) ? new URL(url).host : "";
+  node.textContent = link.host ?? "";
   return node;
 }

@@ -22,8 +22,9 @@ connection of a browser that has stopped reading.
 a ``Stream`` (from ``provider.stream()``, or ``run()``). A prepared call is sent when the body is
 first read, and errors are reported in the body. ``stream()`` returns when the model's server has
 answered, so the view can still choose the response status, but a browser that disconnects before
-then goes unnoticed. When the WSGI server closes or drops the body, the answer is cancelled at once.
-``on_end(completion)`` is called once, however the answer ends, to store what the model has said.
+then goes unnoticed. When the WSGI server closes the body, the answer is cancelled at once.
+``on_end(completion)`` is called once, however the answer ends, if the body is read to its end or
+closed: to store what the model has said.
 
 ``sse`` sends server-sent events, each with a name and a JSON object as its data:
 
@@ -37,7 +38,8 @@ then goes unnoticed. When the WSGI server closes or drops the body, the answer i
 ``citation``    ``{"url", "title", "text"}``: a source; the URL is one of the web or null
 ``media``       ``{"kind", "url"}``: an image, as a URL of the web, a ``data:`` URL or null
 ``join``        ``{"outcome"}``: the answer broke here, and goes on
-``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete
+``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete, not
+                valid, or not saved
 ``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",
                 "stats"}``: always the last event; of a typed answer also ``value``
 =============== ==========================================================================

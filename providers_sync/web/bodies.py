@@ -72,7 +72,8 @@ class WSGIBody(Iterator[bytes]):
     """A WSGI body that streams an answer; made by ``sse()`` and ``plain()``.
 
     ``close()`` cancels the answer, from any thread, whether or not the body has been read.
-    Dropping the body does the same, but does not call ``on_end``.
+    Dropping the body does the same, but does not call ``on_end``; if ``on_end`` refers to the body,
+    it happens only when the garbage collector runs.
     """
 
     def __init__(self, answer: Streamable, on_end: OnEnd | None = None) -> None:
@@ -160,10 +161,12 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     run, a comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
 
-    ``on_end(completion)`` is called once with what the model has said, however the answer ends,
-    also when the browser leaves (``completion.outcome`` is ``cancelled`` then) or nothing was sent:
-    to store it. The thread that reads or closes the body calls it, in the view's context, before
-    ``done`` is sent. If it raises, that is logged, and the browser gets an ``error`` event.
+    ``on_end(completion)`` is called once with what the model has said, however the answer ends, if
+    the body is read to its end or closed: also when the browser leaves (``completion.outcome`` is
+    ``cancelled`` then) or nothing was sent. The thread that reads or closes the body calls it, in
+    the view's context, before ``done`` is sent. If it raises, that is logged, and the browser gets
+    an ``error`` of the kind ``SaveError``, unless the answer itself has failed: that error is sent
+    then.
     """
     return _Events(answer, on_end)
 

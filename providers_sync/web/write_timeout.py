@@ -20,11 +20,6 @@ _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _OWN_TIMEOUT = "uwsgi.version"
 """uWSGI disconnects such a client by itself (``--socket-timeout``, 4 s)."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
-_UNSENT_BYTES = 16 * 1024
-"""What the system buffers beyond what the client takes: a write goes on when half of it is sent.
-
-Without this limit it may be megabytes, and a slow client would seem to take nothing.
-"""
 _LONGEST_MS = 2**31 - 1
 _log = logging.getLogger("providers_sync")
 
@@ -43,9 +38,10 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     gunicorn, waitress, or Werkzeug's server (``flask run``); uWSGI has a timeout of its own.
     Elsewhere a warning is logged once, and nothing changes.
 
-    A slow reader is not disconnected, except on waitress and gunicorn's gevent workers, whose
-    sockets do not block, and where the server itself speaks TLS: there a client must read about
-    20 KB a second.
+    A client that reads slowly is disconnected only if its system accepts nothing for ``seconds``;
+    the larger its receive buffer, the more rarely it accepts. Waitress and gunicorn's gevent
+    workers, whose sockets do not block, and servers that speak TLS themselves, have a stricter
+    limit: there a client must read about 20 KB a second.
 
     Raises ``InvalidRequestError`` if ``seconds`` is not a positive, finite number.
     """
@@ -61,7 +57,7 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
             has_warned = True
             _log.warning(
                 "with_write_timeout has no effect on this server (%s): the system is not Linux, or "
-                "the server does not tell its sockets; set the server's own timeout for writes",
+                "the server does not expose its sockets; set the server's own timeout for writes",
                 str(environ.get("SERVER_SOFTWARE"))[:80],
             )
         return app(environ, start_response)
@@ -79,9 +75,9 @@ def _limit(environ: Mapping[str, Any], milliseconds: int) -> bool:
         connection = getattr(channel, "socket", None)
     if connection is None or _USER_TIMEOUT is None:
         return False
-    # Fails on a Unix socket, behind which is a proxy, and if the client has left already.
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    if connection.family == socket.AF_UNIX:  # of a proxy, which has a timeout of its own
+        return True
+    with contextlib.suppress(OSError):  # the client has left already
         # Python repeats a write of TLS that has timed out.
         if os.get_blocking(connection.fileno()) and not isinstance(connection, ssl.SSLSocket):
             # The limit is on a write that sends nothing.

@@ -25,11 +25,11 @@ def run_on(
     **settings: str,
 ) -> contextlib.AbstractContextManager[str]:
     """Run a Flask app on a server: by default the example chat."""
-    port = free_port()
     program, _, worker = name.partition(" ")
-    address = f"127.0.0.1:{port}"
     if program == "uwsgi":
-        return run_on_uwsgi(upstream, app, folder, threads or 4)
+        return run_on_uwsgi(upstream, app, folder, threads or 4, **settings)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
     if program == "waitress":
         options = [f"--listen={address}", f"--threads={threads or 4}"]
     else:
@@ -42,15 +42,21 @@ def run_on(
 
 
 def run_on_uwsgi(
-    upstream: Upstream, app: str, folder: Path, threads: int, protocol: str = "http11-socket"
+    upstream: Upstream,
+    app: str = "flask_test_app",
+    folder: Path = FOLDER,
+    threads: int = 4,
+    protocol: str = "http-socket",
+    **settings: str,
 ) -> contextlib.AbstractContextManager[str]:
     """Run a Flask app on uWSGI."""
     pytest.importorskip("pyuwsgi")
     port = free_port()
     options = [f"--{protocol}", f"127.0.0.1:{port}", "--master", "--need-app", "--die-on-term"]
     options += ["--enable-threads", f"--threads={threads}", "--lazy-apps", f"--module={app}:app"]
+    options += ["--add-header=Connection: close"]
     command = [Path(sys.executable).with_name("uwsgi"), *options]
-    return running(command, port, folder, **SETTINGS, **env(upstream.url))
+    return running(command, port, folder, **SETTINGS, **settings, **env(upstream.url))
 
 
 @contextlib.contextmanager

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from running import ROOT, Upstream
+from running import Upstream
+from sites import PageHandler, Site, done, serving
 
 from providers_sync.testing import cut, event, finish, reasoning, status, text, wait
 from providers_sync.testing import tool_call as call
@@ -24,7 +22,6 @@ from test_browser import SEND, Tab, sent_messages
 LAST = ".exchange:last-child"
 TRY_AGAIN = '//button[text()="Try again"]'
 IMAGE = "data:image/gif;base64," + base64.b64encode(b"GIF89a").decode()
-DONE = {"outcome": "complete", "note": None, "model": "m", "stats": {"chunks": 1, "duration_s": 1}}
 
 
 @pytest.fixture
@@ -192,29 +189,20 @@ REPLIES: dict[str, tuple[int, str, str]] = {
     "redirected": (302, "text/html", ""),
     "large": (413, "text/html", "<h1>Too large</h1>"),
     "null event": (200, "text/event-stream", "event: delta\ndata: null\n\n"),
+    "null error": (200, "text/event-stream", "event: error\ndata: null\n\n"),
     "paused": (
         200,
         "text/event-stream",
-        'event: delta\ndata: {"text":"I will."}\n\n'
-        f"event: done\ndata: {json.dumps({**DONE, 'outcome': 'paused'})}\n\n",
+        'event: delta\ndata: {"text":"I will."}\n\n' + done("paused"),
     ),
 }
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves the page, and replies to its questions; records what it is sent."""
+class ReplyHandler(PageHandler):
+    """Replies by the question."""
 
-    timeout = 0.5  # Chromium also opens connections on which it sends nothing
-    received: list[Any]
-
-    def translate_path(self, path: str) -> str:
-        name = "/index.html" if path == "/" else path.removeprefix("/page")
-        return super().translate_path(f"/chat_page{name}")
-
-    def do_POST(self) -> None:
-        self.received = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        code, kind, body = REPLIES[self.received[-1]["content"]]
-        self.server.received.append(self.received)  # type: ignore[attr-defined]
+    def reply(self, question: str) -> None:
+        code, kind, body = REPLIES[question]
         self.send_response(code)
         self.send_header("Content-Type", kind)
         if code == 302:
@@ -222,28 +210,18 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
-    def log_message(self, *arguments: Any) -> None:
-        """Log nothing."""
-
 
 @pytest.fixture
-def site() -> Iterator[ThreadingHTTPServer]:
+def site() -> Iterator[Site]:
     """The page on a site with these replies."""
-    handler = partial(Handler, directory=str(ROOT / "examples"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        site.daemon_threads = False
-        site.received = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
+    with serving(ReplyHandler) as site:
         yield site
-        site.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def other(chromium: Any, site: ThreadingHTTPServer) -> Iterator[Tab]:
+def other(chromium: Any, site: Site) -> Iterator[Tab]:
     """The page of that site."""
-    tab = Tab(chromium, f"http://127.0.0.1:{site.server_port}/")
+    tab = Tab(chromium, site.url)
     yield tab
     tab.close()
 
@@ -257,6 +235,7 @@ def other(chromium: Any, site: ThreadingHTTPServer) -> Iterator[Tab]:
         ("redirected", "Are you still logged in? Reload the page."),
         ("large", "The conversation is too long for this site."),
         ("null event", "This site sent something that is not an answer."),
+        ("null error", "This site sent something that is not an answer."),
     ],
 )
 def test_reply_that_is_no_answer(other: Tab, question: str, words: str) -> None:
@@ -264,10 +243,10 @@ def test_reply_that_is_no_answer(other: Tab, question: str, words: str) -> None:
     other.wait_for(words, ".note.failed p")
 
 
-def test_paused_answer_does_not_join(other: Tab, site: ThreadingHTTPServer) -> None:
+def test_paused_answer_does_not_join(other: Tab, site: Site) -> None:
     """It has a call without a result."""
     for _ in range(2):
         other.ask("paused")
         other.wait_for("paused", f"{LAST} .outcome")
         other.wait(lambda: other.activate().find_elements(By.XPATH, SEND))
-    assert [len(messages) for messages in site.received] == [1, 1]  # type: ignore[attr-defined]
+    assert [len(messages) for messages in site.received] == [1, 1]

@@ -69,6 +69,12 @@ CODE = [
     ),
     ("rust", "f<'a>('b')", "f&lt;'a&gt;(<span class=\"string\">'b'</span>)"),
     ("c", "int a; /* not ended", None),
+    (
+        "bash",
+        "cd '\\' # b",
+        """cd <span class="string">'\\'</span> <span class="comment"># b</span>""",
+    ),
+    ("sql", "'\\' -- b", """<span class="string">'\\'</span> <span class="comment">-- b</span>"""),
     ("bash", "echo $# # b", 'echo $# <span class="comment"># b</span>'),
     ("", "if a: return 1  # b", "if a: return 1  # b"),
     ("brainfuck", "if 'a' 1", "if 'a' 1"),
@@ -116,6 +122,7 @@ def test_sources_are_links_below_the_answer(page: Tab, upstream: Upstream) -> No
     annotations = [{"type": "url_citation", "url_citation": source} for source in sources]
     chunk = {"choices": [{"index": 0, "delta": {"annotations": annotations}}]}
     upstream.set_answer("Sources?", text("Hello"), event(chunk))
+    page.activate().execute_script("delete URL.canParse")  # browsers of before 2024 lack it
     page.ask("Sources?")
     page.wait_for("complete", ".exchange:last-child .outcome")
     script = (
@@ -157,6 +164,9 @@ FORMULAS = [
     ("It costs $5 to $10, or 5$ *each*", "<p>It costs $5 to $10, or 5$ <em>each</em></p>"),
     ("US$5, $1_000 and $2_000", "<p>US$5, $1_000 and $2_000</p>"),
     ("costs $$5 or $$6, *each*", "<p>costs $$5 or $$6, <em>each</em></p>"),
+    ("price is\n$$5 each", "<p>price is\n$$5 each</p>"),
+    ("- item\n$$5 lazily", "<ul><li>item\n$$5 lazily</li></ul>"),
+    ("> quote\n$$5 lazily", "<blockquote><p>quote\n$$5 lazily</p></blockquote>"),
     ("kill -9 $$; echo $$", "<p>kill -9 $$; echo $$</p>"),
     (
         r"write \[ and \] for brackets",

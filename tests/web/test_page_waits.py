@@ -1,17 +1,15 @@
-"""Tests that the chat page never waits for ever: a silent site, tabs, Back, and reload."""
+"""Tests that the chat page never waits forever: a silent site, tabs, Back, and reload."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from running import CANCEL_S, ROOT, Upstream
+from running import CANCEL_S, Upstream
+from sites import PageHandler, Site, done, serving
 
 from providers_sync.testing import stall, text, wait
 
@@ -25,74 +23,40 @@ SHORT_SECONDS = (
     f"const real = setInterval; window.setInterval = (call, ms) => real(call, ms / {FASTER})"
 )
 DELTA = b'event: delta\ndata: {"text":"Hello "}\n\n'
-DONE = (
-    b"event: done\ndata: "
-    + json.dumps(
-        {"outcome": "complete", "note": None, "model": "m", "stats": {"chunks": 1, "duration_s": 1}}
-    ).encode()
-)
 SCRIPTS: dict[str, list[bytes]] = {
     "silent": [b":\n\n", DELTA],
     "at once silent": [b":\n\n"],
     "half an event": [DELTA, b"event: del"],
-    "goes on after done": [DELTA, DONE + b"\n\n"],
+    "goes on after done": [DELTA, done("complete").encode()],
     "not JSON": [DELTA, b"event: delta\ndata: {oops\n\n"],
     "done without its data": [DELTA, b"event: done\ndata: {}\n\n"],
 }
 
 
-class Site(ThreadingHTTPServer):
-    """A site whose answers go silent: it serves the page, and answers questions by its scripts."""
+class SilentHandler(PageHandler):
+    """Answers by the scripts, then says nothing more."""
 
-    daemon_threads = False
-
-    def __init__(self) -> None:
-        self.released = threading.Event()
-        super().__init__(("127.0.0.1", 0), partial(SiteHandler, directory=str(ROOT / "examples")))
-
-
-class SiteHandler(SimpleHTTPRequestHandler):
-    """Answers one connection of a ``Site``."""
-
-    server: Site
-
-    def translate_path(self, path: str) -> str:
-        name = "/index.html" if path == "/" else path.removeprefix("/page")
-        return super().translate_path(f"/chat_page{name}")
-
-    def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))[-1]["content"]
-        if question == "no headers":
-            self.server.released.wait(WAIT_S * 3)
-            return
-        self.send_response(503 if question == "half an error" else 200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        for chunk in SCRIPTS.get(question, [b'{"error": ']):
-            self.wfile.write(chunk)
+    def reply(self, question: str) -> None:
+        if question != "no headers":
+            self.send_response(503 if question == "half an error" else 200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            for chunk in SCRIPTS.get(question, [b'{"error": ']):
+                self.wfile.write(chunk)
         self.server.released.wait(WAIT_S * 3)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Log nothing."""
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A site that goes silent, until the end of the test."""
-    site = Site()
-    thread = threading.Thread(target=site.serve_forever)
-    thread.start()
-    yield site
-    site.released.set()
-    site.shutdown()
-    thread.join()
-    site.server_close()
+    with serving(SilentHandler) as site:
+        yield site
 
 
 @pytest.fixture
 def tab(chromium: Any, site: Site) -> Iterator[Tab]:
     """The page of that site, whose seconds are short."""
-    tab = Tab(chromium, f"http://127.0.0.1:{site.server_port}/")
+    tab = Tab(chromium, site.url)
     tab.activate().execute_script(SHORT_SECONDS)
     yield tab
     tab.close()
@@ -102,7 +66,7 @@ ENDS = {
     "silent": ("The answer broke off", "connection to this site was lost", "Hello"),
     "at once silent": ("The answer broke off", "connection to this site was lost", ""),
     "half an event": ("The answer broke off", "connection to this site was lost", "Hello"),
-    "not JSON": ("The answer broke off", "connection to this site was lost", "Hello"),
+    "not JSON": ("The answer failed", "something that is not an answer", "Hello"),
     "done without its data": ("The answer failed", "", "Hello"),
     "no headers": ("The answer failed", "This site does not answer", ""),
     "half an error": ("The answer failed", "This site does not answer", ""),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from running import CANCEL_S, ROOT, Upstream, events, free_port, running
-from servers import CLIENTS, FOLDER, nginx, run_on, run_on_uwsgi
+from servers import CLIENTS, nginx, run_on, run_on_uwsgi
 
 from providers_sync.testing import cut, pause, repeat, stall, text, tool_call, wait
 
@@ -50,7 +50,7 @@ def nginx_url(gthread_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def nginx_uwsgi_url(upstream: Upstream) -> Iterator[str]:
     """nginx in front of uWSGI, in its own protocol."""
-    with run_on_uwsgi(upstream, "flask_test_app", FOLDER, 4, "socket") as inner:
+    with run_on_uwsgi(upstream, protocol="socket") as inner:
         address = inner.removeprefix("http://")
         names = ("REQUEST_METHOD", "CONTENT_TYPE", "CONTENT_LENGTH", "QUERY_STRING", "REQUEST_URI")
         names += ("SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR")
