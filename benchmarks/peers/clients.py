@@ -85,7 +85,7 @@ def openai(url: str) -> Send:
     from openai import OpenAI
 
     client = OpenAI(base_url=url, api_key="none")
-    return lambda: texts(
+    return lambda: Texts(
         client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     )  # fmt: skip
 
@@ -110,20 +110,16 @@ def anthropic(url: str) -> Send:
 
     client = Anthropic(base_url=url, api_key="none")
 
-    def send() -> Iterator[str]:
-        for event in client.messages.create(
-            model="m", max_tokens=4096, messages=MESSAGES, stream=True
-        ):
-            if event.type == "content_block_delta" and event.delta.type == "text_delta":
-                yield event.delta.text
-
-    return send
+    return lambda: Texts(
+        client.messages.create(model="m", max_tokens=4096, messages=MESSAGES, stream=True),
+        text_of_event,
+    )
 
 
 def litellm(url: str) -> Send:
     import litellm
 
-    return lambda: texts(
+    return lambda: Texts(
         litellm.completion(
             model="openai/m", api_base=url, api_key="none", messages=MESSAGES, stream=True
         )
@@ -134,7 +130,7 @@ def aisuite(url: str) -> Send:
     from aisuite import Client
 
     client = Client({"openai": {"base_url": url, "api_key": "none"}})
-    return lambda: texts(
+    return lambda: Texts(
         client.chat.completions.create(model="openai:m", messages=MESSAGES, stream=True)
     )
 
@@ -151,11 +147,31 @@ def g4f(url: str) -> Send:
     from g4f.client.factory import create_custom_provider
 
     client = Client(provider=create_custom_provider(url, "none", models=["m"]))
-    return lambda: texts(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+    return lambda: Texts(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
 
 
-def texts(chunks: Any) -> Iterator[str]:
-    """Yield the text of chunks in OpenAI's format."""
-    for chunk in chunks:
-        if chunk.choices and (text := chunk.choices[0].delta.content):
-            yield text
+def text_of_chunk(chunk: Any) -> str | None:
+    """Return the text of a chunk in OpenAI's format."""
+    return chunk.choices[0].delta.content if chunk.choices else None
+
+
+def text_of_event(event: Any) -> str | None:
+    """Return the text of one of Anthropic's events."""
+    if event.type == "content_block_delta" and event.delta.type == "text_delta":
+        return str(event.delta.text)
+    return None
+
+
+class Texts:
+    """The texts of a client's chunks; ``close()`` is the client's own, if it has one."""
+
+    def __init__(self, chunks: Any, text_of: Callable[[Any], str | None] = text_of_chunk) -> None:
+        self._chunks = chunks
+        self._text_of = text_of
+        if hasattr(chunks, "close"):
+            self.close = chunks.close
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self._chunks:
+            if text := self._text_of(chunk):
+                yield text

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 
 from . import environments, records
+from . import faults as breaks
 from .bench import FOLDER, Bench, Client, Measurements, Process, checked, summary
 
 LONGEST_S = 6.0
@@ -278,8 +279,15 @@ def batch(bench: Bench) -> Measurements:
     }
 
 
+def faults(bench: Bench) -> Measurements:
+    """Return what each client does when an answer breaks; the bare socket checks nothing."""
+    clients = {name: client for name, client in CLIENTS.items() if name != "bare socket"}
+    return breaks.faults(bench, clients)
+
+
 BATCH = re.compile(r"bare (\d+)/s, batch (\d+)/s, ratio [\d.]+, (\d+) MB")
 PARTS = {
+    "faults": faults,
     "chunks": chunks,
     "requests": requests,
     "at_once": at_once,

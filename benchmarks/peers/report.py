@@ -114,15 +114,33 @@ def markdown(results: Results) -> str:
         if part in results:
             lines += [f"## {title}", "", note, ""]
             for case, clients in results[part].items():
-                if len(results[part]) > 1 and part != "chunks":
+                if len(results[part]) > 1 and columns:
                     lines += [f"**{case}**", ""]
-                if part != "chunks":
+                if columns:
                     rows = [row(name, each, columns) for name, each in clients.items()]
                     lines += table(["", *(head for head, *_ in columns)], rows)
+            if part == "faults":
+                lines += fault_table(results[part])
             if part == "chunks":
                 lines += chunk_table(results[part], "CPU", "cpu_us")
                 lines += chunk_table(results[part], "wall", "wall_us")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def fault_table(cases: Results) -> list[str]:
+    """Return what each client does, by fault."""
+    head = ["", *(FAULTS[case] for case in cases)]
+    names = list(next(iter(cases.values())))
+    says = [(n, *(each[n]["says"].replace("|", "/") for each in cases.values())) for n in names]
+    return table(head, says)
+
+
+FAULTS = {
+    "truncated": "the answer is cut off: raised",
+    "reset": "the connection is reset: raised",
+    "stopped": "another thread stops it: the reader is free",
+    "silent": "the server falls silent: raised",
+}
 
 
 def chunk_table(cases: Results, what: str, key: str) -> list[str]:
@@ -165,6 +183,15 @@ def table(head: list[str], rows: list[tuple[str, ...]]) -> list[str]:
 
 
 TABLES: Any = (
+    (
+        "faults",
+        "Answers that break",
+        "After 20 chunks, with each client's default settings. *Cut off*: the body ends properly, "
+        "but without a finish reason and without the protocol's end marker. *Stopped*: another "
+        "thread calls the answer's `cancel()` or `close()` while the reader waits for a silent "
+        "server; a reader that is not free after 5 s is blocked.",
+        [],
+    ),
     (
         "chunks",
         "CPU per chunk",

@@ -4,7 +4,9 @@ The path selects the answer, ``/{framing}/{size}/…``: ``event`` (one HTTP chun
 ``coalesced`` (HTTP chunks of 16 KB), ``close`` (no length, the end of the connection ends the
 answer), ``gzip`` (like ``event``, each event flushed), ``paced/{chunks}/{streams}`` (an event every
 20 ms, whose text is the time of sending), ``long`` (``size`` MB of text) and ``records`` (``size``
-characters of JSON, see ``records.py``). The rest of the path selects the protocol. Serves HTTP and
+characters of JSON, see ``records.py``). Three are faults after ``size`` events: ``truncated`` (the
+body ends, without the end of the answer), ``reset`` (so does the connection) and ``silent``
+(nothing more is sent). The rest of the path selects the protocol. Serves HTTP and
 TLS; the first line of output has the URLs, and closing standard input ends the process.
 """
 
@@ -14,9 +16,11 @@ import contextlib
 import functools
 import heapq
 import json
+import os
 import re
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -134,6 +138,27 @@ PARTS: dict[str, Callable[[int, str], Iterable[bytes]]] = {
 }
 
 
+def faulty(size: int, protocol: str) -> bytes:
+    """Return the start of a response: so many events, and not the end of the answer."""
+    first, each, _ = PROTOCOLS[protocol]
+    texts = (each.replace(PLACEHOLDER.encode(), f"word{n} ".encode()) for n in range(size))
+    events = [first, *texts] if first else texts
+    return HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(map(chunked, events))
+
+
+def send_fault(sock: socket.socket, fault: str, size: int, protocol: str) -> None:
+    """Send an answer that ends with a fault."""
+    sock.sendall(faulty(size, protocol) + (chunked(b"") if fault == "truncated" else b""))
+    if fault == "silent":
+        sock.recv(1)  # until the client closes the connection
+    if fault == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+FAULTS = ("truncated", "reset", "silent")
+
+
 class Pacer(threading.Thread):
     """A thread that sends the next event of every paced answer when it is due.
 
@@ -214,6 +239,8 @@ def handle(sock: socket.socket, pacer: Pacer, context: ssl.SSLContext | None) ->
             if framing == "paced":
                 streams = int(path.split("/")[3])
                 return pacer.add(sock, int(size), streams, protocol)
+            if framing in FAULTS:
+                return send_fault(sock, framing, int(size), protocol)
             if framing in PARTS:
                 for part in PARTS[framing](int(size), protocol):
                     sock.sendall(part)
@@ -258,6 +285,7 @@ def main() -> None:
     urls = {"http": f"http://127.0.0.1:{plain}", "https": f"https://127.0.0.1:{secure}"}
     print(json.dumps(urls), flush=True)
     sys.stdin.read()
+    os._exit(0)  # without waiting for the threads that still serve
 
 
 if __name__ == "__main__":

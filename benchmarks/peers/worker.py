@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
+import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,9 @@ class Client:
             for text in self._send():
                 seen(text)
 
-    def values(self) -> Iterator[Any]:
-        """Send one request; return what the client yields."""
-        return iter(self._send())
+    def answer(self) -> Any:
+        """Send one request; return what the client returns."""
+        return self._send()
 
     async def aread(self, seen: Callable[[str], object]) -> None:
         """Do the same asynchronously."""
@@ -88,7 +90,7 @@ def records(client: Client) -> Measurements:
     """Measure a typed answer, which grows with each value; check what it has become at the end."""
     values, last = 0, None
     cpu, started = time.process_time(), time.perf_counter()
-    for value in client.values():
+    for value in client.answer():
         values, last = values + 1, value
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     root = last.model_dump() if hasattr(last, "model_dump") else last
@@ -96,6 +98,50 @@ def records(client: Client) -> Measurements:
     plain = [each if isinstance(each, dict) else each.model_dump() for each in items]
     return {"cpu": cpu, "wall": wall, "values": values, "characters": len(json_text(plain)),
             "peak": memory("VmHWM")}  # fmt: skip
+
+
+def ending(client: Client) -> Measurements:
+    """Read one answer; return what it raised, and after how many seconds."""
+    sizes: list[int] = []
+    started = time.perf_counter()
+    try:
+        client.read(lambda text: sizes.append(len(text)))
+        raised = ""
+    except Exception as error:  # noqa: BLE001 (reported in the table)
+        raised = type(error).__name__
+    return {"raised": raised, "wall": time.perf_counter() - started, "chunks": len(sizes)}
+
+
+def stop(client: Client, chunks: int, seconds: float) -> Measurements:
+    """Read an answer in one thread until its server is silent, and stop it from another one.
+
+    Return after how many seconds the reading thread is free, or no number if it is not.
+    """
+    waiting, answers = threading.Event(), queue.SimpleQueue[Any]()
+
+    def read() -> None:
+        answer = client.answer()
+        answers.put(answer)
+        with contextlib.suppress(Exception):
+            for number, _ in enumerate(answer, 1):
+                if number == chunks:
+                    waiting.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    answer = answers.get(timeout=seconds)
+    waiting.wait(seconds)
+    time.sleep(0.2)  # until it waits for the next chunk
+    method = getattr(answer, "cancel", None) or getattr(answer, "close", None)
+    started, said = time.perf_counter(), "" if method else "no method"
+    if method:
+        try:
+            method()
+        except Exception as error:  # noqa: BLE001 (reported in the table)
+            said = type(error).__name__
+        reader.join(seconds)
+    wall = time.perf_counter() - started
+    return {"said": said} if reader.is_alive() else {"said": said, "wall": wall}
 
 
 def at_once(client: Client, streams: int) -> Measurements:
