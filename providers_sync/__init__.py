@@ -38,6 +38,7 @@ from .errors import (
     ToolError,
 )
 from .providers import OpenAICompatible, Provider
+from .retry import Retry
 from .stream import CancelToken, PreparedCall, Stream
 from .types import (
     Citation,
@@ -81,7 +82,9 @@ _LAZY_PROVIDERS = {
     *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
     "Vitalentum",
 }
-_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"}
+_LAZY_MODULES = {
+    *("aio", "batch", "gateway", "local", "notebook", "options", "recording", "testing", "web"),
+}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
 
@@ -167,6 +170,7 @@ __all__ = [
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",
+    "Retry",
     "Run",
     "ServerError",
     "Stats",

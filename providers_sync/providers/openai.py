@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .. import transport
@@ -15,11 +15,16 @@ from .base import build_body
 from .model_lists import ListsModels
 from .presets import PRESETS, complete_settings
 
+if TYPE_CHECKING:
+    from .typed_calls import OpenAICalls
+else:
+    OpenAICalls = ListsModels
+
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 """Fields of an assistant message that an answer of the same server may have had."""
 
 
-class OpenAICompatible(ListsModels):
+class OpenAICompatible(OpenAICalls):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
@@ -31,6 +36,7 @@ class OpenAICompatible(ListsModels):
 
     url = "https://api.openai.com"
     protocol = "openai-chat"
+    options_type = "OpenAIOptions"
     schema_mode = "openai"
     api_endpoint = "/chat/completions"
     models_endpoint = "/models"
