@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
-import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 
 _PROTOCOLS = {
     "OpenAIOptions": "OpenAI's chat completions",
@@ -23,7 +23,7 @@ _PROTOCOLS = {
     "HistoricalOptions": "this protocol",
     "AI365VIPOptions": "this protocol",
 }
-_OF_ANY_CALL = frozenset(("system", "extra_body"))
+_OF_ANY_CALL = ("system", "extra_body")
 _REMEDY = "Put options of your server's own into extra_body={…}"
 _PACKAGE = os.path.dirname(__file__) + os.sep
 _LIKENESS = 0.88
@@ -39,6 +39,11 @@ def known_options(type_name: str) -> frozenset[str]:
 
     keys: frozenset[str] = getattr(options, type_name).__optional_keys__
     return keys
+
+
+@functools.cache
+def _all_options() -> frozenset[str]:
+    return frozenset().union(_OF_ANY_CALL, *map(known_options, _PROTOCOLS))
 
 
 @functools.lru_cache(maxsize=256)
@@ -61,22 +66,23 @@ def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def hint(type_name: str, names: Iterable[str]) -> str:
-    """Return the hint for options that are probably misspelt; empty if there are none."""
-    unknown = [name for name in names if name not in _OF_ANY_CALL]
-    if not type_name or not unknown:
+def hint(type_name: str, names: Collection[str]) -> str:
+    """Return the hint for options that are probably misspelt; empty if there are none.
+
+    An option of another protocol is not misspelt.
+    """
+    if not type_name or not names:
         return ""
-    known = known_options(type_name)
     return "; ".join(
         f"{name!r} is not an option of {_PROTOCOLS[type_name]}: did you mean {meant!r}?"
-        for name in unknown
-        if name not in known and (meant := similar_option(name, type_name)) is not None
+        for name in names
+        if name not in _all_options() and (meant := similar_option(name, type_name)) is not None
     )
 
 
 def warn_of(text: str) -> None:
     """Warn with a hint, at the line outside this package that made the call."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(f"{text} {_REMEDY}", UserWarning, stacklevel=level)

@@ -124,6 +124,7 @@ LAYERS = [
     "dialects.openai_writer dialects.validation",
     "dialects.reasons dialects.open_calls",
     "dialects.types",
+    "providers.typed_calls",
     "providers.model_lists providers.presets",
     # what every provider shares
     "providers.base",

@@ -49,8 +49,8 @@ class Planner(Protocol):
 NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session", "rate_limit")
 
 
-def with_keywords_of(function: Callable[..., Any]) -> Callable[[F], F]:
-    """Show the keyword arguments of a function in the signature, in place of ``**call``."""
+def with_keywords_of(function: Callable[..., Any], *but: str) -> Callable[[F], F]:
+    """Show the keyword arguments of a function, ``but`` for some, in place of ``**call``."""
     shown = inspect.signature(function).parameters.values()
 
     def decorate(called: F) -> F:
@@ -60,7 +60,7 @@ def with_keywords_of(function: Callable[..., Any]) -> Callable[[F], F]:
             each
             for each in shown
             if each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD)
-            and each.name not in own.parameters
+            and each.name not in (*own.parameters, *but)
         ]
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return called

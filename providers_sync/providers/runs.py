@@ -29,7 +29,7 @@ class Runs(Calls):
     supports_tools = True
     """Whether the protocol has tools."""
 
-    @with_keywords_of(Calls._planned)
+    @with_keywords_of(Calls.prepare, "continue_after_break")
     def prepare_run(
         self,
         messages: Prompt,
