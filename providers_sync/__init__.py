@@ -51,6 +51,7 @@ from .types import (
     Message,
     Messages,
     Outcome,
+    Prompt,
     ReasoningDelta,
     Refusal,
     Stats,
@@ -83,7 +84,8 @@ _LAZY_PROVIDERS = {
     "Vitalentum",
 }
 _LAZY_MODULES = {
-    *("aio", "batch", "gateway", "local", "notebook", "options", "recording", "testing", "web"),
+    *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "recording"),
+    *("testing", "web"),
 }
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
@@ -163,6 +165,7 @@ __all__ = [
     "Outcome",
     "Pause",
     "PreparedCall",
+    "Prompt",
     "Provider",
     "ProviderError",
     "ProviderFailure",

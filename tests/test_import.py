@@ -174,6 +174,7 @@ PUBLIC_API = [
     "Outcome",
     "Pause",
     "PreparedCall",
+    "Prompt",
     "Provider",
     "ProviderError",
     "ProviderFailure",

@@ -207,7 +207,7 @@ LAYERS = [
     "errors",
     "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons option_hints",
-    "finish_reasons error_words options",
+    "finish_reasons error_words options message_types",
     "server_json json_answer",
     "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook

@@ -16,6 +16,9 @@ from .model_lists import ListsModels
 from .presets import PRESETS, complete_settings
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .keywords import OpenAISettings
     from .typed_calls import OpenAICalls
 else:
     OpenAICalls = ListsModels
@@ -48,19 +51,22 @@ class OpenAICompatible(OpenAICalls):
     """The header of the key; ``None`` for ``Authorization: Bearer``."""
 
     @classmethod
-    def preset(cls, name: str, model: str | None = None, **settings: Any) -> OpenAICompatible:
+    def preset(
+        cls, name: str, model: str | None = None, **settings: Unpack[OpenAISettings]
+    ) -> OpenAICompatible:
         """Return the provider for a known server, with its address and the key from its variable.
 
         ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``settings`` are those of the
         constructor. Another ``base_url`` gets the environment's key only if it is the vendor's own.
         Raises ``InvalidRequestError``, which lists the known names, or says what a preset needs.
         """
-        settings = transport.mask_secrets(settings)  # error reports may show local variables
+        masked = transport.mask_secrets(settings)
+        del settings  # error reports may show local variables
         if name not in PRESETS:
             raise InvalidRequestError(
                 f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}"
             )
-        provider = cls(model, **complete_settings(name, settings))
+        provider = cls(model, **complete_settings(name, masked))
         preset = PRESETS[name]
         found = preset.find_key()
         provider.api_key_variable = found[1] if found else preset.api_key_variable
