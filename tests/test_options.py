@@ -108,8 +108,14 @@ def test_type_checkers_see_the_keywords_that_calls_take() -> None:
         "continue_after_break": "int",
     }
     in_options = {"system": "SystemPrompt | None", "extra_body": "Mapping[str, Any] | None"}
-    settings = {**typed(Provider.__init__), **in_options, "retry": "Retry"}
-    assert annotated(keywords.Settings) == settings
+    assert annotated(keywords.Settings) == {**typed(Provider.__init__), **in_options}
+
+
+def test_signature_of_a_preset_shows_the_settings() -> None:
+    """Those of the constructor, and options."""
+    shown = inspect.signature(OpenAICompatible.preset).parameters
+    assert {"base_url", "api_key", "timeouts", "defaults"} <= shown.keys()
+    assert "settings" not in shown
 
 
 @pytest.mark.parametrize("name", ["stream", "complete", "prepare"])

@@ -11,7 +11,8 @@ from ..encoding.openai_chat import with_openai_files
 from ..encoding.options import check_one_answer
 from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
-from .base import build_body
+from .base import Provider, build_body
+from .calls import with_keywords_of
 from .model_lists import ListsModels
 from .presets import PRESETS, complete_settings
 
@@ -51,6 +52,7 @@ class OpenAICompatible(OpenAICalls):
     """The header of the key; ``None`` for ``Authorization: Bearer``."""
 
     @classmethod
+    @with_keywords_of(Provider.__init__)
     def preset(
         cls, name: str, model: str | None = None, **settings: Unpack[OpenAISettings]
     ) -> OpenAICompatible:

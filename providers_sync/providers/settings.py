@@ -17,6 +17,7 @@ from ..errors import (
     InvalidRequestError,
     ModelNotSupportedError,
 )
+from ..retry import Retry
 from .connections import Certificate, Connections
 from .headers import ask_for_key, merge_headers
 from .http_request import HTTPRequest, encode_json
@@ -86,7 +87,7 @@ class ProviderSettings:
         query: Mapping[str, str] | None = None,
         proxy: str | Literal[False] | NotGiven | None = NOT_GIVEN,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
+        retry: Retry | NotGiven = NOT_GIVEN,
         verify: bool | str | os.PathLike[str] | NotGiven = NOT_GIVEN,
         cert: Certificate | None = None,
         session: transport.Session | None = None,
