@@ -180,7 +180,7 @@ class Calls:
         self, messages: Prompt, model: str | None = None, *, into: Any, **call: Any
     ) -> TypedStream[Any]: ...
     @with_keywords_of(prepare)
-    def stream(self, messages: Prompt, model: str | None = None, **call: Any) -> Any:
+    def stream(self, messages: Prompt, model: str | None = None, **call: Any) -> Stream:
         """Send the request and return the answer, an iterator of text, once the server responds.
 
         - ``messages``: a string, a message or a list of messages.
@@ -237,14 +237,15 @@ class Calls:
         self, messages: Prompt, model: str | None = None, *, into: Any, **call: Any
     ) -> TypedCompletion[Any]: ...
     @with_keywords_of(prepare)
-    def complete(self, messages: Prompt, model: str | None = None, **call: Any) -> Any:
+    def complete(self, messages: Prompt, model: str | None = None, **call: Any) -> Completion:
         """Return the complete answer; take the same arguments as ``stream`` and raise the same.
 
         With ``into=`` its ``value`` is the object; ``InvalidAnswer`` is raised if it is none.
         """
         call = transport.mask_secrets(call)
         with self.stream(messages, model, **call) as stream:
-            return stream.completion()
+            completion: Completion = stream.completion()
+            return completion
 
     def _breaks_of_call(self, given: int | NotGiven, options: Mapping[str, Any]) -> int:
         """Return how many breaks an answer survives; raise ``InvalidRequestError``."""

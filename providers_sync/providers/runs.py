@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from .. import transport
 from ..errors import InvalidRequestError
@@ -110,7 +110,7 @@ class Runs(Calls):
     @with_keywords_of(prepare_run)
     def run(
         self, messages: Prompt, model: str | None = None, *, tools: Sequence[Any], **call: Any
-    ) -> Any:
+    ) -> Run:
         """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
         Returns a ``Run``, which reads like a ``Stream`` over all rounds.
@@ -139,4 +139,4 @@ class Runs(Calls):
         on, and what ``stream`` raises.
         """
         call = transport.mask_secrets(call)
-        return self.prepare_run(messages, model, tools=tools, **call).open()
+        return cast("Run", self.prepare_run(messages, model, tools=tools, **call).open())
