@@ -12,7 +12,9 @@ import functools
 import inspect
 import os
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _PROTOCOLS = {
     "OpenAIOptions": "OpenAI's chat completions",
@@ -25,6 +27,7 @@ _PROTOCOLS = {
 }
 _OF_ANY_CALL = ("system", "extra_body")
 _REMEDY = "Put options of your server's own into extra_body={…}"
+_is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep
 _LIKENESS = 0.88
 """Of two names, from 0 to 1: ``top_n`` is no misspelt ``top_k``, and ``stops`` is a ``stop``."""
@@ -80,8 +83,20 @@ def hint(type_name: str, names: Collection[str]) -> str:
     )
 
 
+@contextmanager
+def silent(is_silent: bool) -> Iterator[None]:
+    """Warn of nothing inside, if so: a call may send several requests, and warns once."""
+    token = _is_silent.set(is_silent)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
+
+
 def warn_of(text: str) -> None:
     """Warn with a hint, at the line outside this package that made the call."""
+    if _is_silent.get():
+        return
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back

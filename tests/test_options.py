@@ -43,7 +43,7 @@ from providers_sync.encoding import ollama as ollama_encoding
 from providers_sync.encoding import responses as responses_encoding
 from providers_sync.option_hints import similar_option
 from providers_sync.providers import keywords
-from providers_sync.testing import Server, serve, status
+from providers_sync.testing import Server, answer, reset, serve, status, text, tool_call
 
 KINDS: list[Any] = [OpenAICompatible, OpenAIResponses, Anthropic, Gemini, Ollama]
 HISTORICAL: list[Any] = [Vitalentum, CodeLinkAva, AI365VIP]
@@ -283,6 +283,21 @@ def test_misspelt_option_is_a_warning_at_the_line_of_the_caller(
     sent = [request.body for request in server.requests]
     if kind is not Gemini:
         assert all(b'"temprature": 0.2' in body for body in sent)
+
+
+def test_one_call_warns_once(server: Server, recwarn: pytest.WarningsRecorder) -> None:
+    """However many requests it sends: for rounds, repairs, or the rest of a broken answer."""
+    warnings.simplefilter("always")
+    provider: Any = OpenAICompatible("m", base_url=server.url)
+    server.play([answer(tool_call("weather", {"city": "Rome"})), answer(text("Sunny."))])
+    provider.run("Hi", tools=[weather], temprature=0.2).read()
+    server.play([answer(text("no number")), answer(text("3"))])
+    assert provider.complete("Hi", into=int, temprature=0.2).value == 3
+    server.play([answer(text("One, "), reset()), answer(text("two."))])
+    provider.complete("Hi", continue_after_break=1, temprature=0.2)
+    assert len(server.requests) == 6
+    assert len(recwarn) == 3
+    assert {warning.filename for warning in recwarn} == {__file__}
 
 
 def test_warning_names_the_protocol(server: Server) -> None:

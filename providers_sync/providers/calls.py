@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from .. import transport
+from .. import option_hints, transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
@@ -108,22 +108,27 @@ class Calls:
         elif skip_invalid or repairs is not NOT_GIVEN:
             raise InvalidRequestError("repairs= and skip_invalid= need into=")
 
+        is_told = False
+
         def plan(
             messages: Prompt,
             schema: Mapping[str, Any] | None = None,
             more: Mapping[str, Any] | None = None,
             broken: BrokenAnswer | None = None,
         ) -> PreparedCall:
-            source, call_timeouts, model_name = self._plan_call(
-                messages,
-                model,
-                {**options, **(more or {})},
-                timeouts=timeouts,
-                retry=retry,
-                headers=headers,
-                schema=schema,
-                broken=broken,
-            )
+            nonlocal is_told
+            with option_hints.silent(is_told):
+                source, call_timeouts, model_name = self._plan_call(
+                    messages,
+                    model,
+                    {**options, **(more or {})},
+                    timeouts=timeouts,
+                    retry=retry,
+                    headers=headers,
+                    schema=schema,
+                    broken=broken,
+                )
+            is_told = True
             return PreparedCall(source, call_timeouts, cancel, model_name)
 
         return plan, typed
