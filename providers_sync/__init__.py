@@ -38,6 +38,7 @@ from .errors import (
     ToolError,
 )
 from .providers import OpenAICompatible, Provider
+from .retry import Retry
 from .stream import CancelToken, PreparedCall, Stream
 from .types import (
     Citation,
@@ -50,6 +51,7 @@ from .types import (
     Message,
     Messages,
     Outcome,
+    Prompt,
     ReasoningDelta,
     Refusal,
     Stats,
@@ -81,7 +83,10 @@ _LAZY_PROVIDERS = {
     *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
     "Vitalentum",
 }
-_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"}
+_LAZY_MODULES = {
+    *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "recording"),
+    *("testing", "web"),
+}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
 
@@ -160,6 +165,7 @@ __all__ = [
     "Outcome",
     "Pause",
     "PreparedCall",
+    "Prompt",
     "Provider",
     "ProviderError",
     "ProviderFailure",
@@ -167,6 +173,7 @@ __all__ = [
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",
+    "Retry",
     "Run",
     "ServerError",
     "Stats",

@@ -19,6 +19,9 @@ from .stream import GOOD_OUTCOMES, Stream, call_at_end, running_functions
 from .types import Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .providers.keywords import CallKeywords
     from .typed import TypedStream
 
 T = TypeVar("T")
@@ -121,6 +124,10 @@ class Chat:
 
     # --- sending
 
+    @overload
+    def send(
+        self, message: Prompt, *, into: None = None, **call: Unpack[CallKeywords]
+    ) -> Stream: ...
     @overload
     def send(self, message: Prompt, *, into: None = None, **call: Any) -> Stream: ...
     @overload

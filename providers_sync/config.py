@@ -104,6 +104,9 @@ class NotGiven(enum.Enum):
 
     NOT_GIVEN = "not given"
 
+    def __repr__(self) -> str:
+        return self.name
+
 
 NOT_GIVEN = NotGiven.NOT_GIVEN
 

@@ -6,7 +6,7 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from .clock import monotonic
 from .config import BACKOFF_FIRST_S, BACKOFF_MAX_S, RETRY_AFTER_CAP_S
@@ -24,6 +24,9 @@ from .errors import (
 
 if TYPE_CHECKING:
     import tenacity
+
+Retry = Union[int, "tenacity.BaseRetrying", None]
+"""What ``retry=`` takes: the number of attempts, a ``tenacity.Retrying``, or ``None`` for one."""
 
 _STATUSES = {408, 409, 429}
 _PERMANENT = re.compile(

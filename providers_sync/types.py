@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from .finish_reasons import explain, is_whole, shown_text
 
@@ -15,7 +15,14 @@ Message = dict[str, Any]
 Messages = list[Message]
 """A conversation, oldest turn first; it may end with a user or an assistant turn."""
 
-Prompt = Union[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
+if TYPE_CHECKING:
+    from .message_types import AnyMessage
+
+    Prompt = Union[
+        str, AnyMessage, Mapping[str, Any], Sequence[Union[AnyMessage, Mapping[str, Any]]]
+    ]
+else:
+    Prompt = Union[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """What ``stream()`` accepts: a string, one message, or a list of messages."""
 
 SystemPrompt = Union[str, Sequence[Mapping[str, Any]]]

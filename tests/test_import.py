@@ -25,6 +25,7 @@ UNWANTED = [
     *("providers_sync.dialects", "providers_sync.testing", "providers_sync.aio"),
     *("providers_sync.providers.anthropic", "providers_sync.providers.vitalentum"),
     *("providers_sync.chat", "providers_sync.terminal", "providers_sync.notebook", "rich"),
+    *("providers_sync.options", "providers_sync.providers.keywords", "typing_extensions"),
 ]
 OURS = "import providers_sync"
 THEIRS = "import requests, sseclient, tenacity"
@@ -173,6 +174,7 @@ PUBLIC_API = [
     "Outcome",
     "Pause",
     "PreparedCall",
+    "Prompt",
     "Provider",
     "ProviderError",
     "ProviderFailure",
@@ -180,6 +182,7 @@ PUBLIC_API = [
     "RateLimitError",
     "ReasoningDelta",
     "Refusal",
+    "Retry",
     "Run",
     "ServerError",
     "Stats",

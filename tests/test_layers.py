@@ -124,6 +124,7 @@ LAYERS = [
     "dialects.openai_writer dialects.validation",
     "dialects.reasons dialects.open_calls",
     "dialects.types",
+    "providers.typed_calls",
     "providers.model_lists providers.presets",
     # what every provider shares
     "providers.base",
@@ -131,7 +132,7 @@ LAYERS = [
     "providers.schema_modes providers.runs",
     "providers.calls",
     "providers.continuing",
-    "providers.continuation_request",
+    "providers.continuation_request providers.keywords",
     "providers.attempts providers.connections providers.headers",
     "providers.validation providers.seams providers.watching providers.http_request",
     # async adapter
@@ -205,8 +206,8 @@ LAYERS = [
     "config call_log",
     "errors",
     "short_traceback value_table",
-    "types printable clock quota locked_file failure_reasons",
-    "finish_reasons error_words",
+    "types printable clock quota locked_file failure_reasons option_hints",
+    "finish_reasons error_words options message_types",
     "server_json json_answer",
     "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook

@@ -6,7 +6,9 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .. import ProviderError
 from ..printable import visible
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             encoding = None if output.isatty() else "utf-8"
             output.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        code: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -60,6 +64,11 @@ def _report_error(error: Exception, debug: bool) -> None:
         print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
         report(str(error))
+
+
+def _show_warning(message: Warning | str, *where: Any) -> None:
+    """Print a warning like an error: the line of the program that it names helps nobody here."""
+    report(str(message))
 
 
 def _discard_output() -> None:

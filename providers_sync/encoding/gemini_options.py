@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
+from ..options import GeminiConfig
 from .gemini import is_since_3
 from .options import (
     Function,
@@ -36,19 +37,7 @@ _NAMES = {
     "top_logprobs": "logprobs",
 }
 """OpenAI's names of what ``generationConfig`` has under another one."""
-_OWN_NAMES = (
-    *("temperature", "topP", "topK", "maxOutputTokens", "stopSequences", "seed", "candidateCount"),
-    *("presencePenalty", "frequencyPenalty", "responseLogprobs", "responseMimeType"),
-    *("responseSchema", "responseJsonSchema", "responseModalities", "thinkingConfig"),
-    *(
-        "speechConfig",
-        "imageConfig",
-        "mediaResolution",
-        "audioTimestamp",
-        "enableEnhancedCivicAnswers",
-    ),
-    *("routingConfig", "modelSelectionConfig"),
-)
+_OWN_NAMES = ("temperature", *sorted(GeminiConfig.__optional_keys__))
 _NO_EQUIVALENT = {
     **dict.fromkeys(("logit_bias", "store", "metadata", "user", "prediction", "verbosity"), ""),
     **dict.fromkeys(("safety_identifier", "prompt_cache_key", "prompt_cache_retention"), ""),

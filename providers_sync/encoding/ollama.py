@@ -14,6 +14,8 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..files import File, load_file
+from ..option_hints import similar_option
+from ..options import OllamaFields, OllamaModelOptions
 from ..types import Messages
 from .options import (
     Function,
@@ -31,15 +33,9 @@ from .parts import SYSTEM_ROLES, calls_of, cannot_carry, parts_of, read_part, tr
 
 _PROTOCOL = "Ollama's protocol"
 _LIMITS = ("num_predict", "max_tokens", "max_completion_tokens")
-_FIELDS = ("think", "keep_alive", "format", "logprobs", "top_logprobs", "truncate", "shift")
+_FIELDS = tuple(sorted(OllamaFields.__optional_keys__))
 """Options that stand beside the messages."""
-_MODEL_OPTIONS = (
-    *("temperature", "top_k", "top_p", "min_p", "typical_p", "tfs_z", "seed", "num_predict"),
-    *("num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "low_vram", "numa"),
-    *("use_mmap", "use_mlock", "vocab_only", "stop", "repeat_last_n", "repeat_penalty"),
-    *("presence_penalty", "frequency_penalty", "penalize_newline"),
-    *("mirostat", "mirostat_eta", "mirostat_tau", "draft_num_predict"),
-)
+_MODEL_OPTIONS = ("temperature", "top_p", *sorted(OllamaModelOptions.__optional_keys__))
 """Options of the model, which stand in ``options``."""
 _NO_EQUIVALENT = {
     **dict.fromkeys(("logit_bias", "store", "metadata", "user", "prediction", "verbosity"), ""),
@@ -176,9 +172,12 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     if model_options:
         body["options"] = model_options
     if options:
+        name = min(options)
+        meant = similar_option(name, "OllamaOptions")
         raise InvalidRequestError(
-            f"{min(options)}= is no option of {_PROTOCOL}; one of a model goes into options={{…}}, "
-            "a field of the body into extra_body={…}"
+            f"{name}= is no option of {_PROTOCOL}; "
+            + (f"did you mean {meant!r}? One" if meant else "one")
+            + " of a model goes into options={…}, a field of the body into extra_body={…}"
         )
     return body
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..decoding.text import TextDecoder
 from ..messages import role_texts
 from ..types import Decoder, Messages
 from .base import Provider, build_body
 
+if TYPE_CHECKING:
+    from .typed_calls import AI365VIPCalls
+else:
+    AI365VIPCalls = Provider
 
-class AI365VIP(Provider):
+
+class AI365VIP(AI365VIPCalls):
     """``AI365VIP().stream("Hello")``; the outcome is ``unverified``: there is no end marker.
 
     Source of the protocol: the published provider and a captured request of its client.
@@ -18,6 +23,7 @@ class AI365VIP(Provider):
 
     url = "https://chat.ai365vip.com"
     working = False
+    options_type = "AI365VIPOptions"
     supports_tools = False
     supports_gpt_35_turbo = True
     default_model = "gpt-3.5-turbo"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import ANTHROPIC_MAX_TOKENS
 from ..decoding.anthropic import AnthropicDecoder
@@ -11,8 +11,13 @@ from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
+if TYPE_CHECKING:
+    from .typed_calls import AnthropicCalls
+else:
+    AnthropicCalls = ListsModels
 
-class Anthropic(ListsModels):
+
+class Anthropic(AnthropicCalls):
     """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
@@ -23,6 +28,7 @@ class Anthropic(ListsModels):
 
     url = "https://api.anthropic.com"
     protocol = "anthropic"
+    options_type = "AnthropicOptions"
     schema_mode = "anthropic"
     takes_prefix = True
     api_endpoint = "/v1/messages"

@@ -44,8 +44,8 @@ class Provider(Runs, ProviderSettings):
       headers and hooks. Settings given here win over it. ``close()`` leaves it open.
     - ``timeouts`` and ``retry`` are those of calls without their own.
     - ``rate_limit``: a ``RateLimit``, which several providers may share; requests wait for it.
-    - ``defaults`` are options added to the body of every request; ``extra_body``, a dict, is added
-      to it as it is, after the protocol has translated the options.
+    - ``defaults`` are options added to the body of every request (``providers_sync.options`` lists
+      those of each protocol); ``extra_body``, a dict, is added to it last and as it is.
 
     Threads may share a provider. Connections are made at first use, per process; ``close()`` and
     ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
@@ -130,13 +130,8 @@ class Provider(Runs, ProviderSettings):
             typed = SchemaRequest(schema, self.schema_mode, turns, merged, make_body)
             body, amended = typed.first_body(), typed.amended_after(self.amended)
             decoder = typed.decoder_of(self.decoder)
-        request = HTTPRequest(
-            "POST",
-            url,
-            validate_headers(headers),
-            body,
-            decoder,
-        )
+        hint = "; ".join(filter(None, [self._hint, self._checked_names(options)]))
+        request = HTTPRequest("POST", url, validate_headers(headers), body, decoder, hint)
         source: Source = self._attempt_loop(request, retry, attempts, amended)
         if broken is not None and (resumed := self._resumed_request(broken, request)) is not None:
             source = resuming(self._attempt_loop(resumed, retry, attempts), source)

@@ -1,25 +1,34 @@
-"""``Calls``: the methods of a provider that ask: ``stream``, ``complete`` and ``prepare``."""
+"""``Calls``: the methods of a provider that ask: ``stream``, ``complete`` and ``prepare``.
+
+The keyword arguments of all calls have one definition, ``Calls._planned``; ``keywords`` has their
+types for type checkers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from .. import transport
+from .. import option_hints, transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
+from ..retry import Retry
 from ..stream import CancelToken, PreparedCall, Source, Stream
 from ..types import Completion, Prompt, SystemPrompt
 from .continuation_request import BrokenAnswer
 from .continuing import ContinuedAnswer, validate_breaks
-from .validation import mask_argument
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..typed import TypedCompletion, TypedStream
+    from .keywords import CallKeywords
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Planner(Protocol):
@@ -40,10 +49,119 @@ class Planner(Protocol):
 NOT_PER_CALL = ("base_url", "api_key", "query", "proxy", "verify", "cert", "session", "rate_limit")
 
 
+def with_keywords_of(function: Callable[..., Any], *but: str) -> Callable[[F], F]:
+    """Show the keyword arguments of a function, ``but`` for some, in place of ``**call``."""
+    shown = inspect.signature(function).parameters.values()
+
+    def decorate(called: F) -> F:
+        own = inspect.signature(called)
+        parameters = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        parameters += [
+            each
+            for each in shown
+            if each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD)
+            and each.name not in (*own.parameters, *but)
+        ]
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
 class Calls:
     """The calls of a provider, over ``_plan_call``."""
 
     _continue_after_break = 0
+
+    def _planned(
+        self,
+        model: str | None = None,
+        *,
+        into: Any = None,
+        repairs: int | NotGiven = NOT_GIVEN,
+        skip_invalid: bool = False,
+        system: SystemPrompt | None = None,
+        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
+        retry: Retry | NotGiven = NOT_GIVEN,
+        headers: Mapping[str, str | None] | None = None,
+        cancel: CancelToken | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[Planner, dict[str, Any] | None]:
+        """Check the arguments that all calls take: here are their names and defaults.
+
+        Returns a function that prepares a call of messages with them, and the arguments of a typed
+        answer if ``into`` is given.
+        """
+        for name in NOT_PER_CALL:
+            if name in options:
+                raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
+        if cancel is not None and not isinstance(cancel, CancelToken):
+            raise InvalidRequestError("cancel must be a CancelToken")
+        added = {"system": system, "extra_body": extra_body}
+        options |= {name: value for name, value in added.items() if value is not None}
+        typed = None
+        if into is not None:
+            from ..typed import typed_arguments  # late: few need it
+
+            typed = typed_arguments(into, repairs, skip_invalid)
+        elif skip_invalid or repairs is not NOT_GIVEN:
+            raise InvalidRequestError("repairs= and skip_invalid= need into=")
+
+        is_told = False
+
+        def plan(
+            messages: Prompt,
+            schema: Mapping[str, Any] | None = None,
+            more: Mapping[str, Any] | None = None,
+            broken: BrokenAnswer | None = None,
+        ) -> PreparedCall:
+            nonlocal is_told
+            with option_hints.silent(is_told):
+                source, call_timeouts, model_name = self._plan_call(
+                    messages,
+                    model,
+                    {**options, **(more or {})},
+                    timeouts=timeouts,
+                    retry=retry,
+                    headers=headers,
+                    schema=schema,
+                    broken=broken,
+                )
+            is_told = True
+            return PreparedCall(source, call_timeouts, cancel, model_name)
+
+        return plan, typed
+
+    @with_keywords_of(_planned)
+    def prepare(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        continue_after_break: int | NotGiven = NOT_GIVEN,
+        **call: Any,
+    ) -> PreparedCall:
+        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
+        call = transport.mask_secrets(call)
+        plan, typed = self._planned(model, **call)
+        if typed is None:
+            if continue_after_break is NOT_GIVEN and not self._continue_after_break:
+                return plan(messages)
+            breaks = self._breaks_of_call(continue_after_break, call)
+            if not breaks:
+                return plan(messages)
+            obstacle = "it has tools=" if self._has_tools(call) else ""
+            return prepare_continued(plan, messages, breaks, obstacle)
+        if continue_after_break is not NOT_GIVEN:
+            raise InvalidRequestError(
+                "continue_after_break= is for text: with into=, repairs= asks again"
+            )
+        from ..typed import prepare_typed
+
+        return prepare_typed(plan, messages, typed)
+
+    # The second overload of each is for options that no ``TypedDict`` lists.
 
     @overload
     def stream(
@@ -52,66 +170,26 @@ class Calls:
         model: str | None = None,
         *,
         into: None = None,
-        continue_after_break: int | NotGiven = NOT_GIVEN,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        **call: Unpack[CallKeywords],
     ) -> Stream: ...
     @overload
     def stream(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: type[T],
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        self, messages: Prompt, model: str | None = None, *, into: None = None, **call: Any
+    ) -> Stream: ...
+    @overload
+    def stream(
+        self, messages: Prompt, model: str | None = None, *, into: type[T], **call: Any
     ) -> TypedStream[T]: ...
     @overload
     def stream(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: Any,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        self, messages: Prompt, model: str | None = None, *, into: Any, **call: Any
     ) -> TypedStream[Any]: ...
-    def stream(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: Any = None,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        continue_after_break: int | NotGiven = NOT_GIVEN,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Any:
+    @with_keywords_of(prepare)
+    def stream(self, messages: Prompt, model: str | None = None, **call: Any) -> Stream:
         """Send the request and return the answer, an iterator of text, once the server responds.
 
         - ``messages``: a string, a message or a list of messages.
-        - ``system``: the text of a system message before them, or its parts.
+        - ``model``: its name; by default that of the provider.
         - ``into``: the type of the answer, which is JSON then: a pydantic model, a dataclass, a
           ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``), or a JSON schema as
           a dict. The result is a ``TypedStream`` with ``value``, ``items()`` and ``partials()``.
@@ -119,31 +197,28 @@ class Calls:
         - ``skip_invalid``: collect items that do not validate in ``invalid`` instead of raising.
         - ``continue_after_break``: after how many breaks the rest of the answer is asked for, by
           the same iterator, when the connection breaks, the server falls silent, … after the first
-          word. What the model repeats is left out; ``stats.joins`` counts the breaks, and a
-          ``Join`` event marks each. Not with ``into=`` and ``tools=``.
-        - ``timeouts``, ``retry``, ``headers``: as for the provider; those of the call win.
-        - ``cancel``: a token whose ``cancel()`` stops the call from any thread.
-        - ``options`` are added to the body; ``None`` removes a key.
+          word; 0 by default. What the model repeats is left out; ``stats.joins`` counts the breaks,
+          and a ``Join`` event marks each. Not with ``into=`` and ``tools=``.
+        - ``system``: the text of a system message before the others, or its parts.
+        - ``timeouts``: ``Timeouts(connect=…, first_token=…, idle=…, total=…)`` or a number (the
+          total), in seconds; ``None`` for none. Without it, the provider's: 10, 120, 60 and 600.
+        - ``retry``: the number of attempts, or a ``tenacity.Retrying``; ``None`` sends one request.
+          Without it, the provider's: 3 attempts.
+        - ``headers``: added to the request; ``None`` as a value removes one. They win over the
+          provider's.
+        - ``cancel``: a ``CancelToken`` whose ``cancel()`` stops the call from any thread.
+        - ``extra_body``: a dict, added to the body last and as it is; ``None`` as a value removes a
+          key. It wins over the provider's, key by key, but cannot replace the messages or
+          ``stream``.
+        - ``options`` are added to the body, after the provider's own; ``None`` removes one. Each
+          protocol's are listed in ``providers_sync.options``. A name that is probably misspelt is a
+          ``UserWarning``.
 
         Raises ``InvalidRequestError`` before anything is sent, and other ``ProviderError`` classes
-        if the server cannot be reached or rejects the request.
+        if the server cannot be reached or rejects the request; later ones from ``next()``.
         """
-        # Mask secrets: error reports may show local variables.
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        return self.prepare(
-            messages,
-            model,
-            into=into,
-            repairs=repairs,
-            skip_invalid=skip_invalid,
-            continue_after_break=continue_after_break,
-            system=system,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            cancel=cancel,
-            **options,
-        ).open()
+        call = transport.mask_secrets(call)  # error reports may show local variables
+        return self.prepare(messages, model, **call).open()
 
     @overload
     def complete(
@@ -152,119 +227,30 @@ class Calls:
         model: str | None = None,
         *,
         into: None = None,
-        continue_after_break: int | NotGiven = NOT_GIVEN,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        **call: Unpack[CallKeywords],
     ) -> Completion: ...
     @overload
     def complete(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: type[T],
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        self, messages: Prompt, model: str | None = None, *, into: None = None, **call: Any
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self, messages: Prompt, model: str | None = None, *, into: type[T], **call: Any
     ) -> TypedCompletion[T]: ...
     @overload
     def complete(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: Any,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        self, messages: Prompt, model: str | None = None, *, into: Any, **call: Any
     ) -> TypedCompletion[Any]: ...
-    def complete(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: Any = None,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        continue_after_break: int | NotGiven = NOT_GIVEN,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Any:
+    @with_keywords_of(prepare)
+    def complete(self, messages: Prompt, model: str | None = None, **call: Any) -> Completion:
         """Return the complete answer; take the same arguments as ``stream`` and raise the same.
 
         With ``into=`` its ``value`` is the object; ``InvalidAnswer`` is raised if it is none.
         """
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        with self.stream(
-            messages,
-            model,
-            into=into,
-            repairs=repairs,
-            skip_invalid=skip_invalid,
-            continue_after_break=continue_after_break,
-            system=system,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            cancel=cancel,
-            **options,
-        ) as stream:
-            return stream.completion()
-
-    def prepare(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        into: Any = None,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        continue_after_break: int | NotGiven = NOT_GIVEN,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> PreparedCall:
-        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        plan = self._planner(model, options, system, timeouts, retry, headers, cancel)
-        if into is None:
-            if skip_invalid or repairs is not NOT_GIVEN:
-                raise InvalidRequestError("repairs= and skip_invalid= need into=")
-            if continue_after_break is NOT_GIVEN and not self._continue_after_break:
-                return plan(messages)
-            breaks = self._breaks_of_call(continue_after_break, options)
-            if not breaks:
-                return plan(messages)
-            obstacle = "it has tools=" if self._has_tools(options) else ""
-            return prepare_continued(plan, messages, breaks, obstacle)
-        if continue_after_break is not NOT_GIVEN:
-            raise InvalidRequestError(
-                "continue_after_break= is for text: with into=, repairs= asks again"
-            )
-        from ..typed import prepare_typed  # late: few need it
-
-        return prepare_typed(plan, messages, into, repairs, skip_invalid)
+        call = transport.mask_secrets(call)
+        with self.stream(messages, model, **call) as stream:
+            completion: Completion = stream.completion()
+            return completion
 
     def _breaks_of_call(self, given: int | NotGiven, options: Mapping[str, Any]) -> int:
         """Return how many breaks an answer survives; raise ``InvalidRequestError``."""
@@ -279,45 +265,6 @@ class Calls:
     def _has_tools(self, options: Mapping[str, Any]) -> bool:
         raise NotImplementedError
 
-    def _planner(
-        self,
-        model: str | None,
-        options: dict[str, Any],
-        system: SystemPrompt | None,
-        timeouts: Timeouts | float | NotGiven | None,
-        retry: Any,
-        headers: Mapping[str, str | None] | None,
-        cancel: CancelToken | None,
-    ) -> Planner:
-        """Check the arguments; return a function that prepares a call of messages with them."""
-        for name in NOT_PER_CALL:
-            if name in options:
-                raise InvalidRequestError(f"{name}= belongs to the provider, not to one call")
-        if cancel is not None and not isinstance(cancel, CancelToken):
-            raise InvalidRequestError("cancel must be a CancelToken")
-        if system is not None:
-            options["system"] = system
-
-        def plan(
-            messages: Prompt,
-            schema: Mapping[str, Any] | None = None,
-            more: Mapping[str, Any] | None = None,
-            broken: BrokenAnswer | None = None,
-        ) -> PreparedCall:
-            source, call_timeouts, model_name = self._plan_call(
-                messages,
-                model,
-                {**options, **(more or {})},
-                timeouts=timeouts,
-                retry=retry,
-                headers=headers,
-                schema=schema,
-                broken=broken,
-            )
-            return PreparedCall(source, call_timeouts, cancel, model_name)
-
-        return plan
-
     def _plan_call(
         self,
         messages: Prompt,
@@ -325,7 +272,7 @@ class Calls:
         options: dict[str, Any],
         *,
         timeouts: Timeouts | float | NotGiven | None,
-        retry: Any,
+        retry: Retry | NotGiven,
         headers: Mapping[str, str | None] | None,
         attempts: int = 1,
         schema: Mapping[str, Any] | None = None,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..messages import role_texts
 from ..types import Messages
 from .base import Provider, build_body
 
+if TYPE_CHECKING:
+    from .typed_calls import HistoricalCalls
+else:
+    HistoricalCalls = Provider
 
-class CodeLinkAva(Provider):
+
+class CodeLinkAva(HistoricalCalls):
     """``CodeLinkAva().stream("Hello")``; the model's name is validated but not sent.
 
     Source of the protocol: the published provider and a captured request of its client.
@@ -17,6 +22,7 @@ class CodeLinkAva(Provider):
 
     url = "https://ava-ai-ef611.web.app"
     working = False
+    options_type = "HistoricalOptions"
     sends_model = False
     supports_tools = False
     supports_gpt_35_turbo = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ..decoding.gemini import GeminiDecoder
@@ -14,6 +14,11 @@ from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
+if TYPE_CHECKING:
+    from .typed_calls import GeminiCalls
+else:
+    GeminiCalls = ListsModels
+
 _API_KEY_PREFIXES = ("AIza", "AQ.")
 """How API keys begin; the tokens of Vertex AI do not."""
 _TOKEN_PREFIX = "ya29."
@@ -22,7 +27,7 @@ _FOLDERS = ("tunedModels", "endpoints")
 """What the path may have in place of ``models``, if a model's name begins with it."""
 
 
-class Gemini(ListsModels):
+class Gemini(GeminiCalls):
     """``Gemini("gemini-2.5-flash", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and the other
@@ -40,6 +45,7 @@ class Gemini(ListsModels):
 
     url = "https://generativelanguage.googleapis.com"
     protocol = "gemini"
+    options_type = "GeminiOptions"
     schema_mode = "gemini"
     api_endpoint = "/models/{model}:streamGenerateContent?alt=sse"
     models_endpoint = "/models?pageSize=1000"

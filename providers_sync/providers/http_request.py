@@ -13,7 +13,8 @@ from ..types import Decoder
 class HTTPRequest:
     """A request, with its body encoded at once so that bad input raises before the call starts.
 
-    ``headers`` are those of the call, which override the provider's.
+    ``headers`` are those of the call, which override the provider's. ``hint`` is added to the error
+    if the server refuses the body.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class HTTPRequest:
         headers: dict[str, str | None],
         body: dict[str, Any] | None,
         decoder: Callable[[str], Decoder],
+        hint: str = "",
     ) -> None:
         self.method = method
         self.url = url
@@ -30,12 +32,13 @@ class HTTPRequest:
         self.body = body
         self.data = None if body is None else encode_json(body)
         self.decoder = decoder
+        self.hint = hint
         self.sent_headers: dict[str, str] = {}
         """All headers of the last attempt."""
 
     def with_body(self, body: dict[str, Any]) -> HTTPRequest:
         """Return the same request with another body."""
-        return HTTPRequest(self.method, self.url, self.headers, body, self.decoder)
+        return HTTPRequest(self.method, self.url, self.headers, body, self.decoder, self.hint)
 
 
 def encode_json(body: dict[str, Any]) -> bytes:

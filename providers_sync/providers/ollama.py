@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..decoding.ollama import OllamaDecoder
@@ -15,13 +15,18 @@ from ..types import Decoder, Messages
 from .base import build_body
 from .model_lists import ListsModels
 
+if TYPE_CHECKING:
+    from .typed_calls import OllamaCalls
+else:
+    OllamaCalls = ListsModels
+
 HOST_VARIABLE = "OLLAMA_HOST"
 _PORTS = {"http": 80, "https": 443}
 _PORT = 11434
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-class Ollama(ListsModels):
+class Ollama(OllamaCalls):
     """``Ollama("qwen3").stream("Hello", think=True, keep_alive="10m", num_ctx=8192)``.
 
     Messages, ``tools``, ``response_format`` and options may be in OpenAI's form or in Ollama's own;
@@ -33,6 +38,7 @@ class Ollama(ListsModels):
 
     url = "https://ollama.com"
     protocol = "ollama"
+    options_type = "OllamaOptions"
     schema_mode = "ollama"
     takes_prefix = True
     api_endpoint = "/api/chat"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .. import transport
@@ -11,15 +11,24 @@ from ..encoding.openai_chat import with_openai_files
 from ..encoding.options import check_one_answer
 from ..errors import APIStatusError, InvalidRequestError
 from ..types import Messages
-from .base import build_body
+from .base import Provider, build_body
+from .calls import with_keywords_of
 from .model_lists import ListsModels
 from .presets import PRESETS, complete_settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .keywords import OpenAISettings
+    from .typed_calls import OpenAICalls
+else:
+    OpenAICalls = ListsModels
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 """Fields of an assistant message that an answer of the same server may have had."""
 
 
-class OpenAICompatible(ListsModels):
+class OpenAICompatible(OpenAICalls):
     """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
@@ -31,6 +40,7 @@ class OpenAICompatible(ListsModels):
 
     url = "https://api.openai.com"
     protocol = "openai-chat"
+    options_type = "OpenAIOptions"
     schema_mode = "openai"
     api_endpoint = "/chat/completions"
     models_endpoint = "/models"
@@ -42,19 +52,23 @@ class OpenAICompatible(ListsModels):
     """The header of the key; ``None`` for ``Authorization: Bearer``."""
 
     @classmethod
-    def preset(cls, name: str, model: str | None = None, **settings: Any) -> OpenAICompatible:
+    @with_keywords_of(Provider.__init__)
+    def preset(
+        cls, name: str, model: str | None = None, **settings: Unpack[OpenAISettings]
+    ) -> OpenAICompatible:
         """Return the provider for a known server, with its address and the key from its variable.
 
         ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``settings`` are those of the
         constructor. Another ``base_url`` gets the environment's key only if it is the vendor's own.
         Raises ``InvalidRequestError``, which lists the known names, or says what a preset needs.
         """
-        settings = transport.mask_secrets(settings)  # error reports may show local variables
+        masked = transport.mask_secrets(settings)
+        del settings  # error reports may show local variables
         if name not in PRESETS:
             raise InvalidRequestError(
                 f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}"
             )
-        provider = cls(model, **complete_settings(name, settings))
+        provider = cls(model, **complete_settings(name, masked))
         preset = PRESETS[name]
         found = preset.find_key()
         provider.api_key_variable = found[1] if found else preset.api_key_variable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ..decoding.responses import ResponsesDecoder
@@ -15,12 +15,17 @@ from .continuation_request import BrokenAnswer
 from .http_request import HTTPRequest
 from .model_lists import ListsModels
 
+if TYPE_CHECKING:
+    from .typed_calls import ResponsesCalls
+else:
+    ResponsesCalls = ListsModels
+
 _INCLUDE = re.compile(r"Encrypted content|encrypted_content|\binclude\b")
 _STORE = re.compile(r"""(['"`:.]\s*|parameter )store\b""")
 """How servers name the fields that they do not know; not "the vector store …"."""
 
 
-class OpenAIResponses(ListsModels):
+class OpenAIResponses(ResponsesCalls):
     """``OpenAIResponses("gpt-5", api_key=…).stream("Hello")``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and
@@ -42,6 +47,7 @@ class OpenAIResponses(ListsModels):
 
     url = "https://api.openai.com"
     protocol = "responses"
+    options_type = "ResponsesOptions"
     schema_mode = "openai"
     api_endpoint = "/responses"
     models_endpoint = "/models"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from .. import transport
-from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
-from ..stream import CancelToken, PreparedCall
-from ..types import Messages, Prompt, SystemPrompt
-from .calls import Calls
-from .validation import mask_argument
+from ..stream import PreparedCall
+from ..types import Messages, Prompt
+from .calls import Calls, with_keywords_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..tools import Run
     from ..tools.settings import Approve, DecideUnknown
     from ..tools.typed_run import TypedRun
+    from .keywords import AnyRun
 
 T = TypeVar("T")
 
@@ -29,6 +29,44 @@ class Runs(Calls):
     supports_tools = True
     """Whether the protocol has tools."""
 
+    @with_keywords_of(Calls.prepare, "continue_after_break")
+    def prepare_run(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        tools: Sequence[Any],
+        max_rounds: int = 10,
+        parallel: int = 8,
+        tool_timeout: float | None = 60,
+        approve: Approve | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        on_error: Literal["tell", "raise"] = "tell",
+        on_unknown: Literal["raise"] | DecideUnknown = "raise",
+        **call: Any,
+    ) -> PreparedCall:
+        """Validate the arguments of ``run`` and return the call, for adapters; send nothing."""
+        from ..tools import RunSettings, prepare_run  # late: few need it
+
+        call = transport.mask_secrets(call)
+        if not self.supports_tools:
+            raise InvalidRequestError(f"{type(self).__name__} has no tools: use another provider")
+        settings = RunSettings(
+            max_rounds=max_rounds,
+            parallel=parallel,
+            tool_timeout=tool_timeout,
+            approve=approve,
+            journal=journal,
+            on_error=on_error,
+            on_unknown=on_unknown,
+        )
+        plan, typed = self._planned(model, **call)
+
+        def plan_round(messages: Messages, more: Mapping[str, Any]) -> PreparedCall:
+            return plan(messages, typed and typed["target"].schema, more)
+
+        return prepare_run(plan_round, messages, tools, call.get("tool_choice"), settings, typed)
+
     @overload
     def run(
         self,
@@ -37,19 +75,17 @@ class Runs(Calls):
         *,
         tools: Sequence[Any],
         into: None = None,
-        max_rounds: int = 10,
-        parallel: int = 8,
-        tool_timeout: float | None = 60,
-        approve: Approve | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        on_error: Literal["tell", "raise"] = "tell",
-        on_unknown: Literal["raise"] | DecideUnknown = "raise",
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        **call: Unpack[AnyRun],
+    ) -> Run: ...
+    @overload
+    def run(
+        self,
+        messages: Prompt,
+        model: str | None = None,
+        *,
+        tools: Sequence[Any],
+        into: None = None,
+        **call: Any,
     ) -> Run: ...
     @overload
     def run(
@@ -59,21 +95,7 @@ class Runs(Calls):
         *,
         tools: Sequence[Any],
         into: type[T],
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        max_rounds: int = 10,
-        parallel: int = 8,
-        tool_timeout: float | None = 60,
-        approve: Approve | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        on_error: Literal["tell", "raise"] = "tell",
-        on_unknown: Literal["raise"] | DecideUnknown = "raise",
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        **call: Any,
     ) -> TypedRun[T]: ...
     @overload
     def run(
@@ -83,45 +105,12 @@ class Runs(Calls):
         *,
         tools: Sequence[Any],
         into: Any,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        max_rounds: int = 10,
-        parallel: int = 8,
-        tool_timeout: float | None = 60,
-        approve: Approve | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        on_error: Literal["tell", "raise"] = "tell",
-        on_unknown: Literal["raise"] | DecideUnknown = "raise",
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
+        **call: Any,
     ) -> TypedRun[Any]: ...
+    @with_keywords_of(prepare_run)
     def run(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        tools: Sequence[Any],
-        into: Any = None,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        max_rounds: int = 10,
-        parallel: int = 8,
-        tool_timeout: float | None = 60,
-        approve: Approve | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        on_error: Literal["tell", "raise"] = "tell",
-        on_unknown: Literal["raise"] | DecideUnknown = "raise",
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Any:
+        self, messages: Prompt, model: str | None = None, *, tools: Sequence[Any], **call: Any
+    ) -> Run:
         """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
         Returns a ``Run``, which reads like a ``Stream`` over all rounds.
@@ -149,65 +138,5 @@ class Runs(Calls):
         Raises ``InvalidRequestError`` before anything is sent, ``ToolError`` if the run cannot go
         on, and what ``stream`` raises.
         """
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        return self.prepare_run(
-            messages,
-            model,
-            tools=tools,
-            into=into,
-            repairs=repairs,
-            skip_invalid=skip_invalid,
-            max_rounds=max_rounds,
-            parallel=parallel,
-            tool_timeout=tool_timeout,
-            approve=approve,
-            journal=journal,
-            on_error=on_error,
-            on_unknown=on_unknown,
-            system=system,
-            timeouts=timeouts,
-            retry=retry,
-            headers=headers,
-            cancel=cancel,
-            **options,
-        ).open()
-
-    def prepare_run(
-        self,
-        messages: Prompt,
-        model: str | None = None,
-        *,
-        tools: Sequence[Any],
-        into: Any = None,
-        repairs: int | NotGiven = NOT_GIVEN,
-        skip_invalid: bool = False,
-        system: SystemPrompt | None = None,
-        timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
-        headers: Mapping[str, str | None] | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> PreparedCall:
-        """Validate the arguments of ``run`` and return the call, for adapters; send nothing."""
-        from ..tools import RunSettings, prepare_run  # late: few need it
-
-        headers, options = mask_argument(headers), transport.mask_secrets(options)
-        if not self.supports_tools:
-            raise InvalidRequestError(f"{type(self).__name__} has no tools: use another provider")
-        names = [field.name for field in dataclasses.fields(RunSettings) if field.name in options]
-        settings = RunSettings(**{name: options.pop(name) for name in names})
-        choice = options.get("tool_choice")
-        plan = self._planner(model, options, system, timeouts, retry, headers, cancel)
-
-        typed = None
-        if into is not None:
-            from ..typed import typed_arguments
-
-            typed = typed_arguments(into, repairs, skip_invalid)
-        elif skip_invalid or repairs is not NOT_GIVEN:
-            raise InvalidRequestError("repairs= and skip_invalid= need into=")
-
-        def plan_round(messages: Messages, more: Mapping[str, Any]) -> PreparedCall:
-            return plan(messages, typed and typed["target"].schema, more)
-
-        return prepare_run(plan_round, messages, tools, choice, settings, typed)
+        call = transport.mask_secrets(call)
+        return cast("Run", self.prepare_run(messages, model, tools=tools, **call).open())

@@ -7,15 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from .. import option_hints, transport
 from .. import retry as _retry
-from .. import transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts, __version__
 from ..errors import (
     APIConnectionError,
+    APIStatusError,
     AuthenticationError,
     InvalidRequestError,
     ModelNotSupportedError,
 )
+from ..retry import Retry
 from .connections import Certificate, Connections
 from .headers import ask_for_key, merge_headers
 from .http_request import HTTPRequest, encode_json
@@ -64,6 +66,8 @@ class ProviderSettings:
     """The address that ``api_endpoint`` is appended to."""
 
     # Set by each provider class.
+    options_type: ClassVar[str] = ""
+    """The ``TypedDict`` of ``options`` that has the options; empty: any name is taken as it is."""
     sends_model: ClassVar[bool] = True
     """False if the protocol has no field for the model's name."""
     default_base_url: ClassVar[str]
@@ -83,7 +87,7 @@ class ProviderSettings:
         query: Mapping[str, str] | None = None,
         proxy: str | Literal[False] | NotGiven | None = NOT_GIVEN,
         timeouts: Timeouts | float | NotGiven | None = NOT_GIVEN,
-        retry: Any = NOT_GIVEN,
+        retry: Retry | NotGiven = NOT_GIVEN,
         verify: bool | str | os.PathLike[str] | NotGiven = NOT_GIVEN,
         cert: Certificate | None = None,
         session: transport.Session | None = None,
@@ -115,8 +119,16 @@ class ProviderSettings:
         self._defaults = validate_options(defaults)
         # Raises now, not in the first call, for a value unfit for JSON.
         encode_json({**self._defaults, **self._extra_body})
+        self._hint = self._checked_names(self._defaults)
         if model is not None:
             self.get_model(model)
+
+    def _checked_names(self, options: Mapping[str, Any]) -> str:
+        """Warn of options that are probably misspelt; return the hint, empty if there are none."""
+        hint = option_hints.hint(self.options_type, options)
+        if hint:
+            option_hints.warn_of(hint)
+        return hint
 
     @classmethod
     def environment_url(cls) -> tuple[str, str] | None:
@@ -214,7 +226,9 @@ class ProviderSettings:
             request.sent_headers = {**request.sent_headers, **attempt.sent_headers}
 
     def _explain(self, error: Exception, request: HTTPRequest) -> None:
-        """Add the remedy if no key was set, and remove secrets from the error."""
+        """Add the remedy if it is known, and remove secrets from the error."""
+        if isinstance(error, APIStatusError) and error.status_code in (400, 422) and request.hint:
+            error.args = (f"{error}; {request.hint}",)
         if isinstance(error, AuthenticationError) and not self._api_key:
             error.args = (f"{error}; {self._key_advice()}",)
         transport.redact(self._secrets(request), error)

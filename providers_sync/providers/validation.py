@@ -30,6 +30,8 @@ _REPLACEMENTS = {
     "azure_ad_token_provider": "api_key= (of the provider), which may be a function",
 }
 """What other clients call a setting, and its name here."""
+_NOT_EXTRA = ("stream", "messages", "input", "contents")
+"""Keys of the body that an answer depends on: where the messages are, and how it comes."""
 _OF_RUNS = ("max_rounds", "tool_timeout", "approve", "journal", "on_error", "on_unknown")
 
 
@@ -233,6 +235,12 @@ def validate_extra_body(extra_body: object) -> dict[str, Any]:
         return {}
     if not isinstance(extra_body, Mapping) or not all(isinstance(k, str) for k in extra_body):
         raise InvalidRequestError("extra_body must be a dict whose keys are strings")
+    for name in _NOT_EXTRA:
+        if name in extra_body:
+            remedy = (
+                "stream() reads a stream" if name == "stream" else "they are the first argument"
+            )
+            raise InvalidRequestError(f"extra_body cannot replace {name!r}: {remedy}")
     return dict(extra_body)
 
 

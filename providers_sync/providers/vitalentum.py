@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..messages import role_texts
 from ..types import Messages
 from .base import Provider, build_body
 
+if TYPE_CHECKING:
+    from .typed_calls import HistoricalCalls
+else:
+    HistoricalCalls = Provider
 
-class Vitalentum(Provider):
+
+class Vitalentum(HistoricalCalls):
     """``Vitalentum().stream("Hello")``; the model's name is validated but not sent.
 
     Source of the protocol: the published provider and a captured request of its client.
@@ -18,6 +23,7 @@ class Vitalentum(Provider):
 
     url = "https://app.vitalentum.io"
     working = False
+    options_type = "HistoricalOptions"
     sends_model = False
     supports_tools = False
     supports_gpt_35_turbo = True

@@ -53,6 +53,10 @@ _SENSITIVE_PACKAGES |= {"sseclient", "encodings", "email"}
 _HARMLESS_TYPES = (bool, int, float, BaseException, type(None))
 
 
+_MAPPINGS = ("extra_body", "headers", "query")
+"""Arguments that are dicts."""
+
+
 class Secret(str):
     """A string that is sent but never shown: tools that print local variables show stars."""
 
@@ -76,7 +80,7 @@ def mask_secrets(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _masked(name: object, value: Any) -> Any:
-    if name == "extra_body" and isinstance(value, Mapping):  # options that may be secret
+    if name in _MAPPINGS and isinstance(value, Mapping):  # which may hold secrets
         return mask_secrets(value)
     return Secret(value) if _is_secret(name, value) else value
 

@@ -19,11 +19,8 @@ Plan = Callable[[Prompt, Union[Mapping[str, Any], None]], PreparedCall]
 """Prepares a call of messages, whose answer has a JSON schema."""
 
 
-def prepare_typed(
-    plan: Plan, messages: Prompt, into: Any, repairs: int | NotGiven, skip_invalid: bool
-) -> PreparedCall:
-    """Return the call that asks for an answer of the type ``into``; raise for bad input."""
-    arguments = typed_arguments(into, repairs, skip_invalid)
+def prepare_typed(plan: Plan, messages: Prompt, arguments: dict[str, Any]) -> PreparedCall:
+    """Return the call that asks for a typed answer, with the result of ``typed_arguments``."""
     target: Target[Any] = arguments["target"]
     question = to_messages(messages)
 
