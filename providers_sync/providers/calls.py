@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from .. import transport
+from .. import observing, transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
@@ -314,7 +314,12 @@ class Calls:
                 schema=schema,
                 broken=broken,
             )
-            return PreparedCall(source, call_timeouts, cancel, model_name)
+            call = PreparedCall(source, call_timeouts, cancel, model_name)
+            if observing.observe is None:
+                return call
+            asked = {**options, **(more or {})}
+            question = observing.Question(self, model_name, messages, asked, schema)
+            return replace(call, question=question)
 
         return plan
 
