@@ -350,14 +350,17 @@ def test_exporter_that_waits_holds_up_no_other_stream() -> None:
 
     memory = Memory()
     memory.tracers.add_span_processor(Slow())
-    with serve([["Hi"], ["Ho"]]) as server, instrumented(memory):
+    with serve([["Hi", stall()], ["Ho"]]) as server, instrumented(memory):
         first = openai(server.url).stream("Hi")
-        wait_until(lambda: bool(names))  # the attempt has ended
+        assert next(first) == "Hi"
+        first.cancel()
+        wait_until(lambda: bool(names))  # the exporter holds a worker up
         with instrumented(Memory()):
             assert openai(server.url).complete("Ho").text == "Ho"
+        assert memory.spans("chat m") == []
         go.set()
-        assert first.read() == "Hi"
-    assert "providers-sync-reader" not in names
+        wait_until(lambda: len(names) == 2)
+    assert set(names) == {"providers-sync-request"}
 
 
 # --- processes, and the state of the process

@@ -7,6 +7,7 @@ request.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ class CallSpan:
         )
         self._context = set_span_in_context(self._span)
         self._pid = os.getpid()
-        self._open_attempts: list[_AttemptSpan] = []
+        self._open_attempts: list[AttemptSpan] = []
         self._records = self._span.is_recording()
         if self._records:
             self._span.set_attributes(attributes.of_question(question))
@@ -80,6 +81,7 @@ class CallSpan:
 
     @never_raises
     def _attempt(self, channel: Channel, url: str, is_played: bool) -> CallStep:
+        self._end_attempt()
         if not self._records:
             return UNWATCHED
         found = attributes.of_server(url)
@@ -89,9 +91,14 @@ class CallSpan:
         span = self._telemetry.tracer.start_span(
             "chat attempt", context=self._context, attributes=found
         )
-        step = _AttemptSpan(span, self._context, channel)
-        self._open_attempts = [step]
+        step = AttemptSpan(span, self._context, channel)
+        self._open_attempts.append(step)
         return step
+
+    def _end_attempt(self) -> None:
+        """End the span of the last attempt; once, in whichever thread comes first."""
+        with contextlib.suppress(IndexError):
+            self._open_attempts.pop().end()
 
     def tool(self, call: ToolCall) -> CallStep:
         """Return the span of one call of a function."""
@@ -117,20 +124,18 @@ class CallSpan:
         if os.getpid() != self._pid:
             return
         channel = channel_of(stream)
-        error, now = channel.error, time.time()
-        late_s = monotonic() - (channel.ended_at or monotonic())
+        error = channel.error
         first_s = None
         if channel.first_event_at is not None:
             first_s = channel.first_event_at - channel.deadlines.started_at
-        for attempt in self._open_attempts:
-            attempt.__exit__(None, None, None)
+        self._end_attempt()
         if self._records:
             self._span.set_attributes(attributes.of_end(stream, first_s))
             if self._telemetry.captures_content:
                 self._span.set_attributes(contents.of_output(stream))
             if _is_failure(error):
                 _set_error(self._span, error)
-        self._span.end(int((now - late_s) * 1e9))
+        self._span.end(_wall_clock(channel.ended_at))
         kind = type(error).__name__ if _is_failure(error) else None
         with_span = context.attach(self._context)  # so that metrics may have exemplars
         try:
@@ -143,9 +148,8 @@ class _Span(CallStep):
     """A span below that of the call, and current while ``run`` runs."""
 
     def __init__(self, span: Span, parent: context.Context) -> None:
+        self._span = span
         self._context = set_span_in_context(span, parent)
-        self._open = [span]
-        self._pid = os.getpid()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         token = self._attach()
@@ -163,38 +167,38 @@ class _Span(CallStep):
     def _detach(self, token: Any) -> None:
         context.detach(token)
 
-    @never_raises
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        try:
-            span = self._open.pop()  # whoever is first: a worker, or the end of the call
-        except IndexError:
-            return
-        if os.getpid() == self._pid:  # else it is the parent's
-            self._finish(span, error)
-            span.end()
 
-    def _finish(self, span: Span, error: BaseException | None) -> None:
-        raise NotImplementedError
+class AttemptSpan(_Span):
+    """The span of one request: from before it is sent to the end of its response.
 
-
-class _AttemptSpan(_Span):
-    """The span of one request: from before it is sent to the end of its response."""
+    That end may come in the reader thread, which must not wait for an exporter: it is noted there,
+    and ``end`` is called when the next attempt begins, or the call has ended.
+    """
 
     def __init__(self, span: Span, parent: context.Context, channel: Channel) -> None:
         super().__init__(span, parent)
         self._channel = channel
+        self._noted: tuple[BaseException | None, int | None, float] | None = None
+        """Error, status and moment of the end, once it has come."""
 
-    def _finish(self, span: Span, error: BaseException | None) -> None:
-        channel = self._channel
-        if channel.status is not None:
-            span.set_attribute("http.response.status_code", channel.status)
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._noted = error, self._channel.status, monotonic()
+
+    @never_raises
+    def end(self) -> None:
+        """End the span; if the attempt has not ended, the call has."""
+        channel, span = self._channel, self._span
+        error, status, ended_at = self._noted or (None, channel.status, channel.ended_at)
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
         if error is None or isinstance(error, (CallEnded, GeneratorExit)):
             error = channel.error  # of who has ended the call
         if _is_failure(error):
             _set_error(span, error)
-        elif channel.status is not None and channel.status >= 400:  # another body is tried
-            span.set_status(Status(StatusCode.ERROR, f"status {channel.status}"))
-            span.set_attribute("error.type", str(channel.status))
+        elif status is not None and status >= 400:  # another body is tried
+            span.set_status(Status(StatusCode.ERROR, f"status {status}"))
+            span.set_attribute("error.type", str(status))
+        span.end(_wall_clock(ended_at))
 
 
 class ToolSpan(_Span):
@@ -220,16 +224,24 @@ class ToolSpan(_Span):
         self._result = result
         return result
 
-    def _finish(self, span: Span, error: BaseException | None) -> None:
+    @never_raises
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        span = self._span
         if self._telemetry.captures_content:
             call = self._call
             arguments = call.raw if call.arguments is None else call.arguments
             span.set_attributes(contents.of_tool(arguments, self._result))
         if error is not None:
             _set_error(span, error)
-        kind = None if error is None else type(error).__name__
+        span.end()
+        name = None if error is None else type(error).__name__
         seconds = monotonic() - self._started_at
-        self._telemetry.instruments.record_tool(self._call.name, seconds, kind)
+        self._telemetry.instruments.record_tool(self._call.name, seconds, name)
+
+
+def _wall_clock(moment: float | None) -> int | None:
+    """Return a moment of ``monotonic`` as OpenTelemetry has it; ``None``: now."""
+    return None if moment is None else int((time.time() - (monotonic() - moment)) * 1e9)
 
 
 def _is_failure(error: BaseException | None) -> bool:

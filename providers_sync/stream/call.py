@@ -48,7 +48,6 @@ class Call:
         """When it looks at the call at the latest, also because it was told to."""
         self._context = context
         observer = channel.observer
-        self._is_observed = observer is not None
         if observer is not None:
             context.run(observer.enter)
         self._steps = context.run(source, channel)
@@ -250,8 +249,6 @@ class Call:
     def settles_at_once(self) -> bool:
         """Whether ``settle`` takes no time: no other request follows, and nothing is written."""
         channel = self.channel
-        if self._is_observed:
-            return False
         has_begun = channel.started and not channel.may_continue
         is_last = self.failure is None or has_begun or channel.ended
         return is_last and channel.tape is None and not call_log.is_on(call_log.DEBUG)
