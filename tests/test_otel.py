@@ -94,7 +94,7 @@ def test_span_says_what_was_asked_and_how_the_answer_ended(memory: Memory) -> No
     reply = [text("Hel"), text("lo"), finish("length"), usage(7, 2)]
     with serve([reply]) as server:
         provider = openai(server.url, temperature=0.2)
-        stream = provider.stream("Hi", max_tokens=5, stop="x", top_p=None, n=True)
+        stream = provider.stream("Hi", max_tokens=5, stop="x", top_p=None)
         assert stream.read() == "Hello"
     found = said(memory.call())
     assert {**found, "server.port": 0} == {

@@ -101,9 +101,6 @@ def of_question(question: Question) -> dict[str, Any]:
             value = options.get(option)
             if isinstance(value, kinds) and not isinstance(value, bool):
                 found[f"gen_ai.request.{name}"] = value
-    count = options.get("n")
-    if isinstance(count, int) and not isinstance(count, bool) and count != 1:
-        found["gen_ai.request.choice.count"] = count
     stop = options.get("stop")
     texts = [stop] if isinstance(stop, str) else stop
     if isinstance(texts, (list, tuple)) and all(isinstance(each, str) for each in texts):
