@@ -84,8 +84,8 @@ _LAZY_PROVIDERS = {
     "Vitalentum",
 }
 _LAZY_MODULES = {
-    *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "recording"),
-    *("testing", "web"),
+    *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "otel"),
+    *("recording", "testing", "web"),
 }
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 

@@ -47,6 +47,8 @@ class Candidate:
         """Yield the provider's responses."""
         self.started_at = monotonic()
         channel.model = self.model
+        if channel.observer is not None:
+            channel.observer.use(self.provider, self.model)
         return self._source(channel)
 
     def seconds(self) -> float:
@@ -81,7 +83,7 @@ class FailoverLoop:
         while remaining:
             candidate = remaining.pop(self._pick(remaining, call, broken_by))
             if failure is not None:
-                _log_failover(failure, candidate.provider)
+                _note_failover(failure, candidate.provider, channel)
                 failure = None
             channel.timeouts = replace(candidate.timeouts, total=total)
             try:
@@ -153,11 +155,13 @@ class FailoverLoop:
                 self._breakers.record_end(candidate.index, call, health)
 
 
-def _log_failover(failure: ProviderFailure, following: Provider) -> None:
+def _note_failover(failure: ProviderFailure, following: Provider, channel: Channel) -> None:
     text = "%s failed after %.2f s: %s; trying %s"
     names = describe(failure.provider), describe(following)
     reason = call_log.reason(failure.error)
     call_log.write(call_log.INFO, text, names[0], failure.seconds, reason, names[1])
+    if (observer := channel.observer) is not None:
+        observer.note("failover", failure.error, {"failed": names[0], "next": names[1]})
 
 
 def _health_after_error(error: ProviderError) -> ProviderHealth:

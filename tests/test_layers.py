@@ -55,7 +55,12 @@ LAYERS = [
     "llm_plugin.settings",
     "llm_plugin.messages llm_plugin.model_names",
     # integrations
-    "local notebook web testing",
+    "otel.instrumentor",
+    "local notebook web testing otel",
+    # inside otel
+    "otel.call_span",
+    "otel.contents",
+    "otel.attributes otel.instruments otel.safety",
     "notebook_output",
     "notebook_calls notebook_media",
     "notebook_bundles",
@@ -203,7 +208,7 @@ LAYERS = [
     "threads",
     "rate_limit",
     "server_limits token_estimates",
-    "config call_log",
+    "config call_log observing",
     "errors",
     "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons option_hints",
@@ -232,6 +237,7 @@ ONLY_IMPORTER = {
     "llm": "llm_plugin",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
+    "opentelemetry": "otel",
     "pandas": "batch.result_table",
     "pyarrow": "batch.result_table",
     "requests": "transport",
@@ -250,7 +256,7 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
-    *("anyio", "httpx2", "mcp", "llm", "click"),
+    *("anyio", "httpx2", "mcp", "llm", "click", "opentelemetry"),
 }
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}

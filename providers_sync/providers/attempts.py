@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
-from .. import call_log, retry, transport
+from .. import call_log, observing, retry, transport
 from ..clock import monotonic
 from ..config import ERROR_BODY_S, Timeouts
 from ..errors import (
@@ -84,7 +84,7 @@ class AttemptLoop:
             deadlines.total_time_left,
             lambda: channel.started,
             deadlines.started_at,
-            self._log_retry,
+            functools.partial(self._note_retry, channel),
         )
         for attempt in in_context(context.copy(), attempts):
             with attempt:
@@ -115,31 +115,25 @@ class AttemptLoop:
                 if self._rate_limit is not None:
                     turn = self._take_turn(channel, self._rate_limit)
                 self._request.sent_headers = self._headers(self._request)
-            total = channel.deadlines.total_time_left()
-            attempt = transport.RequestAttempt(
-                connect_s=channel.timeouts.connect,
-                read_s=None if channel.timeouts.total is None else max(total, 0.001),
-                on_connected=channel.connected if turn is None else _note_connected(channel, turn),
-                on_sent=channel.sent,
-                silence_s=_longest_silence(channel.timeouts),
-            )
+            attempt = _new_attempt(channel, turn)
             channel.start_attempt(attempt.stop)
             channel.status = None
             self._log("sending %s, attempt %d", channel.attempts)
-            try:
-                yield from self._exchange(channel, attempt, recording, turn)
-                return
-            except transport.AttemptStopped:
-                raise channel.interruption() from None
-            except APIStatusError as error:
-                if turn is not None:
-                    turn.note_error(error)
-                body = self._request.body and self._amended(self._request.body, error)
-                if not body:
-                    raise
-                self._request = self._request.with_body(body)
-            finally:
-                attempt.release_socket()
+            with self._step(channel, is_played=bool(recording)) as step:
+                try:
+                    yield from self._exchange(channel, attempt, recording, turn, step)
+                    return
+                except transport.AttemptStopped:
+                    raise channel.interruption() from None
+                except APIStatusError as error:
+                    if turn is not None:
+                        turn.note_error(error)
+                    body = self._request.body and self._amended(self._request.body, error)
+                    if not body:
+                        raise
+                    self._request = self._request.with_body(body)
+                finally:
+                    attempt.release_socket()
         finally:
             if turn is not None:
                 turn.end()
@@ -171,11 +165,12 @@ class AttemptLoop:
         attempt: transport.RequestAttempt,
         recording: Any,
         turn: Turn | None,
+        step: observing.CallStep,
     ) -> Readings:
         response: Any = (
-            self._send(self._request, attempt)
+            step.run(self._send, self._request, attempt)
             if channel.tape is None
-            else self._open(channel, attempt, recording)
+            else step.run(self._open, channel, attempt, recording)
         )
         channel.status = response.status
         try:
@@ -205,7 +200,13 @@ class AttemptLoop:
         secrets = functools.partial(self._secrets, self._request)
         return channel.tape.record(self._request, channel, send, secrets)
 
-    # --- logging, always without a lock
+    # --- logging and observing, always without a lock
+
+    def _step(self, channel: Channel, *, is_played: bool) -> observing.CallStep:
+        """Return the step of the attempt that starts now."""
+        if (observer := channel.observer) is None:
+            return observing.UNWATCHED
+        return observer.attempt(channel, self._request.url, is_played)
 
     def _logged(self, readings: Readings, channel: Channel) -> Readings:
         """Log the outcome when the source is closed or fails."""
@@ -231,9 +232,24 @@ class AttemptLoop:
             name = f"{self._request.method} {transport.redact_text(secrets, url)}"
             call_log.write(level, text, name, *args)
 
-    def _log_retry(self, error: BaseException, seconds: float, attempt: int) -> None:
+    def _note_retry(
+        self, channel: Channel, error: BaseException, seconds: float, attempt: int
+    ) -> None:
         text = "retrying %s in %.2f s after attempt %d: %s"
         self._log(text, seconds, attempt, call_log.reason(error), level=call_log.INFO)
+        if (observer := channel.observer) is not None:
+            observer.note("retry", error, {"attempt": attempt, "delay_s": seconds})
+
+
+def _new_attempt(channel: Channel, turn: Turn | None) -> transport.RequestAttempt:
+    total = channel.deadlines.total_time_left()
+    return transport.RequestAttempt(
+        connect_s=channel.timeouts.connect,
+        read_s=None if channel.timeouts.total is None else max(total, 0.001),
+        on_connected=channel.connected if turn is None else _note_connected(channel, turn),
+        on_sent=channel.sent,
+        silence_s=_longest_silence(channel.timeouts),
+    )
 
 
 def _note_connected(channel: Channel, turn: Turn) -> Callable[[], None]:

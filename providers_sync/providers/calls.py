@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from .. import option_hints, transport
+from .. import observing, option_hints, transport
 from ..config import NOT_GIVEN, NotGiven, Timeouts
 from ..errors import InvalidRequestError
 from ..messages import to_messages
@@ -129,7 +129,12 @@ class Calls:
                     broken=broken,
                 )
             is_told = True
-            return PreparedCall(source, call_timeouts, cancel, model_name)
+            call = PreparedCall(source, call_timeouts, cancel, model_name)
+            if observing.observe is None:
+                return call
+            asked = {**options, **(more or {})}
+            question = observing.Question(self, model_name, messages, asked, schema)
+            return replace(call, question=question)
 
         return plan, typed
 

@@ -84,7 +84,10 @@ class ContinuedAnswer:
             part.is_joined = channel.started
             said = part.said()
             text = "asking for the rest of an answer that broke after %d characters: %s"
-            call_log.write(call_log.INFO, text, sum(map(len, said)), call_log.reason(broke))
+            characters = sum(map(len, said))
+            call_log.write(call_log.INFO, text, characters, call_log.reason(broke))
+            if (observer := channel.observer) is not None:
+                observer.note("join", broke, {"characters": characters})
             broken = BrokenAnswer("".join(said), part.decoder, channel.server)
             try:
                 source = context.copy().run(self._rest, broken)

@@ -278,6 +278,11 @@ def api_key_of(provider: ProviderSettings) -> str | None:
     return None if callable(provider._api_key) else provider._api_key
 
 
+def defaults_of(provider: ProviderSettings) -> Mapping[str, Any]:
+    """Return the options of every call; none for a ``Failover``, whose providers have them."""
+    return getattr(provider, "_defaults", {})
+
+
 def uses_default_url(provider: ProviderSettings) -> bool:
     """Return whether neither the caller nor the environment set a ``base_url``."""
     return provider._uses_default_url

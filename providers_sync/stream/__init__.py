@@ -14,6 +14,7 @@ from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel
 from .contexts import in_context
 from .prepared import PreparedCall
+from .reader import do_left
 from .reading import Reading, Source
 from .stream import (
     Stream,
@@ -47,6 +48,7 @@ __all__ = [
     "call_at_end",
     "channel_of",
     "current_batch",
+    "do_left",
     "ended_completion",
     "explain",
     "fetch_batch",

@@ -47,6 +47,9 @@ class Call:
         self.known_at = math.inf
         """When it looks at the call at the latest, also because it was told to."""
         self._context = context
+        observer = channel.observer
+        if observer is not None:
+            context.run(observer.enter)
         self._steps = context.run(source, channel)
 
     # --- in a worker thread

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
+from ..observing import CallObserver
 from ..types import Citation, Delta, Extra, Finish, Join, ProtocolMessage, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
@@ -51,6 +52,9 @@ class Channel(Wakeup):
         since = earlier.deadlines.started_at if earlier else None
         self.deadlines: Deadlines = Deadlines(timeouts, since)
         self.attend: Attendant = nobody
+        self.observer: CallObserver | None = earlier.observer if earlier else None
+        """What watches the call, until its end."""
+        self.first_event_at: float | None = earlier.first_event_at if earlier else None
         self.first_text_at: float | None = earlier.first_text_at if earlier else None
         self.ended_at: float | None = None
         self.attempts: int = earlier.attempts if earlier else 0
@@ -222,6 +226,7 @@ class Channel(Wakeup):
                 return False
         self.started = self.is_open = True
         self._set_deadline("idle", self.idle_s)
+        self.first_event_at = self.first_event_at or self.deadlines.since
         self.buffer, self._held = self.buffer + self._held, []
         if self.on_start is not None:
             self.on_start()
@@ -362,5 +367,6 @@ class Channel(Wakeup):
         self.make_locks()
         self._stop, self.attend = lambda: None, nobody
         self.on_end = None  # it might wait for a lock that the parent held
+        self.observer = None  # that of the parent goes on
         with self.lock:
             self._set_end(ProviderError(reason))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
+from .. import observing
 from ..config import Timeouts
 from .cancel import CancelToken
 from .channel import Channel
@@ -28,6 +29,8 @@ class PreparedCall:
         default=Stream, repr=False, compare=False
     )
     """The class of the stream, or a function that makes it."""
+    question: observing.Question | None = field(default=None, repr=False, compare=False)
+    """What an observer is told, if there is one."""
 
     def open(self) -> Stream:
         """Run the source in a thread; return its stream once the headers have arrived.
@@ -37,7 +40,7 @@ class PreparedCall:
         """
         stream = self.unstarted()
         try:
-            start(stream, self.source, self.context.copy())
+            self._start(stream)
             channel_of(stream).wait_for_headers()
         except BaseException:  # Ctrl-C while waiting
             stream.close()
@@ -51,8 +54,15 @@ class PreparedCall:
         Raises ``ProviderError`` if no thread can be started.
         """
         stream = self.unstarted()
-        start(stream, self.source, self.context.copy())
+        self._start(stream)
         return stream
+
+    def _start(self, stream: Stream) -> None:
+        context = self.context.copy()
+        observe = observing.observe
+        if self.question is not None and observe is not None:
+            channel_of(stream).observer = context.run(observe, self.question)
+        start(stream, self.source, context)
 
     def unstarted(self) -> Stream:
         """Return its stream without running anything, for a caller that has already stopped."""

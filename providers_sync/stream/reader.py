@@ -15,6 +15,7 @@ import os
 import selectors
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ..clock import monotonic
@@ -57,7 +58,7 @@ class Reader:
             self._waker.wake()
 
     def wake(self) -> None:
-        """Let the thread look at what was dropped; takes no lock."""
+        """Let the thread look at what was left to it; takes no lock."""
         if self._wakes_at > NOW:
             self._waker.wake()
 
@@ -84,8 +85,12 @@ class Reader:
             self._read(ready[start : start + READ_STREAMS])
         while self._inbox:
             self._look(self._inbox.popleft())
-        while _dropped:
-            _dropped.popleft().close()
+        while _left:
+            work = _left.popleft()
+            try:
+                workers.run(work)
+            except ProviderError:  # no thread can be started
+                work()
 
     def _wait_s(self) -> float:
         """Fire the deadlines that have passed; return the seconds until the next one."""
@@ -96,12 +101,12 @@ class Reader:
         if not self._calls:
             at = min(at, self._idle_until)
         self._wakes_at = NOW if self._ready else at
-        if self._inbox or self._ready or _dropped:  # read after ``_wakes_at`` is set: see ``post``
+        if self._inbox or self._ready or _left:  # read after ``_wakes_at`` is set: see ``post``
             return 0
         return min(max(at - now, 0), LONGEST_WAIT_S)
 
     def _may_end(self) -> bool:
-        if self._inbox or _dropped or monotonic() < self._idle_until:
+        if self._inbox or _left or monotonic() < self._idle_until:
             return False
         with _lock:
             if self._inbox:
@@ -253,15 +258,25 @@ class Reader:
 _lock = threading.RLock()
 """Held while a reader is found or ends. Reentrant: a signal handler may start a stream."""
 _current: Reader | None = None
-_dropped: deque[Any] = deque()
-"""Streams that a finalizer could not close without waiting for their locks."""
+_left: deque[Callable[[], None]] = deque()
+"""What a finalizer or a signal handler could not do without waiting for a lock."""
 
 
-def drop(stream: Any) -> None:
-    """Let the reader thread close a stream; for a finalizer: takes no lock and starts no thread."""
-    _dropped.append(stream)
+def leave(work: Callable[[], None]) -> None:
+    """Let the reader thread give ``work`` to a worker; ``work`` must not raise.
+
+    For a finalizer: takes no lock and starts no thread. If there is no reader thread, the next one
+    does it.
+    """
+    _left.append(work)
     if (current := _current) is not None:
         current.wake()
+
+
+def do_left() -> None:
+    """Do here what was left to a reader thread that does not run any more: at the exit."""
+    while _left:
+        _left.popleft()()
 
 
 def start(call: Call) -> None:
@@ -301,7 +316,7 @@ def _new_reader() -> Reader:
 def _after_fork() -> None:
     global _current, _lock
     reader, _current, _lock = _current, None, threading.RLock()
-    _dropped.clear()
+    _left.clear()
     if reader is not None:
         reader.abandon()
 

@@ -169,7 +169,10 @@ class Stream(Transcript):
                         self._finish()
                 if self._error is not None:
                     raise self._error
-                return self._outcome is None
+                going = self._outcome is None
+            if not going:
+                self._tell_observer()
+            return going
         except BaseException:  # Ctrl-C, or thrown in by another thread; no effect after the end
             self.close()
             raise
@@ -194,6 +197,8 @@ class Stream(Transcript):
             # At once after that: a signal handler must not stop the round before in between.
             self._channel = following
             self._begin_round()
+        if following.observer is not None:
+            following.observer.note("round", None, {"round": self._round_number + 1})
         reader.start(Call(self._channel, source, context))
 
     def _begin_round(self) -> None:
@@ -239,10 +244,12 @@ class Stream(Transcript):
         not handed over. Has no effect after the end.
         """
         self._stop(StreamCancelled("the stream was cancelled"))
+        self._tell_observer_later()
 
     def close(self) -> None:
         """Stop now: the iterator ends. Has no effect after the end."""
         self._stop(None)
+        self._tell_observer()
 
     def _stop(self, error: StreamCancelled | None) -> None:
         try:
@@ -285,11 +292,31 @@ class Stream(Transcript):
         lock = self._channel.lock
         if lock.acquire(timeout=FINALIZER_WAIT_S):
             try:
-                self.close()
+                self._stop(None)
             finally:
                 lock.release()
+            self._tell_observer_later()
         else:
-            reader.drop(self)
+            reader.leave(self.close)
+
+    # --- the observer of the call
+
+    def _tell_observer(self) -> None:
+        """Tell the observer, if there is one, that the answer has ended; once."""
+        if self._channel.observer is None:
+            return
+        with self._lock:
+            observer, self._channel.observer = self._channel.observer, None
+        if observer is not None:
+            observer.end(self)
+
+    def _tell_observer_later(self) -> None:
+        """The same in a worker: this thread may hold a lock that the observer would wait for.
+
+        It may be in a finalizer or a signal handler.
+        """
+        if self._channel.observer is not None:
+            reader.leave(self._tell_observer)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be copied or pickled; use its completion()")

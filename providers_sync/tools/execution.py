@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 
 from ..clock import monotonic
 from ..errors import ToolError
+from ..observing import UNWATCHED
 from ..stream import CancelToken, Channel
 from ..threads import start_thread
 from ..types import Message, ToolCall, ToolResult
@@ -253,12 +254,15 @@ def _call(call: PendingCall, state: RunState, channel: Channel) -> None:
             state.end_call(call)
             return
     journal, started = state.journal, monotonic()
+    observer = channel.observer
+    step = UNWATCHED if observer is None else observer.tool(call.call)
     try:
         if journal is not None:
             journal.begin(call.key, call.call)
         error: BaseException | None = None
         try:
-            content = call.function()
+            with step:
+                content = step.run(call.function)
         except BaseException as failure:  # noqa: BLE001 (told to the model)
             content, error = describe(failure), failure
         seconds = monotonic() - started

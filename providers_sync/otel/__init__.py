@@ -1,0 +1,73 @@
+"""Traces and metrics of all calls of the process, by OpenTelemetry (docs/otel.md).
+
+::
+
+    from providers_sync import otel
+
+    otel.instrument()
+
+Needs the extra ``otel``. ``opentelemetry-instrument python app.py`` does the same without a line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import TYPE_CHECKING
+
+from ..config import __version__
+from ..observing import watch
+from ..stream import do_left
+
+try:
+    from opentelemetry.metrics import get_meter
+    from opentelemetry.trace import get_tracer
+except ImportError as error:
+    raise ImportError(
+        "providers_sync.otel needs OpenTelemetry: pip install 'providers-sync[otel]'"
+    ) from error
+
+from .call_span import Telemetry
+from .instruments import Instruments
+from .safety import forget_failure
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["instrument", "uninstrument"]
+
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_WITH_CONTENT = {"true", "1", "span_only", "span_and_event"}
+
+
+def instrument(
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    capture_content: bool | None = None,
+) -> None:
+    """Make a span of every call from now on, and record its metrics.
+
+    - ``tracer_provider``, ``meter_provider``: by default those of the process.
+    - ``capture_content``: whether spans hold the messages, the answers, and the arguments and
+      results of functions; if ``None``, what the environment variable
+      ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says (``true``, ``SPAN_ONLY`` or
+      ``SPAN_AND_EVENT``; by default no).
+
+    Called again, it replaces the settings. Calls that run go on as they began.
+    """
+    if capture_content is None:
+        capture_content = os.environ.get(CONTENT_VARIABLE, "").strip().lower() in _WITH_CONTENT
+    tracer = get_tracer("providers_sync", __version__, tracer_provider)
+    instruments = Instruments(get_meter("providers_sync", __version__, meter_provider))
+    forget_failure()
+    atexit.unregister(do_left)
+    atexit.register(do_left)  # before the exporters are shut down: the last one registered is first
+    watch(Telemetry(tracer, instruments, capture_content).observe)
+
+
+def uninstrument() -> None:
+    """Make no more spans, of calls that are prepared from now on."""
+    watch(None)
+    atexit.unregister(do_left)
