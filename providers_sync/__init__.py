@@ -81,7 +81,9 @@ _LAZY_PROVIDERS = {
     *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
     "Vitalentum",
 }
-_LAZY_MODULES = {"aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"}
+_LAZY_MODULES = {
+    *("aio", "batch", "gateway", "local", "notebook", "prices", "recording", "testing", "web"),
+}
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 
 

@@ -14,11 +14,13 @@ from .chat_stopped import StoppedAnswer, interrupted_now
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
 from .providers.base import Provider
+from .request_usage import RequestUsage
 from .returned_messages import assistant_message
-from .stream import GOOD_OUTCOMES, Stream, call_at_end, running_functions
+from .stream import GOOD_OUTCOMES, Stream, call_at_end, requests_of, running_functions
 from .types import Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
+    from .prices import Cost
     from .typed import TypedStream
 
 T = TypeVar("T")
@@ -117,7 +119,20 @@ class Chat:
         self.interrupted: InterruptedAnswer | None = None
         self._stopped: StoppedAnswer | None = None
         """What ``interrupted`` is of, if functions still ran at its end."""
+        self._requests: tuple[RequestUsage, ...] = ()
         self._reservation: dict[str, weakref.ref[_Reservation]] = {}
+
+    @property
+    def cost(self) -> Cost:
+        """What the answers of this object have cost by list prices (``docs/prices.md``).
+
+        Failed answers count, too, and those that ``undo()`` took back; one that is still running
+        does not, nor does what came from a file. Raises ``ImportError`` without the extra
+        ``prices``.
+        """
+        from .prices import cost_of  # only a program that asks for it pays for it
+
+        return cost_of(self._requests)
 
     # --- sending
 
@@ -245,6 +260,7 @@ class Chat:
     ) -> None:
         added, rest = messages_after(stream, prefix)
         outcome = stream.outcome or Outcome.CANCELLED
+        self._requests += requests_of(stream)
         if outcome in GOOD_OUTCOMES:
             # One step: another thread may be saving the chat.
             history = [*self.history, *question, *added]

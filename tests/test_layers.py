@@ -206,7 +206,8 @@ LAYERS = [
     "errors",
     "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons",
-    "finish_reasons error_words",
+    "finish_reasons error_words prices",
+    "request_usage",
     "server_json json_answer",
     "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook
@@ -229,6 +230,7 @@ ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",
     "click": "llm_plugin",
     "llm": "llm_plugin",
+    "genai_prices": "prices",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
     "pandas": "batch.result_table",
@@ -249,7 +251,7 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
-    *("anyio", "httpx2", "mcp", "llm", "click"),
+    *("anyio", "genai_prices", "httpx2", "mcp", "llm", "click"),
 }
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}

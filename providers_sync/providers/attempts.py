@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from contextvars import copy_context
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from ..errors import (
     MalformedStream,
     ProviderError,
 )
+from ..request_usage import RequestUsage, surcharge
 from ..stream import CallEnded, Channel, Reading, in_context
 from ..types import Decoder, Outcome
 from .http_request import HTTPRequest
@@ -192,7 +194,12 @@ class AttemptLoop:
                 decoder = WatchedDecoder(decoder, turn.note)
             _check_content_type(response, kind, decoder, channel)
             server = urlsplit(self._request.url).netloc
-            channel.headers_received(response.headers, response.request_id, server)
+            request = RequestUsage(
+                call_log.without_query(self._request.url),
+                datetime.now(timezone.utc),
+                surcharge(self._request.body),
+            )
+            channel.headers_received(response.headers, response.request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
             response.close()

@@ -30,6 +30,7 @@ from .transcript import (
     added_messages,
     current_batch,
     read_batch,
+    requests_of,
     running_functions,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "open_streams",
     "raise_early_failure",
     "read_batch",
+    "requests_of",
     "running_functions",
 ]

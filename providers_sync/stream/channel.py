@@ -10,15 +10,16 @@ from typing import Any, Protocol
 from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
+from ..request_usage import RequestUsage
 from ..types import Citation, Delta, Extra, Finish, Join, ProtocolMessage, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
 
-_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage, Join)
+_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage, Join, RequestUsage)
 """What does not show that the model has begun to answer."""
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
-_BOUNDED = (*_LATEST_ONLY, Finish, Join)
+_BOUNDED = (*_LATEST_ONLY, Finish, Join, RequestUsage)
 """Kinds that may be held back for any time; too much of the others is handed over."""
 NOW = -math.inf
 AT_EXIT = "the interpreter is shutting down"
@@ -137,12 +138,18 @@ class Channel(Wakeup):
     sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
     def headers_received(
-        self, headers: Mapping[str, str], request_id: str | None, server: str = ""
+        self,
+        headers: Mapping[str, str],
+        request_id: str | None,
+        server: str = "",
+        request: RequestUsage | None = None,
     ) -> None:
         """Record the headers of a good response. The caller is woken by the first ``notify``."""
         with self.lock:
             self._check()
             self.headers, self.request_id, self.server = headers, request_id, server
+            if request is not None:  # first: what follows is that of its answer
+                self._held.insert(0, request)
             self.has_news = not self.waits_for_first_event
             self.is_open = self.is_open or self.has_news
 
