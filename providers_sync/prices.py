@@ -86,6 +86,14 @@ def cost_of(requests: Iterable[RequestUsage]) -> Cost:
     return sum(map(_cost_of_one, requests), Cost())
 
 
+def check_installed() -> None:
+    """Raise ``ImportError``, with the remedy, if the extra ``prices`` is not installed."""
+    try:
+        import genai_prices  # late: few need it, and it loads an HTTP client  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"prices need the package genai-prices: {INSTALL}") from error
+
+
 def cost_if_installed(requests: Iterable[RequestUsage]) -> Cost | None:
     """Return what these requests cost together; ``None`` without the extra ``prices``."""
     try:
@@ -116,10 +124,9 @@ def _cost_of_one(request: RequestUsage) -> Cost:
 
 def _calculate(request: RequestUsage, counts: dict[str, int]) -> PriceCalculation | None:
     """Return the price of these counts; ``None`` if it is not known. Raises ``ValueError``."""
-    try:
-        import genai_prices  # late: few need it, and it loads an HTTP client
-    except ImportError as error:
-        raise ImportError(f"prices need the package genai-prices: {INSTALL}") from error
+    check_installed()
+    import genai_prices
+
     try:
         found = genai_prices.calc_price(
             counts,

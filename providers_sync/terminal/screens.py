@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..clock import monotonic
 from ..errors import ProviderError
 from ..printable import VisibleChunks, counted, visible
-from ..stream import Stream, explain
+from ..stream import Stream, explain, requests_of
 from ..types import (
     Citation,
     Event,
@@ -286,7 +286,9 @@ def choose_screen(*, as_json: bool = False, plain: bool = False) -> Screen:
 
 
 def summary(stream: Stream) -> str:
-    """Return the line that ``--stats`` prints: outcome, chunks, times, tokens."""
+    """Return the line that ``--stats`` prints: outcome, chunks, times, tokens, a known cost."""
+    from ..prices import cost_if_installed  # late: no command starts slower for it
+
     stats: Stats = stream.stats
     parts = [f"{stream.outcome}: {counted(stats.chunks, 'chunk')}"]
     if stats.first_chunk_s is not None:
@@ -295,4 +297,6 @@ def summary(stream: Stream) -> str:
     if stream.usage:
         sent, received = stream.usage.input_tokens, stream.usage.output_tokens
         parts.append(f"tokens: {sent} in, {received} out")
+        if (cost := cost_if_installed(requests_of(stream))) is not None and cost.known_usd:
+            parts.append(f"cost: {cost}")
     return ", ".join(parts)
