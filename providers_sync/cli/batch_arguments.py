@@ -50,6 +50,4 @@ def _price(text: str) -> tuple[float, float] | str:
     with contextlib.suppress(ValueError):
         read, written = map(float, text.split(","))
         return read, written
-    raise argparse.ArgumentTypeError(
-        f'must be "list" or two numbers, such as 0.15,0.60, not {text}'
-    )
+    raise argparse.ArgumentTypeError(f"must be list or two numbers, such as 0.15,0.60, not {text}")
