@@ -13,7 +13,7 @@ from .chat_history import PERMANENT_ROLES, exchanges, messages_after, text_size,
 from .chat_stopped import StoppedAnswer, interrupted_now
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
-from .providers.base import Provider
+from .providers.base import Provider, describe
 from .request_usage import RequestUsage
 from .returned_messages import assistant_message
 from .stream import GOOD_OUTCOMES, Stream, call_at_end, requests_of, running_functions
@@ -236,7 +236,8 @@ class Chat:
             except (APIStatusError, FailoverError) as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise
-                call_log.write(call_log.INFO, "the model refuses to continue; asking in words")
+                name, reason = describe(self.provider), call_log.reason(error)
+                call_log.write("continue_in_words", provider=name, error=reason)
                 messages.append({"role": "user", "content": CONTINUE})
                 stream = self._ask(messages, call)
         except BaseException:

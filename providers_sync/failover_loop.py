@@ -154,10 +154,13 @@ class FailoverLoop:
 
 
 def _log_failover(failure: ProviderFailure, following: Provider) -> None:
-    text = "%s failed after %.2f s: %s; trying %s"
-    names = describe(failure.provider), describe(following)
-    reason = call_log.reason(failure.error)
-    call_log.write(call_log.INFO, text, names[0], failure.seconds, reason, names[1])
+    call_log.write(
+        "failover",
+        provider=describe(failure.provider),
+        seconds=failure.seconds,
+        error=call_log.reason(failure.error),
+        next_provider=describe(following),
+    )
 
 
 def _health_after_error(error: ProviderError) -> ProviderHealth:

@@ -137,9 +137,11 @@ class Provider(Runs, ProviderSettings):
             body,
             decoder,
         )
-        source: Source = self._attempt_loop(request, retry, attempts, amended)
+        source: Source = self._attempt_loop(request, retry, attempts, amended, model_name)
         if broken is not None and (resumed := self._resumed_request(broken, request)) is not None:
-            source = resuming(self._attempt_loop(resumed, retry, attempts), source)
+            source = resuming(
+                self._attempt_loop(resumed, retry, attempts, None, model_name), source
+            )
         return source, self._call_timeouts(timeouts), model_name
 
     def _has_tools(self, options: Mapping[str, Any]) -> bool:
@@ -158,6 +160,7 @@ class Provider(Runs, ProviderSettings):
         retry: Any,
         attempts: int = ATTEMPTS,
         amended: Amend | None = None,
+        model: str = "",
     ) -> AttemptLoop:
         policy = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         policy = attempts if policy is NOT_GIVEN else policy
@@ -171,6 +174,7 @@ class Provider(Runs, ProviderSettings):
             self._explain,
             self._secrets,
             self._rate_limit if request.method == "POST" else None,
+            f"{type(self).__name__} {model}".rstrip(),
         )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:

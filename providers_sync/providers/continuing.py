@@ -83,8 +83,12 @@ class ContinuedAnswer:
                 broke = error
             part.is_joined = channel.started
             said = part.said()
-            text = "asking for the rest of an answer that broke after %d characters: %s"
-            call_log.write(call_log.INFO, text, sum(map(len, said)), call_log.reason(broke))
+            call_log.write(
+                "continue",
+                host=channel.server,
+                characters=sum(map(len, said)),
+                error=call_log.reason(broke),
+            )
             broken = BrokenAnswer("".join(said), part.decoder, channel.server)
             try:
                 source = context.copy().run(self._rest, broken)

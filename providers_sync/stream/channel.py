@@ -40,6 +40,10 @@ def nobody(at: float) -> None:
     """Look after a call that has not been started or has ended."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Channel(Wakeup):
     """The state that the threads of one call share; each field is changed under ``lock``.
 
@@ -87,6 +91,10 @@ class Channel(Wakeup):
         """What records the exchanges of the call, or plays them; it knows HTTP."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
         """The providers that failed before the current one."""
+        self.usage: Usage | None = None
+        """The counts that came last, for the log."""
+        self.before_good_end: Callable[[], None] = _nothing
+        """Called by the worker, without the lock, before it ends the call well."""
         self.on_start: Callable[[], None] | None = None
         """Called, under the lock, at the first event. It must take no other lock."""
         self.on_end: Callable[[], None] | None = None
@@ -116,7 +124,7 @@ class Channel(Wakeup):
         with self.lock:
             self._check()
             self._stop = stop
-            self.expired = None
+            self.expired = self.usage = None
             self.attempts += 1
             self._held = [ServedModel(self.model)] if self.model else []
             self.has_end_marker, self.idle_s = False, self.timeouts.idle
@@ -211,6 +219,8 @@ class Channel(Wakeup):
         self.has_news = True
         kinds = list(map(type, deltas))
         self.chunks += kinds.count(str)
+        if Usage in kinds:
+            self._note_usage(deltas)
         if self.first_text_at is None and self.chunks:
             self.first_text_at = now
         if Finish in kinds:
@@ -244,8 +254,14 @@ class Channel(Wakeup):
         if isinstance(delta, _LATEST_ONLY):
             self._held = [held for held in self._held if type(held) is not type(delta)]
         self._held.append(delta)
+        self._note_usage([delta])
         if isinstance(delta, Finish):
             self.set_whole(True)
+
+    def _note_usage(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            if isinstance(delta, Usage):
+                self.usage = delta
 
     def set_whole(self, is_whole: bool) -> None:
         """Record that only usage and ``[DONE]`` may still follow, or that more of it has come."""
