@@ -20,7 +20,7 @@ LINES = {
     "outcome": (
         DEBUG,
         "%(request)s for %(provider)s: outcome %(outcome)s, status %(status)s, %(seconds).3f s, "
-        "%(chunks)d chunks, %(attempts)d attempts, tokens %(input_tokens)s in, %(output_tokens)s "
+        "chunks %(chunks)d, attempts %(attempts)d, tokens %(input_tokens)s in, %(output_tokens)s "
         "out, request id %(request_id)s, error %(error)s",
     ),
     "wait": (DEBUG, "%(request)s for %(provider)s waits for its turn in %(limit)s"),

@@ -143,7 +143,7 @@ def test_requests_and_outcomes_are_logged(caplog: pytest.LogCaptureFixture) -> N
     assert logged == [
         f"sending {name}, attempt 1",
         f"sending {name}, attempt 2",
-        f"{name}: outcome complete, status 200, T, 2 chunks, 2 attempts, tokens 7 in, 5 out, "
+        f"{name}: outcome complete, status 200, T, chunks 2, attempts 2, tokens 7 in, 5 out, "
         "request id req_1, error -",
     ]
 

@@ -35,6 +35,7 @@ LAYERS = [
     "terminal.screens terminal.input",
     "terminal.markdown",
     "terminal.live terminal.spinner terminal.markdown_blocks",
+    "terminal.log_lines",
     # integrations: the gateway
     "gateway",
     "serving wsgi echo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             encoding = None if output.isatty() else "utf-8"
             output.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        code: int = options.run(options)
+        with _log_of(options.log):
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -53,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report_error(error, options.debug)
         _discard_output()
         return 1
+
+
+def _log_of(level: str | None) -> contextlib.AbstractContextManager[None]:
+    """Return a context that shows the log from this level on; ``None``: no log."""
+    if level is None:
+        return contextlib.nullcontext()
+    from ..terminal.log_lines import shown_log
+
+    return shown_log(level)
 
 
 def _report_error(error: Exception, debug: bool) -> None:

@@ -30,6 +30,7 @@ from ..types import (
     ToolResult,
     Usage,
 )
+from . import log_lines
 from .spinner import Spinner
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ class TerminalScreen(PlainScreen):
 
     def show(self, event: Event) -> None:
         if isinstance(event, TextDelta):
-            self.close()
+            self._stop_spinner()
+            log_lines.hold(True)
             self.write(self._chunks.feed(event.text))
         elif isinstance(event, ReasoningDelta) and self._spinner:
             self._spinner.label = "thinking"
@@ -202,14 +204,19 @@ class TerminalScreen(PlainScreen):
             super().show(TextDelta(text))
 
     def pause(self) -> None:
-        self.close()
+        self._stop_spinner()
         self.write(self._chunks.end())
         super().end(None, None)
+        log_lines.hold(False)
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.pause()
 
     def close(self) -> None:
+        self._stop_spinner()
+        log_lines.hold(False)
+
+    def _stop_spinner(self) -> None:
         if self._spinner:
             self._spinner.stop()
             self._spinner = None
@@ -248,10 +255,11 @@ class MarkdownScreen(TerminalScreen):
         self._redrawn_at = monotonic()
 
     def pause(self) -> None:
-        self.close()
+        self._stop_spinner()
         self.write(self._chunks.end())
         self._redraw(is_over=True)
         self._reset()
+        log_lines.hold(False)
 
     def _redraw(self, is_over: bool) -> None:
         done: list[ScreenLine] = []
