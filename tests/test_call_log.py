@@ -25,6 +25,7 @@ from providers_sync import (
     batch,
     call_log,
 )
+from providers_sync.stream import channel_of
 from providers_sync.testing import (
     Request,
     answer,
@@ -36,6 +37,7 @@ from providers_sync.testing import (
     status,
     text,
     usage,
+    wait,
 )
 
 KEY = "sk-0123456789abcdef"
@@ -146,6 +148,24 @@ def test_requests_and_outcomes_are_logged(caplog: pytest.LogCaptureFixture) -> N
         f"{name}: outcome complete, status 200, T, chunks 2, attempts 2, tokens 7 in, 5 out, "
         "request id req_1, error -",
     ]
+
+
+def test_outcome_is_logged_before_the_caller_has_the_end(
+    add_handler: Callable[[logging.Handler], None],
+) -> None:
+    """A script that ends with its answer has the line, although another thread writes it."""
+    go, ended = threading.Event(), []
+
+    def note(record: logging.LogRecord) -> None:
+        if vars(record)["providers_sync"]["event"] == "outcome":
+            ended.append(channel_of(stream).ended)
+
+    add_handler(Calls(note))
+    with serve(answer("Hel", wait(go), "lo")) as server, openai(server.url) as provider:
+        stream = provider.stream("Hi")
+        go.set()
+        assert stream.read() == "Hello"
+        assert ended == [False]
 
 
 def test_records_have_their_facts_as_fields(caplog: pytest.LogCaptureFixture) -> None:

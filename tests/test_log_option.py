@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
 import threading
@@ -12,7 +14,10 @@ import pytest
 from test_terminal_tmux import Terminal
 from test_terminal_tmux import pytestmark as needs_tmux
 
+from providers_sync import call_log
 from providers_sync.cli import main
+from providers_sync.terminal.input import Keyboard
+from providers_sync.terminal.log_lines import shown_log
 from providers_sync.testing import answer, serve, signal, status, wait
 
 KEY = "sk-0123456789abcdef"
@@ -125,6 +130,36 @@ def test_lines_wait_while_a_message_is_typed(terminal: Terminal) -> None:
             shown = ["> Hello", "Yes."] * number + [">"]
             terminal.wait(lambda seen, shown=shown: conversation(seen) == shown)  # type: ignore[misc]
         assert terminal.seen().count("outcome complete") == 2
+
+
+class TTY(io.StringIO):
+    """A terminal, as far as its programs ask."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_line_that_comes_while_somebody_types_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be written into the input."""
+    stderr, seen = TTY(), []
+
+    class Stdin(TTY):
+        def readline(self, size: int = -1) -> str:
+            call_log.write("not_recorded", error="the disk is full")
+            seen.append(stderr.getvalue().count("disk"))
+            return "yes\n"
+
+    monkeypatch.setattr("sys.stderr", stderr)
+    monkeypatch.setattr("sys.stdin", Stdin())
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    with shown_log("info"):
+        assert Keyboard().read() == "yes"
+        assert stderr.getvalue().count("disk") == 1
+        monkeypatch.setattr("providers_sync.terminal.input.with_echo", contextlib.nullcontext)
+        assert Keyboard().confirm("Sure?")
+        assert stderr.getvalue().count("disk") == 2
+    assert seen == [0, 1]
+    assert "\r\x1b[K" in stderr.getvalue()
 
 
 def conversation(seen: str) -> list[str]:

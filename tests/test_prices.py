@@ -330,6 +330,18 @@ def test_failover_costs_what_the_provider_costs_that_answered() -> None:
     assert len(completion.requests) == 1
 
 
+def test_part_of_another_provider_has_the_name_of_its_own_model() -> None:
+    """Where the server names none, it is the one that was asked for."""
+    said = event({"choices": [{"index": 0, "delta": {"content": "One two three"}}]})
+    more = event({"choices": [{"index": 0, "delta": {"content": " four"}}]})
+    first, second = vendor([said, cut()], name="x"), vendor([more, usage(1000, 0)], name="dated")
+    failover = Failover([first, second], continue_after_break=1)
+    completion = failover.complete("Hi")
+    assert completion.text == "One two three four"
+    assert completion.cost.unknown == ("an answer of 'x' has not come to its end",)
+    assert [each.model for each in completion.requests] == ["x", "test-model"]  # the end names it
+
+
 def test_retried_request_is_counted_once() -> None:
     """An attempt that the server has refused costs nothing."""
     with serve([status(503, headers={"Retry-After": "0"}), ["Hi", usage(1000, 0)]]) as server:
