@@ -85,7 +85,7 @@ _LAZY_PROVIDERS = {
 }
 _LAZY_MODULES = {
     *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "otel"),
-    *("recording", "testing", "web"),
+    *("prices", "recording", "testing", "web"),
 }
 """Public modules imported at first use: ``providers_sync.gateway`` needs no import statement."""
 

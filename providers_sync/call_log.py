@@ -2,7 +2,7 @@
 
 A record holds no key, no prompt and no server's words, which may quote both: a failure is named by
 its class, status and type. No function here may be called while a lock is held, because a handler
-may do anything, even start a call.
+may do anything, even start a call. ``docs/logging.md`` explains each line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,43 @@ from contextvars import ContextVar
 from .errors import APIStatusError, APITimeoutError, ServerError
 
 log = logging.getLogger("providers_sync")
-INFO, DEBUG = logging.INFO, logging.DEBUG
+DEBUG = logging.DEBUG
+LINES = {
+    "request": (DEBUG, "sending %(request)s for %(provider)s, attempt %(attempt)d"),
+    "outcome": (
+        DEBUG,
+        "%(request)s for %(provider)s: outcome %(outcome)s, status %(status)s, %(seconds).3f s, "
+        "chunks %(chunks)d, attempts %(attempts)d, tokens %(input_tokens)s in, %(output_tokens)s "
+        "out, request id %(request_id)s, error %(error)s",
+    ),
+    "wait": (DEBUG, "%(request)s for %(provider)s waits for its turn in %(limit)s"),
+    "retry": (
+        logging.INFO,
+        "retrying %(request)s for %(provider)s in %(delay).2f s after attempt %(attempt)d: "
+        "%(error)s",
+    ),
+    "row_retry": (
+        logging.INFO,
+        "retrying row %(row)d with %(provider)s in %(delay).2f s after attempt %(attempt)d: "
+        "%(error)s",
+    ),
+    "failover": (
+        logging.INFO,
+        "%(provider)s failed after %(seconds).2f s: %(error)s; trying %(next_provider)s",
+    ),
+    "continue": (
+        logging.INFO,
+        "asking %(host)s for the rest of an answer that broke after %(characters)d characters: "
+        "%(error)s",
+    ),
+    "continue_in_words": (
+        logging.INFO,
+        "%(provider)s refuses to continue its answer (%(error)s); asking in words",
+    ),
+    "not_recorded": (logging.WARNING, "an answer is not recorded: %(error)s"),
+}
+"""Each event, with its level and its line. What is not known is ``None``, in the line ``-``."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _is_logging: ContextVar[bool] = ContextVar("providers_sync_is_logging", default=False)
 """Whether a handler runs now: a call that it makes is not logged, or it would be called forever."""
@@ -25,13 +61,18 @@ def is_on(level: int) -> bool:
     return log.isEnabledFor(level) and not _is_logging.get()
 
 
-def write(level: int, text: str, *args: object) -> None:
-    """Log a record; a handler or filter that raises does not end the call."""
+def write(event: str, **fields: object) -> None:
+    """Log an event of ``LINES``; a handler or filter that raises does not end the call.
+
+    The record has the fields, and the event, in its attribute ``providers_sync``.
+    """
+    level, text = LINES[event]
     if not is_on(level):
         return
+    shown = {name: "-" if value is None else value for name, value in fields.items()}
     token = _is_logging.set(True)
     try:
-        log.log(level, text, *args)
+        log.log(level, text, shown, extra={"providers_sync": {"event": event, **fields}})
     except Exception:  # noqa: BLE001 (a fault of the caller's logging, and no reason to lose text)
         pass
     finally:
@@ -56,6 +97,15 @@ def reason(error: BaseException) -> str:
             if _IDENTIFIER.fullmatch(value or "")
         ]
     return ", ".join(parts)
+
+
+def request_id(given: str | None) -> str | None:
+    """Return a request id as it may be logged: a server may send anything in its place.
+
+    >>> request_id("req_011CT5"), request_id("a whole sentence"), request_id(None)
+    ('req_011CT5', None, None)
+    """
+    return given if given and _REQUEST_ID.fullmatch(given) else None
 
 
 def without_query(url: str) -> str:

@@ -13,14 +13,16 @@ from .chat_history import PERMANENT_ROLES, exchanges, messages_after, text_size,
 from .chat_stopped import StoppedAnswer, interrupted_now
 from .errors import APIStatusError, FailoverError, InvalidRequestError, ProviderError
 from .messages import to_messages
-from .providers.base import Provider
+from .providers.base import Provider, describe
+from .request_usage import RequestUsage
 from .returned_messages import assistant_message
-from .stream import GOOD_OUTCOMES, Stream, call_at_end, running_functions
+from .stream import GOOD_OUTCOMES, Stream, call_at_end, requests_of, running_functions
 from .types import Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .prices import Cost
     from .providers.keywords import CallKeywords
     from .typed import TypedStream
 
@@ -120,7 +122,20 @@ class Chat:
         self.interrupted: InterruptedAnswer | None = None
         self._stopped: StoppedAnswer | None = None
         """What ``interrupted`` is of, if functions still ran at its end."""
+        self._requests: tuple[RequestUsage, ...] = ()
         self._reservation: dict[str, weakref.ref[_Reservation]] = {}
+
+    @property
+    def cost(self) -> Cost:
+        """What the answers of this object have cost by list prices (``docs/prices.md``).
+
+        Failed answers count, too, and those that ``undo()`` took back; one that is still running
+        does not, nor does what came from a file. Raises ``ImportError`` without the extra
+        ``prices``.
+        """
+        from .prices import cost_of  # only a program that asks for it pays for it
+
+        return cost_of(self._requests)
 
     # --- sending
 
@@ -228,7 +243,8 @@ class Chat:
             except (APIStatusError, FailoverError) as error:
                 if not (sent_prefix and _refuses_prefix(error)):
                     raise
-                call_log.write(call_log.INFO, "the model refuses to continue; asking in words")
+                name, reason = describe(self.provider), call_log.reason(error)
+                call_log.write("continue_in_words", provider=name, error=reason)
                 messages.append({"role": "user", "content": CONTINUE})
                 stream = self._ask(messages, call)
         except BaseException:
@@ -252,6 +268,7 @@ class Chat:
     ) -> None:
         added, rest = messages_after(stream, prefix)
         outcome = stream.outcome or Outcome.CANCELLED
+        self._requests += requests_of(stream)
         if outcome in GOOD_OUTCOMES:
             # One step: another thread may be saving the chat.
             history = [*self.history, *question, *added]

@@ -156,10 +156,14 @@ class FailoverLoop:
 
 
 def _note_failover(failure: ProviderFailure, following: Provider, channel: Channel) -> None:
-    text = "%s failed after %.2f s: %s; trying %s"
     names = describe(failure.provider), describe(following)
-    reason = call_log.reason(failure.error)
-    call_log.write(call_log.INFO, text, names[0], failure.seconds, reason, names[1])
+    call_log.write(
+        "failover",
+        provider=names[0],
+        seconds=failure.seconds,
+        error=call_log.reason(failure.error),
+        next_provider=names[1],
+    )
     if (observer := channel.observer) is not None:
         observer.note("failover", failure.error, {"failed": names[0], "next": names[1]})
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from .finish_reasons import explain, is_whole, shown_text
+from .request_usage import RequestUsage
+
+if TYPE_CHECKING:
+    from .prices import Cost
 
 Message = dict[str, Any]
 """One turn: ``{"role": "user", "content": "Hello"}``."""
@@ -233,7 +237,7 @@ class ProtocolMessage:
     fields: dict[str, Any] = field(hash=False)
 
 
-InternalDelta = (ServedModel, ToolCallStarted, ProtocolMessage)
+InternalDelta = (ServedModel, ToolCallStarted, ProtocolMessage, RequestUsage)
 """Deltas that are no events."""
 
 Delta = Union[
@@ -251,6 +255,7 @@ Delta = Union[
     Finish,
     ServedModel,
     ProtocolMessage,
+    RequestUsage,
 ]
 """What decoders return. Text is a bare ``str``, for speed."""
 
@@ -312,6 +317,18 @@ class Completion:
     """Everything else that the server said."""
     message: Message = field(default_factory=dict, compare=False, repr=False)
     """The answer as a message, to append to the messages of the next request."""
+    requests: tuple[RequestUsage, ...] = field(default=(), compare=False, repr=False)
+    """The requests behind the answer, with what each has used: what ``cost`` is the sum of."""
+
+    @property
+    def cost(self) -> Cost:
+        """What the answer costs by list prices (``docs/prices.md``).
+
+        Raises ``ImportError`` without the extra ``prices``.
+        """
+        from .prices import cost_of  # only a program that asks for it pays for it
+
+        return cost_of(self.requests)
 
     @property
     def is_whole(self) -> bool:

@@ -25,7 +25,20 @@ from providers_sync import (
     batch,
     call_log,
 )
-from providers_sync.testing import Request, answer, error, pause, serve, stall, status, text
+from providers_sync.stream import channel_of
+from providers_sync.testing import (
+    Request,
+    answer,
+    cut,
+    error,
+    pause,
+    serve,
+    stall,
+    status,
+    text,
+    usage,
+    wait,
+)
 
 KEY = "sk-0123456789abcdef"
 PROMPT = "my secret prompt"
@@ -84,10 +97,10 @@ def test_each_retry_is_logged_with_its_reason_and_wait(caplog: pytest.LogCapture
     script = [status(503, headers={"Retry-After": "0.01"}), answer(error("No", "api_error")), GOOD]
     with serve(script) as server:
         assert openai(server.url).complete(PROMPT).text == "Hello"
-        url = f"{server.url}/chat/completions"
+        name = f"POST {server.url}/chat/completions for OpenAICompatible m"
     assert messages(caplog, logging.INFO) == [
-        f"retrying POST {url} in 0.01 s after attempt 1: APIStatusError, status 503",
-        f"retrying POST {url} in 0.00 s after attempt 2: ServerError, type api_error",
+        f"retrying {name} in 0.01 s after attempt 1: APIStatusError, status 503",
+        f"retrying {name} in 0.00 s after attempt 2: ServerError, type api_error",
     ]
     assert messages(caplog, logging.DEBUG) == []
 
@@ -124,16 +137,60 @@ def test_each_retry_of_a_batch_is_logged(caplog: pytest.LogCaptureFixture) -> No
 def test_requests_and_outcomes_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """At DEBUG: each request before it is sent, and the outcome of the call."""
     caplog.set_level(logging.DEBUG)
-    with serve([status(503), GOOD]) as server:
+    good = answer("Hel", "lo", usage(7, 5), headers={"x-request-id": "req_1"})
+    with serve([status(503), good]) as server:
         assert openai(server.url).complete(PROMPT).text == "Hello"
-        name = f"POST {server.url}/chat/completions"
-        wait_until(lambda: len(messages(caplog, logging.DEBUG)) == 3)  # the last after the end
+        name = f"POST {server.url}/chat/completions for OpenAICompatible m"
     logged = [re.sub(r"\d\.\d{3} s", "T", each) for each in messages(caplog, logging.DEBUG)]
     assert logged == [
         f"sending {name}, attempt 1",
         f"sending {name}, attempt 2",
-        f"{name}: outcome complete, status 200, T, 2 chunks, 2 attempts",
+        f"{name}: outcome complete, status 200, T, chunks 2, attempts 2, tokens 7 in, 5 out, "
+        "request id req_1, error -",
     ]
+
+
+def test_outcome_is_logged_before_the_caller_has_the_end(
+    add_handler: Callable[[logging.Handler], None],
+) -> None:
+    """A script that ends with its answer has the line, although another thread writes it."""
+    go, ended = threading.Event(), []
+
+    def note(record: logging.LogRecord) -> None:
+        if vars(record)["providers_sync"]["event"] == "outcome":
+            ended.append(channel_of(stream).ended)
+
+    add_handler(Calls(note))
+    with serve(answer("Hel", wait(go), "lo")) as server, openai(server.url) as provider:
+        stream = provider.stream("Hi")
+        go.set()
+        assert stream.read() == "Hello"
+        assert ended == [False]
+
+
+def test_records_have_their_facts_as_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """For handlers that write JSON: what is in the line, and what is not known as ``None``."""
+    caplog.set_level(logging.DEBUG, "providers_sync")
+    with serve([status(503), answer("Hel", cut())]) as server, pytest.raises(ProviderError):
+        openai(server.url).complete(PROMPT)
+    _, retry, _, outcome = (vars(each)["providers_sync"] for each in caplog.records)
+    request = f"POST {server.url}/chat/completions"
+    common = {"request": request, "provider": "OpenAICompatible m"}
+    failed = {"attempt": 1, "error": "APIStatusError, status 503"}
+    assert {**retry, "delay": 0} == {"event": "retry", "delay": 0, **common, **failed}
+    assert outcome.pop("seconds") > 0
+    counts = {"chunks": 1, "attempts": 2, "input_tokens": None, "output_tokens": None}
+    end = {"outcome": "cut", "status": 200, "request_id": None, "error": "StreamCut"}
+    assert outcome == {"event": "outcome", **common, **counts, **end}
+
+
+def test_request_id_that_is_none_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A server may send a prompt in its place, or the key."""
+    caplog.set_level(logging.DEBUG, "providers_sync")
+    for sent in (PROMPT, KEY, "x" * 1000):
+        with serve(answer("Hi", headers={"x-request-id": sent})) as server:
+            openai(server.url, api_key=KEY).complete(PROMPT)
+        assert sent not in caplog.text
 
 
 def cancelled(provider: Provider) -> None:
@@ -159,7 +216,7 @@ ENDS: dict[str, tuple[Any, Callable[[Provider], None], str]] = {
     "deadline": (answer("Hel", stall()), completed, "deadline, status 200"),
     "cancelled": (answer("Hel", stall()), cancelled, "cancelled, status 200"),
     "closed": (answer("Hel", stall()), closed, "cancelled, status 200"),
-    "deadline before the headers": (answer(before=[pause(5)]), completed, "deadline, status None"),
+    "deadline before the headers": (answer(before=[pause(5)]), completed, "deadline, status -"),
 }
 
 
@@ -320,17 +377,20 @@ def test_call_of_a_handler_is_not_logged(add_handler: Callable[[logging.Handler]
     """Or its records would call the handler for ever, in whichever thread the call runs."""
     depth = []
 
+    def write(error: str) -> None:
+        call_log.write("not_recorded", error=error)
+
     def call(record: logging.LogRecord) -> None:
         depth.append(record)
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(call_log.write, logging.INFO, "again"))
+        thread = threading.Thread(target=context.run, args=(write, "again"))
         thread.start()
         thread.join()
 
     add_handler(Calls(call))
-    call_log.write(logging.INFO, "once")
-    call_log.write(logging.INFO, "twice")
-    assert [record.getMessage() for record in depth] == ["once", "twice"]
+    write("once")
+    write("twice")
+    assert [vars(record)["providers_sync"]["error"] for record in depth] == ["once", "twice"]
 
 
 def test_nothing_is_wrapped_while_nobody_listens() -> None:

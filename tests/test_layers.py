@@ -35,6 +35,7 @@ LAYERS = [
     "terminal.screens terminal.input",
     "terminal.markdown",
     "terminal.live terminal.spinner terminal.markdown_blocks",
+    "terminal.log_lines",
     # integrations: the gateway
     "gateway",
     "serving wsgi echo",
@@ -212,7 +213,8 @@ LAYERS = [
     "errors",
     "short_traceback value_table",
     "types printable clock quota locked_file failure_reasons option_hints",
-    "finish_reasons error_words options message_types",
+    "finish_reasons error_words options message_types prices",
+    "request_usage",
     "server_json json_answer",
     "json_reader",
     # safe Markdown: how types.Completion displays itself in a notebook
@@ -235,6 +237,7 @@ ONLY_IMPORTER = {
     "anyio": "tools.mcp_connection",
     "click": "llm_plugin",
     "llm": "llm_plugin",
+    "genai_prices": "prices",
     "httpx2": "tools.mcp_transports",
     "mcp": "tools",
     "opentelemetry": "otel",
@@ -256,7 +259,7 @@ ONLY_IMPORTER = {
 HEAVY = {
     *("asyncio", "argparse", "IPython", "rich", "waitress", "werkzeug", "xllamacpp"),
     *("pydantic", "pydantic_core", "jsonschema", "pandas", "pyarrow"),
-    *("anyio", "httpx2", "mcp", "llm", "click", "opentelemetry"),
+    *("anyio", "genai_prices", "httpx2", "mcp", "llm", "click", "opentelemetry"),
 }
 """Not to be loaded by any module below the integrations."""
 ASYNC_MODULES = {"aio", "tools.mcp_connection", "tools.mcp_transports"}

@@ -18,7 +18,7 @@ from collections.abc import (
     Generator,
 )
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError
 from ..stream import (
@@ -33,6 +33,9 @@ from ..stream import (
 )
 from ..threads import thread_error
 from ..types import Completion, Event, Outcome, Stats, TextDelta, Usage
+
+if TYPE_CHECKING:
+    from ..prices import Cost
 
 HOUR_S = 3600.0
 T = TypeVar("T")
@@ -250,6 +253,11 @@ class AsyncStream:
     def usage(self) -> Usage | None:
         """Tokens counted by the server, if it reports them."""
         return self._stream.usage if self._stream else None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the answer costs by list prices; see ``Stream.cost``."""
+        return self._stream.cost if self._stream else None
 
     @property
     def stats(self) -> Stats | None:

@@ -26,7 +26,7 @@ from .records import to_records
 from .results import Result
 from .rows import to_rows
 from .run import BatchRun
-from .stopping import NotSentError, Stopping, is_above_zero
+from .stopping import NotSentError, Price, Stopping, is_above_zero
 from .tables import rows_of
 from .templates import Template
 
@@ -50,7 +50,7 @@ def map(
     ordered: bool = False,
     rate: float | None = None,
     budget: float | None = None,
-    price: tuple[float, float] | None = None,
+    price: Price | None = None,
     on_error: Literal["record", "raise", "stop"] = "record",
     into: Any = None,
     repairs: int | NotGiven = NOT_GIVEN,
@@ -76,8 +76,9 @@ def map(
     - ``ordered``: yield in the order of the inputs.
     - ``rate``: requests per minute, retries included, over all workers.
     - ``budget``: the tokens that the answers may use, those of their prompts included; or with
-      ``price=(input, output)``, what a million tokens cost, the money. When it is used up, no more
-      rows are sent; up to ``concurrency`` requests are in progress then, and run to their end.
+      ``price=(input, output)``, what a million tokens cost, the money; or with ``price="list"`` the
+      US dollars by list prices (extra ``prices``). When it is used up, or a price is not known, no
+      more rows are sent; up to ``concurrency`` requests are in progress then, and run to their end.
       Recorded answers cost nothing. Where a server does not report tokens they are estimated.
     - ``into``: the type of every answer, as for ``Provider.stream``; the object is in
       ``result.value``. The ledger holds the text: a recorded answer is validated again, and asked

@@ -146,6 +146,11 @@ class InFlight:
 
     def log_retry(self, provider: Provider, error: ProviderError, seconds: float) -> None:
         """Log that the row is sent again after so many seconds."""
-        text = "retrying row %d with %s in %.2f s after attempt %d: %s"
-        row, attempt, reason = self.row.number, self.attempts, call_log.reason(error)
-        call_log.write(call_log.INFO, text, row, describe(provider), seconds, attempt, reason)
+        call_log.write(
+            "row_retry",
+            row=self.row.number,
+            provider=describe(provider),
+            delay=seconds,
+            attempt=self.attempts,
+            error=call_log.reason(error),
+        )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidAnswer, ProviderError
 from ..finish_reasons import is_whole
+from ..request_usage import RequestUsage
 from ..types import Outcome, Usage
 from .rows import Row
+
+if TYPE_CHECKING:
+    from ..prices import Cost
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Reply:
     """Whether any part of the answer had arrived: then the row is not retried."""
     attempts: int = 0
     seconds: float = 0.0
+    requests: tuple[RequestUsage, ...] = field(default=(), repr=False)
+    """The requests that a server has begun to answer, with what each has used."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,18 @@ class Result:
     """With ``skip_invalid=True`` the items that are left out of ``value``, each as an error."""
     number: int = 0
     """Position in the input, from 1."""
+    requests: tuple[RequestUsage, ...] = field(default=(), repr=False)
+    """The requests behind the answer, with what each has used: what ``cost`` is the sum of."""
+
+    @property
+    def cost(self) -> Cost:
+        """What the answer costs by list prices (``docs/prices.md``); nothing if it was recorded.
+
+        Raises ``ImportError`` without the extra ``prices``.
+        """
+        from ..prices import cost_of  # only a program that asks for it pays for it
+
+        return cost_of(self.requests)
 
     @property
     def is_whole(self) -> bool:
@@ -89,6 +107,7 @@ def to_result(row: Row, reply: Reply, recorded: bool = False) -> Result:
         value=reply.value,
         invalid=reply.invalid,
         number=row.number,
+        requests=reply.requests,
     )
 
 

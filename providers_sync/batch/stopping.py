@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 from collections import Counter
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, Union
 
 from .. import failure_reasons
 from ..clock import monotonic
@@ -15,11 +16,17 @@ from ..errors import (
     InvalidRequestError,
     ProviderError,
 )
+from ..prices import check_installed, cost_of
+from ..request_usage import RequestUsage
 from ..token_estimates import BYTES_PER_TOKEN, request_tokens, utf8_size
+from ..types import Usage
 from .pacing import InFlight
 from .results import Reply, Result, failed_reply, to_result
 from .rows import Row
 
+Price = Union[tuple[float, float], Literal["list"]]
+"""What a million tokens of input and of output cost, or list prices."""
+LIST = "list"
 IN_A_ROW = 10
 """This many rows that fail in a row for a lasting reason end the batch."""
 OUTAGE_S = 30.0
@@ -53,7 +60,7 @@ class Stopping:
     def __init__(
         self,
         budget: float | None,
-        price: tuple[float, float] | None,
+        price: Price | None,
         raises: bool,
         concurrency: int,
     ) -> None:
@@ -78,8 +85,8 @@ class Stopping:
         """Add the final reply to a row; ``answered`` is the number of rows with an answer."""
         row = in_flight.row
         self._budget.note(row, reply)
-        if self.error is None and (used := self._budget.used_up()) is not None:
-            self.error = NotSentError(f"the budget is used up ({used}), so no more rows were sent")
+        if self.error is None and (reason := self._budget.obstacle()) is not None:
+            self.error = NotSentError(f"{reason}, so no more rows were sent")
         if reply.error is None:
             self._in_a_row = 0
             self._answered_at = monotonic()
@@ -168,11 +175,12 @@ def _concerns_all(in_flight: InFlight, reasons: set[str], answered: int) -> bool
 class Budget:
     """What a batch may use: tokens, or with a ``price`` money. ``None``: as much as it likes.
 
-    ``price`` is what a million tokens cost: those of the input, and those of the output. Raises
-    ``InvalidRequestError`` for other values.
+    ``price`` is what a million tokens cost: those of the input, and those of the output; or
+    ``"list"`` for list prices, in US dollars. Raises ``InvalidRequestError`` for other values, and
+    ``ImportError`` if list prices need an extra that is not installed.
     """
 
-    def __init__(self, limit: float | None, price: tuple[float, float] | None) -> None:
+    def __init__(self, limit: float | None, price: Price | None) -> None:
         if limit is not None and not is_above_zero(limit):
             raise InvalidRequestError("budget must be a number above 0")
         if price is None:
@@ -183,32 +191,56 @@ class Budget:
                 )
         elif limit is None:
             raise InvalidRequestError("price= needs budget=, the money that may be used")
-        elif not _is_price(price):
+        elif price == LIST:
+            check_installed()
+        elif isinstance(price, str) or not _is_price(price):
             raise InvalidRequestError(
                 "price must be two numbers, what a million tokens of input and of output cost, "
-                "such as (0.15, 0.60)"
+                'such as (0.15, 0.60), or "list" for list prices'
             )
         self._limit = None if limit is None else float(limit)
-        self._price = None if price is None else tuple(map(float, price))
+        self._has_list_prices = price == LIST
+        self._price = None if price is None or isinstance(price, str) else tuple(map(float, price))
         self._used = 0.0
+        self._unknown: tuple[str, ...] = ()
+        """Why the money that was used is not known."""
 
     def note(self, row: Row, reply: Reply) -> None:
         """Add what a row has used; estimated where the server does not say it."""
         if self._limit is None:
             return
         read, written = _tokens(row, reply)
-        if self._price is None:
+        if self._has_list_prices:
+            cost = cost_of(_estimated(each, Usage(read, written)) for each in reply.requests)
+            self._used += float(cost.known_usd)
+            self._unknown = cost.unknown
+        elif self._price is None:
             self._used += read + written
         else:
             self._used += (read * self._price[0] + written * self._price[1]) / 1e6
 
-    def used_up(self) -> str | None:
-        """Return what was used of what, in words, if the budget is used up."""
+    def obstacle(self) -> str | None:
+        """Return in words why no more rows may be sent: the budget is used up, or unknown."""
+        if self._unknown:
+            return f"the budget cannot be kept ({self._unknown[0]}: set price to two numbers)"
         if self._limit is None or self._used < self._limit:
             return None
-        if self._price is None:
-            return f"{self._used:.0f} of {self._limit:.0f} tokens"
-        return f"{self._used:.2f} of {self._limit:.2f}"
+        if self._has_list_prices:
+            used = f"${self._used:.2f} of ${self._limit:.2f}"
+        elif self._price is None:
+            used = f"{self._used:.0f} of {self._limit:.0f} tokens"
+        else:
+            used = f"{self._used:.2f} of {self._limit:.2f}"
+        return f"the budget is used up ({used})"
+
+
+def _estimated(request: RequestUsage, tokens: Usage) -> RequestUsage:
+    """Return a request with the tokens of the whole row, if its own are not all counted."""
+    own = request.usage
+    is_counted = own is not None and own.input_tokens is not None and own.output_tokens is not None
+    if request.is_final and is_counted:
+        return request
+    return replace(request, usage=tokens, is_final=True)
 
 
 def _tokens(row: Row, reply: Reply) -> tuple[int, int]:

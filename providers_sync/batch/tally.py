@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..clock import monotonic
 from ..finish_reasons import explain_end
+from ..prices import Cost, cost_if_installed
 from ..printable import one_line
 from .results import Result
 from .templates import NAME_CHARACTERS
@@ -50,6 +51,8 @@ class Tally:
     recorded: int = 0
     requests: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
+    cost: Cost | None = field(default_factory=Cost)
+    """That of the requests, by list prices; ``None`` without the extra ``prices``."""
     errors: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     endings: Counter[AnswerEnd] = field(default_factory=Counter)
@@ -63,6 +66,9 @@ class Tally:
             self.recorded += 1
             return
         self.requests += result.attempts
+        if self.cost is not None:
+            cost = cost_if_installed(result.requests)
+            self.cost = None if cost is None else self.cost + cost
         if result.error is None:
             self.answered += 1
         else:
@@ -112,6 +118,7 @@ class Tally:
             "failed": f"{self.failed}",
             "requests": f"{self.requests}",
             "tokens": f"{self.tokens['in']} in, {self.tokens['out']} out",
+            **({"cost": f"{self.cost}"} if self.cost and self.cost.known_usd else {}),
             "time": f"{self.seconds:.1f} s, {self.rate()}",
         }
         lines = [f"{name:<16} {value}" for name, value in rows.items()]

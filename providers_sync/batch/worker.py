@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..clock import monotonic
 from ..errors import InvalidAnswer, ProviderError
 from ..providers import Provider
-from ..stream import CancelToken, Stream, channel_of
+from ..stream import CancelToken, Stream, channel_of, requests_of
 from ..typed import TypedStream
 from ..types import Outcome
 from .executor import DaemonThreadPool
@@ -127,6 +127,7 @@ def _to_reply(stream: Stream) -> Reply:
         invalid=invalid,
         started=channel_of(stream).started,
         attempts=stream.stats.attempts,
+        requests=requests_of(stream),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             encoding = None if output.isatty() else "utf-8"
             output.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _log_of(options.log):
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             code: int = options.run(options)
         sys.stdout.flush()
@@ -57,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report_error(error, options.debug)
         _discard_output()
         return 1
+
+
+def _log_of(level: str | None) -> contextlib.AbstractContextManager[None]:
+    """Return a context that shows the log from this level on; ``None``: no log."""
+    if level is None:
+        return contextlib.nullcontext()
+    from ..terminal.log_lines import shown_log
+
+    return shown_log(level)
 
 
 def _report_error(error: Exception, debug: bool) -> None:

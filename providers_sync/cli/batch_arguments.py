@@ -22,7 +22,12 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
         type=float,
         help="stop after N tokens; with --price, after so much money",
     )
-    add("--price", metavar="IN,OUT", type=_price, help="of a million tokens in and out: 0.15,0.60")
+    add(
+        "--price",
+        metavar="IN,OUT",
+        type=_price,
+        help='of a million tokens in and out: 0.15,0.60; "list": list prices, in US dollars',
+    )
     add("--concurrency", metavar="N", type=int, default=8, help="requests at a time (default: 8)")
     add("--rate", metavar="N", type=float, help="most requests per minute")
     add("--skip-invalid", action="store_true", help="send the rest if some rows cannot be sent")
@@ -35,12 +40,14 @@ def check_limits(options: argparse.Namespace) -> None:
     if options.price is None and 0 < (options.budget or 0) < math.inf and options.budget % 1:
         raise InvalidRequestError(
             "--budget is a number of tokens; for money, say with --price what a million tokens "
-            "cost: --price 0.15,0.60"
+            "cost: --price 0.15,0.60, or --price list"
         )
 
 
-def _price(text: str) -> tuple[float, float]:
+def _price(text: str) -> tuple[float, float] | str:
+    if text == "list":
+        return text
     with contextlib.suppress(ValueError):
         read, written = map(float, text.split(","))
         return read, written
-    raise argparse.ArgumentTypeError(f"must be two numbers, such as 0.15,0.60, not {text}")
+    raise argparse.ArgumentTypeError(f"must be list or two numbers, such as 0.15,0.60, not {text}")

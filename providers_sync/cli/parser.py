@@ -14,6 +14,7 @@ from . import commands, recordings
 from .batch_arguments import add_batch_arguments
 from .commands import DEFAULT_PORT
 
+LOG_LEVELS = ("debug", "info", "warning")
 NAMES = sorted({*PROVIDERS, *PRESETS})
 
 
@@ -43,10 +44,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"providers-sync {__version__}")
     common = _CommandParser(add_help=False)
-    # --debug may come before or after the sub-command.
+    # --debug and --log may come before or after the sub-command.
     for target, default in ((parser, False), (common, argparse.SUPPRESS)):
         target.add_argument(
             "--debug", action="store_true", default=default, help="show the traceback of an error"
+        )
+        target.add_argument(
+            "--log",
+            metavar="LEVEL",
+            type=str.lower,
+            choices=LOG_LEVELS,
+            default=None if target is parser else default,
+            help="show the log: debug, info or warning",
         )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 

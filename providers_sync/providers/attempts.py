@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from contextvars import copy_context
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from ..errors import (
     MalformedStream,
     ProviderError,
 )
+from ..request_usage import RequestUsage, surcharge
 from ..stream import CallEnded, Channel, Reading, in_context
 from ..types import Decoder, Outcome
 from .http_request import HTTPRequest
@@ -38,7 +40,8 @@ class AttemptLoop:
     ``headers`` returns all headers of an attempt; it may ask the caller's own code for a key.
     ``amended`` returns another body to try if the server has rejected the first; ``explain`` adds
     the remedy to an error and removes secrets from it, before it is raised. ``secrets`` returns
-    what must not be written down. Each attempt waits for its turn in ``rate_limit``.
+    what must not be written down. Each attempt waits for its turn in ``rate_limit``. ``name`` is
+    the provider's class and the model, for the log.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class AttemptLoop:
         explain: Callable[[Exception, HTTPRequest], None],
         secrets: Callable[[HTTPRequest], list[str]],
         rate_limit: RateLimit | None = None,
+        name: str = "",
     ) -> None:
         self._request = request
         self._policy = policy
@@ -60,6 +64,7 @@ class AttemptLoop:
         self._explain = explain
         self._secrets = secrets
         self._rate_limit = rate_limit
+        self._name = name
 
     def __call__(self, channel: Channel) -> Readings:
         readings = self._attempts(channel)
@@ -118,7 +123,7 @@ class AttemptLoop:
             attempt = _new_attempt(channel, turn)
             channel.start_attempt(attempt.stop)
             channel.status = None
-            self._log("sending %s, attempt %d", channel.attempts)
+            self._log("request", attempt=channel.attempts)
             with self._step(channel, is_played=bool(recording)) as step:
                 try:
                     yield from self._exchange(channel, attempt, recording, turn, step)
@@ -145,7 +150,7 @@ class AttemptLoop:
         turn = limit.new_turn(request.url, request.body or {}, channel.notify)
 
         def wait(is_called: Callable[[], bool], until: float) -> None:
-            self._log("%s waits for its turn: %r", limit)
+            self._log("wait", limit=repr(limit))
             channel.wait_until(is_called, until)
 
         channel.waits_for = f"its turn in {limit!r}"
@@ -187,7 +192,12 @@ class AttemptLoop:
                 decoder = WatchedDecoder(decoder, turn.note)
             _check_content_type(response, kind, decoder, channel)
             server = urlsplit(self._request.url).netloc
-            channel.headers_received(response.headers, response.request_id, server)
+            request = RequestUsage(
+                call_log.without_query(self._request.url),
+                datetime.now(timezone.utc),
+                surcharge(self._request.body),
+            )
+            channel.headers_received(response.headers, response.request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
             response.close()
@@ -209,34 +219,59 @@ class AttemptLoop:
         return observer.attempt(channel, self._request.url, is_played)
 
     def _logged(self, readings: Readings, channel: Channel) -> Readings:
-        """Log the outcome when the source is closed or fails."""
-        outcome = Outcome.FAILED
+        """Log the outcome: before a good end, or else when the source is closed or fails."""
+        outcome, error = Outcome.FAILED, None
+        is_logged = False
+
+        def report_good_end() -> None:
+            nonlocal is_logged
+            if not (is_logged or channel.ended):
+                is_logged = True
+                self._log_outcome(channel, _outcome_of_ended_call(channel), None)
+
+        channel.before_good_end = report_good_end
         try:
             yield from readings
         except (CallEnded, GeneratorExit):
-            outcome = _outcome_of_ended_call(channel)
+            outcome, error = _outcome_of_ended_call(channel), channel.error
             raise
-        except ProviderError as error:
-            outcome = error.outcome
+        except ProviderError as failure:
+            outcome, error = failure.outcome, failure
             raise
         finally:
-            seconds = monotonic() - channel.deadlines.started_at
-            text = "%s: outcome %s, status %s, %.3f s, %d chunks, %d attempts"
-            self._log(text, outcome, channel.status, seconds, channel.chunks, channel.attempts)
+            if not is_logged:
+                self._log_outcome(channel, outcome, error)
 
-    def _log(self, text: str, *args: object, level: int = call_log.DEBUG) -> None:
-        """Log ``text``, whose first ``%s`` is the request's method and URL."""
-        if call_log.is_on(level):
-            url = call_log.without_query(self._request.url)
-            secrets = transport.collect_secrets(self._request.sent_headers)
-            name = f"{self._request.method} {transport.redact_text(secrets, url)}"
-            call_log.write(level, text, name, *args)
+    def _log_outcome(self, channel: Channel, outcome: Outcome, error: ProviderError | None) -> None:
+        usage = channel.usage
+        request_id = call_log.request_id(channel.request_id)
+        self._log(
+            "outcome",
+            outcome=str(outcome),
+            status=channel.status,
+            seconds=monotonic() - channel.deadlines.started_at,
+            chunks=channel.chunks,
+            attempts=channel.attempts,
+            input_tokens=usage and usage.input_tokens,
+            output_tokens=usage and usage.output_tokens,
+            request_id=request_id and self._without_secrets(request_id),
+            error=error and call_log.reason(error),
+        )
+
+    def _log(self, event: str, **fields: object) -> None:
+        """Log an event of this request."""
+        if call_log.is_on(call_log.LINES[event][0]):
+            url = self._without_secrets(call_log.without_query(self._request.url))
+            request = f"{self._request.method} {url}"
+            call_log.write(event, request=request, provider=self._name, **fields)
+
+    def _without_secrets(self, text: str) -> str:
+        return transport.redact_text(transport.collect_secrets(self._request.sent_headers), text)
 
     def _note_retry(
         self, channel: Channel, error: BaseException, seconds: float, attempt: int
     ) -> None:
-        text = "retrying %s in %.2f s after attempt %d: %s"
-        self._log(text, seconds, attempt, call_log.reason(error), level=call_log.INFO)
+        self._log("retry", delay=seconds, attempt=attempt, error=call_log.reason(error))
         if (observer := channel.observer) is not None:
             observer.note("retry", error, {"attempt": attempt, "delay_s": seconds})
 

@@ -132,9 +132,11 @@ class Provider(Runs, ProviderSettings):
             decoder = typed.decoder_of(self.decoder)
         hint = "; ".join(filter(None, [self._hint, self._checked_names(options)]))
         request = HTTPRequest("POST", url, validate_headers(headers), body, decoder, hint)
-        source: Source = self._attempt_loop(request, retry, attempts, amended)
+        source: Source = self._attempt_loop(request, retry, attempts, amended, model_name)
         if broken is not None and (resumed := self._resumed_request(broken, request)) is not None:
-            source = resuming(self._attempt_loop(resumed, retry, attempts), source)
+            source = resuming(
+                self._attempt_loop(resumed, retry, attempts, None, model_name), source
+            )
         return source, self._call_timeouts(timeouts), model_name
 
     def _has_tools(self, options: Mapping[str, Any]) -> bool:
@@ -153,6 +155,7 @@ class Provider(Runs, ProviderSettings):
         retry: Any,
         attempts: int = ATTEMPTS,
         amended: Amend | None = None,
+        model: str = "",
     ) -> AttemptLoop:
         policy = self._retry if retry is NOT_GIVEN else _retry.validate_policy(retry)
         policy = attempts if policy is NOT_GIVEN else policy
@@ -166,6 +169,7 @@ class Provider(Runs, ProviderSettings):
             self._explain,
             self._secrets,
             self._rate_limit if request.method == "POST" else None,
+            f"{type(self).__name__} {model}".rstrip(),
         )
 
     def _call_timeouts(self, timeouts: Timeouts | float | NotGiven | None) -> Timeouts:

@@ -83,9 +83,13 @@ class ContinuedAnswer:
                 broke = error
             part.is_joined = channel.started
             said = part.said()
-            text = "asking for the rest of an answer that broke after %d characters: %s"
             characters = sum(map(len, said))
-            call_log.write(call_log.INFO, text, characters, call_log.reason(broke))
+            call_log.write(
+                "continue",
+                host=channel.server,
+                characters=characters,
+                error=call_log.reason(broke),
+            )
             if (observer := channel.observer) is not None:
                 observer.note("join", broke, {"characters": characters})
             broken = BrokenAnswer("".join(said), part.decoder, channel.server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -142,7 +141,7 @@ class _Recorder:
             self._finish_exchange(how, failure, is_good)
         except Exception as error:  # noqa: BLE001 (the answer must not be lost with its recording)
             reason = str(error) if isinstance(error, RecordingError) else call_log.reason(error)
-            call_log.write(logging.WARNING, "an answer is not recorded: %s", reason)
+            call_log.write("not_recorded", error=reason)
         finally:
             unwritten.end(self)
 

@@ -31,6 +31,7 @@ from .transcript import (
     added_messages,
     current_batch,
     read_batch,
+    requests_of,
     running_functions,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "open_streams",
     "raise_early_failure",
     "read_batch",
+    "requests_of",
     "running_functions",
 ]

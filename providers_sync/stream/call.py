@@ -258,6 +258,7 @@ class Call:
         assert self.reading is not None
         if self.failure is None:
             self.reading.body.release()
+            self.channel.before_good_end()
             self._finish(None)
             self._close_source()
             return

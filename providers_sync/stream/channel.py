@@ -11,15 +11,16 @@ from ..clock import monotonic
 from ..config import AFTER_FINISH_S, BUFFER_BYTES, SOCKET_WAIT_S, Timeouts
 from ..errors import ProviderError, ProviderFailure
 from ..observing import CallObserver
+from ..request_usage import RequestUsage
 from ..types import Citation, Delta, Extra, Finish, Join, ProtocolMessage, ServedModel, Usage
 from .deadlines import Deadlines, timeout_error
 from .wakeup import Wakeup
 
-_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage, Join)
+_NOT_EVENTS = (Usage, Finish, ServedModel, Extra, Citation, ProtocolMessage, Join, RequestUsage)
 """What does not show that the model has begun to answer."""
 _LATEST_ONLY = (Usage, ServedModel)
 """Kinds of which only the newest delta matters."""
-_BOUNDED = (*_LATEST_ONLY, Finish, Join)
+_BOUNDED = (*_LATEST_ONLY, Finish, Join, RequestUsage)
 """Kinds that may be held back for any time; too much of the others is handed over."""
 NOW = -math.inf
 AT_EXIT = "the interpreter is shutting down"
@@ -38,6 +39,10 @@ class Attendant(Protocol):
 
 def nobody(at: float) -> None:
     """Look after a call that has not been started or has ended."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Channel(Wakeup):
@@ -90,6 +95,10 @@ class Channel(Wakeup):
         """What records the exchanges of the call, or plays them; it knows HTTP."""
         self.failures: list[ProviderFailure] = list(earlier.failures) if earlier else []
         """The providers that failed before the current one."""
+        self.usage: Usage | None = None
+        """The counts that came last, for the log."""
+        self.before_good_end: Callable[[], None] = _nothing
+        """Called by the worker, without the lock, before it ends the call well."""
         self.on_start: Callable[[], None] | None = None
         """Called, under the lock, at the first event. It must take no other lock."""
         self.on_end: Callable[[], None] | None = None
@@ -119,7 +128,7 @@ class Channel(Wakeup):
         with self.lock:
             self._check()
             self._stop = stop
-            self.expired = None
+            self.expired = self.usage = None
             self.attempts += 1
             self._held = [ServedModel(self.model)] if self.model else []
             self.has_end_marker, self.idle_s = False, self.timeouts.idle
@@ -141,12 +150,18 @@ class Channel(Wakeup):
     sent = connected  # ``first_token`` counts from the sent request; sending has the same limit
 
     def headers_received(
-        self, headers: Mapping[str, str], request_id: str | None, server: str = ""
+        self,
+        headers: Mapping[str, str],
+        request_id: str | None,
+        server: str = "",
+        request: RequestUsage | None = None,
     ) -> None:
         """Record the headers of a good response. The caller is woken by the first ``notify``."""
         with self.lock:
             self._check()
             self.headers, self.request_id, self.server = headers, request_id, server
+            if request is not None:  # first: what follows is that of its answer
+                self._held.insert(0, request)
             self.has_news = not self.waits_for_first_event
             self.is_open = self.is_open or self.has_news
 
@@ -208,6 +223,8 @@ class Channel(Wakeup):
         self.has_news = True
         kinds = list(map(type, deltas))
         self.chunks += kinds.count(str)
+        if Usage in kinds:
+            self._note_usage(deltas)
         if self.first_text_at is None and self.chunks:
             self.first_text_at = now
         if Finish in kinds:
@@ -242,8 +259,14 @@ class Channel(Wakeup):
         if isinstance(delta, _LATEST_ONLY):
             self._held = [held for held in self._held if type(held) is not type(delta)]
         self._held.append(delta)
+        self._note_usage([delta])
         if isinstance(delta, Finish):
             self.set_whole(True)
+
+    def _note_usage(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            if isinstance(delta, Usage):
+                self.usage = delta
 
     def set_whole(self, is_whole: bool) -> None:
         """Record that only usage and ``[DONE]`` may still follow, or that more of it has come."""

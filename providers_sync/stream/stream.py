@@ -204,6 +204,7 @@ class Stream(Transcript):
     def _begin_round(self) -> None:
         """Forget what the round before has said, but not its usage; under the lock."""
         self._round_number += 1
+        self._begin_request(None, is_final=True)
         self._earlier_usage = self.usage
         self._begin_answer()
 
@@ -343,6 +344,7 @@ class Stream(Transcript):
             media=tuple(self.media),
             extras=tuple(self.extras),
             message=self.message,
+            requests=self._requests(),
         )
 
     def __repr__(self) -> str:

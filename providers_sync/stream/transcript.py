@@ -6,11 +6,12 @@ import dataclasses
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from sys import is_finalizing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clock import monotonic
 from ..errors import ProviderFailure
 from ..finish_reasons import is_whole
+from ..request_usage import RequestUsage
 from ..returned_messages import assistant_message
 from ..types import (
     Citation,
@@ -32,6 +33,9 @@ from ..types import (
 )
 from .channel import AT_EXIT, Channel
 
+if TYPE_CHECKING:
+    from ..prices import Cost
+
 GOOD_OUTCOMES = (Outcome.COMPLETE, Outcome.UNVERIFIED)
 """Outcomes of an answer that has arrived to its end."""
 JOINED_DELTAS = 64
@@ -52,6 +56,11 @@ class Transcript:
         self._earlier_usage: Usage | None = None
         """That of the rounds before this one, or of the parts before a break."""
         self._joins = 0
+        self._ended_requests: tuple[RequestUsage, ...] = ()
+        self._request: RequestUsage | None = None
+        """The request whose answer is being read."""
+        self._own_usage: Usage | None = None
+        """The usage of that request."""
         self._begin_answer()
 
     def _begin_answer(self) -> None:
@@ -140,7 +149,7 @@ class Transcript:
         if isinstance(delta, Finish):
             self.finish_reason = delta.reason or self.finish_reason
         elif isinstance(delta, Usage):
-            earlier = self._earlier_usage
+            self._own_usage, earlier = delta, self._earlier_usage
             self.usage = delta if earlier is None else add_usage(earlier, delta)
         elif isinstance(delta, ServedModel):
             self.model = delta.name
@@ -161,6 +170,38 @@ class Transcript:
         elif isinstance(delta, Join):
             self._joins += 1
             self._earlier_usage, self.finish_reason = self.usage, None
+        elif isinstance(delta, RequestUsage):
+            self._begin_request(delta)
+
+    def _begin_request(self, request: RequestUsage | None, *, is_final: bool = False) -> None:
+        """Begin the answer to a request; the one before it has ended, or broke."""
+        ended = [*self._ended_requests, *self._current_request(is_final)]
+        self._ended_requests, self._request, self._own_usage = tuple(ended), request, None
+
+    def _current_request(self, is_final: bool) -> tuple[RequestUsage, ...]:
+        """Return what the request has used whose answer is being read, if there is one."""
+        if self._request is None:
+            return ()
+        request, usage = self._request, self._own_usage
+        return (dataclasses.replace(request, model=self.model, usage=usage, is_final=is_final),)
+
+    def _requests(self) -> tuple[RequestUsage, ...]:
+        """Return what each request has used so far."""
+        outcome = self._outcome
+        is_good = outcome in GOOD_OUTCOMES or outcome is Outcome.PAUSED
+        is_final = outcome is not None and (is_good or self.finish_reason is not None)
+        return (*self._ended_requests, *self._current_request(is_final))
+
+    @property
+    def cost(self) -> Cost:
+        """What the answer costs by list prices, that of its earlier requests included.
+
+        Until the end, and of an answer that broke, a part of it is not known: ``cost.unknown`` says
+        why (``docs/prices.md``). Raises ``ImportError`` without the extra ``prices``.
+        """
+        from ..prices import cost_of  # only a program that asks for it pays for it
+
+        return cost_of(self._requests())
 
     @property
     def outcome(self) -> Outcome | None:
@@ -287,6 +328,11 @@ def added_messages(stream: Transcript) -> tuple[Messages, str]:
     Of an answer that has failed the latter is its text, of a run that of its last round.
     """
     return stream._added_messages()
+
+
+def requests_of(stream: Transcript) -> tuple[RequestUsage, ...]:
+    """Return what each request of an answer has used so far."""
+    return stream._requests()
 
 
 def running_functions(stream: Transcript) -> list[str]:

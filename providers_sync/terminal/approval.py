@@ -13,6 +13,7 @@ from ..printable import visible
 from ..tools import Tool
 from ..tools.settings import Approve
 from ..types import ToolCall
+from . import log_lines
 from .input import as_text, with_echo
 from .screens import Screen
 
@@ -33,8 +34,9 @@ class Approval:
 
     def __call__(self, call: ToolCall) -> bool | str:
         self._screen.pause()
-        print(f"providers-sync: the model calls {_in_full(call)}", file=sys.stderr)
-        typed = _read_line().strip()
+        with log_lines.held():
+            print(f"providers-sync: the model calls {_in_full(call)}", file=sys.stderr)
+            typed = _read_line().strip()
         self._screen.resume(call.name)
         if typed.lower() in ("y", "yes"):
             return True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import InvalidRequestError
 from ..printable import one_line, visible
+from . import log_lines
 
 HISTORY_LINES = 1000
 SILENT_S = 2.0
@@ -165,7 +166,8 @@ class Keyboard:
         If the input ends within a message, return what there is of it.
         """
         self._wrong_line = 0
-        message = self._message()
+        with log_lines.held() if self.is_terminal else contextlib.nullcontext():
+            message = self._message()
         if self._wrong_line:
             raise InvalidRequestError(
                 f"line {self._wrong_line} of standard input is not UTF-8 text; its message is not "
@@ -193,7 +195,7 @@ class Keyboard:
 
         What was typed before it is no answer to it.
         """
-        with with_echo():
+        with with_echo(), log_lines.held():
             print(f"{visible(asked)} [y/N] ", end="", file=sys.stderr, flush=True)
             try:
                 typed = sys.stdin.readline()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..clock import monotonic
 from ..errors import ProviderError
 from ..printable import VisibleChunks, counted, visible
-from ..stream import Stream, explain
+from ..stream import Stream, explain, requests_of
 from ..types import (
     Citation,
     Event,
@@ -30,6 +30,7 @@ from ..types import (
     ToolResult,
     Usage,
 )
+from . import log_lines
 from .spinner import Spinner
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ class TerminalScreen(PlainScreen):
 
     def show(self, event: Event) -> None:
         if isinstance(event, TextDelta):
-            self.close()
+            self._stop_spinner()
+            log_lines.hold(True)
             self.write(self._chunks.feed(event.text))
         elif isinstance(event, ReasoningDelta) and self._spinner:
             self._spinner.label = "thinking"
@@ -202,14 +204,19 @@ class TerminalScreen(PlainScreen):
             super().show(TextDelta(text))
 
     def pause(self) -> None:
-        self.close()
+        self._stop_spinner()
         self.write(self._chunks.end())
         super().end(None, None)
+        log_lines.hold(False)
 
     def end(self, stream: Stream | None, error: ProviderError | None) -> None:
         self.pause()
 
     def close(self) -> None:
+        self._stop_spinner()
+        log_lines.hold(False)
+
+    def _stop_spinner(self) -> None:
         if self._spinner:
             self._spinner.stop()
             self._spinner = None
@@ -248,10 +255,11 @@ class MarkdownScreen(TerminalScreen):
         self._redrawn_at = monotonic()
 
     def pause(self) -> None:
-        self.close()
+        self._stop_spinner()
         self.write(self._chunks.end())
         self._redraw(is_over=True)
         self._reset()
+        log_lines.hold(False)
 
     def _redraw(self, is_over: bool) -> None:
         done: list[ScreenLine] = []
@@ -286,7 +294,9 @@ def choose_screen(*, as_json: bool = False, plain: bool = False) -> Screen:
 
 
 def summary(stream: Stream) -> str:
-    """Return the line that ``--stats`` prints: outcome, chunks, times, tokens."""
+    """Return the line that ``--stats`` prints: outcome, chunks, times, tokens, a known cost."""
+    from ..prices import cost_if_installed  # late: no command starts slower for it
+
     stats: Stats = stream.stats
     parts = [f"{stream.outcome}: {counted(stats.chunks, 'chunk')}"]
     if stats.first_chunk_s is not None:
@@ -295,4 +305,6 @@ def summary(stream: Stream) -> str:
     if stream.usage:
         sent, received = stream.usage.input_tokens, stream.usage.output_tokens
         parts.append(f"tokens: {sent} in, {received} out")
+        if (cost := cost_if_installed(requests_of(stream))) is not None and cost.known_usd:
+            parts.append(f"cost: {cost}")
     return ", ".join(parts)

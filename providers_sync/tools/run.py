@@ -16,7 +16,7 @@ from ..errors import InvalidRequestError, ProviderError, ToolError
 from ..finish_reasons import wants_to_go_on
 from ..returned_messages import with_call_ids
 from ..stream import CancelToken, Channel, PreparedCall, Reading, Source, Stream
-from ..types import Completion, Delta, Event, Message, Messages, Outcome, ToolCall, Usage
+from ..types import Completion, Delta, Event, Message, Messages, Outcome, ToolCall
 from .deciding import decide
 from .execution import Execution, PendingCall, RunState
 from .journal import call_keys
@@ -47,7 +47,6 @@ class Run(Stream):
         plan: PlanRound,
         **more: Any,
     ) -> None:
-        self._round_usage: Usage | None = None
         self._given_ids: list[str] = []
         """Those that the server gave the calls of this round."""
         self._call_ids: dict[str, None] = {}
@@ -121,7 +120,7 @@ class Run(Stream):
         return Completion(
             text=self.text[text:],
             finish_reason=self.finish_reason,
-            usage=self._round_usage,
+            usage=self._own_usage,
             model=self.model,
             outcome=super()._good_outcome(),
             stats=self.stats,
@@ -132,21 +131,21 @@ class Run(Stream):
             media=tuple(self.media[media:]),
             extras=tuple(self.extras[extras:]),
             message=self.message,
+            requests=self._current_request(is_final=True),
         )
 
     def _begin_round(self) -> None:
         """Go on after the last round: what it has said stays."""
         self._round_number += 1
         self._unread = iter(())  # another thread that reads sees that it has been read
-        self._earlier_usage, self._round_usage = self.usage, None
+        self._begin_request(None, is_final=True)
+        self._earlier_usage = self.usage
         self.finish_reason = self._protocol_message = None
         self._given_ids, self._call_ids = [], {}
         self._marks = self._lengths()
 
     def _record(self, delta: Delta) -> None:
-        if isinstance(delta, Usage):
-            self._round_usage = delta
-        elif isinstance(delta, ToolCall):
+        if isinstance(delta, ToolCall):
             self._given_ids.append(delta.id)
             delta = replace(delta, id=unique_id(delta.id, self._call_ids))
             self._call_ids[delta.id] = None

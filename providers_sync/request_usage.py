@@ -1,0 +1,66 @@
+"""``RequestUsage``: what one request has used, and what its price depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+_STANDARD = {
+    "service_tier": ("auto", "default", "standard", "standard_only"),  # OpenAI, Anthropic, Groq
+    "serviceTier": ("standard",),  # Gemini
+    "speed": ("standard",),  # Anthropic: "fast" costs a multiple
+    "inference_geo": ("global", "not_available"),  # Anthropic: "us" costs 10 % more
+}
+"""Options that change the price of a model, and their values that do not."""
+
+
+class TokenCounts(Protocol):
+    """What a server has counted: ``Usage``."""
+
+    @property
+    def input_tokens(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> int | None: ...
+    @property
+    def cached_tokens(self) -> int | None: ...
+    @property
+    def cache_write_tokens(self) -> int | None: ...
+    @property
+    def reasoning_tokens(self) -> int | None: ...
+    @property
+    def raw(self) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True)
+class RequestUsage:
+    """A request that a server has begun to answer, and what it has used.
+
+    A stream is told of it before anything else of the answer; then it has no counts yet.
+    """
+
+    url: str = field(repr=False)
+    """Where it was sent, without the query."""
+    at: datetime
+    """When the server began to answer."""
+    surcharge: str = ""
+    """The option of the request that changes the price, such as ``service_tier='flex'``."""
+    model: str | None = None
+    """The model's name as the server reports it, else the name in the request."""
+    usage: TokenCounts | None = None
+    is_final: bool = False
+    """Whether the answer has come to its end, so that nothing is missing in the counts."""
+
+
+def surcharge(options: Mapping[str, Any] | None) -> str:
+    """Return the option of a request's body, or of counts, that changes the price of the model.
+
+    >>> surcharge({"service_tier": "flex"}), surcharge({"service_tier": "auto"})
+    ("service_tier='flex'", '')
+    """
+    for name, standard in _STANDARD.items():
+        value = (options or {}).get(name)
+        if value is not None and value not in standard:
+            return f"{name}={value!r:.40}"
+    return ""
