@@ -92,8 +92,8 @@ def test_images_are_limited_to_ten_megabytes_together(kernel: Kernel) -> None:
     assert "too large" in cell.outputs[-2]["text/plain"]
 
 
-def test_large_images_that_are_only_named_leave_room_for_others(kernel: Kernel) -> None:
-    """They do not count."""
+def test_images_that_are_only_named_do_not_count(kernel: Kernel) -> None:
+    """A small one after large ones is shown."""
     large = image(data_url(png() + bytes(MAX_IMAGE_BYTES)))
     with serve([[*[large] * (MAX_BYTES // MAX_IMAGE_BYTES), image(data_url(png()))]]) as server:
         cell = kernel.run(f"answer = show(openai({server.url!r}).stream('x'))")
