@@ -63,7 +63,13 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_tool_journal_long.py tests/test_tracing.py tests/web
 
 # A file, or one test of it: of LONG, what only a release needs.
-SLOWEST =
+SLOWEST = tests/faults/test_in_threads.py tests/faults/test_other_protocols.py \
+    tests/faults/test_recordings.py tests/test_llm_continuing.py tests/test_llm_errors.py \
+    tests/test_llm_names.py tests/test_llm_page.py tests/test_long_timeouts.py \
+    tests/test_mcp_long.py tests/test_received_text_long.py tests/test_recorded_streams_long.py \
+    tests/test_run_faults_long.py tests/test_run_kills_long.py tests/test_speed_long.py \
+    tests/test_terminal_tools_long.py tests/test_tool_journal_long.py \
+    tests/web/test_write_timeout.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
