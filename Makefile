@@ -108,10 +108,10 @@ lint: python $(VENV)/test.stamp
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
-	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms \
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
 	    .github/ISSUE_TEMPLATE/*.yml
-	@$(BIN)/pre-commit validate-config
+	@$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 
 ci:
 	@.ci/run
