@@ -64,12 +64,17 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
 
 # A file, or one test of it: of LONG, what only a release needs.
 SLOWEST = tests/faults/test_in_threads.py tests/faults/test_other_protocols.py \
-    tests/faults/test_recordings.py tests/test_llm_continuing.py tests/test_llm_errors.py \
-    tests/test_llm_names.py tests/test_llm_page.py tests/test_long_timeouts.py \
-    tests/test_mcp_long.py tests/test_received_text_long.py tests/test_recorded_streams_long.py \
-    tests/test_run_faults_long.py tests/test_run_kills_long.py tests/test_speed_long.py \
-    tests/test_terminal_tools_long.py tests/test_tool_journal_long.py \
-    tests/web/test_write_timeout.py
+    tests/faults/test_recordings.py tests/test_batch_benchmarks.py tests/test_bounds.py \
+    tests/test_doctor_limits.py tests/test_doctor_setups.py tests/test_failover_bench.py \
+    tests/test_llamacpp.py tests/test_llm_continuing.py tests/test_llm_errors.py \
+    tests/test_llm_names.py tests/test_llm_page.py tests/test_llm_plugin.py \
+    tests/test_local_grammar.py tests/test_local_runs.py tests/test_local_typed.py \
+    tests/test_long_timeouts.py tests/test_many_streams.py tests/test_mcp_long.py \
+    tests/test_other_protocols_property.py tests/test_received_text_long.py \
+    tests/test_recorded_notebook.py tests/test_recorded_streams_long.py \
+    tests/test_run_faults_long.py tests/test_run_kills_long.py tests/test_speed.py \
+    tests/test_speed_long.py tests/test_terminal_tools_long.py tests/test_tool_journal_long.py \
+    tests/web/test_jupyterlab.py tests/web/test_write_timeout.py
 
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
