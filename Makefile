@@ -1,13 +1,13 @@
 # make demo           one question through each provider, answered on this machine
 #
-# make test           the suite: every test file that neither LONG nor SLOWEST names
+# make test           the suite: every test file that LONG does not name
 # make test-long      LONG without SLOWEST: browsers, servers, the model, clusters, fuzzing
-# make test-slowest   SLOWEST: for a release, or for a change of what they test
+# make test-slowest   SLOWEST, a part of LONG: before a release, or if you change what it tests
 # make test-races     cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
 # make coverage       how much of the package the suite runs
 #
-# make format         style: corrects what can be corrected
-# make lint           style and types: reports the rest
+# make format         correct the style, as far as ruff can
+# make lint           check style and types, the workflow and the hooks
 # make ci             one Python and what is fast, in a quarter of an hour: runs .ci/run
 # make release-check  everything: .ci/run, then .ci/slow
 # make release        build, check and tag what is committed; uploads nothing
@@ -62,7 +62,7 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_terminal_tools_long.py tests/test_text_property.py tests/test_thrown.py \
     tests/test_tool_journal_long.py tests/test_tracing.py tests/web
 
-# A file, or one test of it: of LONG, what only a release needs.
+# The part of LONG that takes the most time. An entry is a file, or one test of a file.
 SLOWEST = tests/faults/test_in_threads.py tests/faults/test_other_protocols.py \
     tests/faults/test_recordings.py tests/test_batch_benchmarks.py tests/test_bounds.py \
     tests/test_doctor_limits.py tests/test_doctor_setups.py tests/test_failover_bench.py \
