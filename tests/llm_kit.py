@@ -29,7 +29,7 @@ class Llm:
         self.environment = {
             **own,
             "LLM_USER_PATH": str(folder / "llm"),
-            # Other plugins may be installed here without what they import.
+            # Other plugins that somebody has installed here must not change what llm does.
             "LLM_LOAD_PLUGINS": "providers-sync",
             "PYTHONUNBUFFERED": "1",
             **environment,

