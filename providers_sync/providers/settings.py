@@ -124,14 +124,23 @@ class ProviderSettings:
         return find_setting(None, "base_url", cls.base_url_variable)
 
     def authorization(self, api_key: str) -> dict[str, str]:
-        """Return the headers that carry the key."""
+        """Return the headers that carry the key.
+
+        Args:
+            api_key: The key, which must not be shown or logged.
+        """
         return {"Authorization": f"Bearer {api_key}"}
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
-        """Return the name to send: ``model`` or the default, with aliases resolved.
+        """Return the name to send, with aliases resolved.
 
-        Raises ``ModelNotSupportedError`` for a model that the provider does not support.
+        Args:
+            model: A name or an alias; ``None`` for the default.
+
+        Raises:
+            ModelNotSupportedError: The provider does not support the model.
+            InvalidRequestError: There is no name, and no default.
         """
         name = model or cls.default_model
         if not isinstance(name, str):
