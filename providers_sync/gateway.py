@@ -49,9 +49,17 @@ own name (DNS rebinding)."""
 
 
 class Gateway:
-    """A running gateway; as a context manager it stops at the end of the block.
+    """A running gateway, made by ``serve()``; as a context manager it stops at the end of the
+    block.
 
-    ``app`` is its WSGI application, ``port`` the port it listens on.
+    Args:
+        listener: The socket that it listens on.
+        engine: What produces the answers.
+        token: What every request must send; ``None`` for nothing.
+
+    Attributes:
+        app: Its WSGI application.
+        port: The port it listens on.
     """
 
     def __init__(self, listener: socket.socket, engine: Engine, token: str | None) -> None:
@@ -72,13 +80,15 @@ class Gateway:
             self._resources = resources.pop_all()
 
     def url(self, name: str = "") -> str:
-        """Return the ``base_url`` for a provider or an official client; without a name, the root.
+        """Return the ``base_url`` for a provider or an official client.
 
-        Names: the three discontinued services, ``openai`` (or ``v1``), ``responses``,
-        ``anthropic``, ``gemini`` and ``ollama``. Google's own client adds the version to the path:
-        it takes the root and ``/gemini``.
+        Args:
+            name: One of the three discontinued services, ``openai`` (or ``v1``), ``responses``,
+                ``anthropic``, ``gemini`` and ``ollama``; without a name, the root. Google's own
+                client adds the version to the path: it takes the root and ``/gemini``.
 
-        Raises ``InvalidRequestError`` for any other name.
+        Raises:
+            InvalidRequestError: For any other name.
         """
         host = f"[{self._host}]" if ":" in self._host else self._host
         prefixes = {"": "", "v1": "/v1", **{d.name: d.base for d in DIALECTS}}
@@ -124,13 +134,18 @@ def serve(
 ) -> Gateway:
     """Start a gateway and return it, ready for requests.
 
-    ``engine`` is ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
-    The local engine takes ``model``, the path of its weights, and ``context_size``, the most tokens
-    of a prompt and its answer together (default: 4096). ``port`` 0 uses a free port. An address
-    other than 127.0.0.1 needs a ``token``; with a token, every request must send it.
+    Args:
+        engine: ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
+        host: The address to listen on. One other than 127.0.0.1 needs a ``token``.
+        port: The port; 0 uses a free one.
+        token: What every request must send, as a key.
+        model: Of the local engine, the path of its weights.
+        context_size: Of the local engine, the most tokens of a prompt and its answer together
+            (default: 4096).
 
-    Raises ``InvalidRequestError`` for invalid settings, and another ``ProviderError`` if the model
-    or a thread cannot be started; then nothing stays open.
+    Raises:
+        InvalidRequestError: For invalid settings.
+        ProviderError: The model or a thread cannot be started; then nothing stays open.
     """
     if host == "localhost":
         host = LOOPBACK
@@ -163,11 +178,19 @@ def _reason(error: OSError) -> str:
 
 
 def find_token(token: str | None = None, file: str | None = None) -> str | None:
-    """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``.
+    """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``, else
+    ``None``.
 
     ``ps`` shows a token from the command line to every user of the machine; the other two sources
-    stay private. Returns ``None`` if there is no token. Raises ``InvalidRequestError`` for a file
-    that cannot be read, and for an empty token: it would leave the gateway open.
+    stay private.
+
+    Args:
+        token: The token itself.
+        file: The path of a file that begins with it.
+
+    Raises:
+        InvalidRequestError: For a file that cannot be read, and for an empty token: it would leave
+            the gateway open.
     """
     if token is not None:
         return token

@@ -74,6 +74,13 @@ class WSGIBody(Iterator[bytes]):
     ``close()`` cancels the answer, from any thread, whether or not the body has been read.
     Dropping the body does the same, but does not call ``on_end``; if ``on_end`` refers to the body,
     it happens only when the garbage collector runs.
+
+    Args:
+        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` has returned.
+        on_end: As for ``sse``.
+
+    Raises:
+        TypeError: ``answer`` is something else.
     """
 
     def __init__(self, answer: Streamable, on_end: OnEnd | None = None) -> None:
@@ -161,12 +168,15 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     run, a comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
 
-    ``on_end(completion)`` is called once with what the model has said, however the answer ends, if
-    the body is read to its end or closed: also when the browser leaves (``completion.outcome`` is
-    ``cancelled`` then) or nothing was sent. The thread that reads or closes the body calls it, in
-    the view's context, before ``done`` is sent. If it raises, that is logged, and the browser gets
-    an ``error`` of the kind ``SaveError``, unless the answer itself has failed: that error is sent
-    then.
+    Args:
+        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` has returned; of a run,
+            ``provider.run(…)`` or ``provider.prepare_run(…)``.
+        on_end: ``on_end(completion)`` is called once with what the model has said, however the
+            answer ends, if the body is read to its end or closed: also when the browser leaves
+            (``completion.outcome`` is ``cancelled`` then) or nothing was sent. The thread that
+            reads or closes the body calls it, in the view's context, before ``done`` is sent. If it
+            raises, that is logged, and the browser gets an ``error`` of the kind ``SaveError``,
+            unless the answer itself has failed: that error is sent then.
     """
     return _Events(answer, on_end)
 
@@ -179,7 +189,9 @@ def plain(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     hence HTTP/1.1 on every hop. A browser that disconnects is noticed only when the next text is
     sent.
 
-    ``on_end`` is that of ``sse``, called before the body ends; if it raises, that is only logged.
+    Args:
+        answer: As for ``sse``.
+        on_end: As for ``sse``, called before the body ends; if it raises, that is only logged.
     """
     return _Plain(answer, on_end)
 
