@@ -81,6 +81,10 @@ class LocalEngine:
             messages: As for ``Engine.answer``.
             options: As for ``Engine.answer``.
             cancel: As for ``Engine.answer``.
+
+        Raises:
+            InvalidRequestError: The model cannot answer such a request.
+            APIConnectionError: The server of the model has ended.
         """
         _check_text_only(messages)
         forwarded = {name: value for name, value in options.items() if name in FORWARDED}

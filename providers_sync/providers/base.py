@@ -245,6 +245,10 @@ class Provider(Runs, ProviderSettings):
             proxy: The address of a proxy; ``None``: the environment's.
             **kwargs: Settings of the provider (``base_url``, ``api_key``, ``headers``,
                 ``timeouts``, …); all others are added to the body.
+
+        Raises:
+            InvalidRequestError: The class needs other providers, like ``Failover``.
+            ProviderError: What ``stream`` raises.
         """
         from ..aio import AsyncStream  # late: it loads asyncio
 

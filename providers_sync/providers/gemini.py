@@ -53,7 +53,14 @@ class Gemini(ListsModels):
 
     @staticmethod
     def model_names(listed: Any) -> Iterable[str]:
-        """Return the names in the JSON that the server sent; an empty page has no list."""
+        """Return the names in the JSON that the server sent; an empty page has no list.
+
+        Args:
+            listed: The JSON.
+
+        Raises:
+            LookupError: It does not hold a page of a list.
+        """
         models = listed.get("models", listed.get("publisherModels"))  # the latter by Vertex AI
         if models is None and listed.keys() - {"nextPageToken"}:
             raise LookupError("models")
@@ -75,7 +82,14 @@ class Gemini(ListsModels):
         return {"x-goog-api-key": api_key}
 
     def endpoint(self, model: str) -> str:
-        """Return the path for a model, whose name may begin with ``models/``, ``endpoints/``, …"""
+        """Return the path for a model.
+
+        Args:
+            model: Its name, which may begin with ``models/``, ``endpoints/``, …
+
+        Raises:
+            InvalidRequestError: The name cannot stand in an address.
+        """
         folder, name = "models", model.removeprefix("models/")
         if name.partition("/")[0] in _FOLDERS:
             folder, _, name = name.partition("/")

@@ -68,6 +68,7 @@ class ScriptedProvider(Provider):
         **settings: ``timeouts=``, ``retry=``, …
 
     Raises:
+        InvalidRequestError: ``like`` is not a single provider, or there are ``settings`` beside it.
         ScriptError: The script cannot be sent.
     """
 

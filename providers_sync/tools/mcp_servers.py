@@ -70,6 +70,7 @@ def mcp(
         APIConnectionError: At ``with``, for a server that cannot be started or reached.
         APITimeoutError: At ``with``, for a server that has not listed its tools in time.
         APIStatusError: At ``with``, for a URL that answers with a status other than 2xx.
+        ImportError: The extra ``mcp`` is not installed.
     """
     command = _text(server, "the server")
     texts = [_text(each, f"argument {place}") for place, each in enumerate(arguments, 1)]
