@@ -52,11 +52,6 @@ class Gateway:
     """A running gateway, made by ``serve()``; as a context manager it stops at the end of the
     block.
 
-    Args:
-        listener: The socket that it listens on.
-        engine: What produces the answers.
-        token: What every request must send; ``None`` for nothing.
-
     Attributes:
         app: Its WSGI application.
         port: The port it listens on.

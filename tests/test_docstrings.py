@@ -17,7 +17,10 @@ import pytest
 import providers_sync
 
 MODULES = ["aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"]
-MADE_BY_CALLS = {"AsyncStream", "PreparedCall", "Run", "Stream", "TypedStream"}
+MADE_BY_CALLS = {
+    *("AsyncStream", "Gateway", "PreparedCall", "Run", "Server", "Stream", "TypedStream"),
+    "WSGIBody",
+}
 """Classes whose objects a call returns: nobody else uses their constructors."""
 INHERITED = {"TypedCompletion"}
 """Data classes whose other fields their base class documents."""

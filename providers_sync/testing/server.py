@@ -27,14 +27,6 @@ STOP_S = 5.0
 class Server:
     """A fault server, created by ``serve()``. All members may be used from any thread.
 
-    Args:
-        script: As for ``serve``.
-        protocol: As for ``serve``.
-        tls: As for ``serve``.
-        host: As for ``serve``.
-        port: As for ``serve``.
-        keep: As for ``serve``.
-
     Attributes:
         host: The address it listens on.
     """

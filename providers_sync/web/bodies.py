@@ -74,13 +74,6 @@ class WSGIBody(Iterator[bytes]):
     ``close()`` cancels the answer, from any thread, whether or not the body has been read.
     Dropping the body does the same, but does not call ``on_end``; if ``on_end`` refers to the body,
     it happens only when the garbage collector runs.
-
-    Args:
-        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` has returned.
-        on_end: As for ``sse``.
-
-    Raises:
-        TypeError: ``answer`` is something else.
     """
 
     def __init__(self, answer: Streamable, on_end: OnEnd | None = None) -> None:
@@ -177,6 +170,9 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
             reads or closes the body calls it, in the view's context, before ``done`` is sent. If it
             raises, that is logged, and the browser gets an ``error`` of the kind ``SaveError``,
             unless the answer itself has failed: that error is sent then.
+
+    Raises:
+        TypeError: ``answer`` is something else.
     """
     return _Events(answer, on_end)
 
