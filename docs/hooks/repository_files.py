@@ -11,12 +11,16 @@ import json
 import posixpath
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
+FOLDER = "repository"
+"""Where the pages made here are: nothing in ``docs/`` can have their names."""
 IN_NAV = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 LINK = re.compile(r"(?<!!)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 PICTURE = re.compile(
@@ -28,6 +32,8 @@ LANGUAGES = {".py": "python", ".js": "javascript", ".css": "css", ".html": "html
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each file outside ``docs/`` that a page links to, or that is in the nav."""
+    from mkdocs.structure.files import File
+
     texts = {f"docs/{file.src_uri}": file.content_string for file in files.documentation_pages()}
     waiting = [*IN_NAV, *(path for at, text in texts.items() for path in _linked(text, at))]
     done: set[str] = set()
@@ -37,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             continue
         done.add(path)
         text = _page_text(path)
-        files.append(File.generated(config, _page_of(path), content=_rewritten(text, path)))
+        files.append(File.generated(config, _page_of(path), content=rewritten(text, path)))
         waiting += _linked(text, path)
     return files
 
@@ -46,7 +52,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Let the links of a page lead to the pages made here, and rewrite its pictures."""
     if page.file.generated_by:
         return markdown
-    return PICTURE.sub(_images, _rewritten(markdown, f"docs/{page.file.src_uri}"))
+    return with_images(rewritten(markdown, f"docs/{page.file.src_uri}"))
 
 
 def _linked(text: str, at: str) -> list[str]:
@@ -68,10 +74,10 @@ def _is_outside(path: str) -> bool:
 
 def _page_of(path: str) -> str:
     """Return the name, relative to ``docs/``, of the page for a file or folder."""
-    return path if path.endswith(".md") else f"{path}.md"
+    return f"{FOLDER}/{path}" if path.endswith(".md") else f"{FOLDER}/{path}.md"
 
 
-def _rewritten(text: str, at: str) -> str:
+def rewritten(text: str, at: str) -> str:
     """Return a page's text with links that lead to the pages of the site."""
     page = at.removeprefix("docs/") if at.startswith("docs/") else _page_of(at)
 
@@ -101,7 +107,7 @@ def _page_text(path: str) -> str:
     if file.suffix == ".md":
         return text
     if file.suffix == ".ipynb":
-        return f"# {path}\n\n{_notebook(text)}\n"
+        return _notebook(text)
     return f"# {path}\n\n{_fenced(text, LANGUAGES.get(file.suffix, 'text'))}\n"
 
 
@@ -112,7 +118,7 @@ def _notebook(text: str) -> str:
         source = "".join(cell["source"])
         is_code = cell["cell_type"] == "code"
         parts.append(_fenced(source, "python") if is_code else source)
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) + "\n"
 
 
 def _fenced(code: str, language: str) -> str:
@@ -120,10 +126,13 @@ def _fenced(code: str, language: str) -> str:
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"
 
 
-def _images(match: re.Match[str]) -> str:
-    """Return one image for the light colours and one for the dark, as the theme switches them."""
-    alt, width = match["alt"], match["width"]
-    return "".join(
-        f'![{alt}]({match[scheme]}#only-{scheme}){{ width="{width}" }}'
-        for scheme in ("light", "dark")
-    )
+def with_images(text: str) -> str:
+    """Return a page's text with two images in place of each picture, for light and dark colours."""
+
+    def images(match: re.Match[str]) -> str:
+        return "".join(
+            f'![{match["alt"]}]({match[scheme]}#only-{scheme}){{ width="{match["width"]}" }}'
+            for scheme in ("light", "dark")
+        )
+
+    return PICTURE.sub(images, text)

@@ -6,10 +6,11 @@ import posixpath
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
 
 LOADED = {
     *(("img", "src"), ("img", "srcset"), ("source", "src"), ("source", "srcset")),
@@ -47,6 +48,8 @@ class Document(HTMLParser):
 
 def on_post_build(config: MkDocsConfig) -> None:
     """Fail the build, with a list, if something is wrong with the site."""
+    from mkdocs.exceptions import PluginError
+
     problems = check(Path(config.site_dir))
     if problems:
         raise PluginError("The built site is wrong:\n" + "\n".join(problems))
