@@ -136,8 +136,7 @@ class Chat:
     @overload
     def send(self, message: Prompt, *, into: Any, **call: Any) -> TypedStream[Any]: ...
     def send(self, message: Prompt, *, into: Any = None, **call: Any) -> Any:
-        """Send a question and return the answer as a ``Stream``; with ``into=``, as a
-        ``TypedStream``.
+        """Send a question and return its ``Stream``; with ``into=``, its ``TypedStream``.
 
         The answer enters the history if it ends well, also if it does not validate (``undo()``
         takes it back); of one that was asked again, only the last text does. A call that raises

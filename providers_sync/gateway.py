@@ -49,8 +49,7 @@ own name (DNS rebinding)."""
 
 
 class Gateway:
-    """A running gateway, made by ``serve()``; as a context manager it stops at the end of the
-    block.
+    """A running gateway, made by ``serve()``; the end of a ``with`` block stops it.
 
     Attributes:
         app: Its WSGI application.
@@ -173,11 +172,10 @@ def _reason(error: OSError) -> str:
 
 
 def find_token(token: str | None = None, file: str | None = None) -> str | None:
-    """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``, else
-    ``None``.
+    """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``.
 
     ``ps`` shows a token from the command line to every user of the machine; the other two sources
-    stay private.
+    stay private. ``None`` if there is none of them.
 
     Args:
         token: The token itself.
