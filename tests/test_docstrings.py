@@ -26,6 +26,7 @@ INHERITED = {"TypedCompletion"}
 """Data classes whose other fields their base class documents."""
 PENDING = ("providers/calls.py", "providers/runs.py")
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples):$", re.M)
+REFERENCE = re.compile(r"arguments (?:are those )?(?:as|of) ``(\w+)``")
 ENTRY = re.compile(r"^    \*{0,2}(\w+): \S", re.M)
 
 
@@ -122,12 +123,14 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 
 def docstrings_of(name: str) -> list[str]:
-    """Return the docstrings of a function and of those that it overrides."""
+    """Return the docstrings of a function, of those that it overrides, and that it refers to."""
     found = [CALLABLES[name]]
     if name in METHODS:
         kind, own_name, _ = METHODS[name]
         bases = [vars(each).get(own_name) for each in kind.__mro__]
         found += [getattr(each, "__func__", each) for each in bases if each is not None]
+        referred = REFERENCE.findall(found[0].__doc__ or "")
+        found += [getattr(kind, other) for other in referred if hasattr(kind, other)]
     return [inspect.cleandoc(each.__doc__ or "") for each in found]
 
 
@@ -143,10 +146,9 @@ def test_public_name_has_a_docstring(name):
 @pytest.mark.parametrize("name", list(CALLABLES))
 def test_docstring_names_each_argument(name):
     """Each has a line under ``Args:``, and no line is about an argument that does not exist."""
-    described = [ENTRY.findall(section(each, "Args")) for each in docstrings_of(name)]
+    own, *others = [set(ENTRY.findall(section(each, "Args"))) for each in docstrings_of(name)]
     arguments = set(parameters(CALLABLES[name]))
-    assert not set(described[0]) - arguments
-    assert any(arguments <= set(names) for names in described)
+    assert own <= arguments <= own.union(*others)
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
