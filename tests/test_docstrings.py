@@ -124,13 +124,14 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 def docstrings_of(name: str) -> list[str]:
     """Return the docstrings of a function, of those that it overrides, and that it refers to."""
-    found = [CALLABLES[name]]
-    if name in METHODS:
-        kind, own_name, _ = METHODS[name]
-        bases = [vars(each).get(own_name) for each in kind.__mro__]
-        found += [getattr(each, "__func__", each) for each in bases if each is not None]
-        referred = REFERENCE.findall(found[0].__doc__ or "")
-        found += [getattr(kind, other) for other in referred if hasattr(kind, other)]
+    kind, own_name, _ = METHODS.get(name, (object, "", None))
+    bases = [vars(each).get(own_name) for each in kind.__mro__]
+    found = [CALLABLES[name], *(getattr(each, "__func__", each) for each in bases if each)]
+    for each in found:  # which grows
+        for other in REFERENCE.findall(each.__doc__ or ""):
+            referred = OBJECTS.get(other, getattr(kind, other, None))
+            if referred is not None and referred not in found:
+                found.append(referred)
     return [inspect.cleandoc(each.__doc__ or "") for each in found]
 
 
