@@ -76,15 +76,14 @@ class Chat:
     Args:
         provider: The provider that is asked.
         system: The text of the system message.
-        model: The model, if it is not the provider's.
-        budget: The most characters that are sent: the oldest exchanges are left out, each as a
-            unit, but never the system message or the new question. They stay in ``history`` and in
-            the file.
+        model: The model; by default the provider's.
+        budget: The most characters to send: the oldest exchanges are left out, each as a unit, but
+            never the system message or the new question. They stay in ``history`` and in the file.
         history: Messages to begin with.
         **options: Added to the body of every request. With functions among its ``tools`` they are
             those of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; an answer is
-            a ``Run`` then. Of one that fails, the finished rounds are in ``interrupted.question``,
-            so that ``resume()`` repeats no call.
+            a ``Run`` then. If one fails, its finished rounds are in ``interrupted.question``, so
+            that ``resume()`` repeats no call.
 
     Attributes:
         history: The finished exchanges only.
@@ -171,8 +170,7 @@ class Chat:
 
         Raises:
             InvalidRequestError: There is nothing to resume; another answer is running; or a
-                function that it has called still runs, and to call it again would do its work
-                twice.
+                function that it called is still running, and would do its work twice.
             ProviderError: What ``stream`` raises.
         """
         if call.get("into") is not None:  # in a schema mode the model begins its JSON anew
@@ -194,7 +192,7 @@ class Chat:
     def discard(self) -> InterruptedAnswer | None:
         """Drop the interrupted answer; return it, or ``None`` if there is none.
 
-        To send its question again calls a function again that still runs.
+        Sending its question again may call a function a second time while it still runs.
 
         Raises:
             InvalidRequestError: Another answer is running.

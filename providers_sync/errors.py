@@ -38,13 +38,13 @@ class ProviderError(Exception):
     """Base of every error that a provider raises.
 
     Args:
-        message: What has happened, and what to do about it.
+        message: What happened, and what to do about it.
 
     Attributes:
         partial: The text that had arrived before the error.
-        partial_value: Of a typed answer (``into=``): the plain object as far as it had arrived.
+        partial_value: For a typed answer (``into=``), as much of the plain object as had arrived.
         outcome: The outcome of the answer.
-        attempts: The providers of a ``Failover`` that had failed before, in order; otherwise empty.
+        attempts: The providers of a ``Failover`` that failed before it, in order; otherwise empty.
     """
 
     partial: str
@@ -123,7 +123,7 @@ class APITimeoutError(ProviderError, TimeoutError):
     """One of the ``Timeouts`` expired.
 
     Args:
-        message: How long the call has waited, and for what.
+        message: How long the call waited, and for what.
         clock: The timeout: ``connect``, ``first_token``, ``idle`` or ``total``. It is an attribute
             of the error, too.
     """

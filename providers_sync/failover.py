@@ -44,15 +44,15 @@ class Failover(Provider):
         providers: The providers, the preferred one first.
         strategy: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the next
             one at each call.
-        failures: After how many failures in a row, or one timeout, a provider cools down: until
-            then it is tried last, but still tried, so no call fails because of a cooldown. Then one
-            call probes it. This state is kept per object and process.
-        cooldown: For how many seconds.
-        move_on: The failures that move on: values of ``error.reason``, or a function that takes the
-            error and returns whether it does. By default all but ``"content_filter"``: what a
-            provider rejects for its content is not asked elsewhere.
-        continue_after_break: As for ``stream``, the default of each call. The rest is asked for
-            from the next provider first.
+        failures: How many failures in a row put a provider into a cooldown; one timeout does, too.
+            Meanwhile it is tried last, but still tried, so no call fails because of a cooldown.
+            Then one call probes it. This state is kept per object and process.
+        cooldown: How long a cooldown lasts, in seconds.
+        move_on: The failures that move on to the next provider: values of ``error.reason``, or a
+            function that takes the error and returns whether it does. By default all but
+            ``"content_filter"``: what a provider rejects for its content is not asked elsewhere.
+        continue_after_break: As for ``stream``: the default for each call. The next provider is the
+            first that is asked for the rest.
 
     Raises:
         InvalidRequestError: For an empty list, for anything in it that is not a provider, and for

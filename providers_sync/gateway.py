@@ -77,9 +77,9 @@ class Gateway:
         """Return the ``base_url`` for a provider or an official client.
 
         Args:
-            name: One of the three discontinued services, ``openai`` (or ``v1``), ``responses``,
-                ``anthropic``, ``gemini`` and ``ollama``; without a name, the root. Google's own
-                client adds the version to the path: it takes the root and ``/gemini``.
+            name: That of one of the three discontinued services, ``openai`` (or ``v1``),
+                ``responses``, ``anthropic``, ``gemini`` and ``ollama``; without a name, the root.
+                Google's own client adds the version to the path: it takes the root and ``/gemini``.
 
         Raises:
             InvalidRequestError: For any other name.
@@ -130,11 +130,11 @@ def serve(
 
     Args:
         engine: ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
-        host: The address to listen on. One other than 127.0.0.1 needs a ``token``.
+        host: The address to listen on. Any other than 127.0.0.1 needs a ``token``.
         port: The port; 0 uses a free one.
         token: What every request must send, as a key.
-        model: Of the local engine, the path of its weights.
-        context_size: Of the local engine, the most tokens of a prompt and its answer together
+        model: For the local engine, the path of its weights.
+        context_size: For the local engine, the most tokens of a prompt and its answer together
             (default: 4096).
 
     Raises:

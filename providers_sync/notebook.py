@@ -110,7 +110,7 @@ def show(stream: Stream | PreparedCall) -> Completion:
     arrived is shown, and is in ``stream.text``. The ``Completion`` displays itself as Markdown, but
     not again in the same cell.
 
-    Of a run each tool call is a line, to which the result is added. The stop button also ends a
+    In a run, each tool call is a line, to which the result is added. The stop button also ends a
     function of ``approve=`` that waits for ``input()``.
 
     Args:

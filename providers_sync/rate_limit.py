@@ -30,18 +30,19 @@ class RateLimit:
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
     expires. What servers say is obeyed too, also without limits of your own (``RateLimit()``):
     ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which tell what is left, and
-    ``Retry-After``. Both hold back all requests to that address for that model, and no other ones;
-    but no wait of more than a minute. A pickled limit and that of a forked process begin anew.
+    ``Retry-After``. Both hold back all requests to that address for that model, but no others;
+    but never for more than a minute. A pickled limit, and the copy in a forked process, start anew.
 
     Args:
         requests_per_minute: The most requests that are sent in any minute, retries included.
-        tokens_per_minute: The most tokens in any minute, those of the answers included. Until the
+        tokens_per_minute: The most tokens in any minute, in questions and answers. Until the
             server has counted them, a request counts as a quarter of its characters, 1000 for each
             picture or other file, and its ``max_tokens``.
-        concurrent: The most answers that are open at a time. One that is not read stays open.
+        concurrent: The most answers that are open at a time. An answer that nobody reads stays
+            open.
 
     Raises:
-        InvalidRequestError: For limits that are no positive whole numbers.
+        InvalidRequestError: A limit is not a positive whole number.
     """
 
     def __init__(

@@ -108,8 +108,8 @@ class ToolResult:
     Attributes:
         id: That of the ``ToolCall``.
         name: The name of the tool.
-        content: What the function has returned, as text; or in words why there is nothing.
-        is_error: Whether the function was not called, has failed, or was too slow.
+        content: What the function returned, as text; or, in words, why it returned nothing.
+        is_error: Whether the function was not called, failed, or took too long.
         seconds: How long the function has run.
     """
 
@@ -336,7 +336,7 @@ class Decoder(Protocol):
             StreamTruncated: The end marker is missing. An attribute ``deltas`` of this and of the
                 other errors may hold the last deltas.
             MalformedStream: The body does not follow the protocol.
-            ServerError: The server has reported an error.
+            ServerError: The server reported an error.
         """
         ...
 

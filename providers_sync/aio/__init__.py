@@ -101,7 +101,7 @@ def stream(
     Args:
         provider: The provider that is asked.
         messages: A string, a message or a list of messages.
-        model: The model, if it is not the provider's.
+        model: The model; by default the provider's.
         into: The type of a typed answer: the stream has ``await value()``, ``items()`` and
             ``partials()`` then.
         **options: The other arguments of ``provider.stream``.
@@ -153,7 +153,7 @@ async def complete(
     Args:
         provider: The provider that is asked.
         messages: A string, a message or a list of messages.
-        model: The model, if it is not the provider's.
+        model: The model; by default the provider's.
         into: The type of a typed answer, which is in its ``value`` then.
         **options: The other arguments of ``provider.stream``.
     """
@@ -208,7 +208,7 @@ def run(
     Args:
         provider: The provider that is asked.
         messages: A string, a message or a list of messages.
-        model: The model, if it is not the provider's.
+        model: The model; by default the provider's.
         tools: The functions that the model may call.
         into: The type of a typed answer.
         **options: The other arguments of ``provider.run``.

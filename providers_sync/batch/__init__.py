@@ -82,9 +82,9 @@ def map(
             is readable by its owner only. A result is on the disk before it is yielded. An answer
             that is in the file already is yielded (``recorded=True``) without a new request; failed
             rows are sent again.
-        ordered: Yield in the order of the inputs.
+        ordered: Whether to yield in the order of the inputs.
         rate: Requests per minute, retries included, over all workers.
-        budget: The tokens that the answers may use, those of their prompts included; or with
+        budget: The tokens that the answers may use, those of their prompts included; or, with
             ``price``, the money. When it is used up, no more rows are sent; up to ``concurrency``
             requests are in progress then, and run to their end. Recorded answers cost nothing.
             Where a server does not report tokens they are estimated.
@@ -98,8 +98,8 @@ def map(
         into: The type of every answer, as for ``Provider.stream``; the object is in
             ``result.value``. The ledger holds the text: a recorded answer is validated again, and
             asked for again if it does not fit.
-        repairs: How often an answer is asked again that does not validate.
-        skip_invalid: Leave the items of a list that do not validate out of it; they are in
+        repairs: How often to ask again for an answer that does not validate.
+        skip_invalid: Whether to leave out the items of a list that do not validate; they are in
             ``result.invalid``.
 
     Raises:

@@ -37,33 +37,34 @@ class Provider(Runs, ProviderSettings):
     ``with`` close them.
 
     Args:
-        model: The model of calls that name none.
-        base_url: What the address begins with: it replaces scheme, host and prefix of the vendor's
-            own. By default that of the provider's ``…_BASE_URL`` variable, or else the vendor's.
+        model: The model for calls that do not name one.
+        base_url: The address of the server up to the protocol's own path, such as
+            ``http://127.0.0.1:8000/v1``. By default the value of the provider's ``…_BASE_URL``
+            variable, or else the vendor's address.
         api_key: The key, or a function that returns it and is called before each attempt, for
-            tokens that expire. By default that of the provider's ``…_API_KEY`` variable, which goes
-            to the vendor's own address and to that in ``…_BASE_URL`` only.
+            tokens that expire. By default the value of the provider's ``…_API_KEY`` variable, which
+            is sent only to the vendor's own address and to the one in ``…_BASE_URL``.
         headers: Added to every request; ``None`` as a value removes one that is sent by default.
         query: Added to the address of every request.
-        proxy: The address of a proxy; ``False`` for none; by default the environment's.
-        timeouts: A ``Timeouts``, a number of seconds for ``total``, or ``None`` for none; for calls
-            without their own. By default 10 s to connect, 120 s until the first word, 60 s of
-            silence, 600 s in all.
-        retry: How many attempts a call has, 3 by default; ``None`` or 1 for one; or a
-            ``tenacity.Retrying``, of which ``stop``, ``wait``, ``retry`` and ``before_sleep`` are
-            used. For calls without their own.
-        verify: A file of CA certificates, or ``False`` to trust any server. By default that in
-            ``REQUESTS_CA_BUNDLE``, or else requests' own.
+        proxy: The address of a proxy; ``False`` for none; by default the one in the environment.
+        timeouts: A ``Timeouts``; a number of seconds, which is ``total``; or ``None`` for no
+            timeouts. For calls that do not set their own. By default 10 s to connect, 120 s to the
+            first word, 60 s of silence, and 600 s in all.
+        retry: How many times a request is attempted, 3 by default; ``None`` or 1 sends it once; or
+            a ``tenacity.Retrying``, of which ``stop``, ``wait``, ``retry`` and ``before_sleep`` are
+            used. For calls that do not set their own.
+        verify: A file of CA certificates, or ``False`` to trust any server. By default the one
+            in ``REQUESTS_CA_BUNDLE``, or else the one of requests.
         cert: A client certificate: one PEM file, or a pair (certificate, key).
-        session: A ``requests.Session`` of yours, with its adapters, certificates, ``auth``, headers
-            and hooks. Settings given here win over it. ``close()`` leaves it open.
+        session: Your own ``requests.Session``, with its adapters, certificates, ``auth``, headers
+            and hooks. Settings given here take precedence over it. ``close()`` leaves it open.
         rate_limit: A ``RateLimit``, which several providers may share; requests wait for it.
         **defaults: Options added to the body of every request, such as ``temperature``.
             ``extra_body``, a dict, is added to it as it is, after the protocol has translated the
             options.
 
     Raises:
-        InvalidRequestError: For values that cannot work, immediately.
+        InvalidRequestError: A value cannot work.
     """
 
     protocol = ""
@@ -103,11 +104,11 @@ class Provider(Runs, ProviderSettings):
         raise NotImplementedError
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return a body to try instead of one that the server has rejected, or ``None``.
+        """Return a body to try instead of one that the server rejected, or ``None``.
 
         Args:
             body: The rejected body.
-            error: What the server has answered.
+            error: The server's answer.
         """
         return None
 

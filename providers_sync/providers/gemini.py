@@ -88,7 +88,7 @@ class Gemini(ListsModels):
             model: Its name, which may begin with ``models/``, ``endpoints/``, …
 
         Raises:
-            InvalidRequestError: The name is no valid text.
+            InvalidRequestError: The name is not valid text.
         """
         folder, name = "models", model.removeprefix("models/")
         if name.partition("/")[0] in _FOLDERS:

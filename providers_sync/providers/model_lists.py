@@ -60,8 +60,8 @@ class ListsModels(Provider):
         """Return the names of the models that the server lists, each once.
 
         Args:
-            timeouts: As for ``stream``, in seconds; the total timeout is that of all pages of the
-                list together.
+            timeouts: As for ``stream``, in seconds; ``total`` covers all pages of the list
+                together.
             retry: As for ``stream``.
             cancel: A token whose ``cancel()`` stops the call from any thread.
 

@@ -54,7 +54,7 @@ class OpenAICompatible(ListsModels):
 
         Args:
             name: The name of the server, such as ``ollama``.
-            model: The model of calls that name none.
+            model: The model for calls that do not name one.
             **settings: Those of the constructor. Another ``base_url`` gets the environment's key
                 only if it is the vendor's own.
 

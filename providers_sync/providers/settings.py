@@ -148,7 +148,7 @@ class ProviderSettings:
 
         Raises:
             ModelNotSupportedError: The provider does not support the model.
-            InvalidRequestError: There is no name, and no default.
+            InvalidRequestError: No name was given, and there is no default.
         """
         name = model or cls.default_model
         if not isinstance(name, str):

@@ -93,7 +93,7 @@ class Exchange:
             ``error``, or ``stopped``: by the caller, or because nothing more was needed.
         seconds: From the request to the end.
         error: The class and the words of the error that ended it.
-        is_whole: Whether the answer was complete, and the model has ended it by itself.
+        is_whole: Whether the answer was complete, and the model ended it by itself.
         decoder: The class that has read the body.
         sent_fingerprint: That of the request before secrets in it were replaced.
         recorded_at: When it was recorded, in UTC.
@@ -116,7 +116,7 @@ class Exchange:
 
     @property
     def fingerprints(self) -> set[str]:
-        """What finds it: requests with the secrets, and with the stars in their place."""
+        """What a recording is found by: requests with the secrets, and with stars instead."""
         return {self.request.fingerprint, self._fingerprint}
 
     @property

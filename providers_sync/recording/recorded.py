@@ -40,14 +40,14 @@ class Recorded(Provider):
       ones too; a request without one raises ``RecordingError``, which shows what differs.
     - ``mode="record"``: everything is sent. What the file has for a request is replaced.
 
-    The file is readable by its owner only, and holds no key; several processes may append to it.
+    Only its owner can read the file. It holds no key; several processes may append to it.
 
     Args:
         provider: The provider whose answers are recorded.
         path: The file, of JSON lines.
         mode: ``auto``, ``record`` or ``replay``.
         max_age: Seconds after which an answer is asked for again in ``auto``.
-        paced: Play as slowly as it came.
+        paced: Whether to play at the pace of the recording.
 
     Raises:
         InvalidRequestError: For invalid settings.

@@ -24,7 +24,7 @@ class PreparedCall:
         timeouts: Those of the call, in seconds.
         cancel: The token that stops it, if one was given.
         model: The model name of the request.
-        context: The context of the caller that has prepared the call; each start runs in a copy.
+        context: The context of the caller that prepared the call; each start runs in a copy.
         make_stream: The class of the stream, or a function that makes it. Internal.
     """
 

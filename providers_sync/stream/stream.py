@@ -113,7 +113,7 @@ class Stream(Transcript):
         """Yield typed events from the current position on.
 
         The iterator of text and this one share their position: what one has yielded, the other
-        leaves out.
+        does not yield again.
 
         Raises:
             ProviderError: What ``next`` raises.

@@ -225,7 +225,7 @@ def recorded_answer(exchange: Exchange, *, paced: bool = False) -> Answer:
 
     Args:
         exchange: The recording.
-        paced: Send each piece of the body when it came, and not at once.
+        paced: Whether to send each piece of the body at its recorded time, and not at once.
     """
     if exchange.status is None:
         wait = [pause(exchange.seconds)] if paced else []

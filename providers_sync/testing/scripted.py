@@ -131,7 +131,7 @@ class ScriptedProvider(Provider):
             timeout: Seconds.
 
         Raises:
-            TimeoutError: The time is over.
+            TimeoutError: It took longer than ``timeout``.
         """
         return self._memory.log.wait_request(n, timeout)
 
@@ -146,7 +146,7 @@ class ScriptedProvider(Provider):
             The seconds this call waited.
 
         Raises:
-            TimeoutError: The time is over.
+            TimeoutError: It took longer than ``timeout``.
         """
         return self._memory.log.wait_closed(n, timeout)
 

@@ -92,7 +92,7 @@ class Server:
             timeout: Seconds.
 
         Raises:
-            TimeoutError: The time is over.
+            TimeoutError: It took longer than ``timeout``.
             LookupError: The request is no longer kept.
         """
         return self._log.wait_request(n, timeout)
@@ -105,7 +105,7 @@ class Server:
             timeout: Seconds.
 
         Raises:
-            TimeoutError: The time is over.
+            TimeoutError: It took longer than ``timeout``.
             LookupError: The connection is no longer kept.
         """
         return self._log.wait_connection(n, timeout)
@@ -121,7 +121,7 @@ class Server:
             timeout: Seconds.
 
         Raises:
-            TimeoutError: The time is over.
+            TimeoutError: It took longer than ``timeout``.
             LookupError: The connection is no longer kept.
         """
         return self._log.wait_closed(n, timeout)

@@ -52,7 +52,7 @@ class Step:
         yield self
 
     def play(self, output: Output) -> None:
-        """Do it. Internal.
+        """Do what the step says. Internal.
 
         Args:
             output: The connection.

@@ -47,11 +47,11 @@ def mcp(
         with mcp("npx", "-y", "@modelcontextprotocol/server-filesystem", ".") as tools:
             print(provider.run("What is in this folder?", tools=tools))
 
-    The tools may be called from many threads, until ``with`` is left. The list is the server's when
-    it was entered. What the server says about its tools, that one changes nothing for example, is
-    not trusted: each has ``needs_approval`` ``None``. Needs ``pip install 'providers-sync[mcp]'``.
-    A call raises ``ToolError`` with the server's text for a failed one, ``APIConnectionError`` once
-    the server has ended, ``APITimeoutError``, and ``StreamCancelled``.
+    The tools may be called from many threads, until ``with`` is left. The list is what the
+    server had when ``with`` was entered. What the server claims about its tools, for example that
+    one changes nothing, is not trusted: each has ``needs_approval`` ``None``. Needs ``pip install
+    'providers-sync[mcp]'``. A call raises ``ToolError`` with the server's text for a failed one,
+    ``APIConnectionError`` once the server has ended, ``APITimeoutError``, and ``StreamCancelled``.
 
     Args:
         server: A command, which is run as a child process, or an ``http:`` or ``https:`` URL.
@@ -60,8 +60,8 @@ def mcp(
             (``HOME``, ``PATH`` and the like).
         cwd: The folder of the process.
         headers: For a URL, for example ``{"Authorization": "Bearer …"}``.
-        prefix: Is put before the name of every tool, to tell two servers apart.
-        timeout: Seconds until the server must have listed its tools.
+        prefix: Put before the name of every tool, to tell two servers apart.
+        timeout: Seconds that the server has to list its tools.
         call_timeout: Seconds for each call, or ``None``.
 
     Raises:

@@ -31,7 +31,8 @@ class Tool:
     """A function that a model may call.
 
     A parameter annotated as ``CancelToken`` gets the call's token. What ``functools.partial`` has
-    bound is no parameter any more: the model neither sees nor gives it. A default value is seen.
+    bound is no longer a parameter: the model neither sees nor sets it. A default value is visible
+    to it.
 
     Args:
         function: The function, which is not async.
@@ -40,7 +41,7 @@ class Tool:
         parameters: The JSON schema of the arguments, an object's; by default made from the
             function's annotations and docstring. With a schema of your own the function is called
             with ``**arguments``, which jsonschema validates if it is installed.
-        needs_approval: ``True``: it is called only after ``approve=`` has agreed, and without
+        needs_approval: ``True``: it is called only after ``approve=`` agrees, and without
             ``approve=`` the run pauses; ``False``: ``approve=`` is not asked; ``None``: it is asked
             if there is one. By default the function's own attribute ``needs_approval``.
 

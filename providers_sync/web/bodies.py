@@ -162,10 +162,10 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
 
     Args:
-        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` has returned; of a run,
+        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` returned; of a run,
             ``provider.run(…)`` or ``provider.prepare_run(…)``.
-        on_end: ``on_end(completion)`` is called once with what the model has said, however the
-            answer ends, if the body is read to its end or closed: also when the browser leaves
+        on_end: ``on_end(completion)`` is called once with what the model said, however the answer
+            ends, if the body is read to its end or closed: also when the browser leaves
             (``completion.outcome`` is ``cancelled`` then) or nothing was sent. The thread that
             reads or closes the body calls it, in the view's context, before ``done`` is sent. If it
             raises, that is logged, and the browser gets an ``error`` of the kind ``SaveError``,
