@@ -132,7 +132,8 @@ class Timeouts:
     """The four timeouts of a call, in seconds; ``None`` switches one off.
 
     Attributes:
-        connect: DNS, every address, proxy and TLS handshake together; per attempt.
+        connect: DNS, every address (raced: RFC 8305), proxy and TLS handshake together; per
+            attempt.
         first_token: From the request to the first text, reasoning, refusal or tool call; per
             attempt.
         idle: Without a byte from the server after that; suspended while the caller does not read.

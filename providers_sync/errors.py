@@ -147,7 +147,8 @@ class APIStatusError(ProviderError):
         body: At most 64 KiB of the response body, as text.
         headers: The response headers; names are case-insensitive.
         request_id: The id that the server gave the request, if any.
-        retry_after: Seconds the server asks to wait; ``None`` if it does not.
+        retry_after: Seconds the server asks to wait (``retry-after-ms``, or ``Retry-After``: RFC
+            9110, 10.2.3); ``None`` if it does not.
     """
 
     def __init__(

@@ -32,6 +32,7 @@ class RateLimit:
     ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which tell what is left, and
     ``Retry-After``. Both hold back all requests to that address for that model, but no others;
     but never for more than a minute. A pickled limit, and the copy in a forked process, start anew.
+    Sources: OpenAI and Anthropic, "Rate limits"; RFC 9110, 10.2.3.
 
     Args:
         requests_per_minute: The most requests that are sent in any minute, retries included.

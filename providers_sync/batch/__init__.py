@@ -61,7 +61,7 @@ def map(
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
     separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
     every request in this process at once; requests in other processes run to their end and their
-    answers are discarded.
+    answers are discarded. Source of the lines of inputs and ledger: OpenAI API reference, "Batch".
 
     Args:
         provider: The provider that is asked.

@@ -52,6 +52,7 @@ def mcp(
     one changes nothing, is not trusted: each has ``needs_approval`` ``None``. Needs ``pip install
     'providers-sync[mcp]'``. A call raises ``ToolError`` with the server's text for a failed one,
     ``APIConnectionError`` once the server has ended, ``APITimeoutError``, and ``StreamCancelled``.
+    Source of the protocol: Model Context Protocol specification, "Transports" and "Tools".
 
     Args:
         server: A command, which is run as a child process, or an ``http:`` or ``https:`` URL.

@@ -160,6 +160,7 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     ``error`` event, and ``done`` is always last. While the model is silent, and while functions
     run, a comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
+    Source of the format: WHATWG HTML, "Server-sent events".
 
     Args:
         answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` returned; of a run,

@@ -37,9 +37,9 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     Elsewhere a warning is logged once, and nothing changes.
 
     A client that reads slowly is disconnected only if its system accepts nothing for ``seconds``;
-    the larger its receive buffer, the more rarely it accepts. Waitress and gunicorn's gevent
-    workers, whose sockets do not block, and servers that speak TLS themselves, have a stricter
-    limit: there a client must read about 20 KB a second.
+    the larger its receive buffer, the more rarely it accepts (tcp(7), ``TCP_USER_TIMEOUT``).
+    Waitress and gunicorn's gevent workers, whose sockets do not block, and servers that speak TLS
+    themselves, have a stricter limit: there a client must read about 20 KB a second.
 
     Args:
         app: The WSGI app.
