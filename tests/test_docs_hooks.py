@@ -68,7 +68,10 @@ def site(folder: Path, **pages: str) -> Path:
 
 def test_good_site_has_no_problem(tmp_path):
     """Links within the site, to anchors, and to other hosts are fine."""
-    index = '<a href="b.html#x">b</a> <a href="#y" id="y">y</a> <a href="https://example.org">e</a>'
+    index = (
+        '<a href="b.html#x">b</a> <a href="#y" id="y">y</a> <a href="https://example.org">e</a>'
+        '<link rel="canonical" href="https://example.org/index.html">'
+    )
     assert site_check.check(site(tmp_path, index=index, b='<h1 id="x">x</h1>')) == []
 
 
@@ -80,7 +83,11 @@ def test_good_site_has_no_problem(tmp_path):
         ('<img src="a.png">', "index.html: a.png: no such file"),
         ('<img src="//example.org/a.png">', "index.html: loads //example.org/a.png"),
         ('<script src="https://unpkg.com/a"></script>', "index.html: loads https://unpkg.com/a"),
-        ('<link href="https://fonts.x/a">', "index.html: loads https://fonts.x/a"),
+        (
+            '<link rel="stylesheet" href="https://fonts.x/a">',
+            "index.html: loads https://fonts.x/a",
+        ),
+        ('<link rel="next" href="b.html">', "index.html: b.html: no such file"),
         (
             '<img srcset="index.html 1x, https://example.org/a.png 2x">',
             "index.html: loads https://example.org/a.png",

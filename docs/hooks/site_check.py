@@ -18,6 +18,8 @@ LOADED = {
     ("link", "href"),
 }
 """Attributes whose address a browser loads by itself."""
+ONLY_NAMED = {"alternate", "author", "canonical", "license", "next", "prev"}
+"""The ``rel`` of ``link`` elements whose address it does not load."""
 CSS_ADDRESS = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""")
 FETCHING = {"mermaid"}
 """Classes for which the theme loads a script from unpkg.com."""
@@ -40,6 +42,9 @@ class Document(HTMLParser):
         self.classes |= {*values.get("class", "").split()}
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
+        if tag == "link" and values.get("rel") in ONLY_NAMED:
+            self.links.append(values["href"])
+            return
         for name, value in values.items():
             if (tag, name) in LOADED:
                 addresses = value.split(",") if name == "srcset" else [value]
