@@ -44,10 +44,10 @@ class Failover(Provider):
         providers: The providers, the preferred one first.
         strategy: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the next
             one at each call.
-        failures: How many failures in a row put a provider into a cooldown; one timeout does, too.
-            Meanwhile it is tried last, but still tried, so no call fails because of a cooldown.
-            Then one call probes it. This state is kept per object and process.
-        cooldown: How long a cooldown lasts, in seconds.
+        failures: How many failures in a row put a provider into a cooldown (3); one timeout does,
+            too. Meanwhile it is tried last, but still tried, so no call fails because of a
+            cooldown. Then one call probes it. This state is kept per object and process.
+        cooldown: How long a cooldown lasts, in seconds (30).
         move_on: The failures that move on to the next provider: values of ``error.reason``, or a
             function that takes the error and returns whether it does. By default all but
             ``"content_filter"``: what a provider rejects for its content is not asked elsewhere.

@@ -71,7 +71,7 @@ def map(
             gives its rows as dicts, a Series its values. A row that cannot be sent fails alone; but
             if the first row has nothing to send, because it lacks the column ``prompt``, nothing is
             sent.
-        concurrency: How many requests run at the same time.
+        concurrency: How many requests run at the same time (8).
         executor: Where the requests run: threads by default, a process pool, or
             ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests
             at a time, and is not shut down.

@@ -266,7 +266,7 @@ def serve(
             ``codelinkava``, ``ai365vip`` or ``plain``; by default it follows from the path and body
             of each request.
         tls: A server-side context with a certificate loaded.
-        host: The address to listen on.
+        host: The address to listen on; 127.0.0.1 by default.
         port: The port; 0 takes a free one.
         keep: How many of the last requests and connections are kept; by default all.
 

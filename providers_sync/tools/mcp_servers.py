@@ -62,8 +62,8 @@ def mcp(
         cwd: The folder of the process.
         headers: For a URL, for example ``{"Authorization": "Bearer …"}``.
         prefix: Put before the name of every tool, to tell two servers apart.
-        timeout: Seconds that the server has to list its tools.
-        call_timeout: Seconds for each call, or ``None``.
+        timeout: Seconds that the server has to list its tools (30).
+        call_timeout: Seconds for each call (600); ``None`` for no limit.
 
     Raises:
         InvalidRequestError: For wrong arguments, immediately; at ``with`` for a server whose tools

@@ -46,8 +46,8 @@ def question(
         images: Whether user messages may also contain images: parts of type ``image``, or of type
             ``image_url`` as in OpenAI's API. They are ``data:`` URLs of PNG, JPEG, GIF or WebP, up
             to 20 MB in total; other URLs are refused, since the model's server would fetch them.
-        max_messages: The most messages and parts.
-        max_characters: The most characters of text.
+        max_messages: The most messages and parts (200).
+        max_characters: The most characters of text (200,000).
 
     Raises:
         QuestionError: Its text names the item and can be shown in the browser.

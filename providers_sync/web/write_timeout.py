@@ -43,7 +43,7 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
 
     Args:
         app: The WSGI app.
-        seconds: How long a client may take nothing.
+        seconds: How long a client may take nothing (30).
 
     Raises:
         InvalidRequestError: ``seconds`` is not a positive, finite number.
