@@ -118,6 +118,14 @@ lint: python $(VENV)/test.stamp
 	    .github/ISSUE_TEMPLATE/*.yml
 	@$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 
+# The documentation site, in site/; docs-serve shows it on http://127.0.0.1:8000/ while you write.
+.PHONY: docs docs-serve
+docs: python $(VENV)/docs.stamp
+	@$(BIN)/mkdocs build --strict
+
+docs-serve: python $(VENV)/docs.stamp
+	@$(BIN)/mkdocs serve
+
 ci:
 	@.ci/run
 
@@ -132,6 +140,7 @@ clean:
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	    .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf site
 
 # An existing environment with another Python than requested would test the wrong one.
 python: $(VENV)/python.stamp
@@ -180,3 +189,8 @@ $(VENV)/model.stamp: $(VENV)/python.stamp $(PROJECT)
 	else \
 	    echo "The small model cannot be installed here (see above); continuing without it."; \
 	fi
+
+$(VENV)/docs.stamp: $(VENV)/python.stamp $(PROJECT)
+	@echo "Installing the tools for the documentation."
+	@$(PIP) --editable '.[docs]'
+	@touch $@

@@ -67,9 +67,7 @@ class _Reservation:
 
 
 class Chat:
-    """A conversation with one provider; a plain object that can be pickled.
-
-    ::
+    """A conversation with one provider; a plain object that can be pickled:
 
         chat = Chat(OpenAICompatible("qwen3"), system="Be brief.", budget=20_000)
         for chunk in chat.send("Why do cats purr?"):
@@ -77,19 +75,28 @@ class Chat:
         chat.send("And dogs?").read()
         chat.save("cats.json")
 
-    - ``history`` contains only finished exchanges. An answer that failed or was cancelled is in
-      ``interrupted``, with its question: ``resume()`` continues it; ``discard()`` and the next
-      question drop it.
-    - ``budget`` limits the characters sent: the oldest exchanges are left out, each as a unit, but
-      never the system message or the new question. They stay in ``history`` and in the file.
-    - ``options`` are added to the body of every request. With functions among its ``tools`` they
-      are those of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; an answer is a
-      ``Run`` then. Of one that fails, the finished rounds are in ``interrupted.question``, so that
-      ``resume()`` repeats no call.
-    - One answer at a time: while it is running, ``send``, ``resume``, ``discard`` and ``undo``
-      raise ``InvalidRequestError`` and send nothing, in any thread.
+    One answer at a time: while it is running, ``send``, ``resume``, ``discard`` and ``undo`` raise
+    ``InvalidRequestError`` and send nothing, in any thread.
 
-    Raises ``InvalidRequestError`` for invalid settings.
+    Args:
+        provider: The provider that is asked.
+        system: The text of the system message.
+        model: The model; by default the provider's.
+        budget: The most characters to send: the oldest exchanges are left out, each as a unit, but
+            never the system message or the new question. They stay in ``history`` and in the file.
+        history: Messages to begin with.
+        **options: Added to the body of every request. With functions among its ``tools`` they are
+            those of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; an answer is
+            a ``Run`` then. If one fails, its finished rounds are in ``interrupted.question``, so
+            that ``resume()`` repeats no call.
+
+    Attributes:
+        history: The finished exchanges only.
+        interrupted: An answer that failed or was cancelled, with its question: ``resume()``
+            continues it; ``discard()`` and the next question drop it.
+
+    Raises:
+        InvalidRequestError: For invalid settings.
     """
 
     def __init__(
@@ -150,13 +157,21 @@ class Chat:
     @overload
     def send(self, message: Prompt, *, into: Any, **call: Any) -> TypedStream[Any]: ...
     def send(self, message: Prompt, *, into: Any = None, **call: Any) -> Any:
-        """Send a question and return the answer as a ``Stream``.
+        """Send a question and return its ``Stream``; with ``into=``, its ``TypedStream``.
 
-        ``message`` is what ``stream()`` takes (several messages are one question, as with tool
-        results); ``into`` is the type of a typed answer, and ``call`` are the other options. The
-        answer enters the history if it ends well, also if it does not validate (``undo()`` takes it
-        back); of one that was asked again, only the last text does. A call that raises here leaves
-        the chat unchanged.
+        The answer enters the history if it ends well, also if it does not validate (``undo()``
+        takes it back); of one that was asked again, only the last text does. A call that raises
+        here leaves the chat unchanged.
+
+        Args:
+            message: What ``stream()`` takes; several messages are one question, as with tool
+                results.
+            into: The type of a typed answer.
+            **call: The other arguments of ``stream``, or of ``run`` if the chat has tools.
+
+        Raises:
+            InvalidRequestError: Another answer of this chat is running, or the question is invalid.
+            ProviderError: What ``stream`` raises.
         """
         question = to_messages(message)
         if into is not None:
@@ -164,14 +179,21 @@ class Chat:
         return self._send(question, "", call, _Reservation(self._reservation))
 
     def resume(self, **call: Any) -> Stream:
-        """Continue the interrupted answer; the stream yields only the new text.
+        """Continue the interrupted answer; return a stream that yields only the new text.
 
         The model receives the text so far as the beginning of its own turn. Most models then
         continue; for one that starts over, repeat the question instead:
         ``chat.send(chat.discard().question)``. Newer Claude models refuse such a turn (status 400);
-        they are asked to continue in words, and the log says so. Raises ``InvalidRequestError`` if
-        there is nothing to resume, while a function that it has called still runs (to call it again
-        would do its work twice), and for ``into=``: a typed answer is asked again.
+        they are asked to continue in words, and the log says so.
+
+        Args:
+            **call: The arguments of ``stream``, apart from the messages and ``into``: a typed
+                answer is asked again.
+
+        Raises:
+            InvalidRequestError: There is nothing to resume; another answer is running; or a
+                function that it called is still running, and would do its work twice.
+            ProviderError: What ``stream`` raises.
         """
         if call.get("into") is not None:  # in a schema mode the model begins its JSON anew
             raise InvalidRequestError(
@@ -190,9 +212,12 @@ class Chat:
         return self._send(interrupted.question, interrupted.text, call, reservation)
 
     def discard(self) -> InterruptedAnswer | None:
-        """Drop the interrupted answer, and return it.
+        """Drop the interrupted answer; return it, or ``None`` if there is none.
 
-        To send its question again calls a function again that still runs.
+        Sending its question again may call a function a second time while it still runs.
+
+        Raises:
+            InvalidRequestError: Another answer is running.
         """
         with _Reservation(self._reservation):
             return self._drop_interrupted()
@@ -203,7 +228,11 @@ class Chat:
         return interrupted
 
     def undo(self) -> Messages:
-        """Remove the last question and its answer; return them, or ``[]`` if there is none."""
+        """Remove the last question and its answer; return them, or ``[]`` if there is none.
+
+        Raises:
+            InvalidRequestError: Another answer is running.
+        """
         with _Reservation(self._reservation):
             interrupted = self._drop_interrupted()
             if interrupted is not None:
@@ -215,7 +244,11 @@ class Chat:
             return last
 
     def to_send(self, asked: Prompt) -> Messages:
-        """Return the messages that the question ``asked`` would send, within the budget."""
+        """Return the messages that a question would send, within the budget.
+
+        Args:
+            asked: The question, as for ``send``.
+        """
         question = to_messages(asked)
         system = [{"role": "system", "content": self.system}] if self.system else []
         if self.budget is None:
@@ -287,8 +320,14 @@ class Chat:
         """Write the conversation to a JSON file, readable by its owner only.
 
         It contains the system message, the history and the interrupted answer, but no provider and
-        no key. The file is replaced atomically, so a failure leaves the old one. Raises
-        ``OSError``, and ``InvalidRequestError`` for a history that JSON cannot represent.
+        no key. The file is replaced atomically, so a failure leaves the old one.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: The file cannot be written.
+            InvalidRequestError: JSON cannot represent the history.
         """
         state = vars(self).copy()  # one step: an answer may end in another thread
         interrupted, _ = interrupted_now(state)
@@ -296,10 +335,16 @@ class Chat:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
-        """Return the conversation of a file, to be continued with ``provider``.
+        """Return the conversation of a file.
 
-        ``settings`` are those of ``Chat``; ``system=`` takes precedence over the file's. Raises
-        ``OSError``, and ``InvalidRequestError`` for a file that ``save`` did not write.
+        Args:
+            path: A file that ``save`` wrote.
+            provider: The provider to continue it with.
+            **settings: Those of ``Chat``; ``system=`` takes precedence over the file's.
+
+        Raises:
+            OSError: The file cannot be read.
+            InvalidRequestError: ``save`` did not write it.
         """
         chat = cls(provider, **settings)
         system, chat.history, chat.interrupted = read_chat(path)

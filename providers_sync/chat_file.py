@@ -18,12 +18,16 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class InterruptedAnswer:
-    """An answer that failed or was cancelled, kept outside the history."""
+    """An answer that failed or was cancelled, kept outside the history.
+
+    Attributes:
+        question: The messages that it answers; for a run with tools, also its finished rounds.
+        text: The text that had arrived; for a run, only that of its last round. May be empty.
+        outcome: How it ended.
+    """
 
     question: Messages
-    """The messages that it answers; of a run with tools also its finished rounds."""
     text: str
-    """The text that had arrived, of a run that of its last round; may be empty."""
     outcome: Outcome
 
 

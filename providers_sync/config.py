@@ -134,20 +134,26 @@ def seconds(value: object, name: str) -> float:
 class Timeouts:
     """The four timeouts of a call, in seconds; ``None`` switches one off.
 
-    >>> Timeouts(total=30)
-    Timeouts(connect=10.0, first_token=120.0, idle=60.0, total=30.0)
+    Attributes:
+        connect: DNS, every address (raced: RFC 8305), proxy and TLS handshake together; per
+            attempt.
+        first_token: From the request to the first text, reasoning, refusal or tool call; per
+            attempt.
+        idle: Without a byte from the server after that; suspended while the caller does not read.
+        total: From the call to the end, over all attempts.
 
-    Raises ``InvalidRequestError`` for zero, negative numbers, NaN, infinity and booleans.
+    Raises:
+        InvalidRequestError: For zero, negative numbers, NaN, infinity and booleans.
+
+    Examples:
+        >>> Timeouts(total=30)
+        Timeouts(connect=10.0, first_token=120.0, idle=60.0, total=30.0)
     """
 
     connect: float | None = CONNECT_S
-    """DNS, every address, proxy and TLS handshake together; per attempt."""
     first_token: float | None = FIRST_TOKEN_S
-    """From the request to the first text, reasoning, refusal or tool call; per attempt."""
     idle: float | None = IDLE_S
-    """Without a byte from the server after that; suspended while the caller does not read."""
     total: float | None = TOTAL_S
-    """From the call to the end, over all attempts."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -156,7 +162,14 @@ class Timeouts:
 
     @classmethod
     def of(cls, value: Any) -> Timeouts:
-        """Return the timeouts for ``Timeouts``, a number (``total``) or ``None`` (no timeouts)."""
+        """Return the timeouts that ``timeouts=`` means.
+
+        Args:
+            value: ``Timeouts``; a number, which is ``total`` in seconds; or ``None``, no timeouts.
+
+        Raises:
+            InvalidRequestError: For anything else.
+        """
         if isinstance(value, Timeouts):
             return value
         if value is None:

@@ -63,14 +63,16 @@ class Engine(Protocol):
         ``Finish`` carries OpenAI's or Anthropic's reasons: each client gets those of its own
         protocol, and unknown ones as they are. A ``StopSequence`` also holds the matched sequence.
 
-        ``messages`` is a non-empty list in OpenAI's form, whatever protocol the client uses:
-        ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``. ``options`` holds
-        the client's options under OpenAI's names, ``tools`` and ``response_format`` included.
-        Hand only those you know on to ``stream``: others may be parameters of it.
-        ``cancel`` is set when the client disconnects: an engine must check it while it waits.
         ``InvalidRequestError`` becomes a 400, an ``APIStatusError`` keeps a status such as 429 or
         503, and any other exception becomes a 500. In a stream that has started, each becomes an
         error event, or ends the connection if the protocol has no error events.
+
+        Args:
+            messages: A non-empty list in OpenAI's form, whatever protocol the client uses:
+                ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``.
+            options: The client's options under OpenAI's names, ``tools`` and ``response_format``
+                included. Hand only those you know on to ``stream``: others may be parameters of it.
+            cancel: It is set when the client disconnects: an engine must check it while it waits.
         """
 
     def close(self) -> None:

@@ -35,22 +35,32 @@ from .types import Outcome
 
 
 class ProviderError(Exception):
-    """Base of every error that a provider raises."""
+    """Base of every error that a provider raises.
+
+    Args:
+        message: What happened, and what to do about it.
+
+    Attributes:
+        partial: The text that had arrived before the error.
+        partial_value: For a typed answer (``into=``), as much of the plain object as had arrived.
+        outcome: The outcome of the answer.
+        attempts: The providers of a ``Failover`` that failed before it, in order; otherwise empty.
+    """
 
     partial: str
-    """The text that had arrived before the error."""
     partial_value: Any = None
-    """Of a typed answer (``into=``): the plain object as far as it had arrived."""
     outcome: Outcome
-    """The outcome of the answer."""
     attempts: tuple[ProviderFailure, ...] = ()
-    """The providers of a ``Failover`` that had failed before, in order; otherwise empty."""
     default_outcome = Outcome.FAILED
     default_reason = failure_reasons.OTHER
 
     @property
     def reason(self) -> str:
-        """Why it failed, in a word, by which a ``Failover`` decides (``docs/failover.md``)."""
+        """Why it failed, in a word, by which a ``Failover`` decides.
+
+        Such as ``quota``, ``rate_limit``, ``server``, ``timeout``, ``connection`` or ``broken``;
+        ``docs/failover.md`` lists them all.
+        """
         return self.default_reason
 
     def __init__(self, message: str) -> None:
@@ -91,11 +101,15 @@ class ModelNotSupportedError(InvalidRequestError):
 
 
 class APIConnectionError(ProviderError, ConnectionError):
-    """The server could not be reached, or closed the connection before it answered."""
+    """The server could not be reached, or closed the connection before it answered.
+
+    Attributes:
+        retryable: False if another attempt cannot help: a certificate that fails to verify, for
+            example.
+    """
 
     default_reason = failure_reasons.CONNECTION
     retryable = True
-    """False if another attempt cannot help: a certificate that fails to verify, for example."""
 
 
 _TIMEOUT_OUTCOMES = {
@@ -106,7 +120,13 @@ _TIMEOUT_OUTCOMES = {
 
 
 class APITimeoutError(ProviderError, TimeoutError):
-    """One of the ``Timeouts`` expired."""
+    """One of the ``Timeouts`` expired.
+
+    Args:
+        message: How long the call waited, and for what.
+        clock: The timeout: ``connect``, ``first_token``, ``idle`` or ``total``. It is an attribute
+            of the error, too.
+    """
 
     default_reason = failure_reasons.TIMEOUT
 
@@ -114,11 +134,22 @@ class APITimeoutError(ProviderError, TimeoutError):
         super().__init__(message)
         self.outcome = _TIMEOUT_OUTCOMES.get(clock, Outcome.FAILED)
         self.clock = clock
-        """``connect``, ``first_token``, ``idle`` or ``total``."""
 
 
 class APIStatusError(ProviderError):
-    """The server answered with a status other than 2xx."""
+    """The server answered with a status other than 2xx.
+
+    Args:
+        message: The status, and the server's own message.
+
+    Attributes:
+        status_code: The HTTP status.
+        body: At most 64 KiB of the response body, as text.
+        headers: The response headers; names are case-insensitive.
+        request_id: The id that the server gave the request, if any.
+        retry_after: Seconds the server asks to wait (``retry-after-ms``, or ``Retry-After``: RFC
+            9110, 10.2.3); ``None`` if it does not.
+    """
 
     def __init__(
         self,
@@ -133,12 +164,9 @@ class APIStatusError(ProviderError):
         super().__init__(message)
         self.status_code = status_code
         self.body = body
-        """At most 64 KiB of the response body, as text."""
         self.headers = headers or {}
-        """The response headers; names are case-insensitive."""
         self.request_id = request_id
         self.retry_after = retry_after
-        """Seconds the server asks to wait; ``None`` if it does not."""
 
     @property
     def quota_exhausted(self) -> bool:
@@ -166,13 +194,18 @@ class RateLimitError(APIStatusError):
 
 @dataclass(frozen=True)
 class ProviderFailure:
-    """One provider's failure within a ``Failover``."""
+    """One provider's failure within a ``Failover``.
+
+    Attributes:
+        provider: The provider; after pickling its ``repr`` instead, because a provider holds an API
+            key.
+        error: Its error.
+        seconds: From the request to the failure.
+    """
 
     provider: Any
-    """The provider; after pickling its ``repr`` instead, because a provider holds an API key."""
     error: ProviderError
     seconds: float
-    """From the request to the failure."""
 
     def __reduce__(self) -> tuple[type[ProviderFailure], tuple[Any, ...]]:
         return type(self), (_as_text(self.provider), self.error, self.seconds)
@@ -187,12 +220,19 @@ class FailoverError(ProviderError):
 
 
 class InvalidAnswer(ProviderError, ValueError):
-    """A typed answer (``into=``) that is not JSON, does not validate, or was ended by a limit."""
+    """A typed answer (``into=``) that is not JSON, does not validate, or was ended by a limit.
+
+    Args:
+        message: What is wrong with it.
+
+    Attributes:
+        errors: What is wrong, as the validator lists it: dicts with ``type``, ``loc`` (the path)
+            and ``msg``.
+    """
 
     def __init__(self, message: str, *, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.errors = [dict(error) for error in errors]
-        """What is wrong, as the validator lists it: ``type``, ``loc`` (the path) and ``msg``."""
 
 
 class ToolError(ProviderError):
@@ -230,7 +270,18 @@ _BUSY_WORDS = ("overload", "rate_limit", "unavailable", "capacity")
 
 
 class ServerError(StreamError):
-    """The server reported an error inside a stream that it had started with status 200."""
+    """The server reported an error inside a stream that it had started with status 200.
+
+    Args:
+        message: The server's own message.
+
+    Attributes:
+        type: The type of the error, as the server names it.
+        code: Its code, as the server names it.
+        status_code: The HTTP status that the error names, if it names one.
+        body: What the server said, whole, as text; at most 64 KiB.
+        overloaded: Whether the server is too busy now; another attempt may help.
+    """
 
     def __init__(
         self,
@@ -243,16 +294,13 @@ class ServerError(StreamError):
     ) -> None:
         super().__init__(message)
         self.body = body
-        """What the server said, whole, as text; at most 64 KiB."""
         self.type = type
         self.code = code
         self.status_code = http_status(code) if status_code is None else status_code
-        """The HTTP status that the error names, if it names one."""
         names = f"{type} {code}".lower()
         self.overloaded = self.status_code in _BUSY_CODES or any(
             word in names for word in _BUSY_WORDS
         )
-        """Whether the server is too busy now; another attempt may help."""
 
     @property
     def quota_exhausted(self) -> bool:

@@ -22,9 +22,7 @@ STRATEGIES = ("order", "round_robin")
 
 
 class Failover(Provider):
-    """Several providers as one; a provider itself, so it can be used wherever one is expected.
-
-    ::
+    """Several providers as one; a provider itself, so it can be used wherever one is expected:
 
         provider = Failover([OpenAICompatible("qwen3", base_url=…), Anthropic("claude-sonnet-4-5")])
         for chunk in provider.stream("Hello"):
@@ -35,16 +33,6 @@ class Failover(Provider):
       stays with the provider that started it, unless it breaks and ``continue_after_break`` is
       given. Earlier failures are in the stream's ``.attempts``; if every provider fails,
       ``FailoverError`` lists them all. Bad input and ``cancel`` never move on.
-    - ``move_on``: the failures that move on: values of ``error.reason``, or a function that takes
-      the error and returns whether it does. By default all but ``"content_filter"``: what a
-      provider rejects for its content is not asked elsewhere.
-    - ``continue_after_break``: as for ``stream``, the default of each call. The rest is asked for
-      from the next provider first.
-    - ``strategy``: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the
-      next one at each call.
-    - A provider that fails ``failures`` times in a row, or that times out once, cools down for
-      ``cooldown`` seconds: until then it is tried last, but still tried, so no call fails because
-      of a cooldown. Then one call probes it. This state is kept per object and process.
     - A ``model`` given to a call skips the providers that do not support it; without one, each
       uses its own. Messages, options and headers of a call go to each provider that is tried.
     - Each provider keeps its own ``connect``, ``first_token`` and ``idle`` timeouts. ``total``
@@ -52,8 +40,23 @@ class Failover(Provider):
     - Each provider gets one request unless it or the call has ``retry=``: the next provider is the
       retry.
 
-    Raises ``InvalidRequestError`` for an empty list, for anything in it that is not a provider, and
-    for invalid settings.
+    Args:
+        providers: The providers, the preferred one first.
+        strategy: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the next
+            one at each call.
+        failures: How many failures in a row put a provider into a cooldown (3); one timeout does,
+            too. Meanwhile it is tried last, but still tried, so no call fails because of a
+            cooldown. Then one call probes it. This state is kept per object and process.
+        cooldown: How long a cooldown lasts, in seconds (30).
+        move_on: The failures that move on to the next provider: values of ``error.reason``, or a
+            function that takes the error and returns whether it does. By default all but
+            ``"content_filter"``: what a provider rejects for its content is not asked elsewhere.
+        continue_after_break: As for ``stream``: the default for each call. The next provider is the
+            first that is asked for the rest.
+
+    Raises:
+        InvalidRequestError: For an empty list, for anything in it that is not a provider, and for
+            invalid settings.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""

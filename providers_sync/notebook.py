@@ -70,9 +70,12 @@ _REFUSED = (400, 422)
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised when the stop button is pressed; ``partial`` is the text that had arrived.
+    """Raised when the stop button is pressed.
 
     It is a ``KeyboardInterrupt``, so loops and "Run all" stop too. A notebook shows it in one line.
+
+    Args:
+        partial: The text that had arrived; it is an attribute of the exception, too.
     """
 
     def __init__(self, partial: str = "") -> None:
@@ -90,8 +93,12 @@ def markdown(text: str) -> str:
     to an anchor on the page. Formulas in ``\(…\)`` and ``\[…\]`` get Jupyter's delimiters; prices
     stay prices.
 
-    >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
-    '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
+    Args:
+        text: The Markdown of a model.
+
+    Examples:
+        >>> markdown(r"\(x^2\) is `\x` <script>f()</script> ![a](https://example.org/a.png)")
+        '$x^2$ is <code>&#92;x</code> &lt;script>f()&lt;/script> [a](https://example.org/a.png)'
     """
     return make_safe(text)
 
@@ -99,16 +106,21 @@ def markdown(text: str) -> str:
 def show(stream: Stream | PreparedCall) -> Completion:
     """Show an answer while it streams, and return it as a ``Completion``.
 
-    ``stream`` is a ``Stream``, or a call that ``prepare()`` has made: then the stop button works
-    while the server has not responded, too. Raises ``InvalidRequestError`` for anything else.
+    The stop button cancels it at once. In that case, and if the answer fails, the text that had
+    arrived is shown, and is in ``stream.text``. The ``Completion`` displays itself as Markdown, but
+    not again in the same cell.
 
-    The stop button cancels it at once and raises ``Stopped``. If the answer fails, its
-    ``ProviderError`` is raised as by ``next()``, after the text that had arrived is shown. In both
-    cases the text is in ``stream.text``. The ``Completion`` displays itself as Markdown, but not
-    again in the same cell.
-
-    Of a run each tool call is a line, to which the result is added. The stop button also ends a
+    In a run, each tool call is a line, to which the result is added. The stop button also ends a
     function of ``approve=`` that waits for ``input()``.
+
+    Args:
+        stream: A ``Stream``, or a call that ``prepare()`` has made: then the stop button works
+            while the server has not responded, too.
+
+    Raises:
+        InvalidRequestError: ``stream`` is something else.
+        Stopped: The stop button was pressed.
+        ProviderError: What ``next()`` raises.
     """
     if isinstance(stream, PreparedCall):
         stream = stream.begin()
@@ -225,6 +237,10 @@ def chat(line: str, cell: str) -> None:
     both may be repeated. ``--no-tools`` removes the functions. Settings stay until you change
     them; ``--new`` starts a new conversation without them.
     A stopped answer is in ``chat.interrupted``.
+
+    Args:
+        line: What follows ``%%chat``.
+        cell: The text of the cell below it.
     """
     variables = _shell().user_ns
     settings = _options(line, variables)
@@ -298,5 +314,9 @@ def _provider(options: Any) -> Provider:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Register ``%%chat``; ``%load_ext providers_sync`` calls this."""
+    """Register ``%%chat``; ``%load_ext providers_sync`` calls this.
+
+    Args:
+        shell: The running IPython shell.
+    """
     shell.register_magic_function(chat, "cell", "chat")

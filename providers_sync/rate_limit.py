@@ -22,27 +22,28 @@ Wait = Callable[[Callable[[], bool], float], None]
 
 
 class RateLimit:
-    """A limit that all threads of a process share, given to one provider or to several.
-
-    ::
+    """A limit that all threads of a process share, given to one provider or to several:
 
         limit = RateLimit(requests_per_minute=500, tokens_per_minute=200_000, concurrent=20)
         provider = OpenAICompatible("gpt-5-mini", rate_limit=limit)
 
-    - ``requests_per_minute``: the most requests that are sent in any minute, retries included.
-    - ``tokens_per_minute``: the most tokens in any minute, those of the answers included. Until the
-      server has counted them, a request counts as a quarter of its characters, 1000 for each
-      picture or other file, and its ``max_tokens``.
-    - ``concurrent``: the most answers that are open at a time. One that is not read stays open.
-
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
     expires. What servers say is obeyed too, also without limits of your own (``RateLimit()``):
     ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which tell what is left, and
-    ``Retry-After``. Both hold back all requests to that address for that model, and no other ones;
-    but no wait of more than a minute.
+    ``Retry-After``. Both hold back all requests to that address for that model, but no others;
+    but never for more than a minute. A pickled limit, and the copy in a forked process, start anew.
+    Sources: OpenAI and Anthropic, "Rate limits"; RFC 9110, 10.2.3.
 
-    Raises ``InvalidRequestError`` for limits that are no positive whole numbers. A pickled limit
-    and that of a forked process begin anew.
+    Args:
+        requests_per_minute: The most requests that are sent in any minute, retries included.
+        tokens_per_minute: The most tokens in any minute, in questions and answers. Until the
+            server has counted them, a request counts as a quarter of its characters, 1000 for each
+            picture or other file, and its ``max_tokens``.
+        concurrent: The most answers that are open at a time. An answer that nobody reads stays
+            open.
+
+    Raises:
+        InvalidRequestError: A limit is not a positive whole number.
     """
 
     def __init__(
@@ -82,7 +83,10 @@ class RateLimit:
     def new_turn(self, url: str, body: Mapping[str, Any], notify: Callable[[], None]) -> Turn:
         """Return the turn of a request. Internal: for the attempts of a call.
 
-        ``notify`` wakes the thread that waits for it, from any thread.
+        Args:
+            url: The address of the request.
+            body: Its body.
+            notify: Wakes the thread that waits for the turn, from any thread.
         """
         line = self._line
         server = line.server(url, str(body.get("model", "")))

@@ -34,26 +34,29 @@ SystemPrompt = Union[str, Sequence[Mapping[str, Any]]]
 
 
 class Outcome(str, enum.Enum):
-    """How an answer ended; a ``str``, so ``outcome == "complete"`` holds."""
+    """How an answer ended; a ``str``, so ``outcome == "complete"`` holds.
+
+    Attributes:
+        COMPLETE: The protocol's end marker was received: the text is complete.
+        UNVERIFIED: A clean end in a protocol that has no end marker.
+        TRUNCATED: A clean end without the protocol's end marker.
+        CUT: The connection broke in the middle.
+        STALLED: The server fell silent: the ``first_token`` or the ``idle`` timeout expired.
+        DEADLINE: The ``total`` timeout expired.
+        FAILED: Any other failure: refused, bad status, malformed, or an error event in the stream.
+        CANCELLED: Stopped on our side: ``cancel()``, ``close()`` or Ctrl-C.
+        PAUSED: A run that waits for the approval of a tool call; it can go on later.
+    """
 
     COMPLETE = "complete"
-    """The protocol's end marker was received: the text is complete."""
     UNVERIFIED = "unverified"
-    """A clean end in a protocol that has no end marker."""
     TRUNCATED = "truncated"
-    """A clean end without the protocol's end marker."""
     CUT = "cut"
-    """The connection broke in the middle."""
     STALLED = "stalled"
-    """The server fell silent: the ``first_token`` or the ``idle`` timeout expired."""
     DEADLINE = "deadline"
-    """The ``total`` timeout expired."""
     FAILED = "failed"
-    """Any other failure: refused, bad status, malformed, or an error event in the stream."""
     CANCELLED = "cancelled"
-    """Stopped on our side: ``cancel()``, ``close()`` or Ctrl-C."""
     PAUSED = "paused"
-    """A run that waits for the approval of a tool call; it can go on later."""
 
     def __str__(self) -> str:
         return self.value
@@ -61,28 +64,47 @@ class Outcome(str, enum.Enum):
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A chunk of the answer's text, never empty."""
+    """A chunk of the answer's text.
+
+    Attributes:
+        text: The chunk; never empty.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """A chunk of the model's reasoning, which is not part of the answer's text."""
+    """A chunk of the model's reasoning, which is not part of the answer's text.
+
+    Attributes:
+        text: The chunk; never empty.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A chunk of the model's refusal to answer."""
+    """A chunk of the model's refusal to answer.
+
+    Attributes:
+        text: The chunk; never empty.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool call of the model; ``arguments`` is ``None`` if ``raw`` is not a JSON object."""
+    """A tool call of the model.
+
+    Attributes:
+        id: What the result is sent back with.
+        name: The name of the tool.
+        arguments: The arguments as an object; ``None`` if ``raw`` is not a JSON object.
+        raw: The arguments as the model wrote them.
+    """
 
     id: str
     name: str
@@ -92,40 +114,57 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a run (``provider.run``) tells the model about one of its tool calls."""
+    """What a run (``provider.run``) tells the model about one of its tool calls.
+
+    Attributes:
+        id: That of the ``ToolCall``.
+        name: The name of the tool.
+        content: What the function returned, as text; or, in words, why it returned nothing.
+        is_error: Whether the function was not called, failed, or took too long.
+        seconds: How long the function has run.
+    """
 
     id: str
-    """That of the ``ToolCall``."""
     name: str
     content: str
-    """What the function has returned, as text; or in words why there is nothing."""
     is_error: bool = False
-    """Whether the function was not called, has failed, or was too slow."""
     seconds: float = field(default=0.0, compare=False)
-    """How long the function has run."""
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A source that the model names; what the server does not give is ``None``."""
+    """A source that the model names; what the server does not give is ``None``.
+
+    Attributes:
+        url: The address of the source.
+        title: Its title.
+        text: The words of the source.
+        start: Where the cited passage starts: in the answer or in the source, as the protocol has
+            it.
+        end: Where it ends.
+        raw: The citation as the server sent it.
+    """
 
     url: str | None = None
     title: str | None = None
     text: str | None = None
-    """The words of the source."""
     start: int | None = None
-    """Where the cited passage starts: in the answer or in the source, as the protocol has it."""
     end: int | None = None
     raw: Any = field(default=None, compare=False, repr=False)
-    """The citation as the server sent it."""
 
 
 @dataclass(frozen=True)
 class Media:
-    """An image or a piece of sound of the answer: ``data``, or the ``url`` where it is."""
+    """An image or a piece of sound of the answer: ``data``, or the ``url`` where it is.
+
+    Attributes:
+        kind: ``image``, ``audio``, …
+        mime_type: Such as ``image/png``.
+        data: The bytes of the file.
+        url: The address of the file.
+    """
 
     kind: str
-    """``image``, ``audio``, …"""
     mime_type: str | None = None
     data: bytes | None = field(default=None, repr=False)
     url: str | None = None
@@ -135,7 +174,9 @@ class Media:
 class Extra:
     """Something else that the server says: token probabilities, signatures, its own tools, …
 
-    ``path`` is where it stood, such as ``choices[0].logprobs``; ``value`` is its JSON.
+    Attributes:
+        path: Where it stood, such as ``choices[0].logprobs``.
+        value: Its JSON.
     """
 
     path: str
@@ -144,40 +185,52 @@ class Extra:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens counted by the server; ``None`` if it did not report them."""
+    """Tokens counted by the server; ``None`` if it did not report them.
+
+    Attributes:
+        input_tokens: Tokens of the request, including those read from and written to a cache.
+        output_tokens: Tokens of the answer, including those of the reasoning.
+        total_tokens: The server's total, or the sum of what it counts.
+        cached_tokens: Input tokens read from a cache.
+        cache_write_tokens: Input tokens written to a cache.
+        reasoning_tokens: Output tokens of the reasoning.
+        raw: The counts as the server sent them.
+    """
 
     input_tokens: int | None = None
-    """Including those read from and written to a cache."""
     output_tokens: int | None = None
-    """Including those of the reasoning."""
     total_tokens: int | None = None
     cached_tokens: int | None = None
-    """Input tokens read from a cache."""
     cache_write_tokens: int | None = None
-    """Input tokens written to a cache."""
     reasoning_tokens: int | None = None
-    """Output tokens of the reasoning."""
     raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """The counts as the server sent them."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of the answer, with the reason (``stop``, ``length``, …) if the server gave one."""
+    """The end of the answer.
+
+    Attributes:
+        reason: ``stop``, ``length``, …, if the server gave one.
+    """
 
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Join:
-    """The answer broke here; what follows was asked for anew (``continue_after_break=``)."""
+    """The answer broke here; what follows was asked for anew (``continue_after_break=``).
+
+    Attributes:
+        reason: The error of the break, in words.
+        outcome: What the outcome would have been: ``cut``, ``truncated``, ``stalled`` or
+            ``failed``.
+        position: How many characters of the text came before it.
+    """
 
     reason: str
-    """The error of the break, in words."""
     outcome: Outcome
-    """What the outcome would have been: ``cut``, ``truncated``, ``stalled`` or ``failed``."""
     position: int
-    """How many characters of the text came before it."""
 
 
 Event = Union[
@@ -198,20 +251,23 @@ Event = Union[
 
 @dataclass(frozen=True)
 class Stats:
-    """Measured by the client; times in seconds from the call."""
+    """Measured by the client; times in seconds from the call.
+
+    Attributes:
+        first_chunk_s: Until the first chunk of text arrived; ``None`` while there is none.
+        duration_s: Until the end, or until now while the stream runs.
+        chunks: Chunks of text handed over.
+        bytes: Body bytes received, after content decoding, over all attempts.
+        attempts: Requests made, the successful one included.
+        joins: Breaks after which the answer went on (``continue_after_break=``).
+    """
 
     first_chunk_s: float | None
-    """Until the first chunk of text arrived; ``None`` while there is none."""
     duration_s: float
-    """Until the end, or until now while the stream runs."""
     chunks: int
-    """Chunks of text handed over."""
     bytes: int
-    """Body bytes received, after content decoding, over all attempts."""
     attempts: int
-    """Requests made, the successful one included."""
     joins: int = 0
-    """Breaks after which the answer went on (``continue_after_break=``)."""
 
 
 @dataclass(frozen=True)
@@ -264,9 +320,7 @@ class Decoder(Protocol):
     """Turns the body of one response into deltas; ``Provider.decoder()`` makes one per response.
 
     It does no I/O. It runs on a thread that all streams share, so it must not block: while it
-    works, every other stream waits.
-
-    A decoder may have these attributes:
+    works, every other stream waits. A decoder may have these attributes:
 
     - ``ended``: true once the protocol's end marker was read or the body turned out to be wrong.
       Nothing more is read then. Without it, the body is read to its end.
@@ -277,26 +331,48 @@ class Decoder(Protocol):
     """
 
     def feed(self, data: bytes) -> list[Delta]:
-        """Return the deltas that ``data``, the next piece of the body, completes.
+        """Return the deltas that the next piece of the body completes.
 
         An error raised here ends the stream. To keep the deltas before it, return them, set
         ``ended``, and let ``end`` raise the error.
+
+        Args:
+            data: The piece, split anywhere.
         """
         ...
 
     def end(self) -> list[Delta]:
         """Return the deltas still held; called once, at the end of the body or after ``ended``.
 
-        Raises ``StreamTruncated`` if the end marker is missing, ``MalformedStream`` or
-        ``ServerError`` if that was found. An attribute ``deltas`` of the error may hold the last
-        deltas.
+        Raises:
+            StreamTruncated: The end marker is missing. An attribute ``deltas`` of this and of the
+                other errors may hold the last deltas.
+            MalformedStream: The body does not follow the protocol.
+            ServerError: The server reported an error.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A complete answer; ``str(completion)`` is its text."""
+    """A complete answer; ``str(completion)`` is its text.
+
+    Attributes:
+        text: The answer's text.
+        finish_reason: Why the model stopped, as the server reports it: ``stop``, ``length``, …
+        usage: Tokens counted by the server, if it reports them.
+        model: The model's name as the server reports it, or else the name in the request.
+        outcome: ``complete``, or ``unverified`` if the protocol has no end marker.
+        stats: Times in seconds, chunks, bytes and attempts.
+        reasoning: The model's reasoning, if the server sends it.
+        tool_calls: The tool calls of the model.
+        refusal: The model's refusal, if the server sends it separately from the text.
+        citations: The sources that the model names.
+        media: Images and pieces of sound.
+        extras: Everything else that the server said.
+        message: The answer as a message, to append to the messages of the next request.
+        requests: The requests behind the answer, with what each has used: what ``cost`` sums up.
+    """
 
     text: str
     finish_reason: str | None
@@ -305,26 +381,20 @@ class Completion:
     outcome: Outcome
     stats: Stats
     reasoning: str = ""
-    """The model's reasoning, if the server sends it."""
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
-    """The model's refusal, if the server sends it separately from the text."""
     citations: tuple[Citation, ...] = ()
-    """The sources that the model names."""
     media: tuple[Media, ...] = ()
-    """Images and pieces of sound."""
     extras: tuple[Extra, ...] = ()
-    """Everything else that the server said."""
     message: Message = field(default_factory=dict, compare=False, repr=False)
-    """The answer as a message, to append to the messages of the next request."""
     requests: tuple[RequestUsage, ...] = field(default=(), compare=False, repr=False)
-    """The requests behind the answer, with what each has used: what ``cost`` is the sum of."""
 
     @property
     def cost(self) -> Cost:
         """What the answer costs by list prices (``docs/prices.md``).
 
-        Raises ``ImportError`` without the extra ``prices``.
+        Raises:
+            ImportError: The extra ``prices`` is not installed.
         """
         from .prices import cost_of  # only a program that asks for it pays for it
 

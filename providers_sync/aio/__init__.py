@@ -34,7 +34,13 @@ class SupportsPrepare(Protocol):
     """The providers that this adapter accepts: anything with a ``prepare`` method."""
 
     def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
-        """Return a validated call that has not been sent."""
+        """Return a validated call that has not been sent.
+
+        Args:
+            messages: A string, a message or a list of messages.
+            model: The name of the model.
+            **options: The other arguments of ``stream``.
+        """
 
 
 class SupportsPrepareRun(Protocol):
@@ -43,7 +49,14 @@ class SupportsPrepareRun(Protocol):
     def prepare_run(
         self, messages: Prompt, model: str | None = None, *, tools: Sequence[Any], **options: Any
     ) -> PreparedCall:
-        """Return a validated call with tools that has not been sent."""
+        """Return a validated call with tools that has not been sent.
+
+        Args:
+            messages: A string, a message or a list of messages.
+            model: The name of the model.
+            tools: The functions that the model may call.
+            **options: The other arguments of ``run``.
+        """
 
 
 @overload
@@ -83,8 +96,15 @@ def stream(
 ) -> Any:
     """Return the answer as an async iterator; same arguments and errors as ``provider.stream``.
 
-    With ``into=`` it has ``await value()``, ``items()`` and ``partials()``. Nothing is sent or
-    raised before the first ``await``.
+    Nothing is sent or raised before the first ``await``.
+
+    Args:
+        provider: The provider that is asked.
+        messages: A string, a message or a list of messages.
+        model: The model; by default the provider's.
+        into: The type of a typed answer: the stream has ``await value()``, ``items()`` and
+            ``partials()`` then.
+        **options: The other arguments of ``provider.stream``.
     """
     if into is None:
         return AsyncStream(lambda: provider.prepare(messages, model, **options))
@@ -128,7 +148,15 @@ async def complete(
     into: Any = None,
     **options: Any,
 ) -> Any:
-    """Return the complete answer; same arguments and errors as ``provider.complete``."""
+    """Return the complete answer; same arguments and errors as ``provider.complete``.
+
+    Args:
+        provider: The provider that is asked.
+        messages: A string, a message or a list of messages.
+        model: The model; by default the provider's.
+        into: The type of a typed answer, which is in its ``value`` then.
+        **options: The other arguments of ``provider.stream``.
+    """
     async with stream(provider, messages, model, into=into, **options) as answer:
         return await answer.completion()
 
@@ -172,10 +200,18 @@ def run(
     into: Any = None,
     **options: Any,
 ) -> Any:
-    """Return an answer with tools as an async iterator; same arguments as ``provider.run``.
+    """Return an answer with tools as an async iterator; same errors as ``provider.run``.
 
     The functions, ``approve`` and ``on_unknown`` are ordinary functions, and are called in threads.
     Nothing is sent or raised before the first ``await``.
+
+    Args:
+        provider: The provider that is asked.
+        messages: A string, a message or a list of messages.
+        model: The model; by default the provider's.
+        tools: The functions that the model may call.
+        into: The type of a typed answer.
+        **options: The other arguments of ``provider.run``.
     """
     if into is None:
         from .runs import AsyncRun  # late: few need it

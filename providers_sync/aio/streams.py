@@ -154,7 +154,7 @@ class AsyncStream:
 
     Cancelling the reading task, leaving the ``async for`` loop, dropping the stream and
     ``aclose()`` all stop the answer at once. Also an async context manager; ``await stream``
-    returns the stream once the server has started to answer.
+    returns the stream once the server has started to answer. It is made by ``aio.stream(…)``.
 
     One task reads at a time: another that reads meanwhile gets ``InvalidRequestError``. If the task
     that opens the stream is cancelled, others that wait for it get ``StreamCancelled``.
@@ -181,7 +181,11 @@ class AsyncStream:
         return self._chunks.__anext__()
 
     def events(self) -> AsyncGenerator[Event, None]:
-        """Yield typed events instead of text, from the current position on."""
+        """Yield typed events instead of text, from the current position on.
+
+        Raises:
+            ProviderError: What the iteration over the text raises.
+        """
         return SingleReader(self._answer, self._events())
 
     async def _events(self) -> AsyncGenerator[Event, None]:
@@ -198,7 +202,11 @@ class AsyncStream:
             stream.close()
 
     async def completion(self) -> Completion:
-        """Read the rest and return the complete answer."""
+        """Read the rest and return the complete answer.
+
+        Raises:
+            ProviderError: What the iteration over the text raises.
+        """
         self._answer.start_reading()
         try:
             stream = await self._answer.open()

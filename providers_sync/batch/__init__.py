@@ -58,49 +58,57 @@ def map(
 ) -> Generator[Result, None, None]:
     """Send a request for every input, ``concurrency`` at a time; yield results as they finish.
 
-    - ``inputs``: read lazily, as requests finish; with ``rate``, one row may be read ahead of its
-      turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a line
-      of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame gives its
-      rows as dicts, a Series its values. A row that cannot be sent fails alone; but if the first
-      row has nothing to send, because it lacks the column ``prompt``, nothing is sent.
-    - ``template``: the prompt of each row, with ``{column}`` for the text in a column:
-      ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text has it
-      in the column ``prompt``.
-    - ``executor``: where the requests run: threads by default, a process pool, or
-      ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests at a
-      time, and is not shut down.
-    - ``ledger``: a file of JSON lines like OpenAI's batch output, locked while this runs; a new
-      one is readable by its owner only. A result is on the disk before it is yielded. An answer
-      that is in the file already is yielded (``recorded=True``) without a new request; failed rows
-      are sent again.
-    - ``ordered``: yield in the order of the inputs.
-    - ``rate``: requests per minute, retries included, over all workers.
-    - ``budget``: the tokens that the answers may use, those of their prompts included; or with
-      ``price=(input, output)``, what a million tokens cost, the money; or with ``price="list"`` the
-      US dollars by list prices (extra ``prices``). When it is used up, or a price is not known, no
-      more rows are sent; up to ``concurrency`` requests are in progress then, and run to their end.
-      Recorded answers cost nothing. Where a server does not report tokens they are estimated.
-    - ``into``: the type of every answer, as for ``Provider.stream``; the object is in
-      ``result.value``. The ledger holds the text: a recorded answer is validated again, and asked
-      for again if it does not fit. ``repairs`` is how often an answer is asked again that does not.
-      With ``skip_invalid=True`` the items of a list that do not validate are left out of it, and
-      are in ``result.invalid``.
-    - ``on_error``: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
-      Where no row can be answered (a wrong key, an unknown model, no credit, or ten rows in a row
-      that cannot reach the server), or the budget is used up, the others are not sent: their
-      ``error`` is a ``NotSentError``, and they are not in the ledger, so that a rerun sends them.
-      ``stop`` is like ``record``, but raises this ``NotSentError`` after all other results, those
-      from the ledger included.
-
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
     separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
     every request in this process at once; requests in other processes run to their end and their
-    answers are discarded.
+    answers are discarded. Source of the lines of inputs and ledger: OpenAI API reference, "Batch".
 
-    Raises ``InvalidRequestError`` at once for invalid arguments, and from the first ``next()`` if
-    the first row has nothing to send; ``LedgerError`` from the first ``next()`` if the ledger
-    cannot be used (the file is left unchanged), and later if it cannot be read or written; and
-    ``ProviderError`` if no thread can be started.
+    Args:
+        provider: The provider that is asked.
+        inputs: Read lazily, as requests finish; with ``rate``, one row may be read ahead of its
+            turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a
+            line of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame
+            gives its rows as dicts, a Series its values. A row that cannot be sent fails alone; but
+            if the first row has nothing to send, because it lacks the column ``prompt``, nothing is
+            sent.
+        concurrency: How many requests run at the same time (8).
+        executor: Where the requests run: threads by default, a process pool, or
+            ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests
+            at a time, and is not shut down.
+        template: The prompt of each row, with ``{column}`` for the text in a column:
+            ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text
+            has it in the column ``prompt``.
+        ledger: A file of JSON lines like OpenAI's batch output, locked while this runs; a new one
+            is readable by its owner only. A result is on the disk before it is yielded. An answer
+            that is in the file already is yielded (``recorded=True``) without a new request; failed
+            rows are sent again.
+        ordered: Whether to yield in the order of the inputs.
+        rate: Requests per minute, retries included, over all workers.
+        budget: The tokens that the answers may use, those of their prompts included; or, with
+            ``price``, the money. When it is used up, or a price is not known, no more rows are
+            sent; up to ``concurrency`` requests are in progress then, and run to their end.
+            Recorded answers cost nothing. Where a server does not report tokens they are estimated.
+        price: ``(input, output)``: what a million tokens cost; or ``"list"`` for list prices in US
+            dollars (extra ``prices``).
+        on_error: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
+            Where no row can be answered (a wrong key, an unknown model, no credit, or ten rows in a
+            row that cannot reach the server), or the budget is used up, the others are not sent:
+            their ``error`` is a ``NotSentError``, and they are not in the ledger, so that a rerun
+            sends them. ``stop`` is like ``record``, but raises this ``NotSentError`` after all
+            other results, those from the ledger included.
+        into: The type of every answer, as for ``Provider.stream``; the object is in
+            ``result.value``. The ledger holds the text: a recorded answer is validated again, and
+            asked for again if it does not fit.
+        repairs: How often to ask again for an answer that does not validate.
+        skip_invalid: Whether to leave out the items of a list that do not validate; they are in
+            ``result.invalid``.
+
+    Raises:
+        InvalidRequestError: At once for invalid arguments, and from the first ``next()`` if the
+            first row has nothing to send.
+        LedgerError: From the first ``next()`` if the ledger cannot be used (the file is left
+            unchanged), and later if it cannot be read or written.
+        ProviderError: No thread can be started.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequestError("concurrency must be a number of requests, 1 or more")

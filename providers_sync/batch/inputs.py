@@ -25,7 +25,7 @@ LINE_CHARACTERS = 256 * 1024 * 1024
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield a file's rows as inputs of ``map``; it must be UTF-8, a byte order mark is allowed.
+    """Yield a file's rows as inputs of ``map``.
 
     - text: one prompt per line; blank lines are skipped
     - ``.csv``, ``.tsv``: a dict per row; the first line names the columns, such as ``prompt`` and
@@ -35,7 +35,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Any]:
       ``url``, ``body``)
     - ``.json``: the same, or an array of such values, which is read into memory
 
-    Raises ``InvalidRequestError`` naming the line that cannot be read.
+    Args:
+        path: The file; it must be UTF-8, a byte order mark is allowed.
+
+    Raises:
+        InvalidRequestError: It names the line that cannot be read.
     """
     suffix = Path(path).suffix.lower()
     parse = _PARSERS.get(suffix, _text)

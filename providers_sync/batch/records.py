@@ -33,8 +33,12 @@ def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
 
     A row without an object, such as a failed one, has its ``text`` instead.
 
-    >>> to_records([])
-    []
+    Args:
+        results: What ``map`` yields.
+
+    Examples:
+        >>> to_records([])
+        []
     """
     found = [(_columns(result.input), _records(result)) for result in results]
     answer_keys = dict.fromkeys(key for _, each in found for record in each for key in record)

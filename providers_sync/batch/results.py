@@ -41,43 +41,53 @@ class Reply:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to one row, or its error."""
+    """The answer to one row, or its error.
+
+    Attributes:
+        custom_id: From the input, or else ``row-1``, ``row-2``, … in the order of the inputs.
+        input: The input as passed to ``map``.
+        text: The answer; with an error, the text that had arrived before it.
+        outcome: How the answer ended.
+        error: Why there is no answer; ``None`` if there is one.
+        finish_reason: Why the model stopped: ``stop``, ``length``, …
+        usage: Tokens counted by the server, if it reports them.
+        model: The model's name as the server reports it.
+        attempts: Requests made for this row.
+        seconds: Time spent in these requests; waiting for a turn is not counted.
+        message: The answer as an OpenAI message: text, reasoning, refusal, tool calls, sources
+            (under ``annotations``), images, sound, and what the protocol wants back (under
+            ``providers_sync``).
+        recorded: Whether the answer was read from the ledger of an earlier run.
+        value: With ``into=`` the object, an instance of that type; ``None`` with an error.
+        invalid: With ``skip_invalid=True`` the items that are left out of ``value``, each as an
+            error.
+        number: Position in the input, from 1.
+        requests: The requests behind the answer, with what each has used: what ``cost`` sums up.
+    """
 
     custom_id: str
-    """From the input, or else ``row-1``, ``row-2``, … in the order of the inputs."""
     input: Any
-    """The input as passed to ``map``."""
     text: str
-    """The answer; with an error, the text that had arrived before it."""
     outcome: Outcome
     error: ProviderError | None
     finish_reason: str | None
-    """Why the model stopped: ``stop``, ``length``, …"""
     usage: Usage | None
     model: str | None
     attempts: int
-    """Requests made for this row."""
     seconds: float
-    """Time spent in these requests; waiting for a turn is not counted."""
     message: dict[str, Any] = field(repr=False)
-    """The answer as an OpenAI message: text, reasoning, refusal, tool calls, sources (under
-    ``annotations``), images, sound, and what the protocol wants back (under ``providers_sync``)."""
     recorded: bool = False
-    """Whether the answer was read from the ledger of an earlier run."""
     value: Any = None
-    """With ``into=`` the object, an instance of that type; ``None`` with an error."""
     invalid: tuple[InvalidAnswer, ...] = ()
-    """With ``skip_invalid=True`` the items that are left out of ``value``, each as an error."""
     number: int = 0
-    """Position in the input, from 1."""
     requests: tuple[RequestUsage, ...] = field(default=(), repr=False)
-    """The requests behind the answer, with what each has used: what ``cost`` is the sum of."""
 
     @property
     def cost(self) -> Cost:
         """What the answer costs by list prices (``docs/prices.md``); nothing if it was recorded.
 
-        Raises ``ImportError`` without the extra ``prices``.
+        Raises:
+            ImportError: The extra ``prices`` is not installed.
         """
         from ..prices import cost_of  # only a program that asks for it pays for it
 

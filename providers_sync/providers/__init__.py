@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .vitalentum import Vitalentum
 
     PROVIDERS: dict[str, type[Provider]]
+    """Every provider class by the name that the command line takes (``--provider``)."""
 
 CLASSES = {
     "vitalentum": "Vitalentum",

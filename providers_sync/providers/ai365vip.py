@@ -16,7 +16,12 @@ else:
 
 
 class AI365VIP(AI365VIPCalls):
-    """``AI365VIP().stream("Hello")``; the outcome is ``unverified``: there is no end marker.
+    """The protocol of a discontinued service, which a gateway answers in its place.
+
+    ``AI365VIP(base_url=…).stream("Hello")``, with the address that ``providers-sync serve``
+    prints, or with ``AI365VIP_BASE_URL`` set to it; the arguments are those of ``Provider``. The
+    protocol has no end marker, so the outcome of a good answer is ``unverified``. Without an
+    address nothing is sent: the call raises ``APIConnectionError``.
 
     Source of the protocol: the published provider and a captured request of its client.
     """

@@ -18,7 +18,10 @@ else:
 
 
 class Anthropic(AnthropicCalls):
-    """``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``.
+    """Anthropic's Messages API.
+
+    ``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``; the arguments are those of
+    ``Provider``. The variables are ``ANTHROPIC_API_KEY`` and ``ANTHROPIC_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
     in OpenAI's form or in Anthropic's own; files are passed as for ``OpenAICompatible``.

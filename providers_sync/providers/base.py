@@ -33,22 +33,38 @@ _SETTINGS = ("headers", "timeouts", "retry", *NOT_PER_CALL)
 class Provider(Runs, ProviderSettings):
     """A chat service; holds only configuration, so it can be pickled, copied, forked and shared.
 
-    - ``api_key``: the key, or a function that returns it and is called before each attempt, for
-      tokens that expire.
-    - ``headers`` are added to every request, ``query`` to its address. ``None`` as a header's value
-      removes one that is sent by default.
-    - ``proxy``: an address; ``False`` for none; by default the environment's. ``verify``: a file of
-      CA certificates, or ``False`` to trust any server. ``cert``: a client certificate, as one PEM
-      file or as a pair (certificate, key).
-    - ``session``: a ``requests.Session`` of yours, with its adapters, certificates, ``auth``,
-      headers and hooks. Settings given here win over it. ``close()`` leaves it open.
-    - ``timeouts`` and ``retry`` are those of calls without their own.
-    - ``rate_limit``: a ``RateLimit``, which several providers may share; requests wait for it.
-    - ``defaults`` are options added to the body of every request (``providers_sync.options`` lists
-      those of each protocol); ``extra_body``, a dict, is added to it last and as it is.
-
     Threads may share a provider. Connections are made at first use, per process; ``close()`` and
-    ``with`` close them. Raises ``InvalidRequestError`` immediately for values that cannot work.
+    ``with`` close them.
+
+    Args:
+        model: The model for calls that do not name one.
+        base_url: The address of the server up to the protocol's own path, such as
+            ``http://127.0.0.1:8000/v1``. By default the value of the provider's ``…_BASE_URL``
+            variable, or else the vendor's address.
+        api_key: The key, or a function that returns it and is called before each attempt, for
+            tokens that expire. By default the value of the provider's ``…_API_KEY`` variable, which
+            is sent only to the vendor's own address and to the one in ``…_BASE_URL``.
+        headers: Added to every request; ``None`` as a value removes one that is sent by default.
+        query: Added to the address of every request.
+        proxy: The address of a proxy; ``False`` for none; by default the one in the environment.
+        timeouts: A ``Timeouts``; a number of seconds, which is ``total``; or ``None`` for no
+            timeouts. For calls that do not set their own. By default 10 s to connect, 120 s to the
+            first word, 60 s of silence, and 600 s in all.
+        retry: How many times a request is attempted, 3 by default; ``None`` or 1 sends it once; or
+            a ``tenacity.Retrying``, of which ``stop``, ``wait``, ``retry`` and ``before_sleep`` are
+            used. For calls that do not set their own.
+        verify: A file of CA certificates, or ``False`` to trust any server. By default the one
+            in ``REQUESTS_CA_BUNDLE``, or else the one of requests.
+        cert: A client certificate: one PEM file, or a pair (certificate, key).
+        session: Your own ``requests.Session``, with its adapters, certificates, ``auth``, headers
+            and hooks. Settings given here take precedence over it. ``close()`` leaves it open.
+        rate_limit: A ``RateLimit``, which several providers may share; requests wait for it.
+        **defaults: Options added to the body of every request, such as ``temperature``.
+            ``extra_body``, a dict, is added to it as it is, after the protocol has translated the
+            options.
+
+    Raises:
+        InvalidRequestError: A value cannot work.
     """
 
     protocol = ""
@@ -65,19 +81,43 @@ class Provider(Runs, ProviderSettings):
     # --- hooks that a provider class may override
 
     def endpoint(self, model: str) -> str:
-        """Return the path that a request for a model is sent to, after ``base_url``."""
+        """Return the path that a request is sent to, after ``base_url``.
+
+        Args:
+            model: The name of the request's model.
+        """
         return self.api_endpoint
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the JSON body of a request; ``options`` override the protocol's own values."""
+        """Return the JSON body of a request.
+
+        Args:
+            messages: The conversation in OpenAI's form; a system message is the first.
+            model: The name of the model.
+            options: Those of the provider and of the call; they take precedence over the protocol's
+                own values.
+
+        Raises:
+            InvalidRequestError: For what the protocol cannot carry; it names the item and the
+                remedy.
+        """
         raise NotImplementedError
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return a body to try instead of one that the server has rejected, or ``None``."""
+        """Return a body to try instead of one that the server rejected, or ``None``.
+
+        Args:
+            body: The rejected body.
+            error: The server's answer.
+        """
         return None
 
     def decoder(self, content_type: str = "") -> Decoder:
-        """Return a new decoder of one body, of this media type (empty if the server sent none)."""
+        """Return a new decoder of one response's body.
+
+        Args:
+            content_type: Its media type; empty if the server sent none.
+        """
         return decoding.OpenAIDecoder(content_type)
 
     # --- calls
@@ -196,9 +236,19 @@ class Provider(Runs, ProviderSettings):
     ) -> AsyncStream:
         """Return the answer as an async iterator of text: the published interface.
 
-        The settings of the provider (``base_url``, ``api_key``, ``headers``, ``timeouts``, …)
-        configure it; all others are added to the body. Every error is raised at the first
-        ``await``; the result works in ``async for x in g`` and in ``async for x in await g``.
+        Every error is raised at the first ``await``; the result works in ``async for x in g`` and
+        in ``async for x in await g``.
+
+        Args:
+            model: The name of the model.
+            messages: A string, a message or a list of messages.
+            proxy: The address of a proxy; ``None``: the environment's.
+            **kwargs: Settings of the provider (``base_url``, ``api_key``, ``headers``,
+                ``timeouts``, …); all others are added to the body.
+
+        Raises:
+            InvalidRequestError: The class needs other providers, like ``Failover``.
+            ProviderError: What ``stream`` raises.
         """
         from ..aio import AsyncStream  # late: it loads asyncio
 

@@ -28,7 +28,10 @@ _FOLDERS = ("tunedModels", "endpoints")
 
 
 class Gemini(GeminiCalls):
-    """``Gemini("gemini-2.5-flash", api_key=…).stream("Hello")``.
+    """Google's Gemini API, and Vertex AI.
+
+    ``Gemini("gemini-2.5-flash", api_key=…).stream("Hello")``; the arguments are those of
+    ``Provider``. The variables are ``GEMINI_API_KEY`` and ``GEMINI_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and the other
     options may be in OpenAI's form or in Gemini's own (``thinkingConfig=…``, ``safetySettings=…``,
@@ -56,7 +59,14 @@ class Gemini(GeminiCalls):
 
     @staticmethod
     def model_names(listed: Any) -> Iterable[str]:
-        """Return the names in the JSON that the server sent; an empty page has no list."""
+        """Return the names in the JSON that the server sent; an empty page has no list.
+
+        Args:
+            listed: The JSON.
+
+        Raises:
+            LookupError: It does not hold a page of a list.
+        """
         models = listed.get("models", listed.get("publisherModels"))  # the latter by Vertex AI
         if models is None and listed.keys() - {"nextPageToken"}:
             raise LookupError("models")
@@ -78,7 +88,14 @@ class Gemini(GeminiCalls):
         return {"x-goog-api-key": api_key}
 
     def endpoint(self, model: str) -> str:
-        """Return the path for a model, whose name may begin with ``models/``, ``endpoints/``, …"""
+        """Return the path for a model.
+
+        Args:
+            model: Its name, which may begin with ``models/``, ``endpoints/``, …
+
+        Raises:
+            InvalidRequestError: The name is not valid text.
+        """
         folder, name = "models", model.removeprefix("models/")
         if name.partition("/")[0] in _FOLDERS:
             folder, _, name = name.partition("/")

@@ -33,6 +33,9 @@ class ListsModels(Provider):
 
         Together sends the list without an object around it; Cohere calls it ``models`` and the
         model's id ``name``.
+
+        Args:
+            listed: The JSON.
         """
         if isinstance(listed, dict):
             listed = listed["data"] if "data" in listed else listed["models"]
@@ -40,7 +43,11 @@ class ListsModels(Provider):
 
     @staticmethod
     def next_page(listed: Any) -> str:
-        """Return what is added to the path for the next page; empty after the last one."""
+        """Return what is added to the path for the next page; empty after the last one.
+
+        Args:
+            listed: The JSON of the page before.
+        """
         return ""
 
     def list_models(
@@ -50,10 +57,16 @@ class ListsModels(Provider):
         retry: Any = NOT_GIVEN,
         cancel: CancelToken | None = None,
     ) -> list[str]:
-        """Return the names of the models that the server lists, each once; raise like ``stream``.
+        """Return the names of the models that the server lists, each once.
 
-        ``timeouts`` (in seconds), ``retry`` and ``cancel`` are those of ``stream``; the total
-        timeout is that of all pages of the list together.
+        Args:
+            timeouts: As for ``stream``, in seconds; ``total`` covers all pages of the list
+                together.
+            retry: As for ``stream``.
+            cancel: A token whose ``cancel()`` stops the call from any thread.
+
+        Raises:
+            ProviderError: What ``stream`` raises.
         """
         try:
             return self._all_names(self._call_timeouts(timeouts), retry, cancel)

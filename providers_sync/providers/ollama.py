@@ -27,13 +27,17 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Ollama(OllamaCalls):
-    """``Ollama("qwen3").stream("Hello", think=True, keep_alive="10m", num_ctx=8192)``.
+    """Ollama's own API.
+
+    ``Ollama("qwen3").stream("Hello", think=True, keep_alive="10m", num_ctx=8192)``; the arguments
+    are those of ``Provider``.
 
     Messages, ``tools``, ``response_format`` and options may be in OpenAI's form or in Ollama's own;
     images are passed as for ``OpenAICompatible``, but not by their address. Without ``base_url``
-    the address is that of ``OLLAMA_HOST``, read as Ollama's own client reads it. For the models in
-    Ollama's cloud pass ``base_url="https://ollama.com"``; the key is that of ``OLLAMA_API_KEY``.
-    Source of the protocol: Ollama API, "Generate a chat completion" and "Cloud".
+    the address is that of ``OLLAMA_BASE_URL``, or else of ``OLLAMA_HOST``, read as Ollama's own
+    client reads it. For the models in Ollama's cloud pass ``base_url="https://ollama.com"``; the
+    key is that of ``OLLAMA_API_KEY``. Source of the protocol: Ollama API, "Generate a chat
+    completion" and "Cloud".
     """
 
     url = "https://ollama.com"

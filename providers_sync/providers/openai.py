@@ -29,7 +29,11 @@ _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_b
 
 
 class OpenAICompatible(OpenAICalls):
-    """``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``.
+    """A server that speaks OpenAI's chat completions: OpenAI, vLLM, llama.cpp, and many others.
+
+    ``OpenAICompatible("qwen3", base_url="http://127.0.0.1:8000/v1").stream("Hello")``; the
+    arguments are those of ``Provider``. The variables are ``OPENAI_API_KEY`` and
+    ``OPENAI_BASE_URL``.
 
     Options are those of the protocol: ``temperature``, ``max_tokens``, ``stop``, ``seed``,
     ``tools``, ``response_format``, …; unknown ones are passed on. An image, PDF or sound is a
@@ -58,9 +62,18 @@ class OpenAICompatible(OpenAICalls):
     ) -> OpenAICompatible:
         """Return the provider for a known server, with its address and the key from its variable.
 
-        ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``settings`` are those of the
-        constructor. Another ``base_url`` gets the environment's key only if it is the vendor's own.
-        Raises ``InvalidRequestError``, which lists the known names, or says what a preset needs.
+        ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``docs/presets.md`` lists the
+        servers.
+
+        Args:
+            name: The name of the server, such as ``ollama``.
+            model: The model for calls that do not name one.
+            **settings: Those of the constructor. Another ``base_url`` gets the environment's key
+                only if it is the vendor's own.
+
+        Raises:
+            InvalidRequestError: The name is unknown, and the error lists those that are known; or a
+                setting that the server needs is missing.
         """
         masked = transport.mask_secrets(settings)
         del settings  # error reports may show local variables

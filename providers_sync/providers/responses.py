@@ -26,7 +26,10 @@ _STORE = re.compile(r"""(['"`:.]\s*|parameter )store\b""")
 
 
 class OpenAIResponses(ResponsesCalls):
-    """``OpenAIResponses("gpt-5", api_key=…).stream("Hello")``.
+    """OpenAI's Responses API.
+
+    ``OpenAIResponses("gpt-5", api_key=…).stream("Hello")``; the arguments are those of
+    ``Provider``. The variables are ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and
     ``max_tokens`` may be in the form of chat completions or in that of the Responses API; files are

@@ -52,11 +52,15 @@ class ProviderSettings:
     url: ClassVar[str]
     """The published address of the service."""
     working: ClassVar[bool] = True
+    """Whether the public service exists."""
     supports_gpt_35_turbo: ClassVar[bool] = False
+    """Part of the published interface."""
     default_model: ClassVar[str | None] = None
+    """The model of a provider that is made without one."""
     models: ClassVar[list[str]] = []
     """The supported models; empty if any name is accepted."""
     model_aliases: ClassVar[dict[str, str]] = {}
+    """Other names of the models, and what is sent for each."""
     api_endpoint: ClassVar[str]
     """The protocol's path, appended to ``base_url``."""
 
@@ -71,11 +75,15 @@ class ProviderSettings:
     sends_model: ClassVar[bool] = True
     """False if the protocol has no field for the model's name."""
     default_base_url: ClassVar[str]
+    """The vendor's address, to which ``api_endpoint`` is added."""
     base_url_variable: ClassVar[str]
+    """The environment variable that replaces it."""
     vendor_urls: ClassVar[tuple[str, ...]] = ()
     """Other addresses of the vendor, which may receive the environment's key too."""
     api_key_variable: str | None = None
+    """The environment variable that holds the key, if there is one."""
     headers: ClassVar[Mapping[str, str]] = {}
+    """Headers of every request, which those of the user replace."""
 
     def __init__(
         self,
@@ -136,14 +144,23 @@ class ProviderSettings:
         return find_setting(None, "base_url", cls.base_url_variable)
 
     def authorization(self, api_key: str) -> dict[str, str]:
-        """Return the headers that carry the key."""
+        """Return the headers that carry the key.
+
+        Args:
+            api_key: The key, which must not be shown or logged.
+        """
         return {"Authorization": f"Bearer {api_key}"}
 
     @classmethod
     def get_model(cls, model: str | None = None) -> str:
-        """Return the name to send: ``model`` or the default, with aliases resolved.
+        """Return the name to send, with aliases resolved.
 
-        Raises ``ModelNotSupportedError`` for a model that the provider does not support.
+        Args:
+            model: A name or an alias; ``None`` for the default.
+
+        Raises:
+            ModelNotSupportedError: The provider does not support the model.
+            InvalidRequestError: No name was given, and there is no default.
         """
         name = model or cls.default_model
         if not isinstance(name, str):

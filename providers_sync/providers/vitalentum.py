@@ -16,7 +16,12 @@ else:
 
 
 class Vitalentum(HistoricalCalls):
-    """``Vitalentum().stream("Hello")``; the model's name is validated but not sent.
+    """The protocol of a discontinued service, which a gateway answers in its place.
+
+    ``Vitalentum(base_url=…).stream("Hello")``, with the address that ``providers-sync serve``
+    prints, or with ``VITALENTUM_BASE_URL`` set to it; the arguments are those of ``Provider``. The
+    model's name is validated but not sent. Without an address nothing is sent: the call raises
+    ``APIConnectionError``.
 
     Source of the protocol: the published provider and a captured request of its client.
     """

@@ -81,33 +81,42 @@ def _map_strings(change: Callable[[str], str], value: Any) -> Any:
 
 @dataclass
 class Exchange:
-    """A request, and what came back: the pieces of the body, each with its time."""
+    """A request, and what came back: the pieces of the body, each with its time.
+
+    Attributes:
+        request: What was sent: ``method``, ``url`` and ``body``; secrets are replaced by stars.
+        replaces: The ids of the earlier exchanges whose place it takes.
+        status: The HTTP status; ``None`` if no response came, and ``error`` tells why.
+        headers: The response headers that a replay needs, and that hold no secret.
+        pieces: Seconds since the request was sent, and the bytes of the body, without compression.
+        how: How the body ended: ``clean``, ``cut``, ``reset``, ``timeout``, ``malformed``,
+            ``error``, or ``stopped``: by the caller, or because nothing more was needed.
+        seconds: From the request to the end.
+        error: The class and the words of the error that ended it.
+        is_whole: Whether the answer was complete, and the model ended it by itself.
+        decoder: The class that has read the body.
+        sent_fingerprint: That of the request before secrets in it were replaced.
+        recorded_at: When it was recorded, in UTC.
+        id: Its own, by which a later exchange replaces it.
+    """
 
     request: RecordedRequest
     replaces: list[str] = field(default_factory=list)
-    """The ids of the earlier exchanges whose place it takes."""
     status: int | None = None
-    """``None`` if no response came; ``error`` tells why."""
     headers: dict[str, str] = field(default_factory=dict)
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
-    """Seconds since the request was sent, and the bytes of the body, without compression."""
     how: str = "stopped"
     seconds: float = 0.0
-    """From the request to the end."""
     error: dict[str, Any] | None = None
-    """The class and the words of the error that ended it."""
     is_whole: bool = False
-    """Whether the answer was complete, and the model has ended it by itself."""
     decoder: str = ""
-    """The class that has read the body."""
     sent_fingerprint: str = ""
-    """That of the request before secrets in it were replaced."""
     recorded_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def fingerprints(self) -> set[str]:
-        """What finds it: requests with the secrets, and with the stars in their place."""
+        """What a recording is found by: requests with the secrets, and with stars instead."""
         return {self.request.fingerprint, self._fingerprint}
 
     @property
@@ -140,7 +149,11 @@ class Exchange:
         return failure
 
     def note_failure(self, failure: BaseException) -> None:
-        """Keep an error of ours so that ``failure()`` returns it."""
+        """Keep an error of ours so that ``failure()`` returns it.
+
+        Args:
+            failure: The error.
+        """
         self.error = {"type": type(failure).__name__, "message": str(failure)}
         if isinstance(failure, APITimeoutError):
             self.error["clock"] = failure.clock
@@ -148,7 +161,11 @@ class Exchange:
             self.error["retryable"] = False
 
     def keep_headers(self, headers: Mapping[str, str]) -> None:
-        """Keep those that a replay needs, and that hold no secret."""
+        """Keep those that a replay needs, and that hold no secret.
+
+        Args:
+            headers: The response headers.
+        """
         for name, value in headers.items():
             lower = name.lower()
             if lower == "location":  # the rest of the address may hold a token
@@ -157,7 +174,11 @@ class Exchange:
                 self.headers[lower] = value
 
     def hide(self, secrets: list[str]) -> None:
-        """Replace secrets by stars, also where two pieces share one."""
+        """Replace secrets by stars, also where two pieces share one.
+
+        Args:
+            secrets: What must not be in the file.
+        """
 
         def hidden(text: str) -> str:
             return transport.redact_text(secrets, text)
@@ -206,7 +227,14 @@ class Exchange:
 
     @classmethod
     def from_line(cls, line: bytes) -> Exchange:
-        """Return what a line says; raise ``ValueError`` for a wrong one."""
+        """Return what a line of a file says.
+
+        Args:
+            line: The line, with or without its end.
+
+        Raises:
+            ValueError: The line is wrong.
+        """
         try:
             value = json.loads(line)
             if value["version"] != VERSION:

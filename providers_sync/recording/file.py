@@ -32,7 +32,11 @@ def read_recordings(path: str | os.PathLike[str]) -> Iterator[Exchange]:
 
     Empty lines, and half a line at the end, are left out.
 
-    Raises ``RecordingError`` for a file that cannot be read, and for a line that is wrong.
+    Args:
+        path: The file.
+
+    Raises:
+        RecordingError: For a file that cannot be read, and for a line that is wrong.
     """
     name = os.fspath(path)
     unwritten.wait(name)

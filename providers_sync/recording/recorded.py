@@ -24,9 +24,7 @@ _PUBLISHED = (
 
 
 class Recorded(Provider):
-    """A provider that records what the servers of another answer, or plays what was recorded.
-
-    ::
+    """A provider that records what the servers of another answer, or plays what was recorded:
 
         provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
         print(provider.complete("Why do cats purr?"))
@@ -41,12 +39,19 @@ class Recorded(Provider):
     - ``mode="replay"``: nothing is sent. The n-th equal request gets the n-th recording, failed
       ones too; a request without one raises ``RecordingError``, which shows what differs.
     - ``mode="record"``: everything is sent. What the file has for a request is replaced.
-    - ``max_age``: seconds after which an answer is asked for again in ``auto``.
-    - ``paced``: play as slowly as it came.
 
-    The file is readable by its owner only, and holds no key; several processes may append to it.
-    Raises ``InvalidRequestError`` for invalid settings, and ``RecordingError`` for a file that
-    cannot be used.
+    Only its owner can read the file. It holds no key; several processes may append to it.
+
+    Args:
+        provider: The provider whose answers are recorded.
+        path: The file, of JSON lines.
+        mode: ``auto``, ``record`` or ``replay``.
+        max_age: Seconds after which an answer is asked for again in ``auto``.
+        paced: Whether to play at the pace of the recording.
+
+    Raises:
+        InvalidRequestError: For invalid settings.
+        RecordingError: For a file that cannot be used.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
@@ -144,7 +149,11 @@ class Recorded(Provider):
     def list_models(self, **settings: Any) -> list[str]:
         """Return what the provider's ``list_models`` returns: the list is not recorded.
 
-        Raises ``InvalidRequestError`` in ``replay``, where nothing is sent.
+        Args:
+            **settings: Those of the provider's ``list_models``.
+
+        Raises:
+            InvalidRequestError: In ``replay``, where nothing is sent.
         """
         if self.mode == "replay":
             raise InvalidRequestError(

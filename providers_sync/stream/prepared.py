@@ -16,27 +16,36 @@ from .stream import Stream, channel_of, raise_early_failure, start
 
 @dataclass(frozen=True)
 class PreparedCall:
-    """A call that is ready to send: everything is validated, nothing is sent."""
+    """A call that is ready to send: everything is validated, nothing is sent.
+
+    ``provider.prepare(…)`` makes one, for adapters such as a web framework's.
+
+    Attributes:
+        source: What sends the request and reads the answer. Internal.
+        timeouts: Those of the call, in seconds.
+        cancel: The token that stops it, if one was given.
+        model: The model name of the request.
+        context: The context of the caller that prepared the call; each start runs in a copy.
+        make_stream: The class of the stream, or a function that makes it. Internal.
+        question: What an observer is told, if there is one. Internal.
+    """
 
     source: Source
     timeouts: Timeouts
     cancel: CancelToken | None = None
     model: str | None = None
-    """The model name of the request."""
     context: Context = field(default_factory=copy_context, repr=False, compare=False)
-    """The context of the caller that has prepared the call; each start runs in a copy."""
     make_stream: Callable[[Channel, CancelToken | None, str | None], Stream] = field(
         default=Stream, repr=False, compare=False
     )
-    """The class of the stream, or a function that makes it."""
     question: observing.Question | None = field(default=None, repr=False, compare=False)
-    """What an observer is told, if there is one."""
 
     def open(self) -> Stream:
-        """Run the source in a thread; return its stream once the headers have arrived.
+        """Send the request; return the stream of the answer once the headers have arrived.
 
-        Raises what the source raises before that, and ``ProviderError`` if no thread can be
-        started.
+        Raises:
+            ProviderError: What ``stream`` raises before the first event; and if no thread can be
+                started.
         """
         stream = self.unstarted()
         try:
@@ -49,9 +58,10 @@ class PreparedCall:
         return stream
 
     def begin(self) -> Stream:
-        """Run the source in a thread; return its stream at once, without blocking.
+        """Send the request; return the stream of the answer at once, without blocking.
 
-        Raises ``ProviderError`` if no thread can be started.
+        Raises:
+            ProviderError: No thread can be started. All other errors come from the stream.
         """
         stream = self.unstarted()
         self._start(stream)
@@ -65,5 +75,5 @@ class PreparedCall:
         start(stream, self.source, context)
 
     def unstarted(self) -> Stream:
-        """Return its stream without running anything, for a caller that has already stopped."""
+        """Return the stream without sending anything, for a caller that has already stopped."""
         return self.make_stream(Channel(self.timeouts), self.cancel, self.model)

@@ -55,9 +55,12 @@ if hasattr(os, "register_at_fork"):
 class Stream(Transcript):
     """A streamed answer: an iterator of its text, chunk by chunk as the server sends it.
 
-    Also a context manager, which closes it. Dropping the last reference closes it too.
+    Also a context manager, which closes it. Dropping the last reference closes it too. It is made
+    by ``provider.stream(…)``.
+
     If the answer fails, ``next()`` raises a ``ProviderError`` after handing over everything that
-    had arrived; after ``cancel()`` it raises ``StreamCancelled`` at once.
+    had arrived; after ``cancel()`` it raises ``StreamCancelled`` at once. ``next()`` after an error
+    raises it again.
     """
 
     def __init__(self, channel: Channel, cancel: CancelToken | None, model: str | None) -> None:
@@ -107,7 +110,14 @@ class Stream(Transcript):
         raise StopIteration
 
     def events(self) -> Iterator[Event]:
-        """Yield typed events from the current position on; raises like ``next``."""
+        """Yield typed events from the current position on.
+
+        The iterator of text and this one share their position: what one has yielded, the other
+        does not yield again.
+
+        Raises:
+            ProviderError: What ``next`` raises.
+        """
         while True:
             batch = self._unread
             yield from self._typed_events(batch)
@@ -128,7 +138,11 @@ class Stream(Transcript):
                     yield delta
 
     def read(self) -> str:
-        """Return the rest of the text; raises like ``next``."""
+        """Return the rest of the text.
+
+        Raises:
+            ProviderError: What ``next`` raises.
+        """
         start = len(self.text)
         try:
             while self._fetch_batch(self._read_batch()):
@@ -140,10 +154,13 @@ class Stream(Transcript):
         return text[start:] if start else text
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end, at most ``seconds``; return whether there is either.
+        """Wait for events or the end; return whether there is either.
 
         For a caller with something to do meanwhile, such as a spinner or a keep-alive:
         ``while not stream.wait(0.5): draw_spinner()``. Raises nothing; ``next()`` does.
+
+        Args:
+            seconds: The longest wait.
         """
         if self._outcome is not None or operator.length_hint(self._unread):
             return True
@@ -323,7 +340,11 @@ class Stream(Transcript):
         raise TypeError("a Stream cannot be copied or pickled; use its completion()")
 
     def completion(self) -> Completion:
-        """Read the rest and return the complete answer; raises like ``next``."""
+        """Read the rest and return the complete answer.
+
+        Raises:
+            ProviderError: What ``next`` raises.
+        """
         self.read()
         return self._completion()
 

@@ -28,7 +28,26 @@ ERROR_TYPES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The response to one request. Create it with ``answer()``, ``status()``, ``html()`` …."""
+    """The response to one request. Create it with ``answer()``, ``status()``, ``html()`` ….
+
+    Attributes:
+        steps: What is sent, one after the other.
+        status: The HTTP status.
+        headers: Added to the default headers, or replacing them.
+        content_type: ``auto`` for the protocol's.
+        framing: How the body is framed.
+        length: The size that the framing promises.
+        gzip: Whether the body is compressed.
+        trailer: Whether the gzip stream is finished.
+        end: Whether the proper ending is sent.
+        keep_alive: Whether the connection stays open.
+        head_every: Seconds between two bytes of the header block.
+        connect: Steps played when the connection is accepted.
+        before: Steps before the status line.
+        inside: Steps between the headers and their blank line.
+        protocol: Used instead of the server's.
+        body: Creates a body that depends on the protocol; returns content type and bytes.
+    """
 
     steps: tuple[Step, ...] = ()
     status: int = 200
@@ -46,7 +65,6 @@ class Answer:
     inside: tuple[Step, ...] = ()
     protocol: str | None = None
     body: Callable[[Encoder], tuple[str, bytes]] | None = None
-    """Creates a body that depends on the protocol; returns content type and bytes."""
 
 
 def answer(
@@ -73,23 +91,32 @@ def answer(
     connection. The framing is always closed properly, so ``end=False`` alone is a clean end
     without an end marker.
 
-    - ``status``: the HTTP status, 200 by default.
-    - ``headers``: added to the default headers, or replacing them; ``None`` removes a default.
-    - ``content_type``: the protocol's by default; ``None`` sends none.
-    - ``framing``: ``chunked`` (each step its own HTTP chunk), ``one-chunk`` (one HTTP chunk for
-      all), ``length`` (Content-Length) or ``close`` (the body ends with the connection).
-    - ``length``: the size that ``length`` and ``one-chunk`` promise in bytes. By default that of
-      the complete answer with its ending, so ``answer("Hel", cut(), framing="length")`` is too
-      short. If the server sends fewer bytes than promised, it closes the connection afterwards.
-      An endless script promises 1 GiB.
-    - ``gzip``: flushed after each step; ``trailer=False`` leaves the gzip stream unfinished.
-    - ``keep_alive=False``: send ``Connection: close`` and close the connection after the answer.
-    - ``head_every``: send the header block byte by byte, with this many seconds between bytes.
-    - ``connect``: steps played when the connection is accepted, before TLS and HTTP:
-      ``answer(connect=[stall()])`` never sends anything, ``[reset()]`` resets immediately.
-    - ``before``, ``inside``: steps before the status line, and between the headers and their blank
-      line: ``before=[stall()]``, ``inside=[wire(b"X-Half: on"), cut()]``.
-    - ``protocol``: used for this answer instead of the server's.
+    Args:
+        *steps: What is sent, one after the other: steps, strings or bytes.
+        status: The HTTP status.
+        headers: Added to the default headers, or replacing them; ``None`` removes a default.
+        content_type: The protocol's by default; ``None`` sends none.
+        framing: ``chunked`` (each step its own HTTP chunk), ``one-chunk`` (one HTTP chunk for all),
+            ``length`` (Content-Length) or ``close`` (the body ends with the connection).
+        length: The size that ``length`` and ``one-chunk`` promise in bytes. By default that of the
+            complete answer with its ending, so ``answer("Hel", cut(), framing="length")`` is too
+            short. If the server sends fewer bytes than promised, it closes the connection
+            afterwards. An endless script promises 1 GiB.
+        gzip: Compress the body, flushed after each step.
+        trailer: ``False`` leaves the gzip stream unfinished.
+        end: ``False`` leaves the proper ending out.
+        keep_alive: ``False`` sends ``Connection: close`` and closes the connection after the
+            answer.
+        head_every: Send the header block byte by byte, with this many seconds between bytes.
+        connect: Steps played when the connection is accepted, before TLS and HTTP:
+            ``answer(connect=[stall()])`` never sends anything, ``[reset()]`` resets immediately.
+        before: Steps before the status line: ``before=[stall()]``.
+        inside: Steps between the headers and their blank line:
+            ``inside=[wire(b"X-Half: on"), cut()]``.
+        protocol: Used for this answer instead of the server's.
+
+    Raises:
+        ScriptError: The framing is unknown, or a step cannot be sent.
     """
     if framing not in FRAMINGS:
         raise ScriptError(f"unknown framing {framing!r}; use one of {', '.join(FRAMINGS)}")
@@ -122,8 +149,14 @@ def status(
 ) -> Answer:
     """Return an answer with an error status and the protocol's error body.
 
-    ``status(429, "Slow down", headers={"Retry-After": "1"})``; ``type`` defaults to the one that
-    belongs to the code.
+    ``status(429, "Slow down", headers={"Retry-After": "1"})``
+
+    Args:
+        code: The HTTP status.
+        message: The words of the error.
+        type: The type of the error; by default the one that belongs to the status.
+        error_code: The code of the error, in protocols that have one.
+        headers: As for ``answer``.
     """
     kind = type or ERROR_TYPES.get(code, "api_error")
 
@@ -134,26 +167,45 @@ def status(
 
 
 def redirect(location: str, code: int = 307) -> Answer:
-    """Return a redirect to ``location``."""
+    """Return a redirect.
+
+    Args:
+        location: Where to.
+        code: The HTTP status.
+    """
     return Answer(
         status=code, headers={"Location": location}, content_type=None, framing="length", end=False
     )
 
 
 def html(page: str = "<!doctype html><title>Sign in</title>", code: int = 200) -> Answer:
-    """Return a web page; ``answer(b"<html>…", content_type=None)`` omits its content type."""
+    """Return a web page; ``answer(b"<html>…", content_type=None)`` omits its content type.
+
+    Args:
+        page: The HTML.
+        code: The HTTP status.
+    """
     return answer(page.encode(), status=code, content_type="text/html", framing="length", end=False)
 
 
 def json_body(value: Any, code: int = 200) -> Answer:
-    """Return ``value`` as a JSON document."""
+    """Return a JSON document.
+
+    Args:
+        value: What it holds.
+        code: The HTTP status.
+    """
     return answer(
         to_json(value), status=code, content_type="application/json", framing="length", end=False
     )
 
 
 def whole(text: str) -> Answer:
-    """Return the protocol's non-streamed answer: one JSON document with this text."""
+    """Return the protocol's answer that is not streamed: one JSON document.
+
+    Args:
+        text: The answer's text.
+    """
     return Answer(framing="length", end=False, body=lambda encoder: encoder.complete(text))
 
 
@@ -165,11 +217,15 @@ def empty() -> Answer:
 def recorded_answer(exchange: Exchange, *, paced: bool = False) -> Answer:
     """Return the answer that was recorded: its status, headers and body, and how it ended.
 
-    ``paced``: send each piece of the body when it came, and not at once. A script may hold an
-    ``Exchange`` itself, which is sent at once: ``serve(read_recordings("answers.jsonl"))``.
+    A script may hold an ``Exchange`` itself, which is sent at once:
+    ``serve(read_recordings("answers.jsonl"))``.
 
     Where a timeout has ended it, nothing more is sent; where no response came, the connection is
     closed. How the body was framed is not recorded: it is chunked.
+
+    Args:
+        exchange: The recording.
+        paced: Whether to send each piece of the body at its recorded time, and not at once.
     """
     if exchange.status is None:
         wait = [pause(exchange.seconds)] if paced else []
@@ -205,11 +261,16 @@ _RECORDED_ENDS: Mapping[str, tuple[Step, ...]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A canned script with its name; can be used wherever a script can."""
+    """A canned script with its name; can be used wherever a script can.
+
+    Attributes:
+        name: Its key in ``FAULTS``.
+        about: One line that says what goes wrong.
+        script: The script.
+    """
 
     name: str
     about: str
-    """One line that says what goes wrong."""
     script: Any = field(repr=False)
 
 

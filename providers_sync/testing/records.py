@@ -15,9 +15,13 @@ from ..clock import monotonic
 class Headers(Mapping[str, str]):
     """Header fields as received. Lookup ignores case and returns the last field of a name.
 
-    >>> headers = Headers([("X-Key", "1"), ("x-key", "2")])
-    >>> headers["X-KEY"], headers.all("x-key"), "host" in headers
-    ('2', ['1', '2'], False)
+    Args:
+        pairs: Every field in its original order and spelling; it is an attribute, too.
+
+    Examples:
+        >>> headers = Headers([("X-Key", "1"), ("x-key", "2")])
+        >>> headers["X-KEY"], headers.all("x-key"), "host" in headers
+        ('2', ['1', '2'], False)
     """
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
@@ -25,7 +29,11 @@ class Headers(Mapping[str, str]):
         """Every field in its original order and spelling."""
 
     def all(self, name: str) -> list[str]:
-        """Return every value of ``name``."""
+        """Return every value of a field.
+
+        Args:
+            name: The name of the field, in any case.
+        """
         return [value for key, value in self.pairs if key.lower() == name.lower()]
 
     def __getitem__(self, name: str) -> str:
@@ -49,18 +57,26 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Request:
-    """One completely received request."""
+    """One completely received request.
+
+    Attributes:
+        number: Counted from 1 over all connections of the server.
+        connection: The number of its connection, counted from 1; requests that share one have equal
+            numbers.
+        method: Such as ``POST``.
+        path: The path, with the query.
+        headers: The headers.
+        body: The body.
+        at: When it was completely received (``monotonic()``).
+    """
 
     number: int
-    """Counted from 1 over all connections of the server."""
     connection: int
-    """The number of its connection, counted from 1; requests that share one have equal numbers."""
     method: str
     path: str
     headers: Headers
     body: bytes
     at: float = field(default_factory=monotonic, compare=False)
-    """When it was completely received (``monotonic()``)."""
 
     def json(self) -> Any:
         """Return the body as JSON."""
@@ -69,19 +85,23 @@ class Request:
 
 @dataclass
 class Connection:
-    """One accepted connection."""
+    """One accepted connection.
+
+    Attributes:
+        number: Counted from 1.
+        opened_at: ``monotonic()``, like ``closed_at``.
+        closed_at: When both sides had closed it; ``None`` while it is open.
+        closed_by: Which side closed it first, ``client`` or ``server``; ``None`` while neither has.
+        error: How the client disconnected: the error text of TLS or the operating system.
+        requests: Number of requests received on it.
+    """
 
     number: int
     opened_at: float = field(default_factory=monotonic)
-    """``monotonic()``, like ``closed_at``."""
     closed_at: float | None = None
-    """When both sides had closed it; ``None`` while it is open."""
     closed_by: str | None = None
-    """Which side closed it first, ``client`` or ``server``; ``None`` while neither has."""
     error: str | None = None
-    """How the client disconnected: the error text of TLS or the operating system."""
     requests: int = 0
-    """Number of requests received on it."""
 
 
 T = TypeVar("T")

@@ -30,22 +30,25 @@ _PUBLISHED = (
 
 @dataclass(frozen=True)
 class Asked:
-    """One call that the program under test made."""
+    """One call that the program under test made.
+
+    Attributes:
+        messages: Always a list, also if the call passed a string.
+        model: The name of the model.
+        options: Options of the call itself, such as ``temperature``.
+        headers: Headers of the call itself.
+        timeouts: The timeouts in effect for the call.
+    """
 
     messages: Messages
-    """Always a list, also if the call passed a string."""
     model: str
     options: dict[str, Any]
-    """Options of the call itself, such as ``temperature``."""
     headers: dict[str, str | None]
     timeouts: Timeouts
-    """The timeouts in effect for the call."""
 
 
 class ScriptedProvider(Provider):
-    """A provider that plays a script without a socket and otherwise works like a real one.
-
-    ::
+    """A provider that plays a script without a socket and otherwise works like a real one:
 
         provider = ScriptedProvider([text("Hel"), text("lo"), cut()])
         with pytest.raises(StreamCut) as caught:
@@ -54,15 +57,19 @@ class ScriptedProvider(Provider):
         assert provider.asked[0].options == {"temperature": 0}
 
     Streams, errors, outcomes, timeouts, retries and ``cancel()`` are handled by the same code as
-    over a network, and the scripts are those of ``serve()``.
+    over a network, and the scripts are those of ``serve()``. TLS, gzip and framing exist as bytes
+    on a real connection only: for faults in those use ``serve()``.
 
-    - ``script``: see ``Script``; ``play()`` replaces it.
-    - ``like``: the provider whose protocol and settings are copied (never its connections); by
-      default an ``OpenAICompatible`` created with ``settings``: ``timeouts=``, ``retry=``, ….
-    - ``protocol``: as in ``serve()``, for a ``like`` whose request paths do not identify it.
+    Args:
+        script: See ``Script``; ``play()`` replaces it.
+        like: The provider whose protocol and settings are copied (never its connections); by
+            default an ``OpenAICompatible`` created with ``settings``.
+        protocol: As in ``serve()``, for a ``like`` whose request paths do not identify it.
+        **settings: ``timeouts=``, ``retry=``, …
 
-    TLS, gzip and framing exist as bytes on a real connection only: for faults in those use
-    ``serve()``.
+    Raises:
+        InvalidRequestError: ``like`` is not a single provider, or there are ``settings`` beside it.
+        ScriptError: The script cannot be sent.
     """
 
     url = api_endpoint = default_base_url = base_url_variable = ""
@@ -96,7 +103,11 @@ class ScriptedProvider(Provider):
         vars(self).update({name: getattr(like, name) for name in _PUBLISHED if hasattr(like, name)})
 
     def play(self, script: Script) -> None:
-        """Play another script from the next request on."""
+        """Play another script from the next request on.
+
+        Args:
+            script: See ``Script``.
+        """
         self._memory.play(script)
 
     def close(self) -> None:
@@ -113,16 +124,29 @@ class ScriptedProvider(Provider):
         return self._memory.errors
 
     def wait_request(self, n: int = 1, timeout: float = 5.0) -> Request:
-        """Wait until ``n`` requests have been made, and return the ``n``-th (from 1).
+        """Wait until ``n`` requests have been made, and return the ``n``-th.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds.
+        Args:
+            n: The number of the request, from 1.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
         """
         return self._memory.log.wait_request(n, timeout)
 
     def wait_closed(self, n: int = 1, timeout: float = 5.0) -> float:
-        """Wait until the answer to request ``n`` (from 1) was read, closed or cancelled.
+        """Wait until the answer to a request was read, closed or cancelled.
 
-        Returns the seconds this call waited. Raises ``TimeoutError`` after ``timeout`` seconds.
+        Args:
+            n: The number of the request, from 1.
+            timeout: Seconds.
+
+        Returns:
+            The seconds this call waited.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
         """
         return self._memory.log.wait_closed(n, timeout)
 

@@ -25,7 +25,11 @@ STOP_S = 5.0
 
 
 class Server:
-    """A fault server, created by ``serve()``. All members may be used from any thread."""
+    """A fault server, created by ``serve()``. All members may be used from any thread.
+
+    Attributes:
+        host: The address it listens on.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,11 @@ class Server:
         self._cleanup_at = CLEANUP_THREADS
 
     def play(self, script: Script) -> None:
-        """Play another script from the next request on."""
+        """Play another script from the next request on.
+
+        Args:
+            script: As for ``serve``.
+        """
         self._answers = AnswerQueue(script)
 
     @property
@@ -77,26 +85,44 @@ class Server:
         return [each for each in self.connections if each.closed_at is None]
 
     def wait_request(self, n: int = 1, timeout: float = 5.0) -> Request:
-        """Wait until ``n`` requests were completely received, and return the ``n``-th (from 1).
+        """Wait until ``n`` requests were completely received, and return the ``n``-th.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds.
+        Args:
+            n: The number of the request, from 1.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
+            LookupError: The request is no longer kept.
         """
         return self._log.wait_request(n, timeout)
 
     def wait_connection(self, n: int = 1, timeout: float = 5.0) -> Connection:
-        """Wait until ``n`` connections were accepted, and return the ``n``-th (from 1).
+        """Wait until ``n`` connections were accepted, and return the ``n``-th.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds.
+        Args:
+            n: The number of the connection, from 1.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
+            LookupError: The connection is no longer kept.
         """
         return self._log.wait_connection(n, timeout)
 
     def wait_closed(self, n: int = 1, timeout: float = 5.0) -> float:
-        """Wait until connection ``n`` (from 1) is closed; return the seconds this call waited.
+        """Wait until a connection is closed; return the seconds this call waited.
 
         Closed means that the client has closed it, or that the server has reset it. After a
-        ``cut()`` or any other close by the server it still waits for the client to close. The
-        connection of a request is ``request.connection``. Raises ``TimeoutError``
-        after ``timeout`` seconds.
+        ``cut()`` or any other close by the server it still waits for the client to close.
+
+        Args:
+            n: The number of the connection, from 1; that of a request is ``request.connection``.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
+            LookupError: The connection is no longer kept.
         """
         return self._log.wait_closed(n, timeout)
 
@@ -229,22 +255,28 @@ def serve(
     port: int = 0,
     keep: int | None = None,
 ) -> Server:
-    """Serve a script on loopback until the ``with`` block ends.
-
-    >>> from providers_sync.testing import cut, serve, text
-    >>> with serve([text("Hel"), cut()]) as server:
-    ...     server.url.startswith("http://127.0.0.1:")
-    True
-
-    - ``script``: see ``Script``.
-    - ``protocol``: ``openai``, ``responses``, ``anthropic``, ``gemini``, ``ollama``,
-      ``vitalentum``, ``codelinkava``, ``ai365vip`` or ``plain``; by default it follows from the
-      path and body of each request.
-    - ``tls``: a server-side context with a certificate loaded.
-    - ``port``: 0 takes a free one.
-    - ``keep``: how many of the last requests and connections are kept; by default all.
+    """Serve a script on loopback until the ``with`` block ends; return the ``Server``.
 
     Leaving the ``with`` block stops every thread and closes every socket, whatever they wait for,
     and raises the first mistake in the script itself, if any.
+
+    Args:
+        script: See ``Script``.
+        protocol: ``openai``, ``responses``, ``anthropic``, ``gemini``, ``ollama``, ``vitalentum``,
+            ``codelinkava``, ``ai365vip`` or ``plain``; by default it follows from the path and body
+            of each request.
+        tls: A server-side context with a certificate loaded.
+        host: The address to listen on; 127.0.0.1 by default.
+        port: The port; 0 takes a free one.
+        keep: How many of the last requests and connections are kept; by default all.
+
+    Raises:
+        ScriptError: The protocol is unknown, or the script cannot be sent.
+
+    Examples:
+        >>> from providers_sync.testing import cut, serve, text
+        >>> with serve([text("Hel"), cut()]) as server:
+        ...     server.url.startswith("http://127.0.0.1:")
+        True
     """
     return Server(script, protocol=protocol, tls=tls, host=host, port=port, keep=keep)

@@ -44,10 +44,20 @@ class Step:
     """One action of the server. Steps are immutable: a script can be reused and shared."""
 
     def substeps(self, encoder: Encoder) -> Iterator[Step]:
-        """Yield the parts of the step, for a player that must stop between them."""
+        """Yield the parts of the step, for a player that must stop between them.
+
+        Args:
+            encoder: Writes the protocol of the answer.
+        """
         yield self
 
     def play(self, output: Output) -> None:
+        """Do what the step says. Internal.
+
+        Args:
+            output: The connection.
+        """
+
         raise NotImplementedError
 
 

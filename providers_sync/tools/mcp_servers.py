@@ -42,31 +42,36 @@ def mcp(
     timeout: float = TIMEOUT_S,
     call_timeout: float | None = CALL_TIMEOUT_S,
 ) -> AbstractContextManager[list[Tool]]:
-    """Connect to an MCP server; the value of ``with`` is the list of its tools.
-
-    ::
+    """Connect to an MCP server; return a context manager, whose value is the list of its tools:
 
         with mcp("npx", "-y", "@modelcontextprotocol/server-filesystem", ".") as tools:
             print(provider.run("What is in this folder?", tools=tools))
 
-    - ``server``, ``arguments``: a command, which is run as a child process, or an ``http:`` or
-      ``https:`` URL without arguments.
-    - ``env``: environment variables of the process, beside a few harmless ones of this process
-      (``HOME``, ``PATH`` and the like). ``cwd``: its folder.
-    - ``headers``: for a URL, for example ``{"Authorization": "Bearer …"}``.
-    - ``prefix``: is put before the name of every tool, to tell two servers apart.
-    - ``timeout``: seconds until the server must have listed its tools. ``call_timeout``: seconds
-      for each call, or ``None``.
+    The tools may be called from many threads, until ``with`` is left. The list is what the
+    server had when ``with`` was entered. What the server claims about its tools, for example that
+    one changes nothing, is not trusted: each has ``needs_approval`` ``None``. Needs ``pip install
+    'providers-sync[mcp]'``. A call raises ``ToolError`` with the server's text for a failed one,
+    ``APIConnectionError`` once the server has ended, ``APITimeoutError``, and ``StreamCancelled``.
+    Source of the protocol: Model Context Protocol specification, "Transports" and "Tools".
 
-    The tools may be called from many threads, until ``with`` is left. The list is the server's when
-    it was entered. What the server says about its tools, that one changes nothing for example, is
-    not trusted: each has ``needs_approval`` ``None``. Needs ``pip install 'providers-sync[mcp]'``.
+    Args:
+        server: A command, which is run as a child process, or an ``http:`` or ``https:`` URL.
+        *arguments: Those of the command.
+        env: Environment variables of the process, beside a few harmless ones of this process
+            (``HOME``, ``PATH`` and the like).
+        cwd: The folder of the process.
+        headers: For a URL, for example ``{"Authorization": "Bearer …"}``.
+        prefix: Put before the name of every tool, to tell two servers apart.
+        timeout: Seconds that the server has to list its tools (30).
+        call_timeout: Seconds for each call (600); ``None`` for no limit.
 
-    Raises ``InvalidRequestError`` here. ``with`` raises ``APIConnectionError`` for a server that
-    cannot be started or reached, ``APITimeoutError``, ``APIStatusError``, and
-    ``InvalidRequestError`` for one whose tools cannot be used. A call raises ``ToolError`` with the
-    server's text for a failed one, ``APIConnectionError`` once the server has ended,
-    ``APITimeoutError``, and ``StreamCancelled``.
+    Raises:
+        InvalidRequestError: For wrong arguments, immediately; at ``with`` for a server whose tools
+            cannot be used.
+        APIConnectionError: At ``with``, for a server that cannot be started or reached.
+        APITimeoutError: At ``with``, for a server that has not listed its tools in time.
+        APIStatusError: At ``with``, for a URL that answers with a status other than 2xx.
+        ImportError: The extra ``mcp`` is not installed.
     """
     command = _text(server, "the server")
     texts = [_text(each, f"argument {place}") for place, each in enumerate(arguments, 1)]

@@ -28,7 +28,7 @@ PlanRound = Callable[[Messages], PreparedCall]
 
 
 class Run(Stream):
-    """An answer with tools: a ``Stream`` over all its rounds.
+    """An answer with tools: a ``Stream`` over all its rounds, made by ``provider.run(…)``.
 
     A function is called after its ``ToolCall`` has been handed over, when more is asked for.
     ``text``, ``usage`` and the lists are those of all rounds;
@@ -191,10 +191,13 @@ class Run(Stream):
             self._is_in_turn = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end, at most ``seconds``; return whether there is either.
+        """Wait for events or the end; return whether there is either.
 
         Begins the next round, and asks ``approve``, when it is time for that. Raises only what
         ``approve`` raises.
+
+        Args:
+            seconds: The longest wait.
         """
         until = monotonic() + seconds
         while super().wait(max(0.0, until - monotonic())):

@@ -30,28 +30,34 @@ class InvalidArguments(ValueError):
 class Tool:
     """A function that a model may call.
 
-    - ``name``, ``description``: by default those of the function.
-    - ``parameters``: the JSON schema of the arguments, an object's; by default made from the
-      function's annotations and docstring. With a schema of your own the function is called with
-      ``**arguments``, which jsonschema validates if it is installed.
-    - ``needs_approval``: ``True``: it is called only after ``approve=`` has agreed, and without
-      ``approve=`` the run pauses; ``False``: ``approve=`` is not asked; ``None``: it is asked if
-      there is one. By default the function's own attribute ``needs_approval``.
-
     A parameter annotated as ``CancelToken`` gets the call's token. What ``functools.partial`` has
-    bound is no parameter any more: the model neither sees nor gives it. A default value is seen.
+    bound is no longer a parameter: the model neither sees nor sets it. A default value is visible
+    to it.
 
-    >>> def weather(city: str, days: int = 1) -> str:
-    ...     '''Return the weather.
-    ...
-    ...     Args:
-    ...         city: Where, such as "Paris".
-    ...     '''
-    >>> tool = Tool(weather)
-    >>> tool.description, tool.parameters["properties"]["city"]
-    ('Return the weather.', {'type': 'string', 'description': 'Where, such as "Paris".'})
+    Args:
+        function: The function, which is not async.
+        name: By default that of the function.
+        description: By default that of the function's docstring.
+        parameters: The JSON schema of the arguments, an object's; by default made from the
+            function's annotations and docstring. With a schema of your own the function is called
+            with ``**arguments``, which jsonschema validates if it is installed.
+        needs_approval: ``True``: it is called only after ``approve=`` agrees, and without
+            ``approve=`` the run pauses; ``False``: ``approve=`` is not asked; ``None``: it is asked
+            if there is one. By default the function's own attribute ``needs_approval``.
 
-    Raises ``InvalidRequestError`` for what cannot be a tool.
+    Raises:
+        InvalidRequestError: For what cannot be a tool.
+
+    Examples:
+        >>> def weather(city: str, days: int = 1) -> str:
+        ...     '''Return the weather.
+        ...
+        ...     Args:
+        ...         city: Where, such as "Paris".
+        ...     '''
+        >>> tool = Tool(weather)
+        >>> tool.description, tool.parameters["properties"]["city"]
+        ('Return the weather.', {'type': 'string', 'description': 'Where, such as "Paris".'})
     """
 
     def __init__(
@@ -108,11 +114,16 @@ class Tool:
     def bind(self, arguments: Mapping[str, Any], cancel: CancelToken) -> Callable[[], str]:
         """Return a function without arguments that calls this one and returns its result as text.
 
-        ``cancel`` goes to a parameter that is annotated as ``CancelToken``; the text says if it was
-        cancelled. A string is returned as it is, anything else as JSON. What the function raises
-        passes through; if it turns out to be async, that is a ``TypeError``.
+        A string is returned as it is, anything else as JSON. What the function raises passes
+        through; if it turns out to be async, that is a ``TypeError``.
 
-        Raises ``InvalidArguments``.
+        Args:
+            arguments: What the model gives.
+            cancel: Goes to a parameter that is annotated as ``CancelToken``; the text says if it
+                was cancelled.
+
+        Raises:
+            InvalidArguments: For arguments that do not fit the schema.
         """
         mistakes: list[str] = []
         if isinstance(arguments, Mapping):

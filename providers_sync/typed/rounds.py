@@ -18,12 +18,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class TypedCompletion(Completion, Generic[T_co]):
-    """A complete typed answer."""
+    """A complete typed answer: a ``Completion`` with an object.
+
+    Attributes:
+        value: The object: an instance of the type that ``into=`` names.
+        invalid: With ``skip_invalid=True`` the items that do not validate, each as an error.
+    """
 
     value: T_co = field(kw_only=True)
-    """The object: an instance of the type that ``into=`` names."""
     invalid: tuple[InvalidAnswer, ...] = field(default=(), compare=False)
-    """With ``skip_invalid=True`` the items that do not validate, each as an error."""
 
     def _repr_html_(self) -> str | None:
         """Return a table of the object for a notebook, in which everything is text.

@@ -71,8 +71,12 @@ class TypedStream(Stream, Generic[T_co]):
         """The object; reads the rest of the answer.
 
         If nobody has read text, items or partials, an answer that does not validate is asked again
-        ``repairs`` times, with the validator's words. Raises ``InvalidAnswer`` and what ``next``
-        raises; after a repair the ``__context__`` of the error is the ``InvalidAnswer`` before it.
+        ``repairs`` times, with the validator's words.
+
+        Raises:
+            InvalidAnswer: The answer does not validate; after a repair its ``__context__`` is the
+                ``InvalidAnswer`` before it.
+            ProviderError: What ``next`` raises.
         """
         with self._value_lock:  # a second thread gets the same object
             steps = self._value_steps()
@@ -83,7 +87,12 @@ class TypedStream(Stream, Generic[T_co]):
                     return cast(T_co, end.value)
 
     def completion(self) -> TypedCompletion[T_co]:
-        """Read the rest and return the complete answer with its ``value``; raise like it."""
+        """Read the rest and return the complete answer with its ``value``.
+
+        Raises:
+            InvalidAnswer: The answer does not validate.
+            ProviderError: What ``next`` raises.
+        """
         value = self.value
         invalid = tuple(self.invalid)
         return TypedCompletion(**vars(super().completion()), value=value, invalid=invalid)
@@ -192,8 +201,10 @@ class TypedStream(Stream, Generic[T_co]):
     def items(self: TypedStream[Sequence[C]]) -> Iterator[C]:
         """Yield the items of a list (``into=list[…]``) from the first on, each when it is closed.
 
-        Raises ``InvalidAnswer`` for an item that does not validate, unless ``skip_invalid=True``
-        collects it in ``invalid``; and what ``next`` raises.
+        Raises:
+            InvalidAnswer: An item does not validate, unless ``skip_invalid=True`` collects it in
+                ``invalid``.
+            ProviderError: What ``next`` raises.
         """
         return (step[0] for step in self._item_steps() if step)
 
@@ -202,8 +213,11 @@ class TypedStream(Stream, Generic[T_co]):
 
         At most one for each batch of received events, and the last one is whole. Each is a new
         object, whose finished parts it shares with the others: do not change them. The items of a
-        list stand alone, without the object that they travel in. Raises what ``next`` raises, and
-        ``InvalidAnswer`` at the end if the JSON is not whole; the type is not validated.
+        list stand alone, without the object that they travel in. The type is not validated.
+
+        Raises:
+            InvalidAnswer: At the end, if the JSON is not whole.
+            ProviderError: What ``next`` raises.
         """
         return (step[0] for step in self._object_steps(PartialReader(self._target)) if step)
 

@@ -160,13 +160,20 @@ def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     ``error`` event, and ``done`` is always last. While the model is silent, and while functions
     run, a comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
+    Source of the format: WHATWG HTML, "Server-sent events".
 
-    ``on_end(completion)`` is called once with what the model has said, however the answer ends, if
-    the body is read to its end or closed: also when the browser leaves (``completion.outcome`` is
-    ``cancelled`` then) or nothing was sent. The thread that reads or closes the body calls it, in
-    the view's context, before ``done`` is sent. If it raises, that is logged, and the browser gets
-    an ``error`` of the kind ``SaveError``, unless the answer itself has failed: that error is sent
-    then.
+    Args:
+        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` returned; of a run,
+            ``provider.run(…)`` or ``provider.prepare_run(…)``.
+        on_end: ``on_end(completion)`` is called once with what the model said, however the answer
+            ends, if the body is read to its end or closed: also when the browser leaves
+            (``completion.outcome`` is ``cancelled`` then) or nothing was sent. The thread that
+            reads or closes the body calls it, in the view's context, before ``done`` is sent. If it
+            raises, that is logged, and the browser gets an ``error`` of the kind ``SaveError``,
+            unless the answer itself has failed: that error is sent then.
+
+    Raises:
+        TypeError: ``answer`` is something else.
     """
     return _Events(answer, on_end)
 
@@ -179,7 +186,9 @@ def plain(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     hence HTTP/1.1 on every hop. A browser that disconnects is noticed only when the next text is
     sent.
 
-    ``on_end`` is that of ``sse``, called before the body ends; if it raises, that is only logged.
+    Args:
+        answer: As for ``sse``.
+        on_end: As for ``sse``, called before the body ends; if it raises, that is only logged.
     """
     return _Plain(answer, on_end)
 

@@ -37,16 +37,20 @@ def question(
 ) -> Messages:
     """Check what a browser has posted; return it as messages for ``prepare()`` or ``stream()``.
 
-    ``value`` is parsed JSON: the text of a question, a message, or a list of messages. A message
-    has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text parts,
-    which are joined. No other key is allowed. The last message is the user's and is not blank.
+    A message has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text
+    parts, which are joined. No other key is allowed. The last message is the user's and is not
+    blank.
 
-    With ``images``, user messages may also contain images: parts of type ``image``, or of type
-    ``image_url`` as in OpenAI's API. They are ``data:`` URLs of PNG, JPEG, GIF or WebP, up to 20 MB
-    in total; other URLs are refused, since the model's server would fetch them. ``max_messages``
-    limits messages plus parts; ``max_characters`` limits text.
+    Args:
+        value: Parsed JSON: the text of a question, a message, or a list of messages.
+        images: Whether user messages may also contain images: parts of type ``image``, or of type
+            ``image_url`` as in OpenAI's API. They are ``data:`` URLs of PNG, JPEG, GIF or WebP, up
+            to 20 MB in total; other URLs are refused, since the model's server would fetch them.
+        max_messages: The most messages and parts (200).
+        max_characters: The most characters of text (200,000).
 
-    Raises ``QuestionError``, whose text names the item and can be shown in the browser.
+    Raises:
+        QuestionError: Its text names the item and can be shown in the browser.
     """
     if isinstance(value, str):
         value = {"role": "user", "content": value}

@@ -64,6 +64,9 @@ def error_data(error: ProviderError) -> dict[str, str]:
     text, which is about what the browser has sent. URLs, the server's messages and hints for the
     operator go to the logger ``providers_sync``, once per error, in a line with the same
     ``reference``.
+
+    Args:
+        error: The error.
     """
     return report_error(error)
 

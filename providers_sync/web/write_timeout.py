@@ -25,9 +25,7 @@ _log = logging.getLogger("providers_sync")
 
 
 def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIApp:
-    """Return a WSGI app whose connections end when the client takes no data for ``seconds``.
-
-    ::
+    """Return a WSGI app whose connections end when the client takes no data for a while:
 
         app.wsgi_app = with_write_timeout(app.wsgi_app)               # Flask
         application = with_write_timeout(get_wsgi_application())      # Django
@@ -39,11 +37,16 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
     Elsewhere a warning is logged once, and nothing changes.
 
     A client that reads slowly is disconnected only if its system accepts nothing for ``seconds``;
-    the larger its receive buffer, the more rarely it accepts. Waitress and gunicorn's gevent
-    workers, whose sockets do not block, and servers that speak TLS themselves, have a stricter
-    limit: there a client must read about 20 KB a second.
+    the larger its receive buffer, the more rarely it accepts (tcp(7), ``TCP_USER_TIMEOUT``).
+    Waitress and gunicorn's gevent workers, whose sockets do not block, and servers that speak TLS
+    themselves, have a stricter limit: there a client must read about 20 KB a second.
 
-    Raises ``InvalidRequestError`` if ``seconds`` is not a positive, finite number.
+    Args:
+        app: The WSGI app.
+        seconds: How long a client may take nothing (30).
+
+    Raises:
+        InvalidRequestError: ``seconds`` is not a positive, finite number.
     """
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not (is_number and math.isfinite(seconds) and seconds > 0):

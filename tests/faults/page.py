@@ -72,7 +72,7 @@ CLIENT_SIDE = """
 def page() -> str:
     """Return the text of docs/faults.md."""
     head = HEAD.format(rows=len(ROWS), attempts=ATTEMPTS, margin=MARGIN_S)
-    phases = ",\n".join(f"  - {_phrase(phase)}" for phase in PHASES)
+    phases = ",\n".join(f"    - {_phrase(phase)}" for phase in PHASES)
     tables = [_table(title, rows) for title, rows in TABLE.items()]
     return "\n".join([head, *tables]) + CLIENT_SIDE.format(phases=phases)
 
