@@ -48,12 +48,14 @@ class Cost:
     (None, Decimal('0.25'))
     >>> print(total)
     at least $0.25: no price is known for 'm' at localhost
+
+    Attributes:
+        known_usd: The part that is known, in US dollars.
+        unknown: Why the rest is not known, each reason once; empty if all is known.
     """
 
     known_usd: Decimal = Decimal(0)
-    """The part that is known."""
     unknown: tuple[str, ...] = ()
-    """Why the rest is not known, each reason once; empty if all is known."""
 
     @property
     def usd(self) -> Decimal | None:
@@ -81,13 +83,21 @@ class Cost:
 def cost_of(requests: Iterable[RequestUsage]) -> Cost:
     """Return what these requests cost together.
 
-    Raises ``ImportError`` if the extra ``prices`` is not installed.
+    Args:
+        requests: Those of an answer or a batch's result (``requests``), or of several.
+
+    Raises:
+        ImportError: The extra ``prices`` is not installed.
     """
     return sum(map(_cost_of_one, requests), Cost())
 
 
 def check_installed() -> None:
-    """Raise ``ImportError``, with the remedy, if the extra ``prices`` is not installed."""
+    """Check that the extra ``prices`` is installed.
+
+    Raises:
+        ImportError: It is not; the error says how to install it.
+    """
     try:
         import genai_prices  # late: few need it, and it loads an HTTP client  # noqa: F401
     except ImportError as error:
@@ -95,7 +105,11 @@ def check_installed() -> None:
 
 
 def cost_if_installed(requests: Iterable[RequestUsage]) -> Cost | None:
-    """Return what these requests cost together; ``None`` without the extra ``prices``."""
+    """Return what these requests cost together; ``None`` without the extra ``prices``.
+
+    Args:
+        requests: As for ``cost_of``.
+    """
     try:
         return cost_of(requests)
     except ImportError:

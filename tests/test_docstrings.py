@@ -16,7 +16,10 @@ import pytest
 
 import providers_sync
 
-MODULES = ["aio", "batch", "gateway", "local", "notebook", "recording", "testing", "web"]
+MODULES = [
+    *("aio", "batch", "gateway", "local", "notebook", "otel", "prices", "recording", "testing"),
+    "web",
+]
 MADE_BY_CALLS = {
     *("AsyncStream", "Gateway", "PreparedCall", "Run", "Server", "Stream", "TypedStream"),
     "WSGIBody",
@@ -24,7 +27,6 @@ MADE_BY_CALLS = {
 """Classes whose objects a call returns: nobody else uses their constructors."""
 INHERITED = {"TypedCompletion"}
 """Data classes whose other fields their base class documents."""
-PENDING = ("providers/calls.py", "providers/runs.py")
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples):$", re.M)
 REFERENCE = re.compile(r"arguments (?:are those )?(?:as|of) ``(\w+)``")
 ENTRY = re.compile(r"^    \*{0,2}(\w+): \S", re.M)
@@ -75,15 +77,9 @@ def public_methods() -> Iterator[tuple[str, tuple[type, str, Any]]]:
     seen = set()
     for prefix, kind in OBJECTS.items():
         for name, member in public_members(kind) if inspect.isclass(kind) else ():
-            if member not in seen and not is_pending(member):
+            if member not in seen:
                 yield f"{prefix}.{name}", (kind, name, member)
             seen.add(member)
-
-
-def is_pending(member: Any) -> bool:
-    """Whether a docstring is written elsewhere at this time."""
-    code = getattr(member, "__code__", None)
-    return code is not None and code.co_filename.endswith(PENDING)
 
 
 def is_protocol(kind: type) -> bool:

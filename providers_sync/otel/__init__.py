@@ -49,13 +49,15 @@ def instrument(
 ) -> None:
     """Make a span of every call from now on, and record its metrics.
 
-    - ``tracer_provider``, ``meter_provider``: by default those of the process.
-    - ``capture_content``: whether spans hold the messages, the answers, and the arguments and
-      results of functions; if ``None``, what the environment variable
-      ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says (``true``, ``SPAN_ONLY`` or
-      ``SPAN_AND_EVENT``; by default no).
-
     Called again, it replaces the settings. Calls that run go on as they began.
+
+    Args:
+        tracer_provider: Makes the spans; by default that of the process.
+        meter_provider: Makes the metrics; by default that of the process.
+        capture_content: Whether spans hold the messages, the answers, and the arguments and results
+            of functions; if ``None``, what the environment variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says (``true``, ``SPAN_ONLY`` or
+            ``SPAN_AND_EVENT``; by default no).
     """
     if capture_content is None:
         capture_content = os.environ.get(CONTENT_VARIABLE, "").strip().lower() in _WITH_CONTENT

@@ -147,7 +147,13 @@ class Calls:
         continue_after_break: int | NotGiven = NOT_GIVEN,
         **call: Any,
     ) -> PreparedCall:
-        """Validate the arguments of ``stream`` and return the call, for adapters; send nothing."""
+        """Return the call without sending it; the arguments are those of ``stream``.
+
+        For adapters, such as those of web frameworks: ``open()`` of the result sends it.
+
+        Raises:
+            InvalidRequestError: A mistake in the arguments.
+        """
         call = transport.mask_secrets(call)
         plan, typed = self._planned(model, **call)
         if typed is None:
@@ -193,34 +199,40 @@ class Calls:
     def stream(self, messages: Prompt, model: str | None = None, **call: Any) -> Stream:
         """Send the request and return the answer, an iterator of text, once the server responds.
 
-        - ``messages``: a string, a message or a list of messages.
-        - ``model``: its name; by default that of the provider.
-        - ``into``: the type of the answer, which is JSON then: a pydantic model, a dataclass, a
-          ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``), or a JSON schema as
-          a dict. The result is a ``TypedStream`` with ``value``, ``items()`` and ``partials()``.
-        - ``repairs``: how often ``value`` asks again if the answer does not validate; 1 by default.
-        - ``skip_invalid``: collect items that do not validate in ``invalid`` instead of raising.
-        - ``continue_after_break``: after how many breaks the rest of the answer is asked for, by
-          the same iterator, when the connection breaks, the server falls silent, … after the first
-          word; 0 by default. What the model repeats is left out; ``stats.joins`` counts the breaks,
-          and a ``Join`` event marks each. Not with ``into=`` and ``tools=``.
-        - ``system``: the text of a system message before the others, or its parts.
-        - ``timeouts``: ``Timeouts(connect=…, first_token=…, idle=…, total=…)`` or a number (the
-          total), in seconds; ``None`` for none. Without it, the provider's: 10, 120, 60 and 600.
-        - ``retry``: the number of attempts, or a ``tenacity.Retrying``; ``None`` sends one request.
-          Without it, the provider's: 3 attempts.
-        - ``headers``: added to the request; ``None`` as a value removes one. They win over the
-          provider's.
-        - ``cancel``: a ``CancelToken`` whose ``cancel()`` stops the call from any thread.
-        - ``extra_body``: a dict, added to the body last and as it is; ``None`` as a value removes a
-          key. It wins over the provider's, key by key, but cannot replace the messages or
-          ``stream``.
-        - ``options`` are added to the body, after the provider's own; ``None`` removes one. Each
-          protocol's are listed in ``providers_sync.options``. A name that is probably misspelt is a
-          ``UserWarning``.
+        Args:
+            messages: A string, a message or a list of messages.
+            model: Its name; by default that of the provider.
+            into: The type of the answer, which is JSON then: a pydantic model, a dataclass, a
+                ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``), or a JSON
+                schema as a dict. The result is a ``TypedStream`` with ``value``, ``items()`` and
+                ``partials()``.
+            repairs: How often ``value`` asks again if the answer does not validate; 1 by default.
+            skip_invalid: Whether items that do not validate are collected in ``invalid``; by
+                default the first of them raises.
+            continue_after_break: After how many breaks the rest of the answer is asked for, by the
+                same iterator, when the connection breaks, the server falls silent, … after the
+                first word; 0 by default. What the model repeats is left out; ``stats.joins`` counts
+                the breaks, and a ``Join`` event marks each. Not with ``into`` and ``tools``.
+            system: The text of a system message before the others, or its parts.
+            timeouts: ``Timeouts(connect=…, first_token=…, idle=…, total=…)`` or a number (the
+                total), in seconds; ``None`` for none. Without it, the provider's: 10, 120, 60 and
+                600.
+            retry: The number of attempts, or a ``tenacity.Retrying``; ``None`` sends one request.
+                Without it, the provider's: 3 attempts.
+            headers: Added to the request; ``None`` as a value removes one. They take precedence
+                over the provider's.
+            cancel: A ``CancelToken`` whose ``cancel()`` stops the call from any thread.
+            extra_body: A dict, added to the body last and as it is; ``None`` as a value removes a
+                key. It takes precedence over the provider's, key by key, but cannot replace the
+                messages or ``stream``.
+            **options: Added to the body, after the provider's own; ``None`` removes one. Each
+                protocol's are listed in ``providers_sync.options``. A name that is probably
+                misspelt is a ``UserWarning``.
 
-        Raises ``InvalidRequestError`` before anything is sent, and other ``ProviderError`` classes
-        if the server cannot be reached or rejects the request; later ones from ``next()``.
+        Raises:
+            InvalidRequestError: A mistake in the arguments; nothing has been sent.
+            ProviderError: Its other classes, if the server cannot be reached or rejects the
+                request. What fails after the first event is raised by ``next()``.
         """
         call = transport.mask_secrets(call)  # error reports may show local variables
         return self.prepare(messages, model, **call).open()
@@ -248,9 +260,15 @@ class Calls:
     ) -> TypedCompletion[Any]: ...
     @with_keywords_of(prepare)
     def complete(self, messages: Prompt, model: str | None = None, **call: Any) -> Completion:
-        """Return the complete answer; take the same arguments as ``stream`` and raise the same.
+        """Wait for the whole answer and return it; the arguments are those of ``stream``.
 
-        With ``into=`` its ``value`` is the object; ``InvalidAnswer`` is raised if it is none.
+        With ``into`` its ``value`` is the object.
+
+        Raises:
+            InvalidRequestError: A mistake in the arguments; nothing has been sent.
+            InvalidAnswer: The answer is no object of the type ``into``.
+            ProviderError: Its other classes, as for ``stream``; ``partial`` is the text that had
+                arrived.
         """
         call = transport.mask_secrets(call)
         with self.stream(messages, model, **call) as stream:

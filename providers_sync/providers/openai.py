@@ -63,13 +63,13 @@ class OpenAICompatible(OpenAICalls):
         """Return the provider for a known server, with its address and the key from its variable.
 
         ``OpenAICompatible.preset("groq", "openai/gpt-oss-120b")``; ``docs/presets.md`` lists the
-        servers.
+        servers. The other arguments are those of ``Provider``.
 
         Args:
             name: The name of the server, such as ``ollama``.
             model: The model for calls that do not name one.
-            **settings: Those of the constructor. Another ``base_url`` gets the environment's key
-                only if it is the vendor's own.
+            base_url: Another address of the server. It gets the key from the environment only if
+                it is the vendor's own.
 
         Raises:
             InvalidRequestError: The name is unknown, and the error lists those that are known; or a

@@ -45,7 +45,11 @@ class Runs(Calls):
         on_unknown: Literal["raise"] | DecideUnknown = "raise",
         **call: Any,
     ) -> PreparedCall:
-        """Validate the arguments of ``run`` and return the call, for adapters; send nothing."""
+        """Return the call without sending it; the arguments are those of ``run``.
+
+        Raises:
+            InvalidRequestError: A mistake in the arguments.
+        """
         from ..tools import RunSettings, prepare_run  # late: few need it
 
         call = transport.mask_secrets(call)
@@ -113,30 +117,40 @@ class Runs(Calls):
     ) -> Run:
         """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
-        Returns a ``Run``, which reads like a ``Stream`` over all rounds.
+        The other arguments are those of ``stream``: ``total`` is that of all rounds together, as is
+        ``cancel``; ``retry`` and the other timeouts are those of each request. A ``tool_choice``
+        that forces a call holds until the first call.
 
-        - ``tools``: functions (see ``Tool``); a dict is the schema of a tool that the server runs,
-          or that your program does: the run ends with a call of the latter.
-        - ``into``, ``repairs``, ``skip_invalid``: as for ``stream``; the last answer is typed then.
-        - ``max_rounds``: how many answers the model may give; then ``ToolError``.
-        - ``parallel``: how many functions run at the same time, each in a thread.
-        - ``tool_timeout``: seconds for each function; then the model is told so. A function with a
-          parameter of the type ``CancelToken`` can notice it; others go on in their threads.
-        - ``approve``: a function that is asked before each call: ``True``, ``False``, a reason
-          against it for the model, or ``Pause``: then the run ends with the outcome ``paused``, and
-          ``run(run.messages, …)`` goes on.
-        - ``journal``: a file that records each call. The same question run again after a crash
-          does not repeat a call in it that has ended.
-        - ``on_unknown``: what to do with one in it that has begun only: ``"raise"``, or a function
-          of the call that returns its result as text, or ``True`` to make it again.
-        - ``on_error``: ``"tell"`` the model of wrong calls and of exceptions, three rounds in a row
-          at most, or ``"raise"`` a ``ToolError``.
-        - The other arguments are those of ``stream``. ``total`` is that of all rounds together, as
-          is ``cancel``; ``retry`` and the other timeouts are those of each request. A
-          ``tool_choice`` that forces a call holds until the first call.
+        Args:
+            messages: A string, a message or a list of messages, such as those of a paused run.
+            model: Its name; by default that of the provider.
+            tools: Functions (see ``Tool``); a dict is the schema of a tool that the server runs, or
+                that your program does: the run ends with a call of the latter.
+            into: As for ``stream``; the last answer is typed then.
+            repairs: As for ``stream``.
+            skip_invalid: As for ``stream``.
+            max_rounds: How many answers the model may give; 10 by default.
+            parallel: How many functions run at the same time, each in a thread; 8 by default.
+            tool_timeout: Seconds for each function, 60 by default; then the model is told so. A
+                function with a parameter of the type ``CancelToken`` can notice it; others go on in
+                their threads.
+            approve: A function that is asked before each call: ``True``, ``False``, a reason
+                against it for the model, or ``Pause``: then the run ends with the outcome
+                ``paused``, and ``run(run.messages, …)`` goes on.
+            journal: A file that records each call. The same question run again after a crash does
+                not repeat a call in it that has ended.
+            on_unknown: What to do with a call in the journal that has only begun: ``"raise"``, or a
+                function of the call that returns its result as text, or ``True`` to make it again.
+            on_error: ``"tell"`` the model of wrong calls and of exceptions, three rounds in a row
+                at most, or ``"raise"`` a ``ToolError``.
 
-        Raises ``InvalidRequestError`` before anything is sent, ``ToolError`` if the run cannot go
-        on, and what ``stream`` raises.
+        Returns:
+            A ``Run``, which reads like a ``Stream`` over all rounds.
+
+        Raises:
+            InvalidRequestError: A mistake in the arguments; nothing has been sent.
+            ToolError: The run cannot go on: its rounds are used up, for example.
+            ProviderError: What ``stream`` raises.
         """
         call = transport.mask_secrets(call)
         return cast("Run", self.prepare_run(messages, model, tools=tools, **call).open())
