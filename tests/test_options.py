@@ -137,13 +137,6 @@ def test_signature_of_run_shows_its_keywords() -> None:
     assert "continue_after_break" not in shown
 
 
-def test_docstring_of_stream_names_every_keyword() -> None:
-    """With its meaning."""
-    text = str(Provider.stream.__doc__)
-    names = [f"``{name}``" for name in keys(keywords.CallKeywords)]
-    assert [name for name in names if name not in text] == []
-
-
 # --- the lists are true
 
 
