@@ -92,7 +92,7 @@ def test_images_are_limited_to_ten_megabytes_together(kernel: Kernel) -> None:
     assert "too large" in cell.outputs[-2]["text/plain"]
 
 
-def test_large_images_that_are_only_named_leave_room_for_others(kernel: Kernel) -> None:
+def test_large_images_that_are_only_named_leave_space_for_others(kernel: Kernel) -> None:
     """They do not count."""
     large = image(data_url(png() + bytes(MAX_IMAGE_BYTES)))
     with serve([[*[large] * (MAX_BYTES // MAX_IMAGE_BYTES), image(data_url(png()))]]) as server:

@@ -15,10 +15,11 @@ from ..errors import APIStatusError, InvalidRequestError
 from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source
-from ..types import Decoder, Messages, Prompt
+from ..types import AnyDecoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop
 from .calls import NOT_PER_CALL
 from .continuation_request import BrokenAnswer, ContinuationRequest, resuming
+from .custom_decoders import checked
 from .http_request import HTTPRequest
 from .runs import Runs
 from .settings import ProviderSettings
@@ -70,13 +71,16 @@ class Provider(Runs, ProviderSettings):
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON body of a request; ``options`` override the protocol's own values."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} needs a method body(messages, model, options) that "
+            "returns the JSON body of a request, a dict"
+        )
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
         """Return a body to try instead of one that the server has rejected, or ``None``."""
         return None
 
-    def decoder(self, content_type: str = "") -> Decoder:
+    def decoder(self, content_type: str = "") -> AnyDecoder:
         """Return a new decoder of one body, of this media type (empty if the server sent none)."""
         return decoding.OpenAIDecoder(content_type)
 
@@ -113,15 +117,19 @@ class Provider(Runs, ProviderSettings):
         )
 
         def make_body(turns: Messages, options: dict[str, Any]) -> dict[str, Any]:
-            body = copy_context().run(self.body, turns, model_name, dict(options))
-            return build_body(body, extra) if extra else body
+            body: Any = copy_context().run(self.body, turns, model_name, dict(options))
+            if not isinstance(body, dict):
+                raise InvalidRequestError(
+                    f"{type(self).__name__}.body() must return a dict, not {type(body).__name__}"
+                )
+            return build_body(body, extra)
 
         amended: Amend = self.amended
-        decoder: Callable[[str], Decoder] = self.decoder
+        decoder = make_decoder = checked(self.decoder)
         if broken is not None:
             asked = ContinuationRequest(broken, turns, lambda turns: make_body(turns, merged))
             body, amended = asked.first_body(self.takes_prefix), asked.amended_after(self.amended)
-            decoder = asked.decoder_of(self.decoder)
+            decoder = asked.decoder_of(make_decoder)
         elif schema is None:
             body = make_body(turns, merged)
         else:
@@ -129,7 +137,7 @@ class Provider(Runs, ProviderSettings):
 
             typed = SchemaRequest(schema, self.schema_mode, turns, merged, make_body)
             body, amended = typed.first_body(), typed.amended_after(self.amended)
-            decoder = typed.decoder_of(self.decoder)
+            decoder = typed.decoder_of(make_decoder)
         request = HTTPRequest(
             "POST",
             url,

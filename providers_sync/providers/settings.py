@@ -47,7 +47,7 @@ class ProviderSettings:
     """The settings of a ``Provider``, its base class; see there."""
 
     # The interface of the published classes.
-    url: ClassVar[str]
+    url: ClassVar[str] = ""
     """The published address of the service."""
     working: ClassVar[bool] = True
     supports_gpt_35_turbo: ClassVar[bool] = False
@@ -55,7 +55,7 @@ class ProviderSettings:
     models: ClassVar[list[str]] = []
     """The supported models; empty if any name is accepted."""
     model_aliases: ClassVar[dict[str, str]] = {}
-    api_endpoint: ClassVar[str]
+    api_endpoint: ClassVar[str] = ""
     """The protocol's path, appended to ``base_url``."""
 
     model: str | None = None
@@ -66,8 +66,10 @@ class ProviderSettings:
     # Set by each provider class.
     sends_model: ClassVar[bool] = True
     """False if the protocol has no field for the model's name."""
-    default_base_url: ClassVar[str]
-    base_url_variable: ClassVar[str]
+    default_base_url: ClassVar[str] = ""
+    """The address without ``base_url=``; empty if there is none."""
+    base_url_variable: ClassVar[str] = ""
+    """The environment variable that may hold another address; empty if there is none."""
     vendor_urls: ClassVar[tuple[str, ...]] = ()
     """Other addresses of the vendor, which may receive the environment's key too."""
     api_key_variable: str | None = None
@@ -104,7 +106,7 @@ class ProviderSettings:
         )
         self.model = model
         address = find_setting(base_url, "base_url", None) or self.environment_url()
-        self.base_url = validate_url(*address) if address else self.default_base_url
+        self.base_url = validate_url(*address) if address else self._default_url()
         self._uses_default_url = address is None
         self._api_key = self._find_api_key(api_key)
         self._extra_headers = headers
@@ -117,6 +119,15 @@ class ProviderSettings:
         encode_json({**self._defaults, **self._extra_body})
         if model is not None:
             self.get_model(model)
+
+    @classmethod
+    def _default_url(cls) -> str:
+        if not cls.default_base_url:
+            raise InvalidRequestError(
+                f"{cls.__name__} needs an address: pass base_url=, or give the class a "
+                "default_base_url"
+            )
+        return cls.default_base_url
 
     @classmethod
     def environment_url(cls) -> tuple[str, str] | None:
@@ -162,8 +173,7 @@ class ProviderSettings:
         """
         if callable(argument):
             return validate_key_function(argument)
-        # A custom provider may have no default address.
-        trusted = {getattr(self, "default_base_url", None), *self.vendor_urls}
+        trusted = {self.default_base_url, *self.vendor_urls}
         if found := self.environment_url():
             trusted.add(found[0].rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
