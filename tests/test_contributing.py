@@ -95,8 +95,9 @@ def test_fault_row_is_right(kind: str) -> None:
 
 def files_of_a_provider() -> list[str]:
     """Return the files in the table of what belongs to a provider in the project."""
-    table = PAGE.partition("To bring it into the project:")[2].partition("\n## ")[0]
-    return re.findall(r"^\| `([\w./]+)` \|", table, re.M)
+    table = PAGE.partition("To bring it into the project")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?`) \|", table, re.M)
+    return [name for cell in cells for name in re.findall(r"`([\w./]+)`", cell)]
 
 
 @pytest.mark.parametrize("name", files_of_a_provider())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from providers_sync import (
     StreamTruncated,
     TextDelta,
 )
+from providers_sync.recording import Recorded, read_recordings
 from providers_sync.testing import answer, raw, serve
 
 A, B, BROKEN = b'{"t": "a"}\n', b'{"t": "b"}\n', b"oops\n"
@@ -150,6 +152,15 @@ class Wrong:
 def test_mistake_in_a_decoder_is_named(kind: Any, message: str) -> None:
     """No text is silently left out."""
     assert str(failure(kind, A)) == message
+
+
+def test_recording_names_the_decoder(tmp_path: Path) -> None:
+    """Not the class that checks it."""
+    script = answer(raw(A), end=False, content_type="application/jsonl")
+    path = tmp_path / "answers.jsonl"
+    with serve(script) as server:
+        Recorded(Own(base_url=server.url), path, mode="record").complete("Hi")
+    assert [each.decoder for each in read_recordings(path)] == ["Lines"]
 
 
 # --- the other hooks

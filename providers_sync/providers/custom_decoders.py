@@ -55,22 +55,22 @@ class CheckedDecoder:
                 raise ProviderError(
                     f"decoder() has returned {_name(decoder)}, which has no method {name}()"
                 )
-        self._decoder = decoder
+        self.checked_decoder = decoder
         self._failure: Exception | None = None
         self._text = decoding.SurrogateJoiner()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._decoder, name)
+        return getattr(self.checked_decoder, name)
 
     @property
     def ended(self) -> bool:
         """Whether the decoder has seen the end, or has failed."""
-        return self._failure is not None or bool(getattr(self._decoder, "ended", False))
+        return self._failure is not None or bool(getattr(self.checked_decoder, "ended", False))
 
     def feed(self, data: bytes) -> list[Delta]:
         deltas: list[Delta] = []
         try:
-            self._collect(deltas, self._decoder.feed(data), "feed")
+            self._collect(deltas, self.checked_decoder.feed(data), "feed")
         except Exception as error:  # noqa: BLE001 (raised by ``end``, after these deltas)
             self._failure = self._explained(error)
         return deltas
@@ -80,7 +80,7 @@ class CheckedDecoder:
         try:
             if self._failure is not None:
                 raise self._failure
-            self._collect(deltas, self._decoder.end(), "end")
+            self._collect(deltas, self.checked_decoder.end(), "end")
         except Exception as error:  # noqa: BLE001 (raised again)
             failure = self._explained(error)
             self._failure = None  # its traceback refers to this decoder
@@ -106,14 +106,14 @@ class CheckedDecoder:
                 deltas.append(delta)
 
     def _misuse(self, text: str) -> ProviderError:
-        return ProviderError(f"{_name(self._decoder)}.{text}")
+        return ProviderError(f"{_name(self.checked_decoder)}.{text}")
 
     def _explained(self, error: Exception) -> Exception:
         """Return an error of ours for one that Python raises for wrong data."""
         if isinstance(error, ProviderError) or not isinstance(error, _WRONG_DATA):
             return error
         failure = MalformedStream(
-            f"{_name(self._decoder)} cannot read what the server sent: {type(error).__name__}"
+            f"{_name(self.checked_decoder)} cannot read what the server sent: {type(error).__name__}"
         )
         failure.__cause__ = error
         return failure
