@@ -112,9 +112,8 @@ class CheckedDecoder:
         """Return an error of ours for one that Python raises for wrong data."""
         if isinstance(error, ProviderError) or not isinstance(error, _WRONG_DATA):
             return error
-        failure = MalformedStream(
-            f"{_name(self.checked_decoder)} cannot read what the server sent: {type(error).__name__}"
-        )
+        name = _name(self.checked_decoder)
+        failure = MalformedStream(f"{name} cannot read what the server sent: {_name(error)}")
         failure.__cause__ = error
         return failure
 
