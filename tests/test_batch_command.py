@@ -170,7 +170,7 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-o", "base_url=http://x"], "-o base_url: this is no option of a request"),
+        (["-o", "base_url=http://x"], "-o base_url: this is not a request option"),
         (["-o", "temperature"], "-o needs NAME=VALUE"),
         (["--template", "Hello"], "names no column"),
         (["--budget", "0"], "budget must be a number above 0"),
@@ -179,7 +179,7 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["--budget", "2.5"], "for money, say with --price what"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
-        (["--table", "out.xlsx"], "a table is .csv, .tsv or .parquet, not out.xlsx"),
+        (["--table", "out.xlsx"], "a table must be a .csv, .tsv or .parquet file, not out.xlsx"),
         (["--table", "none/out.csv"], "cannot write none/out.csv"),
         (["--table", "./in.csv"], "is already the input or the ledger"),
     ],
@@ -339,7 +339,7 @@ def test_a_pipe_as_input_is_refused(folder: Path, capsys: pytest.CaptureFixture[
     os.mkfifo("in.txt")
     with serve(echo) as server:
         assert run(server, "in.txt") == 2
-    assert "in.txt is no regular file, but it is read twice" in capsys.readouterr().err
+    assert "in.txt is not a regular file, and it must be read twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("output", ["none/out.jsonl", "ledger.txt"], ids=["folder", "text"])

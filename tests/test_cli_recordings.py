@@ -289,7 +289,7 @@ def test_serve_answers_any_client_until_interrupted(file: str) -> None:
             assert caught.value.partial == "thr"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
-    assert f"{file} (3 recordings) is served at {url} until Ctrl-C: " in first
+    assert f"Serving {file} (3 recordings) at {url} until Ctrl-C: " in first
     assert (process.returncode, errors) == (130, "\n")
 
 
@@ -339,7 +339,7 @@ def test_serve_needs_a_free_port(file: str, capsys: Any) -> None:
     [
         (None, "does not exist: `providers-sync record "),
         (b"", "has no recordings: `providers-sync record "),
-        (b"Dear reader,\n", "is no recording"),
+        (b"Dear reader,\n", "is not a recording"),
     ],
 )
 def test_replay_reports_a_wrong_file(

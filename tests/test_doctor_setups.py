@@ -248,17 +248,17 @@ GOOD = {
         reply=[repeat("1 ", pause(0.3))],
     ),
     "slow to start": SetUp(
-        ("note answer the server is there, but has not answered within", "is being loaded"),
+        ("note answer the server is running, but has not answered within", "is being loaded"),
         limit_s=SHORT_S,
         reply=[stall()],
     ),
     "slow to send headers": SetUp(
-        ("note answer the server is there, but has not answered within",),
+        ("note answer the server is running, but has not answered within",),
         limit_s=SHORT_S,
         reply=answer(before=[stall()]),
     ),
     "slow, with pings": SetUp(
-        ("note answer the server is there, but has not answered within",),
+        ("note answer the server is running, but has not answered within",),
         limit_s=SHORT_S,
         reply=[ping(0.05)],
     ),
@@ -524,12 +524,12 @@ BROKEN = {
         ("BAD key none is set → set OPENAI_API_KEY",), address="", path=""
     ),
     "silent server": SetUp(
-        ("BAD server it accepts connections, but answers nothing",),
+        ("BAD server it accepts connections, but answered neither",),
         limit_s=SHORT_S,
         everything=answer(before=[stall()]),
     ),
     "dripped headers": SetUp(
-        ("BAD server it accepts connections, but answers nothing",),
+        ("BAD server it accepts connections, but answered neither",),
         limit_s=SHORT_S,
         everything=answer(inside=[repeat(drip(b"X-Pad: 1\r\n"))]),
     ),

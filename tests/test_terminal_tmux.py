@@ -330,7 +330,7 @@ def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("Two", "Enter")
         terminal.wait("complete: 1 chunk,")
         terminal.type("/quit", "Enter")
-        terminal.wait("Leave all the same? [y/N]")
+        terminal.wait("Leave anyway? [y/N]")
         terminal.type("y", "Enter")
         seen = terminal.wait("exit code 0")
     assert "Roses **are\n" in seen

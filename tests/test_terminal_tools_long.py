@@ -284,7 +284,7 @@ def test_chat_asks_and_goes_on(folder: Path, terminal: Terminal) -> None:
         terminal.type("C-c")
         terminal.wait("Ctrl-D or /quit exits")
         terminal.type("C-d")
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("C-d")
         seen = terminal.wait("exit code 0")
         assert told(server) == "3"

@@ -481,7 +481,7 @@ def socket_like(a: str, connection: object | CancelToken | subprocess.Popen[str]
         (functools.partial(Station), "Station is a class"),
         ("weather", "must be a function, not str"),
         (None, "must be a function, not NoneType"),
-        (lambda x: x, r"'<lambda>' is no name of a tool: give Tool\(function, name=…\)"),
+        (lambda x: x, r"'<lambda>' is not a valid tool name: give Tool\(function, name=…\)"),
         (starred, r"tool 'starred': \*cities does not tell.*a list"),
         (keywords, r"\*\*more does not tell.*parameters="),
         (Station.report, r"Station.report has no object.*Station\(…\).report"),
@@ -489,7 +489,7 @@ def socket_like(a: str, connection: object | CancelToken | subprocess.Popen[str]
         (inner_hidden, r"'days' is annotated as 'list\[Missing\]'"),
         (field_default, r"'day' has pydantic's Field.*Annotated"),
         (socket_like, "'connection' is annotated as.*pydantic knows no JSON schema.*partial"),
-        (max, r"'max': Python cannot tell the parameters.*parameters=…"),
+        (max, r"'max': Python cannot inspect the parameters.*parameters=…"),
     ],
 )
 def test_what_cannot_be_a_tool_is_refused_with_a_remedy(function: Any, message: str) -> None:
@@ -500,7 +500,7 @@ def test_what_cannot_be_a_tool_is_refused_with_a_remedy(function: Any, message: 
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({"name": ""}, "'' is no name of a tool: use 1 to 64"),
+        ({"name": ""}, "'' is not a valid tool name: use 1 to 64"),
         ({"name": "a b"}, "'a b' is no name"),
         ({"name": "a" * 65}, "is no name"),
         ({"name": 3}, "3 is no name"),
@@ -511,7 +511,10 @@ def test_what_cannot_be_a_tool_is_refused_with_a_remedy(function: Any, message: 
         ({"parameters": {"a": math.nan}}, "is no JSON"),
         ({"parameters": {"type": "array"}}, "must be the schema of an object"),
         ({"parameters": {"properties": []}}, "must be the schema of an object"),
-        ({"parameters": {"properties": {"a": {"type": "text"}}}}, "no valid JSON schema: 'text'"),
+        (
+            {"parameters": {"properties": {"a": {"type": "text"}}}},
+            "not a valid JSON schema: 'text'",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(settings_: dict[str, Any], message: str) -> None:

@@ -216,7 +216,7 @@ def test_types_of_the_results() -> None:
         ({"into": object()}, "no type"),
         ({"into": "Recipe"}, "no type"),
         ({"into": {"type": {1}}}, "no JSON schema"),
-        ({"into": {"type": "nonsense"}}, "no valid JSON schema"),
+        ({"into": {"type": "nonsense"}}, "not a valid JSON schema"),
         ({"into": Recipe, "response_format": {"type": "json_object"}}, "response_format="),
         ({"into": Recipe, "repairs": -1}, "repairs"),
         ({"into": Recipe, "repairs": True}, "repairs"),

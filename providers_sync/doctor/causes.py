@@ -31,7 +31,7 @@ BUSY_ADVICE = "the server is too busy: try again later, or use another model"
 MODEL_ADVICE = "check the model's name (--model)"
 CUT_ADVICE = "check for a proxy with a time limit, or try again"
 CREDIT_ADVICE = "add credit, or raise the limit, with the provider"
-READY_ADVICE = "the server is well, but not ready: try again in a minute"
+READY_ADVICE = "the server is running, but not ready yet: try again in a minute"
 SHOWN_MODELS = 8
 _NO_MODEL = re.compile(
     r"(model|deployment).?not.?found|(unknown|invalid|no such) model"

@@ -71,10 +71,10 @@ def translate_options(options: dict[str, Any], model: str) -> dict[str, Any]:
     options = {name: value for name, value in options.items() if value is not None}
     check_one_answer(options)
     if options.get("stream") is False:
-        raise InvalidRequestError("stream=False cannot be honoured: this address always streams")
+        raise InvalidRequestError("stream=False is not supported: this address always streams")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
     if options.pop("parallel_tool_calls", None) is False:
-        raise InvalidRequestError(f"parallel_tool_calls=False cannot be honoured by {_PROTOCOL}")
+        raise InvalidRequestError(f"parallel_tool_calls=False is not supported by {_PROTOCOL}")
     config = _config(options, model)
     if config:
         options["generationConfig"] = config
@@ -159,7 +159,7 @@ def _translate_tools(options: dict[str, Any]) -> None:
     choice = tool_choice_of(options)
     if choice is None and options.get("tool_choice") is not None:
         raise InvalidRequestError(
-            f"tool_choice of this form cannot be honoured by {_PROTOCOL}: use toolConfig="
+            f"tool_choice of this form is not supported by {_PROTOCOL}: use toolConfig="
         )
     options.pop("tool_choice", None)
     calling: dict[str, Any] = {}

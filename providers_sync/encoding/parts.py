@@ -127,7 +127,7 @@ def _call(call: Any, name: str) -> SentCall:
         call_id, function_name = str(call["id"]), str(function["name"])
     except (TypeError, LookupError, AttributeError) as error:
         raise InvalidRequestError(
-            f"{name} is no tool call: it must have an id and a function with a name and "
+            f"{name} is not a tool call: it must have an id and a function with a name and "
             f"arguments: {error!r}"
         ) from error
     return SentCall(

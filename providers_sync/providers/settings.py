@@ -238,7 +238,7 @@ class ProviderSettings:
         variable = self.api_key_variable
         if variable and os.environ.get(variable):
             return (
-                f"no key was sent: that in {variable} goes only to the vendor's own address; "
+                f"no key was sent: the key in {variable} goes only to the vendor's own address; "
                 "to send it to this one, pass it as api_key="
             )
         return "no key was set: use api_key=" + (f" or {variable}" if variable else "")

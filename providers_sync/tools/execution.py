@@ -224,7 +224,7 @@ class Execution:
             last = mistakes[-1]
             assert last.result is not None
             raise ToolError(
-                f"{MAX_FAILED_ROUNDS} rounds in a row have brought no good tool call, the last: "
+                f"{MAX_FAILED_ROUNDS} rounds in a row had no valid tool call; the last one: "
                 f"{last.call.name}: {last.result.content}"
             ) from last.error
 

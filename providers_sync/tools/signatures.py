@@ -64,7 +64,8 @@ def checked_name(name: object, function: Any) -> str:
         return name
     remedy = "use" if given is not None else "give Tool(function, name=…) with"
     raise InvalidRequestError(
-        f"{name!r:.80} is no name of a tool: {remedy} 1 to 64 of the characters a-z, A-Z, 0-9, _ "
+        f"{name!r:.80} is not a valid tool name: {remedy} 1 to 64 of the characters a-z, A-Z, 0-9, "
+        "_ "
         "and -"
     )
 
@@ -133,15 +134,15 @@ class Signature:
         """Raise ``InvalidRequestError`` for parameters that have no names."""
         if self._unknown is not None:
             raise InvalidRequestError(
-                f"{self._owner}: Python cannot tell the parameters of the function: give "
-                "Tool(function, parameters=…) their JSON schema"
+                f"{self._owner}: Python cannot inspect the parameters of the function: pass "
+                "their JSON schema to Tool(function, parameters=…)"
             ) from self._unknown
         for each in self.parameters:
             if each.kind in _VARIABLE:
                 stars = "*" if each.kind is inspect.Parameter.VAR_POSITIONAL else "**"
                 instead = "a list" if stars == "*" else "a dict"
                 raise InvalidRequestError(
-                    f"{self._owner}: {stars}{each.name} does not tell the model what to give: take "
+                    f"{self._owner}: {stars}{each.name} does not tell the model what to pass: use "
                     f"{instead}, or give Tool(function, parameters=…) a JSON schema (a decorator "
                     "should use functools.wraps)"
                 )
