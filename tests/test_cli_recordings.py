@@ -268,7 +268,7 @@ def served(file: str, *options: str) -> Iterator[tuple[str, str, subprocess.Pope
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
-            url = first.split(" is served at ")[1].split()[0]
+            url = first.split(" recordings) at ")[1].split()[0]
             assert [process.stdout.readline() for _ in VARIABLES] == [
                 f"export {variable}={url}\n" for variable in VARIABLES
             ]
@@ -361,7 +361,7 @@ def test_record_leaves_another_file_alone(file: str, capsys: Any, content: bytes
         assert main(["record", file, "Hi", *at(server.url)]) == 1
         assert server.requests == []
     assert Path(file).read_bytes() == content
-    assert "is no " in capsys.readouterr().err
+    assert " is not a re" in capsys.readouterr().err
 
 
 def test_record_needs_a_folder_and_a_file(tmp_path: Path, capsys: Any) -> None:

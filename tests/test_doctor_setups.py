@@ -162,7 +162,7 @@ GOOD = {
         for name in ("vitalentum", "codelinkava")
     },
     "ai365vip": SetUp(("ok answer unverified", "ok stream"), provider="ai365vip", model=None),
-    "no list: 404": SetUp(("a GET returns 404", "so m is tried", "ok answer"), models=status(404)),
+    "no list: 404": SetUp(("a GET returns 404", "trying m", "ok answer"), models=status(404)),
     "no list: 405": SetUp(("a GET returns 405", "ok answer"), models=status(405)),
     "no list: 501": SetUp(("a GET returns 501", "ok answer"), models=status(501)),
     "list needs a permission": SetUp(
@@ -203,7 +203,7 @@ GOOD = {
         models=json_body({"data": [{"id": "text-embedding-3"}, {"id": "whisper-1"}, {"id": "m"}]}),
     ),
     "chooses a model that does not chat": SetUp(
-        ("note model m: 404", "→ n is tried", "ok answer complete"),
+        ("note model m: 404", "→ trying n instead", "ok answer complete"),
         model=None,
         reply=lambda request: STEADY if request.json()["model"] == "n" else NOWHERE,
     ),

@@ -409,7 +409,7 @@ def test_tool_choice(choice: str) -> None:
         ([{"role": "system", "content": "x"}], {}, "messages has only system messages"),
         ([{"role": "user", "content": "x", "parts": [{"text": "y"}]}], {}, "leave one empty"),
         ([{"role": "user", "content": "", "parts": ["y"]}], {}, r"\['parts'\] must be a list"),
-        ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "no dict"),
+        ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "not a dict"),
         ([{"role": "tool", "name": 5, "content": "2"}], {}, "add it as 'name'"),
         ([{"role": "assistant", "content": "", "tool_calls": [CALL],
            "parts": [{"functionCall": {"name": "add", "id": []}}]},

@@ -317,7 +317,7 @@ def test_instructions_of_the_caller_stay() -> None:
     ("content", "options", "message"),
     [
         ("Hi", {"stop": "x"}, "stop= is not supported by the Responses API"),
-        ("Hi", {"seed": 1}, "seed= cannot"),
+        ("Hi", {"seed": 1}, "seed= is not supported"),
         ("Hi", {"n": 2}, "n must be 1"),
         ("Hi", {"web_search_options": {}}, 'use tools='),
         ("Hi", {"input": []}, "pass the messages as the first argument"),

@@ -62,7 +62,7 @@ def test_without_a_terminal_yes_is_needed(folder: Path, command: list[str], name
         tools = ("--tool", f"mine:{name}", "--tool", "mine:free")
         _, stderr = run(*command, *tools, url=server.url, stdin=b"Hi\n", code=1)
         assert server.requests == []
-    assert f"you cannot be asked about calls of {name}, as" in stderr
+    assert f"you cannot be asked about calls of {name}: " in stderr
     assert "--yes" in stderr
     assert len(stderr.splitlines()) == 1
 

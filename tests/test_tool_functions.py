@@ -488,7 +488,7 @@ def socket_like(a: str, connection: object | CancelToken | subprocess.Popen[str]
         (hidden, "tool 'hidden': the parameter 'day' is annotated as 'Missing'.*import or define"),
         (inner_hidden, r"'days' is annotated as 'list\[Missing\]'"),
         (field_default, r"'day' has pydantic's Field.*Annotated"),
-        (socket_like, "'connection' is annotated as.*pydantic knows no JSON schema.*partial"),
+        (socket_like, "'connection' is annotated as.*pydantic has no JSON schema.*partial"),
         (max, r"'max': Python cannot inspect the parameters.*parameters=…"),
     ],
 )
@@ -501,14 +501,14 @@ def test_what_cannot_be_a_tool_is_refused_with_a_remedy(function: Any, message: 
     ("settings_", "message"),
     [
         ({"name": ""}, "'' is not a valid tool name: use 1 to 64"),
-        ({"name": "a b"}, "'a b' is no name"),
-        ({"name": "a" * 65}, "is no name"),
-        ({"name": 3}, "3 is no name"),
+        ({"name": "a b"}, "'a b' is not a valid tool name"),
+        ({"name": "a" * 65}, "is not a valid tool name"),
+        ({"name": 3}, "3 is not a valid tool name"),
         ({"needs_approval": "yes"}, "needs_approval of the tool 'weather' must be True, False"),
         ({"description": 3}, "description of the tool 'weather' must be text"),
         ({"parameters": [1]}, "parameters= of the tool 'weather' must be a JSON schema"),
-        ({"parameters": {"a": {1}}}, "is no JSON"),
-        ({"parameters": {"a": math.nan}}, "is no JSON"),
+        ({"parameters": {"a": {1}}}, "is not JSON"),
+        ({"parameters": {"a": math.nan}}, "is not JSON"),
         ({"parameters": {"type": "array"}}, "must be the schema of an object"),
         ({"parameters": {"properties": []}}, "must be the schema of an object"),
         (

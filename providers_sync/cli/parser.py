@@ -209,7 +209,7 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "question",
         nargs="?",
-        help="the question, answered from the file; use the same provider, model and options",
+        help="to be answered from the file, with the same options",
     )
     command.add_argument("--number", metavar="N", type=int, help="show the answer with this number")
     command.add_argument(
@@ -236,7 +236,7 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
     _add_address(command)
-    default = "default: PROVIDERS_SYNC_MODEL, or the server's only model"
+    default = "default: PROVIDERS_SYNC_MODEL, or the only model"
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
@@ -256,7 +256,7 @@ def _add_address(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--base-url",
         metavar="URL",
-        help="address of the server; without --provider it must speak OpenAI's protocol",
+        help="address of the server (default protocol: OpenAI's)",
     )
 
 
@@ -269,7 +269,7 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a request option, such as temperature=0.2 (repeatable)",
+        help="a request option: temperature=0.2 (repeatable)",
     )
     command.add_argument(
         "--max-tokens", metavar="N", type=int, help="maximum length of the answer, in tokens"
@@ -284,7 +284,7 @@ def _add_content(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="an image, PDF or sound file to send, or its URL (repeatable)",
+        help="an image, PDF or sound file, or its URL (repeatable)",
     )
     _add_schema(command)
 
@@ -293,7 +293,7 @@ def _add_schema(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--schema",
         metavar="SCHEMA",
-        help='answer in JSON: fields such as "name, age int", or a schema file',
+        help='answer in JSON: "name, age int", or a schema file',
     )
 
 
@@ -324,6 +324,6 @@ def _add_tools(command: argparse.ArgumentParser) -> None:
         metavar="SERVER",
         action="append",
         default=[],
-        help="let the model use the tools of this MCP server: a URL or a command (repeatable)",
+        help="use the tools of this MCP server, a URL or a command",
     )
     command.add_argument("--yes", action="store_true", help="call tools without asking you")
