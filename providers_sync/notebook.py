@@ -76,7 +76,7 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, partial: str = "") -> None:
-        super().__init__("the answer was stopped; what had arrived of it is in .partial")
+        super().__init__("the answer was stopped; what had arrived is in .partial")
         self.partial = partial
 
     def _render_traceback_(self) -> list[str]:

@@ -70,7 +70,7 @@ def test_mistakes_are_listed_before_anything_is_sent(
     lines = capsys.readouterr().err.splitlines()
     assert lines[:3] == [
         "providers-sync: 8 of 10 rows cannot be sent:",
-        "  row 2: custom_id 'a' is that of row 1: it must be unique",
+        "  row 2: custom_id 'a' is already used in row 1: it must be unique",
         "  row 3 has no prompt (it is empty): leave it out; and 1 more like it",
     ]
     assert lines[3].startswith("  row 5: messages must be a string")
@@ -132,7 +132,7 @@ def test_long_names_are_shortened(folder: Path, capsys: pytest.CaptureFixture[st
             run(server, "in.jsonl", "--skip-invalid")
     shown = capsys.readouterr()
     assert len(shown.out) + len(shown.err) < 5000
-    assert f"custom_id '{'n' * 40}' is that of row 1" in shown.err
+    assert f"custom_id '{'n' * 40}' is already used in row 1" in shown.err
     assert f"custom_id '{'n' * 40}' is in the input twice" in shown.out
     assert f"a different input under '{'n' * 40}'" in shown.out
     assert f"for example {'o' * 40}: 400 " in shown.out

@@ -391,7 +391,7 @@ def test_tool_choice(choice: str) -> None:
         ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is of type 'web_search'"),
         ("Hi", {"tool_choice": {"type": "custom"}}, "use toolConfig="),
         ("Hi", {"stop": 5}, "stop must be text, or a list"),
-        ("Hi", {"logprobs": 5}, "top_logprobs= is their number"),
+        ("Hi", {"logprobs": 5}, "top_logprobs= sets how many"),
         ("Hi", {"reasoning_effort": ["low"]}, "reasoning_effort must be one of"),
         ("Hi", {"reasoning_effort": "low", "thinkingConfig": {"thinkingBudget": 1}}, "give either"),
         ("Hi", {"generationConfig": "x"}, "generationConfig must be a dict, not str"),

@@ -347,7 +347,7 @@ def test_what_is_not_supported_is_an_error(
     ("message", "words"),
     [
         ({"role": "assistant", "content": [{"type": "file", "file": PNG}]},
-         "cannot carry; put it into a message of the user"),
+         "cannot carry; put it in a user message"),
         ({"role": "tool", "content": "2"}, r"messages\[0\]\['tool_call_id'\] must be the id"),
     ],
 )  # fmt: skip

@@ -351,7 +351,7 @@ def echo_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--provider", "ollama"], "The model is echo, on this machine.\n"),
         (
             ["--provider", "vitalentum"],
-            "The model is the local one; the name that is sent, gpt-3.5-turbo, changes nothing.\n",
+            "The local model answers; the name gpt-3.5-turbo has no effect.\n",
         ),
     ],
 )

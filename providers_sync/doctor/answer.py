@@ -186,5 +186,5 @@ def _explain_timeout(
     return wrong(
         "server",
         f"it accepts connections, but answered neither a GET nor the question within {seconds}",
-        "check that the port is that of the API, and whether the server is overloaded or stuck",
+        "check that it is the API's port, and whether the server is overloaded or stuck",
     )

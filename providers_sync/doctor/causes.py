@@ -71,7 +71,7 @@ def explain_error(error: ProviderError, examination: Examination) -> Finding:
         return _explain_tunnel(refusal, examination)
     if speaks_tls(examination):
         return _explain_plain(examination)
-    advice = bypass_advice(examination) or "check that the port is that of the API"
+    advice = bypass_advice(examination) or "check that it is the API's port"
     return wrong("server", text, advice)
 
 

@@ -89,7 +89,7 @@ def _config(options: dict[str, Any], model: str) -> dict[str, Any]:
     _translate_format(options, config)
     names = dict.fromkeys(config, "response_format")
     if not isinstance(options.get("logprobs", False), bool):
-        raise InvalidRequestError("logprobs must be True or False; top_logprobs= is their number")
+        raise InvalidRequestError("logprobs must be True or False; top_logprobs= sets how many")
     if (limit := one_of(options, "max_tokens", "max_completion_tokens")) is not None:
         options["max_tokens"] = limit
     if (stop := stop_sequences(options)) is not None:
@@ -126,9 +126,7 @@ def _thinking(effort: object, model: str, given: dict[str, Any]) -> dict[str, An
             f"reasoning_effort must be one of {', '.join(_BUDGETS)} for {_PROTOCOL}"
         )
     if "thinkingBudget" in given or "thinkingLevel" in given:
-        raise InvalidRequestError(
-            "give either reasoning_effort= or the amount that thinkingConfig= has"
-        )
+        raise InvalidRequestError("give either reasoning_effort= or the amount in thinkingConfig=")
     if is_since_3(model) and effort in _LEVELS:
         return {"thinkingLevel": effort, "includeThoughts": True, **given}
     budget = _BUDGETS[effort]

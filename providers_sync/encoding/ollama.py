@@ -162,13 +162,13 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     _translate_effort(options)
     _translate_format(options)
     if options.get("top_logprobs") and not options.get("logprobs"):
-        raise InvalidRequestError("top_logprobs= needs logprobs=True beside it")
+        raise InvalidRequestError("top_logprobs= needs logprobs=True as well")
     body |= _tools(options)
     body |= {name: options.pop(name) for name in _FIELDS if name in options}
     model_options = {name: options.pop(name) for name in _MODEL_OPTIONS if name in options}
     own = options.pop("options", {})
     if not isinstance(own, Mapping):
-        raise InvalidRequestError("options must be a dict of options of the model")
+        raise InvalidRequestError("options must be a dict of model options")
     for name in own.keys() & model_options.keys():
         if own[name] != model_options[name]:
             raise contradiction(f"options['{name}']", name)

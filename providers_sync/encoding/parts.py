@@ -143,7 +143,7 @@ _NOT_PORTABLE = {
     "parts": "Gemini's own form; use 'content' here",
     "output": "the Responses API's own form; use 'content' here",
     "images": "Ollama's own form; use parts of 'content' here",
-    "audio": "known to chat completions only; send its transcript as 'content'",
+    "audio": "supported by chat completions only; send its transcript as 'content'",
     "function_call": "OpenAI's old form; use 'tool_calls'",
 }
 """Fields of messages that only their own protocol knows: without them, something would be lost."""

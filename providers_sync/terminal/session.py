@@ -246,7 +246,7 @@ class Session:
         _print_status(
             f"The model is {sent}, on this machine."
             if is_its_name
-            else f"The model is the local one; the name that is sent, {sent}, changes nothing."
+            else f"The local model answers; the name {sent} has no effect."
         )
 
     def _save(self, path: str) -> None:

@@ -201,7 +201,7 @@ class Execution:
             names = ", ".join(sorted({call.call.name for call in left}))
             raise ToolError(
                 f"{len(left)} functions are still running after their tool_timeout ({names}); "
-                f"at most {self._state.settings.parallel} may (parallel=)"
+                f"at most {self._state.settings.parallel} may be (parallel=)"
             )
 
     def _check(self, calls: Iterable[PendingCall]) -> None:
