@@ -86,7 +86,7 @@ def recorded(request: pytest.FixtureRequest) -> Iterator[Callable[..., Recorded]
 
     def record(provider: Provider, name: str | None = None) -> Recorded:
         if name is not None and (not isinstance(name, str) or not name or name != _file_name(name)):
-            raise ValueError(f"name must be that of a file, without a folder, not {name!r}")
+            raise ValueError(f"name must be the name of a file, without a folder, not {name!r}")
         if mode != "replay":
             folder.mkdir(parents=True, exist_ok=True)
         recorded = Recorded(provider, folder / f"{name}.jsonl" if name else own, mode)

@@ -49,7 +49,7 @@ def parse_options(options: Sequence[str], max_tokens: int | None = None) -> dict
         if name in _OTHER_ARGUMENTS:
             instead = _OTHER_ARGUMENTS[name]
             raise InvalidRequestError(
-                f"-o {name}: {f'use {instead}' if instead else 'this is no option of a request'}"
+                f"-o {name}: {f'use {instead}' if instead else 'this is not a request option'}"
             )
         parsed[name] = _value(text)
     if max_tokens is not None:
@@ -87,8 +87,8 @@ def attachment_part(name: str) -> dict[str, Any]:
     file = load_file(source, f"the attachment {name[:200]}")
     if file.kind == "":
         raise InvalidRequestError(
-            f"the type of the attachment {name[:200]} is unknown: its address must end in one such "
-            "as .png or .pdf; or download it and name the file"
+            f"the type of the attachment {name[:200]} is unknown: its URL must end in, for "
+            "example, .png or .pdf; otherwise download it and pass the file"
         )
     return {"type": "file", "file": source}
 
@@ -111,7 +111,7 @@ def parse_schema(text: str) -> dict[str, Any]:
     if not properties:
         raise InvalidRequestError("--schema needs a file, a JSON schema, or fields: name, age int")
     if len(properties) < len(fields):
-        raise InvalidRequestError("--schema has two fields of one name")
+        raise InvalidRequestError("--schema has two fields with the same name")
     return {
         "type": "object",
         "properties": properties,
@@ -138,7 +138,7 @@ def _json_schema(text: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{name} is not JSON: {error}") from error
     if not isinstance(schema, dict):
-        raise InvalidRequestError(f"{name} is no JSON schema: it must be an object")
+        raise InvalidRequestError(f"{name} is not a JSON schema: it must be an object")
     from .typed.targets import schema_validator  # late: few need it
 
     schema_validator(schema, schema, name)

@@ -183,6 +183,6 @@ def _checked_rule(
     for reason in move_on:
         if reason not in REASONS:
             raise InvalidRequestError(
-                f"move_on: {reason!r} is no reason; there are {', '.join(REASONS)}"
+                f"move_on: {reason!r} is not a reason; use {', '.join(REASONS)}"
             )
     return frozenset(move_on)

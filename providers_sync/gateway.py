@@ -144,7 +144,7 @@ def serve(
     if host == "localhost":
         host = LOOPBACK
     if token is not None and (not isinstance(token, str) or not token.strip()):
-        raise InvalidRequestError("token must be text that is not empty")
+        raise InvalidRequestError("token must be a non-empty string")
     if host != LOOPBACK and token is None:
         raise InvalidRequestError(
             f"{host} needs a token, as other machines may reach it: set one (--token-file), "

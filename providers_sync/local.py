@@ -120,11 +120,10 @@ class LocalEngine:
         )
         if not answer.text.startswith(PROBE):
             raise InvalidRequestError(
-                f"{grammar.subject}: llama.cpp cannot hold answers to this JSON schema. It knows "
-                "no not, if, contains, dependentRequired, only propertyNames that are a list or a "
-                "pattern, only patterns without look-around, and uniqueItems only without strict: "
-                "true, when it is left out; options of oneOf must exclude each other by a required "
-                "property"
+                f"{grammar.subject}: llama.cpp cannot enforce this JSON schema. It does not "
+                "support not, if, contains and dependentRequired. propertyNames must be a list or "
+                "a pattern, and patterns cannot use look-around. uniqueItems is ignored, and "
+                "refused with strict: true. Options of oneOf must differ in a required property"
             )
         if len(self._accepted) >= ACCEPTED_GRAMMARS:
             self._accepted.clear()

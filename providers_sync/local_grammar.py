@@ -171,8 +171,8 @@ def check_form(events: Iterable[Event], grammar: Grammar) -> Iterator[Event]:
                 is_held = not is_whole or bool(calls and not text)
             if not is_held:
                 raise InvalidRequestError(
-                    f"{grammar.subject}: llama.cpp has given up holding the answer to this JSON "
-                    "schema: check that some JSON can fit it, and shorten its patterns"
+                    f"{grammar.subject}: llama.cpp could not enforce this JSON schema: "
+                    "check that some JSON can match it, and shorten its patterns"
                 )
         yield event
 

@@ -63,7 +63,7 @@ _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 _JSON_OPTION = re.compile(r"""[^\s"']*=[{\[]""")
 _NO_OPTIONS = {
     "into": "for a typed answer use show(chat.send(question, into=…))",
-    "system": "give it to the conversation: chat = Chat(provider, system=…)",
+    "system": "set it for the conversation: chat = Chat(provider, system=…)",
 }
 _REFUSED = (400, 422)
 """The statuses of a request that a server does not take."""
@@ -79,7 +79,7 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, partial: str = "") -> None:
-        super().__init__("the answer was stopped; what had arrived of it is in .partial")
+        super().__init__("the answer was stopped; what had arrived is in .partial")
         self.partial = partial
 
     def _render_traceback_(self) -> list[str]:

@@ -27,7 +27,7 @@ def media_line(media: Media, limit: int = MAX_IMAGE_BYTES) -> str:
     size = f"{-(-len(media.data) // 1000):,} KB"
     found = recognized_type(media.data)
     if found not in (*_OF_JUPYTER, *_IN_HTML):
-        return f"[{kind}, {size}: no image that a notebook shows; it is in media]"
+        return f"[{kind}, {size}: not an image that a notebook can show; it is in media]"
     note = ": too large for an output; it is in media" if len(media.data) > limit else ""
     return f"[{found}, {size}{note}]"
 

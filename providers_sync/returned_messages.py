@@ -243,7 +243,7 @@ def check_returned(message: Message, name: str) -> None:
     fields = returned.get("fields") if isinstance(returned, Mapping) else None
     if not isinstance(fields, Mapping) or returned.get("version") != RETURNED_VERSION:
         raise InvalidRequestError(
-            f"{name}[{RETURNED!r}] must be that of a message of this version: remove it"
+            f"{name}[{RETURNED!r}] must come from this version of the package: remove it"
         )
     if message["role"] != "assistant":
         raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
@@ -256,7 +256,7 @@ def check_returned(message: Message, name: str) -> None:
             summary(fields.get(key, []))
         except (TypeError, LookupError, AttributeError) as error:
             raise InvalidRequestError(
-                f"{place}[{key!r}] must be as an answer had it: {error!r}"
+                f"{place}[{key!r}] must be unchanged from the answer: {error!r}"
             ) from error
     for block in fields.get("content", []):
         if not isinstance(block.get("type"), str):

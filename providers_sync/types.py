@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -315,40 +315,59 @@ Delta = Union[
 ]
 """What decoders return. Text is a bare ``str``, for speed."""
 
+AnyDelta = Union[Delta, TextDelta]
+"""What a decoder of a provider class outside the package may return."""
 
-class Decoder(Protocol):
+
+class AnyDecoder(Protocol):
     """Turns the body of one response into deltas; ``Provider.decoder()`` makes one per response.
 
     It does no I/O. It runs on a thread that all streams share, so it must not block: while it
     works, every other stream waits. A decoder may have these attributes:
 
-    - ``ended``: true once the protocol's end marker was read or the body turned out to be wrong.
-      Nothing more is read then. Without it, the body is read to its end.
+    - ``ended``: true once the protocol's end marker was read. Nothing more is read then. Without
+      it, the body is read to its end.
     - ``finished``: true while a finish reason is the last thing that was said, apart from usage.
       The answer is complete then if nothing follows within five seconds.
     - ``resumed``: true once more was said after a finish reason, so that a broken connection is
       never taken for the end.
     """
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """Return the deltas that the next piece of the body completes.
+    def feed(self, data: bytes) -> Iterable[AnyDelta]:
+        """Return or yield the deltas that the next piece of the body completes.
 
-        An error raised here ends the stream. To keep the deltas before it, return them, set
-        ``ended``, and let ``end`` raise the error.
+        An error raised here ends the stream, after the deltas that were yielded before it.
 
         Args:
             data: The piece, split anywhere.
         """
         ...
 
-    def end(self) -> list[Delta]:
-        """Return the deltas still held; called once, at the end of the body or after ``ended``.
+    def end(self) -> Iterable[AnyDelta]:
+        """Return or yield the deltas still held; called once, at the end of the body.
+
+        It is also called after ``ended``.
 
         Raises:
-            StreamTruncated: The end marker is missing. An attribute ``deltas`` of this and of the
-                other errors may hold the last deltas.
-            MalformedStream: The body does not follow the protocol.
-            ServerError: The server reported an error.
+            StreamTruncated: The end marker is missing.
+        """
+        ...
+
+
+class Decoder(AnyDecoder, Protocol):
+    """Internal: a decoder that returns lists, and raises only in ``end``."""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Return the deltas that ``data`` completes.
+
+        At a wrong event it returns what came before, and sets ``ended``.
+        """
+        ...
+
+    def end(self) -> list[Delta]:
+        """Return the deltas still held, or raise the error of a wrong event.
+
+        An attribute ``deltas`` of the error may hold the last deltas.
         """
         ...
 

@@ -70,7 +70,7 @@ def test_mistakes_are_listed_before_anything_is_sent(
     lines = capsys.readouterr().err.splitlines()
     assert lines[:3] == [
         "providers-sync: 8 of 10 rows cannot be sent:",
-        "  row 2: custom_id 'a' is that of row 1: it must be unique",
+        "  row 2: custom_id 'a' is already used in row 1: it must be unique",
         "  row 3 has no prompt (it is empty): leave it out; and 1 more like it",
     ]
     assert lines[3].startswith("  row 5: messages must be a string")
@@ -132,7 +132,7 @@ def test_long_names_are_shortened(folder: Path, capsys: pytest.CaptureFixture[st
             run(server, "in.jsonl", "--skip-invalid")
     shown = capsys.readouterr()
     assert len(shown.out) + len(shown.err) < 5000
-    assert f"custom_id '{'n' * 40}' is that of row 1" in shown.err
+    assert f"custom_id '{'n' * 40}' is already used in row 1" in shown.err
     assert f"custom_id '{'n' * 40}' is in the input twice" in shown.out
     assert f"a different input under '{'n' * 40}'" in shown.out
     assert f"for example {'o' * 40}: 400 " in shown.out
@@ -170,7 +170,7 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-o", "base_url=http://x"], "-o base_url: this is no option of a request"),
+        (["-o", "base_url=http://x"], "-o base_url: this is not a request option"),
         (["-o", "temperature"], "-o needs NAME=VALUE"),
         (["--template", "Hello"], "names no column"),
         (["--budget", "0"], "budget must be a number above 0"),
@@ -179,7 +179,7 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["--budget", "2.5"], "for money, say with --price what"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
-        (["--table", "out.xlsx"], "a table is .csv, .tsv or .parquet, not out.xlsx"),
+        (["--table", "out.xlsx"], "a table must be a .csv, .tsv or .parquet file, not out.xlsx"),
         (["--table", "none/out.csv"], "cannot write none/out.csv"),
         (["--table", "./in.csv"], "is already the input or the ledger"),
     ],
@@ -339,7 +339,7 @@ def test_a_pipe_as_input_is_refused(folder: Path, capsys: pytest.CaptureFixture[
     os.mkfifo("in.txt")
     with serve(echo) as server:
         assert run(server, "in.txt") == 2
-    assert "in.txt is no regular file, but it is read twice" in capsys.readouterr().err
+    assert "in.txt is not a regular file, and it must be read twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("output", ["none/out.jsonl", "ledger.txt"], ids=["folder", "text"])

@@ -78,7 +78,9 @@ def test_a_killed_worker_process_ends_the_batch_and_a_rerun_resumes(tmp_path: Pa
             results = batch.map(provider, PROMPTS, executor=pool, concurrency=2, ledger=path)
             next(results)
             os.kill(next(iter(pool._processes)), signal.SIGKILL)
-            with pytest.raises(ProviderError, match="the executor accepts no more requests"):
+            with pytest.raises(
+                ProviderError, match="the executor does not accept any more requests"
+            ):
                 list(results)
         before = len(server.requests)
         recorded = path.read_bytes().count(b'"error":null')

@@ -62,9 +62,9 @@ def test_files_are_read_row_by_row(tmp_path: Path, name: str, content: str, rows
         (
             "a.csv",
             b'id,prompt\n1,"a\nb"\n2,Hi, you\n',
-            "the row that ends in line 4 of .*a.csv has more cells than the 2 columns.* comma",
+            "the row that ends on line 4 of .*a.csv has more cells than the 2 columns.* comma",
         ),
-        ("a.tsv", b"id\tprompt\n1\ta\tb\n", "line 2 of .*more cells .* a tab into"),
+        ("a.tsv", b"id\tprompt\n1\ta\tb\n", "line 2 of .*more cells .* a tab in"),
         ("a.jsonl", b'"one"\n{"prompt": \n', "line 2 of .*a.jsonl is not JSON"),
         ("a.json", b"[\n1,\n]", "a.json is not a JSON array: .*line [23]"),
         ("a.json", b"[1] x\n", "line 1 of .*one value per line"),
@@ -114,7 +114,7 @@ def test_an_array_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_text("[\n" + '"one",\n' * 100 + '"two"]')
     assert len(list(batch.read(path))) == 101
     monkeypatch.setattr(inputs, "LINE_CHARACTERS", 100)
-    with pytest.raises(InvalidRequestError, match=r"too large for one JSON array: make it .jsonl"):
+    with pytest.raises(InvalidRequestError, match=r"too large for one JSON array: use a .jsonl"):
         list(batch.read(path))
 
 
@@ -207,7 +207,7 @@ def test_a_quote_that_is_not_closed_is_refused(tmp_path: Path, suffix: str, text
     """It would take the rows that follow into its cell."""
     path = tmp_path / f"a{suffix}"
     path.write_text(text)
-    with pytest.raises(InvalidRequestError, match="the row that begins in line 3 of"):
+    with pytest.raises(InvalidRequestError, match="the row that begins on line 3 of"):
         list(batch.read(path))
 
 
@@ -221,7 +221,7 @@ def test_one_conversation_is_no_list_of_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     messages = [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]
     path.write_text(json.dumps(messages))
-    with pytest.raises(InvalidRequestError, match="brackets of its own"):
+    with pytest.raises(InvalidRequestError, match="its own brackets"):
         list(batch.read(path))
     path.write_text(json.dumps([messages]))
     assert list(batch.read(path)) == [messages]

@@ -108,7 +108,7 @@ def test_a_link_to_a_missing_folder_is_refused_first(
     with serve(echo) as server:
         assert run(server, "in.txt", "--table", "t.csv") == 2
         assert server.requests == []
-    assert "cannot write t.csv: is there such a folder?" in capsys.readouterr().err
+    assert "cannot write t.csv: does its folder exist?" in capsys.readouterr().err
 
 
 def test_a_table_that_is_no_file_is_refused_first(folder: Path) -> None:

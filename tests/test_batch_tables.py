@@ -254,7 +254,7 @@ def test_a_cell_that_is_no_text_costs_no_answer(cell: Any) -> None:
     """Its row fails if it is asked; its place in the records says what it is otherwise."""
     rows = [{"prompt": "Hi", "cell": cell}, {"prompt": "Ho", "cell": 1}]
     first, second = run(rows, template="{cell}")
-    assert "row 1 has what cannot be made text" in str(first.error)
+    assert "row 1 has a value that cannot be written as text" in str(first.error)
     assert second.error is None
     records = batch.to_records(run(rows))
     assert [each["text"] for each in records] == ["Hi", "Ho"]

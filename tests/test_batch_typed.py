@@ -263,11 +263,11 @@ def unread() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"into": object()}, "no type"),
-        ({"into": {"type": {1}}}, "no JSON schema"),
+        ({"into": object()}, "pydantic has no JSON schema for"),
+        ({"into": {"type": {1}}}, "not a JSON schema"),
         ({"into": Row, "repairs": -1}, "repairs"),
         ({"into": Row, "repairs": "2"}, "repairs"),
-        ({"into": Row, "skip_invalid": True}, "Row is no list"),
+        ({"into": Row, "skip_invalid": True}, "Row is not a list"),
         ({"repairs": 1}, "need into="),
         ({"skip_invalid": True}, "need into="),
     ],

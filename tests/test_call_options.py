@@ -48,7 +48,7 @@ def test_names_of_options() -> None:
         ("a b=1", "-o needs NAME=VALUE"),
         ("model=x", "-o model: use --model"),
         ("into={}", "-o into: use --schema"),
-        ("messages=[]", "-o messages: this is no option of a request"),
+        ("messages=[]", "-o messages: this is not a request option"),
     ],
 )
 def test_wrong_option(text: str, message: str) -> None:
@@ -120,12 +120,12 @@ def test_schema_in_json_and_in_a_file(tmp_path: Path) -> None:
         ("a b c", "--schema has a field 'a b c'"),
         ("age: int", "--schema has a field 'age: int'"),
         ("bio: one sentence, no jokes at all", "a description without a comma"),
-        ("name, name int", "--schema has two fields of one name"),
-        ('{"type": 5}', "--schema is no valid JSON schema"),
+        ("name, name int", "--schema has two fields with the same name"),
+        ('{"type": 5}', "--schema is not a valid JSON schema"),
         ('{"type": }', "--schema is not JSON"),
         ('{"maximum": NaN}', "--schema is not JSON: NaN is not a JSON number"),
         ("missing.json", "the schema missing.json cannot be read: No such file"),
-        ("list.json", "list.json is no JSON schema: it must be an object"),
+        ("list.json", "list.json is not a JSON schema: it must be an object"),
         ("binary.json", "the schema binary.json cannot be read"),
     ],
 )

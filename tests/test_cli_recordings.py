@@ -268,7 +268,7 @@ def served(file: str, *options: str) -> Iterator[tuple[str, str, subprocess.Pope
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
-            url = first.split(" is served at ")[1].split()[0]
+            url = first.split(" recordings) at ")[1].split()[0]
             assert [process.stdout.readline() for _ in VARIABLES] == [
                 f"export {variable}={url}\n" for variable in VARIABLES
             ]
@@ -289,7 +289,7 @@ def test_serve_answers_any_client_until_interrupted(file: str) -> None:
             assert caught.value.partial == "thr"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
-    assert f"{file} (3 recordings) is served at {url} until Ctrl-C: " in first
+    assert f"Serving {file} (3 recordings) at {url} until Ctrl-C: " in first
     assert (process.returncode, errors) == (130, "\n")
 
 
@@ -339,7 +339,7 @@ def test_serve_needs_a_free_port(file: str, capsys: Any) -> None:
     [
         (None, "does not exist: `providers-sync record "),
         (b"", "has no recordings: `providers-sync record "),
-        (b"Dear reader,\n", "is no recording"),
+        (b"Dear reader,\n", "is not a recording"),
     ],
 )
 def test_replay_reports_a_wrong_file(
@@ -361,7 +361,7 @@ def test_record_leaves_another_file_alone(file: str, capsys: Any, content: bytes
         assert main(["record", file, "Hi", *at(server.url)]) == 1
         assert server.requests == []
     assert Path(file).read_bytes() == content
-    assert "is no " in capsys.readouterr().err
+    assert " is not a re" in capsys.readouterr().err
 
 
 def test_record_needs_a_folder_and_a_file(tmp_path: Path, capsys: Any) -> None:

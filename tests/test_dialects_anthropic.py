@@ -266,7 +266,10 @@ def test_read_prefill() -> None:
             "output_config.format.schema must be a JSON object",
         ),
         (request_body(output_config={"task_budget": {}}), "output_config.task_budget is not supp"),
-        (request_body(mcp_servers=[{}]), "mcp_servers is not supported: this gateway calls no"),
+        (
+            request_body(mcp_servers=[{}]),
+            "mcp_servers is not supported: this gateway does not call",
+        ),
         (request_body(stop=["x"]), "stop is not supported: use stop_sequences"),
         (request_body(temperature="hot"), "temperature must be a number"),
     ],

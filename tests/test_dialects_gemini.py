@@ -278,7 +278,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
         ),
         (
             {"contents": [content({"inlineData": {"mimeType": "audio/wav", "data": "aGk="}})]},
-            r"inlineData.mimeType must be that of an image",
+            r"inlineData.mimeType must be an image type",
         ),
         (
             {"contents": [content({"inlineData": {"mimeType": "image/png"}})]},
@@ -296,7 +296,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
             {"contents": [content({"functionCall": {"name": "f", "args": "x"}}, role="model")]},
             "functionCall.args must be a JSON object",
         ),
-        ({"contents": [content(result("f", {}))]}, "functionResponse is that of no call"),
+        ({"contents": [content(result("f", {}))]}, "functionResponse belongs to no call"),
         (
             {"contents": [content(call("f", "1"), role="model"), content(result("g", {}, "2"))]},
             "functionCall named 'g'",
@@ -344,7 +344,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
         ({CONFIG: {"responseSchema": {"type": ["x"]}}}, "responseSchema.type must be text"),
         ({CONFIG: {"responseSchema": {"minItems": "x"}}}, "minItems must be a whole number"),
         ({CONFIG: {"responseSchema": {"minItems": "9" * 5000}}}, "minItems must be a whole number"),
-        ({CONFIG: {"responseSchema": {"oneOf": []}}}, "responseSchema.oneOf is no keyword"),
+        ({CONFIG: {"responseSchema": {"oneOf": []}}}, "responseSchema.oneOf is not a keyword"),
         (
             {CONFIG: {"responseSchema": {"properties": {"a": 1}}}},
             "responseSchema.properties.a must be a JSON object",
@@ -361,7 +361,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
         ),
         (
             {"tools": [*TOOLS, {"functionDeclarations": [{"name": "a"}]}]},
-            r"tools\[2\].functionDeclarations\[0\].name is that of another",
+            r"tools\[2\].functionDeclarations\[0\].name is already the name of another",
         ),
         (
             {
@@ -411,7 +411,7 @@ def test_read_wrong_body(fields: dict[str, Any], message: str) -> None:
 def test_read_wrong_address() -> None:
     """Other methods are not found; another form of the answer is refused."""
     for path in ("m:countTokens", "m", ""):
-        with pytest.raises(RequestError, match="the gateway serves no method") as caught:
+        with pytest.raises(RequestError, match="the gateway does not have the method") as caught:
             read(path)
         assert caught.value.status == 404
     with pytest.raises(RequestError, match="alt must be json or sse"):

@@ -145,7 +145,7 @@ def test_read_images(start: bytes, kind: str) -> None:
     [
         ({"model": ""}, "model must be the name of a model"),
         ({"messages": None}, "messages must be a list, not null"),
-        ({"messages": []}, "this gateway loads no models"),
+        ({"messages": []}, "this gateway does not load models"),
         ({"messages": ["Hi"]}, r"messages\[0\] must be a JSON object"),
         ({"messages": [{"role": "bot"}]}, r"messages\[0\].role must be one of system, user"),
         ({"messages": [{"role": ["user"]}]}, r"messages\[0\].role must be one of"),

@@ -599,7 +599,7 @@ def test_an_answer_in_one_chunk_is_found(run: Doctor) -> None:
     [
         (status(429, "No quota left"), "wait, or check the account's limits"),
         ([*CHUNKS[:12], cut()], "after 12 chunks: the connection broke"),
-        ([stall()], "note answer the server is there, but has not answered within"),
+        ([stall()], "note answer the server is running, but has not answered within"),
         ([finish()], "note stream the answer is empty"),
     ],
     ids=["429", "cut", "stall", "empty"],

@@ -25,8 +25,8 @@ from providers_sync.testing import (
 LIMIT_S = 10.0
 MODELS = json_body({"data": [{"id": "m"}]})
 ENDLESS = answer(inside=[repeat(drip(b"X-Pad: 1\r\n"))])
-HANGS = "BAD  server   it accepts connections, but answers nothing"
-SLOW = "note answer   the server is there, but has not answered within"
+HANGS = "BAD  server   it accepts connections, but answered neither"
+SLOW = "note answer   the server is running, but has not answered within"
 SET_UPS: dict[str, tuple[Any, Any, str]] = {
     "hangs after connect": (answer(connect=[stall()]), None, HANGS),
     "hangs after the request": (answer(before=[stall()]), None, HANGS),

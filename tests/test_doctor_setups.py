@@ -162,7 +162,7 @@ GOOD = {
         for name in ("vitalentum", "codelinkava")
     },
     "ai365vip": SetUp(("ok answer unverified", "ok stream"), provider="ai365vip", model=None),
-    "no list: 404": SetUp(("a GET returns 404", "so m is tried", "ok answer"), models=status(404)),
+    "no list: 404": SetUp(("a GET returns 404", "trying m", "ok answer"), models=status(404)),
     "no list: 405": SetUp(("a GET returns 405", "ok answer"), models=status(405)),
     "no list: 501": SetUp(("a GET returns 501", "ok answer"), models=status(501)),
     "list needs a permission": SetUp(
@@ -203,7 +203,7 @@ GOOD = {
         models=json_body({"data": [{"id": "text-embedding-3"}, {"id": "whisper-1"}, {"id": "m"}]}),
     ),
     "chooses a model that does not chat": SetUp(
-        ("note model m: 404", "→ n is tried", "ok answer complete"),
+        ("note model m: 404", "→ trying n instead", "ok answer complete"),
         model=None,
         reply=lambda request: STEADY if request.json()["model"] == "n" else NOWHERE,
     ),
@@ -248,17 +248,17 @@ GOOD = {
         reply=[repeat("1 ", pause(0.3))],
     ),
     "slow to start": SetUp(
-        ("note answer the server is there, but has not answered within", "is being loaded"),
+        ("note answer the server is running, but has not answered within", "is being loaded"),
         limit_s=SHORT_S,
         reply=[stall()],
     ),
     "slow to send headers": SetUp(
-        ("note answer the server is there, but has not answered within",),
+        ("note answer the server is running, but has not answered within",),
         limit_s=SHORT_S,
         reply=answer(before=[stall()]),
     ),
     "slow, with pings": SetUp(
-        ("note answer the server is there, but has not answered within",),
+        ("note answer the server is running, but has not answered within",),
         limit_s=SHORT_S,
         reply=[ping(0.05)],
     ),
@@ -524,12 +524,12 @@ BROKEN = {
         ("BAD key none is set → set OPENAI_API_KEY",), address="", path=""
     ),
     "silent server": SetUp(
-        ("BAD server it accepts connections, but answers nothing",),
+        ("BAD server it accepts connections, but answered neither",),
         limit_s=SHORT_S,
         everything=answer(before=[stall()]),
     ),
     "dripped headers": SetUp(
-        ("BAD server it accepts connections, but answers nothing",),
+        ("BAD server it accepts connections, but answered neither",),
         limit_s=SHORT_S,
         everything=answer(inside=[repeat(drip(b"X-Pad: 1\r\n"))]),
     ),

@@ -346,7 +346,7 @@ def test_no_rule_moves_on_after_the_first_word_or_the_total() -> None:
     ("move_on", "words"),
     [
         ("server", "not 'server'"),
-        (["busy"], "'busy' is no reason; there are content_filter, quota"),
+        (["busy"], "'busy' is not a reason; use content_filter, quota"),
         (3, "a list of reasons or a function of the error, not 3"),
     ],
 )

@@ -384,14 +384,14 @@ def test_tool_choice(choice: str) -> None:
     ("messages", "options", "message"),
     [
         ("Hi", {"n": 2}, "n must be 1"),
-        ("Hi", {"logit_bias": {}}, "logit_bias= cannot be honoured by Gemini's protocol"),
-        ("Hi", {"parallel_tool_calls": False}, "parallel_tool_calls=False cannot"),
-        ("Hi", {"stream": False}, "stream=False cannot"),
+        ("Hi", {"logit_bias": {}}, "logit_bias= is not supported by Gemini's protocol"),
+        ("Hi", {"parallel_tool_calls": False}, "parallel_tool_calls=False is not supported"),
+        ("Hi", {"stream": False}, "stream=False is not supported"),
         ("Hi", {"reasoning_effort": "x"}, "reasoning_effort must be one of"),
         ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is of type 'web_search'"),
         ("Hi", {"tool_choice": {"type": "custom"}}, "use toolConfig="),
         ("Hi", {"stop": 5}, "stop must be text, or a list"),
-        ("Hi", {"logprobs": 5}, "top_logprobs= is their number"),
+        ("Hi", {"logprobs": 5}, "top_logprobs= sets how many"),
         ("Hi", {"reasoning_effort": ["low"]}, "reasoning_effort must be one of"),
         ("Hi", {"reasoning_effort": "low", "thinkingConfig": {"thinkingBudget": 1}}, "give either"),
         ("Hi", {"generationConfig": "x"}, "generationConfig must be a dict, not str"),
@@ -409,18 +409,18 @@ def test_tool_choice(choice: str) -> None:
         ([{"role": "system", "content": "x"}], {}, "messages has only system messages"),
         ([{"role": "user", "content": "x", "parts": [{"text": "y"}]}], {}, "leave one empty"),
         ([{"role": "user", "content": "", "parts": ["y"]}], {}, r"\['parts'\] must be a list"),
-        ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "no dict"),
+        ([{"role": "assistant", "content": "", "parts": [{"functionCall": 1}]}], {}, "not a dict"),
         ([{"role": "tool", "name": 5, "content": "2"}], {}, "add it as 'name'"),
         ([{"role": "assistant", "content": "", "tool_calls": [CALL],
            "parts": [{"functionCall": {"name": "add", "id": []}}]},
-          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "that of no call"),
+          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "belongs to no call"),
         ([{"role": "user", "content": [{"type": "hologram"}]}], {},
          r"messages\[0\]\['content'\]\[0\] is of type 'hologram', which Gemini's protocol"),
         ([{"role": "tool", "tool_call_id": "t9", "content": "2"}], {},
-         r"messages\[0\]\['tool_call_id'\] is that of no call"),
+         r"messages\[0\]\['tool_call_id'\] belongs to no call"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_an_error(
+def test_what_is_not_supported_is_an_error(
     messages: Any, options: dict[str, Any], message: str
 ) -> None:
     """Before anything is sent, with the remedy."""
@@ -1024,5 +1024,5 @@ def test_role_of_its_own_form_is_the_assistant() -> None:
 
 
 def test_model_that_is_no_valid_text_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="no valid text"):
+    with pytest.raises(InvalidRequestError, match="not valid text"):
         Gemini("m\ud800", api_key="k").prepare("Hi")

@@ -140,7 +140,8 @@ LAYERS = [
     "providers.continuing",
     "providers.continuation_request providers.keywords",
     "providers.attempts providers.connections providers.headers",
-    "providers.validation providers.seams providers.watching providers.http_request",
+    "providers.validation providers.seams providers.watching providers.http_request "
+    "providers.custom_decoders",
     # async adapter
     "aio",
     "aio.typed_runs",

@@ -214,7 +214,7 @@ def test_options_usage_and_reasoning(tmp_path):
     ("option", "words"),
     [
         (("extra_body", "[1]"), "extra_body must be a JSON object"),
-        (("extra_body", "{"), "extra_body is no JSON"),
+        (("extra_body", "{"), "extra_body is not JSON"),
         (("timeout", "0"), "timeout\n  Input should be greater than 0"),
         (("retry", "0"), "retry\n  Input"),
         (("base_url", ""), "base_url"),

@@ -497,7 +497,7 @@ def test_web_server_that_ends_is_told():
         (["npx"], {"env": {"A": "a\0" + SECRET}}, "env['A'] cannot be"),
         (["npx"], {"env": "A=1"}, "env must be a dict"),
         (["http://localhost"], {"headers": {"A": SECRET + "\r\nB: 1"}}, "headers['A'] cannot be"),
-        (["npx"], {"cwd": "/no/such/folder"}, "cwd '/no/such/folder' is no folder"),
+        (["npx"], {"cwd": "/no/such/folder"}, "cwd '/no/such/folder' is not a folder"),
         (["npx"], {"prefix": 1}, "prefix must be a string"),
         (["npx"], {"timeout": None}, "timeout must be a number of seconds"),
         (["npx"], {"call_timeout": float("nan")}, "call_timeout must be a finite number"),

@@ -232,7 +232,7 @@ def test_stopped_does_not_print_the_text_of_the_model() -> None:
     """A script that ends with it would print it a second time, with its control characters."""
     stopped = pickle.loads(pickle.dumps(notebook.Stopped("a\x1b[2J")))
     assert stopped.partial == "a\x1b[2J"
-    assert str(stopped) == "the answer was stopped; what had arrived of it is in .partial"
+    assert str(stopped) == "the answer was stopped; what had arrived is in .partial"
 
 
 @pytest.mark.parametrize("value", ["x", None, ["x"]])

@@ -135,7 +135,7 @@ def test_mistake_is_an_error(ask: Ask) -> None:
         with pytest.raises(ollama.ResponseError, match="logprobs is not supported") as caught:
             ask("Hi", logprobs=True, stream=stream)
         assert caught.value.status_code == 400
-    with pytest.raises(ollama.ResponseError, match="this gateway loads no models"):
+    with pytest.raises(ollama.ResponseError, match="this gateway does not load models"):
         ask([])
 
 

@@ -237,9 +237,9 @@ def test_forms_of_options(options: dict[str, Any], field: str, value: Any) -> No
     ("content", "options", "message"),
     [
         ("Hi", {"n": 2}, "n must be 1"),
-        ("Hi", {"logit_bias": {}}, "logit_bias= cannot be honoured by Ollama's protocol"),
-        ("Hi", {"numctx": 1}, r"numctx= is no option of Ollama's protocol; .*options=\{…\}"),
-        ("Hi", {"tools": [TOOL], "tool_choice": "required"}, "only 'auto' and 'none' can"),
+        ("Hi", {"logit_bias": {}}, "logit_bias= is not supported by Ollama's protocol"),
+        ("Hi", {"numctx": 1}, r"numctx= is not an option of Ollama's protocol; .*options=\{…\}"),
+        ("Hi", {"tools": [TOOL], "tool_choice": "required"}, "use 'auto' or 'none'"),
         ("Hi", {"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls=False"),
         ("Hi", {"n": 0}, "n must be 1"),
         ("Hi", {"max_tokens": 5, "max_completion_tokens": 6}, "contradict each other"),
@@ -250,15 +250,23 @@ def test_forms_of_options(options: dict[str, Any], field: str, value: Any) -> No
         ("Hi", {"format": SCHEMA, "response_format": {"type": "json_object"}}, "contradict each"),
         ("Hi", {"stop": 5}, "stop must be text, or a list of texts"),
         ("Hi", {"top_logprobs": 2}, "needs logprobs=True"),
-        ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is no function"),
-        ("Hi", {"tools": [{"type": "function", "name": "f"}]}, r"tools\[0\] is no function"),
-        ("Hi", {"tools": [{"function": {"name": "f", "strict": True}}]}, "'strict'. cannot be"),
+        ("Hi", {"tools": [{"type": "web_search"}]}, r"tools\[0\] is not a function"),
+        ("Hi", {"tools": [{"type": "function", "name": "f"}]}, r"tools\[0\] is not a function"),
+        (
+            "Hi",
+            {"tools": [{"function": {"name": "f", "strict": True}}]},
+            "'strict'. is not supported",
+        ),
         ([{"type": "file", "file": "data:text/plain;base64,aGk="}], {}, "which Ollama's"),
         ([{"type": "file", "file": b"%PDF-1.7"}], {}, r"\[0\] is of type 'file', which Ollama's"),
-        ([{"type": "image", "image": "https://x/y.png"}], {}, "takes no address of an image"),
+        (
+            [{"type": "image", "image": "https://x/y.png"}],
+            {},
+            "does not accept the URL of an image",
+        ),
     ],
 )
-def test_what_cannot_be_honoured_is_an_error(
+def test_what_is_not_supported_is_an_error(
     content: Any, options: dict[str, Any], message: str
 ) -> None:
     """Before anything is sent, with the remedy."""

@@ -234,7 +234,7 @@ def test_shared(recorded):
         assert str(recorded(ScriptedProvider(), "shared").complete("Hi")) == "Hello!"
 @pytest.mark.parametrize("name", ["", "a/b", "../a", 3])
 def test_wrong_name(recorded, name):
-    with pytest.raises(ValueError, match="name must be that of a file"):
+    with pytest.raises(ValueError, match="name must be the name of a file"):
         recorded(ScriptedProvider(), name)
 """
 

@@ -159,7 +159,7 @@ def test_file_of_another_kind_stays_as_it_is(text: bytes, mode: Any, path: Path)
     """Its last line has no newline, as half a line of ours."""
     path.write_bytes(text)
     provider = ScriptedProvider(echo)
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         ask(Recorded(provider, path, mode))
     assert path.read_bytes() == text
     assert provider.requests == []
@@ -216,7 +216,7 @@ def test_wrong_line_is_named(name: str, path: Path) -> None:
     for read in (lambda: Recorded(ScriptedProvider(), path), lambda: list(read_recordings(path))):
         with pytest.raises(RecordingError) as caught:
             read()
-        assert f"line 2 of '{path}' is no recording: {reason}" in str(caught.value)
+        assert f"line 2 of '{path}' is not a recording: {reason}" in str(caught.value)
         assert "delete the line" in str(caught.value)
 
 

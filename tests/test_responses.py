@@ -316,8 +316,8 @@ def test_instructions_of_the_caller_stay() -> None:
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("Hi", {"stop": "x"}, "stop= cannot be honoured by the Responses API"),
-        ("Hi", {"seed": 1}, "seed= cannot"),
+        ("Hi", {"stop": "x"}, "stop= is not supported by the Responses API"),
+        ("Hi", {"seed": 1}, "seed= is not supported"),
         ("Hi", {"n": 2}, "n must be 1"),
         ("Hi", {"web_search_options": {}}, 'use tools='),
         ("Hi", {"input": []}, "pass the messages as the first argument"),
@@ -334,7 +334,7 @@ def test_instructions_of_the_caller_stay() -> None:
         ([{"type": "file", "file": b"RIFF\0\0\0\0WAVE"}], {}, "cannot carry; transcribe"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_an_error(
+def test_what_is_not_supported_is_an_error(
     content: Any, options: dict[str, Any], message: str
 ) -> None:
     """Before anything is sent, with the remedy."""
@@ -347,7 +347,7 @@ def test_what_cannot_be_honoured_is_an_error(
     ("message", "words"),
     [
         ({"role": "assistant", "content": [{"type": "file", "file": PNG}]},
-         "cannot carry; put it into a message of the user"),
+         "cannot carry; put it in a user message"),
         ({"role": "tool", "content": "2"}, r"messages\[0\]\['tool_call_id'\] must be the id"),
     ],
 )  # fmt: skip
@@ -805,7 +805,7 @@ def test_content_may_be_a_text() -> None:
     """So may its parts, but nothing else."""
     for content in ("Hello", ["Hello"]):
         assert decoded(item_done(0, type="message", content=content), completed())[0] == "Hello"
-    with pytest.raises(MalformedStream, match="a part is no object"):
+    with pytest.raises(MalformedStream, match="a part is not an object"):
         decoded(item_done(0, type="message", content=["Hello", 5]), completed())
 
 

@@ -199,7 +199,7 @@ def test_fault_of_a_call_is_told(name: str, number: int, work: Work) -> None:
         call, words = {
             "wrong arguments": (tool_call("work", {"round": "x"}, id="call_x"), "part: is missing"),
             "unknown": (tool_call("play", {}, id="call_x"), "there is no tool 'play'"),
-            "no JSON": (tool_call("work", "{oops", id="call_x"), "no JSON object"),
+            "no JSON": (tool_call("work", "{oops", id="call_x"), "not a JSON object"),
         }[name]
         rounds[number - 1][1] = call
         expected.remove((number, "a"))

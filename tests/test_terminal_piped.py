@@ -199,7 +199,7 @@ def test_pipe_that_stays_silent_is_not_waited_for() -> None:
         ) as process:
             assert process.stderr is not None
             assert process.stdout is not None
-            assert b"nothing came for two seconds" in process.stderr.readline()
+            assert b"nothing was piped in for two seconds" in process.stderr.readline()
             assert process.stdout.read() == b"ok\n"
             assert process.stdin is not None
             process.stdin.close()

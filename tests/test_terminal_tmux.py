@@ -169,7 +169,7 @@ def test_words_about_the_end_are_dim_in_a_chat(terminal: Terminal) -> None:
         terminal.type("Hi", "Enter")
         seen = terminal.wait("limit on its length (finish reason length)")
         terminal.type("C-d")
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("C-d")
         terminal.wait("exit code 0")
     assert seen.index("Hel") < seen.index("providers-sync: the answer was cut off")
@@ -330,7 +330,7 @@ def test_broken_answer_keeps_the_session_of_a_chat(terminal: Terminal) -> None:
         terminal.type("Two", "Enter")
         terminal.wait("complete: 1 chunk,")
         terminal.type("/quit", "Enter")
-        terminal.wait("Leave all the same? [y/N]")
+        terminal.wait("Leave anyway? [y/N]")
         terminal.type("y", "Enter")
         seen = terminal.wait("exit code 0")
     assert "Roses **are\n" in seen
@@ -381,7 +381,7 @@ def test_keys_pressed_before_the_question_are_no_answer(terminal: Terminal) -> N
         terminal.wait("Half")
         terminal.type("exit", "Enter", "y", "Enter")
         go_on.set()
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("n", "Enter")
         terminal.wait(lambda seen: "[y/N] n" in seen and at_prompt(seen))
 
@@ -447,7 +447,7 @@ def test_messages_of_several_lines_and_history(terminal: Terminal) -> None:
         sent = [request.json()["messages"][-1]["content"] for request in server.requests]
         terminal.wait(lambda seen: seen.count("ok.") == 3 and seen.rstrip().endswith(">"))
         terminal.type("C-d")
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("C-d")
         terminal.wait("exit code 0")
     assert sent == ["One \nline", "two\nlines", "two"]
@@ -476,7 +476,7 @@ def test_history_is_kept_and_private(terminal: Terminal, tmp_path: Path) -> None
         terminal.type("Remember me", "Enter")
         terminal.wait(lambda seen: "ok." in seen and seen.rstrip().endswith(">"))
         terminal.type("C-d")
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("C-d")
         terminal.wait("exit code 0")
         terminal.stop()

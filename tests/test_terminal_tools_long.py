@@ -62,7 +62,7 @@ def test_without_a_terminal_yes_is_needed(folder: Path, command: list[str], name
         tools = ("--tool", f"mine:{name}", "--tool", "mine:free")
         _, stderr = run(*command, *tools, url=server.url, stdin=b"Hi\n", code=1)
         assert server.requests == []
-    assert f"you cannot be asked about calls of {name}, as" in stderr
+    assert f"you cannot be asked about calls of {name}: " in stderr
     assert "--yes" in stderr
     assert len(stderr.splitlines()) == 1
 
@@ -284,7 +284,7 @@ def test_chat_asks_and_goes_on(folder: Path, terminal: Terminal) -> None:
         terminal.type("C-c")
         terminal.wait("Ctrl-D or /quit exits")
         terminal.type("C-d")
-        terminal.wait("all the same? [y/N]")
+        terminal.wait("anyway? [y/N]")
         terminal.type("C-d")
         seen = terminal.wait("exit code 0")
         assert told(server) == "3"

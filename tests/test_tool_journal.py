@@ -403,7 +403,7 @@ def test_a_full_disk_is_an_error_before_the_call(path: Path, journal: Journal) -
         journal.begin(SECOND, CALLS[1])
     assert journal.find(SECOND) is None
     assert path.read_bytes() == before
-    full = "File too large; a call of book has ended, which the next"
+    full = "File too large; a call of book has ended, but the next"
     with full_disk(len(before) + 20), pytest.raises(ToolError, match=full):
         journal.end(FIRST, "booked", False, 0)
     assert path.read_bytes() == before

@@ -213,15 +213,15 @@ def test_types_of_the_results() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ({"into": object()}, "no type"),
-        ({"into": "Recipe"}, "no type"),
-        ({"into": {"type": {1}}}, "no JSON schema"),
-        ({"into": {"type": "nonsense"}}, "no valid JSON schema"),
+        ({"into": object()}, "pydantic has no JSON schema for"),
+        ({"into": "Recipe"}, "not a type"),
+        ({"into": {"type": {1}}}, "not a JSON schema"),
+        ({"into": {"type": "nonsense"}}, "not a valid JSON schema"),
         ({"into": Recipe, "response_format": {"type": "json_object"}}, "response_format="),
         ({"into": Recipe, "repairs": -1}, "repairs"),
         ({"into": Recipe, "repairs": True}, "repairs"),
         ({"into": Recipe, "repairs": "2"}, "repairs"),
-        ({"into": Recipe, "skip_invalid": True}, "Recipe is no list"),
+        ({"into": Recipe, "skip_invalid": True}, "Recipe is not a list"),
         ({"into": list[int], "skip_invalid": 1}, "skip_invalid"),
         ({"repairs": 2}, "need into="),
         ({"skip_invalid": True}, "need into="),
@@ -242,7 +242,7 @@ def test_provider_refuses_what_belongs_to_a_call(name: str) -> None:
 
 def test_items_of_no_list_are_refused() -> None:
     stream = ScriptedProvider(GOOD).stream("Q", into=Recipe)
-    with pytest.raises(InvalidRequestError, match="Recipe is no list"):
+    with pytest.raises(InvalidRequestError, match="Recipe is not a list"):
         stream.items()  # type: ignore[misc]
     assert stream.value == PANCAKES
 

@@ -99,10 +99,10 @@ def test_items_of_a_mutable_set_are_validated() -> None:
 def test_items_of_different_types_are_refused_not_unvalidated(into: Any) -> None:
     provider = ScriptedProvider('{"items": [1, "x"]}')
     stream = provider.stream("Q", into=into)
-    with pytest.raises(InvalidRequestError, match="no one type of items"):
+    with pytest.raises(InvalidRequestError, match="no single item type"):
         stream.items()
     assert list(stream.value) == [1, "x"]
-    with pytest.raises(InvalidRequestError, match="no one type of items"):
+    with pytest.raises(InvalidRequestError, match="no single item type"):
         provider.stream("Q", into=into, skip_invalid=True)
 
 
@@ -118,7 +118,7 @@ def test_iterable_is_validated_at_once() -> None:
 @pytest.mark.parametrize(
     ("into", "words"),
     [
-        ("int", "is no type but a text"),
+        ("int", "is a string, not a type"),
         ([Item], r"for a list use list\[…\]"),
         (Item(n=1), "give the class, not an instance"),
     ],
@@ -164,9 +164,9 @@ def test_items_of_a_list_behind_a_reference_are_validated() -> None:
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ({"$ref": "#"}, "leads to itself"),
+        ({"$ref": "#"}, "points to itself"),
         ({"$schema": 5, "type": "object"}, r"\$schema must be text"),
-        ({"$ref": "http://127.0.0.1:9/schema.json"}, "leads outside it"),
+        ({"$ref": "http://127.0.0.1:9/schema.json"}, "points outside it"),
     ],
 )
 def test_odd_schemas_are_refused_clearly(schema: Any, words: str) -> None:

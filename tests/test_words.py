@@ -64,6 +64,59 @@ def test_no_file_uses_a_banned_word():
     assert list(banned_lines()) == []
 
 
+# --- texts that people see
+
+ODD_ENGLISH = re.compile(
+    r"(?<!there )\b(is|are) no (?!longer\b)[a-z]|\bknows? no\b|\b(is|are) that of\b|honoured"
+    r"|\bin silence\b|all the same\b|\bin line \{"
+)
+"""What a native speaker would not write: "text is no string", "it knows no tools", …"""
+
+
+def messages(tree: ast.Module) -> Iterator[str]:
+    """Yield the texts in a module that are no docstrings, with ``{}`` for what is filled in."""
+    comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+        if part is not node
+    }
+    for node in ast.walk(tree):
+        if id(node) in comments | parts:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values
+            )
+
+
+def test_messages_are_plain_english() -> None:
+    """Errors, warnings, notes and help texts."""
+    found = [f"{name}: {text}" for name, tree in modules() for text in messages(tree)]
+    assert len(found) > 1000
+    assert [text for text in found if ODD_ENGLISH.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_odd"),
+    [
+        ("raise TypeError('text is no string')", True),
+        ("raise TypeError(f'{name} is no string')", True),
+        ("'the error in line {}'.format(1)", True),
+        ("'there is no model'", False),
+        ("'it is no longer open'", False),
+        ("'a docstring is no message'", False),
+    ],
+)
+def test_odd_english_is_found(source: str, is_odd: bool) -> None:
+    texts = messages(ast.parse(source))
+    assert bool([text for text in texts if ODD_ENGLISH.search(text)]) == is_odd
+
+
 # --- names in the package
 
 

@@ -58,7 +58,10 @@ def run(
         return WRONG_INPUT
     with contextlib.closing(results):
         if not os.path.isfile(source) and os.path.exists(source):
-            _report(f"{source} is no regular file, but it is read twice: save it as a file first")
+            _report(
+                f"{source} is not a regular file, and it must be read twice: save it to a file "
+                "first"
+            )
             return WRONG_INPUT
         checked = _check(provider, source, options.get("template"), options.get("into"))
         if checked is None:

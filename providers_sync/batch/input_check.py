@@ -61,7 +61,7 @@ class InputCheck:
     def _mistake(self, row: Row) -> str | None:
         if (earlier := self._names.earlier(row)) is not None:
             name = shown_name(row.custom_id)
-            return f"custom_id {name} is that of row {earlier}: it must be unique"
+            return f"custom_id {name} is already used in row {earlier}: it must be unique"
         if row.error is not None:
             return str(row.error)
         provider = self._provider

@@ -98,15 +98,15 @@ def _csv(file: TextIO, path: str, delimiter: str = ",") -> Iterator[dict[str, st
             start = reader.line_num + 1
             if any(row.pop(None, ())):  # cells without a column
                 raise InvalidRequestError(
-                    f"the row that ends in line {reader.line_num} of {path} has more cells than "
-                    f"the {len(row)} columns: put a text that has a {_MARKS[delimiter]} into "
-                    "double quotes"
+                    f"the row that ends on line {reader.line_num} of {path} has more cells than "
+                    f"the {len(row)} columns: put text that contains a {_MARKS[delimiter]} "
+                    "in double quotes"
                 )
             yield row
     except csv.Error as error:
         raise InvalidRequestError(
-            f"the row that begins in line {start} of {path} cannot be read ({error}): a cell that "
-            "begins with a double quote ends with one, and has two for each one inside"
+            f"the row that begins on line {start} of {path} cannot be read ({error}): a cell that "
+            "begins with a double quote must end with one; write a double quote inside it twice"
         ) from error
 
 
@@ -141,8 +141,8 @@ def _json_file(file: TextIO, path: str) -> Iterator[Any]:
     else:
         if len(values) > 1 and all(isinstance(each, dict) and is_message(each) for each in values):
             raise InvalidRequestError(
-                f"{path} is one list of messages, but a .json file is a list of rows: put a "
-                "conversation into brackets of its own, and a prompt as text"
+                f"{path} is one list of messages, but a .json file is a list of rows: put each "
+                "conversation in its own brackets, and write a prompt as text"
             )
     yield from values
 
@@ -154,7 +154,8 @@ def _whole(lines: Iterable[str], path: str) -> str:
         size += len(line)
         if size > LINE_CHARACTERS:
             raise InvalidRequestError(
-                f"{path} is too large for one JSON array: make it .jsonl, with one value per line"
+                f"{path} is too large for one JSON array: use a .jsonl file, with one value per "
+                "line"
             )
     return "".join(read)
 

@@ -33,14 +33,14 @@ class ResultTable:
         self._path = path
         self._suffix = Path(path).suffix.lower()
         if self._suffix not in (*_DELIMITERS, _PARQUET):
-            raise InvalidRequestError(f"a table is .csv, .tsv or .parquet, not {path}")
+            raise InvalidRequestError(f"a table must be a .csv, .tsv or .parquet file, not {path}")
         if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
             raise InvalidRequestError(f"{path} is already the input or the ledger of this batch")
         folder = os.path.dirname(os.path.realpath(path))  # of its target, if it is a link
         if not os.access(folder, os.W_OK) or os.path.isdir(path):
-            raise InvalidRequestError(f"cannot write {path}: is there such a folder?")
+            raise InvalidRequestError(f"cannot write {path}: does its folder exist?")
         if os.path.exists(path) and not (os.access(path, os.W_OK) and os.path.isfile(path)):
-            raise InvalidRequestError(f"cannot write {path}: it is read-only, or no file")
+            raise InvalidRequestError(f"cannot write {path}: it is read-only or not a file")
         if self._suffix == _PARQUET:
             try:
                 import pandas  # noqa: F401

@@ -181,7 +181,7 @@ def _custom_id(value: Mapping[str, Any]) -> str | None:
         try:
             return str(custom_id)  # pandas makes numbers of them when reading a CSV
         except ValueError as error:
-            raise InvalidRequestError("custom_id has too many digits: make it text") from error
+            raise InvalidRequestError("custom_id has too many digits: write it as text") from error
     if not isinstance(custom_id, str):
         raise InvalidRequestError(f"custom_id must be text, not {type(custom_id).__name__}")
     return custom_id

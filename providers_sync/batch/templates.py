@@ -117,7 +117,7 @@ def _text(cell: Any, problem: str) -> str:
         text = None if value is None else cell_text(value)
     except Exception as error:  # of the cell's class
         kind = type(error).__name__
-        problem = problem.format(f"what cannot be made text ({kind})")
+        problem = problem.format(f"a value that cannot be written as text ({kind})")
         raise InvalidRequestError(problem) from error
     if text is None or is_blank(text):
         raise InvalidRequestError(

@@ -143,7 +143,9 @@ def _value(stream: TypedStream[Any]) -> Any:
 
 
 def _executor_error(error: BaseException) -> ProviderError:
-    return ProviderError(f"the executor accepts no more requests: {error or type(error).__name__}")
+    return ProviderError(
+        f"the executor does not accept any more requests: {error or type(error).__name__}"
+    )
 
 
 def _without_tracebacks(error: E) -> E:

@@ -13,9 +13,9 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
     """Add the files, and the options about rows, limits and the table."""
     add = command.add_argument
     add("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .json, or text, one per line")
-    add("output", metavar="OUT", help="the answers; also read, to resume")
-    add("--template", metavar="TEXT", help='the prompt of a row: "Translate: {column}"')
-    add("--table", metavar="FILE", help="write the results as .csv, .tsv or .parquet too")
+    add("output", metavar="OUT", help="the answers; run the same command again to resume")
+    add("--template", metavar="TEXT", help='the prompt for each row: "Translate: {column}"')
+    add("--table", metavar="FILE", help="also write the results as .csv, .tsv or .parquet")
     add(
         "--budget",
         metavar="N",
@@ -29,8 +29,8 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
         help='of a million tokens in and out: 0.15,0.60; "list": list prices, in US dollars',
     )
     add("--concurrency", metavar="N", type=int, default=8, help="requests at a time (default: 8)")
-    add("--rate", metavar="N", type=float, help="most requests per minute")
-    add("--skip-invalid", action="store_true", help="send the rest if some rows cannot be sent")
+    add("--rate", metavar="N", type=float, help="maximum requests per minute")
+    add("--skip-invalid", action="store_true", help="if some rows cannot be sent, send the rest")
 
 
 def check_limits(options: argparse.Namespace) -> None:

@@ -117,7 +117,7 @@ def batch(options: argparse.Namespace) -> int:
         request = parse_options(options.option, options.max_tokens)
         for name in NOT_PER_CALL:
             if name in request:
-                raise InvalidRequestError(f"-o {name}: this is no option of a request")
+                raise InvalidRequestError(f"-o {name}: this is not a request option")
         check_limits(options)
     if options.system is not None:
         request["system"] = options.system

@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     record.add_argument(
         "file",
         metavar="FILE",
-        help="takes the answer; replaces one to the same request",
+        help="where the answer is kept; replaces an earlier answer to the same request",
     )
     _add_ask(record)
     record.set_defaults(run=recordings.record)
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
         "replay",
         parents=[common],
         help="list, show or serve recorded answers",
-        description="Without a question, --number or --serve, list what the file has.",
+        description="Without a question, --number or --serve, list the answers in the file.",
         usage="%(prog)s FILE [question] [options]",
     )
     _add_replay(replay)
@@ -212,11 +212,13 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
 
 def _add_replay(command: argparse.ArgumentParser) -> None:
     """Add the arguments of ``replay``."""
-    command.add_argument("file", metavar="FILE", help="what `providers-sync record` has written")
+    command.add_argument(
+        "file", metavar="FILE", help="a file that `providers-sync record` has written"
+    )
     command.add_argument(
         "question",
         nargs="?",
-        help="answered from the file; provider, model and options must be as they were",
+        help="to be answered from the file, with the same options",
     )
     command.add_argument("--number", metavar="N", type=int, help="show the answer with this number")
     command.add_argument(
@@ -229,7 +231,9 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
         type=_port,
         help=f"port for --serve (default: {DEFAULT_PORT}); 0 picks a free port",
     )
-    command.add_argument("--paced", action="store_true", help="as slowly as the answer came")
+    command.add_argument(
+        "--paced", action="store_true", help="with the original timing of the answer"
+    )
     _add_provider(command)
     _add_request(command)
     _add_content(command)
@@ -241,7 +245,7 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
 def _add_provider(command: argparse.ArgumentParser, rows: str = "") -> None:
     """Add the options of ``ask``, ``chat`` and ``batch`` that select the provider and model."""
     _add_address(command)
-    default = "default: PROVIDERS_SYNC_MODEL, or the only one"
+    default = "default: PROVIDERS_SYNC_MODEL, or the only model"
     command.add_argument("--model", metavar="NAME", help=rows + default)
 
 
@@ -256,12 +260,12 @@ def _add_address(command: argparse.ArgumentParser) -> None:
         type=str.lower,
         choices=NAMES,
         metavar="NAME",
-        help="one that `providers-sync providers` lists",
+        help="a name that `providers-sync providers` lists",
     )
     command.add_argument(
         "--base-url",
         metavar="URL",
-        help="its address; alone: of a server of OpenAI's protocol",
+        help="address of the server (default protocol: OpenAI's)",
     )
 
 
@@ -274,9 +278,11 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="an option, such as temperature=0.2 (repeatable)",
+        help="a request option: temperature=0.2 (repeatable)",
     )
-    command.add_argument("--max-tokens", metavar="N", type=int, help="limit of the answer's length")
+    command.add_argument(
+        "--max-tokens", metavar="N", type=int, help="maximum length of the answer, in tokens"
+    )
 
 
 def _add_content(command: argparse.ArgumentParser) -> None:
@@ -287,7 +293,7 @@ def _add_content(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="send an image, PDF or sound, or its URL (repeatable)",
+        help="an image, PDF or sound file, or its URL (repeatable)",
     )
     _add_schema(command)
 
@@ -296,14 +302,14 @@ def _add_schema(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--schema",
         metavar="SCHEMA",
-        help='answer in JSON: "name, age int", or a schema\'s file',
+        help='answer in JSON: "name, age int", or a schema file',
     )
 
 
 def _add_display(command: argparse.ArgumentParser) -> None:
     """Add the options of ``ask`` and ``chat`` for the output."""
     command.add_argument(
-        "--plain", action="store_true", help="print plain text, do not render Markdown"
+        "--plain", action="store_true", help="print plain text instead of rendered Markdown"
     )
     command.add_argument(
         "--json", action="store_true", help="print events, one JSON object per line"
@@ -320,13 +326,13 @@ def _add_tools(command: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         action="append",
         default=[],
-        help="the model may call this function (repeatable)",
+        help="let the model call this function (repeatable)",
     )
     command.add_argument(
         "--mcp",
         metavar="SERVER",
         action="append",
         default=[],
-        help="and these tools: a URL or a command (repeatable)",
+        help="use the tools of this MCP server, a URL or a command",
     )
     command.add_argument("--yes", action="store_true", help="call tools without asking you")

@@ -138,8 +138,8 @@ def _serve(options: argparse.Namespace, exchanges: list[Exchange]) -> int:
     count = f"{len(exchanges)} recording{'s' if len(exchanges) > 1 else ''}"
     serve_script(
         RecordedAnswers(exchanges, paced=options.paced),
-        f"{one_line(options.file)} ({count}) is served",
-        "an equal request gets its recording, any other one the next in the file.",
+        f"Serving {one_line(options.file)} ({count})",
+        "a recorded request gets its own answer, any other request the next one in the file.",
         "127.0.0.1",
         DEFAULT_PORT if options.port is None else options.port,
     )

@@ -6,8 +6,16 @@ its protocol at the first call.
 
 from __future__ import annotations
 
-from .bodies import WholeBody
+from .bodies import BodyDecoder, WholeBody
 from .openai_chat import OpenAIDecoder
-from .parsing import WRONG_SHAPE, join_surrogates, parse_json
+from .parsing import WRONG_SHAPE, SurrogateJoiner, join_surrogates, parse_json
 
-__all__ = ["WRONG_SHAPE", "OpenAIDecoder", "WholeBody", "join_surrogates", "parse_json"]
+__all__ = [
+    "WRONG_SHAPE",
+    "BodyDecoder",
+    "OpenAIDecoder",
+    "SurrogateJoiner",
+    "WholeBody",
+    "join_surrogates",
+    "parse_json",
+]

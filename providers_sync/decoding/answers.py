@@ -63,12 +63,11 @@ class AnswerDecoder(BodyDecoder):
         raise NotImplementedError
 
     def _read_answer(self, answer: Any) -> None:
-        """Read a whole answer in JSON."""
-        raise NotImplementedError
+        """Read a whole answer in JSON, which comes in place of a stream."""
+        raise MalformedStream("the server sent one JSON document instead of a stream")
 
     def _finish(self) -> None:
         """Append what the end of a whole answer completes, but not its ``Finish``."""
-        raise NotImplementedError
 
     def _message_fields(self) -> dict[str, Any]:
         """Return what the protocol wants back with the next request, if anything."""

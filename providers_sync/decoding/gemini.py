@@ -151,7 +151,7 @@ class GeminiDecoder(EventsDecoder):
             else:
                 self._read_text(text)
         elif text is not None:
-            raise TypeError("text is no string")
+            raise TypeError("text is not a string")
         if not part.keys() <= PLAIN_KEYS:
             for key in part.keys() & _FILES:
                 self._read_file(part[key], key, is_thought)
@@ -183,7 +183,7 @@ class GeminiDecoder(EventsDecoder):
 
     def _read_counts(self, counts: dict[str, Any]) -> None:
         if not isinstance(counts, dict):
-            raise TypeError("usageMetadata is no object")
+            raise TypeError("usageMetadata is not an object")
         if not counts or counts == self._last_counts:  # most events repeat them
             return
         self._last_counts = counts

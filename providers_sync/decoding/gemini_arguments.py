@@ -79,7 +79,7 @@ class GrowingArguments:
         if isinstance(step, int) and step >= len(at):
             self._skipped += step - len(at)
             if step > len(at) + _SKIPPED or self._skipped > _ALL_SKIPPED:
-                raise MalformedStream(f"a call's arguments lack the items before the {step}th")
+                raise MalformedStream(f"a call's arguments lack the items before number {step}")
             at.extend([None] * (step + 1 - len(at)))
 
 
@@ -102,7 +102,7 @@ def _steps(path: str) -> list[int | str]:
         else:
             steps.append(name if quoted is None else _unquoted(quoted))
     if position < len(path) or not steps or isinstance(steps[0], int):
-        raise MalformedStream(f"the place of an argument cannot be read: {short_repr(path)}")
+        raise MalformedStream(f"the path of an argument cannot be read: {short_repr(path)}")
     return steps
 
 

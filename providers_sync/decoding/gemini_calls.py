@@ -46,7 +46,7 @@ class FunctionCall:
         """Add the arguments of a part."""
         arguments = piece.get("args")
         if arguments is not None and not isinstance(arguments, dict):
-            raise TypeError("args is no object")
+            raise TypeError("args is not an object")
         self._arguments.update(arguments or {})
         for part in piece.get("partialArgs") or ():
             self._growing = self._growing or GrowingArguments()

@@ -97,7 +97,7 @@ def _parts(value: Any, name: str) -> list[dict[str, Any]]:
 
 def _string(part: Any) -> str:
     if not isinstance(part, str):
-        raise TypeError("a part is no object")
+        raise TypeError("a part is not an object")
     return part
 
 

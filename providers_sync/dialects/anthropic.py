@@ -19,13 +19,13 @@ REFUSED = {
     "response_format": "use output_config.format",
     "max_completion_tokens": "use max_tokens",
     "stream_options": "it is not part of the protocol",
-    "mcp_servers": "this gateway calls no other servers",
-    "container": "this gateway runs no code",
-    "context_management": "this gateway edits no conversations",
-    "compaction": "this gateway edits no conversations",
+    "mcp_servers": "this gateway does not call other servers",
+    "container": "this gateway does not run code",
+    "context_management": "this gateway does not edit conversations",
+    "compaction": "this gateway does not edit conversations",
     "thread": "this gateway stores nothing: send the whole conversation as messages",
 }
-"""Fields that cannot be honoured, and the remedy."""
+"""Fields that are not supported, and the remedy."""
 NOT_OPTIONS = {
     *("model", "messages", "system", "stream", "stop_sequences", "tools", "tool_choice"),
     *("output_config", "output_format", "thinking", *REFUSED),

@@ -38,7 +38,8 @@ stream=False, include_usage=False, echoed={'alt': None, 'thoughts': True})
     model, _, method = call.rpartition(":")  # a model's name may have a colon, too
     if method not in METHODS:
         raise RequestError(
-            f"the gateway serves no method {method!r}; it serves {', '.join(METHODS)}", status=404
+            f"the gateway does not have the method {method!r}; it has {', '.join(METHODS)}",
+            status=404,
         )
     if alt not in (None, "json", "sse"):
         raise RequestError("alt must be json or sse")

@@ -121,7 +121,7 @@ class _ContentReader:
         call_id = self._calls.take(call_id, function)
         if not call_id:
             raise RequestError(
-                f"{name} is that of no call: the contents before it must have a functionCall "
+                f"{name} belongs to no call: the contents before it must have a functionCall "
                 f"named {function!r} for each response"
             )
         result = validation.check_object(response.get("response", {}), f"{name}.response")
@@ -191,7 +191,9 @@ def _file(part: dict[str, Any], name: str) -> dict[str, Any]:
     text = validation.check_text(fields.get(source), f"{name}.{source}")
     is_image = mime_type.startswith("image/") or (kind == "fileData" and not mime_type)
     if not is_image:
-        raise RequestError(f"{name}.mimeType must be that of an image: this gateway takes no other")
+        raise RequestError(
+            f"{name}.mimeType must be an image type: this gateway accepts no other files"
+        )
     if kind == "inlineData":
         # Google's own clients send the alphabet for URLs, and the service takes both.
         text = f"data:{mime_type};base64,{text.replace('-', '+').replace('_', '/')}"

@@ -56,7 +56,9 @@ def read_config(value: Any) -> tuple[dict[str, Any], bool]:
         config.get("responseModalities", []), f"{name}.responseModalities"
     )
     if any(each != "TEXT" for each in modalities):
-        raise RequestError(f"{name}.responseModalities must be TEXT: this gateway makes no other")
+        raise RequestError(
+            f"{name}.responseModalities must be TEXT: this gateway returns text only"
+        )
     response_format = _response_format(config, name)
     thinking, shows = _thinking(config.get("thinkingConfig", {}), f"{name}.thinkingConfig")
     return {**options, **response_format, **thinking}, shows
@@ -178,7 +180,7 @@ def _functions(value: Any) -> dict[str, dict[str, Any]]:
         ):
             function = _function(each, f"{name}[{j}]")
             if function["name"] in functions:
-                raise RequestError(f"{name}[{j}].name is that of another function too")
+                raise RequestError(f"{name}[{j}].name is already the name of another function")
             functions[function["name"]] = function
     return functions
 

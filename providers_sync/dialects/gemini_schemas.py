@@ -63,7 +63,9 @@ def _read_keyword(schema: dict[str, Any], key: str, value: Any, name: str) -> No
     elif key in UNCHANGED or key in REFERENCES:
         schema[REFERENCES.get(key, key)] = value
     elif key not in ("nullable", "propertyOrdering"):
-        raise RequestError(f"{name} is no keyword of Gemini's schemas: use a JSON schema instead")
+        raise RequestError(
+            f"{name} is not a keyword of Gemini's schemas: use a JSON schema instead"
+        )
 
 
 def _allow_null(schema: dict[str, Any]) -> None:

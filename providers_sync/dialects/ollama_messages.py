@@ -31,7 +31,7 @@ def read_messages(value: Any) -> Messages:
     messages = validation.check_list(value, "messages")
     if not messages:
         raise RequestError(
-            "messages must be a list with at least one message: this gateway loads no models"
+            "messages must be a list with at least one message: this gateway does not load models"
         )
     reader = _MessageReader()
     return [reader.read(each, f"messages[{i}]") for i, each in enumerate(messages)]

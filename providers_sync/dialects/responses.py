@@ -17,18 +17,18 @@ STORES_NOTHING = "this gateway stores nothing: send the whole conversation as in
 REFUSED = {
     "previous_response_id": STORES_NOTHING,
     "conversation": STORES_NOTHING,
-    "prompt": "this gateway stores no prompts: send the text as input",
+    "prompt": "this gateway does not store prompts: send the text as input",
     "background": "this gateway answers only while the client waits",
-    "max_tool_calls": "it limits tools of the server, of which this gateway has none",
+    "max_tool_calls": "it limits server-side tools, and this gateway has none",
     "messages": "use input",
     "response_format": "use text.format",
     "reasoning_effort": "use reasoning.effort",
     "verbosity": "use text.verbosity",
     "max_tokens": "use max_output_tokens",
     "max_completion_tokens": "use max_output_tokens",
-    "context_management": "this gateway compacts no conversations",
+    "context_management": "this gateway does not compact conversations",
 }
-"""Fields that cannot be honoured, and the remedy."""
+"""Fields that are not supported, and the remedy."""
 NOT_OPTIONS = {
     *REFUSED,
     *("model", "input", "instructions", "stream", "stream_options", "store", "include"),
@@ -60,7 +60,9 @@ def read_responses(body: Any) -> ChatRequest:
         if name == "message.output_text.logprobs":
             raise RequestError(f"include[{i}]: this gateway has no log probabilities")
     if fields.get("truncation") not in (None, "disabled"):
-        raise RequestError("truncation must be disabled: this gateway shortens no conversation")
+        raise RequestError(
+            "truncation must be disabled: this gateway does not shorten conversations"
+        )
     messages = _messages(fields.get("input"))
     if fields.get("instructions") is not None:
         content = validation.check_text(fields["instructions"], "instructions")
@@ -152,14 +154,14 @@ def _part(part: dict[str, Any], name: str) -> dict[str, Any]:
         return {"type": "refusal", "refusal": refusal}
     if kind == "input_image":
         if part.get("image_url") is None:
-            raise RequestError(f"{name}.image_url is missing: this gateway stores no files")
+            raise RequestError(f"{name}.image_url is missing: this gateway does not store files")
         image = {"url": validation.check_text(part["image_url"], f"{name}.image_url")}
         if part.get("detail") is not None:
             image["detail"] = validation.check_text(part["detail"], f"{name}.detail")
         return {"type": "image_url", "image_url": image}
     if kind == "input_file":
         if part.get("file_data") is None:
-            raise RequestError(f"{name}.file_data is missing: this gateway fetches no files")
+            raise RequestError(f"{name}.file_data is missing: this gateway does not fetch files")
         file = {"file_data": validation.check_text(part["file_data"], f"{name}.file_data")}
         if part.get("filename") is not None:
             file["filename"] = validation.check_text(part["filename"], f"{name}.filename")

@@ -22,8 +22,8 @@ NOT_SENT = {
     "audio": "this gateway answers in text",
     "functions": "use tools",
     "function_call": "use tool_choice",
-    "web_search_options": "this gateway searches no web",
-    "moderation": "this gateway moderates nothing",
+    "web_search_options": "this gateway does not search the web",
+    "moderation": "this gateway does not moderate",
 }
 """Options of chat completions that no answer of the gateway can honour, and the remedy."""
 

@@ -75,7 +75,7 @@ def _ask_models(examination: Examination, arrivals: Arrivals) -> Iterator[Findin
                 raise
             text = f"{examination.model}: {clean(str(error), examination)}"
             examination.model = examination.other_models.pop(0)
-            yield note("model", text, f"{examination.model} is tried")
+            yield note("model", text, f"trying {examination.model} instead")
 
 
 def _ask(examination: Examination, arrivals: Arrivals) -> None:
@@ -131,7 +131,7 @@ def _describe_answer(arrivals: Arrivals) -> Finding:
         return note(
             "answer",
             f"{arrivals.summary}, but empty{reason}",
-            f"a model may think longer than the {ANSWER_TOKENS} tokens of this question",
+            f"a model may need more than the {ANSWER_TOKENS} tokens that this question allows",
         )
     return ok("answer", f"{arrivals.summary}: {len(arrivals.text)} characters")
 
@@ -180,12 +180,11 @@ def _explain_timeout(
     if examination.has_responded or arrivals.headers:
         return note(
             "answer",
-            f"the server is there, but has not answered within {seconds} yet",
+            f"the server is running, but has not answered within {seconds}",
             _SLOW_ADVICE,
         )
     return wrong(
         "server",
-        "it accepts connections, but answers nothing, neither a GET nor the question, "
-        f"within {seconds}",
-        "check that the port is that of the API, and whether the server is overloaded or stuck",
+        f"it accepts connections, but answered neither a GET nor the question within {seconds}",
+        "check that it is the API's port, and whether the server is overloaded or stuck",
     )

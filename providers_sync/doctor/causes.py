@@ -31,7 +31,7 @@ BUSY_ADVICE = "the server is too busy: try again later, or use another model"
 MODEL_ADVICE = "check the model's name (--model)"
 CUT_ADVICE = "check for a proxy with a time limit, or try again"
 CREDIT_ADVICE = "add credit, or raise the limit, with the provider"
-READY_ADVICE = "the server is well, but not ready: try again in a minute"
+READY_ADVICE = "the server is running, but not ready yet: try again in a minute"
 SHOWN_MODELS = 8
 _NO_MODEL = re.compile(
     r"(model|deployment).?not.?found|(unknown|invalid|no such) model"
@@ -71,7 +71,7 @@ def explain_error(error: ProviderError, examination: Examination) -> Finding:
         return _explain_tunnel(refusal, examination)
     if speaks_tls(examination):
         return _explain_plain(examination)
-    advice = bypass_advice(examination) or "check that the port is that of the API"
+    advice = bypass_advice(examination) or "check that it is the API's port"
     return wrong("server", text, advice)
 
 

@@ -72,7 +72,7 @@ def _check_error(error: ProviderError, examination: Examination) -> Iterator[Fin
     if not isinstance(examination.provider, ListsModels):
         return
     if examination.model:
-        yield note("model", f"the server lists no models, so {examination.model} is tried")
+        yield note("model", f"the server lists no models; trying {examination.model}")
     else:
         yield _explain_without_question(error, examination)
         examination.is_over = True
@@ -118,7 +118,7 @@ def _model(examination: Examination) -> Finding:
     if examination.model is None:
         return wrong("model", "none given, and the server lists none", "use --model NAME")
     if not names:
-        return note("model", f"the server lists no models, so {examination.model} is tried")
+        return note("model", f"the server lists no models; trying {examination.model}")
     if examination.model in names:
         return ok("model", f"the server lists {examination.model}")
     listed = shown_models(names)

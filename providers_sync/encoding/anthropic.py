@@ -217,7 +217,7 @@ def _translate_tool_choice(options: dict[str, Any]) -> None:
         not isinstance(own, Mapping) or own.get("type") not in _CHOICES
     ):
         raise InvalidRequestError(
-            f"tool_choice of this form cannot be honoured by {_PROTOCOL}: use 'auto', 'none', "
+            f"tool_choice of this form is not supported by {_PROTOCOL}: use 'auto', 'none', "
             "'required', or name a function"
         )
     parallel = options.pop("parallel_tool_calls", None)
@@ -233,7 +233,7 @@ def _translate_format(options: dict[str, Any]) -> None:
         return
     if answer.kind == "json_object":
         raise InvalidRequestError(
-            f"response_format of type 'json_object' cannot be honoured by {_PROTOCOL}: use "
+            f"response_format of type 'json_object' is not supported by {_PROTOCOL}: use "
             "'json_schema' with a schema"
         )
     del options["response_format"]

@@ -113,7 +113,7 @@ def _own_parts(message: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(parts, (list, tuple)) or not all(isinstance(p, Mapping) for p in parts):
         raise InvalidRequestError(f"{name}['parts'] must be a list of dicts, as Gemini has them")
     if not all(isinstance(part.get("functionCall", {}), Mapping) for part in parts):
-        raise InvalidRequestError(f"{name}['parts'] has a 'functionCall' that is no dict")
+        raise InvalidRequestError(f"{name}['parts'] has a 'functionCall' that is not a dict")
     if message["role"] != "assistant" and message.get("content"):
         raise InvalidRequestError(
             f"{name} has both 'content' and 'parts', which is Gemini's own form: leave one empty"
@@ -146,7 +146,7 @@ def _result(
     function = message.get("name") if call is None else call.function
     if not function or not isinstance(function, str):
         raise InvalidRequestError(
-            f"{name}['tool_call_id'] is that of no call in the messages before it: Gemini needs "
+            f"{name}['tool_call_id'] belongs to no call in the messages before it: Gemini needs "
             "the name of the function; add it as 'name'"
         )
     texts, files = [], []

@@ -60,10 +60,10 @@ def translate_options(options: dict[str, Any], model: str) -> dict[str, Any]:
     options = {name: value for name, value in options.items() if value is not None}
     check_one_answer(options)
     if options.get("stream") is False:
-        raise InvalidRequestError("stream=False cannot be honoured: this address always streams")
+        raise InvalidRequestError("stream=False is not supported: this address always streams")
     refuse(options, _NO_EQUIVALENT, _PROTOCOL)
     if options.pop("parallel_tool_calls", None) is False:
-        raise InvalidRequestError(f"parallel_tool_calls=False cannot be honoured by {_PROTOCOL}")
+        raise InvalidRequestError(f"parallel_tool_calls=False is not supported by {_PROTOCOL}")
     config = _config(options, model)
     if config:
         options["generationConfig"] = config
@@ -78,7 +78,7 @@ def _config(options: dict[str, Any], model: str) -> dict[str, Any]:
     _translate_format(options, config)
     names = dict.fromkeys(config, "response_format")
     if not isinstance(options.get("logprobs", False), bool):
-        raise InvalidRequestError("logprobs must be True or False; top_logprobs= is their number")
+        raise InvalidRequestError("logprobs must be True or False; top_logprobs= sets how many")
     if (limit := one_of(options, "max_tokens", "max_completion_tokens")) is not None:
         options["max_tokens"] = limit
     if (stop := stop_sequences(options)) is not None:
@@ -115,9 +115,7 @@ def _thinking(effort: object, model: str, given: dict[str, Any]) -> dict[str, An
             f"reasoning_effort must be one of {', '.join(_BUDGETS)} for {_PROTOCOL}"
         )
     if "thinkingBudget" in given or "thinkingLevel" in given:
-        raise InvalidRequestError(
-            "give either reasoning_effort= or the amount that thinkingConfig= has"
-        )
+        raise InvalidRequestError("give either reasoning_effort= or the amount in thinkingConfig=")
     if is_since_3(model) and effort in _LEVELS:
         return {"thinkingLevel": effort, "includeThoughts": True, **given}
     budget = _BUDGETS[effort]
@@ -148,7 +146,7 @@ def _translate_tools(options: dict[str, Any]) -> None:
     choice = tool_choice_of(options)
     if choice is None and options.get("tool_choice") is not None:
         raise InvalidRequestError(
-            f"tool_choice of this form cannot be honoured by {_PROTOCOL}: use toolConfig="
+            f"tool_choice of this form is not supported by {_PROTOCOL}: use toolConfig="
         )
     options.pop("tool_choice", None)
     calling: dict[str, Any] = {}

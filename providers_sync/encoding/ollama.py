@@ -135,7 +135,7 @@ def _image(file: File | None, part: Mapping[str, Any], name: str) -> str:
         raise cannot_carry(part, name, _PROTOCOL, "it takes text and images")
     if file.data is None:
         raise InvalidRequestError(
-            f"{name}: Ollama takes no address of an image; download it, and pass it as a "
+            f"{name}: Ollama does not accept the URL of an image; download it, and pass it as a "
             "pathlib.Path or bytes"
         )
     return file.data
@@ -158,13 +158,13 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
     _translate_effort(options)
     _translate_format(options)
     if options.get("top_logprobs") and not options.get("logprobs"):
-        raise InvalidRequestError("top_logprobs= needs logprobs=True beside it")
+        raise InvalidRequestError("top_logprobs= needs logprobs=True as well")
     body |= _tools(options)
     body |= {name: options.pop(name) for name in _FIELDS if name in options}
     model_options = {name: options.pop(name) for name in _MODEL_OPTIONS if name in options}
     own = options.pop("options", {})
     if not isinstance(own, Mapping):
-        raise InvalidRequestError("options must be a dict of options of the model")
+        raise InvalidRequestError("options must be a dict of model options")
     for name in own.keys() & model_options.keys():
         if own[name] != model_options[name]:
             raise contradiction(f"options['{name}']", name)
@@ -175,9 +175,9 @@ def translate_options(options: dict[str, Any]) -> dict[str, Any]:
         name = min(options)
         meant = similar_option(name, "OllamaOptions")
         raise InvalidRequestError(
-            f"{name}= is no option of {_PROTOCOL}; "
-            + (f"did you mean {meant!r}? One" if meant else "one")
-            + " of a model goes into options={…}, a field of the body into extra_body={…}"
+            f"{name}= is not an option of {_PROTOCOL}; "
+            + (f"did you mean {meant!r}? A" if meant else "a")
+            + " model option goes into options={…}, a field of the body into extra_body={…}"
         )
     return body
 
@@ -190,22 +190,22 @@ def _tools(options: dict[str, Any]) -> dict[str, Any]:
     mode = choice.mode if choice else None
     if given is not None and mode not in ("auto", "none"):
         raise InvalidRequestError(
-            f"tool_choice={given!r} cannot be honoured by {_PROTOCOL}: only 'auto' and 'none' can"
+            f"tool_choice={given!r} is not supported by {_PROTOCOL}: use 'auto' or 'none'"
         )
     if options.pop("parallel_tool_calls", True) is False and tools:
-        raise InvalidRequestError(f"parallel_tool_calls=False cannot be honoured by {_PROTOCOL}")
+        raise InvalidRequestError(f"parallel_tool_calls=False is not supported by {_PROTOCOL}")
     return {"tools": tools} if tools and mode != "none" else {}
 
 
 def _tool(function: Function | None, tool: Any, name: str) -> dict[str, Any]:
     if function is None:
         raise InvalidRequestError(
-            f"{name} is no function, and {_PROTOCOL} has no other tools: use "
+            f"{name} is not a function, and {_PROTOCOL} has no other tools: use "
             '{"type": "function", "function": {…}}'
         )
     if function.strict:
         raise InvalidRequestError(
-            f"{name}['function']['strict'] cannot be honoured by {_PROTOCOL}: leave it out"
+            f"{name}['function']['strict'] is not supported by {_PROTOCOL}: leave it out"
         )
     return {"type": "function", "function": tool["function"]}
 

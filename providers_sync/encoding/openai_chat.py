@@ -81,12 +81,14 @@ def _file_part(file: File, name: str) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": file.data_url}}
     if file.data is None:
         raise InvalidRequestError(
-            f"{name}: chat completions take only images by their address; download the file, and "
+            f"{name}: chat completions accept only images by URL; download the file, and "
             "pass it as a pathlib.Path or bytes"
         )
     if file.kind == "audio":
         if file.media_type not in _FORMATS:
-            raise InvalidRequestError(f"{name} must be WAV or MP3: chat completions take no other")
+            raise InvalidRequestError(
+                f"{name} must be WAV or MP3: chat completions accept no other sound"
+            )
         audio = {"data": file.data, "format": _FORMATS[file.media_type]}
         return {"type": "input_audio", "input_audio": audio}
     return {"type": "file", "file": {"filename": file.name, "file_data": file.data_url}}

@@ -127,7 +127,7 @@ def response_format_of(options: Mapping[str, Any]) -> ResponseFormat | None:
 def check_one_answer(options: Mapping[str, Any]) -> None:
     """Raise ``InvalidRequestError`` if ``n`` asks for several answers, or none."""
     if options.get("n") not in (None, 1):
-        raise InvalidRequestError("n must be 1: a stream carries one answer; send several requests")
+        raise InvalidRequestError("n must be 1: a stream has one answer; send several requests")
 
 
 def one_of(options: dict[str, Any], *names: str) -> Any:
@@ -185,5 +185,5 @@ def refuse(options: Mapping[str, Any], names: Mapping[str, str], protocol: str) 
     for name, remedy in names.items():
         if options.get(name) is not None and options[name] is not False:
             raise InvalidRequestError(
-                f"{name}= cannot be honoured by {protocol}" + (f": {remedy}" if remedy else "")
+                f"{name}= is not supported by {protocol}" + (f": {remedy}" if remedy else "")
             )

@@ -127,7 +127,7 @@ def _call(call: Any, name: str) -> SentCall:
         call_id, function_name = str(call["id"]), str(function["name"])
     except (TypeError, LookupError, AttributeError) as error:
         raise InvalidRequestError(
-            f"{name} is no tool call: it must have an id and a function with a name and "
+            f"{name} is not a tool call: it must have an id and a function with a name and "
             f"arguments: {error!r}"
         ) from error
     return SentCall(
@@ -143,7 +143,7 @@ _NOT_PORTABLE = {
     "parts": "Gemini's own form; use 'content' here",
     "output": "the Responses API's own form; use 'content' here",
     "images": "Ollama's own form; use parts of 'content' here",
-    "audio": "known to chat completions only; send its transcript as 'content'",
+    "audio": "supported by chat completions only; send its transcript as 'content'",
     "function_call": "OpenAI's old form; use 'tool_calls'",
 }
 """Fields of messages that only their own protocol knows: without them, something would be lost."""

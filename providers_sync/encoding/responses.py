@@ -141,7 +141,7 @@ def _part(part: Mapping[str, Any], name: str, role: str) -> Mapping[str, Any]:
     if value is None:
         raise cannot_carry(part, name, _PROTOCOL)
     if role == "assistant":
-        remedy = "put it into a message of the user"
+        remedy = "put it in a user message"
         raise cannot_carry(part, name, f"an assistant's message in {_PROTOCOL}", remedy)
     return _file(value, part, name)
 

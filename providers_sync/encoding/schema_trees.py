@@ -104,7 +104,7 @@ def target_of(reference: Any, root: Mapping[str, Any]) -> Any:
     """Return what ``#/…`` stands for. Raises ``InvalidRequestError`` if there is nothing."""
     if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
         raise InvalidRequestError(
-            f"schema has the reference {reference!r:.200}, which leads outside it: put the "
+            f"schema has the reference {reference!r:.200}, which points outside it: put the "
             "definition into its '$defs', and refer to it with '#/$defs/…'"
         )
     value: Any = root
@@ -116,7 +116,8 @@ def target_of(reference: Any, root: Mapping[str, Any]) -> Any:
             value = value[key]
         else:
             raise InvalidRequestError(
-                f"schema has the reference {reference!r:.200}, which leads nowhere: add {key!r:.80}"
+                f"schema has the reference {reference!r:.200}, which points to nothing: add "
+                f"{key!r:.80}"
             )
     return value
 
@@ -212,7 +213,7 @@ def _check_chain(reference: Any, root: Mapping[str, Any]) -> None:
             return
         target = target_of(target["$ref"], root)
     raise InvalidRequestError(
-        f"schema has the reference {reference!r:.200}, which leads to itself, or to too many "
+        f"schema has the reference {reference!r:.200}, which points to itself, or to too many "
         "others: refer to a definition that has a type"
     )
 

@@ -40,10 +40,12 @@ class ModelOptions(llm.Options):
     temperature: float | None = _option("How random the answer is.")
     top_p: float | None = _option("The share of the likeliest tokens that the model chooses from.")
     max_tokens: int | None = _option("The limit of the answer, in tokens.")
-    stop: list[str] | str | None = _option("A text that ends the answer, or a JSON list of texts.")
+    stop: list[str] | str | None = _option(
+        "Text that ends the answer, or a JSON list of such texts."
+    )
     seed: int | None = _option("The same seed may give the same answer.")
     reasoning_effort: str | None = _option(
-        "How much the model reasons: low, medium, high, or what it knows."
+        "How much the model reasons: low, medium, high, or another value that it knows."
     )
     timeout: float | None = _option(
         "Seconds for the whole answer, over all attempts; 600 by default.", gt=0

@@ -89,7 +89,7 @@ def _json_object(value: dict[str, Any] | str) -> dict[str, Any]:
     try:
         value = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"extra_body is no JSON: {error}") from error
+        raise InvalidRequestError(f"extra_body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequestError('extra_body must be a JSON object such as {"top_k": 5}')
     return value

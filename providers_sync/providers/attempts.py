@@ -31,7 +31,7 @@ Readings = Generator[Reading, None, None]
 
 Amend = Callable[[dict[str, Any], APIStatusError], Union[dict[str, Any], None]]
 """Returns another body to try than the one that the server has rejected, or ``None``."""
-_TEXT_TYPES = ("", "application/octet-stream", "application/x-ndjson")
+_TEXT_TYPES = ("", "application/octet-stream")
 
 
 class AttemptLoop:
@@ -331,5 +331,5 @@ def _check_content_type(
         raise MalformedStream(
             f"{response.url} sent a web page instead of an answer; check base_url"
         )
-    if not (kind.startswith("text/") or kind.endswith("json") or kind in _TEXT_TYPES):
+    if not (kind.startswith("text/") or "json" in kind or kind in _TEXT_TYPES):
         raise MalformedStream(f"{response.url} sent {kind} instead of an answer; check base_url")

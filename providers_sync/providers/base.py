@@ -15,10 +15,11 @@ from ..errors import APIStatusError, InvalidRequestError
 from ..messages import to_messages, with_system
 from ..returned_messages import with_returned_fields
 from ..stream import CancelToken, PreparedCall, Source
-from ..types import Decoder, Messages, Prompt
+from ..types import AnyDecoder, Messages, Prompt
 from .attempts import Amend, AttemptLoop
 from .calls import NOT_PER_CALL
 from .continuation_request import BrokenAnswer, ContinuationRequest, resuming
+from .custom_decoders import checked
 from .http_request import HTTPRequest
 from .runs import Runs
 from .settings import ProviderSettings
@@ -101,7 +102,10 @@ class Provider(Runs, ProviderSettings):
             InvalidRequestError: For what the protocol cannot carry; it names the item and the
                 remedy.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} needs a method body(messages, model, options) that "
+            "returns the JSON body of a request, a dict"
+        )
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
         """Return a body to try instead of one that the server rejected, or ``None``.
@@ -112,7 +116,7 @@ class Provider(Runs, ProviderSettings):
         """
         return None
 
-    def decoder(self, content_type: str = "") -> Decoder:
+    def decoder(self, content_type: str = "") -> AnyDecoder:
         """Return a new decoder of one response's body.
 
         Args:
@@ -153,15 +157,19 @@ class Provider(Runs, ProviderSettings):
         )
 
         def make_body(turns: Messages, options: dict[str, Any]) -> dict[str, Any]:
-            body = copy_context().run(self.body, turns, model_name, dict(options))
-            return build_body(body, extra) if extra else body
+            body: Any = copy_context().run(self.body, turns, model_name, dict(options))
+            if not isinstance(body, dict):
+                raise InvalidRequestError(
+                    f"{type(self).__name__}.body() must return a dict, not {type(body).__name__}"
+                )
+            return build_body(body, extra)
 
         amended: Amend = self.amended
-        decoder: Callable[[str], Decoder] = self.decoder
+        decoder = make_decoder = checked(self.decoder)
         if broken is not None:
             asked = ContinuationRequest(broken, turns, lambda turns: make_body(turns, merged))
             body, amended = asked.first_body(self.takes_prefix), asked.amended_after(self.amended)
-            decoder = asked.decoder_of(self.decoder)
+            decoder = asked.decoder_of(make_decoder)
         elif schema is None:
             body = make_body(turns, merged)
         else:
@@ -169,7 +177,7 @@ class Provider(Runs, ProviderSettings):
 
             typed = SchemaRequest(schema, self.schema_mode, turns, merged, make_body)
             body, amended = typed.first_body(), typed.amended_after(self.amended)
-            decoder = typed.decoder_of(self.decoder)
+            decoder = typed.decoder_of(make_decoder)
         hint = "; ".join(filter(None, [self._hint, self._checked_names(options)]))
         request = HTTPRequest("POST", url, validate_headers(headers), body, decoder, hint)
         source: Source = self._attempt_loop(request, retry, attempts, amended, model_name)

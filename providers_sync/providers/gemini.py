@@ -102,7 +102,7 @@ class Gemini(GeminiCalls):
         try:
             return f"/{folder}/{quote(name, safe='@')}:streamGenerateContent?alt=sse"
         except UnicodeEncodeError as error:
-            raise InvalidRequestError(f"model is no valid text: {model!r}") from error
+            raise InvalidRequestError(f"model is not valid text: {model!r}") from error
 
     def body(self, messages: Messages, model: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the body: system messages in ``systemInstruction``, the rest as contents.

@@ -31,7 +31,7 @@ def ask_for_key(function: Callable[[], str]) -> str:
     except Exception as error:
         # Not its text, which may quote a secret of the caller's.
         kind = type(error).__name__
-        raise ProviderError(f"the api_key function raised {kind}; its cause tells more") from error
+        raise ProviderError(f"the api_key function raised {kind}; see its cause") from error
     if inspect.iscoroutine(key):
         key.close()  # otherwise Python warns that nobody has awaited it
         raise ProviderError("the api_key function must not be async: let it return the key itself")

@@ -97,7 +97,7 @@ def url_of_host(host: str) -> str:
         port = parts.port or (_PORTS.get(scheme, _PORT) if separator else _PORT)
     except ValueError:  # which may quote a password
         raise InvalidRequestError(
-            "OLLAMA_HOST is no address such as box:11434, https://box or [::1]:11434"
+            "OLLAMA_HOST must be an address such as box:11434, https://box or [::1]:11434"
         ) from None
     name = _ANY_ADDRESS.get(name, name)
     name = f"[{name}]" if ":" in name else name

@@ -49,7 +49,7 @@ class ProviderSettings:
     """The settings of a ``Provider``, its base class; see there."""
 
     # The interface of the published classes.
-    url: ClassVar[str]
+    url: ClassVar[str] = ""
     """The published address of the service."""
     working: ClassVar[bool] = True
     """Whether the public service exists."""
@@ -61,7 +61,7 @@ class ProviderSettings:
     """The supported models; empty if any name is accepted."""
     model_aliases: ClassVar[dict[str, str]] = {}
     """Other names of the models, and what is sent for each."""
-    api_endpoint: ClassVar[str]
+    api_endpoint: ClassVar[str] = ""
     """The protocol's path, appended to ``base_url``."""
 
     model: str | None = None
@@ -74,10 +74,10 @@ class ProviderSettings:
     """The ``TypedDict`` of ``options`` that has the options; empty: any name is taken as it is."""
     sends_model: ClassVar[bool] = True
     """False if the protocol has no field for the model's name."""
-    default_base_url: ClassVar[str]
-    """The vendor's address, to which ``api_endpoint`` is added."""
-    base_url_variable: ClassVar[str]
-    """The environment variable that replaces it."""
+    default_base_url: ClassVar[str] = ""
+    """The vendor's address, to which ``api_endpoint`` is added; empty if there is none."""
+    base_url_variable: ClassVar[str] = ""
+    """The environment variable that may hold another address; empty if there is none."""
     vendor_urls: ClassVar[tuple[str, ...]] = ()
     """Other addresses of the vendor, which may receive the environment's key too."""
     api_key_variable: str | None = None
@@ -116,7 +116,7 @@ class ProviderSettings:
         )
         self.model = model
         address = find_setting(base_url, "base_url", None) or self.environment_url()
-        self.base_url = validate_url(*address) if address else self.default_base_url
+        self.base_url = validate_url(*address) if address else self._default_url()
         self._uses_default_url = address is None
         self._api_key = self._find_api_key(api_key)
         self._extra_headers = headers
@@ -137,6 +137,15 @@ class ProviderSettings:
         if hint:
             option_hints.warn_of(hint)
         return hint
+
+    @classmethod
+    def _default_url(cls) -> str:
+        if not cls.default_base_url:
+            raise InvalidRequestError(
+                f"{cls.__name__} needs an address: pass base_url=, or give the class a "
+                "default_base_url"
+            )
+        return cls.default_base_url
 
     @classmethod
     def environment_url(cls) -> tuple[str, str] | None:
@@ -191,8 +200,7 @@ class ProviderSettings:
         """
         if callable(argument):
             return validate_key_function(argument)
-        # A custom provider may have no default address.
-        trusted = {getattr(self, "default_base_url", None), *self.vendor_urls}
+        trusted = {self.default_base_url, *self.vendor_urls}
         if found := self.environment_url():
             trusted.add(found[0].rstrip("/"))
         variable = self.api_key_variable if self.base_url in trusted else None
@@ -259,7 +267,7 @@ class ProviderSettings:
         variable = self.api_key_variable
         if variable and os.environ.get(variable):
             return (
-                f"no key was sent: that in {variable} goes only to the vendor's own address; "
+                f"no key was sent: the key in {variable} goes only to the vendor's own address; "
                 "to send it to this one, pass it as api_key="
             )
         return "no key was set: use api_key=" + (f" or {variable}" if variable else "")

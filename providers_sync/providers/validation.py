@@ -126,7 +126,7 @@ def validate_header_value(name: str, value: object) -> None:
         value.encode("latin-1")
     except UnicodeEncodeError:
         raise InvalidRequestError(
-            f"{name} contains characters outside Latin-1, which no header can carry"
+            f"{name} contains characters outside Latin-1, which a header cannot contain"
         ) from None
 
 
@@ -180,7 +180,7 @@ def validate_cert(cert: object) -> str | tuple[str, str] | None:
     names = [str(os.fspath(path)) for path in paths]
     for name in names:
         if not os.path.isfile(name):
-            raise InvalidRequestError(f"cert must name existing files; {name!r} is none")
+            raise InvalidRequestError(f"cert must name existing files; {name!r} is not one")
     try:
         # Without the function, OpenSSL would ask for the password on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(names[0], names[-1], _no_password)

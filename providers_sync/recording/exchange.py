@@ -267,14 +267,14 @@ class Exchange:
 
 def _ids(value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise ValueError("replaces is no list of ids")
+        raise ValueError("replaces is not a list of ids")
     return [str(each) for each in value]
 
 
 def _time(value: Any) -> float:
     seconds = float(value)
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{seconds} is no time")
+        raise ValueError(f"{seconds} is not a time")
     return seconds
 
 

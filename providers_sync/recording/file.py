@@ -62,7 +62,7 @@ def _read(file: BinaryIO, name: str, number: int) -> Iterator[tuple[bytes, Excha
                 if _is_begun(line):  # its writer has died, or still writes
                     return
                 raise RecordingError(
-                    f"line {number} of {name!r} is no recording: {error}; delete the line"
+                    f"line {number} of {name!r} is not a recording: {error}; delete the line"
                 ) from error
         yield line, exchange
         number += 1
@@ -101,7 +101,7 @@ class RecordingFile:
         if not os.path.isdir(folder):
             reason = f"create the folder {folder!r} first"
         elif not os.path.exists(self.path):
-            reason = "" if os.access(folder, os.W_OK) else "its folder may not be written"
+            reason = "" if os.access(folder, os.W_OK) else "its folder is not writable"
         elif not os.path.isfile(self.path):
             reason = "it is not a regular file"
         elif not os.access(self.path, os.W_OK | os.R_OK):
@@ -210,7 +210,9 @@ class RecordingFile:
             Exchange.from_line(line)
         except ValueError as error:
             if not _is_begun(line):
-                raise RecordingError(f"the last line of {self.path!r} is no recording") from error
+                raise RecordingError(
+                    f"the last line of {self.path!r} is not a recording"
+                ) from error
             file.truncate(end)
         else:
             file.append(b"\n")  # an editor has removed it

@@ -74,7 +74,7 @@ class Recorded(Provider):
             raise InvalidRequestError(f"mode must be one of {MODES}, not {mode!r}")
         name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
         if not isinstance(name, str) or not name or "\0" in name:
-            raise InvalidRequestError(f"path must be that of a file, not {path!r}")
+            raise InvalidRequestError(f"path must be the path of a file, not {path!r}")
         if not isinstance(paced, bool):
             raise InvalidRequestError("paced must be True or False")
         self.provider = provider

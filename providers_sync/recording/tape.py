@@ -181,7 +181,8 @@ class _RecordedResponse:
 
     def watch(self, decoder: Decoder) -> Decoder:
         """Return a decoder that tells how the answer ends."""
-        self._recorder.exchange.decoder = type(decoder).__name__
+        own = getattr(decoder, "checked_decoder", decoder)
+        self._recorder.exchange.decoder = type(own).__name__
         return WatchedDecoder(decoder, self._recorder.note)
 
     def receive(self) -> bytes | None:

@@ -141,8 +141,8 @@ class Reader:
             is_select = isinstance(self._selector, selectors.SelectSelector)
             if is_select and len(self._selector.get_map()) > SELECT_SOCKETS:
                 raise ProviderError(
-                    f"more than {SELECT_SOCKETS} streams are open: select() of this system can "
-                    "wait for no more; read or close some first"
+                    f"more than {SELECT_SOCKETS} streams are open: select() on this system "
+                    "cannot wait for more: read or close some first"
                 )
             self._selector.register(call.reading.body.socket, selectors.EVENT_READ, call)
         except (ProviderError, ValueError, KeyError, OSError) as error:

@@ -62,7 +62,7 @@ def ask(
     if into is not None:
         call_options["into"] = into
         if importlib.util.find_spec("jsonschema") is None:
-            note("the answer is not checked by the schema: pip install jsonschema")
+            note("the answer is not checked against the schema: pip install jsonschema")
 
     def call(token: CancelToken) -> Stream:
         set_only_model(provider, token)
@@ -193,11 +193,11 @@ def _show_value(stream: Any, screen: Screen, calls: _CallNotes) -> None:
         texts = dict.fromkeys(filter(None, [*rejected_texts(error), stream.text]))
         if texts and not reads_events:
             screen.pause()
-            note("there is no value; the model has written:")
+            note("there is no value; the model wrote:")
             print(*map(visible, texts), sep="\n\n", file=sys.stderr, flush=True)
         raise
     if not reads_events and not _is_json(stream.text):
-        note("the model has written more than this value: --json prints all of it", dim=True)
+        note("the model wrote more than this value: --json prints all of it", dim=True)
 
 
 def _calls_of(stream: Any) -> Iterator[Any]:

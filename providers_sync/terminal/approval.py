@@ -54,8 +54,8 @@ def make_approve(tools: Sequence[Tool], screen: Screen, *, yes: bool) -> Approve
     asked = [tool.name for tool in tools if tool.needs_approval is not False]
     if asked and not can_ask:
         raise InvalidRequestError(
-            f"you cannot be asked about calls of {', '.join(asked)}, as the input and the error "
-            "output are no terminal: --yes calls them without a question"
+            f"you cannot be asked about calls of {', '.join(asked)}: standard input and standard "
+            "error must be a terminal; --yes calls them without asking"
         )
     return Approval(screen)
 
@@ -80,7 +80,7 @@ def _read_line() -> str:
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             line = ""
-            raise StreamCancelled("stopped at the question about a call") from None
+            raise StreamCancelled("stopped when asked about a call") from None
         finally:
             if not line:
                 print(file=sys.stderr)

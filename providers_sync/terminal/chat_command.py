@@ -25,7 +25,7 @@ def check_chat_options(options: Mapping[str, Any]) -> None:
     for name in _OF_CHAT:
         if name in options:
             raise InvalidRequestError(
-                f"-o {name}: this is no option of a chat; -o extra_body=JSON sends any other key"
+                f"-o {name}: this is not a chat option; -o extra_body=JSON sends any other key"
             )
 
 

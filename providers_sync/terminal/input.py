@@ -73,8 +73,9 @@ def read_piped_input(*, may_skip: bool = False) -> str:
         if not select.select([sys.stdin], [], [], SILENT_S)[0]:
             if may_skip:
                 note(
-                    "standard input is a pipe, but nothing came for two seconds: the question is "
-                    "sent without it; to wait for it, pipe the question in, too"
+                    "nothing was piped in for two seconds, so the question is sent without "
+                    "standard "
+                    "input; to wait for it, pipe the question in too"
                 )
                 return ""
             note("reading standard input until it ends; Ctrl-C stops")

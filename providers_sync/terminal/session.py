@@ -133,7 +133,7 @@ class Session:
             )
             return True
         if argument.strip() and word in _WITHOUT_ARGUMENT:
-            self._fail(f"{word} takes nothing after it")
+            self._fail(f"{word} takes no argument")
             return True
         try:
             command(argument.strip())
@@ -178,7 +178,7 @@ class Session:
         if is_empty or (history, interrupted) == self._saved or not self._keyboard.can_ask:
             return True
         return self._keyboard.confirm(
-            f"This conversation is not saved (/save FILE saves it). {action} all the same?",
+            f"This conversation is not saved (/save FILE saves it). {action} anyway?",
             at_end=at_end,
         )
 
@@ -213,7 +213,7 @@ class Session:
         finally:
             if chat.history == left and has_answer:
                 (chat.history, chat.interrupted), self._asked = before, []
-                note("the earlier answer stays")
+                note("the earlier answer is kept")
             elif chat.history == left and not has_words(chat.interrupted):
                 chat.interrupted = before[1]
 
@@ -246,7 +246,7 @@ class Session:
         _print_status(
             f"The model is {sent}, on this machine."
             if is_its_name
-            else f"The model is the local one; the name that is sent, {sent}, changes nothing."
+            else f"The local model answers; the name {sent} has no effect."
         )
 
     def _save(self, path: str) -> None:
@@ -264,7 +264,7 @@ class Session:
         if os.path.isfile(path):
             read_chat(path)  # raises for a file that is no saved conversation
         return not self._keyboard.can_ask or self._keyboard.confirm(
-            f"{path} has another conversation. Replace it?"
+            f"{path} contains another conversation. Replace it?"
         )
 
     def _contents(self) -> str:

@@ -43,15 +43,15 @@ def _by_pydantic(annotation: Any, owner: str) -> ArgumentType:
     from ..typed.targets import INSTALL, InvalidValue, MissingPydanticError, adapt_type
 
     named = f"{owner} is annotated as {_name(annotation)}"
-    remedy = "or bind it with functools.partial, so that the model does not give it"
+    remedy = "or bind it with functools.partial, so that the model need not give it"
     try:
         schema, validate = adapt_type(annotation)
     except MissingPydanticError as error:
         raise InvalidRequestError(f"{named}, which needs {error}: {INSTALL}; {remedy}") from error
     except TypeError as error:
         raise InvalidRequestError(
-            f"{named}, of which pydantic knows no JSON schema: annotate it as a type that JSON can "
-            f"carry, {remedy} ({error!s:.300})"
+            f"{named}, for which pydantic has no JSON schema: annotate it with a type that JSON "
+            f"can hold, {remedy} ({error!s:.300})"
         ) from error.__cause__
 
     def read(value: Any, name: str, mistakes: Mistakes) -> Any:

@@ -13,7 +13,7 @@ from .settings import Approve, Pause
 from .tool import InvalidArguments, Tool
 
 DECLINED = "the user has declined this call"
-NOT_AN_OBJECT = "the arguments are no JSON object"
+NOT_AN_OBJECT = "the arguments are not a JSON object"
 _thread = threading.local()
 
 
@@ -71,8 +71,8 @@ def _has_result(pending: PendingCall, state: RunState) -> bool:
     on_unknown = state.settings.on_unknown
     if on_unknown == "raise":
         raise ToolError(
-            f"the call of {pending.call.name} had begun when an earlier run stopped, and nobody "
-            f"knows whether it was made: look, and tell with on_unknown= (journal "
+            f"the call of {pending.call.name} had begun when an earlier run stopped, and it is "
+            f"unknown whether it was made: find out, and say so with on_unknown= (journal "
             f"{state.settings.journal})"
         )
     decision = on_unknown(pending.call)

@@ -202,7 +202,7 @@ class Execution:
             names = ", ".join(sorted({call.call.name for call in left}))
             raise ToolError(
                 f"{len(left)} functions are still running after their tool_timeout ({names}); "
-                f"at most {self._state.settings.parallel} may (parallel=)"
+                f"at most {self._state.settings.parallel} may be (parallel=)"
             )
 
     def _check(self, calls: Iterable[PendingCall]) -> None:
@@ -225,7 +225,7 @@ class Execution:
             last = mistakes[-1]
             assert last.result is not None
             raise ToolError(
-                f"{MAX_FAILED_ROUNDS} rounds in a row have brought no good tool call, the last: "
+                f"{MAX_FAILED_ROUNDS} rounds in a row had no valid tool call; the last one: "
                 f"{last.call.name}: {last.result.content}"
             ) from last.error
 

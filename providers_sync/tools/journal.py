@@ -88,7 +88,7 @@ class Journal:
         except BlockingIOError as error:
             raise ToolError(
                 f"another run uses the journal {name}: wait until it ends, or give this one "
-                "a file of its own"
+                "its own file"
             ) from error
         except OSError as error:
             raise _failed("open", name, error) from error
@@ -140,7 +140,7 @@ class Journal:
         line = {"event": "end", "key": key, "content": content, "is_error": is_error}
         self._append(
             {**line, "seconds": round(seconds, 3)},
-            f"a call of {entry.name} has ended, which the next run will not know",
+            f"a call of {entry.name} has ended, but the next run will not know",
         )
         self._entries[key] = replace(entry, content=content, is_error=is_error, seconds=seconds)
 
@@ -199,7 +199,7 @@ def _read_line(line: Any, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
         return line["key"], Entry(line["name"], line["arguments"])
     if event == "end" and _has(line, key=str, content=str, is_error=bool, seconds=(int, float)):
         if line["key"] not in entries:
-            raise ValueError("ends a call that no line before it begins")
+            raise ValueError("ends a call that no earlier line begins")
         ended = {name: line[name] for name in ("content", "is_error", "seconds")}
         return line["key"], replace(entries[line["key"]], **ended)
     raise ValueError("neither begins nor ends a call")

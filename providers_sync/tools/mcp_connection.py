@@ -82,7 +82,8 @@ class MCPConnection:
             raise self._safe(
                 APITimeoutError(
                     f"the MCP server {self._transport.name} has not answered within "
-                    f"{self._timeout:g} s; timeout= gives it longer{self._transport.last_words()}",
+                    f"{self._timeout:g} s; raise timeout= to wait "
+                    f"longer{self._transport.last_words()}",
                     clock="connect",
                 )
             ) from None
@@ -113,7 +114,7 @@ class MCPConnection:
         except concurrent.futures.TimeoutError:
             raise APITimeoutError(
                 f"the MCP server {self._transport.name} has not answered the call of {name!r} "
-                f"within {self._call_timeout:g} s; call_timeout= gives it longer",
+                f"within {self._call_timeout:g} s; raise call_timeout= to wait longer",
                 clock="total",
             ) from None
         finally:

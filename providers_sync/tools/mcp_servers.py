@@ -82,7 +82,7 @@ def mcp(
         raise InvalidRequestError(f"prefix must be a string, not {type(prefix).__name__}")
     folder = None if cwd is None else _text(cwd, "cwd")
     if folder is not None and not os.path.isdir(folder):
-        raise InvalidRequestError(f"cwd {folder!r} is no folder")
+        raise InvalidRequestError(f"cwd {folder!r} is not a folder")
     times = (
         seconds(timeout, "timeout"),
         None if call_timeout is None else seconds(call_timeout, "call_timeout"),
@@ -219,7 +219,7 @@ def _check_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
     try:
         length = len(json.dumps(schema, allow_nan=False))
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{what} is no JSON: {error}") from error
+        raise InvalidRequestError(f"{what} is not JSON: {error}") from error
     if length > SCHEMA_CHARACTERS:
         raise InvalidRequestError(f"{what} is longer than {SCHEMA_CHARACTERS} characters")
     return schema

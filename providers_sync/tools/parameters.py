@@ -94,7 +94,7 @@ class SchemaParameters:
         try:
             plain = json.loads(json.dumps(dict(schema), allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequestError(f"{owner} is no JSON: {error!s:.200}") from error
+            raise InvalidRequestError(f"{owner} is not JSON: {error!s:.200}") from error
         # OpenAI refuses an object without ``properties``, which servers of tools leave out.
         self.schema: dict[str, Any] = {"type": "object", "properties": {}, **plain}
         if self.schema["type"] != "object" or not isinstance(self.schema["properties"], dict):

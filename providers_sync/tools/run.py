@@ -279,7 +279,8 @@ class Run(Stream):
         if len(self.rounds) >= limit:
             names = ", ".join(dict.fromkeys(call.name for call in calls)) or "nothing"
             raise ToolError(
-                f"the answer is not finished after {limit} rounds, the last calls {names}: raise "
+                f"the answer is not finished after {limit} rounds; the last one calls {names}: "
+                "raise "
                 "max_rounds, or go on with provider.run(run.messages, …)"
             )
 

@@ -50,7 +50,7 @@ def checked_function(function: Any) -> Any:
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
             raise InvalidRequestError(f"{named} {_ASYNC}")
         if inspect.isgeneratorfunction(each):
-            raise InvalidRequestError(f"{named} is a generator: let it return a list")
+            raise InvalidRequestError(f"{named} is a generator: make it return a list")
     return function
 
 
@@ -62,10 +62,10 @@ def checked_name(name: object, function: Any) -> str:
         name = getattr(inner, "__name__", None) or type(inner).__name__
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
-    remedy = "use" if given is not None else "give Tool(function, name=…) with"
+    remedy = "use" if given is not None else "use Tool(function, name=…) with"
     raise InvalidRequestError(
-        f"{name!r:.80} is no name of a tool: {remedy} 1 to 64 of the characters a-z, A-Z, 0-9, _ "
-        "and -"
+        f"{name!r:.80} is not a valid tool name: {remedy} 1 to 64 characters from "
+        "a-z, A-Z, 0-9, _ and -"
     )
 
 
@@ -133,15 +133,15 @@ class Signature:
         """Raise ``InvalidRequestError`` for parameters that have no names."""
         if self._unknown is not None:
             raise InvalidRequestError(
-                f"{self._owner}: Python cannot tell the parameters of the function: give "
-                "Tool(function, parameters=…) their JSON schema"
+                f"{self._owner}: Python cannot inspect the parameters of the function: pass "
+                "their JSON schema to Tool(function, parameters=…)"
             ) from self._unknown
         for each in self.parameters:
             if each.kind in _VARIABLE:
                 stars = "*" if each.kind is inspect.Parameter.VAR_POSITIONAL else "**"
                 instead = "a list" if stars == "*" else "a dict"
                 raise InvalidRequestError(
-                    f"{self._owner}: {stars}{each.name} does not tell the model what to give: take "
+                    f"{self._owner}: {stars}{each.name} does not tell the model what to pass: use "
                     f"{instead}, or give Tool(function, parameters=…) a JSON schema (a decorator "
                     "should use functools.wraps)"
                 )

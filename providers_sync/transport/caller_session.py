@@ -64,7 +64,7 @@ def _error_of_session(error: Exception, has_response: bool) -> Exception:
     connection = requests.RequestException, HTTPException, urllib3.exceptions.HTTPError
     if isinstance(error, connection) or (isinstance(error, OSError) and not has_response):
         return error
-    failure = ProviderError(f"session= raised {type(error).__name__}; its cause tells more")
+    failure = ProviderError(f"session= raised {type(error).__name__}; see its cause")
     failure.__cause__ = error
     return failure
 

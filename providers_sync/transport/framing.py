@@ -177,7 +177,9 @@ def _framed(http: HTTPResponse) -> Body:
     if not lengths:
         return Body()
     if not all(map(_LENGTH.fullmatch, lengths)):
-        raise MalformedStream(f"the answer has the length {_quoted(lengths)}, which is no number")
+        raise MalformedStream(
+            f"the answer has the length {_quoted(lengths)}, which is not a number"
+        )
     if len({int(each) for each in lengths}) > 1:
         raise MalformedStream(f"the answer has contradictory lengths: {_quoted(lengths)}")
     return SizedBody(int(lengths[0]))

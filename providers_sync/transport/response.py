@@ -121,7 +121,7 @@ class Response:
         if self._attempt.is_over():
             return APITimeoutError("the answer took longer than the total timeout", clock="total")
         return APITimeoutError(
-            "the server sent nothing for longer than the connection of session= waits", clock="idle"
+            "the server sent nothing for longer than the read timeout of session=", clock="idle"
         )
 
     def peek(self, wait_s: float) -> bytes:

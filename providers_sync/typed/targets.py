@@ -102,13 +102,13 @@ class Target(Generic[T]):
         """Raise ``InvalidRequestError`` if the value has no items to be validated one at a time."""
         if not self.has_items:
             raise InvalidRequestError(
-                f"{wanted} needs into=list[…]: {self.name} is no list; use value or partials()"
+                f"{wanted} needs into=list[…]: {self.name} is not a list; use value or partials()"
             )
         try:
             self._validate_item = self._validate_item or _item_validator(self.into)
         except _UnknownItemsError:
             raise InvalidRequestError(
-                f"{wanted} needs into=list[…]: {self.name} has no one type of items; use value or "
+                f"{wanted} needs into=list[…]: {self.name} has no single item type; use value or "
                 "partials()"
             ) from None
 
@@ -143,19 +143,23 @@ def _followed(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
 def _adapt(into: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Return the JSON schema of a type, and the function that validates a value."""
     if isinstance(into, str):
-        raise InvalidRequestError(f"into={into!r:.80} is no type but a text: give the type itself")
+        raise InvalidRequestError(
+            f"into={into!r:.80} is a string, not a type: pass the type itself"
+        )
     if typing.get_origin(into) in (collections.abc.Generator, collections.abc.Iterator):
-        raise InvalidRequestError(f"into={_name(into)} is no type of a whole answer: use list[…]")
+        raise InvalidRequestError(
+            f"into={_name(into)} is not the type of a whole answer: use list[…]"
+        )
     try:
         return adapt_type(into)
     except MissingPydanticError as error:
         raise InvalidRequestError(
-            f"into= needs {error} for a type: {INSTALL}; a JSON schema as a dict needs nothing"
+            f"into= needs {error} for a type: {INSTALL}; a JSON schema in a dict needs no extra "
+            "package"
         ) from error
     except TypeError as error:
         raise InvalidRequestError(
-            f"into={_name(into)} is no type of which pydantic knows a JSON schema: "
-            f"{_hint(into) or error}"
+            f"pydantic has no JSON schema for into={_name(into)}: {_hint(into) or error}"
         ) from error.__cause__
 
 
@@ -248,9 +252,9 @@ def _read_schema(into: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any
         json.dumps(dict(into), allow_nan=False)
         schema = copy.deepcopy(dict(into))  # what is sent and what validates stay the same
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"into= is a dict but no JSON schema: {error}") from error
+        raise InvalidRequestError(f"into= is a dict, but not a JSON schema: {error}") from error
     if not isinstance(schema.get("$schema", ""), str):
-        raise InvalidRequestError("into= is no valid JSON schema: $schema must be text")
+        raise InvalidRequestError("into= is not a valid JSON schema: $schema must be text")
     return schema, schema_validator(schema, schema)
 
 
@@ -272,7 +276,7 @@ def schema_validator(
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise InvalidRequestError(
-            f"{name} is no valid JSON schema: {error.message:.300} at {error.json_path}"
+            f"{name} is not a valid JSON schema: {error.message:.300} at {error.json_path}"
         ) from error
     # An empty registry: an address in a schema is never asked for.
     validator = kind(schema, registry=referencing.Registry()).evolve(schema=part)
@@ -286,10 +290,10 @@ def _check(validator: Any, name: str, value: Any) -> Any:
         errors = [_as_dict(each) for each in islice(validator.iter_errors(value), MAX_ERRORS)]
         json.dumps(value, allow_nan=False)
     except ValueError as error:
-        message = "NaN and infinity are no numbers of JSON"
+        message = "NaN and infinity are not JSON numbers"
         raise InvalidValue([{"type": "number", "loc": (), "msg": message}]) from error
     except referencing.exceptions.Unresolvable as error:
-        raise InvalidRequestError(f"{name} has a $ref that leads nowhere: {error}") from error
+        raise InvalidRequestError(f"{name} has a $ref that points to nothing: {error}") from error
     except RecursionError as error:
         message = "too many levels of objects and lists to be validated"
         raise InvalidValue([{"type": "recursion", "loc": (), "msg": message}]) from error

@@ -60,7 +60,7 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
             has_warned = True
             _log.warning(
                 "with_write_timeout has no effect on this server (%s): the system is not Linux, or "
-                "the server does not expose its sockets; set the server's own timeout for writes",
+                "the server does not expose its sockets; set the server's own write timeout",
                 str(environ.get("SERVER_SOFTWARE"))[:80],
             )
         return app(environ, start_response)

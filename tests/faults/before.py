@@ -198,7 +198,7 @@ HEADERS = [
         StreamTruncated, "truncated", requests=3,
     ),
     Row(
-        "Content-Length that is no number",
+        "Content-Length that is not a number",
         answer("Hello", framing="close", inside=[wire(b"Content-Length: 0x5\r\n")]),
         MalformedStream, "failed", opens=False, message=("0x5",),
     ),
