@@ -17,8 +17,8 @@ AT_EXIT_S = 1.0
 _numbers = itertools.count()
 _left: dict[int, Callable[[], None]] = {}
 """What nobody has begun. Single operations need no lock."""
-_new: deque[int] = deque()
-"""What has not been given to a worker yet."""
+new: deque[int] = deque()
+"""What the reader thread has to ``give`` to workers."""
 _begun: deque[int] = deque()
 """What is being done."""
 
@@ -27,18 +27,13 @@ def add(work: Callable[[], None]) -> None:
     """Leave ``work``, which must not raise; takes no lock and starts no thread."""
     number = next(_numbers)
     _left[number] = work
-    _new.append(number)
-
-
-def is_waiting() -> bool:
-    """Return whether the reader thread must call ``give``."""
-    return bool(_new)
+    new.append(number)
 
 
 def give() -> None:
     """Give everything that was left to workers."""
-    while _new:
-        number = _new.popleft()
+    while new:
+        number = new.popleft()
         try:
             workers.run(_do, number)
         except ProviderError:  # no thread can be started
@@ -66,5 +61,5 @@ def do_left() -> None:
 
 def forget() -> None:
     """Forget everything, in a forked child: it is the parent's."""
-    for each in (_left, _new, _begun):
+    for each in (_left, new, _begun):
         each.clear()

@@ -85,7 +85,7 @@ class Reader:
             self._read(ready[start : start + READ_STREAMS])
         while self._inbox:
             self._look(self._inbox.popleft())
-        if left_work.is_waiting():
+        if left_work.new:
             left_work.give()
 
     def _wait_s(self) -> float:
@@ -98,13 +98,13 @@ class Reader:
             at = min(at, self._idle_until)
         self._wakes_at = NOW if self._ready else at
         if (
-            self._inbox or self._ready or left_work.is_waiting()
+            self._inbox or self._ready or left_work.new
         ):  # read after ``_wakes_at`` is set: see ``post``
             return 0
         return min(max(at - now, 0), LONGEST_WAIT_S)
 
     def _may_end(self) -> bool:
-        if self._inbox or left_work.is_waiting() or monotonic() < self._idle_until:
+        if self._inbox or left_work.new or monotonic() < self._idle_until:
             return False
         with _lock:
             if self._inbox:
