@@ -173,7 +173,8 @@ LAYERS = [
     "stream.transcript stream.reader stream.cancel",
     "stream.call",
     "stream.reading",
-    "stream.channel stream.workers",
+    "stream.channel stream.left_work",
+    "stream.workers",
     "stream.deadlines stream.wakeup stream.waker stream.contexts",
     # inside transport
     "transport.session transport.status_errors",

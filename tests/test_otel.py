@@ -410,14 +410,15 @@ def test_failover_is_an_event_and_the_span_names_who_answered(memory: Memory) ->
 
 
 def test_join_is_an_event(memory: Memory) -> None:
-    """An answer in two parts is one span."""
-    with serve([["One two ", cut()], ["two three"]]) as server:
+    """An answer in two parts is one span; its first chunk is that of the first part."""
+    with serve([["One two ", cut()], [pause(0.2), "two three"]]) as server:
         reply = openai(server.url).complete("Hi", continue_after_break=1)
     assert (reply.text, reply.stats.joins) == ("One two three", 1)
     assert events(memory.call()) == [
         ("providers_sync.join", {"providers_sync.characters": 8, "error.type": "StreamCut"})
     ]
     assert said(memory.call())["providers_sync.joins"] == 1
+    assert said(memory.call())["gen_ai.response.time_to_first_chunk"] < 0.2
 
 
 def test_each_row_of_a_batch_is_a_span_under_the_callers(memory: Memory) -> None:

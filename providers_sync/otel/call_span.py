@@ -8,7 +8,6 @@ request.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -56,7 +55,6 @@ class CallSpan:
             f"chat {question.model}", kind=SpanKind.CLIENT, attributes=self._names
         )
         self._context = set_span_in_context(self._span)
-        self._pid = os.getpid()
         self._open_attempts: list[AttemptSpan] = []
         self._records = self._span.is_recording()
         if self._records:
@@ -121,8 +119,6 @@ class CallSpan:
     @never_raises
     def end(self, stream: Stream) -> None:
         """End the span at the moment when the answer had arrived, and record the metrics."""
-        if os.getpid() != self._pid:
-            return
         channel = channel_of(stream)
         error = channel.error
         first_s = None

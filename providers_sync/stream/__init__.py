@@ -13,8 +13,8 @@ from ..finish_reasons import explain
 from .cancel import CancelToken, attach
 from .channel import CallEnded, Channel
 from .contexts import in_context
+from .left_work import do_left
 from .prepared import PreparedCall
-from .reader import do_left
 from .reading import Reading, Source
 from .stream import (
     Stream,

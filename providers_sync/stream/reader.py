@@ -22,7 +22,7 @@ from ..clock import monotonic
 from ..config import IDLE_THREAD_S, LONGEST_WAIT_S, READ_STREAMS, SELECT_SOCKETS
 from ..errors import ProviderError
 from ..threads import start_thread
-from . import workers
+from . import left_work, workers
 from .call import Call, unexpected
 from .channel import NOW, CallEnded
 from .waker import new_waker
@@ -85,12 +85,8 @@ class Reader:
             self._read(ready[start : start + READ_STREAMS])
         while self._inbox:
             self._look(self._inbox.popleft())
-        while _left:
-            work = _left.popleft()
-            try:
-                workers.run(work)
-            except ProviderError:  # no thread can be started
-                work()
+        if left_work.new:
+            left_work.give()
 
     def _wait_s(self) -> float:
         """Fire the deadlines that have passed; return the seconds until the next one."""
@@ -101,12 +97,14 @@ class Reader:
         if not self._calls:
             at = min(at, self._idle_until)
         self._wakes_at = NOW if self._ready else at
-        if self._inbox or self._ready or _left:  # read after ``_wakes_at`` is set: see ``post``
+        if (
+            self._inbox or self._ready or left_work.new
+        ):  # read after ``_wakes_at`` is set: see ``post``
             return 0
         return min(max(at - now, 0), LONGEST_WAIT_S)
 
     def _may_end(self) -> bool:
-        if self._inbox or _left or monotonic() < self._idle_until:
+        if self._inbox or left_work.new or monotonic() < self._idle_until:
             return False
         with _lock:
             if self._inbox:
@@ -258,8 +256,6 @@ class Reader:
 _lock = threading.RLock()
 """Held while a reader is found or ends. Reentrant: a signal handler may start a stream."""
 _current: Reader | None = None
-_left: deque[Callable[[], None]] = deque()
-"""What a finalizer or a signal handler could not do without waiting for a lock."""
 
 
 def leave(work: Callable[[], None]) -> None:
@@ -268,15 +264,9 @@ def leave(work: Callable[[], None]) -> None:
     For a finalizer: takes no lock and starts no thread. If there is no reader thread, the next one
     does it.
     """
-    _left.append(work)
+    left_work.add(work)
     if (current := _current) is not None:
         current.wake()
-
-
-def do_left() -> None:
-    """Do here what was left to a reader thread that does not run any more: at the exit."""
-    while _left:
-        _left.popleft()()
 
 
 def start(call: Call) -> None:
@@ -316,7 +306,7 @@ def _new_reader() -> Reader:
 def _after_fork() -> None:
     global _current, _lock
     reader, _current, _lock = _current, None, threading.RLock()
-    _left.clear()
+    left_work.forget()
     if reader is not None:
         reader.abandon()
 
