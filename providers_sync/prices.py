@@ -5,6 +5,7 @@ Nothing is fetched: the prices are those of the installed release of genai-price
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -123,6 +124,8 @@ def _cost_of_one(request: RequestUsage) -> Cost:
     usage = request.usage
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return Cost(unknown=unfinished or (f"{host} has not counted the tokens of {name}",))
+    if (charged := _charged(host, usage.raw or {})) is not None:
+        return Cost(charged, unfinished)
     if dearer := request.surcharge or surcharge(usage.raw):
         return Cost(unknown=(f"no price is known for {name} at {host} with {dearer}",))
     try:
@@ -134,6 +137,18 @@ def _cost_of_one(request: RequestUsage) -> Cost:
     if (request.model or "").endswith(":free"):  # OpenRouter
         return Cost()
     return Cost(unknown=(f"no price is known for {name} at {host}",))
+
+
+def _charged(host: str, raw: Mapping[str, Any]) -> Decimal | None:
+    """Return what OpenRouter has charged; its credits are US dollars.
+
+    Source: OpenRouter, "Usage Accounting". With a key of the vendor's own (``is_byok``) it is only
+    a part: the vendor sends a bill, too.
+    """
+    cost: Any = raw.get("cost")
+    if host != "openrouter.ai" or raw.get("is_byok") or type(cost) not in (int, float):
+        return None
+    return Decimal(repr(cost)) if 0 <= cost < math.inf else None
 
 
 def _calculate(request: RequestUsage, counts: dict[str, int]) -> PriceCalculation | None:

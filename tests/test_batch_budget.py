@@ -95,6 +95,8 @@ def test_failed_rows_count_only_if_something_had_arrived() -> None:
         ({"budget": 1, "price": (0, 0)}, "two numbers"),
         ({"budget": 1, "price": (1, -2)}, "two numbers"),
         ({"budget": 1, "price": 3}, "two numbers"),
+        ({"budget": 1, "price": "lists"}, 'or "list" for list prices'),
+        ({"price": "list"}, "needs budget="),
     ],
 )
 def test_invalid_budgets_are_refused_at_once(options: Any, message: str) -> None:

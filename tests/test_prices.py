@@ -443,6 +443,29 @@ def test_option_with_another_price_is_noticed_in_the_request() -> None:
     assert provider.complete("Hi", service_tier="auto").cost.usd == Decimal("0.001")
 
 
+OPENROUTER = "https://openrouter.ai/api/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("url", "raw", "usd"),
+    [
+        (OPENROUTER, {"cost": 0.00000196, "is_byok": False}, Decimal("0.00000196")),
+        (OPENROUTER, {"cost": 0, "service_tier": "flex"}, Decimal(0)),
+        (OPENROUTER, {"cost": 0.1, "is_byok": True}, None),
+        (OPENROUTER, {"cost": -1}, None),
+        (OPENROUTER, {"cost": float("nan")}, None),
+        (OPENROUTER, {"cost": True}, None),
+        (OPENROUTER, {"cost": "1"}, None),
+        ("https://openrouter.ai.example/v1", {"cost": 0.1}, None),
+    ],
+)
+def test_openrouter_says_what_it_has_charged(
+    url: str, raw: dict[str, Any], usd: Decimal | None
+) -> None:
+    """That wins over any table, for its own host only."""
+    assert used(Usage(5, 5, raw=raw), url=url).usd == usd
+
+
 def test_free_model_costs_nothing() -> None:
     """OpenRouter names them so."""
     assert used(Usage(5, 5), model="x:free") == Cost()

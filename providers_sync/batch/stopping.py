@@ -181,6 +181,7 @@ class Budget:
     """
 
     def __init__(self, limit: float | None, price: Price | None) -> None:
+        self._has_list_prices = False
         if limit is not None and not is_above_zero(limit):
             raise InvalidRequestError("budget must be a number above 0")
         if price is None:
@@ -191,15 +192,15 @@ class Budget:
                 )
         elif limit is None:
             raise InvalidRequestError("price= needs budget=, the money that may be used")
-        elif price == LIST:
+        elif isinstance(price, str) and price == LIST:
             check_installed()
-        elif isinstance(price, str) or not _is_price(price):
+            self._has_list_prices = True
+        elif not _is_price(price):
             raise InvalidRequestError(
                 "price must be two numbers, what a million tokens of input and of output cost, "
                 'such as (0.15, 0.60), or "list" for list prices'
             )
         self._limit = None if limit is None else float(limit)
-        self._has_list_prices = price == LIST
         self._price = None if price is None or isinstance(price, str) else tuple(map(float, price))
         self._used = 0.0
         self._unknown: tuple[str, ...] = ()

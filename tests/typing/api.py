@@ -1,6 +1,7 @@
 """Uses of the public API that mypy type-checks; never executed."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import requests
@@ -31,6 +32,7 @@ from providers_sync import (
     Vitalentum,
     aio,
 )
+from providers_sync.prices import Cost
 from providers_sync.recording import Recorded
 
 messages: Messages = [{"role": "user", "content": "Hello"}]
@@ -54,6 +56,8 @@ def calls() -> None:
     completion = AI365VIP(proxy=False, timeouts=5).complete(messages[0], cancel=token, headers={})
     assert_type(completion, Completion)
     assert_type(str(completion), str)
+    assert_type(completion.cost, Cost)
+    assert_type(sum([completion.cost, stream.cost], Cost()).usd, Decimal | None)
 
 
 def protocols() -> None:
