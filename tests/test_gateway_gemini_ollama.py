@@ -269,6 +269,6 @@ def test_call_without_an_object_in_ollama(scripted: tuple[Gateway, Scripted]) ->
     gateway, engine = scripted
     for event in NO_OBJECT:
         engine.script.put(event)
-    with pytest.raises(ServerError, match=r"no JSON object: 1\+") as caught:
+    with pytest.raises(ServerError, match=r"not a JSON object: 1\+") as caught:
         provider(gateway, "ollama").complete("Hi")
     assert caught.value.partial == "Hi"
