@@ -181,7 +181,7 @@ class PageRun:
         """Return the lines without what differs from run to run: ports, times, dates, folders."""
         text = text.replace(self.url.removeprefix("http://"), "127.0.0.1:8000")
         text = re.sub(r"(127\.0\.0\.1:)\d+(/v1)?", r"\1PORT", text.replace(f"{Path.cwd()}/", ""))
-        text = re.sub(r"\b\d+\.\d+( s\b|  )", r"0.0\1", text)
+        text = re.sub(r"\b\d+\.\d+( ?s\b|  )", r"0.0\1", text)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "DATE", text)
         text = re.sub(r"clean +\d+ +0\.0 +\d+", "clean N 0.0 N", text)  # how it was split
         return [re.sub(" {2,}", "  ", line).strip() for line in text.strip().splitlines()]
@@ -191,17 +191,21 @@ def is_run(command: str) -> bool:
     """Return whether a command is one of ours, or runs a file that the page has written."""
     words = re.split(r"\s+", command)
     is_ours = any(word == "providers-sync" for word in words)
-    has_file = bool(re.match(r"(\w+=\S+ )*(python|pytest)\b", command)) and any(
+    has_file = bool(re.search(r"(^|[|;&] )(\w+=\S+ )*(python|pytest)\b", command)) and any(
         re.fullmatch(r"[\w/]+\.py;?", word) and Path(word.rstrip(";")).is_file() for word in words
     )
-    return is_ours or has_file
+    return is_ours or (has_file and "runserver" not in words)
 
 
 def environment() -> dict[str, str]:
     """Return the environment of a command: this Python and this checkout come first."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PATH": programs, "PYTHONPATH": path}
+    only_ours = {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # the other plugins take seconds to load
+        "PYTEST_ADDOPTS": "-p pytest_providers_sync -p no:cacheprovider",
+    }
+    return {**os.environ, "PATH": programs, "PYTHONPATH": path, **only_ours}
 
 
 def run_here(arguments: list[str]) -> str:

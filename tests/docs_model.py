@@ -9,7 +9,16 @@ from typing import Any
 
 from providers_sync import Finish, OpenAICompatible
 from providers_sync.recording import Recorded
-from providers_sync.testing import Request, finish, json_body, reasoning, text, tool_call
+from providers_sync.testing import (
+    Request,
+    cut,
+    finish,
+    json_body,
+    reasoning,
+    stall,
+    text,
+    tool_call,
+)
 
 CATS = "Cats purr when they are content."
 SAYS: dict[str, list[list[Any]]] = {
@@ -20,6 +29,10 @@ SAYS: dict[str, list[list[Any]]] = {
     ],
 }
 """What the model says to a question, round by round."""
+SAYS["Summarize this text:"] = [["Cats are ", "content."]]
+SAYS["And dogs?"] = [["They wag ", "their tails."]]
+SAYS["Count forever"] = [["1 2 3 4 5 ", stall()]]
+SAYS["Tell me a story"] = [["Once upon ", "a ", cut()]]
 SAYS["What failed?"] = [["The variable x is not defined."]]
 SAYS["What is in this picture?"] = [["A cat."]]
 SAYS["Is 91 a prime?"] = [[reasoning("Let me see. 91 is"), finish("length")]]
@@ -34,6 +47,8 @@ ENVIRONMENT = {
         "URL",
     ),
     **dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "key"),
+    "LLM_USER_PATH": ".",
+    "LLM_LOAD_PLUGINS": "",
     "SECRET_KEY": "signs nothing here",
     "PROVIDERS_SYNC_PROVIDER": "openai",
     "PROVIDERS_SYNC_MODEL": "qwen3",
@@ -113,6 +128,7 @@ def _check_web(names: dict[str, Any]) -> None:
 
 GIVEN: dict[str, Callable[[str], dict[str, Any]]] = {
     "batch.md": _batch,
+    "scripts.md": _terminal,
     "terminal.md": _terminal,
     "testing.md": _testing,
     "web.md": _web,

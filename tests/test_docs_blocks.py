@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +44,9 @@ def as_before() -> Iterator[None]:
     """Undo what a page does to its process: handlers and levels of logging, instrumentations."""
     loggers = [logging.getLogger(), logging.getLogger("providers_sync")]
     before = [(logger.level, logger.handlers[:]) for logger in loggers]
-    modules = set(sys.modules)
+    modules, on_sigterm = set(sys.modules), signal.getsignal(signal.SIGTERM)
     yield
+    signal.signal(signal.SIGTERM, on_sigterm)
     for logger, (level, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.handlers[:] = handlers
