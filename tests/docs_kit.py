@@ -36,7 +36,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 FILE = re.compile(r"\*\*`([\w./]+)`\*\*$")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->$", re.S)
 ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):(?:8000(?:/v1)?|11434)")
-VENDOR = re.compile(r'(base_url=)"https?://[^"]*"')
+VENDOR = re.compile(r'base_url="(https?://[^"]*)"')
 SHELL = re.compile(r"[|<>;&{}$]")
 WAITS = re.compile(r"providers-sync (serve|replay .*--serve)")
 
@@ -92,10 +92,15 @@ class PageRun:
     names: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
     """What the page exports, besides the environment of the test."""
+    addresses: set[str] = field(default_factory=set)
+    """Those of servers that the page names: the server of the tests takes their place."""
 
     def here(self, code: str) -> str:
         """Return the code with the addresses of the page replaced by that of the server."""
-        code = VENDOR.sub(rf'\1"{self.url}"', ADDRESS.sub(self.url, code))
+        self.addresses |= set(VENDOR.findall(code))
+        for address in self.addresses:
+            code = code.replace(f'base_url="{address}"', f'base_url="{self.url}"')
+        code = ADDRESS.sub(self.url, code)
         return code.replace('engine="local"', "engine=LOCAL").replace(" --local", "")
 
     def run(self, block: Block) -> None:
@@ -179,6 +184,8 @@ class PageRun:
 
     def _lines(self, text: str) -> list[str]:
         """Return the lines without what differs from run to run: ports, times, dates, folders."""
+        for address in self.addresses:
+            text = text.replace(address, self.url)
         text = text.replace(self.url.removeprefix("http://"), "127.0.0.1:8000")
         text = re.sub(r"(127\.0\.0\.1:)\d+(/v1)?", r"\1PORT", text.replace(f"{Path.cwd()}/", ""))
         text = re.sub(r"\b\d+\.\d+( ?s\b|  )", r"0.0\1", text)

@@ -30,6 +30,7 @@ SAYS: dict[str, list[list[Any]]] = {
 }
 """What the model says to a question, round by round."""
 SAYS["Summarize this text:"] = [["Cats are ", "content."]]
+SAYS["Delete the old report"] = [[tool_call("delete", {"name": "report.pdf"})], [text("Done.")]]
 SAYS["And dogs?"] = [["They wag ", "their tails."]]
 SAYS["Count forever"] = [["1 2 3 4 5 ", stall()]]
 SAYS["Tell me a story"] = [["Once upon ", "a ", cut()]]
@@ -60,7 +61,9 @@ PIXEL = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 def model(request: Request) -> Any:
     """Answer the last known question of a request, or give the list of models."""
     if request.method == "GET":
-        return json_body({"data": [{"id": "qwen3"}]})
+        is_ollama = request.path == "/api/tags"
+        models = {"name": "qwen3", "model": "qwen3"} if is_ollama else {"id": "qwen3"}
+        return json_body({"models" if is_ollama else "data": [models]})
     body = json.dumps(request.json(), ensure_ascii=False)
     places = {body.rfind(json.dumps(question)[1:-1]): question for question in SAYS}
     last = max(places, default=-1)
@@ -107,6 +110,11 @@ def _testing(url: str) -> dict[str, Any]:
     return {}
 
 
+def _security(url: str) -> dict[str, Any]:
+    Path("key.txt").write_text("k", encoding="utf-8")
+    return {}
+
+
 def _web(url: str) -> dict[str, Any]:
     saved: list[Any] = []
     return {
@@ -129,6 +137,7 @@ def _check_web(names: dict[str, Any]) -> None:
 GIVEN: dict[str, Callable[[str], dict[str, Any]]] = {
     "batch.md": _batch,
     "scripts.md": _terminal,
+    "security.md": _security,
     "terminal.md": _terminal,
     "testing.md": _testing,
     "web.md": _web,
