@@ -152,6 +152,7 @@ class PageRun:
     def _until_ctrl_c(self, command: str) -> str:
         """Return the output of a server, which is stopped when it has named its addresses."""
         arguments = [sys.executable, "-m", "providers_sync", *shlex.split(command)[1:]]
+        arguments += ["--port", "0"]  # another program may have the usual one
         process = subprocess.Popen(
             arguments,
             env=environment(),
