@@ -15,6 +15,7 @@ from providers_sync.testing import (
     finish,
     json_body,
     reasoning,
+    serve,
     stall,
     text,
     tool_call,
@@ -94,7 +95,7 @@ def _provider(url: str) -> dict[str, Any]:
 
 def _batch(url: str) -> dict[str, Any]:
     Path("prompts.txt").write_text("Why do cats purr?\n", encoding="utf-8")
-    return {"prompts": ["Why do cats purr?"]}
+    return {}
 
 
 def _terminal(url: str) -> dict[str, Any]:
@@ -125,6 +126,11 @@ def _web(url: str) -> dict[str, Any]:
     }
 
 
+def _check_testing(names: dict[str, Any]) -> None:
+    with serve() as server:
+        names["test_recorded_answers"](server)
+
+
 def _check_web(names: dict[str, Any]) -> None:
     client = names["app"].test_client()
     for path in ("/chat", "/stored-chat"):
@@ -144,6 +150,7 @@ GIVEN: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 """Names and files that a page presupposes."""
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "testing.md": _check_testing,
     "web.md": _check_web,
 }
 """What must hold after the blocks of a page have run."""

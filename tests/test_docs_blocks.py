@@ -72,7 +72,11 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 monkeypatch.setenv(preset.api_key_variable, "key")
             here = preset._replace(base_url=server.url, parts=(), hosts="")
             monkeypatch.setitem(openai.PRESETS, name, here)
-        names: dict[str, Any] = {"__name__": "page", "LOCAL": LocalEngine(), **given(server.url)}
+        names: dict[str, Any] = {
+            "__name__": "__main__",
+            "LOCAL": LocalEngine(),
+            **given(server.url),
+        }
         run = PageRun(server.url, names)
         try:
             for block in docs_kit.blocks(page):
