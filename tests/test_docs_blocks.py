@@ -58,6 +58,7 @@ def as_before() -> Iterator[None]:
         requests.RequestsInstrumentor().uninstrument()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader would run them, in an empty folder."""
