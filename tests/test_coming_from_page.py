@@ -27,7 +27,7 @@ from providers_sync.testing import (
 PAGE = (Path(__file__).parent.parent / "docs/coming-from.md").read_text(encoding="utf-8")
 TABLE = PAGE.partition("| after `Hello`, the server |")[2].partition("\n\n")[0].splitlines()[2:]
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE]
-TIMEOUT_S = 0.2
+TIMEOUT_S = 0.3
 SCRIPTS: dict[str, Any] = {
     "closes cleanly, without a finish reason and an end marker": answer("Hello", end=False),
     "breaks the connection": [text("Hello"), cut()],
