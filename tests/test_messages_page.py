@@ -21,7 +21,7 @@ from providers_sync import (
 from providers_sync.testing import Request, serve, text, tool_call
 
 PAGE = (Path(__file__).parent.parent / "docs/messages.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+FIRST, *PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 KINDS: list[Any] = [OpenAICompatible, OpenAIResponses, Anthropic, Gemini, Ollama]
 PNG, PDF, WAV = b"\x89PNG\r\n\x1a\n", b"%PDF-1.7\n", b"RIFF0000WAVEfmt "
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -72,11 +72,9 @@ def test_programs_run(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "report.pdf").write_bytes(PDF)
     with serve(an_answer) as server, kind("m", base_url=server.url, api_key="k") as provider:
-        names: dict[str, Any] = {
-            "provider": provider,
-            "messages": [{"role": "user", "content": "How is the weather in Paris?"}],
-            "weather": lambda city: f"sunny in {city}",
-        }
+        names: dict[str, Any] = {}
+        exec(FIRST, names)
+        names["provider"] = provider
         for program in PROGRAMS:
             refuses = ("report.pdf" in program and kind is Ollama) or (
                 "gs://" in program and kind not in (Gemini, OpenAICompatible)

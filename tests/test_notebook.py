@@ -343,16 +343,15 @@ def test_answers_of_threads_in_one_cell_keep_their_lines(kernel: Kernel) -> None
 def test_stop_button_ends_the_answers_of_threads_by_their_token(kernel: Kernel) -> None:
     """As the docs page shows it."""
     page = (ROOT / "docs" / "notebook.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n( *token = .*?)```", page, re.S)
-    kernel.run("from concurrent.futures import ThreadPoolExecutor\nquestions = ['a', 'b']")
+    (code,) = re.findall(r"```python\n( *from concurrent.futures .*?)```", page, re.S)
     with serve([[text("Half"), stall()]] * 2) as server:
-        kernel.run(f"p = openai({server.url!r})")
+        code = code.replace('OpenAICompatible("qwen3")', f"openai({server.url!r})")
         cell = kernel.start(textwrap.dedent(code))
         while sum("Half" in output["text/plain"] for output in cell.outputs) < 2:
             assert not cell._next()
         kernel.interrupt()
         cell.end()
-        kernel.run("p.close()")
+        kernel.run("provider.close()")
     assert [error["ename"] for error in cell.errors] == ["KeyboardInterrupt"]
     assert [line.partition(" · ")[0] for line in cell.plain] == ["Half", "cancelled"] * 2
 

@@ -71,7 +71,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def test_call_is_made_once_it_is_approved(site: Site) -> None:
-    assert '"outcome":"paused"' in site.post("/chat", "Book")[1]
+    assert '"outcome":"paused"' in site.post("/booking", "Book")[1]
     assert '"outcome":"paused"' in site.post("/approve", {})[1]
     assert site.booked == []
     assert "It is booked." in site.post("/approve", {"call_1": True})[1]
@@ -82,7 +82,7 @@ def test_call_is_made_once_it_is_approved(site: Site) -> None:
 @pytest.mark.parametrize("failure", FAILURES)
 def test_model_that_fails_after_the_call(site: Site, failure: str) -> None:
     """The result is kept: going on does not call the function again."""
-    site.post("/chat", "Book")
+    site.post("/booking", "Book")
     site.failure = FAILURES[failure]
     assert "event: error" in site.post("/approve", {"call_1": True})[1]
     site.failure = None
@@ -93,16 +93,16 @@ def test_model_that_fails_after_the_call(site: Site, failure: str) -> None:
 @pytest.mark.parametrize("body", [{"call_1": None}, [1], 5, {"call_1": {"a": 1}}, {"call_1": 1}])
 def test_decisions_that_are_none(site: Site, body: Any) -> None:
     """They are refused, and the call still waits."""
-    site.post("/chat", "Book")
+    site.post("/booking", "Book")
     assert site.post("/approve", body)[0] == 400
     assert "It is booked." in site.post("/approve", {"call_1": True})[1]
 
 
 def test_old_answer_that_ends_after_a_new_question(site: Site) -> None:
     """Its call cannot be approved any more."""
-    response = site.client.post("/chat", json="Old", buffered=False)
+    response = site.client.post("/booking", json="Old", buffered=False)
     next(response.iter_encoded())
-    site.post("/chat", "New")
+    site.post("/booking", "New")
     response.close()
     site.asked.clear()
     assert "It is booked." in site.post("/approve", {"call_1": True})[1]
