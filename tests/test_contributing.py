@@ -20,7 +20,7 @@ from providers_sync.testing import answer, drip, raw, serve
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PROVIDER, TESTS, ROW = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+PROVIDER, EVENTS, TESTS, ROW = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 TEXT = '{"delta": "Grüß "}\n{"delta": "dich"}\n'.encode()
 END = b'{"reason": "stop", "in": 3, "out": 2}\n'
 MAX_LINES = 80
@@ -78,6 +78,19 @@ def test_overload_is_tried_again_and_the_key_is_sent(
     assert server.requests[1].path == "/v2/generate"
     turns = [{"role": "user", "content": "Hi"}]
     assert server.requests[1].json() == {"model": "m", "turns": turns, "volume": 3}
+
+
+def test_decoder_of_events_reads_the_same(parrot: Any) -> None:
+    """Byte by byte, with other line ends and a comment."""
+    exec(compile(EVENTS, "parrot.py", "exec"), parrot.__dict__)
+    lines = (TEXT + END).splitlines()
+    events = b": hello\n\n" + b"".join(b"data: %b\r\n\r\n" % line for line in lines)
+    script = answer(drip(raw(events), every=0), end=False)
+    with serve(script) as server:
+        provider = parrot.Parrot("m", base_url=server.url)
+        provider.decoder = lambda content_type="": parrot.ParrotEventsDecoder()
+        reply = provider.complete("Hi")
+    assert (reply.text, reply.outcome, reply.finish_reason) == ("Grüß dich", "complete", "stop")
 
 
 def fault_row() -> Any:

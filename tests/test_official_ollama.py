@@ -178,7 +178,7 @@ def test_failure_is_typed(scripted: tuple[Gateway, Scripted], status: int | None
     ("failure", "message"),
     [
         (RuntimeError("broken"), "the engine failed"),
-        (ToolCall("1", "f", None, '{"a": '), 'arguments that are not a JSON object: {"a": '),
+        (ToolCall("1", "f", None, '{"a": '), 'are not a JSON object: {"a": '),
     ],
     ids=["engine", "call"],
 )

@@ -73,8 +73,7 @@ class OllamaWriter:
         raw = raw_arguments(call)
         if call.arguments is None and raw:
             raise RequestError(
-                f"the model's call of {call.name!r} has arguments that are not a JSON object: "
-                f"{raw}",
+                f"the arguments of the model's call of {call.name!r} are not a JSON object: {raw}",
                 status=500,
             )
         index, self._calls = self._calls, self._calls + 1
