@@ -38,19 +38,23 @@ class RequestUsage:
     """A request that a server has begun to answer, and what it has used.
 
     A stream is told of it before anything else of the answer; then it has no counts yet.
+
+    Attributes:
+        url: Where it was sent, without the query.
+        at: When the server began to answer.
+        surcharge: The option of the request that changes the price, such as
+            ``service_tier='flex'``.
+        model: The model's name as the server reports it, else the name in the request.
+        usage: The tokens that the server counted, if it did.
+        is_final: Whether the answer has come to its end, so that nothing is missing in the counts.
     """
 
     url: str = field(repr=False)
-    """Where it was sent, without the query."""
     at: datetime
-    """When the server began to answer."""
     surcharge: str = ""
-    """The option of the request that changes the price, such as ``service_tier='flex'``."""
     model: str | None = None
-    """The model's name as the server reports it, else the name in the request."""
     usage: TokenCounts | None = None
     is_final: bool = False
-    """Whether the answer has come to its end, so that nothing is missing in the counts."""
 
 
 def surcharge(options: Mapping[str, Any] | None) -> str:
