@@ -208,7 +208,7 @@ def test_answer_that_the_grammar_lost(local: tuple[Gateway, Recording]) -> None:
     """llama.cpp goes on without the grammar where no text fits it: that is an error."""
     number = {"type": "number", "minimum": -9, "maximum": -3, "multipleOf": 0.5}
     schema = {"type": "object", "properties": {"x": number}, "required": ["x"]}
-    with pytest.raises(ServerError, match=r"response_format: .*given up"):
+    with pytest.raises(ServerError, match=r"response_format: .*could not enforce"):
         ask(local, temperature=0, **as_json(schema))
 
 
@@ -376,7 +376,7 @@ def test_lost_grammar_is_noticed(text: str, reason: str, is_held: bool) -> None:
     if is_held:
         assert list(check_form(events, grammar)) == events
         return
-    with pytest.raises(InvalidRequestError, match=r"response_format: .*given up"):
+    with pytest.raises(InvalidRequestError, match=r"response_format: .*could not enforce"):
         list(check_form(events, grammar))
 
 
@@ -395,7 +395,7 @@ def test_lost_call_is_noticed() -> None:
         if is_held:
             assert list(check_form(events, grammar)) == events
         else:
-            with pytest.raises(InvalidRequestError, match=r"tools: .*given up"):
+            with pytest.raises(InvalidRequestError, match=r"tools: .*could not enforce"):
                 list(check_form(events, grammar))
 
 
