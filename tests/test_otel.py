@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+import tenacity
 from faults.phases import wait_until
 from mock_kit import WAYS, ask
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
@@ -125,8 +126,9 @@ def test_span_says_what_was_asked_and_how_the_answer_ended(memory: Memory) -> No
 
 def test_each_attempt_is_a_child_and_each_retry_an_event(memory: Memory) -> None:
     """The reason is the class of the error."""
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
     with serve([status(503, headers=AT_ONCE), answer(error("No", "api_error")), ["Hi"]]) as server:
-        assert openai(server.url).complete("Hi").stats.attempts == 3
+        assert openai(server.url, retry=policy).complete("Hi").stats.attempts == 3
     attempts, call = memory.spans("chat attempt"), memory.call()
     assert [parent_id(each) for each in attempts] == [span_id(call)] * 3
     assert [said(each)["providers_sync.attempt"] for each in attempts] == [1, 2, 3]
