@@ -34,6 +34,7 @@ from providers_sync import (
     OpenAICompatible,
     Provider,
     ProviderError,
+    StreamCancelled,
     Timeouts,
     batch,
 )
@@ -271,6 +272,15 @@ def test_close_and_exit_of_a_block_end_the_span_at_once(memory: Memory) -> None:
         assert len(memory.spans("chat m")) == 1
         left(openai(server.url))
         assert len(memory.spans("chat m")) == 2
+
+
+def test_call_that_is_cancelled_before_it_starts_has_a_span(memory: Memory) -> None:
+    """At once, although no thread has run; nothing is sent."""
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(StreamCancelled):
+        openai("http://127.0.0.1:9").stream("Hi", cancel=token)
+    assert [said(span)["providers_sync.outcome"] for span in memory.spans()] == ["cancelled"]
 
 
 def test_refused_connection_is_an_error(memory: Memory, refused: tuple[str, int]) -> None:
