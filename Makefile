@@ -48,7 +48,7 @@ LONG = tests/faults/test_addresses.py tests/faults/test_client_side.py \
     tests/test_mocking.py tests/test_notebook.py tests/test_notebook_calls.py \
     tests/test_notebook_chat.py tests/test_notebook_errors.py \
     tests/test_notebook_media.py tests/test_notebook_typed.py \
-    tests/test_other_protocols_property.py \
+    tests/test_otel.py tests/test_otel_settings.py tests/test_other_protocols_property.py \
     tests/test_plugin.py tests/test_processes.py tests/test_rate_limit.py \
     tests/test_reader.py tests/test_received_text.py tests/test_received_text_long.py \
     tests/test_recorded_notebook.py tests/test_recorded_streams_long.py \

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+import tenacity
 from faults.phases import wait_until
 from mock_kit import WAYS, ask
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
@@ -33,6 +34,7 @@ from providers_sync import (
     OpenAICompatible,
     Provider,
     ProviderError,
+    StreamCancelled,
     Timeouts,
     batch,
 )
@@ -125,8 +127,9 @@ def test_span_says_what_was_asked_and_how_the_answer_ended(memory: Memory) -> No
 
 def test_each_attempt_is_a_child_and_each_retry_an_event(memory: Memory) -> None:
     """The reason is the class of the error."""
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
     with serve([status(503, headers=AT_ONCE), answer(error("No", "api_error")), ["Hi"]]) as server:
-        assert openai(server.url).complete("Hi").stats.attempts == 3
+        assert openai(server.url, retry=policy).complete("Hi").stats.attempts == 3
     attempts, call = memory.spans("chat attempt"), memory.call()
     assert [parent_id(each) for each in attempts] == [span_id(call)] * 3
     assert [said(each)["providers_sync.attempt"] for each in attempts] == [1, 2, 3]
@@ -269,6 +272,15 @@ def test_close_and_exit_of_a_block_end_the_span_at_once(memory: Memory) -> None:
         assert len(memory.spans("chat m")) == 1
         left(openai(server.url))
         assert len(memory.spans("chat m")) == 2
+
+
+def test_call_that_is_cancelled_before_it_starts_has_a_span(memory: Memory) -> None:
+    """At once, although no thread has run; nothing is sent."""
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(StreamCancelled):
+        openai("http://127.0.0.1:9").stream("Hi", cancel=token)
+    assert [said(span)["providers_sync.outcome"] for span in memory.spans()] == ["cancelled"]
 
 
 def test_refused_connection_is_an_error(memory: Memory, refused: tuple[str, int]) -> None:

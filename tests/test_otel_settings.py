@@ -28,7 +28,7 @@ from test_processes import FORK_WARNING, FORKS, in_child
 
 from providers_sync import OpenAICompatible, otel
 from providers_sync.otel.contents import LONGEST_TEXT
-from providers_sync.testing import answer, reasoning, serve, stall, text, tool_call, usage
+from providers_sync.testing import answer, finish, reasoning, serve, stall, text, tool_call, usage
 
 ROOT = Path(__file__).parent.parent
 CONTENTS = {"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"}
@@ -146,6 +146,32 @@ def test_contents_have_the_form_of_the_conventions(tmp_path: Path) -> None:
     ]
     assert said(tool)["gen_ai.tool.call.arguments"] == '{"city": "Oslo"}'
     assert said(tool)["gen_ai.tool.call.result"] == "rain in Oslo"
+
+
+def test_failed_contents_cost_no_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they cannot be told, the rest is."""
+    for name in ("of_input", "of_output"):
+        monkeypatch.setattr(f"providers_sync.otel.contents.{name}", lambda _: 1 / 0)
+    with serve([["Hi"]]) as server, instrumented(capture_content=True) as memory:
+        openai(server.url).complete("Hi")
+    assert said(memory.call())["providers_sync.outcome"] == "complete"
+
+
+def test_lone_surrogates_can_be_exported() -> None:
+    """They have no UTF-8 form, and an exporter would drop its whole batch."""
+    call = tool_call("weather", {"city": "\ud800"}, id="\ud800")
+    script = [[call], ["\ud800", finish("\ud800")]]
+    with serve(script) as server, instrumented(capture_content=True) as memory:
+        run = openai(server.url).run("\ud800", tools=[weather], system="\ud800")
+        run.read()
+    values = [value for span in memory.spans() for value in said(span).values()]
+    for value in values:
+        for word in value if isinstance(value, tuple) else [value]:
+            assert str(word).encode()
+    assert json.loads(said(memory.call())["gen_ai.input.messages"])[0]["parts"][0] == {
+        "type": "text",
+        "content": "\ud800",
+    }
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def of_question(question: Question) -> dict[str, Any]:
 def of_end(stream: Stream, first_event_s: float | None) -> dict[str, Any]:
     """Return the attributes of an answer that has ended."""
     stats, usage = stream.stats, stream.usage
-    reason = _short(finish_reason(stream))
+    reason = short(finish_reason(stream))
     found: dict[str, Any] = {
-        "gen_ai.response.model": _short(stream.model),
+        "gen_ai.response.model": short(stream.model),
         "gen_ai.response.finish_reasons": None if reason is None else [reason],
         "gen_ai.response.time_to_first_chunk": first_event_s,
         "providers_sync.outcome": str(stream.outcome),
@@ -127,7 +127,7 @@ def of_end(stream: Stream, first_event_s: float | None) -> dict[str, Any]:
         "providers_sync.bytes": stats.bytes,
         "providers_sync.joins": stats.joins or None,
         "providers_sync.tool_calls": len(stream.tool_calls) or None,
-        "providers_sync.request_id": _short(stream.request_id),
+        "providers_sync.request_id": short(stream.request_id),
     }
     if usage is not None:
         found.update(
@@ -157,5 +157,15 @@ def of_error(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def _short(text: str | None) -> str | None:
-    return text if text is None else text[:LONGEST]
+def sendable(text: str) -> str:
+    r"""Return a text that has a UTF-8 form: a lone surrogate would cost an exporter its batch.
+
+    >>> sendable(chr(0xD800)) == r"\ud800"
+    True
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def short(text: str | None) -> str | None:
+    """Return a word that a server has chosen, as far as it is kept."""
+    return text if text is None else sendable(text[:LONGEST])

@@ -58,9 +58,14 @@ class CallSpan:
         self._open_attempts: list[AttemptSpan] = []
         self._records = self._span.is_recording()
         if self._records:
-            self._span.set_attributes(attributes.of_question(question))
+            self._say(attributes.of_question, question)
             if telemetry.captures_content:
-                self._span.set_attributes(contents.of_input(question))
+                self._say(contents.of_input, question)
+
+    @never_raises
+    def _say(self, describe: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        """Set attributes; without them the span is still one."""
+        self._span.set_attributes(describe(*arguments))
 
     @never_raises
     def enter(self) -> None:
@@ -126,9 +131,9 @@ class CallSpan:
             first_s = channel.first_event_at - channel.deadlines.started_at
         self._end_attempt()
         if self._records:
-            self._span.set_attributes(attributes.of_end(stream, first_s))
+            self._say(attributes.of_end, stream, first_s)
             if self._telemetry.captures_content:
-                self._span.set_attributes(contents.of_output(stream))
+                self._say(contents.of_output, stream)
             if _is_failure(error):
                 _set_error(self._span, error)
         self._span.end(_wall_clock(channel.ended_at))
@@ -209,7 +214,7 @@ class ToolSpan(_Span):
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": call.name,
             "gen_ai.tool.type": "function",
-            "gen_ai.tool.call.id": call.id[: attributes.LONGEST],
+            "gen_ai.tool.call.id": attributes.short(call.id),
         }
         name = f"execute_tool {call.name}"
         span = telemetry.tracer.start_span(name, context=parent, attributes=found)
@@ -223,7 +228,7 @@ class ToolSpan(_Span):
     @never_raises
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         span = self._span
-        if self._telemetry.captures_content:
+        if self._telemetry.captures_content and span.is_recording():
             call = self._call
             arguments = call.raw if call.arguments is None else call.arguments
             span.set_attributes(contents.of_tool(arguments, self._result))

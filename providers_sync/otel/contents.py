@@ -12,7 +12,7 @@ from typing import Any
 
 from ..observing import Question
 from ..stream import Stream
-from .attributes import finish_reason
+from .attributes import finish_reason, sendable
 
 LONGEST_TEXT = 65_536
 """Characters of all texts of one attribute together; longer ones are cut, and say so."""
@@ -66,7 +66,9 @@ def of_output(stream: Stream) -> dict[str, Any]:
 def of_tool(arguments: object, result: object) -> dict[str, Any]:
     """Return the attributes of a call of a function."""
     found = {"gen_ai.tool.call.arguments": arguments, "gen_ai.tool.call.result": result}
-    return {name: _Budget().cut(value) for name, value in found.items() if value is not None}
+    return {
+        name: sendable(_Budget().cut(value)) for name, value in found.items() if value is not None
+    }
 
 
 def _message(turn: Mapping[str, Any], budget: _Budget) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def _tool_call(name_id: Any, name: Any, arguments: Any, budget: _Budget) -> dict
 
 
 def _dump(value: Sequence[Any] | Iterable[Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_kind)
+    return sendable(json.dumps(value, ensure_ascii=False, default=_kind))
 
 
 def _kind(value: object) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from .. import call_log
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_log = logging.getLogger("providers_sync")
 _has_failed = False
 
 
@@ -43,5 +43,4 @@ def _report(error: Exception) -> None:
     _has_failed = True
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = "telemetry is incomplete: %s in %s, line %s; later failures are not logged"
-    with contextlib.suppress(Exception):  # a fault of the program's logging
-        _log.warning(text, type(error).__name__, last.filename, last.lineno)
+    call_log.write(logging.WARNING, text, type(error).__name__, last.filename, last.lineno)

@@ -97,9 +97,8 @@ class Reader:
         if not self._calls:
             at = min(at, self._idle_until)
         self._wakes_at = NOW if self._ready else at
-        if (
-            self._inbox or self._ready or left_work.new
-        ):  # read after ``_wakes_at`` is set: see ``post``
+        # Read after ``_wakes_at`` is set: see ``post``.
+        if self._inbox or self._ready or left_work.new:
             return 0
         return min(max(at - now, 0), LONGEST_WAIT_S)
 

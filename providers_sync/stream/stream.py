@@ -79,6 +79,8 @@ class Stream(Transcript):
                 attach(self._token, self)
             if self._outcome is None:
                 reader.start(Call(self._channel, source, context))
+            else:
+                self._tell_observer()
         except BaseException:  # Ctrl-C, or no thread can be started
             self.close()
             raise
