@@ -44,5 +44,7 @@ suite() {
 # clean_checkout: fail if files have been left behind since the start.
 before=$(git status --porcelain)
 clean_checkout() {
-    diff <(echo "$before") <(git status --porcelain)
+    local after
+    after=$(git status --porcelain)
+    diff <(echo "$before") <(echo "$after")
 }
