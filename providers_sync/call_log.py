@@ -48,6 +48,11 @@ LINES = {
         "%(provider)s refuses to continue its answer (%(error)s); asking in words",
     ),
     "not_recorded": (logging.WARNING, "an answer is not recorded: %(error)s"),
+    "telemetry": (
+        logging.WARNING,
+        "telemetry is incomplete: %(error)s in %(file)s, line %(line)s; "
+        "later failures are not logged",
+    ),
 }
 """Each event, with its level and its line. What is not known is ``None``, in the line ``-``."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -42,5 +41,4 @@ def _report(error: Exception) -> None:
         return
     _has_failed = True
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = "telemetry is incomplete: %s in %s, line %s; later failures are not logged"
-    call_log.write(logging.WARNING, text, type(error).__name__, last.filename, last.lineno)
+    call_log.write("telemetry", error=type(error).__name__, file=last.filename, line=last.lineno)

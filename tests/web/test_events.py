@@ -147,11 +147,10 @@ def test_typed_answer_that_breaks_off_has_no_object() -> None:
 
 def test_values_that_json_lacks() -> None:
     """A browser must be able to parse ``done``."""
-    for into in (list[float], {"type": "array", "items": {"type": "number"}}):
-        with serve([text('{"items": [NaN, Infinity, 1]}')]) as server:
-            *_, (name, data) = events(sse(openai(server.url).prepare("Hi", into=into)))
-        assert name == "done"
-        assert data["value"] == [None, None, 1]
+    with serve([text('{"items": [NaN, Infinity, 1]}')]) as server:
+        *_, (name, data) = events(sse(openai(server.url).prepare("Hi", into=list[float])))
+    assert name == "done"
+    assert data["value"] == [None, None, 1]
 
 
 def test_typed_run_ends_with_its_object() -> None:
