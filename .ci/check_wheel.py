@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 PACKAGES = 8
-MEGABYTES = 8.5
+MEGABYTES = 9.0
 TOOLS = {"pip", "setuptools"}
 """Installed by ``python -m venv`` itself."""
 UNWANTED = ["asyncio", "werkzeug", "waitress", "xllamacpp", "tenacity", "providers_sync.cli"]
