@@ -168,8 +168,8 @@ $(VENV)/python.stamp:
 	exit 1
 
 $(VENV)/gateway.stamp: $(VENV)/python.stamp $(PROJECT)
-	@echo "Installing providers_sync and its gateway."
-	@$(PIP) --editable '.[gateway]'
+	@echo "Installing providers_sync, its command and its gateway."
+	@$(PIP) --editable '.[cli,gateway]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/python.stamp $(PROJECT)

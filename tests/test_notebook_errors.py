@@ -19,7 +19,9 @@ __all__ = ["kernel", "no_leaks"]
 """Fixtures."""
 
 pytestmark = pytest.mark.filterwarnings("default:::jupyter_client", "default:::zmq")
-REFUSED = "APIConnectionError: cannot connect to 127.0.0.1:9: connection refused"
+REFUSED = (
+    "APIConnectionError: cannot connect to 127.0.0.1:9: connection refused; is the server running?"
+)
 NOBODY = "nobody = OpenAICompatible('m', base_url='http://127.0.0.1:9/v1', retry=None)\n"
 
 

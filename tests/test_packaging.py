@@ -45,6 +45,16 @@ def test_the_supported_pythons_are_the_same_everywhere() -> None:
     assert f'python_version = "{oldest}"' in read("pyproject.toml")
 
 
+def test_getting_started_lists_every_extra_and_what_it_installs() -> None:
+    """The README sends readers to that table."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", read("docs/getting-started.md"), re.M)
+    extras = setup()["options.extras_require"]
+    assert [name for name, _ in rows] == [name for name in extras if name not in FOR_DEVELOPERS]
+    for name, installed in rows:
+        named = [Requirement(line).name for line in extras[name].split("\n") if line]
+        assert installed.split(", ") == [one for one in named if one != "providers-sync"]
+
+
 def test_the_hooks_use_the_same_ruff() -> None:
     """Otherwise a hook would format what ``make lint`` refuses."""
     lines = setup()["options.extras_require"]["test"].split("\n")

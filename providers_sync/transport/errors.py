@@ -94,8 +94,10 @@ def connection_error(
         return MalformedStream(f"{server} declares two contradictory lengths for its answer")
     if not _is_of_network(chain):
         return _permanent_error(f"the request to {server} failed: {quote_error(error)}")
+    listener = "server"
     if in_tunnel or any(isinstance(inner, _PROXY_ERRORS) for inner in chain):
         server += " through the proxy"
+        listener = "proxy"
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
     refusal = urllib3.exceptions.NewConnectionError  # a timeout only by inheritance
     if any(isinstance(inner, timeouts) and not isinstance(inner, refusal) for inner in chain):
@@ -131,7 +133,10 @@ def connection_error(
         return _permanent_error(
             "the file of CA certificates is missing: check verify= and REQUESTS_CA_BUNDLE"
         )
-    return APIConnectionError(f"cannot connect to {server}: {describe_error(error)}")
+    message = f"cannot connect to {server}: {describe_error(error)}"
+    if any(isinstance(inner, ConnectionRefusedError) for inner in chain):
+        message += f"; is the {listener} running?"
+    return APIConnectionError(message)
 
 
 def _is_of_network(chain: list[BaseException]) -> bool:

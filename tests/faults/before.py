@@ -52,7 +52,7 @@ EARLY_HINTS = wire(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload
 CONNECTION = [
     Row(
         "connection refused", None, APIConnectionError, "failed",
-        target="refused", requests=0, opens=False, schemes=BOTH, message=("refused",),
+        target="refused", requests=0, opens=False, schemes=BOTH, message=("the server running?",),
     ),
     Row(
         "unknown host name", None, APIConnectionError, "failed",
