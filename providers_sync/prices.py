@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -161,7 +162,7 @@ def _calculate(request: RequestUsage, counts: dict[str, int]) -> PriceCalculatio
             counts,
             request.model or "",
             provider_api_url=request.url,
-            genai_request_timestamp=request.at,
+            genai_request_timestamp=datetime.fromtimestamp(request.at, timezone.utc),
         )
     except LookupError:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 _STANDARD = {
@@ -42,8 +41,8 @@ class RequestUsage:
 
     url: str = field(repr=False)
     """Where it was sent, without the query."""
-    at: datetime
-    """When the server began to answer."""
+    at: float
+    """When the server began to answer, in seconds since 1970; JSON can represent it."""
     surcharge: str = ""
     """The option of the request that changes the price, such as ``service_tier='flex'``."""
     model: str | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
@@ -194,10 +194,11 @@ class AttemptLoop:
             server = urlsplit(self._request.url).netloc
             request = RequestUsage(
                 call_log.without_query(self._request.url),
-                datetime.now(timezone.utc),
+                time.time(),
                 surcharge(self._request.body),
             )
-            channel.headers_received(response.headers, response.request_id, server, request)
+            request_id = response.request_id and self._without_secrets(response.request_id)
+            channel.headers_received(response.headers, request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
             response.close()
@@ -244,7 +245,6 @@ class AttemptLoop:
 
     def _log_outcome(self, channel: Channel, outcome: Outcome, error: ProviderError | None) -> None:
         usage = channel.usage
-        request_id = call_log.request_id(channel.request_id)
         self._log(
             "outcome",
             outcome=str(outcome),
@@ -254,7 +254,7 @@ class AttemptLoop:
             attempts=channel.attempts,
             input_tokens=usage and usage.input_tokens,
             output_tokens=usage and usage.output_tokens,
-            request_id=request_id and self._without_secrets(request_id),
+            request_id=call_log.request_id(channel.request_id),
             error=error and call_log.reason(error),
         )
 
