@@ -301,6 +301,12 @@ def test_completion_with_its_requests_can_be_written_as_json() -> None:
     assert [each["usage"]["input_tokens"] for each in written["requests"]] == [1000]
 
 
+def test_completion_without_requests_has_no_known_cost() -> None:
+    completion = vendor([text("A"), usage(1000, 0)]).complete("Hi")
+    cost = replace(completion, requests=()).cost
+    assert (cost.usd, cost.unknown) == (None, ("the requests behind an answer are not known",))
+
+
 def test_chat_and_provider_that_an_earlier_version_has_pickled_can_go_on() -> None:
     """They have no ``_requests`` and no ``_hint``, which this version added."""
     with serve(answer("A")) as server:
