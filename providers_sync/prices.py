@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'providers-sync[prices]'"
 REASONS = 10
 """How many reasons a cost names: a server may call its model by a new name each time."""
+LONGEST_NAME = 256
+"""A longer name of a model has no price: a server may send megabytes, and to compare takes long."""
 OTHERS = "the cost of more answers is not known"
 _MODALITIES = {"TEXT": "text", "IMAGE": "image", "DOCUMENT": "image", "AUDIO": "audio"}
 _MODALITIES["VIDEO"] = "video"
@@ -157,6 +159,8 @@ def _calculate(request: RequestUsage, counts: dict[str, int]) -> PriceCalculatio
     check_installed()
     import genai_prices
 
+    if len(request.model or "") > LONGEST_NAME:
+        return None
     try:
         found = genai_prices.calc_price(
             counts,

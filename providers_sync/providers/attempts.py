@@ -197,7 +197,9 @@ class AttemptLoop:
                 time.time(),
                 surcharge(self._request.body),
             )
-            request_id = response.request_id and self._without_secrets(response.request_id)
+            request_id = response.request_id
+            if request_id and channel.observer is not None:  # which may write it down
+                request_id = self._without_secrets(request_id)
             channel.headers_received(response.headers, request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
@@ -245,6 +247,7 @@ class AttemptLoop:
 
     def _log_outcome(self, channel: Channel, outcome: Outcome, error: ProviderError | None) -> None:
         usage = channel.usage
+        request_id = call_log.request_id(channel.request_id)
         self._log(
             "outcome",
             outcome=str(outcome),
@@ -254,7 +257,7 @@ class AttemptLoop:
             attempts=channel.attempts,
             input_tokens=usage and usage.input_tokens,
             output_tokens=usage and usage.output_tokens,
-            request_id=call_log.request_id(channel.request_id),
+            request_id=request_id and self._without_secrets(request_id),
             error=error and call_log.reason(error),
         )
 
