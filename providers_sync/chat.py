@@ -99,6 +99,8 @@ class Chat:
         InvalidRequestError: For invalid settings.
     """
 
+    _requests: tuple[RequestUsage, ...] = ()  # also of a chat that an earlier version has pickled
+
     def __init__(
         self,
         provider: Provider,
@@ -129,7 +131,6 @@ class Chat:
         self.interrupted: InterruptedAnswer | None = None
         self._stopped: StoppedAnswer | None = None
         """What ``interrupted`` is of, if functions still ran at its end."""
-        self._requests: tuple[RequestUsage, ...] = ()
         self._reservation: dict[str, weakref.ref[_Reservation]] = {}
 
     @property

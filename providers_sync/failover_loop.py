@@ -47,8 +47,8 @@ class Candidate:
         """Yield the provider's responses."""
         self.started_at = monotonic()
         channel.model = self.model
-        if channel.observer is not None:
-            channel.observer.use(self.provider, self.model)
+        if (observer := channel.observer) is not None:  # the caller may take it away at any time
+            observer.use(self.provider, self.model)
         return self._source(channel)
 
     def seconds(self) -> float:

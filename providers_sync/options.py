@@ -118,6 +118,7 @@ class ServerOptions(TypedDict, total=False):
     enable_thinking: bool | None
     thinking_budget: int | None
     enable_search: bool | None
+    search_options: JSONObject | None
     search_parameters: JSONObject | None
     safe_prompt: bool | None
     random_seed: int | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'providers-sync[prices]'"
 REASONS = 10
 """How many reasons a cost names: a server may call its model by a new name each time."""
+LONGEST_NAME = 256
+"""A longer name of a model has no price: a server may send megabytes, and to compare takes long."""
 OTHERS = "the cost of more answers is not known"
 _MODALITIES = {"TEXT": "text", "IMAGE": "image", "DOCUMENT": "image", "AUDIO": "audio"}
 _MODALITIES["VIDEO"] = "video"
@@ -156,12 +159,14 @@ def _calculate(request: RequestUsage, counts: dict[str, int]) -> PriceCalculatio
     check_installed()
     import genai_prices
 
+    if len(request.model or "") > LONGEST_NAME:
+        return None
     try:
         found = genai_prices.calc_price(
             counts,
             request.model or "",
             provider_api_url=request.url,
-            genai_request_timestamp=request.at,
+            genai_request_timestamp=datetime.fromtimestamp(request.at, timezone.utc),
         )
     except LookupError:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 _STANDARD = {
@@ -41,7 +40,7 @@ class RequestUsage:
 
     Attributes:
         url: Where it was sent, without the query.
-        at: When the server began to answer.
+        at: When the server began to answer, in seconds since 1970; JSON can represent it.
         surcharge: The option of the request that changes the price, such as
             ``service_tier='flex'``.
         model: The model's name as the server reports it, else the name in the request.
@@ -50,7 +49,7 @@ class RequestUsage:
     """
 
     url: str = field(repr=False)
-    at: datetime
+    at: float
     surcharge: str = ""
     model: str | None = None
     usage: TokenCounts | None = None

@@ -415,8 +415,10 @@ class Completion:
         Raises:
             ImportError: The extra ``prices`` is not installed.
         """
-        from .prices import cost_of  # only a program that asks for it pays for it
+        from .prices import Cost, cost_of  # only a program that asks for it pays for it
 
+        if not self.requests:  # made by hand, or pickled by an earlier version
+            return Cost(unknown=("the requests behind an answer are not known",))
         return cost_of(self.requests)
 
     @property

@@ -13,14 +13,17 @@ from providers_sync import (
     Finish,
     InvalidRequestError,
     MalformedStream,
+    OpenAICompatible,
     Provider,
     ProviderError,
     Stream,
+    StreamCut,
     StreamTruncated,
     TextDelta,
 )
+from providers_sync.decoding import OpenAIDecoder
 from providers_sync.recording import Recorded, read_recordings
-from providers_sync.testing import answer, raw, serve
+from providers_sync.testing import answer, cut, raw, serve
 
 A, B, BROKEN = b'{"t": "a"}\n', b'{"t": "b"}\n', b"oops\n"
 
@@ -118,6 +121,41 @@ def test_error_of_the_package_is_raised_as_it_is() -> None:
     with pytest.raises(StreamTruncated, match="no more") as caught:
         asked(Picky, A)
     assert (caught.value.partial, caught.value.outcome) == ("ac", "truncated")
+
+
+def test_last_text_in_an_error_is_kept() -> None:
+    """As the decoders of the package hand it over."""
+
+    class Old(Lines):
+        def end(self) -> Any:
+            error = StreamTruncated("no more")
+            error.deltas = ["c"]  # type: ignore[attr-defined]
+            raise error
+
+    with pytest.raises(StreamTruncated, match="no more") as caught:
+        asked(Old, A)
+    assert (caught.value.partial, caught.value.outcome) == ("ac", "truncated")
+
+
+def test_subclass_of_a_decoder_of_the_package_may_yield_too() -> None:
+    class Loud(OpenAIDecoder):
+        def feed(self, data: bytes) -> Any:
+            yield from map(loud, super().feed(data))
+
+    def loud(delta: Any) -> Any:
+        return delta.upper() if isinstance(delta, str) else delta
+
+    class Own(OpenAICompatible):
+        def decoder(self, content_type: str = "") -> Any:
+            return Loud(content_type)
+
+    with serve([answer("a", "b"), answer("c", cut())]) as server:
+        provider = Own("m", base_url=server.url, retry=1)
+        whole = provider.complete("Hi")
+        assert (whole.text, whole.outcome, whole.finish_reason) == ("AB", "complete", "stop")
+        with pytest.raises(StreamCut) as caught:
+            provider.complete("Hi")
+        assert caught.value.partial == "C"
 
 
 def test_halves_of_a_character_are_joined() -> None:

@@ -323,6 +323,7 @@ def test_nothing_is_said_of_other_names(server: Server) -> None:
     provider: Any = OpenAICompatible("m", base_url=server.url)
     provider.complete("Hi", top_n=1, flavour="x", seed=1, system="a", extra_body={"temprature": 1})
     provider.complete("Hi", maxOutputTokens=1, num_ctx=5)  # other protocols have these
+    provider.complete("Hi", search_options={"forced_search": True})  # of DashScope
     Anthropic("m", base_url=server.url).prepare("Hi", seed=None)  # which is almost "speed"
     own: Any = Own("m", base_url=server.url, temprature=1)
     own.complete("Hi", temprature=1)

@@ -503,3 +503,12 @@ def test_spans_hold_no_key_no_prompt_and_no_words_of_the_server(memory: Memory) 
     for secret in (KEY, "my prompt", "my answer"):
         assert secret not in every_word(spans)
         assert secret not in str(memory.metrics())
+
+
+@pytest.mark.parametrize("sent", [KEY, "my prompt", "x" * 1000])
+def test_request_id_that_is_none_is_in_no_span(sent: str, memory: Memory) -> None:
+    """A server may send anything in its place."""
+    with serve(answer("Hi", headers={"x-request-id": sent})) as server:
+        openai(server.url, api_key=KEY).complete("my prompt")
+    assert "providers_sync.request_id" not in said(memory.call())
+    assert sent not in every_word(memory.spans())

@@ -199,6 +199,30 @@ def test_contents_are_kept_only_if_asked_for(
     assert bool(CONTENTS & set(said(memory.call()))) == is_kept
 
 
+def test_pictures_in_the_result_of_a_tool_are_left_out() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+    call = {"id": "1", "type": "function", "function": {"name": "draw", "arguments": "{}"}}
+    result = {
+        "role": "tool",
+        "tool_call_id": "1",
+        "content": [{"type": "text", "text": "Look"}, picture],
+    }
+    with serve(["Hi"]) as server, instrumented(capture_content=True) as memory:
+        openai(server.url).complete([{"role": "assistant", "tool_calls": [call]}, result])
+    (part,) = json.loads(said(memory.call())["gen_ai.input.messages"])[1]["parts"]
+    assert part["response"][1] == {"type": "omitted", "kind": "image_url"}
+
+
+def test_span_of_messages_that_cannot_be_written_ends_without_them() -> None:
+    """A server of one's own may take what no other does."""
+    odd: Any = [{"role": "assistant", "content": "x", "tool_calls": ["odd"]}]
+    with serve(["Hi"]) as server, instrumented(capture_content=True) as memory:
+        openai(server.url).complete(odd)
+    found = said(memory.call())
+    assert "gen_ai.input.messages" not in found
+    assert found["providers_sync.outcome"] == "complete"
+
+
 def test_contents_are_cut_to_a_limit() -> None:
     """All texts of an attribute together; the JSON stays whole."""
     long = "ab" * LONGEST_TEXT

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -107,8 +109,8 @@ def vendor(*script: Any, name: str = "test-model", **settings: Any) -> ScriptedP
 
 def used(counts: Any = None, **request: Any) -> Cost:
     """Return the cost of one request."""
-    given = {"url": URL, "at": NOW, "model": "test-model", "is_final": True, "usage": counts}
-    return cost_of([RequestUsage(**{**given, **request})])
+    given = {"url": URL, "at": NOW.timestamp(), "model": "test-model", "usage": counts}
+    return cost_of([RequestUsage(**{"is_final": True, **given, **request})])
 
 
 # --- what the counts of each protocol mean
@@ -232,8 +234,8 @@ def test_price_is_that_of_the_model_that_answered_and_of_the_day() -> None:
     """The model that the server names wins over the requested one; later prices hold later."""
     million = Usage(1_000_000, 0)
     before = datetime(2026, 5, 31, 23, 59, tzinfo=timezone.utc)
-    assert used(million, model="dated", at=before).usd == 1
-    assert used(million, model="dated", at=NOW).usd == 7
+    assert used(million, model="dated", at=before.timestamp()).usd == 1
+    assert used(million, model="dated", at=NOW.timestamp()).usd == 7
     script = [text("Hi"), usage(1_000_000, 0)]
     with time_machine.travel(before, tick=False):
         assert vendor(script, name="dated").complete("Hi").cost.usd == 1
@@ -292,6 +294,38 @@ def test_typed_answer_that_was_asked_again_costs_both() -> None:
     assert completion.value == {"name": "Soup"}
     assert completion.cost.usd == Decimal("0.0015")
     assert len(completion.requests) == 2
+
+
+def test_completion_with_its_requests_can_be_written_as_json() -> None:
+    completion = vendor([text("A"), usage(1000, 0)]).complete("Hi")
+    written = json.loads(json.dumps(asdict(completion)))
+    assert [each["usage"]["input_tokens"] for each in written["requests"]] == [1000]
+
+
+def test_name_of_megabytes_is_not_looked_up() -> None:
+    """It would be compared with many patterns of the package's own table, for 16 seconds."""
+    genai_prices.data_snapshot.set_custom_snapshot(None)
+    began = time.process_time()
+    cost = used(Usage(1, 1), model="x" * 10_000_000, url="https://openrouter.ai/api/v1")
+    assert time.process_time() - began < 1
+    assert cost.unknown == (f"no price is known for '{'x' * 80}' at openrouter.ai",)
+
+
+def test_completion_without_requests_has_no_known_cost() -> None:
+    completion = vendor([text("A"), usage(1000, 0)]).complete("Hi")
+    cost = replace(completion, requests=()).cost
+    assert (cost.usd, cost.unknown) == (None, ("the requests behind an answer are not known",))
+
+
+def test_chat_and_provider_that_an_earlier_version_has_pickled_can_go_on() -> None:
+    """They have no ``_requests`` and no ``_hint``, which this version added."""
+    with serve(answer("A")) as server:
+        chat = pickle.loads(pickle.dumps(Chat(OpenAICompatible("m", base_url=server.url))))
+        vars(chat).pop("_requests", None)
+        vars(chat.provider).pop("_hint")
+        assert chat.cost == Cost()
+        assert chat.send("Hi").read() == "A"
+    assert chat.cost.unknown == ("127.0.0.1 has not counted the tokens of 'test-model'",)
 
 
 def test_chat_sums_its_answers_and_keeps_them_when_pickled() -> None:

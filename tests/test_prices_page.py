@@ -36,13 +36,13 @@ def test_program_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def test_page_lists_every_reason() -> None:
     """In the words of the code."""
     reasons = re.findall(r"^\| `(.*?)` \|", PAGE, re.M)
-    at: dict[str, Any] = {"at": None, "is_final": True}
+    at: dict[str, Any] = {"at": 0.0, "is_final": True}
     gpt, local = "https://api.openai.com/v1", "http://127.0.0.1:8000/v1"
     asked = [
         RequestUsage(local, model="qwen3", usage=Usage(1, 1), **at),
         RequestUsage(gpt, model="gpt-5", usage=Usage(1, 1), surcharge="service_tier='flex'", **at),
         RequestUsage(local, model="qwen3", **at),
-        RequestUsage(gpt, None, model="gpt-5"),  # type: ignore[arg-type]
+        RequestUsage(gpt, 0.0, model="gpt-5"),
         RequestUsage(gpt, model="gpt-5", usage=Usage(1, 1, cached_tokens=9), **at),
     ]
     found = [cost_of([each]).unknown for each in asked]

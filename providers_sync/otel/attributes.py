@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import call_log
 from ..errors import APITimeoutError
 from ..observing import Question
 from ..providers.settings import defaults_of
@@ -127,7 +128,7 @@ def of_end(stream: Stream, first_event_s: float | None) -> dict[str, Any]:
         "providers_sync.bytes": stats.bytes,
         "providers_sync.joins": stats.joins or None,
         "providers_sync.tool_calls": len(stream.tool_calls) or None,
-        "providers_sync.request_id": short(stream.request_id),
+        "providers_sync.request_id": call_log.request_id(stream.request_id),
     }
     if usage is not None:
         found.update(

@@ -58,14 +58,13 @@ class CallSpan:
         self._open_attempts: list[AttemptSpan] = []
         self._records = self._span.is_recording()
         if self._records:
-            self._say(attributes.of_question, question)
-            if telemetry.captures_content:
-                self._say(contents.of_input, question)
+            self._note_question(question)
 
     @never_raises
-    def _say(self, describe: Callable[..., dict[str, Any]], *arguments: Any) -> None:
-        """Set attributes; without them the span is still one."""
-        self._span.set_attributes(describe(*arguments))
+    def _note_question(self, question: Question) -> None:
+        self._span.set_attributes(attributes.of_question(question))
+        if self._telemetry.captures_content:
+            self._span.set_attributes(contents.of_input(question))
 
     @never_raises
     def enter(self) -> None:
@@ -131,11 +130,9 @@ class CallSpan:
             first_s = channel.first_event_at - channel.deadlines.started_at
         self._end_attempt()
         if self._records:
-            self._say(attributes.of_end, stream, first_s)
-            if self._telemetry.captures_content:
-                self._say(contents.of_output, stream)
             if _is_failure(error):
                 _set_error(self._span, error)
+            self._note_answer(stream, first_s)
         self._span.end(_wall_clock(channel.ended_at))
         kind = type(error).__name__ if _is_failure(error) else None
         with_span = context.attach(self._context)  # so that metrics may have exemplars
@@ -143,6 +140,12 @@ class CallSpan:
             self._telemetry.instruments.record_call(stream, first_s, self._names, kind)
         finally:
             context.detach(with_span)
+
+    @never_raises
+    def _note_answer(self, stream: Stream, first_event_s: float | None) -> None:
+        self._span.set_attributes(attributes.of_end(stream, first_event_s))
+        if self._telemetry.captures_content:
+            self._span.set_attributes(contents.of_output(stream))
 
 
 class _Span(CallStep):
@@ -228,16 +231,20 @@ class ToolSpan(_Span):
     @never_raises
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         span = self._span
-        if self._telemetry.captures_content and span.is_recording():
-            call = self._call
-            arguments = call.raw if call.arguments is None else call.arguments
-            span.set_attributes(contents.of_tool(arguments, self._result))
+        if self._telemetry.captures_content:
+            self._note_content()
         if error is not None:
             _set_error(span, error)
         span.end()
         name = None if error is None else type(error).__name__
         seconds = monotonic() - self._started_at
         self._telemetry.instruments.record_tool(self._call.name, seconds, name)
+
+    @never_raises
+    def _note_content(self) -> None:
+        call = self._call
+        arguments = call.raw if call.arguments is None else call.arguments
+        self._span.set_attributes(contents.of_tool(arguments, self._result))
 
 
 def _wall_clock(moment: float | None) -> int | None:

@@ -75,7 +75,9 @@ def _message(turn: Mapping[str, Any], budget: _Budget) -> dict[str, Any]:
     content = turn.get("content")
     if turn.get("role") == "tool":
         answer = {"type": "tool_call_response", "id": turn.get("tool_call_id")}
-        return {"role": "tool", "parts": [{**answer, "response": budget.cut(content)}]}
+        is_list = isinstance(content, (list, tuple))
+        response = _parts(content, budget) if is_list else budget.cut(content)
+        return {"role": "tool", "parts": [{**answer, "response": response}]}
     parts = _parts(content, budget)
     for call in turn.get("tool_calls") or ():
         function = call.get("function") or {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlsplit
 
@@ -194,10 +194,13 @@ class AttemptLoop:
             server = urlsplit(self._request.url).netloc
             request = RequestUsage(
                 call_log.without_query(self._request.url),
-                datetime.now(timezone.utc),
+                time.time(),
                 surcharge(self._request.body),
             )
-            channel.headers_received(response.headers, response.request_id, server, request)
+            request_id = response.request_id
+            if request_id and channel.observer is not None:  # which may write it down
+                request_id = self._without_secrets(request_id)
+            channel.headers_received(response.headers, request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
             response.close()

@@ -1,7 +1,8 @@
-"""``CheckedDecoder``: runs the decoder of a provider class that is not ours, and checks it."""
+"""``CheckedDecoder``: runs a decoder that is not of this package, and checks it."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,7 +39,9 @@ def checked(make: Callable[[str], AnyDecoder]) -> Callable[[str], Decoder]:
 
     def made(content_type: str) -> Decoder:
         decoder = make(content_type)
-        return decoder if isinstance(decoder, decoding.BodyDecoder) else CheckedDecoder(decoder)
+        if isinstance(decoder, decoding.BodyDecoder) and _is_ours(type(decoder)):
+            return decoder
+        return CheckedDecoder(decoder)
 
     return made
 
@@ -84,6 +87,8 @@ class CheckedDecoder:
         except Exception as error:  # noqa: BLE001 (raised again)
             failure = self._explained(error)
             self._failure = None  # its traceback refers to this decoder
+            with contextlib.suppress(Exception):  # the first error says more than a second one
+                self._collect(deltas, vars(error).get("deltas", ()), "end")
             deltas += filter(None, [self._text.end()])
             vars(failure)["deltas"] = deltas
             raise failure from failure.__cause__
@@ -116,6 +121,11 @@ class CheckedDecoder:
         failure = MalformedStream(f"{name} cannot read what the server sent: {_name(error)}")
         failure.__cause__ = error
         return failure
+
+
+def _is_ours(kind: type) -> bool:
+    """Return whether a class is of this package; a subclass elsewhere may do anything."""
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _name(value: object) -> str:

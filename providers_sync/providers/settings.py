@@ -85,6 +85,8 @@ class ProviderSettings:
     headers: ClassVar[Mapping[str, str]] = {}
     """Headers of every request, which those of the user replace."""
 
+    _hint = ""  # also of a provider that an earlier version has pickled
+
     def __init__(
         self,
         model: str | None = None,

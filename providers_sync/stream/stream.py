@@ -216,8 +216,8 @@ class Stream(Transcript):
             # At once after that: a signal handler must not stop the round before in between.
             self._channel = following
             self._begin_round()
-        if following.observer is not None:
-            following.observer.note("round", None, {"round": self._round_number + 1})
+        if (observer := following.observer) is not None:  # ``close`` may take it away at any time
+            observer.note("round", None, {"round": self._round_number + 1})
         reader.start(Call(self._channel, source, context))
 
     def _begin_round(self) -> None:
