@@ -244,9 +244,9 @@ def test_what_anthropic_would_not_understand(options: dict[str, Any], message: s
     [
         (5, "['tool_calls'] must be a list"),
         ("add", "['tool_calls'] must be a list"),
-        ([5], "['tool_calls'][0] is no tool call"),
-        ([{"id": "1", "function": {"arguments": "{}"}}], "['tool_calls'][0] is no tool call"),
-        ([{"id": "1", "type": "function"}], "['tool_calls'][0] is no tool call"),
+        ([5], "['tool_calls'][0] is not a tool call"),
+        ([{"id": "1", "function": {"arguments": "{}"}}], "['tool_calls'][0] is not a tool call"),
+        ([{"id": "1", "type": "function"}], "['tool_calls'][0] is not a tool call"),
     ],
 )
 def test_wrong_tool_calls_are_refused(kind: Any, calls: Any, place: str) -> None:
