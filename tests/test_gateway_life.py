@@ -26,7 +26,7 @@ from providers_sync.gateway import Gateway, serve
         ({"engine": "parrot"}, "there is no engine 'parrot'"),
         ({"model": "m.gguf"}, "model is the path of the local engine's weights"),
         ({"context_size": 512}, r"context_size \(--context-size\) is for the local engine"),
-        ({"token": ""}, "token must be text"),
+        ({"token": ""}, "token must be a non-empty string"),
         ({"port": 70_000}, "port must be a number from 0 to 65535"),
     ],
 )
