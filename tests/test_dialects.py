@@ -22,6 +22,7 @@ from providers_sync.dialects import (
 )
 
 LIKE_OPENAI = [dialect for dialect in DIALECTS if dialect not in (GEMINI, OLLAMA)]
+"""Those whose errors say ``{"error": {"type": …}}``: take out a protocol that has another form."""
 """Errors of the others have forms of their own."""
 ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
 TURNS = [

@@ -25,7 +25,8 @@ def test_the_table_has_every_protocol(echo: Gateway) -> None:
     """Its base URLs are the gateway's, and with the paths they are what clients post to."""
     rows = re.findall(r"^\| `(\w+)` \| (?:`(\S+)`|none) \| (.*) \|$", PAGE, re.M)
     found = {name: (base, re.findall(r"`POST (\S+)`", paths)) for name, base, paths in rows}
-    assert list(found) == [PROVIDERS[name].__name__ for name in SERVED]
+    served = [PROVIDERS[name].__name__ for name in SERVED]
+    assert list(found) == served, "the table of docs/gateway.md has other rows, or another order"
     for name in SERVED:
         base, paths = found[PROVIDERS[name].__name__]
         assert echo.url() + base == echo.url(name)

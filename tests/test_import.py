@@ -114,6 +114,8 @@ def _cpu_share(name: str, cache: Path) -> float:
 
 def test_public_api_contains_the_listed_names():
     """Adding or removing a public name requires a change of this list."""
+    changed = sorted({*providers_sync.__all__} ^ {*PUBLIC_API})
+    assert not changed, f"only in one of providers_sync.__all__ and PUBLIC_API: {changed}"
     assert providers_sync.__all__ == PUBLIC_API
     assert all(hasattr(providers_sync, name) for name in PUBLIC_API)
 
@@ -122,7 +124,7 @@ def test_dir_and_help_show_public_names_only():
     """Tab completion and ``help()`` show the public API and nothing that the module imports."""
     printed = python(f"{OURS}; print(*dir(providers_sync)); help(providers_sync)")
     names, _, shown = printed.partition("\n")
-    assert names.split() == sorted(PUBLIC_API)  # the lazy ones too, before their first use
+    assert names.split() == sorted(PUBLIC_API), "is a provider missing in _LAZY_PROVIDERS?"
     sections = re.split(r"^(CLASSES|FUNCTIONS|DATA|VERSION|FILE)$", shown, flags=re.M)
     classes = re.findall(r"^    class (\w+)", sections[sections.index("CLASSES") + 1], flags=re.M)
     data = re.findall(r"^    (\w+) = ", sections[sections.index("DATA") + 1], flags=re.M)

@@ -70,7 +70,7 @@ def test_outcomes_page_names_every_error():
 def test_readme_names_every_provider_and_its_variables():
     """The table of providers is complete."""
     for kind in providers_sync.PROVIDERS.values():
-        assert f"| `{kind.__name__}` |" in README
+        assert f"| `{kind.__name__}` |" in README, "the table of providers has no row for it"
         assert f"`{kind.base_url_variable}`" in README
         assert kind.api_key_variable is None or f"`{kind.api_key_variable}`" in README
 

@@ -23,7 +23,7 @@ OLLAMA = ("Ollama",)
 DONE_ONLY = (*CHUNKS, *ANTHROPIC)
 """Protocols whose end marker says no reason."""
 SSE = (*DONE_ONLY, *RESPONSES, *GEMINI)
-"""Server-sent events."""
+"""Server-sent events, in which an error names its kind."""
 MARKED = (*DONE_ONLY, *RESPONSES, *OLLAMA)
 """Protocols with an end marker after which nothing is read."""
 NAMED = (*DONE_ONLY, *RESPONSES)
