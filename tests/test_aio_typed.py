@@ -167,9 +167,9 @@ def test_text_comes_too() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"into": object()}, "no type"),
+        ({"into": object()}, "no JSON schema for into="),
         ({"into": Recipe, "repairs": -1}, "repairs"),
-        ({"into": Recipe, "skip_invalid": True}, "Recipe is no list"),
+        ({"into": Recipe, "skip_invalid": True}, "Recipe is not a list"),
         ({"repairs": 1}, "need into="),
     ],
 )
@@ -188,7 +188,7 @@ def test_bad_input_is_raised_at_the_first_await(options: dict[str, Any], words: 
 def test_items_of_no_list_are_refused_and_the_answer_stays_readable() -> None:
     async def main() -> None:
         stream = aio.stream(ScriptedProvider(GOOD), "Q", into=Recipe)
-        with pytest.raises(InvalidRequestError, match="Recipe is no list"):
+        with pytest.raises(InvalidRequestError, match="Recipe is not a list"):
             await items(stream)
         assert await stream.value() == PANCAKES
 
