@@ -167,7 +167,7 @@ def test_text_comes_too() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"into": object()}, "pydantic has no JSON schema for"),
+        ({"into": object()}, "no JSON schema for into="),
         ({"into": Recipe, "repairs": -1}, "repairs"),
         ({"into": Recipe, "skip_invalid": True}, "Recipe is not a list"),
         ({"repairs": 1}, "need into="),

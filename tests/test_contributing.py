@@ -135,3 +135,14 @@ def test_files_that_the_page_names_exist() -> None:
         pattern = name.rstrip("/").replace("<name>", "ollama")
         folders = [ROOT, ROOT / "providers_sync", ROOT / "providers_sync" / "stream"]
         assert any(list(folder.glob(pattern)) for folder in folders), name
+
+
+def test_commands_that_the_page_names_exist() -> None:
+    """Targets of make, programs of ``.ci``, and the tests that a newcomer is told to run."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`make ([\w-]+)", PAGE))
+    assert len(targets) > 10
+    assert targets <= set(re.findall(r"^([\w-]+):", makefile, re.M))
+    files = set(re.findall(r"(?:\.ci|tests)/[\w/]+(?:\.py)?\b", PAGE)) - {"tests/test_parrot.py"}
+    assert len(files) > 15
+    assert [name for name in files if not (ROOT / name).exists()] == []
