@@ -264,7 +264,7 @@ def test_key_that_is_not_sent_is_explained(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(AuthenticationError) as caught:
             provider.complete("Hi")
     assert "api-key" not in server.requests[0].headers
-    assert "that in AZURE_OPENAI_API_KEY goes only to the vendor's own" in str(caught.value)
+    assert "the key in AZURE_OPENAI_API_KEY goes only to the vendor's own" in str(caught.value)
     monkeypatch.delenv("AZURE_OPENAI_API_KEY")
     with serve(status(401, "Who?")) as server, pytest.raises(AuthenticationError) as caught:
         OpenAICompatible.preset("azure", "m", base_url=server.url).complete("Hi")
