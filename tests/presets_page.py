@@ -22,9 +22,9 @@ from providers_sync import OpenAICompatible
 provider = OpenAICompatible.preset("openrouter", "openai/gpt-oss-120b")
 ```
 
-Everything else is the same as for `OpenAICompatible`, and `--provider NAME` on the command line takes
-the same names. Pass what a preset needs as the setting, or put it into the variable; without an
-address, `InvalidRequestError` is raised and nothing is sent. The model names are examples;
+Everything else is the same as for `OpenAICompatible`, and `--provider NAME` on the command line
+takes the same names. Pass what a preset needs as the setting, or put it into the variable; without
+an address, `InvalidRequestError` is raised and nothing is sent. The model names are examples;
 `providers-sync models --provider NAME` prints those of the server.
 
 | preset | server | address | needs | line |
@@ -82,8 +82,8 @@ or in `AWS_BEDROCK_BASE_URL`.
 
 ## Vertex AI
 
-The key is an access token, which expires within an hour. In a program, pass a function that renews it
-([keys that expire](connections.md#keys-that-expire)); on the command line, this is enough:
+The key is an access token, which expires within an hour. In a program, pass a function that renews
+it ([keys that expire](connections.md#keys-that-expire)); on the command line, this is enough:
 
 ```console
 $ export GOOGLE_CLOUD_PROJECT=my-project GOOGLE_CLOUD_LOCATION=global
