@@ -82,13 +82,14 @@ class Chat:
         provider: The provider that is asked.
         system: The text of the system message.
         model: The model; by default the provider's.
-        budget: The most characters to send: the oldest exchanges are left out, each as a unit, but
-            never the system message or the new question. They stay in ``history`` and in the file.
+        budget: The maximum number of characters to send: the oldest exchanges are left out, each as
+            a unit, but never the system message or the new question. They stay in ``history`` and
+            in the file.
         history: Messages to begin with.
-        **options: Added to the body of every request. With functions among its ``tools`` they are
-            those of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; an answer is
-            a ``Run`` then. If one fails, its finished rounds are in ``interrupted.question``, so
-            that ``resume()`` repeats no call.
+        **options: Added to the body of every request. If ``tools`` contains functions, these are
+            the arguments of ``provider.run``: ``Chat(provider, tools=[weather], approve=…)``; each
+            answer is then a ``Run``. If one fails, its finished rounds are in
+            ``interrupted.question``, so that ``resume()`` repeats no call.
 
     Attributes:
         history: The finished exchanges only.
@@ -137,8 +138,8 @@ class Chat:
     def cost(self) -> Cost:
         """What the answers of this object have cost by list prices (``docs/prices.md``).
 
-        Failed answers count, too, and those that ``undo()`` took back; one that is still running
-        does not, nor does what came from a file. Raises ``ImportError`` without the extra
+        Failed answers count too, and so do those removed by ``undo()``; an answer that is still
+        running does not, nor do answers from a file. Raises ``ImportError`` without the extra
         ``prices``.
         """
         from .prices import cost_of  # only a program that asks for it pays for it
@@ -160,9 +161,9 @@ class Chat:
     def send(self, message: Prompt, *, into: Any = None, **call: Any) -> Any:
         """Send a question and return its ``Stream``; with ``into=``, its ``TypedStream``.
 
-        The answer enters the history if it ends well, also if it does not validate (``undo()``
-        takes it back); of one that was asked again, only the last text does. A call that raises
-        here leaves the chat unchanged.
+        The answer is added to the history if it ends well, even if it does not validate (``undo()``
+        removes it); if the model was asked again, only the last text is added. If this call raises
+        an error, the chat is unchanged.
 
         Args:
             message: What ``stream()`` takes; several messages are one question, as with tool
@@ -182,10 +183,10 @@ class Chat:
     def resume(self, **call: Any) -> Stream:
         """Continue the interrupted answer; return a stream that yields only the new text.
 
-        The model receives the text so far as the beginning of its own turn. Most models then
-        continue; for one that starts over, repeat the question instead:
-        ``chat.send(chat.discard().question)``. Newer Claude models refuse such a turn (status 400);
-        they are asked to continue in words, and the log says so.
+        The model receives the text so far as the beginning of its own answer. Most models then
+        continue; if yours starts over, repeat the question instead:
+        ``chat.send(chat.discard().question)``. Newer Claude models refuse such a beginning (status
+        400); they are asked in words to continue, and the log says so.
 
         Args:
             **call: The arguments of ``stream``, apart from the messages and ``into``: a typed

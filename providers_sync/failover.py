@@ -44,15 +44,17 @@ class Failover(Provider):
         providers: The providers, the preferred one first.
         strategy: ``"order"`` tries the first provider first; ``"round_robin"`` starts with the next
             one at each call.
-        failures: How many failures in a row put a provider into a cooldown (3); one timeout does,
-            too. Meanwhile it is tried last, but still tried, so no call fails because of a
-            cooldown. Then one call probes it. This state is kept per object and process.
-        cooldown: How long a cooldown lasts, in seconds (30).
+        failures: How many failures in a row start a provider's cooldown (3); a single timeout
+            starts one too. During a cooldown the provider is tried last, but still tried, so no
+            call fails because of it. Afterwards one call probes the provider. This state is kept
+            per object and process.
+        cooldown: Seconds that a cooldown lasts (30).
         move_on: The failures that move on to the next provider: values of ``error.reason``, or a
             function that takes the error and returns whether it does. By default all but
-            ``"content_filter"``: what a provider rejects for its content is not asked elsewhere.
-        continue_after_break: As for ``stream``: the default for each call. The next provider is the
-            first that is asked for the rest.
+            ``"content_filter"``: a request that one provider rejects for its content is not sent to
+            another.
+        continue_after_break: The default for each call, as for ``stream``. The next provider is the
+            first one that is asked for the rest.
 
     Raises:
         InvalidRequestError: For an empty list, for anything in it that is not a provider, and for

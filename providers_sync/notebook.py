@@ -106,16 +106,16 @@ def markdown(text: str) -> str:
 def show(stream: Stream | PreparedCall) -> Completion:
     """Show an answer while it streams, and return it as a ``Completion``.
 
-    The stop button cancels it at once. In that case, and if the answer fails, the text that had
-    arrived is shown, and is in ``stream.text``. The ``Completion`` displays itself as Markdown, but
-    not again in the same cell.
+    The stop button cancels the answer at once. In that case, and if the answer fails, the text so
+    far stays visible, and is in ``stream.text``. The ``Completion`` displays itself as Markdown,
+    but not again in the same cell.
 
-    In a run, each tool call is a line, to which the result is added. The stop button also ends a
-    function of ``approve=`` that waits for ``input()``.
+    In a run, each tool call is shown as a line, to which the result is added. The stop button also
+    interrupts an ``approve=`` function that waits for ``input()``.
 
     Args:
-        stream: A ``Stream``, or a call that ``prepare()`` has made: then the stop button works
-            while the server has not responded, too.
+        stream: A ``Stream``, or a call from ``prepare()``: then the stop button also works before
+            the server has responded.
 
     Raises:
         InvalidRequestError: ``stream`` is something else.

@@ -386,11 +386,11 @@ class Completion:
         reasoning: The model's reasoning, if the server sends it.
         tool_calls: The tool calls of the model.
         refusal: The model's refusal, if the server sends it separately from the text.
-        citations: The sources that the model names.
+        citations: The sources that the model cites.
         media: Images and pieces of sound.
         extras: Everything else that the server said.
         message: The answer as a message, to append to the messages of the next request.
-        requests: The requests behind the answer, with what each has used: what ``cost`` sums up.
+        requests: The requests behind the answer, with the usage of each; ``cost`` adds them up.
     """
 
     text: str

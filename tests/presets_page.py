@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
 
 HEAD = """# Presets: Azure, Bedrock, Vertex AI and other servers
 
-A preset is the name of a known server that speaks OpenAI's chat completions. It brings the address
+A preset is the name of a known server that speaks OpenAI's chat completions. It sets the address
 and takes the key from the environment:
 
 ```python
@@ -22,9 +22,9 @@ from providers_sync import OpenAICompatible
 provider = OpenAICompatible.preset("openrouter", "openai/gpt-oss-120b")
 ```
 
-Everything else is as for `OpenAICompatible`, and `--provider NAME` on the command line takes the
-same names. What a preset needs is given as the setting or in the variable; without its address it
-raises `InvalidRequestError`, and nothing is sent. The names of the models are examples;
+Everything else is the same as for `OpenAICompatible`, and `--provider NAME` on the command line
+takes the same names. Pass what a preset needs as the setting, or put it into the variable; without
+an address, `InvalidRequestError` is raised and nothing is sent. The model names are examples;
 `providers-sync models --provider NAME` prints those of the server.
 
 | preset | server | address | needs | line |
@@ -65,25 +65,25 @@ the two, and run every line.
 
 ## Azure
 
-The address is that of the resource, with or without `/openai/v1`. The name of the model is that of
-your deployment. The key goes into the header `api-key`. Version 1 of the API needs no
-`api-version`; where a feature in preview wants one, pass `query={"api-version": "preview"}`.
+The address is that of your resource, with or without `/openai/v1`. The model name is the name of
+your deployment. The key is sent in the header `api-key`. Version 1 of the API needs no
+`api-version`; if a preview feature requires one, pass `query={"api-version": "preview"}`.
 
-For tokens of Microsoft Entra ID, which expire, leave the preset out: `OpenAICompatible` with the
+For Microsoft Entra ID tokens, which expire, do not use the preset: `OpenAICompatible` with the
 address as `base_url=` and a function as `api_key=` sends them as a bearer token
 ([keys that expire](connections.md#keys-that-expire)).
 
 ## Bedrock
 
-The key is an API key of Amazon Bedrock; requests are not signed with other credentials of AWS. The
-variable `AWS_DEFAULT_REGION` is read, too. Some models answer only at
+The key is an Amazon Bedrock API key; requests are not signed with other AWS credentials. The
+variable `AWS_DEFAULT_REGION` is also read. Some models answer only at
 `https://bedrock-mantle.REGION.api.aws/v1`, which also has a list of models: pass it as `base_url=`
 or in `AWS_BEDROCK_BASE_URL`.
 
 ## Vertex AI
 
-The key is an access token, which expires within an hour. A program passes a function that renews it
-([keys that expire](connections.md#keys-that-expire)); on the command line, this is enough:
+The key is an access token, which expires within an hour. In a program, pass a function that renews
+it ([keys that expire](connections.md#keys-that-expire)); on the command line, this is enough:
 
 ```console
 $ export GOOGLE_CLOUD_PROJECT=my-project GOOGLE_CLOUD_LOCATION=global
@@ -97,18 +97,18 @@ The location `global` has the address
 
 ## Where a key from the environment goes
 
-It goes to the address in the table, to the one that the environment names, and to a `base_url=`
-with `https:` and a host of the vendor's own:
+It goes to the address in the table, to the address set in the environment, and to a `base_url=`
+with `https:` and one of the vendor's own hosts:
 
 | preset | hosts |
 |---|---|
 {hosts}
 
-Any other `base_url=` gets the key that is passed as `api_key=`, or none.
+Any other `base_url=` gets only the key that you pass as `api_key=`.
 
 Commands without `--provider` choose a preset if its key is set and its address is known
 ([in this order](terminal.md#provider-choice)). `HF_TOKEN`, `GITHUB_TOKEN` and
-`GOOGLE_OAUTH_ACCESS_TOKEN` choose nothing, because they are usually set for something else.
+`GOOGLE_OAUTH_ACCESS_TOKEN` do not choose a preset, because they are usually set for other purposes.
 """
 
 

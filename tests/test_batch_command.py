@@ -176,7 +176,7 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
         (["--budget", "0"], "budget must be a number above 0"),
         (["--budget", "inf"], "budget must be a number above 0"),
         (["--budget", "nan"], "budget must be a number above 0"),
-        (["--budget", "2.5"], "for money, say with --price what"),
+        (["--budget", "2.5"], "for an amount of money, add the price"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
         (["--table", "out.xlsx"], "a table must be a .csv, .tsv or .parquet file, not out.xlsx"),

@@ -99,16 +99,16 @@ def test_programs_run(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 FILES: dict[str, Any] = {
     "image": PNG,
-    "image by its address": "https://example.org/a.png",
+    "image by URL": "https://example.org/a.png",
     "PDF": PDF,
-    "PDF by its address": "https://example.org/a.pdf",
+    "PDF by URL": "https://example.org/a.pdf",
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_table_of_files_is_true(kind: Any) -> None:
     """A dash is an error before anything is sent."""
-    row = table_with("PDF by its address")[kind.__name__]
+    row = table_with("PDF by URL")[kind.__name__]
     for column, value in FILES.items():
         assert is_taken(kind, message_with(value)) is (row[column] == "yes"), column
     sounds = {"–": (), "WAV, MP3": ("wav",), "yes": ("wav", "flac")}[row["sound"]]

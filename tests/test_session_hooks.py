@@ -134,7 +134,7 @@ def test_hook_that_takes_lines_of_the_answer_is_named(
             pass
 
     session.hooks["response"].append(read)
-    text = "a hook of session= has read"
+    text = "a hook of session= read"
     with (
         serve(answer("Hello", framing=framing)) as server,
         pytest.raises(ProviderError, match=text),

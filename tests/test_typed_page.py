@@ -195,10 +195,10 @@ ENDS: dict[str, Any] = {
     "the stream ended too early": answer(text(GOOD), end=False),
     "a timeout": [text(GOOD), wait(threading.Event())],
     "`cancel()`": [text(GOOD), wait(threading.Event())],
-    "a limit or a filter has ended it": answer(GOOD, finish("length")),
+    "a limit or a filter ended the answer": answer(GOOD, finish("length")),
     "a refusal": answer(refusal("No.")),
-    "it is whole, but not JSON": answer("Sorry"),
-    "it does not validate": answer('{"name": "Soup"}'),
+    "the answer is whole, but not JSON": answer("Sorry"),
+    "the answer does not validate": answer('{"name": "Soup"}'),
 }
 
 
@@ -217,7 +217,7 @@ def test_ends_raise_what_the_table_says(end: str, raised: str, again: str) -> No
         ask()
     assert type(caught.value) is getattr(errors_module, raised.strip("`"))
     assert len(provider.requests) == (2 if again == "yes" else 1)
-    has_text = end not in ("a refusal", "it is whole, but not JSON")
+    has_text = end not in ("a refusal", "the answer is whole, but not JSON")
     assert (caught.value.partial_value is not None) is has_text
     assert bool(caught.value.partial) is (end != "a refusal")
 
@@ -230,7 +230,7 @@ def test_numbers_of_the_page_are_those_of_the_code() -> None:
         f"`max_tokens=`: Anthropic's default here is {default_max_tokens()}.",
         f"{json_reader.MAX_DEPTH} levels of lists and objects",
         f"{json_reader.MAX_CHARACTERS // 2**20} million characters",
-        f"{json_reader.MAX_NUMBER:,} in one number",
+        f"{json_reader.MAX_NUMBER:,} characters in a number",
         f"A schema may have {schema_trees.MAX_DEPTH} levels",
         f"more than {OPENAI_LIMITS['levels']} levels of objects",
         f"more than {LIMITS['optional properties']} optional fields or {LIMITS['unions']} unions",

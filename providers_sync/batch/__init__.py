@@ -67,39 +67,39 @@ def map(
         provider: The provider that is asked.
         inputs: Read lazily, as requests finish; with ``rate``, one row may be read ahead of its
             turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a
-            line of OpenAI's batch input (``custom_id`` and ``body``). A pandas or polars DataFrame
-            gives its rows as dicts, a Series its values. A row that cannot be sent fails alone; but
-            if the first row has nothing to send, because it lacks the column ``prompt``, nothing is
-            sent.
+            line of OpenAI's batch input (``custom_id`` and ``body``). The rows of a pandas or
+            polars DataFrame become dicts; a Series gives its values. If a row cannot be sent, only
+            that row fails; but if the first row has nothing to send, because it lacks the column
+            ``prompt``, nothing is sent.
         concurrency: How many requests run at the same time (8).
         executor: Where the requests run: threads by default, a process pool, or
             ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests
             at a time, and is not shut down.
         template: The prompt of each row, with ``{column}`` for the text in a column:
-            ``"Translate to French: {text}"``. ``{{`` and ``}}`` are braces. A row that is a text
-            has it in the column ``prompt``.
+            ``"Translate to French: {text}"``. ``{{`` and ``}}`` stand for braces. If a row is a
+            string, its column is ``prompt``.
         ledger: A file of JSON lines like OpenAI's batch output, locked while this runs; a new one
             is readable by its owner only. A result is on the disk before it is yielded. An answer
-            that is in the file already is yielded (``recorded=True``) without a new request; failed
+            that is already in the file is yielded without a new request (``recorded=True``); failed
             rows are sent again.
         ordered: Whether to yield in the order of the inputs.
         rate: Requests per minute, retries included, over all workers.
-        budget: The tokens that the answers may use, those of their prompts included; or, with
-            ``price``, the money. When it is used up, or a price is not known, no more rows are
-            sent; up to ``concurrency`` requests are in progress then, and run to their end.
-            Recorded answers cost nothing. Where a server does not report tokens they are estimated.
-        price: ``(input, output)``: what a million tokens cost; or ``"list"`` for list prices in US
-            dollars (extra ``prices``).
-        on_error: ``record`` yields a failed row with its ``error``; ``raise`` raises the first.
-            Where no row can be answered (a wrong key, an unknown model, no credit, or ten rows in a
-            row that cannot reach the server), or the budget is used up, the others are not sent:
-            their ``error`` is a ``NotSentError``, and they are not in the ledger, so that a rerun
-            sends them. ``stop`` is like ``record``, but raises this ``NotSentError`` after all
-            other results, those from the ledger included.
+        budget: The number of tokens that the answers and their prompts may use; or, with ``price``,
+            the amount of money. When it is used up, or a price is not known, no more rows are sent;
+            requests that are already in progress, up to ``concurrency``, run to their end. Recorded
+            answers cost nothing. If a server does not report tokens, they are estimated.
+        price: ``(input, output)``, the price of a million tokens of each; or ``"list"`` for list
+            prices in US dollars (extra ``prices``).
+        on_error: ``record`` yields a failed row with its ``error``; ``raise`` raises the first. If
+            no row can be answered (a wrong key, an unknown model, no credit, or ten consecutive
+            rows that cannot reach the server), or the budget is used up, the remaining rows are not
+            sent: their ``error`` is a ``NotSentError``, and they are not in the ledger, so that a
+            rerun sends them. ``stop`` is like ``record``, but raises this ``NotSentError`` after
+            all other results, those from the ledger included.
         into: The type of every answer, as for ``Provider.stream``; the object is in
             ``result.value``. The ledger holds the text: a recorded answer is validated again, and
-            asked for again if it does not fit.
-        repairs: How often to ask again for an answer that does not validate.
+            requested again if it does not validate.
+        repairs: How many times to ask again if an answer does not validate.
         skip_invalid: Whether to leave out the items of a list that do not validate; they are in
             ``result.invalid``.
 

@@ -62,7 +62,7 @@ class Result:
         invalid: With ``skip_invalid=True`` the items that are left out of ``value``, each as an
             error.
         number: Position in the input, from 1.
-        requests: The requests behind the answer, with what each has used: what ``cost`` sums up.
+        requests: The requests behind the answer, with the usage of each; ``cost`` adds them up.
     """
 
     custom_id: str

@@ -187,17 +187,17 @@ class Budget:
         if price is None:
             if limit is not None and limit != int(limit):
                 raise InvalidRequestError(
-                    "budget is a number of tokens; for money, say with price= what a million "
-                    "tokens of input and of output cost: price=(0.15, 0.60)"
+                    "budget is a number of tokens; for an amount of money, add the price of a "
+                    "million tokens of input and of output: price=(0.15, 0.60)"
                 )
         elif limit is None:
-            raise InvalidRequestError("price= needs budget=, the money that may be used")
+            raise InvalidRequestError("price= needs budget=, the amount of money to spend")
         elif isinstance(price, str) and price == LIST:
             check_installed()
             self._has_list_prices = True
         elif not _is_price(price):
             raise InvalidRequestError(
-                "price must be two numbers, what a million tokens of input and of output cost, "
+                "price must be two numbers, the prices of a million tokens of input and of output, "
                 'such as (0.15, 0.60), or "list" for list prices'
             )
         self._limit = None if limit is None else float(limit)

@@ -66,7 +66,7 @@ class Template:
         self.columns = list(dict.fromkeys(name for _, name in self._parts if name is not None))
         if not self.columns:
             raise InvalidRequestError(
-                "the template names no column, so that all prompts would be the same: write the "
+                "the template names no column, so all prompts would be the same: write the "
                 "name of a column in braces, such as {text}"
             )
 

@@ -20,13 +20,13 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
         "--budget",
         metavar="N",
         type=float,
-        help="stop after N tokens; with --price, after so much money",
+        help="stop after N tokens, or with --price after that much money",
     )
     add(
         "--price",
         metavar="IN,OUT",
         type=_price,
-        help='of a million tokens in and out: 0.15,0.60; "list": list prices, in US dollars',
+        help='per million tokens: 0.15,0.60; or "list" for list prices in US dollars',
     )
     add("--concurrency", metavar="N", type=int, default=8, help="requests at a time (default: 8)")
     add("--rate", metavar="N", type=float, help="maximum requests per minute")
@@ -36,11 +36,11 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
 def check_limits(options: argparse.Namespace) -> None:
     """Raise ``InvalidRequestError`` for a price without a budget, or a budget that needs one."""
     if options.price is not None and options.budget is None:
-        raise InvalidRequestError("--price needs --budget, the money that may be used")
+        raise InvalidRequestError("--price needs --budget, the amount of money to spend")
     if options.price is None and 0 < (options.budget or 0) < math.inf and options.budget % 1:
         raise InvalidRequestError(
-            "--budget is a number of tokens; for money, say with --price what a million tokens "
-            "cost: --price 0.15,0.60, or --price list"
+            "--budget is a number of tokens; for an amount of money, add the price of a million "
+            "tokens: --price 0.15,0.60, or --price list"
         )
 
 

@@ -85,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     batch = subparsers.add_parser(
         "batch",
         parents=[common],
-        help="answer a file of prompts; can be resumed",
+        help="answer a file of prompts; run it again to resume",
         usage="%(prog)s IN OUT [options]",
     )
     _add_provider(batch, "for rows without one; ")
@@ -97,13 +97,13 @@ def make_parser() -> argparse.ArgumentParser:
     record = subparsers.add_parser(
         "record",
         parents=[common],
-        help="ask one question, and keep the answer in a file",
+        help="ask one question and store the answer in a file",
         usage="%(prog)s FILE [question] [options]",
     )
     record.add_argument(
         "file",
         metavar="FILE",
-        help="where the answer is kept; replaces an earlier answer to the same request",
+        help="where to store the answer; it replaces an earlier one to the same request",
     )
     _add_ask(record)
     record.set_defaults(run=recordings.record)
@@ -167,7 +167,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="names that `providers-sync providers` lists; default: those that the environment "
+        help="names listed by `providers-sync providers`; default: those that the environment "
         "configures, or all of them",
     )
     doctor.add_argument(
@@ -212,13 +212,11 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
 
 def _add_replay(command: argparse.ArgumentParser) -> None:
     """Add the arguments of ``replay``."""
-    command.add_argument(
-        "file", metavar="FILE", help="a file that `providers-sync record` has written"
-    )
+    command.add_argument("file", metavar="FILE", help="a file written by `providers-sync record`")
     command.add_argument(
         "question",
         nargs="?",
-        help="to be answered from the file, with the same options",
+        help="answer this question from the file",
     )
     command.add_argument("--number", metavar="N", type=int, help="show the answer with this number")
     command.add_argument(
@@ -232,7 +230,7 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
         help=f"port for --serve (default: {DEFAULT_PORT}); 0 picks a free port",
     )
     command.add_argument(
-        "--paced", action="store_true", help="with the original timing of the answer"
+        "--paced", action="store_true", help="play the answer with its original timing"
     )
     _add_provider(command)
     _add_request(command)
@@ -260,7 +258,7 @@ def _add_address(command: argparse.ArgumentParser) -> None:
         type=str.lower,
         choices=NAMES,
         metavar="NAME",
-        help="a name that `providers-sync providers` lists",
+        help="a name listed by `providers-sync providers`",
     )
     command.add_argument(
         "--base-url",

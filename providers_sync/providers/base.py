@@ -45,12 +45,12 @@ class Provider(Runs, ProviderSettings):
         api_key: The key, or a function that returns it and is called before each attempt, for
             tokens that expire. By default the value of the provider's ``…_API_KEY`` variable, which
             is sent only to the vendor's own address and to the one in ``…_BASE_URL``.
-        headers: Added to every request; ``None`` as a value removes one that is sent by default.
-        query: Added to the address of every request.
+        headers: Headers for every request; ``None`` as a value removes one that is sent by default.
+        query: Parameters added to the address of every request.
         proxy: The address of a proxy; ``False`` for none; by default the one in the environment.
-        timeouts: A ``Timeouts``; a number of seconds, which is ``total``; or ``None`` for no
-            timeouts. For calls that do not set their own. By default 10 s to connect, 120 s to the
-            first word, 60 s of silence, and 600 s in all.
+        timeouts: For calls that do not set their own: a ``Timeouts``; a number of seconds, which is
+            ``total``; or ``None`` for no timeouts. By default 10 s to connect, 120 s to the first
+            word, 60 s of silence, and 600 s in all.
         retry: How many times a request is attempted, 3 by default; ``None`` or 1 sends it once; or
             a ``tenacity.Retrying``, of which ``stop``, ``wait``, ``retry`` and ``before_sleep`` are
             used. For calls that do not set their own.
@@ -61,7 +61,7 @@ class Provider(Runs, ProviderSettings):
             and hooks. Settings given here take precedence over it. ``close()`` leaves it open.
         rate_limit: A ``RateLimit``, which several providers may share; requests wait for it.
         **defaults: Options added to the body of every request, such as ``temperature``.
-            ``extra_body``, a dict, is added to it as it is, after the protocol has translated the
+            ``extra_body``, a dict, is added to it unchanged, after the protocol has translated the
             options.
 
     Raises:

@@ -149,7 +149,8 @@ class Calls:
     ) -> PreparedCall:
         """Return the call without sending it; the arguments are those of ``stream``.
 
-        For adapters, such as those of web frameworks: ``open()`` of the result sends it.
+        For adapters, such as those for web frameworks. Calling ``open()`` on the result sends the
+        request.
 
         Raises:
             InvalidRequestError: A mistake in the arguments.
@@ -202,18 +203,19 @@ class Calls:
         Args:
             messages: A string, a message or a list of messages.
             model: Its name; by default that of the provider.
-            into: The type of the answer, which is JSON then: a pydantic model, a dataclass, a
-                ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``), or a JSON
-                schema as a dict. The result is a ``TypedStream`` with ``value``, ``items()`` and
-                ``partials()``.
-            repairs: How often ``value`` asks again if the answer does not validate; 1 by default.
-            skip_invalid: Whether items that do not validate are collected in ``invalid``; by
-                default the first of them raises.
-            continue_after_break: After how many breaks the rest of the answer is asked for, by the
-                same iterator, when the connection breaks, the server falls silent, … after the
-                first word; 0 by default. What the model repeats is left out; ``stats.joins`` counts
-                the breaks, and a ``Join`` event marks each. Not with ``into`` and ``tools``.
-            system: The text of a system message before the others, or its parts.
+            into: The type of the answer, which is then requested as JSON: a pydantic model, a
+                dataclass, a ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``),
+                or a JSON schema as a dict. The result is a ``TypedStream`` with ``value``,
+                ``items()`` and ``partials()``.
+            repairs: How many times ``value`` asks again if the answer does not validate; 1 by
+                default.
+            skip_invalid: Whether to collect items that do not validate in ``invalid``; by default
+                the first one raises an error.
+            continue_after_break: How many times the same iterator asks for the rest of the answer
+                if it breaks off after the first word (the connection breaks, the server falls
+                silent, …); 0 by default. Text that the model repeats is left out; ``stats.joins``
+                counts the breaks, and a ``Join`` event marks each. Not with ``into`` or ``tools``.
+            system: The text (or the parts) of a system message, which is put before the others.
             timeouts: ``Timeouts(connect=…, first_token=…, idle=…, total=…)`` or a number (the
                 total), in seconds; ``None`` for none. Without it, the provider's: 10, 120, 60 and
                 600.
@@ -222,7 +224,7 @@ class Calls:
             headers: Added to the request; ``None`` as a value removes one. They take precedence
                 over the provider's.
             cancel: A ``CancelToken`` whose ``cancel()`` stops the call from any thread.
-            extra_body: A dict, added to the body last and as it is; ``None`` as a value removes a
+            extra_body: A dict, added to the body last and unchanged; ``None`` as a value removes a
                 key. It takes precedence over the provider's, key by key, but cannot replace the
                 messages or ``stream``.
             **options: Added to the body, after the provider's own; ``None`` removes one. Each
@@ -231,8 +233,8 @@ class Calls:
 
         Raises:
             InvalidRequestError: A mistake in the arguments; nothing has been sent.
-            ProviderError: Its other classes, if the server cannot be reached or rejects the
-                request. What fails after the first event is raised by ``next()``.
+            ProviderError: One of its other classes, if the server cannot be reached or rejects the
+                request. A failure after the first event is raised by ``next()``.
         """
         call = transport.mask_secrets(call)  # error reports may show local variables
         return self.prepare(messages, model, **call).open()
@@ -266,8 +268,8 @@ class Calls:
 
         Raises:
             InvalidRequestError: A mistake in the arguments; nothing has been sent.
-            InvalidAnswer: The answer is no object of the type ``into``.
-            ProviderError: Its other classes, as for ``stream``; ``partial`` is the text that had
+            InvalidAnswer: The answer does not validate as the type ``into``.
+            ProviderError: One of its other classes, as for ``stream``; ``partial`` is the text that
                 arrived.
         """
         call = transport.mask_secrets(call)

@@ -96,7 +96,7 @@ class ContinuedAnswer:
             try:
                 source = context.copy().run(self._rest, broken)
             except ProviderError as error:
-                raise _not_continued(broke, f"the rest cannot be asked for: {error}") from error
+                raise _not_continued(broke, f"the rest cannot be requested: {error}") from error
             readings = in_context(context.copy(), source(channel))
 
 

@@ -117,39 +117,40 @@ class Runs(Calls):
     ) -> Run:
         """Ask with tools, call the functions that the answer calls, and ask again with the results.
 
-        The other arguments are those of ``stream``: ``total`` is that of all rounds together, as is
-        ``cancel``; ``retry`` and the other timeouts are those of each request. A ``tool_choice``
-        that forces a call holds until the first call.
+        The other arguments are those of ``stream``: ``total`` and ``cancel`` apply to all rounds
+        together; ``retry`` and the other timeouts apply to each request. A ``tool_choice`` that
+        forces a call applies until the first call.
 
         Args:
             messages: A string, a message or a list of messages, such as those of a paused run.
             model: Its name; by default that of the provider.
             tools: Functions (see ``Tool``); a dict is the schema of a tool that the server runs, or
-                that your program does: the run ends with a call of the latter.
+                that your program handles: a call of the latter ends the run.
             into: As for ``stream``; the last answer is typed then.
             repairs: As for ``stream``.
             skip_invalid: As for ``stream``.
             max_rounds: How many answers the model may give; 10 by default.
             parallel: How many functions run at the same time, each in a thread; 8 by default.
-            tool_timeout: Seconds for each function, 60 by default; then the model is told so. A
-                function with a parameter of the type ``CancelToken`` can notice it; others go on in
-                their threads.
-            approve: A function that is asked before each call: ``True``, ``False``, a reason
-                against it for the model, or ``Pause``: then the run ends with the outcome
-                ``paused``, and ``run(run.messages, …)`` goes on.
-            journal: A file that records each call. The same question run again after a crash does
-                not repeat a call in it that has ended.
-            on_unknown: What to do with a call in the journal that has only begun: ``"raise"``, or a
-                function of the call that returns its result as text, or ``True`` to make it again.
-            on_error: ``"tell"`` the model of wrong calls and of exceptions, three rounds in a row
-                at most, or ``"raise"`` a ``ToolError``.
+            tool_timeout: Seconds for each function, 60 by default; then the model is told that it
+                took too long. A function with a parameter of the type ``CancelToken`` can notice
+                this and stop; others keep running in their threads.
+            approve: A function that is called before each tool call. It returns ``True``,
+                ``False``, a string (a reason against the call, for the model), or ``Pause``: then
+                the run ends with the outcome ``paused``, and ``run(run.messages, …)`` continues it.
+            journal: A file that records each call. If you ask the same question again after a
+                crash, calls that have ended are not repeated.
+            on_unknown: What to do with a call in the journal that began but did not end:
+                ``"raise"``, or a function that gets the call and returns its result as text, or
+                ``True`` to make it again.
+            on_error: ``"tell"`` the model about wrong calls and exceptions, for at most three
+                rounds in a row, or ``"raise"`` a ``ToolError``.
 
         Returns:
             A ``Run``, which reads like a ``Stream`` over all rounds.
 
         Raises:
             InvalidRequestError: A mistake in the arguments; nothing has been sent.
-            ToolError: The run cannot go on: its rounds are used up, for example.
+            ToolError: The run cannot continue, for example because its rounds are used up.
             ProviderError: What ``stream`` raises.
         """
         call = transport.mask_secrets(call)

@@ -24,21 +24,22 @@ _PUBLISHED = (
 
 
 class Recorded(Provider):
-    """A provider that records what the servers of another answer, or plays what was recorded:
+    """A provider that records the answers of another provider, or plays recorded ones:
 
         provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
         print(provider.complete("Why do cats purr?"))
 
-    A recording belongs to a request: its address, and its body with messages, model and options,
-    whatever the key and the headers. It goes through the same decoders as an answer from the
-    network: the same chunks, outcome, error and partial text, at once or at the recorded pace.
+    A recording belongs to a request: its address and its body, with messages, model and options,
+    but not its key and headers. A played answer goes through the same decoders as one from the
+    network, and has the same chunks, outcome, error and partial text. It comes at once, or at the
+    recorded pace.
 
-    - ``mode="auto"``: plays an answer that is whole (``is_whole``), and asks for all others and
-      records them: a cache for scripts and notebooks. The second equal request of this object gets
-      the second recording, and so on.
+    - ``mode="auto"``: plays answers that are whole (``is_whole``), and requests and records all
+      others: a cache for scripts and notebooks. The second equal request of this object gets the
+      second recording, and so on.
     - ``mode="replay"``: nothing is sent. The n-th equal request gets the n-th recording, failed
       ones too; a request without one raises ``RecordingError``, which shows what differs.
-    - ``mode="record"``: everything is sent. What the file has for a request is replaced.
+    - ``mode="record"``: everything is sent, and replaces what the file has for the request.
 
     Only its owner can read the file. It holds no key; several processes may append to it.
 
@@ -46,7 +47,7 @@ class Recorded(Provider):
         provider: The provider whose answers are recorded.
         path: The file, of JSON lines.
         mode: ``auto``, ``record`` or ``replay``.
-        max_age: Seconds after which an answer is asked for again in ``auto``.
+        max_age: Seconds after which an answer is requested again in ``auto``.
         paced: Whether to play at the pace of the recording.
 
     Raises:

@@ -55,12 +55,12 @@ if hasattr(os, "register_at_fork"):
 class Stream(Transcript):
     """A streamed answer: an iterator of its text, chunk by chunk as the server sends it.
 
-    Also a context manager, which closes it. Dropping the last reference closes it too. It is made
-    by ``provider.stream(…)``.
+    It is created by ``provider.stream(…)``. It is also a context manager, which closes it. Dropping
+    the last reference closes it too.
 
-    If the answer fails, ``next()`` raises a ``ProviderError`` after handing over everything that
-    had arrived; after ``cancel()`` it raises ``StreamCancelled`` at once. ``next()`` after an error
-    raises it again.
+    If the answer fails, ``next()`` first returns all text that arrived, and then raises a
+    ``ProviderError``; after ``cancel()`` it raises ``StreamCancelled`` at once. Calling ``next()``
+    after an error raises the same error again.
     """
 
     def __init__(self, channel: Channel, cancel: CancelToken | None, model: str | None) -> None:
@@ -114,8 +114,8 @@ class Stream(Transcript):
     def events(self) -> Iterator[Event]:
         """Yield typed events from the current position on.
 
-        The iterator of text and this one share their position: what one has yielded, the other
-        does not yield again.
+        The iterator of text and this one share one position: what one of them has yielded, the
+        other does not yield again.
 
         Raises:
             ProviderError: What ``next`` raises.
@@ -156,7 +156,7 @@ class Stream(Transcript):
         return text[start:] if start else text
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end; return whether there is either.
+        """Wait for events or the end; return whether either has come.
 
         For a caller with something to do meanwhile, such as a spinner or a keep-alive:
         ``while not stream.wait(0.5): draw_spinner()``. Raises nothing; ``next()`` does.
@@ -260,8 +260,8 @@ class Stream(Transcript):
     def cancel(self) -> None:
         """Stop now, from any thread; a waiting or later ``next()`` raises ``StreamCancelled``.
 
-        All text that had arrived is in ``.text`` and in the error's ``.partial``, even if it was
-        not handed over. Has no effect after the end.
+        All text that arrived is in ``.text`` and in the error's ``.partial``, even text that was
+        not yielded yet. Has no effect after the end.
         """
         self._stop(StreamCancelled("the stream was cancelled"))
         self._tell_observer_later()

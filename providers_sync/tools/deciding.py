@@ -72,7 +72,7 @@ def _has_result(pending: PendingCall, state: RunState) -> bool:
     if on_unknown == "raise":
         raise ToolError(
             f"the call of {pending.call.name} had begun when an earlier run stopped, and it is "
-            f"unknown whether it was made: find out, and say so with on_unknown= (journal "
+            f"unknown whether it took effect: find out, and tell the run with on_unknown= (journal "
             f"{state.settings.journal})"
         )
     decision = on_unknown(pending.call)

@@ -35,7 +35,7 @@ def result_text(result: Any, name: str) -> str:
         if inspect.iscoroutine(result):
             result.close()  # else Python warns that nobody has awaited it
         raise TypeError(
-            f"the tool {name!r} returned a {type(result).__name__}, so its function is async: give "
+            f"the tool {name!r} returned a {type(result).__name__}, so its function is async: pass "
             "one that returns the value itself, for example with asyncio.run()"
         )
     if result is None:

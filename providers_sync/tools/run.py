@@ -191,7 +191,7 @@ class Run(Stream):
             self._is_in_turn = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end; return whether there is either.
+        """Wait for events or the end; return whether either has come.
 
         Begins the next round, and asks ``approve``, when it is time for that. Raises only what
         ``approve`` raises.

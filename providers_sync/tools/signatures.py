@@ -41,7 +41,7 @@ def checked_function(function: Any) -> Any:
     named = getattr(inner, "__name__", None) or type(inner).__name__
     if isinstance(inner, type):
         raise InvalidRequestError(
-            f"{named} is a class: give a function that makes an object of it, or a method of one"
+            f"{named} is a class: pass a function that creates an object, or an object's method"
         )
     if not callable(inner):
         raise InvalidRequestError(f"a tool must be a function, not {type(inner).__name__}")
@@ -122,7 +122,7 @@ class Signature:
         is_method = len(path) > 1 and path[-2] != "<locals>" and inspect.isfunction(function)
         if is_method and first is not None and first.name in ("self", "cls"):
             raise InvalidRequestError(
-                f"{self._owner}: {'.'.join(path)} has no object to work on: give the method of an "
+                f"{self._owner}: {'.'.join(path)} has no object to work on: pass the method of an "
                 f"object, {path[-2]}(…).{path[-1]}"
             )
 

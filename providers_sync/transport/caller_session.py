@@ -86,7 +86,7 @@ def _checked(response: Any, attempt: RequestAttempt) -> requests.Response:
     if _was_read(response):
         response.close()
         raise ProviderError(
-            "a hook of session= has read part of the answer; let it use response.content or none"
+            "a hook of session= read part of the answer; let it read response.content or nothing"
         )
     attempt.sent_headers = _sent_headers(response)
     return response

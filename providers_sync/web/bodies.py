@@ -156,21 +156,21 @@ class _Events(WSGIBody):
 def sse(answer: Streamable, *, on_end: OnEnd | None = None) -> WSGIBody:
     """Return the answer as server-sent events, for a response with ``SSE_HEADERS``.
 
-    Reading it raises nothing, except what ``approve`` of a run raises: a failure is sent as an
-    ``error`` event, and ``done`` is always last. While the model is silent, and while functions
-    run, a comment is sent four times a second, since only a write reveals that the browser has
+    Reading it never raises, unless ``approve`` of a run does: a failure is sent as an ``error``
+    event, and ``done`` is always last. While the model is silent, and while functions run, a
+    comment is sent four times a second, since only a write reveals that the browser has
     disconnected. The JSON is ASCII, so no line break in the model's text can end an event.
     Source of the format: WHATWG HTML, "Server-sent events".
 
     Args:
-        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` returned; of a run,
+        answer: What ``provider.stream(…)`` or ``provider.prepare(…)`` returned, or for a run
             ``provider.run(…)`` or ``provider.prepare_run(…)``.
         on_end: ``on_end(completion)`` is called once with what the model said, however the answer
             ends, if the body is read to its end or closed: also when the browser leaves
             (``completion.outcome`` is ``cancelled`` then) or nothing was sent. The thread that
             reads or closes the body calls it, in the view's context, before ``done`` is sent. If it
-            raises, that is logged, and the browser gets an ``error`` of the kind ``SaveError``,
-            unless the answer itself has failed: that error is sent then.
+            raises an exception, that is logged, and the browser gets an ``error`` of the kind
+            ``SaveError``; if the answer itself failed, it gets that error instead.
 
     Raises:
         TypeError: ``answer`` is something else.

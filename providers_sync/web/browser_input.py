@@ -35,7 +35,7 @@ def question(
     max_messages: int = QUESTION_MESSAGES,
     max_characters: int = QUESTION_CHARACTERS,
 ) -> Messages:
-    """Check what a browser has posted; return it as messages for ``prepare()`` or ``stream()``.
+    """Check what a browser posted; return it as messages for ``prepare()`` or ``stream()``.
 
     A message has a ``role``, ``user`` or ``assistant``, and a ``content``: text, or a list of text
     parts, which are joined. No other key is allowed. The last message is the user's and is not
@@ -46,8 +46,8 @@ def question(
         images: Whether user messages may also contain images: parts of type ``image``, or of type
             ``image_url`` as in OpenAI's API. They are ``data:`` URLs of PNG, JPEG, GIF or WebP, up
             to 20 MB in total; other URLs are refused, since the model's server would fetch them.
-        max_messages: The most messages and parts (200).
-        max_characters: The most characters of text (200,000).
+        max_messages: The maximum number of messages and parts (200).
+        max_characters: The maximum number of characters of text (200,000).
 
     Raises:
         QuestionError: Its text names the item and can be shown in the browser.
