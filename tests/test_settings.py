@@ -90,8 +90,8 @@ def test_client_certificate_in_every_form(mutual_tls: ssl.SSLContext, ca: str, f
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (["missing"], "existing files; .*missing' is none"),
-        ([""], "existing files; .* is none"),
+        (["missing"], "existing files; .*missing' is not one"),
+        ([""], "existing files; .* is not one"),
         (["junk"], "PEM file with a certificate .*junk' cannot be loaded"),
         (["empty"], "PEM file with a certificate"),
         (["me.crt"], "PEM file with a certificate and its private key"),
