@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ class RequestUsage:
 
     Attributes:
         url: Where it was sent, without the query.
-        at: When the server began to answer, in seconds since 1970; JSON can represent it.
+        at: When the server began to answer, in seconds since 1970.
         surcharge: The option of the request that changes the price, such as
             ``service_tier='flex'``.
         model: The model's name as the server reports it, else the name in the request.
@@ -49,7 +50,7 @@ class RequestUsage:
     """
 
     url: str = field(repr=False)
-    at: float
+    at: float = field(default_factory=lambda: time.time())  # which freezegun may replace
     surcharge: str = ""
     model: str | None = None
     usage: TokenCounts | None = None

@@ -41,7 +41,7 @@ from providers_sync.testing import answer, pause, serve, stall, status
 ROOT = Path(providers_sync.__file__).parent
 WALL_CLOCK = {
     *("transport/status_errors.py", "wsgi.py", "recording/exchange.py", "recording/file.py"),
-    "otel/call_span.py",
+    *("otel/call_span.py", "prices.py", "request_usage.py"),
 }
 """Modules that need today's date."""
 CLOCKS = {

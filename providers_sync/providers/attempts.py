@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Union
@@ -192,11 +191,8 @@ class AttemptLoop:
                 decoder = WatchedDecoder(decoder, turn.note)
             _check_content_type(response, kind, decoder, channel)
             server = urlsplit(self._request.url).netloc
-            request = RequestUsage(
-                call_log.without_query(self._request.url),
-                time.time(),
-                surcharge(self._request.body),
-            )
+            url = call_log.without_query(self._request.url)
+            request = RequestUsage(url, surcharge=surcharge(self._request.body))
             request_id = response.request_id
             if request_id and channel.observer is not None:  # which may write it down
                 request_id = self._without_secrets(request_id)
