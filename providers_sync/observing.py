@@ -50,8 +50,14 @@ class CallObserver(Protocol):
     def use(self, provider: Any, model: str) -> None:
         """Note the provider that is asked next, one of a ``Failover``."""
 
-    def attempt(self, channel: Any, url: str, is_played: bool) -> CallStep:
-        """Return the step of one request; ``is_played``: its answer is a recording."""
+    def attempt(
+        self, channel: Any, url: str, is_played: bool, redact: Callable[[str], str]
+    ) -> CallStep:
+        """Return the step of one request.
+
+        ``is_played``: its answer is a recording. ``redact`` removes the secrets of the request from
+        what the server says, which may quote them.
+        """
 
     def tool(self, call: ToolCall) -> CallStep:
         """Return the step of one call of a function."""

@@ -42,11 +42,13 @@ from providers_sync.recording import Recorded
 from providers_sync.stream import channel_of
 from providers_sync.testing import (
     Server,
+    Step,
     answer,
     cut,
     error,
     finish,
     pause,
+    raw,
     serve,
     stall,
     status,
@@ -512,3 +514,32 @@ def test_request_id_that_is_none_is_in_no_span(sent: str, memory: Memory) -> Non
         openai(server.url, api_key=KEY).complete("my prompt")
     assert "providers_sync.request_id" not in said(memory.call())
     assert sent not in every_word(memory.spans())
+
+
+def test_key_in_the_words_of_a_server_is_in_no_span(memory: Memory) -> None:
+    """The names of the model, of the finish reason and of a call are the server's."""
+    call = {"index": 0, "id": f"call-{KEY}", "function": {"name": "weather", "arguments": OSLO}}
+    rounds = [
+        [chat_chunk({"tool_calls": [call]}), chat_chunk({}, "tool_calls"), done()],
+        [chat_chunk({"content": "Rain"}), chat_chunk({}, f"because-{KEY}"), done()],
+    ]
+    with serve([answer(*each, end=False) for each in rounds]) as server:
+        run = openai(server.url, api_key=KEY).run("Weather?", tools=[weather])
+        assert run.read() == "Rain"
+    assert said(memory.call())["gen_ai.response.model"] == "m-***"
+    assert len(memory.spans()) == 4
+    assert KEY not in every_word(memory.spans())
+
+
+OSLO = '{"city": "Oslo"}'
+
+
+def chat_chunk(delta: dict[str, Any], reason: str | None = None) -> Step:
+    """Return a chunk of a model whose name has the key in it."""
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return raw(f"data: {json.dumps({'model': f'm-{KEY}', 'choices': [choice]})}\n\n".encode())
+
+
+def done() -> Step:
+    """Return the end marker."""
+    return raw(b"data: [DONE]\n\n")

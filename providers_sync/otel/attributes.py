@@ -6,6 +6,7 @@ The names are those of OpenTelemetry's conventions for generative AI
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -113,12 +114,14 @@ def of_question(question: Question) -> dict[str, Any]:
     return found
 
 
-def of_end(stream: Stream, first_event_s: float | None) -> dict[str, Any]:
-    """Return the attributes of an answer that has ended."""
+def of_end(
+    stream: Stream, first_event_s: float | None, redact: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return the attributes of an answer that has ended; ``redact`` removes secrets."""
     stats, usage = stream.stats, stream.usage
-    reason = short(finish_reason(stream))
+    reason = short(finish_reason(stream), redact)
     found: dict[str, Any] = {
-        "gen_ai.response.model": short(stream.model),
+        "gen_ai.response.model": short(stream.model, redact),
         "gen_ai.response.finish_reasons": None if reason is None else [reason],
         "gen_ai.response.time_to_first_chunk": first_event_s,
         "providers_sync.outcome": str(stream.outcome),
@@ -128,7 +131,7 @@ def of_end(stream: Stream, first_event_s: float | None) -> dict[str, Any]:
         "providers_sync.bytes": stats.bytes,
         "providers_sync.joins": stats.joins or None,
         "providers_sync.tool_calls": len(stream.tool_calls) or None,
-        "providers_sync.request_id": call_log.request_id(stream.request_id),
+        "providers_sync.request_id": call_log.request_id(short(stream.request_id, redact)),
     }
     if usage is not None:
         found.update(
@@ -167,6 +170,6 @@ def sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def short(text: str | None) -> str | None:
-    """Return a word that a server has chosen, as far as it is kept."""
-    return text if text is None else sendable(text[:LONGEST])
+def short(text: str | None, redact: Callable[[str], str]) -> str | None:
+    """Return a word that a server has chosen, without secrets, as far as it is kept."""
+    return text if text is None else sendable(redact(text)[:LONGEST])

@@ -56,6 +56,8 @@ class CallSpan:
         )
         self._context = set_span_in_context(self._span)
         self._open_attempts: list[AttemptSpan] = []
+        self._redact: Callable[[str], str] = str
+        """Removes the secrets of the last request from a text."""
         self._records = self._span.is_recording()
         if self._records:
             self._note_question(question)
@@ -77,8 +79,11 @@ class CallSpan:
         self._names = attributes.of_provider(provider, model)
         self._span.set_attributes(self._names)
 
-    def attempt(self, channel: Channel, url: str, is_played: bool) -> CallStep:
+    def attempt(
+        self, channel: Channel, url: str, is_played: bool, redact: Callable[[str], str]
+    ) -> CallStep:
         """Return the span of one request; none if the call is not sampled."""
+        self._redact = redact
         return self._attempt(channel, url, is_played) or UNWATCHED
 
     @never_raises
@@ -108,7 +113,7 @@ class CallSpan:
 
     @never_raises
     def _tool(self, call: ToolCall) -> CallStep:
-        return ToolSpan(self._telemetry, self._context, call)
+        return ToolSpan(self._telemetry, self._context, call, self._redact)
 
     @never_raises
     def note(self, event: str, error: BaseException | None, details: Mapping[str, Any]) -> None:
@@ -143,7 +148,7 @@ class CallSpan:
 
     @never_raises
     def _note_answer(self, stream: Stream, first_event_s: float | None) -> None:
-        self._span.set_attributes(attributes.of_end(stream, first_event_s))
+        self._span.set_attributes(attributes.of_end(stream, first_event_s, self._redact))
         if self._telemetry.captures_content:
             self._span.set_attributes(contents.of_output(stream))
 
@@ -208,7 +213,13 @@ class AttemptSpan(_Span):
 class ToolSpan(_Span):
     """The span of one call of a function."""
 
-    def __init__(self, telemetry: Telemetry, parent: context.Context, call: ToolCall) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        parent: context.Context,
+        call: ToolCall,
+        redact: Callable[[str], str],
+    ) -> None:
         self._telemetry = telemetry
         self._call = call
         self._started_at = monotonic()
@@ -217,7 +228,7 @@ class ToolSpan(_Span):
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": call.name,
             "gen_ai.tool.type": "function",
-            "gen_ai.tool.call.id": attributes.short(call.id),
+            "gen_ai.tool.call.id": attributes.short(call.id, redact),
         }
         name = f"execute_tool {call.name}"
         span = telemetry.tracer.start_span(name, context=parent, attributes=found)

@@ -193,10 +193,7 @@ class AttemptLoop:
             server = urlsplit(self._request.url).netloc
             url = call_log.without_query(self._request.url)
             request = RequestUsage(url, surcharge=surcharge(self._request.body))
-            request_id = response.request_id
-            if request_id and channel.observer is not None:  # which may write it down
-                request_id = self._without_secrets(request_id)
-            channel.headers_received(response.headers, request_id, server, request)
+            channel.headers_received(response.headers, response.request_id, server, request)
             yield Reading(response, decoder, context)
         finally:
             response.close()
@@ -215,7 +212,7 @@ class AttemptLoop:
         """Return the step of the attempt that starts now."""
         if (observer := channel.observer) is None:
             return observing.UNWATCHED
-        return observer.attempt(channel, self._request.url, is_played)
+        return observer.attempt(channel, self._request.url, is_played, self._without_secrets)
 
     def _logged(self, readings: Readings, channel: Channel) -> Readings:
         """Log the outcome: before a good end, or else when the source is closed or fails."""
