@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.phases import wait_until
 
 from providers_sync import OpenAICompatible
 from providers_sync.testing import Request, cut, serve, status, text, tool_call
@@ -102,6 +103,7 @@ def test_old_answer_that_ends_after_a_new_question(site: Site) -> None:
     """Its call cannot be approved any more."""
     response = site.client.post("/booking", json="Old", buffered=False)
     next(response.iter_encoded())
+    wait_until(lambda: "Old" in site.asked)  # what comes first is sent before the request
     site.post("/booking", "New")
     response.close()
     site.asked.clear()
