@@ -37,7 +37,7 @@ from .errors import (
     StreamTruncated,
     ToolError,
 )
-from .providers import OpenAICompatible, Provider
+from .providers import Provider
 from .retry import Retry
 from .stream import CancelToken, PreparedCall, Stream
 from .types import (
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         CodeLinkAva,
         Gemini,
         Ollama,
+        OpenAICompatible,
         OpenAIResponses,
         Vitalentum,
     )
@@ -80,8 +81,8 @@ if TYPE_CHECKING:
 
 
 _LAZY_PROVIDERS = {
-    *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama", "OpenAIResponses"),
-    "Vitalentum",
+    *("AI365VIP", "PROVIDERS", "Anthropic", "CodeLinkAva", "Gemini", "Ollama"),
+    *("OpenAICompatible", "OpenAIResponses", "Vitalentum"),
 }
 _LAZY_MODULES = {
     *("aio", "batch", "gateway", "local", "message_types", "notebook", "options", "otel"),

@@ -1,6 +1,6 @@
 """The provider classes, ``PROVIDERS`` by name, and ``get_provider``.
 
-All but ``OpenAICompatible`` are imported at their first use: a program uses one or two of them.
+The classes are imported at their first use: a program uses one or two of them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .base import Provider
-from .openai import OpenAICompatible
-from .presets import PRESETS
 
 if TYPE_CHECKING:
     from .ai365vip import AI365VIP
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from .codelinkava import CodeLinkAva
     from .gemini import Gemini
     from .ollama import Ollama
+    from .openai import OpenAICompatible
+    from .presets import PRESETS
     from .responses import OpenAIResponses
     from .vitalentum import Vitalentum
 
@@ -39,9 +39,11 @@ CLASSES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a provider class, or all of them for ``PROVIDERS``."""
+    """Import a provider class, all of them for ``PROVIDERS``, or ``PRESETS``."""
     if name == "PROVIDERS":
         value: Any = {each: _class_of(each) for each in CLASSES}
+    elif name == "PRESETS":
+        value = importlib.import_module(f"{__name__}.presets").PRESETS
     elif name in CLASSES.values():
         value = _class_of(next(each for each, kind in CLASSES.items() if kind == name))
     else:
@@ -60,6 +62,9 @@ def get_provider(name: str, model: str | None = None, **settings: Any) -> Provid
 
     Raises ``InvalidRequestError``, which lists the known names.
     """
+    from .openai import OpenAICompatible  # late, like the others
+    from .presets import PRESETS
+
     if name in CLASSES:
         return _class_of(name)(model, **settings)
     if name in PRESETS:

@@ -9,7 +9,6 @@ import json
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from html import escape
 from itertools import takewhile
 from types import FrameType, TracebackType
 from typing import Any
@@ -152,6 +151,8 @@ def redact_text(secrets: list[str], text: str) -> str:
 
 def _encodings(secret: str) -> list[str]:
     """Return a secret as it is, and as encoded in JSON, in a URL and in HTML."""
+    from html import escape  # late: it loads every entity that HTML has
+
     in_json = json.dumps(secret)[1:-1]
     encodings = [
         secret,
