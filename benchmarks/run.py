@@ -1,12 +1,13 @@
-"""Measure all clients in one run: writes a table, a chart and the raw data to ``results/``.
+"""Compare all clients side by side, and write the results to ``results/``.
 
-    python benchmarks/run.py            # some 25 minutes, once the environments exist
-    python benchmarks/run.py --quick    # one small round of each, for a quick look
-    python benchmarks/run.py chunks imports    # some parts only, not written to results/
+    python benchmarks/run.py                   # everything: some 35 minutes
+    python benchmarks/run.py chunks imports    # some parts; the results of the others stay
+    python benchmarks/run.py --quick           # one small round of each, written nowhere
 
 Every client, and the server, runs in its own process and virtual environment
-(``.venv-bench/NAME``). CPU time counts most: it depends least on other load. Remove
-``.venv-bench`` to measure the newest versions. Linux only, as memory is read from ``/proc``.
+(``.venv-bench/PYTHON/NAME``). CPU time counts most: it depends least on other load. Remove
+``.venv-bench`` to measure the newest versions. The Python that runs this file is the one that is
+measured; each has its own page. Linux only, as memory is read from ``/proc``.
 """
 
 from __future__ import annotations
@@ -39,8 +40,6 @@ def machine() -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-        "load_before": round(os.getloadavg()[0], 2),
     }
 
 
@@ -52,18 +51,39 @@ def raise_limit() -> None:
 
 
 def measure(names: list[str], quick: bool) -> dict[str, Any]:
-    """Run the parts and return all measurements."""
+    """Run the parts and return their measurements, and when and how long each was measured."""
     raise_limit()
     missing = environments.make_all()
-    results: dict[str, Any] = {"machine": machine(), "quick": quick, "missing": missing}
+    results: dict[str, Any] = {"machine": machine(), "missing": missing, "measured": {}}
     with tempfile.TemporaryDirectory() as scratch:
         bench = parts.Bench(Path(scratch), quick, missing)
-        started = time.monotonic()
         for name in names:
-            print(f"{time.monotonic() - started:4.0f} s  {name}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')}  {name}", flush=True)
+            load, started = round(os.getloadavg()[0], 2), time.monotonic()
             results[name] = parts.PARTS[name](bench)
-        results["seconds"] = round(time.monotonic() - started)
+            results["measured"][name] = {
+                "date": time.strftime("%Y-%m-%d"),
+                "seconds": round(time.monotonic() - started),
+                "load_before": load,
+            }
         bench.server.close()
+    return results
+
+
+def write(results: dict[str, Any]) -> dict[str, Any]:
+    """Write the results and the pages; return them with the earlier results of other parts."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{environments.PYTHON}.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    measured = {**before.get("measured", {}), **results["measured"]}
+    results = {**before, **results, "measured": measured}
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    file.with_suffix(".md").write_text(report.markdown(results))
+    command = [environments.python("tools"), str(Path(__file__).parent / "peers" / "chart.py")]
+    subprocess.run([*command, str(file)], check=True)
+    pages = sorted(RESULTS.glob("python*.json"), key=lambda page: int(page.stem.split(".")[1]))
+    every = {page.stem: json.loads(page.read_text()) for page in pages}
+    (RESULTS / "README.md").write_text(report.overview(every))
     return results
 
 
@@ -72,28 +92,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", help=f"some of: {', '.join(parts.PARTS)}")
     parser.add_argument(
-        "--quick", action="store_true", help="one small round, not written to results/"
+        "--quick", action="store_true", help="one small round of each, written nowhere"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts.PARTS):
         parser.error(f"unknown: {', '.join(unknown)}; the parts are {', '.join(parts.PARTS)}")
     results = measure(options.parts or list(parts.PARTS), options.quick)
-    table = report.markdown(results)
-    print(table)
-    folder = RESULTS
-    if options.quick or options.parts:
-        folder = environments.FOLDER / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "README.md").write_text(table)
-    if not options.parts:
-        command = [
-            environments.python("tools"),
-            str(Path(__file__).parent / "peers" / "chart.py"),
-        ]
-        subprocess.run([*command, str(folder)], check=True)
-    print(f"Written to {folder}.")
-    return any(not met for *_, met in report.requirements(results))
+    print(report.markdown(results))
+    if options.quick:
+        return 0
+    return any(not met for *_, met in report.requirements(write(results)))
 
 
 if __name__ == "__main__":

@@ -91,10 +91,10 @@ def test_unread_rest_of_a_slow_callers_answer_is_not_lost() -> None:
     choice = {"index": 0, "delta": {"content": part}, "finish_reason": "stop"}
     script = [event({"choices": [choice]}), text(" tail"), finish("length")]
     with serve(script) as server:
-        stream = openai(server.url, Timeouts(total=1)).stream("Hi")
+        stream = openai(server.url, Timeouts(total=2)).stream("Hi")
         while not stream.stats.bytes:
             stream.wait(0.1)
-        threading.Event().wait(1.2)
+        threading.Event().wait(2.2)
         assert stream.read() == part + " tail"
         assert (stream.finish_reason, str(stream.outcome)) == ("length", "complete")
 

@@ -29,7 +29,7 @@ UNWANTED = [
 ]
 OURS = "import providers_sync"
 THEIRS = "import requests, sseclient, tenacity"
-LIMIT = 1.1
+LIMIT = 1.4
 PAIRS_MIN, PAIRS_MAX = 9, 40
 
 
@@ -82,8 +82,8 @@ def test_submodules_load_on_attribute_access():
     assert python(code).strip() == "True True True False"
 
 
-def test_import_costs_what_its_dependencies_cost(tmp_path):
-    """At most 1.1 times the CPU time of requests, sseclient and tenacity.
+def test_import_costs_little_more_than_its_dependencies(tmp_path):
+    """At most ``LIMIT`` times the CPU time of requests, sseclient and tenacity.
 
     Each process measures what it imports on top of requests and sseclient as a share of those two:
     a processor that is slow for a while is slow for both. The medians are compared.
@@ -102,10 +102,13 @@ def test_import_costs_what_its_dependencies_cost(tmp_path):
 
 
 def _cpu_share(name: str, cache: Path) -> float:
-    """Return the CPU time of an import after that of requests and sseclient, as a share of it."""
+    """Return the CPU time of an import after that of requests and sseclient, as a share of it.
+
+    Without tornado, which a user of ours rarely has: tenacity would load it, and asyncio with it.
+    """
     base, more = python(
-        "from time import process_time as t; a = t(); import requests, sseclient; b = t(); "
-        f"import {name}; print(b - a, t() - b)",
+        "from time import process_time as t; import sys; sys.modules['tornado'] = None; "
+        f"a = t(); import requests, sseclient; b = t(); import {name}; print(b - a, t() - b)",
         PYTHONDONTWRITEBYTECODE="",
         PYTHONPYCACHEPREFIX=str(cache),
     ).split()

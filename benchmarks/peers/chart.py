@@ -1,4 +1,4 @@
-"""Draw the results as a chart, with matplotlib: ``python chart.py FOLDER``."""
+"""Draw the results of one Python as a chart, with matplotlib: ``python chart.py FILE``."""
 
 from __future__ import annotations
 
@@ -78,12 +78,15 @@ def style(axes: Any, logarithmic: bool) -> None:
 
 
 def main() -> None:
-    """Read ``results.json`` and write ``results.png`` next to it."""
-    folder = Path(sys.argv[1])
-    results = json.loads((folder / "results.json").read_text())
+    """Read a JSON file of results and write a picture next to it."""
+    file = Path(sys.argv[1])
+    results = json.loads(file.read_text())
     mpl.rcParams["font.family"] = "DejaVu Sans"
     figure, grid = pyplot.subplots(2, 3, figsize=(14, 7.6), dpi=110)
     for axes, (part, case, key, title, logarithmic) in zip(grid.flat, PANELS, strict=True):
+        if part not in results:
+            axes.set_axis_off()
+            continue
         axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8)
         panel(axes, results[part][case], key, logarithmic)
         style(axes, logarithmic)
@@ -92,14 +95,14 @@ def main() -> None:
                 color=INK, fontweight="bold", va="center")  # fmt: skip
     figure.text(
         0.012, 0.018,
-        f"Medians of one run on {machine['date']}: {machine['processors']} × "
+        f"Medians: {machine['processors']} × "
         f"{machine['processor']}, Python {machine['python']}; a line is the lowest and highest "
         "round. Light dots are limits, not clients: the naive loop is requests + sseclient, the "
         "bare socket checks nothing.",
         fontsize=8, color=FAINT,
     )  # fmt: skip
     figure.tight_layout(rect=(0, 0.035, 1, 0.94), w_pad=2.5, h_pad=2)
-    figure.savefig(folder / "results.png")
+    figure.savefig(file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

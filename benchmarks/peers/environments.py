@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / ".venv-bench"
+PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+FOLDER = ROOT / ".venv-bench" / PYTHON
 OURS = "providers_sync"
 OURS_TYPED = "providers_sync_typed"
 TOOLS = "tools"
