@@ -188,7 +188,7 @@ class JSONReader:
         if self._state is JSONReader._scalar and not self._containers:
             self._end_scalar(0)
         if self._state is not None:
-            self._fail("the JSON is not whole: the text ends", len(self._held))
+            self._fail("the JSON is incomplete: the text ends", len(self._held))
         return self.feed("")
 
     def partial(self) -> Any:

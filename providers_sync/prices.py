@@ -123,10 +123,10 @@ def cost_if_installed(requests: Iterable[RequestUsage]) -> Cost | None:
 def _cost_of_one(request: RequestUsage) -> Cost:
     name = repr((request.model or "")[:80])
     host = urlsplit(request.url).hostname or "this server"
-    unfinished = () if request.is_final else (f"an answer of {name} has not come to its end",)
+    unfinished = () if request.is_final else (f"an answer of {name} is not finished",)
     usage = request.usage
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return Cost(unknown=unfinished or (f"{host} has not counted the tokens of {name}",))
+        return Cost(unknown=unfinished or (f"{host} did not report the tokens of {name}",))
     if (charged := _charged(host, usage.raw or {})) is not None:
         return Cost(charged, unfinished)
     if dearer := request.surcharge or surcharge(usage.raw):
@@ -134,7 +134,7 @@ def _cost_of_one(request: RequestUsage) -> Cost:
     try:
         found = _calculate(request, _counts(usage))
     except ValueError:  # more cached tokens than tokens, for example
-        return Cost(unknown=(f"the counts of {name} do not go together",))
+        return Cost(unknown=(f"the token counts of {name} contradict each other",))
     if found is not None:
         return Cost(found.total_price, unfinished)
     if (request.model or "").endswith(":free"):  # OpenRouter

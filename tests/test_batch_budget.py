@@ -90,7 +90,7 @@ def test_failed_rows_count_only_if_something_had_arrived() -> None:
         ({"budget": float("nan")}, "above 0"),
         ({"budget": "5"}, "above 0"),
         ({"budget": 10**400}, "above 0"),
-        ({"budget": 2.5}, "for an amount of money, add the price"),
+        ({"budget": 2.5}, "for an amount of money, add the prices"),
         ({"price": (1, 2)}, "needs budget="),
         ({"budget": 1, "price": (0, 0)}, "two numbers"),
         ({"budget": 1, "price": (1, -2)}, "two numbers"),

@@ -172,11 +172,11 @@ def test_options_system_and_template_are_sent(folder: Path) -> None:
     [
         (["-o", "base_url=http://x"], "-o base_url: this is not a request option"),
         (["-o", "temperature"], "-o needs NAME=VALUE"),
-        (["--template", "Hello"], "names no column"),
+        (["--template", "Hello"], "does not name a column"),
         (["--budget", "0"], "budget must be a number above 0"),
         (["--budget", "inf"], "budget must be a number above 0"),
         (["--budget", "nan"], "budget must be a number above 0"),
-        (["--budget", "2.5"], "for an amount of money, add the price"),
+        (["--budget", "2.5"], "for an amount of money, add the prices"),
         (["--price", "1,2"], "--price needs --budget"),
         (["--concurrency", "0"], "concurrency must be"),
         (["--table", "out.xlsx"], "a table must be a .csv, .tsv or .parquet file, not out.xlsx"),

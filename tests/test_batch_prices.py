@@ -52,7 +52,7 @@ def test_each_result_has_its_cost(tmp_path: Path) -> None:
     ledger = tmp_path / "answers.jsonl"
     good, refused, broken = run(script, 3, ledger=ledger)
     assert (good.cost.usd, refused.cost.usd) == (Decimal("0.02"), 0)
-    assert str(broken.cost) == "unknown: an answer of 'test-model' has not come to its end"
+    assert str(broken.cost) == "unknown: an answer of 'test-model' is not finished"
     [recorded, *_] = run(status(400), 3, ledger=ledger)
     assert (recorded.recorded, recorded.cost) == (True, Cost())
 
@@ -89,8 +89,8 @@ def test_budget_without_a_price_ends_the_batch() -> None:
     results = run(ANSWER, 3, budget=0.05, price="list")
     assert [each.error is None for each in results] == [True, False, False]
     assert str(results[1].error) == (
-        "the budget cannot be kept (no price is known for 'test-model' at 127.0.0.1: set price to "
-        "two numbers), so no more rows were sent"
+        "the budget cannot be enforced (no price is known for 'test-model' at 127.0.0.1: set price "
+        "to two numbers), so no more rows were sent"
     )
 
 

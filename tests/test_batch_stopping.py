@@ -110,7 +110,7 @@ def test_ten_failures_in_a_row_that_may_be_about_the_row_end_it(answer: Any, row
     """A row may have a model or options of its own, which the key or the credit excludes."""
     results, error = run_until_stopped(scripted(answer), rows, concurrency=1)
     assert len(results) == 10
-    assert str(error).startswith("10 rows in a row failed like this, so no more rows were sent: 40")
+    assert str(error).startswith("10 consecutive rows failed like this, so no more rows were sent")
 
 
 def test_one_row_with_a_model_of_its_own_ends_nothing() -> None:
@@ -135,7 +135,7 @@ def test_a_model_that_rows_name_ends_only_these_rows(answer: Any) -> None:
     assert len(provider.requests) == 50
     assert sum(each.error is None for each in results) == 40
     (error,) = {each.error for each in results if isinstance(each.error, batch.NotSentError)}
-    assert str(error).startswith("10 rows in a row with this model failed like this, so no more of")
+    assert str(error).startswith("10 consecutive rows with this model failed like this, so no more")
 
 
 def test_a_model_that_answers_between_is_not_given_up() -> None:

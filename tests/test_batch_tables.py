@@ -166,7 +166,7 @@ def test_template_is_filled(row: Any, template: str, prompt: str) -> None:
         ("{text", "the template is not valid"),
         ("text}", "the template is not valid"),
         ("{}", "without the name of a column"),
-        ("Hello", "names no column"),
+        ("Hello", "does not name a column"),
         (5, "must be text, not int"),
     ],
 )

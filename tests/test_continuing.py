@@ -411,7 +411,7 @@ def test_request_for_the_rest_ends_with_the_last_words() -> None:
 
 def test_other_words_are_an_error() -> None:
     stream, provider = ask(BREAKS["cut"][0], answer("One two", " and a half"), REST, breaks=3)
-    with pytest.raises(StreamCut, match="began again with other words") as caught:
+    with pytest.raises(StreamCut, match="started over with different words") as caught:
         stream.read()
     assert isinstance(caught.value.__cause__, MalformedStream)
     assert "One two and a half" in str(caught.value)

@@ -179,12 +179,12 @@ class Wrong:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (lambda: Wrong(None), "Wrong.feed() has returned None, not a list of deltas"),
-        (lambda: Wrong("text"), "Wrong.feed() has returned str, not a list of deltas"),
-        (lambda: Wrong([1]), "Wrong.feed() has returned int as a delta; text is a str"),
-        (lambda: Wrong(end=None), "Wrong.end() has returned None, not a list of deltas"),
-        (lambda: None, "decoder() has returned None, which has no method feed()"),
-        (dict, "decoder() has returned dict, which has no method feed()"),
+        (lambda: Wrong(None), "Wrong.feed() returned None, not a list of deltas"),
+        (lambda: Wrong("text"), "Wrong.feed() returned str, not a list of deltas"),
+        (lambda: Wrong([1]), "Wrong.feed() returned int as a delta; text must be a str"),
+        (lambda: Wrong(end=None), "Wrong.end() returned None, not a list of deltas"),
+        (lambda: None, "decoder() returned None, which has no method feed()"),
+        (dict, "decoder() returned dict, which has no method feed()"),
     ],
 )
 def test_mistake_in_a_decoder_is_named(kind: Any, message: str) -> None:

@@ -296,7 +296,7 @@ def test_read_thinking(thinking: Any, effort: str | None) -> None:
             {"contents": [content({"functionCall": {"name": "f", "args": "x"}}, role="model")]},
             "functionCall.args must be a JSON object",
         ),
-        ({"contents": [content(result("f", {}))]}, "functionResponse belongs to no call"),
+        ({"contents": [content(result("f", {}))]}, "functionResponse does not match any call"),
         (
             {"contents": [content(call("f", "1"), role="model"), content(result("g", {}, "2"))]},
             "functionCall named 'g'",

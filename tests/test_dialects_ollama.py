@@ -166,7 +166,7 @@ def test_read_images(start: bytes, kind: str) -> None:
         ),
         ({"messages": [assistant(call("f", id=1))]}, r"tool_calls\[0\].id must be text"),
         ({"messages": [assistant(thinking=1)]}, "thinking must be text"),
-        ({"messages": [result("1")]}, r"messages\[0\] is the result of no call"),
+        ({"messages": [result("1")]}, r"messages\[0\] does not match any call"),
         ({"messages": [assistant(call("f")), result("1", tool_name="g")]}, "of the tool 'g'"),
         ({"messages": [assistant(call("f")), result("1", tool_name=1)]}, "tool_name must be text"),
         (

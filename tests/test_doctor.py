@@ -172,7 +172,7 @@ def test_nothing_configured_gives_advice_without_network(run: Doctor) -> None:
     code, shown = run()
     assert code == 1
     for variable in ("VITALENTUM_BASE_URL", "CODELINKAVA_BASE_URL", "AI365VIP_BASE_URL"):
-        assert f"run `providers-sync serve` and set {variable} as it prints" in shown
+        assert f"run `providers-sync serve` and set {variable} to the address it prints" in shown
     assert "BAD key none is set → set OPENAI_API_KEY" in shown
     assert "BAD key none is set → set ANTHROPIC_API_KEY" in shown
 

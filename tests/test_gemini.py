@@ -413,11 +413,11 @@ def test_tool_choice(choice: str) -> None:
         ([{"role": "tool", "name": 5, "content": "2"}], {}, "add it as 'name'"),
         ([{"role": "assistant", "content": "", "tool_calls": [CALL],
            "parts": [{"functionCall": {"name": "add", "id": []}}]},
-          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "belongs to no call"),
+          {"role": "tool", "tool_call_id": "t2", "content": "2"}], {}, "does not match any call"),
         ([{"role": "user", "content": [{"type": "hologram"}]}], {},
          r"messages\[0\]\['content'\]\[0\] is of type 'hologram', which Gemini's protocol"),
         ([{"role": "tool", "tool_call_id": "t9", "content": "2"}], {},
-         r"messages\[0\]\['tool_call_id'\] belongs to no call"),
+         r"messages\[0\]\['tool_call_id'\] does not match any call"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_an_error(

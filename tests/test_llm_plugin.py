@@ -273,7 +273,7 @@ def test_no_tool_is_called_from_an_answer_that_is_not_whole(tmp_path):
         function = "def note(text: str):\n    open('called', 'w')"
         out, error = llm_at(tmp_path, server.url).run("-m", MODEL, "Hi", "--functions", function)
     assert out == "I will.\n"
-    assert "its tool calls are not made" in error
+    assert "its tool calls were not executed" in error
     assert not (tmp_path / "called").exists()
 
 

@@ -325,7 +325,7 @@ def test_chat_and_provider_that_an_earlier_version_has_pickled_can_go_on() -> No
         vars(chat.provider).pop("_hint")
         assert chat.cost == Cost()
         assert chat.send("Hi").read() == "A"
-    assert chat.cost.unknown == ("127.0.0.1 has not counted the tokens of 'test-model'",)
+    assert chat.cost.unknown == ("127.0.0.1 did not report the tokens of 'test-model'",)
 
 
 def test_chat_sums_its_answers_and_keeps_them_when_pickled() -> None:
@@ -341,7 +341,7 @@ def test_chat_sums_its_answers_and_keeps_them_when_pickled() -> None:
     assert pickle.loads(pickle.dumps(vars(chat)["_requests"])) == vars(chat)["_requests"]
     assert chat.cost.usd is None
     assert chat.cost.known_usd == Decimal("0.0015")
-    assert str(chat.cost) == ("at least $0.0015: an answer of 'test-model' has not come to its end")
+    assert str(chat.cost) == ("at least $0.0015: an answer of 'test-model' is not finished")
 
 
 def test_parts_of_a_continued_answer_are_all_named() -> None:
@@ -350,7 +350,7 @@ def test_parts_of_a_continued_answer_are_all_named() -> None:
     completion = provider.complete("Hi", continue_after_break=1)
     assert completion.text == "One two three four"
     assert completion.cost.known_usd == Decimal("0.0005")
-    assert completion.cost.unknown == ("an answer of 'test-model' has not come to its end",)
+    assert completion.cost.unknown == ("an answer of 'test-model' is not finished",)
 
 
 def test_failover_costs_what_the_provider_costs_that_answered() -> None:
@@ -372,7 +372,7 @@ def test_part_of_another_provider_has_the_name_of_its_own_model() -> None:
     failover = Failover([first, second], continue_after_break=1)
     completion = failover.complete("Hi")
     assert completion.text == "One two three four"
-    assert completion.cost.unknown == ("an answer of 'x' has not come to its end",)
+    assert completion.cost.unknown == ("an answer of 'x' is not finished",)
     assert [each.model for each in completion.requests] == ["x", "test-model"]  # the end names it
 
 
@@ -417,7 +417,7 @@ def test_cost_before_the_end_says_what_is_missing() -> None:
     """It is never less than it looks: the rest is named."""
     with vendor([text("Hi"), text("!"), usage(1000, 0)]).stream("Hi") as stream:
         next(stream)
-        assert str(stream.cost) == "unknown: an answer of 'test-model' has not come to its end"
+        assert str(stream.cost) == "unknown: an answer of 'test-model' is not finished"
         stream.read()
     assert stream.cost.usd == Decimal("0.001")
 
@@ -437,14 +437,18 @@ def test_cut_answer_has_the_cost_of_the_counts_so_far() -> None:
 @pytest.mark.parametrize(
     ("counts", "request_", "reason"),
     [
-        (None, {}, "127.0.0.1 has not counted the tokens of 'test-model'"),
-        (Usage(5, None), {}, "127.0.0.1 has not counted the tokens of 'test-model'"),
-        (Usage(None, 5), {}, "127.0.0.1 has not counted the tokens of 'test-model'"),
+        (None, {}, "127.0.0.1 did not report the tokens of 'test-model'"),
+        (Usage(5, None), {}, "127.0.0.1 did not report the tokens of 'test-model'"),
+        (Usage(None, 5), {}, "127.0.0.1 did not report the tokens of 'test-model'"),
         (Usage(5, 5), {"model": "qwen3"}, "no price is known for 'qwen3' at 127.0.0.1"),
         (Usage(5, 5), {"model": None}, "no price is known for '' at 127.0.0.1"),
         (Usage(5, 5), {"model": "embedding"}, "no price is known for 'embedding' at 127.0.0.1"),
         (Usage(5, 5), {"url": "http://[::1]:8/v1"}, "no price is known for 'test-model' at ::1"),
-        (Usage(5, 5, cached_tokens=9), {}, "the counts of 'test-model' do not go together"),
+        (
+            Usage(5, 5, cached_tokens=9),
+            {},
+            "the token counts of 'test-model' contradict each other",
+        ),
         (
             Usage(5, 5),
             {"surcharge": "service_tier='flex'"},

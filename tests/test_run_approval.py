@@ -204,7 +204,7 @@ def stopped_in_the_middle(journal: str) -> ScriptedProvider:
 def test_call_that_may_have_been_made_raises(asked: Weather, journal: str) -> None:
     provider = stopped_in_the_middle(journal)
     run = provider.run("?", tools=[asked.weather], journal=journal)
-    with pytest.raises(ToolError, match="weather had begun when an earlier run stopped"):
+    with pytest.raises(ToolError, match="weather had started when an earlier run stopped"):
         run.read()
     assert run.outcome is Outcome.FAILED
     assert asked.cities == []

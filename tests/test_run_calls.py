@@ -265,7 +265,7 @@ def test_function_that_is_too_slow_is_given_up() -> None:
     provider = scripted([OSLO], [text("Sorry")])
     run = provider.run("Umbrella?", tools=[weather], tool_timeout=0.05)
     assert run.read() == "Sorry"
-    assert "has not ended within 0.05 s" in run.messages[2]["content"]
+    assert "did not end within 0.05 s" in run.messages[2]["content"]
     assert tokens[0].cancelled
     go.set()
 

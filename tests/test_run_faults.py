@@ -194,7 +194,7 @@ def test_fault_of_a_call_is_told(name: str, number: int, work: Work) -> None:
     if name in FAILURES:
         work.failures[number, "a"], words = FAILURES[name]
     elif name == "hangs":
-        work.failures[number, "a"], words = lambda: go.wait(10), "has not ended within"
+        work.failures[number, "a"], words = lambda: go.wait(10), "did not end within"
     else:
         call, words = {
             "wrong arguments": (tool_call("work", {"round": "x"}, id="call_x"), "part: is missing"),

@@ -577,7 +577,7 @@ def test_function_that_is_too_late_is_not_waited_for() -> None:
 
     wait_until(resumes)
     assert resumed[0].read() == "Yes"
-    assert "has not ended within 0.3 s" in chat.history[2]["content"]
+    assert "did not end within 0.3 s" in chat.history[2]["content"]
     assert len(tokens) == 1
     go.set()
 

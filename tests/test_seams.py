@@ -96,7 +96,7 @@ def test_repetition_is_taken_off(said: str, more: str, whole: str) -> None:
 )
 def test_text_told_anew_in_other_words_is_an_error(said: str, more: str) -> None:
     for pieces in ([more], list(more)):
-        with pytest.raises(MalformedStream, match="began again with other words"):
+        with pytest.raises(MalformedStream, match="started over with different words"):
             joined(said, *pieces)
 
 
@@ -105,7 +105,7 @@ def test_capital_in_the_middle_of_a_word_begins_anew(more: str) -> None:
     """Where the model was asked to repeat the last words, and does not."""
     said = "One two three"
     if more[0].isupper():
-        with pytest.raises(MalformedStream, match="began again with other words"):
+        with pytest.raises(MalformedStream, match="started over with different words"):
             joined(said, *more, asked="two three")
     else:
         assert joined(said, more, asked="two three") == said + more
@@ -117,7 +117,7 @@ def test_capital_in_the_middle_of_a_word_begins_anew(more: str) -> None:
 def test_beginning_in_the_middle_of_a_sentence_begins_anew() -> None:
     said, more = "The cat is an animal that ", "The cat is a pet"
     for pieces in ([more], list(more)):
-        with pytest.raises(MalformedStream, match="began again with other words"):
+        with pytest.raises(MalformedStream, match="started over with different words"):
             joined(said, *pieces, asked="animal that ")
     assert joined(said, more) == said + more
     for said, more in [

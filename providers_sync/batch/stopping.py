@@ -106,7 +106,9 @@ class Stopping:
         self._in_a_row = 0
         self._unknown_models[model] += 1
         if self._unknown_models[model] == IN_A_ROW:
-            text = f"{IN_A_ROW} rows in a row with this model failed like this, so no more of them"
+            text = (
+                f"{IN_A_ROW} consecutive rows with this model failed like this, so no more of them"
+            )
             self._model_errors[model] = _not_sent(text, error)
 
     def _note_lasting(
@@ -118,7 +120,7 @@ class Stopping:
         if _concerns_all(in_flight, reasons, answered):
             self.error = _not_sent("no row can be answered, so no more rows", error)
         elif self._is_enough(reasons, answered):
-            text = f"{self._in_a_row} rows in a row failed like this, so no more rows"
+            text = f"{self._in_a_row} consecutive rows failed like this, so no more rows"
             self.error = _not_sent(text, error)
 
     def _is_enough(self, reasons: set[str], answered: int) -> bool:
@@ -187,8 +189,8 @@ class Budget:
         if price is None:
             if limit is not None and limit != int(limit):
                 raise InvalidRequestError(
-                    "budget is a number of tokens; for an amount of money, add the price of a "
-                    "million tokens of input and of output: price=(0.15, 0.60)"
+                    "budget is a number of tokens; for an amount of money, add the prices per "
+                    "million input and output tokens: price=(0.15, 0.60)"
                 )
         elif limit is None:
             raise InvalidRequestError("price= needs budget=, the amount of money to spend")
@@ -197,7 +199,7 @@ class Budget:
             self._has_list_prices = True
         elif not _is_price(price):
             raise InvalidRequestError(
-                "price must be two numbers, the prices of a million tokens of input and of output, "
+                "price must be two numbers, the prices per million input and output tokens, "
                 'such as (0.15, 0.60), or "list" for list prices'
             )
         self._limit = None if limit is None else float(limit)
@@ -223,7 +225,7 @@ class Budget:
     def obstacle(self) -> str | None:
         """Return in words why no more rows may be sent: the budget is used up, or unknown."""
         if self._unknown:
-            return f"the budget cannot be kept ({self._unknown[0]}: set price to two numbers)"
+            return f"the budget cannot be enforced ({self._unknown[0]}: set price to two numbers)"
         if self._limit is None or self._used < self._limit:
             return None
         if self._has_list_prices:

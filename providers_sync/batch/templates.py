@@ -66,7 +66,7 @@ class Template:
         self.columns = list(dict.fromkeys(name for _, name in self._parts if name is not None))
         if not self.columns:
             raise InvalidRequestError(
-                "the template names no column, so all prompts would be the same: write the "
+                "the template does not name a column, so all prompts would be the same: write the "
                 "name of a column in braces, such as {text}"
             )
 
@@ -77,7 +77,7 @@ class Template:
             if column not in found:
                 raise InvalidRequestError(
                     f"{where} has no column {shown_name(column)}, which the template "
-                    f"names; it has {shown_names(found)}"
+                    f"uses; it has {shown_names(found)}"
                 )
 
     def fill(self, row: Mapping[str, Any], where: str) -> str:

@@ -20,7 +20,7 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
         "--budget",
         metavar="N",
         type=float,
-        help="stop after N tokens, or with --price after that much money",
+        help="stop after N tokens, or with --price after spending N",
     )
     add(
         "--price",
@@ -39,8 +39,8 @@ def check_limits(options: argparse.Namespace) -> None:
         raise InvalidRequestError("--price needs --budget, the amount of money to spend")
     if options.price is None and 0 < (options.budget or 0) < math.inf and options.budget % 1:
         raise InvalidRequestError(
-            "--budget is a number of tokens; for an amount of money, add the price of a million "
-            "tokens: --price 0.15,0.60, or --price list"
+            "--budget is a number of tokens; for an amount of money, add the prices per "
+            "million tokens: --price 0.15,0.60, or --price list"
         )
 
 

@@ -91,7 +91,7 @@ class AnswerDecoder(BodyDecoder):
         if not self._says_something:
             self._note_meaning(self._deltas)
         if not self._says_something and self._reason is None:
-            raise StreamTruncated(f"the answer says nothing{self._quoted_words()}")
+            raise StreamTruncated(f"the answer is empty{self._quoted_words()}")
         fields = self._message_fields()
         if fields and _is_small_json(fields):
             self._deltas.append(ProtocolMessage(self.protocol, fields))

@@ -121,7 +121,7 @@ class _ContentReader:
         call_id = self._calls.take(call_id, function)
         if not call_id:
             raise RequestError(
-                f"{name} belongs to no call: the contents before it must have a functionCall "
+                f"{name} does not match any call: the contents before it must have a functionCall "
                 f"named {function!r} for each response"
             )
         result = validation.check_object(response.get("response", {}), f"{name}.response")

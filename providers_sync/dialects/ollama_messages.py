@@ -95,7 +95,7 @@ class _MessageReader:
         call_id = self._calls.take(call_id, tool)
         if not call_id:
             raise RequestError(
-                f"{name} is the result of no call: the messages before it must have one in "
+                f"{name} does not match any call: the messages before it must have one in "
                 f"tool_calls" + (f", of the tool {tool!r}" if tool else "")
             )
         return call_id

@@ -89,7 +89,8 @@ def _check_address(examination: Examination) -> Iterator[Finding]:
         yield wrong(
             "address",
             f"the public service at {provider.base_url} no longer exists",
-            f"run `providers-sync serve` and set {provider.base_url_variable} as it prints",
+            f"run `providers-sync serve` and set {provider.base_url_variable} to the address "
+            "it prints",
         )
     else:
         yield ok("address", f"{provider.base_url}, from {examination.address_from}")

@@ -109,7 +109,7 @@ def resolve_host(examination: Examination) -> Iterator[Finding]:
         yield wrong("DNS", str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        yield wrong("DNS", f"{host}: {reason}", "this machine failed, not the network")
+        yield wrong("DNS", f"{host}: {reason}", "the problem is this machine, not the network")
     else:
         found = ", ".join(dict.fromkeys(str(address[4][0]) for address in examination.addresses))
         took = monotonic() - started

@@ -58,7 +58,7 @@ def split_messages(
     instruction = {"parts": [{"text": text} for text in texts if text]}
     if not turns:
         raise InvalidRequestError(
-            f"messages has only system messages: {_PROTOCOL} needs one of another role"
+            f"messages has only system messages: {_PROTOCOL} needs at least one with another role"
         )
     contents = _contents(turns, model) or [{"role": "user", "parts": [{"text": ""}]}]
     return (instruction if instruction["parts"] else None), contents
@@ -111,7 +111,7 @@ def _own_parts(message: Mapping[str, Any], name: str) -> list[Any]:
     if parts is None:
         return []
     if not isinstance(parts, (list, tuple)) or not all(isinstance(p, Mapping) for p in parts):
-        raise InvalidRequestError(f"{name}['parts'] must be a list of dicts, as Gemini has them")
+        raise InvalidRequestError(f"{name}['parts'] must be a list of dicts, in Gemini's own form")
     if not all(isinstance(part.get("functionCall", {}), Mapping) for part in parts):
         raise InvalidRequestError(f"{name}['parts'] has a 'functionCall' that is not a dict")
     if message["role"] != "assistant" and message.get("content"):
@@ -146,8 +146,8 @@ def _result(
     function = message.get("name") if call is None else call.function
     if not function or not isinstance(function, str):
         raise InvalidRequestError(
-            f"{name}['tool_call_id'] belongs to no call in the messages before it: Gemini needs "
-            "the name of the function; add it as 'name'"
+            f"{name}['tool_call_id'] does not match any call in the messages before it: "
+            "Gemini needs the name of the function; add it as 'name'"
         )
     texts, files = [], []
     for part, place in parts_of(message, name):

@@ -191,9 +191,9 @@ def _note(answer: Stream) -> str:
         )
     ]
     if answer.tool_calls and not answer.is_whole:
-        notes.append("its tool calls are not made")
+        notes.append("its tool calls were not executed")
     if answer.media:
-        notes.append("llm cannot show the images or the sound of the answer")
+        notes.append("llm cannot show the images or audio in the answer")
     return "; ".join(filter(None, notes))
 
 

@@ -39,13 +39,13 @@ class ModelOptions(llm.Options):
 
     temperature: float | None = _option("How random the answer is.")
     top_p: float | None = _option("The share of the likeliest tokens that the model chooses from.")
-    max_tokens: int | None = _option("The limit of the answer, in tokens.")
+    max_tokens: int | None = _option("The maximum length of the answer, in tokens.")
     stop: list[str] | str | None = _option(
         "Text that ends the answer, or a JSON list of such texts."
     )
     seed: int | None = _option("The same seed may give the same answer.")
     reasoning_effort: str | None = _option(
-        "How much the model reasons: low, medium, high, or another value that it knows."
+        "How much the model reasons: low, medium, high, or another value that it supports."
     )
     timeout: float | None = _option(
         "Seconds for the whole answer, over all attempts; 600 by default.", gt=0
@@ -54,7 +54,7 @@ class ModelOptions(llm.Options):
         "How many requests may be made before the first word arrives; 3 by default.", ge=1
     )
     base_url: str | None = _option(
-        "The address of the server, if it is not that of the vendor or the environment."
+        "The address of the server, if not the vendor's or the environment's."
     )
     extra_body: dict[str, Any] | str | None = _option(
         'JSON that is added to the request as it is, such as {"top_k": 5}.'

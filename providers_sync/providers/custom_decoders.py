@@ -56,7 +56,7 @@ class CheckedDecoder:
         for name in ("feed", "end"):
             if not callable(getattr(decoder, name, None)):
                 raise ProviderError(
-                    f"decoder() has returned {_name(decoder)}, which has no method {name}()"
+                    f"decoder() returned {_name(decoder)}, which has no method {name}()"
                 )
         self.checked_decoder = decoder
         self._failure: Exception | None = None
@@ -97,7 +97,7 @@ class CheckedDecoder:
 
     def _collect(self, deltas: list[Delta], returned: Iterable[Any], method: str) -> None:
         if isinstance(returned, str) or not isinstance(returned, Iterable):
-            raise self._misuse(f"{method}() has returned {_name(returned)}, not a list of deltas")
+            raise self._misuse(f"{method}() returned {_name(returned)}, not a list of deltas")
         for delta in returned:
             if isinstance(delta, TextDelta):
                 delta = delta.text
@@ -105,7 +105,7 @@ class CheckedDecoder:
                 delta = self._text.feed(delta)
             elif not isinstance(delta, _DELTAS):
                 raise self._misuse(
-                    f"{method}() has returned {_name(delta)} as a delta; text is a str"
+                    f"{method}() returned {_name(delta)} as a delta; text must be a str"
                 )
             if delta != "":
                 deltas.append(delta)

@@ -74,7 +74,7 @@ class Preset(NamedTuple):
             value = _read(found, environ).strip()
             if not re.fullmatch(r"[\w-]+", value, re.ASCII):
                 raise InvalidRequestError(
-                    f"{found} must be a name of letters, digits and hyphens, not {value[:60]!r}"
+                    f"{found} may contain only letters, digits and hyphens, not {value[:60]!r}"
                 )
             address = address.replace(part, value)
         # The region that Google calls "global" has no part in the name of its host.
@@ -138,7 +138,7 @@ def complete_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     if address is None:
         raise InvalidRequestError(
             f"the preset {name!r} needs base_url= (on the command line: --base-url) in the form "
-            f"{preset.base_url}, or the environment's {preset.address_variables}"
+            f"{preset.base_url}, or the environment variable {preset.address_variables}"
         )
     settings = {**settings, "base_url": address}
     if is_trusted and (found := preset.find_key()):
@@ -168,7 +168,7 @@ PRESETS = {
         parts=(("REGION", ("AWS_REGION", "AWS_DEFAULT_REGION")),),
         hosts=rf"bedrock-runtime(-fips)?\.{_AWS_REGION}\.amazonaws\.com"
         rf"|bedrock-mantle\.{_AWS_REGION}\.api\.aws",
-        models_note="of Bedrock's addresses only that of bedrock-mantle has a list of models; "
+        models_note="of Bedrock's addresses, only bedrock-mantle has a list of models; "
         "`aws bedrock list-foundation-models` shows them",
     ),
     "cerebras": Preset(
@@ -250,7 +250,7 @@ PRESETS = {
         "PERPLEXITY_API_KEY",
         "Perplexity",
         "sonar",
-        models_note="Perplexity has no list of the models for chat completions: they are sonar, "
+        models_note="Perplexity has no list of its chat completions models: they are sonar, "
         "sonar-pro and the others at https://docs.perplexity.ai",
     ),
     "sambanova": Preset(
@@ -271,7 +271,7 @@ PRESETS = {
         ),
         hosts=r"([a-z0-9-]+-)?aiplatform\.googleapis\.com|aiplatform\.[a-z]+\.rep\.googleapis\.com",
         is_selected_by_key=False,  # set for Terraform
-        models_note="Vertex AI has no list of models at this address; the names begin with their "
+        models_note="Vertex AI has no list of models at this address; each name begins with the "
         "publisher's, as in google/gemini-3.5-flash",
     ),
     "vllm": Preset("http://127.0.0.1:8000/v1", None, "vLLM on this machine", "qwen3"),

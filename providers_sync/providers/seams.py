@@ -108,8 +108,8 @@ class Seam:
 
     def _began_anew(self, text: str) -> MalformedStream:
         return MalformedStream(
-            "the answer broke, and the model did not go on but began again with other words, "
-            f"which are left out: {text[:_SHOWN]!r}"
+            "the answer broke off, and the model did not continue but started over with different "
+            f"words, which are left out: {text[:_SHOWN]!r}"
         )
 
     def _begins_anew(self, common: int, space: str) -> bool:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _DISCONTINUED = (
     "the public service behind {name} no longer exists, and nothing was sent: start a gateway with "
-    "`providers-sync serve`, and set {variable} as it prints, or pass that address as base_url="
+    "`providers-sync serve`, and set {variable} to the address it prints, or pass it as base_url="
 )
 _ONLY_PER_CALL = ("cancel", "into", "repairs", "skip_invalid")
 

@@ -257,7 +257,7 @@ class Exchange:
             )
             urlsplit(exchange.request.url)  # raises ValueError for what is no URL
             if exchange.recorded_at.tzinfo is None or exchange.how not in HOW:
-                raise ValueError("recorded_at has no time zone, or how is unknown")
+                raise ValueError("recorded_at has no time zone, or how has an unknown value")
         except KeyError as failure:
             raise ValueError(f"{failure} is missing") from failure
         except (TypeError, AttributeError, RecursionError, OverflowError) as failure:

@@ -71,7 +71,7 @@ def _has_result(pending: PendingCall, state: RunState) -> bool:
     on_unknown = state.settings.on_unknown
     if on_unknown == "raise":
         raise ToolError(
-            f"the call of {pending.call.name} had begun when an earlier run stopped, and it is "
+            f"a call of {pending.call.name} had started when an earlier run stopped, and it is "
             f"unknown whether it took effect: find out, and tell the run with on_unknown= (journal "
             f"{state.settings.journal})"
         )

@@ -185,7 +185,7 @@ class Execution:
         for call in late:
             call.is_mistake = True
             call.settle(
-                f"{call.call.name} has not ended within {limit:g} s, and its result is not known",
+                f"{call.call.name} did not end within {limit:g} s, so its result is unknown",
                 is_error=True,
                 seconds=limit,
             )
@@ -201,8 +201,8 @@ class Execution:
         if len(left) > self._state.settings.parallel:
             names = ", ".join(sorted({call.call.name for call in left}))
             raise ToolError(
-                f"{len(left)} functions are still running after their tool_timeout ({names}); "
-                f"at most {self._state.settings.parallel} may be (parallel=)"
+                f"{len(left)} functions are still running after their tool_timeout ({names}); the "
+                f"limit is {self._state.settings.parallel} (parallel=)"
             )
 
     def _check(self, calls: Iterable[PendingCall]) -> None:

@@ -280,8 +280,7 @@ class Run(Stream):
             names = ", ".join(dict.fromkeys(call.name for call in calls)) or "nothing"
             raise ToolError(
                 f"the answer is not finished after {limit} rounds; the last one calls {names}: "
-                "raise "
-                "max_rounds, or go on with provider.run(run.messages, …)"
+                "raise max_rounds, or continue with provider.run(run.messages, …)"
             )
 
     # --- the end

@@ -178,7 +178,7 @@ class TypedStream(Stream, Generic[T_co]):
         if is_whole(outcome, self.finish_reason, self.refusal):
             return
         reason = explain_end(outcome, self.finish_reason, refusal=self.refusal)
-        failure = InvalidAnswer(f"{reason}: it is not validated")
+        failure = InvalidAnswer(f"{reason}, so it was not validated")
         failure.partial_value = partial_value(self._target, self._answer_text())
         raise failure
 
