@@ -45,9 +45,9 @@ LINES = {
     ),
     "continue_in_words": (
         logging.INFO,
-        "%(provider)s refuses to continue its answer (%(error)s); asking in words",
+        "%(provider)s refuses to continue its answer (%(error)s); asking with a message",
     ),
-    "not_recorded": (logging.WARNING, "an answer is not recorded: %(error)s"),
+    "not_recorded": (logging.WARNING, "an answer was not recorded: %(error)s"),
     "telemetry": (
         logging.WARNING,
         "telemetry is incomplete: %(error)s in %(file)s, line %(line)s; "

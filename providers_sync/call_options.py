@@ -79,7 +79,7 @@ def attachment_part(name: str) -> dict[str, Any]:
     Raises ``InvalidRequestError`` like ``load_file``, and for an address without a known type.
     """
     if not name.strip():
-        raise InvalidRequestError("-a needs the name of a file, or a URL")
+        raise InvalidRequestError("-a needs a file name or a URL")
     if name[:8].lower().startswith(("http://", "https://", "data:")):
         source: object = name
     else:

@@ -125,7 +125,7 @@ def seconds(value: object, name: str) -> float:
     if not math.isfinite(number) or number <= 0:
         raise InvalidRequestError(
             f"{name} must be a finite number of seconds above 0, not {number:g}; "
-            "None switches it off"
+            "use None to disable it"
         )
     return number
 

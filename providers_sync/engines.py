@@ -205,7 +205,7 @@ class EngineAnswer:
             self._stop_sequence = event.value if isinstance(event.value, str) else None
         elif event is not None and not isinstance(event, _NOT_SENT):
             raise TypeError(
-                f"an engine yields text and events, not {type(event).__name__} ({event!r:.200})"
+                f"an engine must yield text and events, not {type(event).__name__} ({event!r:.200})"
             )
         return None
 

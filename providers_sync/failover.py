@@ -180,7 +180,7 @@ def _checked_rule(
         return move_on
     if isinstance(move_on, str) or not isinstance(move_on, Collection):
         raise InvalidRequestError(
-            f"move_on must be a list of reasons or a function of the error, not {move_on!r}"
+            f"move_on must be a list of reasons or a function that takes the error, not {move_on!r}"
         )
     for reason in move_on:
         if reason not in REASONS:

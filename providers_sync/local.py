@@ -121,7 +121,7 @@ class LocalEngine:
         if not answer.text.startswith(PROBE):
             raise InvalidRequestError(
                 f"{grammar.subject}: llama.cpp cannot enforce this JSON schema. It does not "
-                "support not, if, contains and dependentRequired. propertyNames must be a list or "
+                "support not, if, contains or dependentRequired. propertyNames must be a list or "
                 "a pattern, and patterns cannot use look-around. uniqueItems is ignored, and "
                 "refused with strict: true. Options of oneOf must differ in a required property"
             )

@@ -89,7 +89,7 @@ def _check_content(message: dict[str, Any], name: str) -> None:
             return
         problem = "is None" if "content" in message else "is missing"
         raise InvalidRequestError(
-            f"{name}['content'] {problem}; give text, or None beside 'tool_calls' only"
+            f"{name}['content'] {problem}; give text (None is allowed only with 'tool_calls')"
         )
     if not isinstance(content, (list, tuple)):
         raise InvalidRequestError(

@@ -126,7 +126,7 @@ def show(stream: Stream | PreparedCall) -> Completion:
         stream = stream.begin()
     if not isinstance(stream, Stream):
         raise InvalidRequestError(
-            "show() takes an answer that streams, such as show(provider.stream(…)), and not "
+            "show() takes a streamed answer, such as show(provider.stream(…)), not "
             f"a value of type {type(stream).__name__}"
         )
     with InterruptHandler(_stop_with(stream.cancel)) as interrupt:
@@ -224,7 +224,7 @@ def _options(line: str, variables: dict[str, Any]) -> argparse.Namespace:
         parser.error(f"{options.name} is not a valid variable name")
     for name in options.tool:
         if not callable(variables.get(name)):
-            parser.error(f"--tool {name}: the notebook has no function of this name")
+            parser.error(f"--tool {name}: the notebook has no function with this name")
     return options
 
 

@@ -26,7 +26,7 @@ _PROTOCOLS = {
     "AI365VIPOptions": "this protocol",
 }
 _OF_ANY_CALL = ("system", "extra_body")
-_REMEDY = "Put options of your server's own into extra_body={…}"
+_REMEDY = "Put your server's own options into extra_body={…}"
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep
 _LIKENESS = 0.88

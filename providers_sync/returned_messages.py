@@ -246,7 +246,7 @@ def check_returned(message: Message, name: str) -> None:
             f"{name}[{RETURNED!r}] must come from this version of the package: remove it"
         )
     if message["role"] != "assistant":
-        raise InvalidRequestError(f"{name}[{RETURNED!r}] belongs to messages of the assistant only")
+        raise InvalidRequestError(f"{name}[{RETURNED!r}] is allowed only in assistant messages")
     place = f"{name}[{RETURNED!r}]['fields']"
     if not is_shallow(fields):
         raise InvalidRequestError(f"{place} is nested too deeply: remove it")

@@ -347,7 +347,7 @@ def test_no_rule_moves_on_after_the_first_word_or_the_total() -> None:
     [
         ("server", "not 'server'"),
         (["busy"], "'busy' is not a reason; use content_filter, quota"),
-        (3, "a list of reasons or a function of the error, not 3"),
+        (3, "a list of reasons or a function that takes the error, not 3"),
     ],
 )
 def test_wrong_rule_is_refused(move_on: Any, words: str) -> None:

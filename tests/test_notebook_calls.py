@@ -139,7 +139,7 @@ def test_stop_button_ends_the_line_of_each_call(kernel: Kernel) -> None:
     assert "…" not in str(cell.outputs)
 
 
-@pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user has declined")])
+@pytest.mark.parametrize(("typed", "result"), [("y", "3"), ("n", "error: the user declined")])
 def test_approval_by_input(kernel: Kernel, typed: str, result: str) -> None:
     """``input()`` works in ``approve=``: it is called in the thread of the cell."""
     kernel.run(TOOLS)

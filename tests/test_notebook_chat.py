@@ -167,7 +167,7 @@ def test_chat_magic_reports_a_fault_in_one_line(kernel: Kernel, script: Any, sho
         ("--base-url x --provider openai --model m", "http://"),
         ("--provider openai --model m --base-url http://x -o temperature", "NAME=VALUE"),
         ("--provider openai --model m --base-url http://x -o model=b", "use --model"),
-        ("--provider openai --model m --base-url http://x --tool nobody", "no function of this"),
+        ("--provider openai --model m --base-url http://x --tool nobody", "no function with this"),
     ],
 )
 def test_chat_magic_reports_incorrect_usage(kernel: Kernel, line: str, expected: str) -> None:

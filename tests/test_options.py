@@ -271,7 +271,7 @@ def test_misspelt_option_is_a_warning_at_the_line_of_the_caller(
     text = str(recwarn[0].message)
     assert "'temprature' is not an option of " in text
     assert text.endswith(
-        "did you mean 'temperature'? Put options of your server's own into extra_body={…}"
+        "did you mean 'temperature'? Put your server's own options into extra_body={…}"
     )
     sent = [request.body for request in server.requests]
     if kind is not Gemini:
@@ -298,7 +298,7 @@ def test_warning_names_the_protocol(server: Server) -> None:
     with pytest.warns(UserWarning, match="temprature") as caught:
         OpenAICompatible("m", base_url=server.url).complete("Hi", temprature=0.2)
     assert [str(each.message) for each in caught] == [
-        f"{OPENAI_HINT} Put options of your server's own into extra_body={{…}}"
+        f"{OPENAI_HINT} Put your server's own options into extra_body={{…}}"
     ]
 
 

@@ -489,7 +489,7 @@ def test_models_without_a_list_on_the_server(
     ("script", "expected"),
     [
         (status(401, "Who?"), "no key was set: use api_key= or OPENAI_API_KEY"),
-        (stall(), "longer than 0.3 s in all"),
+        (stall(), "longer than 0.3 s in total"),
         (json_body({"oops": 1}), "does not follow the protocol"),
     ],
 )

@@ -245,7 +245,7 @@ def test_replay_of_more_equal_requests_than_there_are(path: Path) -> None:
     ask(Recorded(counting(), path))
     replay = Recorded(counting(), path, "replay")
     ask(replay)
-    assert "has 1 recordings of this request, and this is one more" in str(failure(replay))
+    assert "has no recording number 2 of this request" in str(failure(replay))
 
 
 def test_replay_without_a_file(path: Path) -> None:

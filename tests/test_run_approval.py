@@ -52,8 +52,8 @@ def test_approve_is_asked_before_each_call(asked: Weather) -> None:
 @pytest.mark.parametrize(
     ("decision", "words"),
     [
-        (False, "the user has declined this call"),
-        ("too far", "the user has declined this call: too far"),
+        (False, "the user declined this call"),
+        ("too far", "the user declined this call: too far"),
     ],
 )
 def test_declined_call_is_told(decision: Any, words: str, asked: Weather) -> None:

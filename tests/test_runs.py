@@ -235,7 +235,7 @@ async def wait_for_approval(call: ToolCall) -> bool:
         ({"tool_timeout": 0}, "tool_timeout must be a finite number"),
         ({"tool_timeout": "1"}, "tool_timeout must be a number of seconds"),
         ({"approve": True}, "approve must be a function"),
-        ({"approve": wait_for_approval}, r"a function of a ToolCall \(not async\)"),
+        ({"approve": wait_for_approval}, r"a function that takes a ToolCall \(not async\)"),
         ({"on_unknown": wait_for_approval}, "not async"),
         ({"journal": 1}, "journal must be the path"),
         ({"on_error": "ignore"}, "on_error must be 'tell' or 'raise'"),
@@ -251,10 +251,10 @@ def test_bad_arguments(arguments: dict[str, Any], words: str, asked: Weather) ->
 
 
 def test_protocol_without_tools_is_named(asked: Weather) -> None:
-    with pytest.raises(InvalidRequestError, match="Vitalentum has no tools"):
+    with pytest.raises(InvalidRequestError, match="Vitalentum does not support tools"):
         Vitalentum(base_url="http://127.0.0.1:9").run("?", tools=[asked.weather])
     both = Failover([OpenAICompatible("m", base_url="http://127.0.0.1:9"), Vitalentum()])
-    with pytest.raises(InvalidRequestError, match="Failover has no tools"):
+    with pytest.raises(InvalidRequestError, match="Failover does not support tools"):
         both.run("?", tools=[asked.weather])
 
 

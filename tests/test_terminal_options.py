@@ -46,7 +46,7 @@ def test_options_go_into_the_request() -> None:
         (["-o", "timeout=5"], "timeouts=", 1),
         (["--max-tokens", "0"], "--max-tokens must be 1 or more", 2),
         (["-a", "none.png"], "the attachment none.png cannot be read", 2),
-        (["-a", ""], "-a needs the name of a file, or a URL", 2),
+        (["-a", ""], "-a needs a file name or a URL", 2),
         (["--schema", "age integr"], "--schema has a field 'age integr'", 2),
         (["--schema", "none.json"], "the schema none.json cannot be read", 2),
         (["--schema", '{"type": 5}'], "--schema is not a valid JSON schema", 2),

@@ -225,7 +225,7 @@ def test_system_message_and_stats() -> None:
     assert first == {"role": "system", "content": "Be brief."}
     assert stdout == b"ok\n"
     assert re.fullmatch(
-        r"providers-sync: complete: 2 chunks, the first after [\d.]+ s, [\d.]+ s in all, "
+        r"providers-sync: complete: 2 chunks, the first after [\d.]+ s, [\d.]+ s in total, "
         r"tokens: 3 in, 2 out\n",
         stderr,
     )

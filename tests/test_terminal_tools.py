@@ -148,7 +148,7 @@ def test_what_is_typed_decides(
     assert Approval(screen)(ToolCall("1", "add", {"a": 1}, '{"a":1}')) == decision
     before, question = screen.printed
     assert before == ""
-    assert question.startswith('providers-sync: the model calls add({"a": 1})\nCall it? [y/N, ')
+    assert question.startswith('providers-sync: the model wants to call add({"a": 1})\nCall it? ')
     assert question.endswith("add")
 
 

@@ -167,7 +167,7 @@ def test_call_is_shown_and_asked_about(folder: Path, terminal: Terminal) -> None
         start(terminal, "ask", "Hi", url=server.url)
         seen = terminal.wait(QUESTION)
         assert seen.startswith(
-            'Let me see.\nproviders-sync: the model calls add({"a": 7, "b": 2})\nCall it? '
+            'Let me see.\nproviders-sync: the model wants to call add({"a": 7, "b": 2})\nCall it? '
         )
         assert not (folder / "called").exists()
         terminal.type("y", "Enter")
@@ -188,7 +188,7 @@ def test_hostile_arguments_are_visible(folder: Path, terminal: Terminal) -> None
         terminal.start("ask", "Hi", "--tool", "mine:say", url=server.url, size="160x24")
         seen = terminal.wait(QUESTION)
         shown = 'say({"words": "x\\u001b[2J\\r\\n<U+202E>y<U+200B>"})'
-        assert seen.startswith(f"providers-sync: the model calls {shown}\nCall it? ")
+        assert seen.startswith(f"providers-sync: the model wants to call {shown}\nCall it? ")
         terminal.type("y", "Enter")
         seen = terminal.wait("exit code 0")
     assert "): x␛[2J <U+202E>y<U+200B>\n" in seen
@@ -198,10 +198,10 @@ def test_hostile_arguments_are_visible(folder: Path, terminal: Terminal) -> None
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (["n", "Enter"], "the user has declined this call"),
-        (["Enter"], "the user has declined this call"),
-        (["C-d"], "the user has declined this call"),
-        (["not today", "Enter"], "the user has declined this call: not today"),
+        (["n", "Enter"], "the user declined this call"),
+        (["Enter"], "the user declined this call"),
+        (["C-d"], "the user declined this call"),
+        (["not today", "Enter"], "the user declined this call: not today"),
     ],
 )
 def test_declined_call(folder: Path, terminal: Terminal, keys: list[str], words: str) -> None:
@@ -229,7 +229,7 @@ def test_keys_typed_before_the_question_do_not_answer_it(folder: Path, terminal:
         terminal.wait(QUESTION)
         terminal.type("n", "Enter")
         terminal.wait("exit code 0")
-        assert told(server) == "the user has declined this call"
+        assert told(server) == "the user declined this call"
 
 
 @needs_tmux

@@ -608,7 +608,7 @@ def test_every_mistake_is_told_on_a_line_of_its_own() -> None:
 
     tool = Tool(plan)
     assert words(tool, {"days": "a", "unit": None, "town": HUGE}).splitlines() == [
-        "town: is unknown (there are: city, days, unit); leave it out",
+        "town: is unknown (known: city, days, unit); leave it out",
         "city: is missing",
         "days: must be an integer, not a string",
         "unit: must be a string, not null; leave it out for the default",

@@ -304,7 +304,7 @@ def test_total_covers_all_rounds() -> None:
     with serve(wrong_then(text('{"n":'), stall())) as server:
         provider = OpenAICompatible("m", base_url=server.url, timeouts=Timeouts(total=0.4))
         stream = provider.stream("Q", into=Item)
-        with pytest.raises(APITimeoutError, match=r"longer than 0\.4 s in all") as caught:
+        with pytest.raises(APITimeoutError, match=r"longer than 0\.4 s in total") as caught:
             _ = stream.value
         assert caught.value.clock == "total"
         assert stream.outcome == "deadline"

@@ -61,7 +61,7 @@ def test_result_of_a_failed_function() -> None:
         sent = events(sse(openai(server.url).prepare_run("Hi", tools=[add])))
     assert [name for name, _ in sent] == ["delta", "tool_call", "tool_result", "delta", "done"]
     assert sent[2][1]["is_error"] is True
-    assert sent[2][1]["content"] == "The function was not called, or has failed."
+    assert sent[2][1]["content"] == "The function was not called, or it failed."
     assert "secret" not in repr(sent)
     assert "secret@localhost" in server.requests[1].json()["messages"][-1]["content"]
 

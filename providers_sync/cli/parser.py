@@ -140,7 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--context-size",
         type=int,
         metavar="N",
-        help="tokens of prompt and answer together, for the local engine (default: 4096)",
+        help="maximum tokens of prompt and answer, for the local engine (default: 4096)",
     )
     serve.add_argument(
         "--token",
@@ -291,7 +291,7 @@ def _add_content(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="an image, PDF or sound file, or its URL (repeatable)",
+        help="an image, PDF or audio file, or its URL (repeatable)",
     )
     _add_schema(command)
 

@@ -164,7 +164,7 @@ def _explain_server_error(error: ServerError, text: str) -> Finding:
     if _LOADING.search(error.body):
         return note("server", text, READY_ADVICE)
     return wrong(
-        "answer", text, BUSY_ADVICE if error.overloaded else "the server failed: try later"
+        "answer", text, BUSY_ADVICE if error.overloaded else "the server failed: try again later"
     )
 
 

@@ -161,8 +161,8 @@ def _file_block(file: File, part: Mapping[str, Any], name: str) -> dict[str, Any
         raise cannot_carry(part, name, _PROTOCOL, "transcribe the audio and send its text")
     if not file.kind:
         raise InvalidRequestError(
-            f"{name} is neither an image nor a PDF by its extension or type; pass such a file as a "
-            "pathlib.Path or bytes"
+            f"{name}: neither the extension nor the type shows that it is an image or a PDF; pass "
+            "the file as a pathlib.Path or bytes"
         )
     kind = "image" if file.kind == "image" else "document"
     if file.url is not None:

@@ -87,7 +87,7 @@ def _file_part(file: File, name: str) -> dict[str, Any]:
     if file.kind == "audio":
         if file.media_type not in _FORMATS:
             raise InvalidRequestError(
-                f"{name} must be WAV or MP3: chat completions accept no other sound"
+                f"{name} must be WAV or MP3: chat completions accept no other audio"
             )
         audio = {"data": file.data, "format": _FORMATS[file.media_type]}
         return {"type": "input_audio", "input_audio": audio}

@@ -145,8 +145,8 @@ class _Copy:
         if depth > MAX_DEPTH or self._values > MAX_VALUES:
             limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_VALUES} values"
             raise InvalidRequestError(
-                f"schema has more than {limit}: make it smaller, with '$defs' and '$ref' for parts "
-                "that occur again"
+                f"schema has more than {limit}: make it smaller, with '$defs' and '$ref' for "
+                "repeated parts"
             )
         if isinstance(value, Mapping):
             for key in value:

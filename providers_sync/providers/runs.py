@@ -54,7 +54,9 @@ class Runs(Calls):
 
         call = transport.mask_secrets(call)
         if not self.supports_tools:
-            raise InvalidRequestError(f"{type(self).__name__} has no tools: use another provider")
+            raise InvalidRequestError(
+                f"{type(self).__name__} does not support tools: use another provider"
+            )
         settings = RunSettings(
             max_rounds=max_rounds,
             parallel=parallel,

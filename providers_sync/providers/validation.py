@@ -238,7 +238,7 @@ def validate_extra_body(extra_body: object) -> dict[str, Any]:
     for name in _NOT_EXTRA:
         if name in extra_body:
             remedy = (
-                "stream() reads a stream" if name == "stream" else "they are the first argument"
+                "stream() always streams" if name == "stream" else "they are the first argument"
             )
             raise InvalidRequestError(f"extra_body cannot replace {name!r}: {remedy}")
     return dict(extra_body)
@@ -250,7 +250,7 @@ def validate_options(options: dict[str, Any]) -> dict[str, Any]:
             raise InvalidRequestError(f"{name}= is not supported; use {replacement}")
     for name in _OF_RUNS:
         if name in options:
-            raise InvalidRequestError(f"{name}= says how functions are called: use provider.run()")
+            raise InvalidRequestError(f"{name}= is for calls with tools: use provider.run()")
     if "continue_after_break" in options:
         raise InvalidRequestError(
             "continue_after_break= belongs to stream() and complete(), or to a Failover"

@@ -247,7 +247,7 @@ def finder(
         if exchange is not None:
             return exchange, []
         if number > 1:
-            raise unknown(f"has {number - 1} recordings of this request, and this is one more")
+            raise unknown(f"has no recording number {number} of this request")
         nearest = describe_nearest(request, file.all())
         raise unknown(f"has no recording of this request{nearest}")
 

@@ -162,7 +162,7 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc]
             if now - self.idle_since > IDLE_S:
                 self.handle_close()
         elif now - self.request_started > REQUEST_S:
-            self.refuse(RequestTimeout(f"the request has not arrived within {REQUEST_S:g} seconds"))
+            self.refuse(RequestTimeout(f"the request did not arrive within {REQUEST_S:g} seconds"))
 
     def _check_unread_output(self, now: float) -> None:
         if not self.total_outbufs_len:

@@ -15,7 +15,7 @@ _TEXT = {
     "connect": "no connection within {} s",
     "first_token": "the answer did not start within {} s of the request",
     "idle": "the server sent nothing for {} s in the middle of the answer",
-    "total": "the answer took longer than {} s in all",
+    "total": "the answer took longer than {} s in total",
 }
 
 

@@ -35,7 +35,7 @@ class Approval:
     def __call__(self, call: ToolCall) -> bool | str:
         self._screen.pause()
         with log_lines.held():
-            print(f"providers-sync: the model calls {_in_full(call)}", file=sys.stderr)
+            print(f"providers-sync: the model wants to call {_in_full(call)}", file=sys.stderr)
             typed = _read_line().strip()
         self._screen.resume(call.name)
         if typed.lower() in ("y", "yes"):

@@ -100,7 +100,7 @@ def _decode(data: bytes) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InvalidRequestError(
             f"standard input is not text: line {line} has a NUL character; -a FILE sends an image, "
-            "a PDF or sound"
+            "a PDF or audio"
         )
     return text
 

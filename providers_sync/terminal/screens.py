@@ -301,7 +301,7 @@ def summary(stream: Stream) -> str:
     parts = [f"{stream.outcome}: {counted(stats.chunks, 'chunk')}"]
     if stats.first_chunk_s is not None:
         parts.append(f"the first after {stats.first_chunk_s:.2f} s")
-    parts.append(f"{stats.duration_s:.2f} s in all")
+    parts.append(f"{stats.duration_s:.2f} s in total")
     if stream.usage:
         sent, received = stream.usage.input_tokens, stream.usage.output_tokens
         parts.append(f"tokens: {sent} in, {received} out")

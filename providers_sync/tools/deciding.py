@@ -12,7 +12,7 @@ from .execution import PendingCall, RunState
 from .settings import Approve, Pause
 from .tool import InvalidArguments, Tool
 
-DECLINED = "the user has declined this call"
+DECLINED = "the user declined this call"
 NOT_AN_OBJECT = "the arguments are not a JSON object"
 _thread = threading.local()
 

@@ -140,7 +140,7 @@ class Journal:
         line = {"event": "end", "key": key, "content": content, "is_error": is_error}
         self._append(
             {**line, "seconds": round(seconds, 3)},
-            f"a call of {entry.name} has ended, but the next run will not know",
+            f"a call of {entry.name} has ended, but the next run will not know that",
         )
         self._entries[key] = replace(entry, content=content, is_error=is_error, seconds=seconds)
 

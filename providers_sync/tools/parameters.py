@@ -64,7 +64,7 @@ class FunctionParameters:
         for name in arguments:
             if name not in self._types:
                 known = ", ".join(self._types) or "none"
-                mistakes.append(f"{name!s:.{SHOWN}}: is unknown (there are: {known}); leave it out")
+                mistakes.append(f"{name!s:.{SHOWN}}: is unknown (known: {known}); leave it out")
         for name, kind in self._types.items():
             if name not in arguments:
                 mistakes += [f"{name}: is missing"] * (name in self._required)

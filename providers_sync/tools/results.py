@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NOTHING = "The function has run; it returned nothing."
+NOTHING = "The function ran and returned nothing."
 """For ``None``: a bare ``null`` reads like a failure or a missing answer, and is called again."""
 MAX_DEPTH = 50
 """Levels of lists and objects; deeper ones are shown as text."""

@@ -49,7 +49,7 @@ class RunSettings:
             seconds(self.tool_timeout, "tool_timeout")
         if self.approve is not None and not _is_plain_function(self.approve):
             raise InvalidRequestError(
-                "approve must be a function of a ToolCall (not async), or None"
+                "approve must be a function that takes a ToolCall (not async), or None"
             )
         if self.journal is not None and not isinstance(self.journal, (str, os.PathLike)):
             raise InvalidRequestError("journal must be the path of a file, or None")
@@ -57,7 +57,7 @@ class RunSettings:
             raise InvalidRequestError(f"on_error must be 'tell' or 'raise', not {self.on_error!r}")
         if self.on_unknown != "raise" and not _is_plain_function(self.on_unknown):
             raise InvalidRequestError(
-                "on_unknown must be 'raise' or a function of a ToolCall, not async"
+                "on_unknown must be 'raise' or a function that takes a ToolCall, not async"
             )
 
 

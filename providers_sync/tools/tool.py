@@ -161,8 +161,8 @@ def as_tools(tools: object) -> list[Tool | dict[str, Any]]:
         name = tool_name(tool)
         if name is not None and places.setdefault(name, i) != i:
             raise InvalidRequestError(
-                f"tools[{places[name]}] and tools[{i}] have the same name, {name!r:.80}: give one "
-                "of them another, with Tool(function, name=…)"
+                f"tools[{places[name]}] and tools[{i}] have the same name, {name!r:.80}: rename "
+                "one of them with Tool(function, name=…)"
             )
     return made
 

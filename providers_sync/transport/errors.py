@@ -109,7 +109,7 @@ def connection_error(
             )
         if not attempt.is_over():  # only a connection of the caller's own session gives up earlier
             return APITimeoutError(
-                f"no answer from {server}: session= stopped waiting", clock="first_token"
+                f"no answer from {server}: a timeout of session= expired", clock="first_token"
             )
         return APITimeoutError(f"no answer from {server} within the total timeout", clock="total")
     for inner in chain:

@@ -52,7 +52,9 @@ class _AtEnd:
 
     def __init__(self, on_end: OnEnd | None) -> None:
         if on_end is not None and not callable(on_end):
-            raise TypeError(f"on_end must be a function of the completion, not {on_end!r:.40}")
+            raise TypeError(
+                f"on_end must be a function that takes the completion, not {on_end!r:.40}"
+            )
         self._calls = [] if on_end is None else [(copy_context(), on_end)]
 
     def __call__(self, stream: Stream) -> dict[str, str] | None:

@@ -30,7 +30,7 @@ _WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f]{1,8000}", re.IGNORECASE
 _ENCODED = re.compile("[\"'<>`\\\\\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 """Characters that could end an attribute in HTML, or show a URL as another one."""
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
-_TOOL_FAILURE = "The function was not called, or has failed."
+_TOOL_FAILURE = "The function was not called, or it failed."
 
 
 def encode(event: Event) -> bytes:
