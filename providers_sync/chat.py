@@ -79,7 +79,7 @@ class Chat:
     ``InvalidRequestError`` and send nothing, in any thread.
 
     Args:
-        provider: The provider that is asked.
+        provider: The provider to call.
         system: The text of the system message.
         model: The model; by default the provider's.
         budget: The maximum number of characters to send: the oldest exchanges are left out, each as
@@ -162,7 +162,7 @@ class Chat:
         """Send a question and return its ``Stream``; with ``into=``, its ``TypedStream``.
 
         The answer is added to the history if it ends well, even if it does not validate (``undo()``
-        removes it); if the model was asked again, only the last text is added. If this call raises
+        removes it); after repairs, only the last text is added. If this call raises
         an error, the chat is unchanged.
 
         Args:
@@ -185,16 +185,16 @@ class Chat:
 
         The model receives the text so far as the beginning of its own answer. Most models then
         continue; if yours starts over, repeat the question instead:
-        ``chat.send(chat.discard().question)``. Newer Claude models refuse such a beginning (status
-        400); they are asked in words to continue, and the log says so.
+        ``chat.send(chat.discard().question)``. Newer Claude models reject such a beginning (status
+        400): they get a message that asks them to continue, and the log says so.
 
         Args:
-            **call: The arguments of ``stream``, apart from the messages and ``into``: a typed
-                answer is asked again.
+            **call: The arguments of ``stream``, except the messages and ``into``: a typed answer
+                must be requested again.
 
         Raises:
             InvalidRequestError: There is nothing to resume; another answer is running; or a
-                function that it called is still running, and would do its work twice.
+                function that it called is still running, and would be called twice.
             ProviderError: What ``stream`` raises.
         """
         if call.get("into") is not None:  # in a schema mode the model begins its JSON anew
@@ -337,7 +337,7 @@ class Chat:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], provider: Provider, **settings: Any) -> Chat:
-        """Return the conversation of a file.
+        """Return the conversation in a file.
 
         Args:
             path: A file that ``save`` wrote.

@@ -49,7 +49,7 @@ class Engine(Protocol):
     """Generates the answers; called from many threads at once."""
 
     models: Sequence[str]
-    """Names that the lists of models have; the first one is the default."""
+    """The names in the lists of models; the first one is the default."""
 
     def answer(
         self, messages: Messages, options: Mapping[str, Any], cancel: CancelToken
@@ -71,7 +71,7 @@ class Engine(Protocol):
             messages: A non-empty list in OpenAI's form, whatever protocol the client uses:
                 ``role``, ``content`` (text or parts), ``tool_calls``, ``tool_call_id``.
             options: The client's options under OpenAI's names, ``tools`` and ``response_format``
-                included. Hand only those you know on to ``stream``: others may be parameters of it.
+                included. Pass only those you know to ``stream``: others may be its parameters.
             cancel: It is set when the client disconnects: an engine must check it while it waits.
         """
 

@@ -56,7 +56,7 @@ class ProviderError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why it failed, in a word, by which a ``Failover`` decides.
+        """Why it failed, as one word, which a ``Failover`` uses to decide.
 
         Such as ``quota``, ``rate_limit``, ``server``, ``timeout``, ``connection`` or ``broken``;
         ``docs/failover.md`` lists them all.
@@ -226,7 +226,7 @@ class InvalidAnswer(ProviderError, ValueError):
         message: What is wrong with it.
 
     Attributes:
-        errors: What is wrong, as the validator lists it: dicts with ``type``, ``loc`` (the path)
+        errors: What is wrong, as the validator reports it: dicts with ``type``, ``loc`` (the path)
             and ``msg``.
     """
 
@@ -238,7 +238,7 @@ class InvalidAnswer(ProviderError, ValueError):
 class ToolError(ProviderError):
     """A run of tools cannot go on: too many rounds, wrong calls, or functions left running.
 
-    ``run.messages`` holds what was called, and its results; where a function is to blame, its
+    ``run.messages`` holds the calls and their results; if a function caused the error, its
     exception is the ``__cause__``.
     """
 
@@ -279,7 +279,7 @@ class ServerError(StreamError):
         type: The type of the error, as the server names it.
         code: Its code, as the server names it.
         status_code: The HTTP status that the error names, if it names one.
-        body: What the server said, whole, as text; at most 64 KiB.
+        body: The complete error as the server sent it, as text; at most 64 KiB.
         overloaded: Whether the server is too busy now; another attempt may help.
     """
 

@@ -50,11 +50,11 @@ class Failover(Provider):
             per object and process.
         cooldown: Seconds that a cooldown lasts (30).
         move_on: The failures that move on to the next provider: values of ``error.reason``, or a
-            function that takes the error and returns whether it does. By default all but
+            function that takes the error and returns whether to move on. By default all but
             ``"content_filter"``: a request that one provider rejects for its content is not sent to
             another.
-        continue_after_break: The default for each call, as for ``stream``. The next provider is the
-            first one that is asked for the rest.
+        continue_after_break: The default for each call, as for ``stream``. The next provider is
+            asked for the rest first.
 
     Raises:
         InvalidRequestError: For an empty list, for anything in it that is not a provider, and for

@@ -148,7 +148,7 @@ def image_url(image: object, name: str = "the image") -> str:
     >>> image_url(b"GIF89a")
     'data:image/gif;base64,R0lGODlh'
 
-    Raises ``InvalidRequestError`` like ``load_file``, and for what is no image.
+    Raises ``InvalidRequestError`` like ``load_file``, and for anything that is not an image.
     """
     if isinstance(image, str):
         check_file(image, name)

@@ -77,7 +77,7 @@ class Gateway:
         """Return the ``base_url`` for a provider or an official client.
 
         Args:
-            name: That of one of the three discontinued services, ``openai`` (or ``v1``),
+            name: The name of one of the three discontinued services, ``openai`` (or ``v1``),
                 ``responses``, ``anthropic``, ``gemini`` and ``ollama``; without a name, the root.
                 Google's own client adds the version to the path: it takes the root and ``/gemini``.
 
@@ -134,8 +134,8 @@ def serve(
         port: The port; 0 uses a free one.
         token: What every request must send, as a key.
         model: For the local engine, the path of its weights.
-        context_size: For the local engine, the most tokens of a prompt and its answer together
-            (default: 4096).
+        context_size: For the local engine, the maximum number of tokens of a prompt and its answer
+            together (default: 4096).
 
     Raises:
         InvalidRequestError: For invalid settings.

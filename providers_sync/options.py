@@ -7,8 +7,8 @@
     options: OpenAIOptions = {"temperature": 0.2, "max_tokens": 500}
     provider.stream("Hello", **options)
 
-``None`` removes an option that the provider was made with. What a server of your own knows beside
-these goes into ``extra_body={…}``.
+``None`` removes an option that the provider was created with. Other options of your own server go
+into ``extra_body={…}``.
 
 Sources: the API references of OpenAI ("Create chat completion", "Create a model response"),
 Anthropic ("Messages"), Google ("GenerateContent", "GenerationConfig") and Ollama ("Generate a chat

@@ -45,7 +45,7 @@ _DETAILS = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What answers cost in US dollars, by list prices; costs can be added, also by ``sum()``.
+    """What answers cost in US dollars, by list prices; costs can be added, also with ``sum()``.
 
     >>> total = Cost(Decimal("0.25")) + Cost(unknown=("no price is known for 'm' at localhost",))
     >>> total.usd, total.known_usd
@@ -85,7 +85,7 @@ class Cost:
 
 
 def cost_of(requests: Iterable[RequestUsage]) -> Cost:
-    """Return what these requests cost together.
+    """Return the total cost of these requests.
 
     Args:
         requests: Those of an answer or a batch's result (``requests``), or of several.
@@ -109,7 +109,7 @@ def check_installed() -> None:
 
 
 def cost_if_installed(requests: Iterable[RequestUsage]) -> Cost | None:
-    """Return what these requests cost together; ``None`` without the extra ``prices``.
+    """Return the total cost of these requests; ``None`` without the extra ``prices``.
 
     Args:
         requests: As for ``cost_of``.

@@ -28,19 +28,19 @@ class RateLimit:
         provider = OpenAICompatible("gpt-5-mini", rate_limit=limit)
 
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
-    expires. What servers say is obeyed too, also without limits of your own (``RateLimit()``):
-    ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which tell what is left, and
-    ``Retry-After``. Both hold back all requests to that address for that model, but no others;
-    but never for more than a minute. A pickled limit, and the copy in a forked process, start anew.
+    expires. Limits that servers report are obeyed too, even without your own (``RateLimit()``):
+    ``x-ratelimit-*`` and ``anthropic-ratelimit-*`` headers, which say what is left, and
+    ``Retry-After``. Both delay all requests to that address for that model, but no others, and
+    never for more than a minute. A pickled limit, and the copy in a forked process, start anew.
     Sources: OpenAI and Anthropic, "Rate limits"; RFC 9110, 10.2.3.
 
     Args:
-        requests_per_minute: The most requests that are sent in any minute, retries included.
-        tokens_per_minute: The most tokens in any minute, in questions and answers. Until the
-            server has counted them, a request counts as a quarter of its characters, 1000 for each
-            picture or other file, and its ``max_tokens``.
-        concurrent: The most answers that are open at a time. An answer that nobody reads stays
-            open.
+        requests_per_minute: The maximum number of requests in any minute, retries included.
+        tokens_per_minute: The maximum number of tokens in any minute, in requests and answers.
+            Until the server has counted them, a request counts as a quarter of its characters,
+            1000 for each image or other file, and its ``max_tokens``.
+        concurrent: The maximum number of answers that are open at a time. An answer that nobody
+            reads stays open.
 
     Raises:
         InvalidRequestError: A limit is not a positive whole number.

@@ -45,7 +45,7 @@ class Outcome(str, enum.Enum):
         DEADLINE: The ``total`` timeout expired.
         FAILED: Any other failure: refused, bad status, malformed, or an error event in the stream.
         CANCELLED: Stopped on our side: ``cancel()``, ``close()`` or Ctrl-C.
-        PAUSED: A run that waits for the approval of a tool call; it can go on later.
+        PAUSED: A run that waits for the approval of a tool call; it can be continued later.
     """
 
     COMPLETE = "complete"
@@ -100,7 +100,7 @@ class ToolCall:
     """A tool call of the model.
 
     Attributes:
-        id: What the result is sent back with.
+        id: The id to send back with the result.
         name: The name of the tool.
         arguments: The arguments as an object; ``None`` if ``raw`` is not a JSON object.
         raw: The arguments as the model wrote them.
@@ -117,11 +117,11 @@ class ToolResult:
     """What a run (``provider.run``) tells the model about one of its tool calls.
 
     Attributes:
-        id: That of the ``ToolCall``.
+        id: The id of the ``ToolCall``.
         name: The name of the tool.
-        content: What the function returned, as text; or, in words, why it returned nothing.
+        content: What the function returned, as text; or the reason why there is no result.
         is_error: Whether the function was not called, failed, or took too long.
-        seconds: How long the function has run.
+        seconds: How long the function ran.
     """
 
     id: str
@@ -133,14 +133,14 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Citation:
-    """A source that the model names; what the server does not give is ``None``.
+    """A source that the model cites; what the server does not report is ``None``.
 
     Attributes:
         url: The address of the source.
         title: Its title.
-        text: The words of the source.
-        start: Where the cited passage starts: in the answer or in the source, as the protocol has
-            it.
+        text: The cited text of the source.
+        start: Where the cited passage starts: in the answer or in the source, depending on the
+            protocol.
         end: Where it ends.
         raw: The citation as the server sent it.
     """
@@ -155,7 +155,7 @@ class Citation:
 
 @dataclass(frozen=True)
 class Media:
-    """An image or a piece of sound of the answer: ``data``, or the ``url`` where it is.
+    """An image or audio in the answer: its ``data``, or its ``url``.
 
     Attributes:
         kind: ``image``, ``audio``, …
@@ -172,10 +172,10 @@ class Media:
 
 @dataclass(frozen=True)
 class Extra:
-    """Something else that the server says: token probabilities, signatures, its own tools, …
+    """Anything else that the server sends: token probabilities, signatures, its own tools, …
 
     Attributes:
-        path: Where it stood, such as ``choices[0].logprobs``.
+        path: Where it was, such as ``choices[0].logprobs``.
         value: Its JSON.
     """
 
@@ -219,11 +219,11 @@ class Finish:
 
 @dataclass(frozen=True)
 class Join:
-    """The answer broke here; what follows was asked for anew (``continue_after_break=``).
+    """The answer broke here; what follows is from a new request (``continue_after_break=``).
 
     Attributes:
-        reason: The error of the break, in words.
-        outcome: What the outcome would have been: ``cut``, ``truncated``, ``stalled`` or
+        reason: The error message of the break.
+        outcome: The outcome without continuation: ``cut``, ``truncated``, ``stalled`` or
             ``failed``.
         position: How many characters of the text came before it.
     """
@@ -246,7 +246,7 @@ Event = Union[
     Join,
     Finish,
 ]
-"""What ``Stream.events()`` yields; a ``ToolResult`` only that of a run."""
+"""What ``Stream.events()`` yields; a ``ToolResult`` only in a run."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Stats:
         chunks: Chunks of text handed over.
         bytes: Body bytes received, after content decoding, over all attempts.
         attempts: Requests made, the successful one included.
-        joins: Breaks after which the answer went on (``continue_after_break=``).
+        joins: Breaks after which the answer continued (``continue_after_break=``).
     """
 
     first_chunk_s: float | None
@@ -294,7 +294,7 @@ class ProtocolMessage:
 
 
 InternalDelta = (ServedModel, ToolCallStarted, ProtocolMessage, RequestUsage)
-"""Deltas that are no events."""
+"""Deltas that are not events."""
 
 Delta = Union[
     str,
@@ -387,8 +387,8 @@ class Completion:
         tool_calls: The tool calls of the model.
         refusal: The model's refusal, if the server sends it separately from the text.
         citations: The sources that the model cites.
-        media: Images and pieces of sound.
-        extras: Everything else that the server said.
+        media: Images and audio.
+        extras: Everything else that the server sent.
         message: The answer as a message, to append to the messages of the next request.
         requests: The requests behind the answer, with the usage of each; ``cost`` adds them up.
     """
@@ -432,8 +432,8 @@ class Completion:
     def _repr_markdown_(self) -> str:
         """Return Markdown for a notebook, without the model's HTML, images and unsafe links.
 
-        It is the text, the model's refusal if the server sends that separately, and in words why
-        the answer is not whole, if it is not.
+        It contains the text, the model's refusal if the server sends that separately, and the
+        reason if the answer is not whole.
         """
         from .safe_markdown import make_safe  # only notebooks need it
 

@@ -204,7 +204,7 @@ def test_input_audio_parts(kind: Any, name: str) -> None:
     if name in CARRIED[kind]:
         assert sent(kind, part) == [form_of(kind, name, "")]
     else:
-        refused(kind, part, "'input_audio', which .* cannot carry")
+        refused(kind, part, "'input_audio', which .* does not support")
 
 
 @EACH

@@ -331,7 +331,7 @@ def test_instructions_of_the_caller_stay() -> None:
         ("Hi", {"response_format": {"type": "xml"}}, r"response_format\['type'\] must be"),
         ("Hi", {"tool_choice": "any"}, "tool_choice must be one of"),
         ([{"type": "hologram"}], {}, r"messages\[0\]\['content'\]\[0\] is of type 'hologram'"),
-        ([{"type": "file", "file": b"RIFF\0\0\0\0WAVE"}], {}, "cannot carry; transcribe"),
+        ([{"type": "file", "file": b"RIFF\0\0\0\0WAVE"}], {}, "does not support; transcribe"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_an_error(
@@ -347,7 +347,7 @@ def test_what_is_not_supported_is_an_error(
     ("message", "words"),
     [
         ({"role": "assistant", "content": [{"type": "file", "file": PNG}]},
-         "cannot carry; put it in a user message"),
+         "does not support; put it in a user message"),
         ({"role": "tool", "content": "2"}, r"messages\[0\]\['tool_call_id'\] must be the id"),
     ],
 )  # fmt: skip

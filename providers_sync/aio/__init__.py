@@ -102,8 +102,8 @@ def stream(
         provider: The provider that is asked.
         messages: A string, a message or a list of messages.
         model: The model; by default the provider's.
-        into: The type of a typed answer: the stream has ``await value()``, ``items()`` and
-            ``partials()`` then.
+        into: The type of a typed answer: the stream then has ``await value()``, ``items()`` and
+            ``partials()``.
         **options: The other arguments of ``provider.stream``.
     """
     if into is None:
@@ -154,7 +154,7 @@ async def complete(
         provider: The provider that is asked.
         messages: A string, a message or a list of messages.
         model: The model; by default the provider's.
-        into: The type of a typed answer, which is in its ``value`` then.
+        into: The type of a typed answer, which is then in ``value``.
         **options: The other arguments of ``provider.stream``.
     """
     async with stream(provider, messages, model, into=into, **options) as answer:

@@ -44,7 +44,7 @@ class AsyncTypedStream(AsyncStream, Generic[T_co]):
         return (await self._open()).completion()
 
     def items(self: AsyncTypedStream[Sequence[C]]) -> AsyncGenerator[C, None]:
-        """Yield the items of a list, each when it is closed, as ``TypedStream.items`` does."""
+        """Yield the items of a list, each once it is complete, as ``TypedStream.items`` does."""
         return SingleReader(self._answer, self._objects(item_steps))
 
     def partials(self) -> AsyncGenerator[Any, None]:

@@ -61,10 +61,10 @@ def map(
     A row is retried according to the provider's ``retry``; its ``timeouts`` apply to each attempt
     separately. A 429, and any ``Retry-After``, pauses all workers. Closing the generator stops
     every request in this process at once; requests in other processes run to their end and their
-    answers are discarded. Source of the lines of inputs and ledger: OpenAI API reference, "Batch".
+    answers are discarded. Source of the input and ledger formats: OpenAI API reference, "Batch".
 
     Args:
-        provider: The provider that is asked.
+        provider: The provider to call.
         inputs: Read lazily, as requests finish; with ``rate``, one row may be read ahead of its
             turn. Each is a prompt, a list of messages, a dict with ``prompt`` or ``messages``, or a
             line of OpenAI's batch input (``custom_id`` and ``body``). The rows of a pandas or
@@ -76,10 +76,10 @@ def map(
             ``client.get_executor()`` of dask.distributed. It gets at most ``concurrency`` requests
             at a time, and is not shut down.
         template: The prompt of each row, with ``{column}`` for the text in a column:
-            ``"Translate to French: {text}"``. ``{{`` and ``}}`` stand for braces. If a row is a
+            ``"Translate to French: {text}"``. Write ``{{`` and ``}}`` for braces. If a row is a
             string, its column is ``prompt``.
         ledger: A file of JSON lines like OpenAI's batch output, locked while this runs; a new one
-            is readable by its owner only. A result is on the disk before it is yielded. An answer
+            is readable by its owner only. A result is on disk before it is yielded. An answer
             that is already in the file is yielded without a new request (``recorded=True``); failed
             rows are sent again.
         ordered: Whether to yield in the order of the inputs.
@@ -88,7 +88,7 @@ def map(
             the amount of money. When it is used up, or a price is not known, no more rows are sent;
             requests that are already in progress, up to ``concurrency``, run to their end. Recorded
             answers cost nothing. If a server does not report tokens, they are estimated.
-        price: ``(input, output)``, the price of a million tokens of each; or ``"list"`` for list
+        price: ``(input, output)``, the prices per million tokens; or ``"list"`` for list
             prices in US dollars (extra ``prices``).
         on_error: ``record`` yields a failed row with its ``error``; ``raise`` raises the first. If
             no row can be answered (a wrong key, an unknown model, no credit, or ten consecutive

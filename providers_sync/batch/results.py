@@ -55,7 +55,7 @@ class Result:
         attempts: Requests made for this row.
         seconds: Time spent in these requests; waiting for a turn is not counted.
         message: The answer as an OpenAI message: text, reasoning, refusal, tool calls, sources
-            (under ``annotations``), images, sound, and what the protocol wants back (under
+            (under ``annotations``), images, audio, and what the protocol wants back (under
             ``providers_sync``).
         recorded: Whether the answer was read from the ledger of an earlier run.
         value: With ``into=`` the object, an instance of that type; ``None`` with an error.

@@ -99,7 +99,7 @@ def text_of_parts(message: Mapping[str, Any], name: str, what: str) -> str:
 def cannot_carry(part: Mapping[str, Any], name: str, protocol: str, remedy: str = "") -> Exception:
     """Return the error for a part that a protocol has no place for."""
     return InvalidRequestError(
-        f"{name} is of type {part['type']!r}, which {protocol} cannot carry"
+        f"{name} is of type {part['type']!r}, which {protocol} does not support"
         + (f"; {remedy}" if remedy else "")
     )
 

@@ -6,7 +6,7 @@
 
     otel.instrument()
 
-Needs the extra ``otel``. ``opentelemetry-instrument python app.py`` does the same without a line.
+Needs the extra ``otel``. ``opentelemetry-instrument python app.py`` does the same without any code.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     capture_content: bool | None = None,
 ) -> None:
-    """Make a span of every call from now on, and record its metrics.
+    """Create a span for every call from now on, and record its metrics.
 
-    Called again, it replaces the settings. Calls that run go on as they began.
+    Called again, it replaces the settings. Running calls keep the settings they started with.
 
     Args:
-        tracer_provider: Makes the spans; by default that of the process.
-        meter_provider: Makes the metrics; by default that of the process.
+        tracer_provider: Creates the spans; by default that of the process.
+        meter_provider: Creates the metrics; by default that of the process.
         capture_content: Whether spans hold the messages, the answers, and the arguments and results
             of functions; if ``None``, what the environment variable
             ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says (``true``, ``SPAN_ONLY`` or
@@ -70,6 +70,6 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Make no more spans, of calls that are prepared from now on."""
+    """Create no spans for calls that are prepared from now on."""
     watch(None)
     atexit.unregister(do_left)

@@ -50,12 +50,12 @@ class Provider(Runs, ProviderSettings):
         proxy: The address of a proxy; ``False`` for none; by default the one in the environment.
         timeouts: For calls that do not set their own: a ``Timeouts``; a number of seconds, which is
             ``total``; or ``None`` for no timeouts. By default 10 s to connect, 120 s to the first
-            word, 60 s of silence, and 600 s in all.
+            word, 60 s of silence, and 600 s in total.
         retry: How many times a request is attempted, 3 by default; ``None`` or 1 sends it once; or
             a ``tenacity.Retrying``, of which ``stop``, ``wait``, ``retry`` and ``before_sleep`` are
             used. For calls that do not set their own.
         verify: A file of CA certificates, or ``False`` to trust any server. By default the one
-            in ``REQUESTS_CA_BUNDLE``, or else the one of requests.
+            in ``REQUESTS_CA_BUNDLE``, or else the one that requests uses.
         cert: A client certificate: one PEM file, or a pair (certificate, key).
         session: Your own ``requests.Session``, with its adapters, certificates, ``auth``, headers
             and hooks. Settings given here take precedence over it. ``close()`` leaves it open.
@@ -65,7 +65,7 @@ class Provider(Runs, ProviderSettings):
             options.
 
     Raises:
-        InvalidRequestError: A value cannot work.
+        InvalidRequestError: A setting is invalid.
     """
 
     protocol = ""
@@ -99,8 +99,8 @@ class Provider(Runs, ProviderSettings):
                 own values.
 
         Raises:
-            InvalidRequestError: For what the protocol cannot carry; it names the item and the
-                remedy.
+            InvalidRequestError: For anything that the protocol does not support; it names the item
+                and the remedy.
         """
         raise NotImplementedError(
             f"{type(self).__name__} needs a method body(messages, model, options) that "
@@ -108,7 +108,7 @@ class Provider(Runs, ProviderSettings):
         )
 
     def amended(self, body: dict[str, Any], error: APIStatusError) -> dict[str, Any] | None:
-        """Return a body to try instead of one that the server rejected, or ``None``.
+        """Return a body to try instead of the one that the server rejected, or ``None``.
 
         Args:
             body: The rejected body.

@@ -153,7 +153,7 @@ class Calls:
         request.
 
         Raises:
-            InvalidRequestError: A mistake in the arguments.
+            InvalidRequestError: An argument is invalid.
         """
         call = transport.mask_secrets(call)
         plan, typed = self._planned(model, **call)
@@ -202,7 +202,7 @@ class Calls:
 
         Args:
             messages: A string, a message or a list of messages.
-            model: Its name; by default that of the provider.
+            model: The model; by default the provider's.
             into: The type of the answer, which is then requested as JSON: a pydantic model, a
                 dataclass, a ``TypedDict``, ``list[…]``, ``Literal``, ``int``, … (extra ``typed``),
                 or a JSON schema as a dict. The result is a ``TypedStream`` with ``value``,
@@ -227,13 +227,13 @@ class Calls:
             extra_body: A dict, added to the body last and unchanged; ``None`` as a value removes a
                 key. It takes precedence over the provider's, key by key, but cannot replace the
                 messages or ``stream``.
-            **options: Added to the body, after the provider's own; ``None`` removes one. Each
-                protocol's are listed in ``providers_sync.options``. A name that is probably
-                misspelt is a ``UserWarning``.
+            **options: Added to the body, after the provider's own; ``None`` removes one. The
+                options of each protocol are in ``providers_sync.options``. A name that is
+                probably misspelt causes a ``UserWarning``.
 
         Raises:
-            InvalidRequestError: A mistake in the arguments; nothing has been sent.
-            ProviderError: One of its other classes, if the server cannot be reached or rejects the
+            InvalidRequestError: An argument is invalid; nothing has been sent.
+            ProviderError: Another subclass, if the server cannot be reached or rejects the
                 request. A failure after the first event is raised by ``next()``.
         """
         call = transport.mask_secrets(call)  # error reports may show local variables
@@ -267,9 +267,9 @@ class Calls:
         With ``into`` its ``value`` is the object.
 
         Raises:
-            InvalidRequestError: A mistake in the arguments; nothing has been sent.
+            InvalidRequestError: An argument is invalid; nothing has been sent.
             InvalidAnswer: The answer does not validate as the type ``into``.
-            ProviderError: One of its other classes, as for ``stream``; ``partial`` is the text that
+            ProviderError: Another subclass, as for ``stream``; ``partial`` is the text that
                 arrived.
         """
         call = transport.mask_secrets(call)

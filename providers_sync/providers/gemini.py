@@ -36,8 +36,8 @@ class Gemini(GeminiCalls):
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and the other
     options may be in OpenAI's form or in Gemini's own (``thinkingConfig=…``, ``safetySettings=…``,
     ``tools=[{"google_search": {}}]``); files are passed as for ``OpenAICompatible``. What OpenAI's
-    form cannot say (``gs://`` addresses, …) a message can say in ``parts``, beside empty
-    ``content``. A ``Citation`` has its positions in bytes of the text in UTF-8.
+    form cannot express (``gs://`` addresses, …) goes into ``parts`` of a message with empty
+    ``content``. The positions of a ``Citation`` are in bytes of the text in UTF-8.
 
     For Vertex AI, pass as ``base_url``
     ``https://{region}-aiplatform.googleapis.com/v1/projects/{project}/locations/{region}/publishers/google``

@@ -33,7 +33,7 @@ class Ollama(OllamaCalls):
     are those of ``Provider``.
 
     Messages, ``tools``, ``response_format`` and options may be in OpenAI's form or in Ollama's own;
-    images are passed as for ``OpenAICompatible``, but not by their address. Without ``base_url``
+    images are passed as for ``OpenAICompatible``, but not as a URL. Without ``base_url``
     the address is that of ``OLLAMA_BASE_URL``, or else of ``OLLAMA_HOST``, read as Ollama's own
     client reads it. For the models in Ollama's cloud pass ``base_url="https://ollama.com"``; the
     key is that of ``OLLAMA_API_KEY``. Source of the protocol: Ollama API, "Generate a chat

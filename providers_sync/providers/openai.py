@@ -68,12 +68,12 @@ class OpenAICompatible(OpenAICalls):
         Args:
             name: The name of the server, such as ``ollama``.
             model: The model for calls that do not name one.
-            base_url: Another address of the server. It gets the key from the environment only if
-                it is the vendor's own.
+            base_url: Another address of the server. The key from the environment is sent to it
+                only if it is the vendor's own.
 
         Raises:
-            InvalidRequestError: The name is unknown, and the error lists those that are known; or a
-                setting that the server needs is missing.
+            InvalidRequestError: The name is unknown (the error lists the known ones), or a setting
+                that the server needs is missing.
         """
         masked = transport.mask_secrets(settings)
         del settings  # error reports may show local variables

@@ -33,8 +33,8 @@ class OpenAIResponses(ResponsesCalls):
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and
     ``max_tokens`` may be in the form of chat completions or in that of the Responses API; files are
-    passed as for ``OpenAICompatible``. What the protocol cannot honour (``stop``, ``seed``, ``n``
-    above 1, penalties, audio) raises ``InvalidRequestError`` before anything is sent.
+    passed as for ``OpenAICompatible``. What the protocol does not support (``stop``, ``seed``,
+    ``n`` above 1, penalties, audio) raises ``InvalidRequestError`` before anything is sent.
 
     The server keeps nothing (``store=False``): the reasoning comes encrypted, and goes back with
     ``stream.message``. With ``store=True`` the id for ``previous_response_id=`` is an ``Extra`` at

@@ -48,7 +48,7 @@ class Runs(Calls):
         """Return the call without sending it; the arguments are those of ``run``.
 
         Raises:
-            InvalidRequestError: A mistake in the arguments.
+            InvalidRequestError: An argument is invalid.
         """
         from ..tools import RunSettings, prepare_run  # late: few need it
 
@@ -125,10 +125,10 @@ class Runs(Calls):
 
         Args:
             messages: A string, a message or a list of messages, such as those of a paused run.
-            model: Its name; by default that of the provider.
+            model: The model; by default the provider's.
             tools: Functions (see ``Tool``); a dict is the schema of a tool that the server runs, or
-                that your program handles: a call of the latter ends the run.
-            into: As for ``stream``; the last answer is typed then.
+                that your program handles: a call to the latter ends the run.
+            into: As for ``stream``; then the last answer is typed.
             repairs: As for ``stream``.
             skip_invalid: As for ``stream``.
             max_rounds: How many answers the model may give; 10 by default.
@@ -144,14 +144,14 @@ class Runs(Calls):
             on_unknown: What to do with a call in the journal that began but did not end:
                 ``"raise"``, or a function that gets the call and returns its result as text, or
                 ``True`` to make it again.
-            on_error: ``"tell"`` the model about wrong calls and exceptions, for at most three
+            on_error: ``"tell"`` the model about invalid calls and exceptions, for at most three
                 rounds in a row, or ``"raise"`` a ``ToolError``.
 
         Returns:
             A ``Run``, which reads like a ``Stream`` over all rounds.
 
         Raises:
-            InvalidRequestError: A mistake in the arguments; nothing has been sent.
+            InvalidRequestError: An argument is invalid; nothing has been sent.
             ToolError: The run cannot continue, for example because its rounds are used up.
             ProviderError: What ``stream`` raises.
         """

@@ -277,7 +277,7 @@ class ProviderSettings:
     def close(self) -> None:
         """Close the idle connections of this process; the next call makes new ones.
 
-        Streams that are open go on, and close theirs at their end. A ``session=`` stays open.
+        Open streams continue, and close their connections when they end. A ``session=`` stays open.
         """
         self._connections.close()
 
@@ -301,7 +301,7 @@ class ProviderSettings:
 
 
 def api_key_of(provider: ProviderSettings) -> str | None:
-    """Return the key that a provider sends, if it is no function. Never show it."""
+    """Return the key that a provider sends, unless it is a function. Never show it."""
     return None if callable(provider._api_key) else provider._api_key
 
 

@@ -1,4 +1,4 @@
-"""Recordings: what servers have answered, kept in a file with its timing, and played again.
+"""Recordings: the answers of servers with their timing, stored in a file and played again.
 
 ::
 

@@ -45,7 +45,7 @@ class Recorded(Provider):
 
     Args:
         provider: The provider whose answers are recorded.
-        path: The file, of JSON lines.
+        path: The file, in JSON Lines format.
         mode: ``auto``, ``record`` or ``replay``.
         max_age: Seconds after which an answer is requested again in ``auto``.
         paced: Whether to play at the pace of the recording.

@@ -156,7 +156,7 @@ class Stream(Transcript):
         return text[start:] if start else text
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end; return whether either has come.
+        """Wait for events or the end; return whether either has arrived.
 
         For a caller with something to do meanwhile, such as a spinner or a keep-alive:
         ``while not stream.wait(0.5): draw_spinner()``. Raises nothing; ``next()`` does.

@@ -78,11 +78,11 @@ class Transcript:
         self.tool_calls: list[ToolCall] = []
         """The complete tool calls the model has made so far."""
         self.citations: list[Citation] = []
-        """The sources that the model has named so far."""
+        """The sources that the model has cited so far."""
         self.media: list[Media] = []
-        """The images and pieces of sound so far."""
+        """The images and audio so far."""
         self.extras: list[Extra] = []
-        """Everything else that the server has said so far."""
+        """Everything else that the server has sent so far."""
         self._protocol_message: ProtocolMessage | None = None
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
@@ -196,7 +196,7 @@ class Transcript:
     def cost(self) -> Cost:
         """What the answer costs by list prices, that of its earlier requests included.
 
-        Until the end, and of an answer that broke, a part of it is not known: ``cost.unknown`` says
+        Until the end, and for an answer that broke, part of it is unknown: ``cost.unknown`` says
         why (``docs/prices.md``). Raises ``ImportError`` without the extra ``prices``.
         """
         from ..prices import cost_of  # only a program that asks for it pays for it

@@ -18,7 +18,7 @@ The steps of one answer: what is sent (``text``, ``reasoning``, ``refusal``, ``t
 ``wire``), how (``part``, ``drip``, ``repeat``), when (``pause``, ``wait``, ``signal``), and how it
 breaks off (``cut``, ``reset``, ``stall``). ``answer`` adds status, headers and framing to them;
 ``status``, ``redirect``, ``html``, ``json_body``, ``whole`` and ``empty`` are ready-made answers,
-and ``recorded_answer`` is one that ``providers_sync.recording`` has kept. ``FAULTS`` holds canned
+and ``recorded_answer`` is one that ``providers_sync.recording`` stored. ``FAULTS`` holds canned
 scripts by name.
 
 A few recipes::

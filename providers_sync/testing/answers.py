@@ -153,7 +153,7 @@ def status(
 
     Args:
         code: The HTTP status.
-        message: The words of the error.
+        message: The error message.
         type: The type of the error; by default the one that belongs to the status.
         error_code: The code of the error, in protocols that have one.
         headers: As for ``answer``.
@@ -170,7 +170,7 @@ def redirect(location: str, code: int = 307) -> Answer:
     """Return a redirect.
 
     Args:
-        location: Where to.
+        location: The new address.
         code: The HTTP status.
     """
     return Answer(
@@ -201,7 +201,7 @@ def json_body(value: Any, code: int = 200) -> Answer:
 
 
 def whole(text: str) -> Answer:
-    """Return the protocol's answer that is not streamed: one JSON document.
+    """Return the protocol's answer without streaming: one JSON document.
 
     Args:
         text: The answer's text.
@@ -220,12 +220,12 @@ def recorded_answer(exchange: Exchange, *, paced: bool = False) -> Answer:
     A script may hold an ``Exchange`` itself, which is sent at once:
     ``serve(read_recordings("answers.jsonl"))``.
 
-    Where a timeout has ended it, nothing more is sent; where no response came, the connection is
+    If a timeout ended it, nothing more is sent; if no response arrived, the connection is
     closed. How the body was framed is not recorded: it is chunked.
 
     Args:
         exchange: The recording.
-        paced: Whether to send each piece of the body at its recorded time, and not at once.
+        paced: Whether to send each piece of the body at its recorded time, instead of at once.
     """
     if exchange.status is None:
         wait = [pause(exchange.seconds)] if paced else []

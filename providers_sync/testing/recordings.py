@@ -18,9 +18,9 @@ from .records import Request
 class RecordedAnswers:
     """A function for ``serve()``: the n-th equal request gets the n-th recording of it.
 
-    Equal are the method, the body, and the path or its end: a base URL with or without ``/v1``
+    Requests are equal if method, body, and path or its end are: a base URL with or without ``/v1``
     finds the same. Any other request gets the next recording of its method, in the order of the
-    file. The last one repeats. Where there is none, the status is 404.
+    file. The last one repeats. If there is none, the status is 404.
 
     ``paced``: see ``recorded_answer``.
     """

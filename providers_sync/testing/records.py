@@ -13,7 +13,7 @@ from ..clock import monotonic
 
 
 class Headers(Mapping[str, str]):
-    """Header fields as received. Lookup ignores case and returns the last field of a name.
+    """Header fields as received. Lookup ignores case and returns the last field with that name.
 
     Args:
         pairs: Every field in its original order and spelling; it is an attribute, too.

@@ -68,7 +68,7 @@ class ScriptedProvider(Provider):
         **settings: ``timeouts=``, ``retry=``, …
 
     Raises:
-        InvalidRequestError: ``like`` is not a single provider, or there are ``settings`` beside it.
+        InvalidRequestError: ``like`` is not a single provider, or ``settings`` are given too.
         ScriptError: The script cannot be sent.
     """
 

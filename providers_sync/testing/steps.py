@@ -57,7 +57,7 @@ def tool_call(
         name: The name of the tool.
         arguments: An object; or a string, which is sent unchanged, so it may be broken JSON.
         id: The id of the call.
-        pieces: Over how many events the arguments are split.
+        pieces: The number of events that the arguments are split into.
     """
     raw_arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return ProtocolStep("tool_call", (name, raw_arguments, id, pieces))
@@ -125,7 +125,7 @@ def error(
     ``error("Overloaded", "overloaded_error")`` is Anthropic's overload error.
 
     Args:
-        message: The words of the error.
+        message: The error message.
         type: Its type.
         code: Its code, in protocols that have one.
     """
@@ -189,7 +189,7 @@ def repeat(*steps: StepLike, times: int | None = None) -> Step:
 
     Args:
         *steps: The steps, strings or bytes.
-        times: How often; by default forever.
+        times: How many times; by default forever.
     """
     return Repeat(to_steps(steps), times)
 

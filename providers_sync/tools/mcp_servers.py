@@ -47,17 +47,17 @@ def mcp(
         with mcp("npx", "-y", "@modelcontextprotocol/server-filesystem", ".") as tools:
             print(provider.run("What is in this folder?", tools=tools))
 
-    The tools may be called from many threads, until ``with`` is left. The list is what the
-    server had when ``with`` was entered. What the server claims about its tools, for example that
+    The tools may be called from many threads, until ``with`` is left. The list has the tools of the
+    server when ``with`` was entered. What the server claims about its tools, for example that
     one changes nothing, is not trusted: each has ``needs_approval`` ``None``. Needs ``pip install
-    'providers-sync[mcp]'``. A call raises ``ToolError`` with the server's text for a failed one,
+    'providers-sync[mcp]'``. A call raises ``ToolError`` with the server's text if it failed,
     ``APIConnectionError`` once the server has ended, ``APITimeoutError``, and ``StreamCancelled``.
     Source of the protocol: Model Context Protocol specification, "Transports" and "Tools".
 
     Args:
         server: A command, which is run as a child process, or an ``http:`` or ``https:`` URL.
-        *arguments: Those of the command.
-        env: Environment variables of the process, beside a few harmless ones of this process
+        *arguments: The arguments of the command.
+        env: Environment variables of the process, added to a few harmless ones of this process
             (``HOME``, ``PATH`` and the like).
         cwd: The folder of the process.
         headers: For a URL, for example ``{"Authorization": "Bearer …"}``.
@@ -187,7 +187,7 @@ class MCPTool(Tool):
 def make_tools(connection: MCPConnection, listed: list[ListedTool], prefix: str) -> list[Tool]:
     """Return the tools of a server under names that every protocol accepts, each once.
 
-    Raises ``InvalidRequestError`` for a tool whose schema is none.
+    Raises ``InvalidRequestError`` for a tool whose schema is invalid.
     """
     tools: list[Tool] = []
     names: set[str] = set()
@@ -231,7 +231,7 @@ def _check_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
 def result_text(result: CallToolResult) -> str:
     """Return a result as text: its texts, or else its structured content.
 
-    What is no text is named. Raises ``ToolError`` if the server says that the call failed.
+    Parts that are not text are named. Raises ``ToolError`` if the server says that the call failed.
     """
     parts = [_content_text(each) for each in result.content]
     if not any(each.type == "text" for each in result.content) and result.structured_content:

@@ -30,7 +30,7 @@ PlanRound = Callable[[Messages], PreparedCall]
 class Run(Stream):
     """An answer with tools: a ``Stream`` over all its rounds, made by ``provider.run(…)``.
 
-    A function is called after its ``ToolCall`` has been handed over, when more is asked for.
+    A function is called after its ``ToolCall`` has been yielded, when the caller asks for more.
     ``text``, ``usage`` and the lists are those of all rounds;
     ``finish_reason``, ``model`` and ``message`` are those of the last one.
     """
@@ -80,8 +80,8 @@ class Run(Stream):
     def messages(self) -> Messages:
         """The conversation so far: the question, the finished answers, the results of the tools.
 
-        After a failure or a pause ``provider.run(run.messages, …)`` goes on from there: a function
-        that has ended is not called again.
+        After a failure or a pause ``provider.run(run.messages, …)`` continues from there: a
+        function that has ended is not called again.
         """
         with self._lock:
             last = [] if self._execution is None else self._execution.messages()
@@ -191,7 +191,7 @@ class Run(Stream):
             self._is_in_turn = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait for events or the end; return whether either has come.
+        """Wait for events or the end; return whether either has arrived.
 
         Begins the next round, and asks ``approve``, when it is time for that. Raises only what
         ``approve`` raises.

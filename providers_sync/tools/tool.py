@@ -24,29 +24,29 @@ MESSAGE_PART = 300
 
 
 class InvalidArguments(ValueError):
-    """The arguments of a call do not fit; the message tells the model how to mend them."""
+    """The arguments of a call do not fit; the message tells the model how to fix them."""
 
 
 class Tool:
     """A function that a model may call.
 
-    A parameter annotated as ``CancelToken`` gets the call's token. What ``functools.partial`` has
-    bound is no longer a parameter: the model neither sees nor sets it. A default value is visible
-    to it.
+    A parameter annotated as ``CancelToken`` gets the call's token. Arguments that
+    ``functools.partial`` has bound are not parameters: the model neither sees nor sets them. It
+    does see default values.
 
     Args:
-        function: The function, which is not async.
-        name: By default that of the function.
-        description: By default that of the function's docstring.
-        parameters: The JSON schema of the arguments, an object's; by default made from the
-            function's annotations and docstring. With a schema of your own the function is called
-            with ``**arguments``, which jsonschema validates if it is installed.
+        function: The function, which must not be async.
+        name: By default the name of the function.
+        description: By default the description in the function's docstring.
+        parameters: The JSON schema of the arguments, of type ``object``; by default made from the
+            function's annotations and docstring. With your own schema the function is called with
+            ``**arguments``, which jsonschema validates if it is installed.
         needs_approval: ``True``: it is called only after ``approve=`` agrees, and without
             ``approve=`` the run pauses; ``False``: ``approve=`` is not asked; ``None``: it is asked
             if there is one. By default the function's own attribute ``needs_approval``.
 
     Raises:
-        InvalidRequestError: For what cannot be a tool.
+        InvalidRequestError: The function or another argument cannot be used for a tool.
 
     Examples:
         >>> def weather(city: str, days: int = 1) -> str:
@@ -114,16 +114,16 @@ class Tool:
     def bind(self, arguments: Mapping[str, Any], cancel: CancelToken) -> Callable[[], str]:
         """Return a function without arguments that calls this one and returns its result as text.
 
-        A string is returned as it is, anything else as JSON. What the function raises passes
-        through; if it turns out to be async, that is a ``TypeError``.
+        A string is returned as it is, anything else as JSON. Exceptions of the function are not
+        caught; an async function raises ``TypeError``.
 
         Args:
-            arguments: What the model gives.
-            cancel: Goes to a parameter that is annotated as ``CancelToken``; the text says if it
-                was cancelled.
+            arguments: The arguments from the model.
+            cancel: Passed to the parameter annotated as ``CancelToken``; the text says if it was
+                cancelled.
 
         Raises:
-            InvalidArguments: For arguments that do not fit the schema.
+            InvalidArguments: The arguments do not match the schema.
         """
         mistakes: list[str] = []
         if isinstance(arguments, Mapping):
@@ -149,7 +149,7 @@ def as_tools(tools: object) -> list[Tool | dict[str, Any]]:
 
     A dict is a tool that the server runs, or one that the program handles itself.
 
-    Raises ``InvalidRequestError`` for anything else, and for two tools of one name.
+    Raises ``InvalidRequestError`` for anything else, and for two tools with the same name.
     """
     if not isinstance(tools, (list, tuple)):
         raise InvalidRequestError(

@@ -70,8 +70,8 @@ class TypedStream(Stream, Generic[T_co]):
     def value(self) -> T_co:
         """The object; reads the rest of the answer.
 
-        If nobody has read text, items or partials, an answer that does not validate is asked again
-        ``repairs`` times, with the validator's words.
+        If the answer does not validate, the model is asked again up to ``repairs`` times, with the
+        validation errors; but not if text, items or partials have been read.
 
         Raises:
             InvalidAnswer: The answer does not validate; after a repair its ``__context__`` is the
@@ -199,7 +199,7 @@ class TypedStream(Stream, Generic[T_co]):
     # --- as it grows
 
     def items(self: TypedStream[Sequence[C]]) -> Iterator[C]:
-        """Yield the items of a list (``into=list[…]``) from the first on, each when it is closed.
+        """Yield the items of a list (``into=list[…]``) one by one, each as soon as it is complete.
 
         Raises:
             InvalidAnswer: An item does not validate, unless ``skip_invalid=True`` collects it in
@@ -209,14 +209,14 @@ class TypedStream(Stream, Generic[T_co]):
         return (step[0] for step in self._item_steps() if step)
 
     def partials(self) -> Iterator[Any]:
-        """Yield the plain object as it grows, from the beginning on: dicts, lists, strings, ….
+        """Yield the plain object as it grows, from the beginning: dicts, lists, strings, ….
 
-        At most one for each batch of received events, and the last one is whole. Each is a new
-        object, whose finished parts it shares with the others: do not change them. The items of a
-        list stand alone, without the object that they travel in. The type is not validated.
+        At most one for each batch of received events, and the last one is complete. Each is a new
+        object, but shares its finished parts with the others: do not change them. A list is yielded
+        without the object that contains it in the JSON. The type is not validated.
 
         Raises:
-            InvalidAnswer: At the end, if the JSON is not whole.
+            InvalidAnswer: At the end, if the JSON is incomplete.
             ProviderError: What ``next`` raises.
         """
         return (step[0] for step in self._object_steps(PartialReader(self._target)) if step)

@@ -24,7 +24,7 @@ first read, and errors are reported in the body. ``stream()`` returns when the m
 answered, so the view can still choose the response status, but a browser that disconnects before
 then goes unnoticed. When the WSGI server closes the body, the answer is cancelled at once.
 ``on_end(completion)`` is called once, however the answer ends, if the body is read to its end or
-closed: to store what the model has said.
+closed, for example to store the answer.
 
 ``sse`` sends server-sent events, each with a name and a JSON object as its data:
 
@@ -35,9 +35,9 @@ closed: to store what the model has said.
 ``tool_call``   ``{"id", "name", "raw"}``: ``raw`` is the arguments as the model wrote them
 ``tool_result`` ``{"id", "name", "content", "is_error", "seconds"}``: of a run, what the model is
                 told about a call
-``citation``    ``{"url", "title", "text"}``: a source; the URL is one of the web or null
-``media``       ``{"kind", "url"}``: an image, as a URL of the web, a ``data:`` URL or null
-``join``        ``{"outcome"}``: the answer broke here, and goes on
+``citation``    ``{"url", "title", "text"}``: a source; the URL is ``http(s):`` or null
+``media``       ``{"kind", "url"}``: an image, as an ``http(s):`` or ``data:`` URL, or null
+``join``        ``{"outcome"}``: the answer broke here, and continues
 ``error``       ``{"message", "kind", "outcome", "reference"}``: the answer is incomplete, not
                 valid, or not saved
 ``done``        ``{"outcome", "finish_reason", "is_whole", "note", "model", "usage",

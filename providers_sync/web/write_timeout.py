@@ -25,14 +25,14 @@ _log = logging.getLogger("providers_sync")
 
 
 def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIApp:
-    """Return a WSGI app whose connections end when the client takes no data for a while:
+    """Return a WSGI app whose connections end when the client accepts no data for a while:
 
         app.wsgi_app = with_write_timeout(app.wsgi_app)               # Flask
         application = with_write_timeout(get_wsgi_application())      # Django
 
     Otherwise a client that stops reading, or vanishes without closing its connection, holds a
-    thread of the server, and the call to the model, as long as it likes. The system keeps the
-    timeout: the server's write fails, and the server closes the body. That needs Linux, and
+    thread of the server, and the call to the model, indefinitely. The operating system enforces
+    the timeout: the server's write fails, and the server closes the body. That needs Linux, and
     gunicorn, waitress, or Werkzeug's server (``flask run``); uWSGI has a timeout of its own.
     Elsewhere a warning is logged once, and nothing changes.
 
@@ -43,7 +43,7 @@ def with_write_timeout(app: WSGIApp, seconds: float = WRITE_TIMEOUT_S) -> WSGIAp
 
     Args:
         app: The WSGI app.
-        seconds: How long a client may take nothing (30).
+        seconds: How long a client may accept no data (30).
 
     Raises:
         InvalidRequestError: ``seconds`` is not a positive, finite number.
