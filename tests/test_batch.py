@@ -269,7 +269,7 @@ def test_an_invalid_row_fails_alone() -> None:
     assert errors[2] == "None"
     assert errors[3] == "custom_id must be text, not float"
     assert errors[4].startswith("row 5 requests POST /v1/embeddings; only POST ")
-    assert errors[5] == "row 6 has 'headers' in its 'body', which is not an option"
+    assert errors[5] == "row 6 has 'headers' in its 'body': remove it"
     assert "timeouts=" in errors[6]
     assert errors[7] == "custom_id has too many digits: write it as text"
     assert [each.attempts for each in results] == [0, 0, 1, 0, 0, 0, 0, 0]

@@ -500,7 +500,7 @@ BROKEN = {
     ),
     "proxy of TLS refuses": SetUp(
         (
-            "BAD proxy it does not connect to api.invalid: 403 Forbidden",
+            "BAD proxy it refuses to connect to api.invalid: 403 Forbidden",
             "check the proxy's address and its rules",
         ),
         address="https://api.invalid",

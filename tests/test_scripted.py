@@ -374,7 +374,7 @@ def test_mistake_in_a_script_is_raised_and_recorded(script, mistake):
     """It is not a network error: it is not retried, is named, and is kept in ``errors``."""
     like = Anthropic("m", base_url="http://127.0.0.1:9")
     provider = ScriptedProvider(script, like=like)
-    with pytest.raises(ProviderError, match="the script is wrong: ") as caught:
+    with pytest.raises(ProviderError, match="the script is invalid: ") as caught:
         provider.complete("Hi")
     assert type(caught.value) is ProviderError
     assert [type(each) for each in provider.errors] == [mistake]

@@ -204,7 +204,7 @@ def test_new_keeps_the_settings() -> None:
         body = server.requests[1].json()
     assert [turn["content"] for turn in body["messages"]] == ["S", "Two"]
     assert (body["model"], body["seed"]) == ("big", 1)
-    assert "A new conversation begins." in stderr
+    assert "Started a new conversation." in stderr
 
 
 def test_retry_asks_the_last_question_again() -> None:

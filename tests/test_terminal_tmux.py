@@ -363,7 +363,7 @@ def test_unsaved_conversation_is_not_thrown_away_unasked(
         terminal.type(f"/save {saved}", "Enter")
         terminal.wait(lambda seen: "Saved to" in seen and at_prompt(seen))
         terminal.type("/new", "Enter")
-        terminal.wait(lambda seen: "A new conversation begins." in seen and at_prompt(seen))
+        terminal.wait(lambda seen: "Started a new conversation." in seen and at_prompt(seen))
         terminal.type(f"/load {saved}", "Enter")
         terminal.wait(lambda seen: "Loaded from" in seen and at_prompt(seen))
         terminal.type("quit", "Enter")

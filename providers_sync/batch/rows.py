@@ -211,5 +211,5 @@ def _batch_request(value: Mapping[str, Any], name: str) -> tuple[Any, str | None
     messages = options.pop("messages")
     for key in _FORBIDDEN_OPTIONS:
         if key in options:
-            raise InvalidRequestError(f"{name} has {key!r} in its 'body', which is not an option")
+            raise InvalidRequestError(f"{name} has {key!r} in its 'body': remove it")
     return messages, body.get("model"), options

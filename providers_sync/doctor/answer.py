@@ -170,10 +170,10 @@ def _explain_timeout(
     seconds = f"{monotonic() - arrivals.started:.1f} s"
     chunks = len(arrivals.times)
     if error.clock == "idle":
-        text = f"it stalls after {chunks} chunks: no byte for {SILENCE_S:g} s"
+        text = f"it stalls after {chunks} chunks: no data for {SILENCE_S:g} s"
         return wrong("stream", text, "check for a proxy with a time limit, and the server's log")
     if chunks:
-        text = f"it streams, but slowly: {chunks} chunks, and no end within {seconds}"
+        text = f"it streams, but slowly: {chunks} chunks, and not finished after {seconds}"
         return note("answer", text, "give your calls enough time (timeouts=), or use another model")
     if error.clock == "connect":
         return explain_error(error, examination)

@@ -51,9 +51,7 @@ def explain_error(error: ProviderError, examination: Examination) -> Finding:
     """Return the finding about a failed request; ``note`` if the server is well."""
     text = clean(str(error), examination)
     if isinstance(error, APITimeoutError) and error.clock == "connect" and examination.is_tls:
-        return wrong(
-            "TLS", f"no handshake: {text}", "check the port, and whether it is for http://"
-        )
+        return wrong("TLS", f"no handshake: {text}", "check the port; it may be for http://")
     tls = transport.find_tls_error(error)
     if tls is not None:
         return explain_tls(tls, examination.host)
@@ -116,7 +114,7 @@ def _explain_rejection(error: APIStatusError, text: str, examination: Examinatio
         return wrong("answer", text, f"{MODEL_ADVICE}, and {protocol}")
     if is_no_path:
         return wrong("address", text, f"{MODEL_ADVICE}, and the path of the address")
-    return wrong("answer", text, f"read what the server says, and {MODEL_ADVICE}")
+    return wrong("answer", text, f"read the server's message, and {MODEL_ADVICE}")
 
 
 def _explain_401(text: str, examination: Examination) -> Finding:
@@ -142,7 +140,7 @@ def _refused_tunnel(error: ProviderError) -> str:
 def _explain_tunnel(refusal: str, examination: Examination) -> Finding:
     if refusal.startswith("407"):
         return _explain_407()
-    text = f"it does not connect to {examination.host}: {refusal}"
+    text = f"it refuses to connect to {examination.host}: {refusal}"
     return wrong("proxy", text, bypass_advice(examination))
 
 

@@ -90,7 +90,7 @@ def text_of_parts(message: Mapping[str, Any], name: str, what: str) -> str:
         text = read_part(part, place) if part["type"] in ("text", "refusal") else None
         if not isinstance(text, str):
             raise InvalidRequestError(
-                f"{place} is of type {part['type']!r}: {what} can hold only text here"
+                f"{place} is of type {part['type']!r}: {what} can contain only text here"
             )
         texts.append(text)
     return "".join(texts)

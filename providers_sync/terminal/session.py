@@ -192,12 +192,12 @@ class Session:
     # --- the commands
 
     def _new(self, _: str) -> None:
-        if not self._may_drop("Begin a new one"):
+        if not self._may_drop("Start a new one"):
             return
         old = self._chat
         self._chat = Chat(old.provider, system=old.system, model=old.model, **old.options)
         self._saved, self._file, self._asked = self._state(), None, []
-        _print_status("A new conversation begins.")
+        _print_status("Started a new conversation.")
 
     def _retry(self, _: str) -> None:
         chat, before = self._chat, self._state()

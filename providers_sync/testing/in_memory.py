@@ -262,7 +262,7 @@ class InMemoryTransport(transport.Transport):
     def _script_error(self, error: Exception) -> ProviderError:
         """Record a mistake in the script itself and return an error that is not retried."""
         self.errors.append(error)
-        return ProviderError(f"the script is wrong: {type(error).__name__}: {error}")
+        return ProviderError(f"the script is invalid: {type(error).__name__}: {error}")
 
 
 def _open_response(

@@ -43,7 +43,7 @@ def _by_pydantic(annotation: Any, owner: str) -> ArgumentType:
     from ..typed.targets import INSTALL, InvalidValue, MissingPydanticError, adapt_type
 
     named = f"{owner} is annotated as {_name(annotation)}"
-    remedy = "or bind it with functools.partial, so that the model need not give it"
+    remedy = "or bind it with functools.partial, so that the model does not pass it"
     try:
         schema, validate = adapt_type(annotation)
     except MissingPydanticError as error:
@@ -51,7 +51,7 @@ def _by_pydantic(annotation: Any, owner: str) -> ArgumentType:
     except TypeError as error:
         raise InvalidRequestError(
             f"{named}, for which pydantic has no JSON schema: annotate it with a type that JSON "
-            f"can hold, {remedy} ({error!s:.300})"
+            f"can represent, {remedy} ({error!s:.300})"
         ) from error.__cause__
 
     def read(value: Any, name: str, mistakes: Mistakes) -> Any:

@@ -133,7 +133,7 @@ def _default(value: Any, owner: str) -> Any:
         return _NO_VALUE
     if type(value).__name__ == "FieldInfo" and type(value).__module__.startswith("pydantic"):
         raise InvalidRequestError(
-            f"{owner} has pydantic's Field(…) as its default value, which the function would get: "
+            f"{owner} has pydantic's Field(…) as its default, which the function would receive: "
             "write Annotated[…, Field(…)], and a default value after it"
         )
     try:

@@ -91,7 +91,7 @@ def connection_error(
     chain = list(error_chain(error))
     server = urllib3.util.parse_url(url).netloc or url
     if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in chain):
-        return MalformedStream(f"{server} declares two contradictory lengths for its answer")
+        return MalformedStream(f"{server} declares contradictory Content-Lengths for its answer")
     if not _is_of_network(chain):
         return _permanent_error(f"the request to {server} failed: {quote_error(error)}")
     listener = "server"

@@ -172,16 +172,16 @@ def _framed(http: HTTPResponse) -> Body:
         return SizedBody(0, is_clear=False)  # some servers send a body with these anyway
     if codings:
         if list(filter(None, codings)) != ["chunked"]:
-            raise MalformedStream(f"the answer has the transfer coding {_quoted(codings)}")
+            raise MalformedStream(f"the answer has an invalid transfer coding: {_quoted(codings)}")
         return ChunkedBody(is_clear=http.version >= 11 and not lengths)
     if not lengths:
         return Body()
     if not all(map(_LENGTH.fullmatch, lengths)):
         raise MalformedStream(
-            f"the answer has the length {_quoted(lengths)}, which is not a number"
+            f"the answer has the Content-Length {_quoted(lengths)}, which is not a number"
         )
     if len({int(each) for each in lengths}) > 1:
-        raise MalformedStream(f"the answer has contradictory lengths: {_quoted(lengths)}")
+        raise MalformedStream(f"the answer has contradictory Content-Lengths: {_quoted(lengths)}")
     return SizedBody(int(lengths[0]))
 
 
