@@ -22,7 +22,7 @@ _OTHER_ARGUMENTS = {
     **{"model": "--model", "system": "--system", "tools": "--tool", "into": "--schema"},
     **dict.fromkeys(("self", "messages", "cancel", "approve", "journal"), ""),
 }
-"""Names that are no options of a request, and what to use instead."""
+"""Names that are not options of a request, and what to use instead."""
 _TYPES = {
     **dict.fromkeys(("str", "string", "text"), "string"),
     **dict.fromkeys(("int", "integer"), "integer"),
@@ -36,7 +36,7 @@ def parse_options(options: Sequence[str], max_tokens: int | None = None) -> dict
     """Return the options that ``NAME=VALUE`` texts set; the last one of a name wins.
 
     A value is JSON (``0.2``, ``true``, ``null``, ``["a"]``), or else text. Raises
-    ``InvalidRequestError`` for a text of another form, and for what is no option.
+    ``InvalidRequestError`` for a text of another form, and for what is not an option.
     """
     parsed: dict[str, Any] = {}
     for option in options:

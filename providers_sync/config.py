@@ -25,7 +25,7 @@ AFTER_FINISH_S = 5.0
 ATTEMPTS = 3
 """One failure and one unlucky repeat; more only adds load to a server in trouble."""
 REPAIRS = 1
-"""How often a typed answer that does not validate is asked again; who fails twice fails again."""
+"""How many times a typed answer that does not validate is requested again; two failures suffice."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 8.0
 """The wait before attempt n is random between half and all of min(0.5 · 2ⁿ⁻², 8) seconds."""

@@ -13,7 +13,7 @@ A partial value is a prefix of the final one in this sense:
 - of a string: its first characters. An escape comes when it is whole, a surrogate pair as one.
 - numbers, ``true``, ``false`` and ``null`` are absent until what follows shows that they are whole.
 
-One thing is no prefix: where a key comes twice in an object, partials have its first value until
+One thing is not a prefix: where a key comes twice in an object, partials have its first value until
 the second one has begun, in the first one's place, and then what has arrived of the second one.
 """
 
@@ -117,7 +117,7 @@ class JSONReader:
         self.has_key = False
         """Whether a key and its colon have been read."""
         self._report_depth = report_depth
-        # A state reads from a place in the piece and returns the next place. It is no bound method:
+        # A state reads from a place in the piece and returns the next place. It is not bound:
         # that would be a reference cycle, and keep the value until garbage is collected. ``None``:
         # after the value or a mistake.
         self._state: Callable[[JSONReader, str, int], int] | None = JSONReader._value

@@ -49,7 +49,7 @@ class Grammar:
     has_text: bool
     """Whether the answer may be any text."""
     has_json: bool
-    """Whether it may be JSON that is no call."""
+    """Whether it may be JSON that is not a call."""
 
     @property
     def text(self) -> str:

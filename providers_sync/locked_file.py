@@ -33,8 +33,8 @@ class LockedFile:
 
     A missing file is created; a symbolic link is followed. In a forked child it is closed.
 
-    Raises ``OSError`` if it cannot be opened, is no regular file, or is locked by another process
-    or by another ``LockedFile`` of this one; ``ValueError`` for what cannot be a path.
+    Raises ``OSError`` if it cannot be opened, is not a regular file, or is locked by another
+    process or by another ``LockedFile`` of this one; ``ValueError`` for what cannot be a path.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

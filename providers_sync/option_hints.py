@@ -30,7 +30,7 @@ _REMEDY = "Put your server's own options into extra_body={…}"
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep
 _LIKENESS = 0.88
-"""Of two names, from 0 to 1: ``top_n`` is no misspelt ``top_k``, and ``stops`` is a ``stop``."""
+"""Of two names, from 0 to 1: ``top_n`` is not a misspelt ``top_k``, but ``stops`` is a ``stop``."""
 _NAME_LENGTH = 40
 """A longer name is not compared, which would take long."""
 

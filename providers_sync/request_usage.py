@@ -46,7 +46,7 @@ class RequestUsage:
             ``service_tier='flex'``.
         model: The model's name as the server reports it, else the name in the request.
         usage: The tokens that the server counted, if it did.
-        is_final: Whether the answer has come to its end, so that nothing is missing in the counts.
+        is_final: Whether the answer has ended, so that the counts are complete.
     """
 
     url: str = field(repr=False)

@@ -21,7 +21,7 @@ UNFOLDED = 20_000
 MAX_HTML = 500_000
 """Characters of the rows: with more, a notebook becomes slow."""
 _WRAPPERS = ("items", "value")
-"""Under which key a list, or anything else that is no object, travels."""
+"""Under which key a list, or anything else that is not an object, is sent."""
 _STYLE = "text-align: left; vertical-align: top; white-space: pre-wrap; max-width: 40em"
 _FENCE = re.compile(r"```\w*\s*$")
 _FENCE_END = re.compile(r"^\s*```")

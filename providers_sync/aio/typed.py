@@ -58,7 +58,7 @@ class AsyncTypedStream(AsyncStream, Generic[T_co]):
         self, steps: Callable[[TypedStream[T_co]], Iterator[tuple[Any, ...]]]
     ) -> AsyncGenerator[Any, None]:
         stream = await self._open()
-        objects = steps(stream)  # raises for what is no list, and leaves the answer to be read
+        objects = steps(stream)  # raises if it is not a list, and leaves the answer to be read
         try:
             for step in objects:
                 if step:

@@ -16,7 +16,7 @@ COLUMNS = (
 )
 _KEYS = {*COLUMNS, "text", "item"}
 _BATCH_LINE = {"body", "method", "url"}
-"""Keys of a line of OpenAI's batch input, which are no columns of a table."""
+"""Keys of a line of OpenAI's batch input, which are not columns of a table."""
 
 
 def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def to_records(results: Iterable[Result]) -> list[dict[str, Any]]:
     ``custom_id``; the columns of the input, if it is a dict; then ``outcome``, ``error`` (the text
     of the error), ``finish_reason``, ``model``, ``input_tokens``, ``output_tokens``, ``attempts``
     and ``seconds``; then ``text``, or of a typed answer the fields of its object: those of an
-    object inside as ``address.city``, a list inside as JSON, and what is no object under ``value``.
+    object inside as ``address.city``, a list inside as JSON, and anything else under ``value``.
     Each is as JSON has it: a date is text. An answer that is a list gives one record for each item,
     numbered in ``item`` from 0; an empty one gives one without a number. A field that is named like
     another key is ``value.custom_id``; a column of the input that is named like any other key is

@@ -16,7 +16,7 @@ from ..recording.file import RecordingFile
 
 SHOWN_LENGTH = 40
 WIDE = 200
-"""Columns of an output that is no terminal."""
+"""Columns of an output that is not a terminal."""
 _DEEPEST = 4
 """A turn holds content, which holds parts, which hold text."""
 _TURNS = ("messages", "contents", "input", "conversation", "prompt")

@@ -71,7 +71,7 @@ def returned_block(block: dict[str, Any]) -> dict[str, Any] | None:
     >>> returned_block({"type": "tool_use", "id": "1", "name": "f", "input": "{"})["input"]
     {'input': '{'}
 
-    The protocol refuses blank text, input that is no object, and the usual ``caller``.
+    The protocol refuses blank text, input that is not an object, and the usual ``caller``.
     """
     kind = block["type"]
     if kind == "text" and not as_text(block.get("text") or "").strip():

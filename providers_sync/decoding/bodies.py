@@ -28,7 +28,7 @@ class BodyDecoder:
     accepts_json = True
     """Whether a body without a telling content type may be JSON."""
     detects_pages = False
-    """Whether a body of type ``text/html`` may be an answer: it is no page, by its first bytes."""
+    """Whether a body of type ``text/html`` may be an answer, if it does not begin like a page."""
 
     def __init__(self, content_type: str = "") -> None:
         self.ended = False

@@ -59,7 +59,7 @@ class EventsDecoder(AnswerDecoder):
             raise MalformedStream(self._events.error)
 
     def _read_other_event(self, name: str, event: str) -> None:
-        """Read an event that has a name, or is no JSON object."""
+        """Read an event that has a name, or is not a JSON object."""
         word = event.strip().strip("\"'")
         if word in _DONE:
             self._read_done()
@@ -114,7 +114,7 @@ class EventsDecoder(AnswerDecoder):
         return True
 
     def _read_as_far_as_possible(self, name: str, text: str) -> str:
-        """Read value after value; return what is no JSON."""
+        """Read value after value; return what is not JSON."""
         end = count = 0
         for value, position in json_values(text):
             end = position
@@ -133,7 +133,7 @@ class EventsDecoder(AnswerDecoder):
         self.ended = True
 
     def _read_bare_lines(self, text: str) -> None:
-        """Read lines that are no event: the end marker, an error, JSON, or the server's words."""
+        """Read lines that are not events: the end marker, an error, JSON, or the server's words."""
         text = text.strip()
         if text in _DONE:
             self._read_done()

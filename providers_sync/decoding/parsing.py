@@ -44,7 +44,7 @@ def parse_json(data: str) -> Any:
 
 
 def json_values(text: str) -> Iterator[tuple[Any, int]]:
-    """Yield each of the values in a text, and where it ends, up to what is no JSON.
+    """Yield each of the values in a text, and where it ends, up to what is not JSON.
 
     There may be white space and ``data:`` between them.
     """

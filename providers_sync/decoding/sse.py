@@ -2,7 +2,7 @@
 
 sseclient gets single complete events with LF line ends, without a BOM, in valid UTF-8 and within
 size limits. Two things differ from the specification (WHATWG HTML, 9.2.6), because servers in
-trouble put their words there: lines that are no field of an event are not dropped, and neither is
+trouble put their words there: lines that are not fields of an event are not dropped, and neither is
 an event at the end that lacks its empty line.
 """
 
@@ -29,7 +29,7 @@ _UNNAMED = (b"data:", b"{")
 _UNNAMED_TEXT = tuple(name.decode() for name in _UNNAMED)
 _FIELD_NAMES = ("data", "event", "id", "retry")
 BARE = ""
-"""The name of an "event" of lines that are no field."""
+"""The name of an "event" of lines that are not fields."""
 
 
 class EventParser:

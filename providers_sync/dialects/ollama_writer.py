@@ -58,7 +58,7 @@ class OllamaWriter:
     def _message(self, delta: Delta) -> dict[str, Any]:
         """Return the fields of the message for a delta.
 
-        Raises ``RequestError`` for a call whose arguments are no object, as Ollama does.
+        Raises ``RequestError`` for a call whose arguments are not an object, as Ollama does.
         """
         if isinstance(delta, str):
             return {"content": delta}

@@ -45,7 +45,7 @@ class Examination:
     deadline: float = field(default_factory=lambda: monotonic() + LIMIT_S)
 
     def time_left(self, at_most: float = math.inf) -> float:
-        """Return the seconds that a check may take; at least a moment, as 0 is no timeout."""
+        """Return the seconds that a check may take; at least a moment, as 0 is not a timeout."""
         return max(min(self.deadline - monotonic(), at_most), 0.05)
 
     @property

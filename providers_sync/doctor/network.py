@@ -190,7 +190,7 @@ def speaks_tls(examination: Examination) -> bool:
             sock.connect(target)
             with context.wrap_socket(sock, server_hostname=examination.host):
                 return True
-    except (OSError, ValueError):  # ValueError: the host is no name that TLS can carry
+    except (OSError, ValueError):  # ValueError: the host is not a name that TLS can send
         return False
 
 

@@ -32,9 +32,9 @@ _SINGLE = (
 
 
 def checked_copy(schema: object) -> dict[str, Any]:
-    """Return a copy of an object's schema whose root is no reference.
+    """Return a copy of an object's schema whose root is not a reference.
 
-    Raises ``InvalidRequestError`` if it is no JSON schema, is too large, or has a reference that
+    Raises ``InvalidRequestError`` if it is not a JSON schema, is too large, or has a reference that
     leads nowhere, outside or back to itself.
     """
     if not isinstance(schema, Mapping):

@@ -66,7 +66,7 @@ def response_format(schema: Mapping[str, Any], rules: SchemaRules) -> dict[str, 
     ``schema_words``. OpenAI gets such a schema with ``strict: false``, as a wish. The given schema
     is not changed.
 
-    Raises ``InvalidRequestError`` if it is no JSON schema of an object, is too large, or has a
+    Raises ``InvalidRequestError`` if it is not a JSON schema of an object, is too large, or has a
     reference that leads nowhere, outside or back to itself.
     """
     root = checked_copy(schema)

@@ -319,7 +319,7 @@ def _wait_for_body_s(channel: Channel) -> float:
 def _check_content_type(
     response: transport.Response, kind: str, decoder: Decoder, channel: Channel
 ) -> None:
-    """Raise ``MalformedStream`` for what is no answer; for a page, before the stream opens."""
+    """Raise ``MalformedStream`` for anything but an answer; for a page, before the stream opens."""
     if kind == "text/html" and (
         not getattr(decoder, "detects_pages", False)
         or response.peek(_wait_for_body_s(channel)).startswith(b"<")

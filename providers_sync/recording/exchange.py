@@ -255,7 +255,7 @@ class Exchange:
                 recorded_at=datetime.fromisoformat(value["recorded_at"]),
                 id=str(value["id"]),
             )
-            urlsplit(exchange.request.url)  # raises ValueError for what is no URL
+            urlsplit(exchange.request.url)  # raises ValueError if it is not a URL
             if exchange.recorded_at.tzinfo is None or exchange.how not in HOW:
                 raise ValueError("recorded_at has no time zone, or how has an unknown value")
         except KeyError as failure:
@@ -279,7 +279,7 @@ def _time(value: Any) -> float:
 
 
 def _text_of(data: bytes) -> Any:
-    """Return a piece as text, or what is no text as ``{"base64": …}``."""
+    """Return a piece as text, or other bytes as ``{"base64": …}``."""
     try:
         return data.decode()
     except UnicodeDecodeError:

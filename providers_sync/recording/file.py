@@ -116,7 +116,7 @@ class RecordingFile:
             self._refresh()
 
     def nth(self, fingerprint: str) -> tuple[Exchange | None, int]:
-        """Return the next recording of a request, if there is one, and how often it was asked."""
+        """Return the next recording of a request, if any, and how many times it was asked."""
         self.load()
         with self._lock:
             number = self._count.get(fingerprint, 0)

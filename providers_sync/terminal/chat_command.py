@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..tools import Tool
 
 _OF_CHAT = ("provider", "history", "budget", "path", "cls", "into", "repairs", "skip_invalid")
-"""Names of settings of ``Chat``, which are no options of a request."""
+"""Names of settings of ``Chat``, which are not options of a request."""
 
 
 def check_chat_options(options: Mapping[str, Any]) -> None:

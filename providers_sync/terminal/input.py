@@ -45,7 +45,7 @@ def question(given: str | None) -> str:
 
     If a question is given, a pipe that stays silent for two seconds is not read, and a line on
     standard error says so. Raise ``InvalidRequestError`` if there is neither, for an empty
-    question, and for input that is no text.
+    question, and for input that is not text.
     """
     text = as_text(given) if given is not None else ""
     if given is not None and not text.strip():
@@ -86,7 +86,7 @@ def read_piped_input(*, may_skip: bool = False) -> str:
 
 
 def _decode(data: bytes) -> str:
-    """Return piped input as text; a byte order mark is no part of it."""
+    """Return piped input as text; a byte order mark is not part of it."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,7 +111,7 @@ def no_echo() -> contextlib.AbstractContextManager[None]:
 
 
 def with_echo() -> contextlib.AbstractContextManager[None]:
-    """Turn the terminal's echo on, for a question; what was typed before it is no answer to it."""
+    """Turn the terminal's echo on, for a question; what was typed before it does not answer it."""
     return _echo(on=True)
 
 
@@ -154,7 +154,7 @@ class Keyboard:
         self._number = 0
         """Of the last line read."""
         self._wrong_line = 0
-        """The first line of the message that is no text, if any."""
+        """The first line of the message that is not text, if any."""
         if hasattr(sys.stdin, "reconfigure"):
             # Piped input is UTF-8, whatever the locale. Undecodable bytes: see as_text(), _line().
             encoding = None if self.is_terminal else "utf-8-sig"
@@ -194,7 +194,7 @@ class Keyboard:
     def confirm(self, asked: str, *, at_end: bool = False) -> bool:
         """Ask a question; only ``y`` and ``yes`` agree, and ``at_end`` Ctrl-D.
 
-        What was typed before it is no answer to it.
+        What was typed before it is not an answer to it.
         """
         with with_echo(), log_lines.held():
             print(f"{visible(asked)} [y/N] ", end="", file=sys.stderr, flush=True)

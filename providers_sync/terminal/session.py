@@ -262,7 +262,7 @@ class Session:
         if not os.path.exists(path):
             return True
         if os.path.isfile(path):
-            read_chat(path)  # raises for a file that is no saved conversation
+            read_chat(path)  # raises for a file that is not a saved conversation
         return not self._keyboard.can_ask or self._keyboard.confirm(
             f"{path} contains another conversation. Replace it?"
         )

@@ -28,7 +28,7 @@ def open_tools(functions: Sequence[str], servers: Sequence[str]) -> Iterator[lis
     with contextlib.ExitStack() as stack:
         for server in servers:
             tools += stack.enter_context(mcp(*_command(server)))
-        as_tools(tools)  # raises for two of one name
+        as_tools(tools)  # raises for two with one name
         yield tools
 
 

@@ -79,7 +79,7 @@ class FunctionParameters:
 class SchemaParameters:
     """The parameters by a JSON schema of the user's own.
 
-    Raises ``InvalidRequestError`` for what is no JSON schema of an object.
+    Raises ``InvalidRequestError`` for what is not a JSON schema of an object.
     """
 
     def __init__(self, signature: Signature, name: str, schema: object) -> None:

@@ -79,7 +79,7 @@ def _release(received: list[requests.Response], used: Any) -> None:
 
 
 def _checked(response: Any, attempt: RequestAttempt) -> requests.Response:
-    """Return what the session has returned; raise ``ProviderError`` for what is no answer."""
+    """Return what the session returned; raise ``ProviderError`` if it is not a response."""
     if not isinstance(response, requests.Response):
         kind = type(response).__name__
         raise ProviderError(f"session= must return a requests.Response, not {kind}")

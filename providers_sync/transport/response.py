@@ -125,7 +125,7 @@ class Response:
         )
 
     def peek(self, wait_s: float) -> bytes:
-        """Return the first bytes that are no white space, waiting for them at most ``wait_s``.
+        """Return the first bytes that are not white space, waiting for them at most ``wait_s``.
 
         ``receive`` returns them again. Raises what it raises.
         """

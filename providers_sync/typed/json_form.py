@@ -15,5 +15,5 @@ def to_json(value: Any) -> Any:
     convert = functools.partial(to_jsonable_python, by_alias=False, serialize_unknown=True)
     try:
         return convert(value)
-    except ValueError:  # bytes that are no text
+    except ValueError:  # bytes that are not text
         return convert(value, bytes_mode="base64")

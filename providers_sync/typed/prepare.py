@@ -43,7 +43,7 @@ def typed_arguments(into: Any, repairs: int | NotGiven, skip_invalid: bool) -> d
 
 
 def checked_repairs(repairs: int | NotGiven) -> int:
-    """Return how often an answer is asked again; raise ``InvalidRequestError`` for no number."""
+    """Return the number of repairs; raise ``InvalidRequestError`` if it is not a number."""
     if isinstance(repairs, NotGiven):
         return REPAIRS
     if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:

@@ -72,7 +72,7 @@ class ItemReader(Generic[T]):
     def end(self) -> Iterator[Any]:
         """Read the end of the text; yield the last items.
 
-        Raises ``InvalidJSON`` if it is not whole, and ``InvalidAnswer`` if it is no list.
+        Raises ``InvalidJSON`` if it is incomplete, and ``InvalidAnswer`` if it is not a list.
         """
         yield from self._items(self._reader.end())
         value = self._reader.partial()

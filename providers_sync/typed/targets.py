@@ -17,7 +17,7 @@ from ..errors import InvalidRequestError
 
 T = TypeVar("T")
 ITEMS, VALUE = "items", "value"
-"""Under which key a list, or anything else that is no object, travels."""
+"""Under which key a list, or anything else that is not an object, is sent."""
 MAX_ERRORS = 100
 """How many mistakes of one answer are listed."""
 MESSAGE_PART = 200
@@ -232,7 +232,7 @@ def _item_type(into: Any) -> Any:
 
 
 def _hint(into: Any) -> str:
-    """Return what to give instead of what is no type."""
+    """Return what to pass instead of something that is not a type."""
     if isinstance(into, (list, tuple)):
         return "for a list use list[…]"
     is_instance = hasattr(type(into), "model_fields") or dataclasses.is_dataclass(into)
@@ -264,7 +264,7 @@ def schema_validator(
     """Return the function that validates a value by a part of a schema, or by all of it.
 
     It raises ``InvalidValue``; without jsonschema it takes everything. Raises
-    ``InvalidRequestError``, which begins with ``name``, for what is no JSON schema.
+    ``InvalidRequestError``, which begins with ``name``, for anything that is not a JSON schema.
     """
     try:
         import jsonschema  # type: ignore[import-untyped]
