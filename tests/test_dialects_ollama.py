@@ -171,7 +171,7 @@ def test_read_images(start: bytes, kind: str) -> None:
         ({"messages": [assistant(call("f")), result("1", tool_name=1)]}, "tool_name must be text"),
         (
             {"messages": [assistant(call("f")), result("1"), result("2")]},
-            r"messages\[2\] is the re",
+            r"messages\[2\] does not match any call",
         ),
         ({"options": []}, "options must be a JSON object"),
         ({"options": {"num_predict": 0}}, "options.num_predict must be a whole number above 0"),

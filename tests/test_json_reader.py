@@ -435,7 +435,7 @@ def test_json_is_found_in_an_answer(text, value, size):
         ("[note] {x}", "no JSON", None),
         ('Sure: {"a": "re', "incomplete: the text ends at character 15", {"a": "re"}),
         (' "re', "incomplete: the text ends at character 4", "re"),
-        ('"Well": {"a": 1, "b', "not whole", {"a": 1}),
+        ('"Well": {"a": 1, "b', "the JSON is incomplete", {"a": 1}),
         ('A: {"a": [{"b": 1}, {"b": oops}, {"b": 2}]}', "'oops' at char", {"a": [{"b": 1}, {}]}),
         ("A: [1, 2, oops]", "unexpected 'oops' at character 10", [1, 2]),
         ("[" * 300 + "]" * 300, "more than 200 levels at character 200", None),

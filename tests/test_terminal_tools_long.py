@@ -241,7 +241,7 @@ def test_interrupt_at_the_question_stops_the_answer(folder: Path, terminal: Term
         terminal.type("C-c")
         seen = terminal.wait("exit code 130")
         assert len(server.requests) == 1
-    assert seen.count("the model calls") == 1
+    assert seen.count("the model wants to call") == 1
     assert "providers-sync: stopped\n" in seen
     assert "Traceback" not in seen
     assert not (folder / "called").exists()
