@@ -78,7 +78,7 @@ def write(results: dict[str, Any]) -> dict[str, Any]:
     measured = {**before.get("measured", {}), **results["measured"]}
     results = {**before, **results, "measured": measured}
     file.write_text(json.dumps(results, indent=1) + "\n")
-    file.with_suffix(".md").write_text(report.markdown(results))
+    file.with_suffix(".md").write_text(report.markdown(results, file.stem))
     command = [environments.python("tools"), str(Path(__file__).parent / "peers" / "chart.py")]
     subprocess.run([*command, str(file)], check=True)
     pages = sorted(RESULTS.glob("python*.json"), key=lambda page: int(page.stem.split(".")[1]))

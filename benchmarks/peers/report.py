@@ -101,8 +101,8 @@ def ratio(results: Results, part: str, case: str, other: str, key: str) -> float
     return None
 
 
-def markdown(results: Results) -> str:
-    """Return the full report on one Python as a Markdown page."""
+def markdown(results: Results, page: str = "") -> str:
+    """Return the full report on one Python as Markdown; ``page`` is the name of its files."""
     machine = results["machine"]
     version = machine["python"]
     lines = [
@@ -115,6 +115,7 @@ def markdown(results: Results) -> str:
     if met := requirements(results):
         rows = [(what, value, limit, "yes" if ok else "**no**") for what, value, limit, ok in met]
         lines += table(["requirement", "measured", "at most", "met"], rows)
+    lines += [f"![The clients compared]({page}.png)", ""] if page else []
     for part, title, note, columns in TABLES:
         if part in results:
             when = results["measured"][part]
@@ -163,7 +164,6 @@ def overview(every: dict[str, Results]) -> str:
             for name in names
         ]  # fmt: skip
         lines += [f"## {what}", "", *table(["", *has], rows)]
-    lines += [f"![{page}: the clients compared]({page}.png)\n" for page in every]
     return "\n".join(lines).rstrip() + "\n"
 
 
