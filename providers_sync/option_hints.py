@@ -25,7 +25,12 @@ _PROTOCOLS = {
     "HistoricalOptions": "this protocol",
     "AI365VIPOptions": "this protocol",
 }
-_OF_ANY_CALL = ("system", "extra_body")
+_KEYWORDS = (
+    *("into", "repairs", "skip_invalid", "continue_after_break", "system", "timeouts", "retry"),
+    *("headers", "cancel", "extra_body", "base_url", "api_key", "query", "proxy", "verify", "cert"),
+    *("session", "rate_limit"),
+)
+"""What a call or a provider takes beside options: misspelt, it would be sent as an option."""
 _REMEDY = "Put your server's own options into extra_body={…}"
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -46,19 +51,22 @@ def known_options(type_name: str) -> frozenset[str]:
 
 @functools.cache
 def _all_options() -> frozenset[str]:
-    return frozenset().union(_OF_ANY_CALL, *map(known_options, _PROTOCOLS))
+    return frozenset().union(_KEYWORDS, *map(known_options, _PROTOCOLS))
 
 
 @functools.lru_cache(maxsize=256)
 def similar_option(name: str, type_name: str) -> str | None:
-    """Return the option that a name, which is none, is probably meant for.
+    """Return the option or keyword that a name, which is none, is probably meant for.
 
     >>> similar_option("maxTokens", "OpenAIOptions"), similar_option("top_n", "OpenAIOptions")
     ('max_tokens', None)
+    >>> similar_option("timout", "OpenAIOptions"), similar_option("apikey", "OpenAIOptions")
+    ('timeouts', 'api_key')
     """
     from difflib import get_close_matches  # late: few need it
 
-    plain = {_plain(known): known for known in sorted(known_options(type_name))}
+    plain = {_plain(known): known for known in sorted({*known_options(type_name), *_KEYWORDS})}
+    plain["timeout"] = "timeouts"  # as other clients call it
     if len(name) > _NAME_LENGTH:
         return None
     found = get_close_matches(_plain(name), plain, n=1, cutoff=_LIKENESS)

@@ -235,6 +235,29 @@ def test_only_a_similar_name_is_a_misspelt_one(name: str, meant: str | None) -> 
     assert similar_option(name, "OpenAIOptions") == meant
 
 
+@pytest.mark.parametrize(
+    "name", sorted({"into"} | keys(keywords.CallKeywords) | keys(keywords.Settings))
+)
+def test_misspelt_keyword_is_not_sent_without_a_word(name: str) -> None:
+    """Otherwise a limit, a system message or an address would silently be missing."""
+    assert similar_option(name.replace("_", "").upper(), "OpenAIOptions") == name
+
+
+def test_warning_names_the_keyword(server: Server) -> None:
+    """As it does an option."""
+    provider: Any = OpenAICompatible("m", base_url=server.url)
+    for name, meant in (("timout", "timeouts"), ("sytem", "system"), ("header", "headers")):
+        with pytest.warns(UserWarning, match=f"'{name}' is not .* did you mean '{meant}'"):
+            provider.prepare("Hi", **{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["apikey", "baseurl"])
+def test_misspelt_key_or_address_is_an_error(name: str) -> None:
+    """The key would be sent in the body, and the question to another server."""
+    with pytest.raises(InvalidRequestError, match=f"{name}= is not supported; use .* provider"):
+        OpenAICompatible("m", **{name: "x"})  # type: ignore[arg-type]
+
+
 def test_long_name_costs_nothing() -> None:
     """It may come from a browser."""
     started = time.process_time()
