@@ -62,6 +62,8 @@ def misspelt() -> None:
     openai.stream("Q", into=int, temprature=0.2)  # type: ignore[call-overload]
     openai.complete("Q", timeout=5)  # type: ignore[call-overload]
     openai.run("Q", tools=[print], max_round=3)  # type: ignore[call-overload]
+    openai.prepare("Q", temprature=0.2)  # type: ignore[call-arg]
+    openai.prepare_run("Q", tools=[print], max_round=3)  # type: ignore[call-arg]
     responses.stream("Q", max_output_token=5)  # type: ignore[call-overload]
     anthropic.stream("Q", seed=5)  # type: ignore[call-overload]
     gemini.stream("Q", topk=5)  # type: ignore[call-overload]
