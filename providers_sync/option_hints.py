@@ -80,15 +80,23 @@ def _plain(name: str) -> str:
 def hint(type_name: str, names: Collection[str]) -> str:
     """Return the hint for options that are probably misspelt; empty if there are none.
 
-    An option of another protocol is not misspelt.
+    An option of another protocol is not misspelt, unless only case and underscores differ.
     """
     if not type_name or not names:
         return ""
     return "; ".join(
         f"{name!r} is not an option of {_PROTOCOLS[type_name]}: did you mean {meant!r}?"
         for name in names
-        if name not in _all_options() and (meant := similar_option(name, type_name)) is not None
+        if (meant := _meant(name, type_name)) is not None
     )
+
+
+def _meant(name: str, type_name: str) -> str | None:
+    if name in _KEYWORDS or name in known_options(type_name):
+        return None
+    meant = similar_option(name, type_name)
+    is_foreign = name in _all_options()
+    return meant if meant and (not is_foreign or _plain(meant) == _plain(name)) else None
 
 
 @contextmanager

@@ -343,6 +343,22 @@ def test_real_option_of_a_server_is_no_misspelt_one(name: str) -> None:
     assert hint("OpenAIOptions", [name]) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "meant"),
+    [
+        ("topP", "OpenAIOptions", "top_p"),
+        ("responseFormat", "OpenAIOptions", "response_format"),
+        ("max_output_tokens", "GeminiOptions", "maxOutputTokens"),
+        ("stop_sequences", "GeminiOptions", "stopSequences"),
+    ],
+)
+def test_name_in_the_case_of_another_protocol_is_a_misspelt_one(
+    name: str, kind: str, meant: str
+) -> None:
+    """It would be sent to a place where the server does not look."""
+    assert f"did you mean '{meant}'?" in hint(kind, [name])
+
+
 def test_long_name_costs_nothing() -> None:
     """It may come from a browser."""
     started = time.process_time()
