@@ -28,9 +28,10 @@ _PROTOCOLS = {
 _KEYWORDS = (
     *("into", "repairs", "skip_invalid", "continue_after_break", "system", "timeouts", "retry"),
     *("headers", "cancel", "extra_body", "base_url", "api_key", "query", "proxy", "verify", "cert"),
-    *("session", "rate_limit"),
+    *("session", "rate_limit", "max_rounds", "parallel", "tool_timeout", "approve", "journal"),
+    *("on_error", "on_unknown", "budget"),
 )
-"""What a call or a provider takes beside options: misspelt, it would be sent as an option."""
+"""What calls, providers and a ``Chat`` take beside options: misspelt, it would be sent as one."""
 _REMEDY = "Put your server's own options into extra_body={…}"
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep

@@ -237,7 +237,7 @@ def test_only_a_similar_name_is_a_misspelt_one(name: str, meant: str | None) -> 
 
 
 @pytest.mark.parametrize(
-    "name", sorted({"into"} | keys(keywords.CallKeywords) | keys(keywords.Settings))
+    "name", sorted({"into", "budget"} | keys(keywords.AnyRun) | keys(keywords.Settings))
 )
 def test_misspelt_keyword_is_not_sent_without_a_word(name: str) -> None:
     """Otherwise a limit, a system message or an address would silently be missing."""
@@ -247,9 +247,9 @@ def test_misspelt_keyword_is_not_sent_without_a_word(name: str) -> None:
 def test_warning_names_the_keyword(server: Server) -> None:
     """As it does an option."""
     provider: Any = OpenAICompatible("m", base_url=server.url)
-    for name, meant in (("timout", "timeouts"), ("sytem", "system"), ("header", "headers")):
+    for name, meant in (("timout", "timeouts"), ("sytem", "system"), ("jurnal", "journal")):
         with pytest.warns(UserWarning, match=f"'{name}' is not .* did you mean '{meant}'"):
-            provider.prepare("Hi", **{name: "x"})
+            provider.prepare_run("Hi", tools=[weather], **{name: "x"})
 
 
 @pytest.mark.parametrize("name", ["apikey", "baseurl"])
