@@ -10,7 +10,7 @@ with serve(broken) as first, serve(rest) as second:
     provider = Failover(
         [
             OpenAICompatible("qwen3", base_url=first.url),
-            Anthropic("claude-sonnet-4-5", base_url=second.url),
+            Anthropic("claude-sonnet-5-5", base_url=second.url),
         ],
         continue_after_break=1,
     )

@@ -24,7 +24,7 @@ STRATEGIES = ("order", "round_robin")
 class Failover(Provider):
     """Several providers as one; a provider itself, so it can be used wherever one is expected:
 
-        provider = Failover([OpenAICompatible("qwen3", base_url=…), Anthropic("claude-sonnet-4-5")])
+        provider = Failover([OpenAICompatible("qwen3", base_url=…), Anthropic("claude-sonnet-5-5")])
         for chunk in provider.stream("Hello"):
             print(chunk, end="")
 

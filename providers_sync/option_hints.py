@@ -25,7 +25,13 @@ _PROTOCOLS = {
     "HistoricalOptions": "this protocol",
     "AI365VIPOptions": "this protocol",
 }
-_OF_ANY_CALL = ("system", "extra_body")
+_KEYWORDS = (
+    *("into", "repairs", "skip_invalid", "continue_after_break", "system", "timeouts", "retry"),
+    *("headers", "cancel", "extra_body", "base_url", "api_key", "query", "proxy", "verify", "cert"),
+    *("session", "rate_limit", "max_rounds", "parallel", "tool_timeout", "approve", "journal"),
+    *("on_error", "on_unknown", "budget"),
+)
+"""What calls, providers and a ``Chat`` take beside options: misspelt, it would be sent as one."""
 _REMEDY = "Put your server's own options into extra_body={…}"
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -46,19 +52,22 @@ def known_options(type_name: str) -> frozenset[str]:
 
 @functools.cache
 def _all_options() -> frozenset[str]:
-    return frozenset().union(_OF_ANY_CALL, *map(known_options, _PROTOCOLS))
+    return frozenset().union(_KEYWORDS, *map(known_options, _PROTOCOLS))
 
 
 @functools.lru_cache(maxsize=256)
 def similar_option(name: str, type_name: str) -> str | None:
-    """Return the option that a name, which is none, is probably meant for.
+    """Return the option or keyword that a name, which is none, is probably meant for.
 
     >>> similar_option("maxTokens", "OpenAIOptions"), similar_option("top_n", "OpenAIOptions")
     ('max_tokens', None)
+    >>> similar_option("timout", "OpenAIOptions"), similar_option("apikey", "OpenAIOptions")
+    ('timeouts', 'api_key')
     """
     from difflib import get_close_matches  # late: few need it
 
-    plain = {_plain(known): known for known in sorted(known_options(type_name))}
+    plain = {_plain(known): known for known in sorted({*known_options(type_name), *_KEYWORDS})}
+    plain["timeout"] = "timeouts"  # as other clients call it
     if len(name) > _NAME_LENGTH:
         return None
     found = get_close_matches(_plain(name), plain, n=1, cutoff=_LIKENESS)
@@ -72,15 +81,23 @@ def _plain(name: str) -> str:
 def hint(type_name: str, names: Collection[str]) -> str:
     """Return the hint for options that are probably misspelt; empty if there are none.
 
-    An option of another protocol is not misspelt.
+    An option of another protocol is not misspelt, unless only case and underscores differ.
     """
     if not type_name or not names:
         return ""
     return "; ".join(
         f"{name!r} is not an option of {_PROTOCOLS[type_name]}: did you mean {meant!r}?"
         for name in names
-        if name not in _all_options() and (meant := similar_option(name, type_name)) is not None
+        if (meant := _meant(name, type_name)) is not None
     )
+
+
+def _meant(name: str, type_name: str) -> str | None:
+    if name in _KEYWORDS or name in known_options(type_name):
+        return None
+    meant = similar_option(name, type_name)
+    is_foreign = name in _all_options()
+    return meant if meant and (not is_foreign or _plain(meant) == _plain(name)) else None
 
 
 @contextmanager

@@ -13,7 +13,8 @@ into ``extra_body={…}``.
 Sources: the API references of OpenAI ("Create chat completion", "Create a model response"),
 Anthropic ("Messages"), Google ("GenerateContent", "GenerationConfig") and Ollama ("Generate a chat
 completion"; Modelfile, "Valid parameters and values"); vLLM, "OpenAI-Compatible Server", extra
-parameters; llama.cpp, ``tools/server/README.md``; OpenRouter, "API Parameters".
+parameters; llama.cpp, ``tools/server/README.md``; OpenRouter, "API Parameters"; Groq and Cerebras,
+"Chat completions".
 """
 
 from __future__ import annotations
@@ -93,6 +94,31 @@ class ServerOptions(TypedDict, total=False):
     add_generation_prompt: bool | None
     continue_final_message: bool | None
     priority: int | None
+    # vLLM
+    add_special_tokens: bool | None
+    allowed_token_ids: Sequence[int] | None
+    cache_salt: str | None
+    chat_template: str | None
+    documents: Sequence[JSONObject] | None
+    echo: bool | None
+    include_stop_str_in_output: bool | None
+    kv_transfer_params: JSONObject | None
+    length_penalty: float | None
+    logprob_token_ids: Sequence[int] | None
+    media_io_kwargs: JSONObject | None
+    mm_processor_kwargs: JSONObject | None
+    prompt_logprobs: int | None
+    repetition_detection: JSONObject | None
+    request_id: str | None
+    return_token_ids: bool | None
+    return_tokens_as_token_ids: bool | None
+    spaces_between_special_tokens: bool | None
+    stream_interval: int | None
+    thinking_token_budget: int | None
+    truncate_prompt_tokens: int | None
+    truncation_side: str | None
+    use_beam_search: bool | None
+    vllm_xargs: JSONObject | None
     # llama.cpp
     n_predict: int | None
     grammar: str | None
@@ -101,10 +127,39 @@ class ServerOptions(TypedDict, total=False):
     id_slot: int | None
     samplers: Sequence[str] | None
     dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_penalty_last_n: int | None
+    dry_sequence_breakers: Sequence[str] | None
+    dynatemp_range: float | None
+    dynatemp_exponent: float | None
+    mirostat: int | None
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+    min_keep: int | None
+    n_keep: int | None
+    n_probs: int | None
+    post_sampling_probs: bool | None
+    return_progress: bool | None
+    return_tokens: bool | None
+    timings_per_token: bool | None
+    top_n_sigma: float | None
     xtc_probability: float | None
     xtc_threshold: float | None
     reasoning_format: str | None
-    # OpenRouter, Groq, DeepSeek, Qwen, Mistral, xAI, LM Studio
+    # OpenRouter, Groq, DeepSeek, Qwen, Mistral, xAI, LM Studio, Cerebras, Fireworks
+    citation_options: str | None
+    compound_custom: JSONObject | None
+    debug: JSONObject | None
+    disable_tool_validation: bool | None
+    image_config: JSONObject | None
+    min_completion_tokens: int | None
+    mirostat_lr: float | None
+    mirostat_target: float | None
+    prompt_mode: str | None
+    route: str | None
+    search_settings: JSONObject | None
+    trace: JSONObject | None
     models: Sequence[str] | None
     provider: JSONObject | None
     plugins: Sequence[JSONObject] | None
@@ -166,14 +221,17 @@ class ResponsesOptions(PortableOptions, total=False):
 class AnthropicOptions(PortableOptions, total=False):
     """Options of ``Anthropic``."""
 
+    billing_policy: JSONObject | None
     cache_control: JSONObject | None
     compaction: JSONObject | None
     container: str | JSONObject | None
     context_management: JSONObject | None
     diagnostics: JSONObject | None
+    fallback_credit_token: str | JSONObject | None
+    fallbacks: str | Sequence[JSONObject] | None
     inference_geo: str | None
     mcp_servers: Sequence[JSONObject] | None
-    metadata: Mapping[str, str] | None
+    metadata: JSONObject | None
     output_config: JSONObject | None
     service_tier: str | None
     speed: str | None
@@ -181,6 +239,7 @@ class AnthropicOptions(PortableOptions, total=False):
     stop_sequences: Sequence[str] | None
     stream: bool | None
     thinking: JSONObject | None
+    thread: JSONObject | None
     top_k: int | None
 
 
@@ -198,6 +257,7 @@ class GeminiConfig(TypedDict, total=False):
     mediaResolution: str | None
     modelSelectionConfig: JSONObject | None
     presencePenalty: float | None
+    responseFormat: Sequence[JSONObject] | None
     responseJsonSchema: Any
     responseLogprobs: bool | None
     responseMimeType: str | None
@@ -210,6 +270,7 @@ class GeminiConfig(TypedDict, total=False):
     thinkingConfig: JSONObject | None
     topK: int | None
     topP: float | None
+    translationConfig: JSONObject | None
 
 
 class GeminiOptions(PortableOptions, GeminiConfig, total=False):
@@ -223,11 +284,14 @@ class GeminiOptions(PortableOptions, GeminiConfig, total=False):
     top_k: int | None
     top_logprobs: int | None
     cachedContent: str | None
+    continuationToken: str | None
     generationConfig: JSONObject | None
     labels: Mapping[str, str] | None
     modelArmorConfig: JSONObject | None
     safetySettings: Sequence[JSONObject] | None
     serviceTier: str | None
+    store: bool | None
+    """Whether Google keeps the request in the logs of the project."""
     systemInstruction: JSONObject | None
     toolConfig: JSONObject | None
 

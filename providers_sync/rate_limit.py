@@ -25,7 +25,7 @@ class RateLimit:
     """A limit that all threads of a process share, given to one provider or to several:
 
         limit = RateLimit(requests_per_minute=500, tokens_per_minute=200_000, concurrent=20)
-        provider = OpenAICompatible("gpt-5-mini", rate_limit=limit)
+        provider = OpenAICompatible("gpt-6-luna", rate_limit=limit)
 
     A request waits for its turn, first come, first served, at most until its ``total`` timeout
     expires. Limits that servers report are obeyed too, even without your own (``RateLimit()``):

@@ -41,7 +41,7 @@ from providers_sync.encoding import anthropic as anthropic_encoding
 from providers_sync.encoding import gemini_options
 from providers_sync.encoding import ollama as ollama_encoding
 from providers_sync.encoding import responses as responses_encoding
-from providers_sync.option_hints import similar_option
+from providers_sync.option_hints import hint, similar_option
 from providers_sync.providers import keywords
 from providers_sync.testing import Server, answer, reset, serve, status, text, tool_call
 
@@ -189,7 +189,8 @@ def test_each_option_of_ollamas_models_is_put_there(name: str, server: Server) -
     assert server.requests[0].json()["options"] == {name: value}
 
 
-BETA = {"mcp_servers", "context_management", "compaction"}
+BETA = {"mcp_servers", "context_management", "compaction", "billing_policy", "thread", "fallbacks"}
+BETA |= {"fallback_credit_token"}
 """Options of Anthropic's that need a header."""
 EARLIER = {"top_k"}
 """Options of Anthropic's that the newest models do not have."""
@@ -233,6 +234,129 @@ def test_official_clients_know_the_listed_options(listed: type[Any], official: s
 def test_only_a_similar_name_is_a_misspelt_one(name: str, meant: str | None) -> None:
     """Servers have options of their own."""
     assert similar_option(name, "OpenAIOptions") == meant
+
+
+@pytest.mark.parametrize(
+    "name", sorted({"into", "budget"} | keys(keywords.AnyRun) | keys(keywords.Settings))
+)
+def test_misspelt_keyword_is_not_sent_without_a_word(name: str) -> None:
+    """Otherwise a limit, a system message or an address would silently be missing."""
+    assert similar_option(name.replace("_", "").upper(), "OpenAIOptions") == name
+
+
+def test_warning_names_the_keyword(server: Server) -> None:
+    """As it does an option."""
+    provider: Any = OpenAICompatible("m", base_url=server.url)
+    for name, meant in (("timout", "timeouts"), ("sytem", "system"), ("jurnal", "journal")):
+        with pytest.warns(UserWarning, match=f"'{name}' is not .* did you mean '{meant}'"):
+            provider.prepare_run("Hi", tools=[weather], **{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["apikey", "baseurl"])
+def test_misspelt_key_or_address_is_an_error(name: str) -> None:
+    """The key would be sent in the body, and the question to another server."""
+    with pytest.raises(InvalidRequestError, match=f"{name}= is not supported; use .* provider"):
+        OpenAICompatible("m", **{name: "x"})  # type: ignore[arg-type]
+
+
+OF_SERVERS = [
+    "best_of",
+    "data_parallel_rank",
+    "guided_choice",
+    "guided_json",
+    "guided_regex",
+    "logits_processors",
+    "rid",
+    "routed_experts_prompt_start",
+    "watermarking",
+    "regex",
+    "ebnf",
+    "stop_regex",
+    "lora_path",
+    "min_new_tokens",
+    "n_cmpl",
+    "n_indent",
+    "t_max_predict_ms",
+    "response_fields",
+    "lora",
+    "parse_tool_calls",
+    "thinking_forced_open",
+    "return_tokens",
+    "reasoning_budget",
+    "n_discard",
+    "sse_ping_interval",
+    "image_data",
+    "preset",
+    "stop_server_tools_when",
+    "structured_outputs",
+    "max_price",
+    "zdr",
+    "include_domains",
+    "exclude_domains",
+    "user_id",
+    "deferred",
+    "do_sample",
+    "tool_stream",
+    "guardrails",
+    "search_mode",
+    "search_recency_filter",
+    "search_domain_filter",
+    "disable_search",
+    "return_images",
+    "enable_search_classifier",
+    "result_format",
+    "incremental_output",
+    "vl_high_resolution_images",
+    "preserve_thinking",
+    "context_length_exceeded_behavior",
+    "prompt_truncate_len",
+    "mirostat_lr",
+    "mirostat_target",
+    "raw_output",
+    "reasoning_history",
+    "safety_model",
+    "compliance",
+    "min_completion_tokens",
+    "clear_thinking",
+    "disable_reasoning",
+    "safety_mode",
+    "strict_tools",
+    "draft_model",
+    "data_sources",
+    "nvext",
+    "dynamic_temperature",
+    "temperature_last",
+    "smoothing_factor",
+    "no_repeat_ngram_size",
+    "penalty_alpha",
+    "max_thinking_tokens",
+    "min_thinking_tokens",
+    "reasoning_split",
+    "caching",
+]
+"""Real options of servers that speak OpenAI's protocol, and of gateways."""
+
+
+@pytest.mark.parametrize("name", OF_SERVERS)
+def test_real_option_of_a_server_is_no_misspelt_one(name: str) -> None:
+    """vLLM, SGLang, llama.cpp, OpenRouter, Groq, Perplexity, DashScope, Fireworks, Cerebras, …"""
+    assert hint("OpenAIOptions", [name]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "meant"),
+    [
+        ("topP", "OpenAIOptions", "top_p"),
+        ("responseFormat", "OpenAIOptions", "response_format"),
+        ("max_output_tokens", "GeminiOptions", "maxOutputTokens"),
+        ("stop_sequences", "GeminiOptions", "stopSequences"),
+    ],
+)
+def test_name_in_the_case_of_another_protocol_is_a_misspelt_one(
+    name: str, kind: str, meant: str
+) -> None:
+    """It would be sent to a place where the server does not look."""
+    assert f"did you mean '{meant}'?" in hint(kind, [name])
 
 
 def test_long_name_costs_nothing() -> None:

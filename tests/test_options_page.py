@@ -30,7 +30,8 @@ def test_programs_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve("They are content.") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         for program in PROGRAMS:
-            code = "from __future__ import annotations\n" + program  # for Python 3.10
+            here = program.replace("http://127.0.0.1:8000/v1", server.url)
+            code = "from __future__ import annotations\n" + here  # for Python 3.10
             exec(compile(code, "docs/options.md", "exec"), names)
     bodies = [request.json() for request in server.requests]
     assert [body.get("temperature") for body in bodies] == [0.2, None, 0, None]

@@ -18,7 +18,7 @@ from ..types import Completion, Prompt
 from .streams import AsyncStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..typed import TypedCompletion
     from .runs import AsyncRun
@@ -33,30 +33,17 @@ T = TypeVar("T")
 class SupportsPrepare(Protocol):
     """The providers that this adapter accepts: anything with a ``prepare`` method."""
 
-    def prepare(self, messages: Prompt, model: str | None = None, **options: Any) -> PreparedCall:
-        """Return a validated call that has not been sent.
-
-        Args:
-            messages: A string, a message or a list of messages.
-            model: The name of the model.
-            **options: The other arguments of ``stream``.
-        """
+    @property
+    def prepare(self) -> Callable[..., PreparedCall]:
+        """The method that returns a validated call, not sent yet; like ``stream``."""
 
 
 class SupportsPrepareRun(Protocol):
     """The providers that ``run`` accepts: anything with a ``prepare_run`` method."""
 
-    def prepare_run(
-        self, messages: Prompt, model: str | None = None, *, tools: Sequence[Any], **options: Any
-    ) -> PreparedCall:
-        """Return a validated call with tools that has not been sent.
-
-        Args:
-            messages: A string, a message or a list of messages.
-            model: The name of the model.
-            tools: The functions that the model may call.
-            **options: The other arguments of ``run``.
-        """
+    @property
+    def prepare_run(self) -> Callable[..., PreparedCall]:
+        """The method that returns a validated call with tools, not sent yet; like ``run``."""
 
 
 @overload

@@ -34,11 +34,11 @@ _NO_EQUIVALENT = {
     **dict.fromkeys(("logprobs", "top_logprobs", "store", "prediction"), ""),
     **dict.fromkeys(("audio", "modalities"), ""),
     "user": 'use metadata={"user_id": …}',
-    "verbosity": "use output_config={…}",
+    "verbosity": 'use output_config={"effort": …}',
     "functions": "use tools=",
     "function_call": "use tool_choice=",
     "web_search_options": "use tools= with Anthropic's own web search",
-    "reasoning_effort": 'use thinking={"type": "enabled", "budget_tokens": …} or output_config',
+    "reasoning_effort": 'use output_config={"effort": …}',
 }
 
 

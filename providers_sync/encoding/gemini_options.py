@@ -39,7 +39,7 @@ _NAMES = {
 """OpenAI's names of what ``generationConfig`` has under another one."""
 _OWN_NAMES = ("temperature", *sorted(GeminiConfig.__optional_keys__))
 _NO_EQUIVALENT = {
-    **dict.fromkeys(("logit_bias", "store", "metadata", "user", "prediction", "verbosity"), ""),
+    **dict.fromkeys(("logit_bias", "metadata", "user", "prediction", "verbosity"), ""),
     **dict.fromkeys(("safety_identifier", "prompt_cache_key", "prompt_cache_retention"), ""),
     **dict.fromkeys(("audio", "modalities"), "use responseModalities and speechConfig"),
     "service_tier": "use serviceTier=",

@@ -20,7 +20,7 @@ else:
 class Anthropic(AnthropicCalls):
     """Anthropic's Messages API.
 
-    ``Anthropic("claude-sonnet-4-5", api_key=…).stream("Hello")``; the arguments are those of
+    ``Anthropic("claude-sonnet-5-5", api_key=…).stream("Hello")``; the arguments are those of
     ``Provider``. The variables are ``ANTHROPIC_API_KEY`` and ``ANTHROPIC_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be

@@ -30,7 +30,7 @@ _FOLDERS = ("tunedModels", "endpoints")
 class Gemini(GeminiCalls):
     """Google's Gemini API, and Vertex AI.
 
-    ``Gemini("gemini-2.5-flash", api_key=…).stream("Hello")``; the arguments are those of
+    ``Gemini("gemini-3.5-flash", api_key=…).stream("Hello")``; the arguments are those of
     ``Provider``. The variables are ``GEMINI_API_KEY`` and ``GEMINI_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and the other

@@ -28,7 +28,7 @@ _STORE = re.compile(r"""(['"`:.]\s*|parameter )store\b""")
 class OpenAIResponses(ResponsesCalls):
     """OpenAI's Responses API.
 
-    ``OpenAIResponses("gpt-5", api_key=…).stream("Hello")``; the arguments are those of
+    ``OpenAIResponses("gpt-6-luna", api_key=…).stream("Hello")``; the arguments are those of
     ``Provider``. The variables are ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
 
     Messages, ``tools``, ``tool_choice``, ``response_format``, ``reasoning_effort`` and

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from ..stream import Stream
+from ..stream import PreparedCall, Stream
 from ..tools import Run
 from ..tools.typed_run import TypedRun
 from ..typed import TypedCompletion, TypedStream
@@ -80,6 +80,12 @@ class OpenAICalls(ListsModels):
     def run(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[OpenAIRun]
     ) -> TypedRun[Any]: ...
+    def prepare(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[OpenAICall]
+    ) -> PreparedCall: ...
+    def prepare_run(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[OpenAIRun]
+    ) -> PreparedCall: ...
 
 class ResponsesCalls(ListsModels):
     def __init__(self, model: Name = None, **settings: Unpack[ResponsesSettings]) -> None: ...
@@ -134,6 +140,22 @@ class ResponsesCalls(ListsModels):
     def run(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[ResponsesRun]
     ) -> TypedRun[Any]: ...
+    def prepare(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[ResponsesCall],
+    ) -> PreparedCall: ...
+    def prepare_run(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[ResponsesRun],
+    ) -> PreparedCall: ...
 
 class AnthropicCalls(ListsModels):
     def __init__(self, model: Name = None, **settings: Unpack[AnthropicSettings]) -> None: ...
@@ -188,6 +210,22 @@ class AnthropicCalls(ListsModels):
     def run(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[AnthropicRun]
     ) -> TypedRun[Any]: ...
+    def prepare(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[AnthropicCall],
+    ) -> PreparedCall: ...
+    def prepare_run(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[AnthropicRun],
+    ) -> PreparedCall: ...
 
 class GeminiCalls(ListsModels):
     def __init__(self, model: Name = None, **settings: Unpack[GeminiSettings]) -> None: ...
@@ -227,6 +265,12 @@ class GeminiCalls(ListsModels):
     def run(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[GeminiRun]
     ) -> TypedRun[Any]: ...
+    def prepare(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[GeminiCall]
+    ) -> PreparedCall: ...
+    def prepare_run(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[GeminiRun]
+    ) -> PreparedCall: ...
 
 class OllamaCalls(ListsModels):
     def __init__(self, model: Name = None, **settings: Unpack[OllamaSettings]) -> None: ...
@@ -266,6 +310,12 @@ class OllamaCalls(ListsModels):
     def run(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[OllamaRun]
     ) -> TypedRun[Any]: ...
+    def prepare(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[OllamaCall]
+    ) -> PreparedCall: ...
+    def prepare_run(
+        self, messages: Prompt, model: Name = None, *, into: Any = None, **call: Unpack[OllamaRun]
+    ) -> PreparedCall: ...
 
 class HistoricalCalls(Provider):
     def __init__(self, model: Name = None, **settings: Unpack[HistoricalSettings]) -> None: ...
@@ -303,6 +353,14 @@ class HistoricalCalls(Provider):
     def complete(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[HistoricalCall]
     ) -> TypedCompletion[Any]: ...
+    def prepare(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[HistoricalCall],
+    ) -> PreparedCall: ...
 
 class AI365VIPCalls(Provider):
     def __init__(self, model: Name = None, **settings: Unpack[AI365VIPSettings]) -> None: ...
@@ -340,3 +398,11 @@ class AI365VIPCalls(Provider):
     def complete(
         self, messages: Prompt, model: Name = None, *, into: Any, **call: Unpack[AI365VIPCall]
     ) -> TypedCompletion[Any]: ...
+    def prepare(
+        self,
+        messages: Prompt,
+        model: Name = None,
+        *,
+        into: Any = None,
+        **call: Unpack[AI365VIPCall],
+    ) -> PreparedCall: ...

@@ -26,7 +26,8 @@ _REPLACEMENTS = {
     "http_client": "session= (of the provider), a requests.Session",
     "client_cert": "cert= (of the provider)",
     **dict.fromkeys(("verify_ssl", "ssl_verify"), "verify= (of the provider)"),
-    **dict.fromkeys(("api_base", "azure_endpoint"), "base_url= (of the provider)"),
+    **dict.fromkeys(("api_base", "azure_endpoint", "baseurl"), "base_url= (of the provider)"),
+    "apikey": "api_key= (of the provider)",
     "azure_ad_token_provider": "api_key= (of the provider), which may be a function",
 }
 """What other clients call a setting, and its name here."""

@@ -2,7 +2,7 @@
 
 ::
 
-    provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
+    provider = Recorded(OpenAICompatible("gpt-6-luna"), "answers.jsonl")
     print(provider.complete("Why do cats purr?"))  # asked once; from the file after that
 
 A file holds a line of JSON for each request; docs/recordings.md describes it.

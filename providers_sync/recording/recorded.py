@@ -26,7 +26,7 @@ _PUBLISHED = (
 class Recorded(Provider):
     """A provider that records the answers of another provider, or plays recorded ones:
 
-        provider = Recorded(OpenAICompatible("gpt-5-mini"), "answers.jsonl")
+        provider = Recorded(OpenAICompatible("gpt-6-luna"), "answers.jsonl")
         print(provider.complete("Why do cats purr?"))
 
     A recording belongs to a request: its address and its body, with messages, model and options,

@@ -42,7 +42,10 @@ ollama = Ollama("m", num_ctx=8192, think="low")
 def options() -> None:
     assert_type(openai.stream("Q", temperature=0, stop=["."], extra_body={"new": 1}), Stream)
     assert_type(responses.complete("Q", max_output_tokens=5, verbosity="low"), Completion)
+    assert_type(openai.stream("Q", thinking_token_budget=5, top_n_sigma=1), Stream)
     assert_type(anthropic.stream("Q", top_k=5, stop_sequences=["."]), Stream)
+    assert_type(anthropic.stream("Q", fallbacks="default", thread={"type": "create"}), Stream)
+    assert_type(gemini.stream("Q", store=False, translationConfig={}), Stream)
     assert_type(gemini.stream("Q", topK=5, top_k=5, safetySettings=[]), Stream)
     assert_type(ollama.stream("Q", num_ctx=1, keep_alive="10m"), Stream)
     assert_type(Vitalentum().stream("Q", temperature=0), Stream)
@@ -50,6 +53,8 @@ def options() -> None:
     assert_type(AI365VIP().stream("Q", prompt="Be brief."), Stream)
     assert_type(openai.complete("Q", into=int, seed=1), TypedCompletion[int])
     openai.run("Q", tools=[print], max_rounds=3, temperature=0)
+    openai.prepare("Q", system="Be brief.", into=int, continue_after_break=1, temperature=0)
+    openai.prepare_run("Q", tools=[print], max_rounds=3, temperature=0)
 
 
 def misspelt() -> None:
@@ -57,6 +62,8 @@ def misspelt() -> None:
     openai.stream("Q", into=int, temprature=0.2)  # type: ignore[call-overload]
     openai.complete("Q", timeout=5)  # type: ignore[call-overload]
     openai.run("Q", tools=[print], max_round=3)  # type: ignore[call-overload]
+    openai.prepare("Q", temprature=0.2)  # type: ignore[call-arg]
+    openai.prepare_run("Q", tools=[print], max_round=3)  # type: ignore[call-arg]
     responses.stream("Q", max_output_token=5)  # type: ignore[call-overload]
     anthropic.stream("Q", seed=5)  # type: ignore[call-overload]
     gemini.stream("Q", topk=5)  # type: ignore[call-overload]
@@ -95,6 +102,7 @@ def of_any_provider(provider: Provider) -> None:
         assert_type(each.stream("Q", into=int, flavour="x"), TypedStream[int])
         assert_type(each.complete("Q", flavour="x"), Completion)
         each.run("Q", tools=[print], flavour="x", max_rounds=3)
+        each.prepare("Q", flavour="x")
     Chat(openai, flavour="x").send("Q", flavour="x")
     aio.stream(openai, "Q", flavour="x")
     batch.map(openai, ["Q"])
