@@ -65,8 +65,10 @@ QUESTION_MESSAGES = 200
 """Messages from a browser, and parts of them: a hundred questions with their answers."""
 QUESTION_CHARACTERS = 200_000
 """Total text from a browser: some 50,000 tokens, which fits every current model."""
-ANTHROPIC_MAX_TOKENS = 4096
-"""Anthropic requires a limit; this is some 3000 words, and within every model's own limit."""
+ANTHROPIC_MAX_TOKENS = 16_000
+"""Anthropic requires a limit, and counts reasoning, too, which Claude 5.5 models do by default.
+
+Some 10,000 words; within the limit of every current model."""
 ERROR_BODY_BYTES = 64 * 1024
 """How much of the body of an error response is kept."""
 POOL_SIZE = 256

@@ -65,7 +65,7 @@ def test_request_follows_the_protocol() -> None:
     assert "Authorization" not in request.headers
     assert request.json() == {
         "model": "claude",
-        "max_tokens": 4096,
+        "max_tokens": 16_000,
         "system": "Be brief.\n\nReally.",
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
