@@ -227,7 +227,7 @@ def test_numbers_of_the_page_are_those_of_the_code() -> None:
     for words in (
         f"(up to {MAX_WORDS:,} characters)",
         f"at most {MAX_ERRORS};",
-        f"`max_tokens=`: Anthropic's default here is {default_max_tokens()}.",
+        f"for `Anthropic` the default is {default_max_tokens()},",
         f"{json_reader.MAX_DEPTH} levels of lists and objects",
         f"{json_reader.MAX_CHARACTERS // 2**20} million characters",
         f"{json_reader.MAX_NUMBER:,} characters in a number",
