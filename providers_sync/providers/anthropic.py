@@ -26,7 +26,8 @@ class Anthropic(AnthropicCalls):
     Messages, ``tools``, ``tool_choice``, ``stop`` and a JSON schema in ``response_format`` may be
     in OpenAI's form or in Anthropic's own; files are passed as for ``OpenAICompatible``.
     ``max_tokens``, which the protocol requires, defaults to 16000, reasoning included.
-    Source of the protocol: Anthropic API reference, "Messages" and "Streaming Messages", version 2023-06-01.
+    Source of the protocol: Anthropic API reference, "Messages" and "Streaming Messages", version
+    2023-06-01.
     """
 
     url = "https://api.anthropic.com"
