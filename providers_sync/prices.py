@@ -131,6 +131,8 @@ def _cost_of_one(request: RequestUsage) -> Cost:
         return Cost(charged, unfinished)
     if dearer := request.surcharge or surcharge(usage.raw):
         return Cost(unknown=(f"no price is known for {name} at {host} with {dearer}",))
+    if (usage.reasoning_tokens or 0) > usage.output_tokens:  # Perplexity's has a price of its own
+        return Cost(unknown=(f"the counts of {name} do not go together",))
     try:
         found = _calculate(request, _counts(usage))
     except ValueError:  # more cached tokens than tokens, for example
