@@ -408,7 +408,7 @@ def test_failover_is_an_event_and_the_span_names_who_answered(memory: Memory) ->
         provider = Failover([openai(bad.url), second])
         assert provider.complete("Hi").text == "Hi"
         hosts = [server.url.partition("//")[2] for server in (bad, good)]
-    call = memory.call()
+    (call,) = memory.spans("chat claude")
     (name, details), *rest = events(call)
     assert (name, rest) == ("providers_sync.failover", [])
     assert details == {

@@ -84,6 +84,7 @@ class CallSpan:
     def use(self, provider: Any, model: str) -> None:
         """Name the provider that is asked next."""
         self._names = attributes.of_provider(provider, model)
+        self._span.update_name(f"chat {model}")
         self._span.set_attributes(self._names)
 
     def attempt(
