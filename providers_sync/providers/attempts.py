@@ -64,8 +64,6 @@ class AttemptLoop:
         self._secrets = secrets
         self._rate_limit = rate_limit
         self._name = name
-        self._hidden: tuple[dict[str, str], list[str]] | None = None
-        """Headers, and what must not be written down of a request with them."""
 
     def __call__(self, channel: Channel) -> Readings:
         readings = self._attempts(channel)
@@ -264,10 +262,13 @@ class AttemptLoop:
             call_log.write(event, request=request, provider=self._name, **fields)
 
     def _without_secrets(self, text: str) -> str:
-        sent = self._request.sent_headers  # another dict after each change
-        if self._hidden is None or self._hidden[0] is not sent:
-            self._hidden = sent, self._secrets(self._request)
-        return transport.redact_text(self._hidden[1], text)
+        request = self._request
+        secrets = (
+            self._secrets(request)
+            if "?" in request.url  # to look for the secrets of a query takes long
+            else transport.collect_secrets(request.sent_headers)
+        )
+        return transport.redact_text(secrets, text)
 
     def _note_retry(
         self, channel: Channel, error: BaseException, seconds: float, attempt: int
