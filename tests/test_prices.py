@@ -518,8 +518,9 @@ def test_openrouter_says_what_it_has_charged(
 
 
 def test_free_model_costs_nothing() -> None:
-    """OpenRouter names them so."""
-    assert used(Usage(5, 5), model="x:free") == Cost()
+    """OpenRouter names them so; elsewhere it is a name like any other."""
+    assert used(Usage(5, 5), url=OPENROUTER, model="x:free") == Cost()
+    assert used(Usage(5, 5), model="x:free").usd is None
 
 
 # --- the package
