@@ -23,6 +23,7 @@ REASONS = 10
 """How many reasons a cost names: a server may call its model by a new name each time."""
 LONGEST_NAME = 256
 """A longer name of a model has no price: a server may send megabytes, and to compare takes long."""
+OPENROUTER = "openrouter.ai"
 OTHERS = "the cost of more answers is not known"
 _MODALITIES = {"TEXT": "text", "IMAGE": "image", "DOCUMENT": "image", "AUDIO": "audio"}
 _MODALITIES["VIDEO"] = "video"
@@ -131,13 +132,15 @@ def _cost_of_one(request: RequestUsage) -> Cost:
         return Cost(charged, unfinished)
     if dearer := request.surcharge or surcharge(usage.raw):
         return Cost(unknown=(f"no price is known for {name} at {host} with {dearer}",))
+    if (usage.reasoning_tokens or 0) > usage.output_tokens:  # Perplexity's has a price of its own
+        return Cost(unknown=(f"the token counts of {name} contradict each other",))
     try:
         found = _calculate(request, _counts(usage))
     except ValueError:  # more cached tokens than tokens, for example
         return Cost(unknown=(f"the token counts of {name} contradict each other",))
     if found is not None:
         return Cost(found.total_price, unfinished)
-    if (request.model or "").endswith(":free"):  # OpenRouter
+    if host == OPENROUTER and (request.model or "").endswith(":free"):
         return Cost()
     return Cost(unknown=(f"no price is known for {name} at {host}",))
 
@@ -149,7 +152,7 @@ def _charged(host: str, raw: Mapping[str, Any]) -> Decimal | None:
     a part: the vendor sends a bill, too.
     """
     cost: Any = raw.get("cost")
-    if host != "openrouter.ai" or raw.get("is_byok") or type(cost) not in (int, float):
+    if host != OPENROUTER or raw.get("is_byok") or type(cost) not in (int, float):
         return None
     return Decimal(repr(cost)) if 0 <= cost < math.inf else None
 

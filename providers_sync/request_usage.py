@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 _STANDARD = {
-    "service_tier": ("auto", "default", "standard", "standard_only"),  # OpenAI, Anthropic, Groq
+    # OpenAI; Anthropic; Groq
+    "service_tier": ("auto", "default", "standard", "standard_only", "on_demand"),
     "serviceTier": ("standard",),  # Gemini
     "speed": ("standard",),  # Anthropic: "fast" costs a multiple
     "inference_geo": ("global", "not_available"),  # Anthropic: "us" costs 10 % more

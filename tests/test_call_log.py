@@ -187,9 +187,14 @@ def test_records_have_their_facts_as_fields(caplog: pytest.LogCaptureFixture) ->
 def test_request_id_that_is_none_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A server may send a prompt in its place, or the key."""
     caplog.set_level(logging.DEBUG, "providers_sync")
-    for sent in (PROMPT, KEY, "x" * 1000):
+    for sent, settings in (
+        (PROMPT, {}),
+        (KEY, {"api_key": KEY}),
+        (KEY, {"query": {"key": KEY}}),
+        ("x" * 1000, {}),
+    ):
         with serve(answer("Hi", headers={"x-request-id": sent})) as server:
-            openai(server.url, api_key=KEY).complete(PROMPT)
+            openai(server.url, **settings).complete(PROMPT)
         assert sent not in caplog.text
 
 

@@ -408,7 +408,7 @@ def test_failover_is_an_event_and_the_span_names_who_answered(memory: Memory) ->
         provider = Failover([openai(bad.url), second])
         assert provider.complete("Hi").text == "Hi"
         hosts = [server.url.partition("//")[2] for server in (bad, good)]
-    call = memory.call()
+    (call,) = memory.spans("chat claude")
     (name, details), *rest = events(call)
     assert (name, rest) == ("providers_sync.failover", [])
     assert details == {
@@ -468,6 +468,10 @@ def test_played_answer_says_so(memory: Memory, tmp_path: Path) -> None:
         (OpenAICompatible("m", base_url="https://api.groq.com/openai/v1"), "groq"),
         (OpenAICompatible("m", base_url="https://x.openai.azure.com/v1"), "azure.ai.openai"),
         (OpenAICompatible("m", base_url="https://api.groq.com.evil.test/v1"), "openai"),
+        (
+            OpenAICompatible("m", base_url="https://us-central1-aiplatform.googleapis.com/v1"),
+            "gcp.vertex_ai",
+        ),
         (OpenAICompatible("m"), "openai"),
         (Anthropic("m", base_url="https://proxy.test"), "anthropic"),
         (Ollama("m", base_url="http://127.0.0.1:9"), "ollama"),
@@ -516,7 +520,10 @@ def test_request_id_that_is_none_is_in_no_span(sent: str, memory: Memory) -> Non
     assert sent not in every_word(memory.spans())
 
 
-def test_key_in_the_words_of_a_server_is_in_no_span(memory: Memory) -> None:
+@pytest.mark.parametrize("settings", [{"api_key": KEY}, {"query": {"key": KEY}}])
+def test_key_in_the_words_of_a_server_is_in_no_span(
+    settings: dict[str, Any], memory: Memory
+) -> None:
     """The names of the model, of the finish reason and of a call are the server's."""
     call = {"index": 0, "id": f"call-{KEY}", "function": {"name": "weather", "arguments": OSLO}}
     rounds = [
@@ -524,7 +531,7 @@ def test_key_in_the_words_of_a_server_is_in_no_span(memory: Memory) -> None:
         [chat_chunk({"content": "Rain"}), chat_chunk({}, f"because-{KEY}"), done()],
     ]
     with serve([answer(*each, end=False) for each in rounds]) as server:
-        run = openai(server.url, api_key=KEY).run("Weather?", tools=[weather])
+        run = openai(server.url, **settings).run("Weather?", tools=[weather])
         assert run.read() == "Rain"
     assert said(memory.call())["gen_ai.response.model"] == "m-***"
     assert len(memory.spans()) == 4

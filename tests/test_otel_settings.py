@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ import jsonschema
 import pytest
 from faults.phases import wait_until
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from otel_kit import Memory, openai, said
 from test_processes import FORK_WARNING, FORKS, in_child
 
-from providers_sync import OpenAICompatible, otel
+from providers_sync import OpenAICompatible, ToolError, otel
 from providers_sync.otel.contents import LONGEST_TEXT
 from providers_sync.testing import answer, finish, reasoning, serve, stall, text, tool_call, usage
 
@@ -468,6 +469,77 @@ def test_suppressed_call_has_no_span() -> None:
     assert memory.spans() == []
 
 
+def test_call_of_an_exporter_has_no_span() -> None:
+    """The processors of the SDK have a key of their own; an exporter would call itself forever."""
+    exported: list[str] = []
+
+    class Asks(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            exported.extend(span.name for span in spans)
+            if len(exported) < 20:
+                openai(server.url).complete("Which name fits?")
+            return SpanExportResult.SUCCESS
+
+    memory = Memory()
+    memory.tracers.add_span_processor(SimpleSpanProcessor(Asks()))
+    with serve(["Hi"]) as server, instrumented(memory):
+        openai(server.url).complete("Hi")
+    assert exported == ["chat attempt", "chat m"]
+
+
+def test_attempt_that_begins_while_the_call_is_closed_has_an_end() -> None:
+    """Its span may still be starting, in the worker's thread."""
+    starting, go = threading.Event(), threading.Event()
+
+    class Slow(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            if span.name == "chat attempt":
+                starting.set()
+                go.wait(20)
+
+    memory = Memory()
+    memory.tracers.add_span_processor(Slow())
+    with serve(["Hi"]) as server, instrumented(memory):
+        stream = openai(server.url).prepare("Hi").begin()
+        assert starting.wait(20)
+        stream.close()
+        assert memory.call()
+        go.set()
+        wait_until(lambda: len(memory.spans("chat attempt")) == 1)
+
+
+def test_function_that_the_journal_refuses_has_no_span(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not called: a span of it would never end."""
+    started: list[str] = []
+
+    class Notes(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.append(span.name)
+
+    def full(*_: Any) -> None:
+        raise ToolError("no space left on device")
+
+    monkeypatch.setattr("providers_sync.tools.journal.Journal.begin", full)
+    memory = Memory()
+    memory.tracers.add_span_processor(Notes())
+    with serve([[tool_call("weather", {"city": "Oslo"})]]) as server, instrumented(memory):
+        run = openai(server.url).run("Hi", tools=[weather], journal=tmp_path / "journal")
+        with pytest.raises(ToolError):
+            run.read()
+    assert sorted(started) == sorted(span.name for span in memory.spans())
+
+
+def test_metrics_do_not_need_the_span() -> None:
+    """A processor that raises costs no count."""
+    memory = Memory()
+    memory.tracers.add_span_processor(BadProcessor("on_end"))
+    with serve([[text("Hi"), usage(30, 5)]]) as server, instrumented(memory):
+        openai(server.url).complete("Hi")
+    assert "gen_ai.client.token.usage" in memory.metrics()
+
+
 def run_python(code: str, *arguments: str, **environment: str) -> str:
     path = os.pathsep.join([environment.pop("path", ""), str(ROOT), str(ROOT / "tests")])
     command = [*(arguments or [sys.executable]), "-W", "ignore::DeprecationWarning", "-c", code]
@@ -538,7 +610,7 @@ def test_command_of_opentelemetry_finds_it(tmp_path: Path) -> None:
 
 
 def test_last_span_of_a_script_is_not_lost() -> None:
-    """Also of a stream that the end of the script drops, or that it has cancelled just before."""
+    """Also of a stream that the script has cancelled just before, or that is still open."""
     code = """
 import sys
 from otel_kit import SimpleSpanProcessor, TracerProvider, openai
@@ -552,7 +624,9 @@ stream = openai({url!r}).stream("Hi")
 {end}
 """
     ends = ("stream.read()", "next(stream); stream.close()", "next(stream); stream.cancel()")
-    for end in (*ends, "stop = stream.cancel; next(stream); del stream, stop"):
+    still_open = "next(stream)"
+    off = "next(stream); stream.cancel(); otel.uninstrument()"
+    for end in (*ends, "stop = stream.cancel; next(stream); del stream, stop", still_open, off):
         with serve(["Hi"]) as server:
             printed = run_python(code.format(url=server.url, end=end))
         assert printed.split("\n").count("chat m") == 1, end

@@ -222,6 +222,21 @@ def test_cost_counts_cache_reasoning_and_sound_as_each_protocol_means_them(name:
     assert completion.cost.usd == completion.cost.known_usd
 
 
+def test_reasoning_that_xai_counts_beside_the_output_is_paid() -> None:
+    """It is a part of the total only. Of OpenAI's counts it is a part of the output, too."""
+    beside = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135}
+    within = {"prompt_tokens": 32, "completion_tokens": 103, "total_tokens": 135}
+    details = {"completion_tokens_details": {"reasoning_tokens": 94}}
+    for counts in (beside, within):
+        end = event({"choices": [], "usage": {**counts, **details}})
+        with serve(answer(chunk({"content": "Hi"}), finish(), end)) as server:
+            completion = OpenAICompatible("m", base_url=server.url).complete("Hi")
+        assert completion.usage is not None
+        assert completion.usage.output_tokens == 103
+        assert completion.usage.total_tokens == 135
+        assert completion.cost.usd == Decimal(32 + 1030) / 1_000_000
+
+
 def test_sound_that_openai_counts_has_its_own_price() -> None:
     """If some of the input was cached, nobody knows how much of that was sound."""
     details = {"audio_tokens": 50}
@@ -444,10 +459,9 @@ def test_cut_answer_has_the_cost_of_the_counts_so_far() -> None:
         (Usage(5, 5), {"model": None}, "no price is known for '' at 127.0.0.1"),
         (Usage(5, 5), {"model": "embedding"}, "no price is known for 'embedding' at 127.0.0.1"),
         (Usage(5, 5), {"url": "http://[::1]:8/v1"}, "no price is known for 'test-model' at ::1"),
-        (
-            Usage(5, 5, cached_tokens=9),
-            {},
-            "the token counts of 'test-model' contradict each other",
+        *(
+            (counts, {}, "the token counts of 'test-model' contradict each other")
+            for counts in (Usage(5, 5, cached_tokens=9), Usage(5, 5, reasoning_tokens=9))
         ),
         (
             Usage(5, 5),
@@ -479,6 +493,7 @@ def test_option_with_another_price_is_noticed_in_the_request() -> None:
     provider = vendor([text("Hi"), usage(1000, 0)], [text("Hi"), usage(1000, 0)])
     assert "service_tier='priority'" in str(provider.complete("Hi", service_tier="priority").cost)
     assert provider.complete("Hi", service_tier="auto").cost.usd == Decimal("0.001")
+    assert used(Usage(1000, 0, raw={"service_tier": "on_demand"})).usd == Decimal("0.001")
 
 
 OPENROUTER = "https://openrouter.ai/api/v1/chat/completions"
@@ -505,8 +520,9 @@ def test_openrouter_says_what_it_has_charged(
 
 
 def test_free_model_costs_nothing() -> None:
-    """OpenRouter names them so."""
-    assert used(Usage(5, 5), model="x:free") == Cost()
+    """OpenRouter names them so; elsewhere it is a name like any other."""
+    assert used(Usage(5, 5), url=OPENROUTER, model="x:free") == Cost()
+    assert used(Usage(5, 5), model="x:free").usd is None
 
 
 # --- the package

@@ -66,10 +66,22 @@ cache_write_tokens=None, reasoning_tokens=None)
     known = {name: count for name, count in found.items() if count is not None}
     if not known or (before is not None and not any(known.values())):
         return None  # some servers end with zeros
+    if _excludes_reasoning(known):
+        known["output_tokens"] += known["reasoning_tokens"]
     usage = replace(before or Usage(), **known, raw=_merged(before, counts))
     if "total_tokens" not in known:
         usage = replace(usage, total_tokens=_total(usage.input_tokens, usage.output_tokens))
     return usage
+
+
+def _excludes_reasoning(counts: Mapping[str, int]) -> bool:
+    """Return whether the reasoning is a part of the total, but not of the output.
+
+    Source: xAI, "Consumption and Rate Limits". The sum shows it, whatever the host.
+    """
+    names = ("input_tokens", "output_tokens", "reasoning_tokens", "total_tokens")
+    sent, output, reasoning, total = (counts.get(name, 0) for name in names)
+    return "output_tokens" in counts and reasoning > 0 and sent + output + reasoning == total
 
 
 def _merged(before: Usage | None, counts: dict[str, Any]) -> dict[str, Any]:

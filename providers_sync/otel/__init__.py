@@ -12,12 +12,13 @@ Needs the extra ``otel``. ``opentelemetry-instrument python app.py`` does the sa
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from ..config import __version__
 from ..observing import watch
-from ..stream import do_left
+from ..stream import channel_of, do_left, open_streams
 
 try:
     from opentelemetry.metrics import get_meter
@@ -64,12 +65,23 @@ def instrument(
     tracer = get_tracer("providers_sync", __version__, tracer_provider)
     instruments = Instruments(get_meter("providers_sync", __version__, meter_provider))
     forget_failure()
-    atexit.unregister(do_left)
-    atexit.register(do_left)  # before the exporters are shut down: the last one registered is first
+    atexit.unregister(_end_calls)
+    atexit.register(_end_calls)  # the last one registered is first: exporters still run
     watch(Telemetry(tracer, instruments, capture_content).observe)
 
 
 def uninstrument() -> None:
     """Create no spans for calls that are prepared from now on."""
     watch(None)
-    atexit.unregister(do_left)
+
+
+def _end_calls() -> None:
+    """Close the streams that are watched and still open, at the exit; end the spans that are left.
+
+    A program that ends by an exception, or that leaves a loop over an answer, closes none.
+    """
+    for stream in open_streams():
+        if channel_of(stream).observer is not None:
+            with contextlib.suppress(Exception):
+                stream.close()
+    do_left()

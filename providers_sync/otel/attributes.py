@@ -88,7 +88,7 @@ def of_server(url: str) -> dict[str, Any]:
 
 def _provider_name(provider: Any, host: str) -> str:
     for name, vendor in _VENDORS.items():
-        if host == name or host.endswith(f".{name}"):
+        if host == name or host.endswith((f".{name}", f"-{name}")):
             return vendor
     protocol = getattr(provider, "protocol", "")
     return _PROTOCOLS.get(protocol) or protocol or type(provider).__name__.lower()

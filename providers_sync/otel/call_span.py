@@ -27,6 +27,12 @@ from .safety import never_raises
 T = TypeVar("T")
 _STOPPED = (Outcome.CANCELLED, Outcome.PAUSED)
 _EVENTS = "providers_sync."
+_SUPPRESSED = (
+    "suppress_instrumentation",
+    getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
+)
+"""What programs set in a context in which nothing is to be traced, and what the SDK's processors
+set while they export."""
 
 
 class Telemetry:
@@ -40,7 +46,7 @@ class Telemetry:
     @never_raises
     def observe(self, question: Question) -> CallSpan | None:
         """Begin to watch a call, under the current span."""
-        if context.get_value("suppress_instrumentation"):
+        if any(map(context.get_value, _SUPPRESSED)):
             return None
         return CallSpan(self, question)
 
@@ -56,6 +62,7 @@ class CallSpan:
         )
         self._context = set_span_in_context(self._span)
         self._open_attempts: list[AttemptSpan] = []
+        self._has_ended = False
         self._redact: Callable[[str], str] = str
         """Removes the secrets of the last request from a text."""
         self._records = self._span.is_recording()
@@ -77,6 +84,7 @@ class CallSpan:
     def use(self, provider: Any, model: str) -> None:
         """Name the provider that is asked next."""
         self._names = attributes.of_provider(provider, model)
+        self._span.update_name(f"chat {model}")
         self._span.set_attributes(self._names)
 
     def attempt(
@@ -100,6 +108,8 @@ class CallSpan:
         )
         step = AttemptSpan(span, self._context, channel)
         self._open_attempts.append(step)
+        if self._has_ended:  # meanwhile, in another thread
+            self._end_attempt()
         return step
 
     def _end_attempt(self) -> None:
@@ -133,18 +143,23 @@ class CallSpan:
         first_s = None
         if channel.first_event_at is not None:
             first_s = channel.first_event_at - channel.deadlines.started_at
+        self._has_ended = True  # first: see ``_attempt``
         self._end_attempt()
-        if self._records:
-            if _is_failure(error):
-                _set_error(self._span, error)
-            self._note_answer(stream, first_s)
-        self._span.end(_wall_clock(channel.ended_at))
+        self._end_span(stream, error, first_s)
         kind = type(error).__name__ if _is_failure(error) else None
         with_span = context.attach(self._context)  # so that metrics may have exemplars
         try:
             self._telemetry.instruments.record_call(stream, first_s, self._names, kind)
         finally:
             context.detach(with_span)
+
+    @never_raises
+    def _end_span(self, stream: Stream, error: BaseException | None, first_s: float | None) -> None:
+        if self._records:
+            if _is_failure(error):
+                _set_error(self._span, error)
+            self._note_answer(stream, first_s)
+        self._span.end(_wall_clock(channel_of(stream).ended_at))
 
     @never_raises
     def _note_answer(self, stream: Stream, first_event_s: float | None) -> None:

@@ -262,7 +262,13 @@ class AttemptLoop:
             call_log.write(event, request=request, provider=self._name, **fields)
 
     def _without_secrets(self, text: str) -> str:
-        return transport.redact_text(transport.collect_secrets(self._request.sent_headers), text)
+        request = self._request
+        secrets = (
+            self._secrets(request)
+            if "?" in request.url  # to look for the secrets of a query takes long
+            else transport.collect_secrets(request.sent_headers)
+        )
+        return transport.redact_text(secrets, text)
 
     def _note_retry(
         self, channel: Channel, error: BaseException, seconds: float, attempt: int

@@ -254,11 +254,11 @@ def _call(call: PendingCall, state: RunState, channel: Channel) -> None:
             state.end_call(call)
             return
     journal, started = state.journal, monotonic()
-    observer = channel.observer
-    step = UNWATCHED if observer is None else observer.tool(call.call)
     try:
         if journal is not None:
             journal.begin(call.key, call.call)
+        observer = channel.observer
+        step = UNWATCHED if observer is None else observer.tool(call.call)
         error: BaseException | None = None
         try:
             with step:
