@@ -237,7 +237,7 @@ def test_stopped_does_not_print_the_text_of_the_model() -> None:
 
 @pytest.mark.parametrize("value", ["x", None, ["x"]])
 def test_show_says_what_it_takes(value: Any) -> None:
-    with pytest.raises(InvalidRequestError, match=r"show\(provider\.stream\(…\)\), and not"):
+    with pytest.raises(InvalidRequestError, match=r"show\(provider\.stream\(…\)\), not"):
         notebook.show(value)
 
 

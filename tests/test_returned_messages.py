@@ -436,7 +436,7 @@ def test_resume_asks_in_words_where_the_model_refuses_a_prefix(
     assert "Continue" in sent[2]["content"]
     assert chat.history[-1] == {"role": "assistant", "content": "One, two."}
     assert len(chat.history) == 2
-    assert "in words" in caplog.text
+    assert "asking with a message" in caplog.text
 
 
 def test_resume_asks_in_words_where_a_model_of_a_failover_refuses_a_prefix() -> None:

@@ -211,7 +211,7 @@ HEADERS = [
         Row(
             f"transfer coding {coding}",
             answer("Hello", framing="close", headers={"Transfer-Encoding": coding}),
-            MalformedStream, "failed", opens=False, message=(f"coding '{coding}'",),
+            MalformedStream, "failed", opens=False, message=(f"coding: '{coding}'",),
         )
         for coding in ("gzip, chunked", "chunked, chunked")
     ),
