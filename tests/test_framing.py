@@ -246,7 +246,7 @@ REFUSED = {
         head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + ONE_CHUNK,
         "chunked, chunked",
     ),
-    "no coding": (head(b"Transfer-Encoding:", LENGTH) + HELLO, "coding ''"),
+    "no coding": (head(b"Transfer-Encoding:", LENGTH) + HELLO, "coding: ''"),
     "chunked with a parameter": (head(b"Transfer-Encoding: chunked;q=1") + ONE_CHUNK, "coding"),
     "blank that is none of HTTP's": (
         head(b"Transfer-Encoding: chunked\x0b") + ONE_CHUNK,
