@@ -27,6 +27,7 @@ PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\s*'
     r'<img alt="(?P<alt>[^"]*)" src="(?P<light>[^"]+)" width="(?P<width>\d+)">\s*</picture>'
 )
+PICTURES = (".png",)
 LANGUAGES = {".py": "python", ".js": "javascript", ".css": "css", ".html": "html", ".sh": "bash"}
 
 
@@ -42,6 +43,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path in done:
             continue
         done.add(path)
+        if path.endswith(PICTURES):
+            files.append(File.generated(config, _page_of(path), abs_src_path=str(ROOT / path)))
+            continue
         text = _page_text(path)
         files.append(File.generated(config, _page_of(path), content=rewritten(text, path)))
         waiting += _linked(text, path)
@@ -74,7 +78,7 @@ def _is_outside(path: str) -> bool:
 
 def _page_of(path: str) -> str:
     """Return the name, relative to ``docs/``, of the page for a file or folder."""
-    return f"{FOLDER}/{path}" if path.endswith(".md") else f"{FOLDER}/{path}.md"
+    return f"{FOLDER}/{path}" if path.endswith((".md", *PICTURES)) else f"{FOLDER}/{path}.md"
 
 
 def rewritten(text: str, at: str) -> str:
