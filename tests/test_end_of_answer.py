@@ -31,6 +31,7 @@ from providers_sync.testing import (
     stall,
     text,
     usage,
+    wait,
 )
 from providers_sync.types import Extra
 
@@ -89,11 +90,13 @@ def test_unread_rest_of_a_slow_callers_answer_is_not_lost() -> None:
     """The buffer is full at a finish reason, and more waits in the socket when time runs out."""
     part = "x" * BUFFER_BYTES
     choice = {"index": 0, "delta": {"content": part}, "finish_reason": "stop"}
-    script = [event({"choices": [choice]}), text(" tail"), finish("length")]
-    with serve(script) as server:
+    first = f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+    go = threading.Event()
+    with serve([raw(first), wait(go), text(" tail"), finish("length")]) as server:
         stream = openai(server.url, Timeouts(total=2)).stream("Hi")
-        while not stream.stats.bytes:
+        while stream.stats.bytes < len(first):  # the rest is sent when the buffer is full
             stream.wait(0.1)
+        go.set()
         threading.Event().wait(2.2)
         assert stream.read() == part + " tail"
         assert (stream.finish_reason, str(stream.outcome)) == ("length", "complete")
